@@ -1,0 +1,105 @@
+"""Every error that this project raises on purpose, in one tree.
+
+    KindInfraError
+    ├── DeclarationError      what the user wrote cannot work; all problems at once
+    ├── ToolMissingError      docker, kind, ... is not there
+    ├── CommandError          a program ended with another exit code than 0, or too late
+    ├── ClusterError          the cluster did not come up
+    ├── NotReadyError         a service did not become ready, with the cause
+    ├── NeedFailedError       a service was not tried, since one that it needs failed
+    ├── CancelledError        the run ends; whatever waited was told so
+    ├── ProvisionerDiedError  the process that provisions ended without a result
+    └── OnceError             the one call behind `kindinfra_once` failed
+
+Messages follow one form: what failed (names quoted), the pasteable command and its exit
+code, the last lines of output, and "To fix:". This module knows nothing else of the project.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+class KindInfraError(Exception):
+    """Root of all errors raised on purpose; its text is meant for the user."""
+
+
+class DeclarationError(KindInfraError):
+    """What was declared cannot work.
+
+    Attributes:
+        problems: One sentence for each problem, all that were found.
+    """
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems: tuple[str, ...] = tuple(problems)
+        count = len(self.problems)
+        noun = "problem" if count == 1 else "problems"
+        lines = "\n".join(f"  - {problem}" for problem in self.problems)
+        super().__init__(f"kindinfra: {count} {noun} in the declaration:\n{lines}")
+
+
+class ToolMissingError(KindInfraError):
+    """A program that is needed is not on PATH, or an engine does not answer."""
+
+
+class CommandError(KindInfraError):
+    """A program failed.
+
+    Attributes:
+        argv: The command as a list of words.
+        exit_code: Its exit code; None if it was ended because its deadline passed.
+        output: What it printed on both streams, or the end of that.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], *, exit_code: int | None, output: str, what: str = ""
+    ) -> None:
+        self.argv = tuple(argv)
+        self.exit_code = exit_code
+        self.output = output
+        ending = "passed its deadline" if exit_code is None else f"exit code {exit_code}"
+        title = f"{what}: {ending}" if what else f"a command failed: {ending}"
+        tail = last_lines(output, 20)
+        super().__init__(f"{title}\n  $ {shlex.join(argv)}\n{indent(tail)}".rstrip())
+
+
+class ClusterError(KindInfraError):
+    """The cluster did not come up, or was lost."""
+
+
+class NotReadyError(KindInfraError):
+    """A service did not become ready; the text holds the cause."""
+
+
+class NeedFailedError(KindInfraError):
+    """A service was not tried, because something that it needs failed."""
+
+
+class CancelledError(KindInfraError):
+    """The run is ending, so the work was given up."""
+
+
+class ProvisionerDiedError(KindInfraError):
+    """The process that provisions the stack ended without leaving a result."""
+
+
+class OnceError(KindInfraError):
+    """The one call behind `kindinfra_once(key, produce)` raised.
+
+    The text holds the original's type and message.
+    """
+
+
+def last_lines(text: str, count: int) -> str:
+    """Return the last `count` non-empty lines of `text`, joined by newlines."""
+    return "\n".join([line for line in text.splitlines() if line.strip()][-count:])
+
+
+def indent(text: str) -> str:
+    """Return `text` with each line moved right by four blanks."""
+    return "\n".join(f"    {line}" for line in text.splitlines())

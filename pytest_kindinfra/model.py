@@ -1,0 +1,257 @@
+"""The records that the steps hand to each other: what was declared, and what came of it.
+
+Frozen, without behaviour beyond their own fields, and free of I/O: this module must not
+know pytest, an engine or a cluster. The words are those of docs/glossary.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Level = Literal["applied", "started", "ready"]
+Scheme = Literal["tcp", "http", "https", "grpc"]
+KubeObject = dict[str, Any]
+"""One Kubernetes object as parsed from YAML."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A container image that services run, as declared in `[images.NAME]`.
+
+    Attributes:
+        name: What manifests call it: `image: NAME`.
+        context: The build context, a folder.
+        dockerfile: None means `Dockerfile` in the context.
+        target: The stage to build, None for the last.
+        build_args: Sorted pairs of name and value, environment references not yet expanded.
+        needs: Names of declared images that this one starts FROM.
+        exclusive: No other build runs beside this one.
+        names: Further references in manifests that mean this image.
+        build_options: Further flags of `docker buildx build`; part of the tag.
+        ignore: Patterns added to those of the ignore file.
+        prebuilt: A reference that exists already: nothing is built.
+        archive: An image archive to load: nothing is built.
+    """
+
+    name: str
+    context: Path = Path()
+    dockerfile: Path | None = None
+    target: str | None = None
+    build_args: tuple[tuple[str, str], ...] = ()
+    needs: tuple[str, ...] = ()
+    exclusive: bool = False
+    names: tuple[str, ...] = ()
+    build_options: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    prebuilt: str | None = None
+    archive: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointSpec:
+    """A port of a service that tests dial, as declared in `endpoints.NAME`.
+
+    Attributes:
+        name: The endpoint's name within its service.
+        port: The k8s service's port: a number or a port's name.
+        scheme: How it is spoken to.
+        path: The health path of an http endpoint; must answer 2xx or 3xx.
+        service: The k8s service's name; None means the service's own name.
+        workload: `KIND/NAME` instead of a k8s service: a container's port.
+        host_port: A fixed port on 127.0.0.1; None means a free one.
+        node_port: A fixed NodePort; None means one that we allot.
+        send: What a tcp probe sends.
+        expect: What a tcp probe's answer must start with.
+    """
+
+    name: str
+    port: int | str
+    scheme: Scheme = "http"
+    path: str | None = None
+    service: str | None = None
+    workload: str | None = None
+    host_port: int | None = None
+    node_port: int | None = None
+    send: str | None = None
+    expect: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """An edge of the graph: a service name and how far that one must be."""
+
+    name: str
+    level: Level = "ready"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What a test asks for by name, as declared in `[services.NAME]`.
+
+    Attributes:
+        name: What marks and needs call it.
+        images: Names of declared images that its manifests run.
+        manifests: Files or glob patterns, relative to the declaration's folder or absolute.
+        needs: What must be there first.
+        timeout: Seconds until ready; None means `--kindinfra-timeout`.
+        restarts: Container restarts that are no failure.
+        endpoints: In the order of declaration; the first is the default one.
+        run: `module:function`, a Python step that gets the stack.
+        inputs: Files or patterns that the run step reads.
+    """
+
+    name: str
+    images: tuple[str, ...] = ()
+    manifests: tuple[str, ...] = ()
+    needs: tuple[Need, ...] = ()
+    timeout: float | None = None
+    restarts: int = 2
+    endpoints: tuple[EndpointSpec, ...] = ()
+    run: str | None = None
+    inputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSpec:
+    """What was declared about the cluster in `[cluster]`."""
+
+    config: Path | None = None
+    node_image: str | None = None
+    namespace: str = "default"
+    tuning: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
+    """Everything that a project declared.
+
+    Attributes:
+        folder: Where the declaration lives; relative paths start here.
+        source: The file's name for messages; None if there is no file.
+        options: The `[options]` table, keys without prefix, values as TOML gave them.
+    """
+
+    folder: Path
+    source: str | None = None
+    cluster: ClusterSpec = field(default_factory=ClusterSpec)
+    images: tuple[Image, ...] = ()
+    services: tuple[Service, ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortMapping:
+    """A NodePort in the kind node and the port on the host that leads to it.
+
+    Attributes:
+        service: The service's name; empty for a spare mapping.
+        endpoint: The endpoint's name; empty for a spare mapping.
+        node_port: The NodePort.
+        host_port: The port on 127.0.0.1; None means a free one, chosen when the cluster is made.
+        in_manifest: The k8s service has that nodePort already; else a service of ours is added.
+    """
+
+    service: str
+    endpoint: str
+    node_port: int
+    host_port: int | None
+    in_manifest: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run is going to do; made by `resolve`, printed by `--kindinfra-plan`.
+
+    Attributes:
+        declaration: What it was made from.
+        services: Those needed, in an order in which every need comes first.
+        images: Those needed, in an order in which every base comes first.
+        objects: For each needed service its Kubernetes objects, as written, in applying order.
+        image_uses: For each needed service: reference as written to the declared image's name.
+        external: For each needed service: references as written that no declared image means.
+        ports: For all declared endpoints, then the spare ones.
+    """
+
+    declaration: Declaration
+    services: tuple[Service, ...] = ()
+    images: tuple[Image, ...] = ()
+    objects: dict[str, tuple[KubeObject, ...]] = field(default_factory=dict)
+    image_uses: dict[str, dict[str, str]] = field(default_factory=dict)
+    external: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    ports: tuple[PortMapping, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltImage:
+    """An image that the engine has.
+
+    Attributes:
+        name: The declared name.
+        reference: The full reference of this run.
+        cached: Nothing was built, since the content is known.
+    """
+
+    name: str
+    reference: str
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """A cluster that answers.
+
+    Attributes:
+        name: kind's name for it.
+        kubeconfig: A private file, 0600.
+        nodes: The names of the kind nodes' containers.
+        host_ports: NodePort to port on 127.0.0.1.
+        owned: This run made it and may delete it.
+    """
+
+    name: str
+    kubeconfig: Path
+    nodes: tuple[str, ...]
+    host_ports: dict[int, int]
+    owned: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A scheme, host and port on the test's side that was seen to answer."""
+
+    service: str
+    name: str
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """`scheme://host:port`, without path and trailing slash."""
+        return f"{self.scheme}://{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A stretch of work: `kind subject`, start and end in seconds since the epoch.
+
+    Attributes:
+        kind: build, create, load, deploy, wait or run.
+        subject: The image, service or cluster worked on.
+        ok: It did not fail.
+        note: A word for the table, such as `cached`.
+    """
+
+    kind: str
+    subject: str
+    start: float
+    end: float
+    ok: bool = True
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name under which run.json lists it."""
+        return f"{self.kind} {self.subject}"

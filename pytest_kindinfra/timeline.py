@@ -1,0 +1,170 @@
+"""The door to time: clocks, deadlines, waiting, and the record of who worked when.
+
+No other module but `process` imports `time`. It must not know what is being timed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from pytest_kindinfra.errors import CancelledError
+from pytest_kindinfra.model import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+
+
+def now() -> float:
+    """Seconds since the epoch: for records that other processes read."""
+    return time.time()
+
+
+def monotonic() -> float:
+    """Seconds on a clock that never goes back: for durations."""
+    return time.monotonic()
+
+
+def sleep(seconds: float) -> None:
+    """Block this thread for `seconds`."""
+    time.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A point in time that work must not pass, and the run's wish to end before it.
+
+    Attributes:
+        at: The point on the monotonic clock, in seconds.
+        cancelled: Set when the run ends; every wait then raises `CancelledError`.
+    """
+
+    at: float
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    @classmethod
+    def after(cls, seconds: float, cancelled: threading.Event | None = None) -> Deadline:
+        """Make the deadline that lies `seconds` ahead."""
+        return cls(monotonic() + seconds, cancelled or threading.Event())
+
+    def within(self, seconds: float) -> Deadline:
+        """Return the nearer of this deadline and one `seconds` ahead, cancelled alike."""
+        return Deadline(min(self.at, monotonic() + seconds), self.cancelled)
+
+    @property
+    def left(self) -> float:
+        """Seconds until it passes, never below 0."""
+        return max(0.0, self.at - monotonic())
+
+    @property
+    def passed(self) -> bool:
+        """Whether it lies in the past."""
+        return self.left == 0.0
+
+    def check(self) -> None:
+        """Raise `CancelledError` if the run is ending."""
+        if self.cancelled.is_set():
+            msg = "the run is ending"
+            raise CancelledError(msg)
+
+    def pause(self, seconds: float) -> None:
+        """Sleep for `seconds`, but not past the deadline; end at once when cancelled.
+
+        Raises:
+            CancelledError: The run is ending.
+        """
+        self.cancelled.wait(min(seconds, self.left))
+        self.check()
+
+
+def wait_until(probe: Callable[[], T | None], deadline: Deadline, *, every: float) -> T | None:
+    """Call `probe` each `every` seconds until it returns something true.
+
+    Returns:
+        What it returned, or None if the deadline passed first; it is called at least once,
+        and once more when the deadline has passed.
+
+    Raises:
+        CancelledError: The run is ending.
+    """
+    while True:
+        deadline.check()
+        last = deadline.passed
+        if result := probe():
+            return result
+        if last:
+            return None
+        deadline.pause(every)
+
+
+class Timeline:
+    """Records phases from any thread, and tells subscribers of each start and end."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._phases: list[Phase] = []
+        self._running: dict[tuple[str, str], float] = {}
+        self._subscribers: list[Callable[[Phase, bool], None]] = []
+
+    def subscribe(self, subscriber: Callable[[Phase, bool], None]) -> None:
+        """Have `subscriber(phase, ended)` called at each start and end, in that thread."""
+        self._subscribers.append(subscriber)
+
+    @contextmanager
+    def span(self, kind: str, subject: str) -> Iterator[Span]:
+        """Record the block as a phase; an exception makes it a failed one."""
+        span = Span()
+        start = now()
+        with self._lock:
+            self._running[kind, subject] = start
+        self._tell(Phase(kind=kind, subject=subject, start=start, end=start), ended=False)
+        try:
+            yield span
+        except BaseException:
+            self._end(kind, subject, start, span, ok=False)
+            raise
+        self._end(kind, subject, start, span, ok=True)
+
+    def _end(self, kind: str, subject: str, start: float, span: Span, *, ok: bool) -> None:
+        phase = Phase(kind=kind, subject=subject, start=start, end=now(), ok=ok, note=span.note)
+        with self._lock:
+            self._running.pop((kind, subject), None)
+            if span.counts:
+                self._phases.append(phase)
+        if span.counts:
+            self._tell(phase, ended=True)
+
+    def _tell(self, phase: Phase, *, ended: bool) -> None:
+        for subscriber in self._subscribers:
+            subscriber(phase, ended)
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """All phases that have ended, by start."""
+        with self._lock:
+            return tuple(sorted(self._phases, key=lambda phase: phase.start))
+
+    @property
+    def running(self) -> tuple[tuple[str, str, float], ...]:
+        """Kind, subject and start of what goes on now, by start."""
+        with self._lock:
+            items = [(kind, subject, start) for (kind, subject), start in self._running.items()]
+        return tuple(sorted(items, key=lambda item: item[2]))
+
+
+@dataclass(slots=True)
+class Span:
+    """What the block inside `Timeline.span` may say of itself.
+
+    Attributes:
+        note: A word for the table, such as `cached`.
+        counts: False drops the phase, since nothing was done after all.
+    """
+
+    note: str = ""
+    counts: bool = True
