@@ -1,0 +1,57 @@
+# Every target that needs something sets it up first (tools/machine/setup): quick and silent
+# when nothing is missing. What it does and where it keeps things: docs/machine.md.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Where set-up puts kind, kubectl and helm if it may not write to /usr/local/bin. Last, so that
+# whatever a user has wins.
+export PATH := $(PATH):$(CURDIR)/.tools/bin
+
+BIN   := .venv/bin
+TIMED := tools/machine/timed
+
+.PHONY: help setup venv demo test lint unit functional e2e format lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## what demo and test need: .venv, an engine, kind, helm, kubectl, images
+	@tools/machine/setup
+
+venv:
+	@tools/machine/venv
+
+demo: setup ## a small system of services, tested on a real cluster
+	@$(BIN)/pytest examples/kubernaut-mini -n 4
+
+test: setup ## everything that CI runs
+	@$(MAKE) lint
+	@$(TIMED) "unit and functional" $(BIN)/pytest tests/unit tests/functional -n 2 -q
+	@$(BIN)/pytest tests/e2e
+
+lint: venv ## format check, ruff, mypy, import-linter
+	@$(TIMED) "format" $(BIN)/ruff format --check --quiet .
+	@$(TIMED) "ruff" $(BIN)/ruff check --quiet .
+	@$(TIMED) "mypy" $(BIN)/mypy
+	@$(TIMED) "import-linter" $(BIN)/lint-imports
+
+unit: venv ## unit tests: no engine, no pytest run inside
+	@$(BIN)/pytest tests/unit -n 2
+
+functional: venv ## pytest runs inside pytest, without an engine
+	@$(BIN)/pytest tests/functional -n 2
+
+e2e: setup ## tests on a real cluster
+	@$(BIN)/pytest tests/e2e
+
+format: venv ## rewrite the sources as ruff wants them
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format .
+
+lock: ## newest versions into requirements/dev.lock
+	@tools/machine/lock
+
+clean: ## remove what was made in this folder (not the caches: docs/machine.md)
+	@rm -rf .venv .tools .kindinfra .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
