@@ -1,0 +1,91 @@
+"""Image references in all the forms in which people write them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_kindinfra.references import is_bare_or_local, last_part, normalise, split
+
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    ("written", "full"),
+    [
+        pytest.param("redis", "docker.io/library/redis:latest", id="bare"),
+        pytest.param("redis:7", "docker.io/library/redis:7", id="bare with a tag"),
+        pytest.param("docker.io/redis", "docker.io/library/redis:latest", id="no library"),
+        pytest.param("index.docker.io/redis:7", "docker.io/library/redis:7", id="old domain"),
+        pytest.param("library/redis", "docker.io/library/redis:latest", id="library written"),
+        pytest.param("org/api:1", "docker.io/org/api:1", id="organisation"),
+        pytest.param("localhost/x:dev", "localhost/x:dev", id="localhost"),
+        pytest.param("localhost/x", "localhost/x:latest", id="localhost without a tag"),
+        pytest.param("localhost/org/x:dev", "localhost/org/x:dev", id="localhost, two parts"),
+        pytest.param("localhost:5000/x", "localhost:5000/x:latest", id="port, no tag"),
+        pytest.param("localhost:5000/x:1", "localhost:5000/x:1", id="port and tag"),
+        pytest.param("registry.example/a/b", "registry.example/a/b:latest", id="registry"),
+        pytest.param("Registry/a:1", "Registry/a:1", id="a capital makes a host name"),
+        pytest.param(f"redis@{DIGEST}", f"docker.io/library/redis@{DIGEST}", id="digest"),
+        pytest.param(
+            f"redis:7@{DIGEST}", f"docker.io/library/redis:7@{DIGEST}", id="tag and digest"
+        ),
+        pytest.param(
+            f"localhost:5000/x@{DIGEST}", f"localhost:5000/x@{DIGEST}", id="port and digest"
+        ),
+    ],
+)
+def test_a_reference_has_one_full_form(written: str, full: str) -> None:
+    assert normalise(written) == full
+
+
+@given(
+    st.from_regex(r"[a-z]{1,5}(\.[a-z]{1,3})?(/[a-z]{1,5}){0,2}(:[a-z0-9]{1,4})?", fullmatch=True)
+)
+def test_the_full_form_is_its_own_full_form(written: str) -> None:
+    assert normalise(normalise(written)) == normalise(written)
+
+
+@pytest.mark.parametrize(
+    ("reference", "name"),
+    [
+        ("datastorage", "datastorage"),
+        ("datastorage:dev", "datastorage"),
+        ("localhost/org/datastorage:dev", "datastorage"),
+        ("localhost:5000/datastorage", "datastorage"),
+        (f"registry.example/datastorage:1@{DIGEST}", "datastorage"),
+    ],
+)
+def test_the_last_part_is_the_name_without_path_tag_and_digest(reference: str, name: str) -> None:
+    assert last_part(reference) == name
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        ("datastorage", True),
+        ("datastorage:dev", True),
+        ("localhost/datastorage", True),
+        ("localhost/org/datastorage:dev", True),
+        ("localhost:5000/datastorage", False),
+        ("org/datastorage", False),
+        ("docker.io/library/redis", False),
+    ],
+)
+def test_a_reference_without_a_registry_is_bare_or_local(reference: str, *, expected: bool) -> None:
+    assert is_bare_or_local(reference) is expected
+
+
+@pytest.mark.parametrize(
+    ("reference", "parts"),
+    [
+        ("localhost/x:dev", ("localhost/x", "dev")),
+        ("x", ("x", "latest")),
+        ("localhost:5000/x", ("localhost:5000/x", "latest")),
+        (f"x@{DIGEST}", ("x", DIGEST)),
+        (f"x:1@{DIGEST}", ("x", f"1@{DIGEST}")),
+    ],
+)
+def test_a_reference_splits_into_repository_and_tag(reference: str, parts: tuple[str, str]) -> None:
+    assert split(reference) == parts
