@@ -1,0 +1,244 @@
+"""Turn the tables of a declaration into records, and say everything that is wrong with them.
+
+What is checked here can be seen in one table alone; what needs several tables or the manifests
+is `plan.resolve`'s. Pure; it must not read files.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from pytest_kindinfra.errors import DeclarationError
+from pytest_kindinfra.model import (
+    ClusterSpec,
+    Declaration,
+    EndpointSpec,
+    Image,
+    Level,
+    Need,
+    Scheme,
+    Service,
+)
+from pytest_kindinfra.podspecs import WORKLOAD_KINDS
+from pytest_kindinfra.suggestions import did_you_mean, listed
+from pytest_kindinfra.tables import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_IMAGE_NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
+_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_LEVELS = ("applied", "started", "ready")
+_BUILD_KEYS = ("context", "dockerfile", "target", "build_args", "needs", "build_options", "ignore")
+_DEFAULTS = Service(name="")
+
+
+def parse_declaration(tables: Mapping[str, Any], *, folder: Path, source: str) -> Declaration:
+    """Return the records for the tables `cluster`, `images`, `services` and `options`.
+
+    Args:
+        tables: As TOML gave them.
+        folder: Where the declaration lives; paths in the records stay as written.
+        source: The file's name for messages.
+
+    Raises:
+        DeclarationError: Anything is wrong; it holds all problems.
+    """
+    problems: list[str] = []
+    root = Table("", dict(tables), problems)
+    declaration = Declaration(
+        folder=folder,
+        source=source,
+        cluster=_cluster(Table("[cluster]", root.raw("cluster", {}), problems)),
+        images=tuple(_image(name, table) for name, table in root.tables("images")),
+        services=tuple(_service(name, table) for name, table in root.tables("services")),
+        options=_options(root.raw("options"), problems),
+    )
+    root.place = source
+    root.reject_unknown("table")
+    if problems:
+        raise DeclarationError(problem.strip() for problem in problems)
+    return declaration
+
+
+def _options(value: Any, problems: list[str]) -> tuple[tuple[str, Any], ...]:
+    if value is not None and not isinstance(value, dict):
+        problems.append("[options] must be a table")
+        return ()
+    return tuple((value or {}).items())
+
+
+def _cluster(table: Table) -> ClusterSpec:
+    spec = ClusterSpec(
+        config=table.path("config"),
+        node_image=table.text("node_image"),
+        namespace=table.text("namespace") or "default",
+        tuning=table.flag("tuning", default=True),
+    )
+    _check_label(spec.namespace, "namespace", table)
+    table.reject_unknown()
+    return spec
+
+
+def _image(name: str, table: Table) -> Image:
+    if not _IMAGE_NAME.fullmatch(name):
+        table.complain("has a name that no image can have: lower-case letters, digits, - . _")
+    image = Image(
+        name=name,
+        context=table.path("context") or Path(),
+        dockerfile=table.path("dockerfile"),
+        target=table.text("target"),
+        build_args=table.pairs("build_args"),
+        needs=table.texts("needs"),
+        exclusive=table.flag("exclusive", default=False),
+        names=table.texts("names"),
+        build_options=table.texts("build_options"),
+        ignore=table.texts("ignore"),
+        prebuilt=table.text("prebuilt"),
+        archive=table.path("archive"),
+    )
+    _check_image(table)
+    table.reject_unknown()
+    return image
+
+
+def _check_image(table: Table) -> None:
+    given = [key for key in ("prebuilt", "archive") if key in table]
+    if len(given) > 1:
+        table.complain("has prebuilt and archive: keep one of them")
+    useless = [key for key in _BUILD_KEYS if key in table]
+    if given and useless:
+        table.complain(f"has {given[0]}, so nothing is built: remove {', '.join(useless)}")
+
+
+def _service(name: str, table: Table) -> Service:
+    _check_label(name, "the name", table)
+    service = Service(
+        name=name,
+        images=_images_of(table),
+        manifests=table.texts("manifests"),
+        needs=_needs(table),
+        timeout=table.seconds("timeout"),
+        restarts=table.count("restarts", default=_DEFAULTS.restarts),
+        endpoints=tuple(_endpoint(key, part) for key, part in table.tables("endpoints")),
+        run=_run(table),
+        inputs=table.texts("inputs"),
+    )
+    supported = _reject_unsupported(table)
+    if supported:
+        _check_service(service, table)
+    table.reject_unknown()
+    return service
+
+
+def _reject_unsupported(table: Table) -> bool:
+    """Add a problem for what is planned but not there; say whether there was none."""
+    found = [key for key in ("helm", "kustomize") if table.raw(key) is not None]
+    for key in found:
+        table.complain(
+            f"has {key}, which this version does not support yet: render it to a file"
+            " and list that in manifests"
+        )
+    return not found
+
+
+def _check_service(service: Service, table: Table) -> None:
+    # Raw values, so that one of a wrong type is not complained about twice.
+    deploys = any(table.raw(key) for key in ("manifests", "run"))
+    if service.images and not deploys:
+        table.complain("has an image but neither manifests nor run, so nothing would use it")
+    elif not (deploys or service.needs or table.broken):
+        table.complain("has nothing in it: give it manifests, run or needs")
+    if service.inputs and not service.run:
+        table.complain("has inputs but no run that would read them")
+
+
+def _images_of(table: Table) -> tuple[str, ...]:
+    image, images = table.text("image"), table.texts("images")
+    if "image" in table and "images" in table:
+        table.complain("has image and images: keep one of them")
+    return images or ((image,) if image else ())
+
+
+def _needs(table: Table) -> tuple[Need, ...]:
+    needs = tuple(_need(text, table) for text in table.texts("needs"))
+    names = [need.name for need in needs]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        table.complain(f'needs "{name}" more than once')
+    return needs
+
+
+def _need(text: str, table: Table) -> Need:
+    name, colon, level = text.partition(":")
+    if colon and level not in _LEVELS:
+        table.complain(
+            f'needs "{text}", but after the colon comes one of {listed(_LEVELS)}'
+            + did_you_mean(level, _LEVELS)
+        )
+        level = ""
+    return Need(name=name, level=cast("Level", level or "ready"))
+
+
+def _run(table: Table) -> str | None:
+    run = table.text("run")
+    if run and not _FUNCTION.fullmatch(run):
+        table.complain(f'run is "{run}", but must be "module:function"')
+    return run
+
+
+def _endpoint(name: str, table: Table) -> EndpointSpec:
+    _check_label(name, "the name", table)
+    port = table.port_or_name("port")
+    if "port" not in table:
+        table.complain("has no port")
+    spec = EndpointSpec(
+        name=name,
+        port=port or 1,
+        scheme=cast("Scheme", table.choice("scheme", Scheme, default="http")),
+        path=table.text("path"),
+        service=table.text("service"),
+        workload=table.text("workload"),
+        host_port=table.port("host_port"),
+        node_port=table.port("node_port"),
+        send=table.text("send"),
+        expect=table.text("expect"),
+    )
+    _check_probe(spec, table)
+    _check_workload(spec, table)
+    table.reject_unknown()
+    return spec
+
+
+def _check_probe(spec: EndpointSpec, table: Table) -> None:
+    if spec.path and spec.scheme not in {"http", "https"}:
+        table.complain(f'has a path, which means nothing for scheme "{spec.scheme}"')
+    if spec.path and not spec.path.startswith("/"):
+        table.complain(f'path is "{spec.path}", but must begin with "/"')
+    if (spec.send or spec.expect) and spec.scheme != "tcp":
+        table.complain(f'has send or expect, which mean nothing for scheme "{spec.scheme}"')
+
+
+def _check_workload(spec: EndpointSpec, table: Table) -> None:
+    if spec.workload is None:
+        return
+    kind, _, name = spec.workload.partition("/")
+    if kind not in WORKLOAD_KINDS or not name:
+        table.complain(
+            f'workload is "{spec.workload}", but must be KIND/NAME'
+            f" with a kind of {listed(WORKLOAD_KINDS)}"
+        )
+    if spec.service:
+        table.complain("has service and workload: keep one of them")
+    if isinstance(spec.port, str):
+        table.complain("has a workload, so port must be the container's port as a number")
+
+
+def _check_label(name: str, what: str, table: Table) -> None:
+    if not _LABEL.fullmatch(name):
+        table.complain(
+            f'{what} is "{name}", but must be a DNS label:'
+            " at most 63 lower-case letters, digits and -"
+        )

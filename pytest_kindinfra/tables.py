@@ -1,0 +1,158 @@
+"""Read a table of the declaration key by key and collect what is wrong with it.
+
+Nothing is raised: a wrong value becomes a problem and the default goes on, so that one run
+names every mistake. Pure; it must not know which keys there are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+
+from pytest_kindinfra.suggestions import did_you_mean, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+T = TypeVar("T")
+
+HIGHEST_PORT = 65535
+
+
+class Table:
+    """One table, the place it has in messages, and where its problems go.
+
+    Attributes:
+        place: What messages begin with: `[services.api]`.
+        problems: One list for all tables of a declaration.
+        broken: It was no table, so nothing can be said of what it lacks.
+    """
+
+    def __init__(self, place: str, value: Any, problems: list[str]) -> None:
+        self.place = place
+        self.problems = problems
+        self._asked: set[str] = set()
+        self.broken = not isinstance(value, dict)
+        self._values: Mapping[str, Any] = {} if self.broken else value
+        if self.broken:
+            problems.append(f"{place} must be a table, not {_described(value)}")
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def complain(self, message: str) -> None:
+        """Add a problem that begins with this table's place."""
+        self.problems.append(f"{self.place} {message}")
+
+    def text(self, key: str) -> str | None:
+        """Return a string that is not empty, or None."""
+        value = self._typed(key, str, "a string")
+        if value == "":
+            self.complain(f"{key} is empty")
+        return value or None
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Return a list of strings; a single string is a problem, since its letters iterate."""
+        values = self._typed(key, list, "a list of strings") or []
+        if all(isinstance(value, str) and value for value in values):
+            return tuple(values)
+        self.complain(f"{key} must be a list of strings that are not empty")
+        return ()
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Return a boolean."""
+        value = self._typed(key, bool, "true or false")
+        return default if value is None else value
+
+    def port(self, key: str) -> int | None:
+        """Return a port's number, or None."""
+        value: int | None = self._typed(key, int, "a number")
+        if value is not None and not 1 <= value <= HIGHEST_PORT:
+            self.complain(f"{key} is {value}, but ports go from 1 to {HIGHEST_PORT}")
+            return None
+        return value
+
+    def port_or_name(self, key: str) -> int | str | None:
+        """Return a port's number or name, or None."""
+        return self.text(key) if isinstance(self._values.get(key), str) else self.port(key)
+
+    def count(self, key: str, *, default: int) -> int:
+        """Return a whole number that is not negative."""
+        value = self._typed(key, int, "a number")
+        if value is not None and value < 0:
+            self.complain(f"{key} is {value}, but must not be negative")
+        return default if value is None else max(value, 0)
+
+    def seconds(self, key: str) -> float | None:
+        """Return a number of seconds above 0, or None."""
+        value: Any = self._typed(key, (int, float), "a number of seconds")
+        if value is not None and not value > 0:
+            self.complain(f"{key} is {value}, but must be more than 0 seconds")
+            return None
+        return None if value is None else float(value)
+
+    def choice(self, key: str, literal: T, *, default: str) -> T | str:
+        """Return one of the strings of a `Literal` type."""
+        value = self.text(key)
+        choices = get_args(literal)
+        if value is None or value in choices:
+            return value or default
+        self.complain(
+            f'{key} is "{value}", but must be one of {listed(choices)}'
+            + did_you_mean(value, choices)
+        )
+        return default
+
+    def path(self, key: str) -> Path | None:
+        """Return a path as written, or None."""
+        value = self.text(key)
+        return None if value is None else Path(value)
+
+    def pairs(self, key: str) -> tuple[tuple[str, str], ...]:
+        """Return a table of plain values as pairs of strings, sorted by key."""
+        values = self._typed(key, dict, "a table of strings") or {}
+        pairs = []
+        for name, value in sorted(values.items()):
+            if isinstance(value, bool):
+                pairs.append((name, str(value).lower()))
+            elif isinstance(value, str | int | float):
+                pairs.append((name, str(value)))
+            else:
+                self.complain(f"{key}.{name} must be a string, not {_described(value)}")
+        return tuple(pairs)
+
+    def tables(self, key: str) -> Iterator[tuple[str, Table]]:
+        """Yield the name and table of each entry in a table of tables."""
+        place = self.place.strip("[]")
+        prefix = f"{place}.{key}" if place else key
+        for name, value in (self._typed(key, dict, "a table") or {}).items():
+            yield name, Table(f"[{prefix}.{name}]", value, self.problems)
+
+    def raw(self, key: str, default: Any = None) -> Any:
+        """Return the value as it is; the key counts as known."""
+        self._asked.add(key)
+        return self._values.get(key, default)
+
+    def reject_unknown(self, noun: str = "key") -> None:
+        """Add a problem for each key that nobody asked for; call it last."""
+        for key in self._values:
+            if key not in self._asked:
+                hint = did_you_mean(key, self._asked) or f"; known: {listed(sorted(self._asked))}"
+                self.complain(f'has an unknown {noun} "{key}"{hint}')
+
+    def _typed(self, key: str, kinds: Any, expected: str) -> Any:
+        value = self.raw(key)
+        if value is None:
+            return None
+        # Python takes true for a number; TOML does not.
+        misfit = isinstance(value, bool) and kinds is not bool
+        if misfit or not isinstance(value, kinds):
+            self.complain(f"{key} must be {expected}, not {_described(value)}")
+            return None
+        return value
+
+
+def _described(value: Any) -> str:
+    """Return what a TOML author calls a value of that type."""
+    names = {dict: "a table", list: "a list", bool: "a boolean", str: "a string", int: "a number"}
+    return names.get(type(value), f"{value!r}")

@@ -1,0 +1,424 @@
+"""The declaration's tables become records, and every mistake in them is named at once."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_kindinfra.declaration import parse_declaration
+from pytest_kindinfra.errors import DeclarationError
+from pytest_kindinfra.model import ClusterSpec, EndpointSpec, Image, Need, Service
+
+if TYPE_CHECKING:
+    from pytest_kindinfra.model import Declaration
+
+FOLDER = Path("project")
+
+
+def parsed(toml: str) -> Declaration:
+    return parse_declaration(tomllib.loads(toml), folder=FOLDER, source="kindinfra.toml")
+
+
+def problems(toml: str) -> list[str]:
+    with pytest.raises(DeclarationError) as caught:
+        parsed(toml)
+    return list(caught.value.problems)
+
+
+def test_an_empty_declaration_has_defaults_only() -> None:
+    declaration = parsed("")
+
+    assert declaration.cluster == ClusterSpec()
+    assert (declaration.images, declaration.services, declaration.options) == ((), (), ())
+    assert (declaration.folder, declaration.source) == (FOLDER, "kindinfra.toml")
+
+
+def test_a_cluster_is_read() -> None:
+    declaration = parsed("""
+        [cluster]
+        config = "kind.yaml"
+        node_image = "kindest/node:v1.34.4"
+        namespace = "shop"
+        tuning = false
+    """)
+
+    assert declaration.cluster == ClusterSpec(
+        config=Path("kind.yaml"),
+        node_image="kindest/node:v1.34.4",
+        namespace="shop",
+        tuning=False,
+    )
+
+
+def test_an_image_is_read_with_paths_as_written() -> None:
+    declaration = parsed("""
+        [images.base]
+        [images.data_storage]
+        context = "services"
+        dockerfile = "services/datastorage/Dockerfile"
+        target = "runtime"
+        build_args = { VERSION = "dev", COUNT = 3, DEBUG = true }
+        needs = ["base"]
+        exclusive = true
+        names = ["org/datastorage"]
+        build_options = ["--secret", "id=ca"]
+        ignore = ["docs/**"]
+    """)
+
+    assert declaration.images[1] == Image(
+        name="data_storage",
+        context=Path("services"),
+        dockerfile=Path("services/datastorage/Dockerfile"),
+        target="runtime",
+        build_args=(("COUNT", "3"), ("DEBUG", "true"), ("VERSION", "dev")),
+        needs=("base",),
+        exclusive=True,
+        names=("org/datastorage",),
+        build_options=("--secret", "id=ca"),
+        ignore=("docs/**",),
+    )
+
+
+def test_an_image_may_exist_already() -> None:
+    declaration = parsed("""
+        images.a.prebuilt = "registry.example/a:1"
+        images.b.archive = "b.tar"
+    """)
+
+    assert declaration.images == (
+        Image(name="a", prebuilt="registry.example/a:1"),
+        Image(name="b", archive=Path("b.tar")),
+    )
+
+
+def test_a_service_is_read() -> None:
+    declaration = parsed("""
+        [services.api]
+        image = "api"
+        manifests = ["api.yaml"]
+        needs = ["postgres", "redis:started", "crds:applied"]
+        timeout = 90
+        restarts = 0
+        endpoints.http = { port = 8080, path = "/health" }
+        endpoints.debug = { port = 6060, workload = "deployment/api", host_port = 6061 }
+    """)
+
+    assert declaration.services == (
+        Service(
+            name="api",
+            images=("api",),
+            manifests=("api.yaml",),
+            needs=(
+                Need(name="postgres"),
+                Need(name="redis", level="started"),
+                Need(name="crds", level="applied"),
+            ),
+            timeout=90.0,
+            restarts=0,
+            endpoints=(
+                EndpointSpec(name="http", port=8080, path="/health"),
+                EndpointSpec(name="debug", port=6060, workload="deployment/api", host_port=6061),
+            ),
+        ),
+    )
+
+
+def test_an_endpoint_is_read() -> None:
+    declaration = parsed("""
+        [services.redis]
+        manifests = ["redis.yaml"]
+        [services.redis.endpoints.resp]
+        port = "resp"
+        scheme = "tcp"
+        service = "redis-master"
+        node_port = 30079
+        send = "PING\\r\\n"
+        expect = "+PONG"
+    """)
+
+    assert declaration.services[0].endpoints == (
+        EndpointSpec(
+            name="resp",
+            port="resp",
+            scheme="tcp",
+            service="redis-master",
+            node_port=30079,
+            send="PING\r\n",
+            expect="+PONG",
+        ),
+    )
+
+
+def test_a_step_is_read() -> None:
+    declaration = parsed("""
+        [services.seed]
+        run = "e2e.seed:scenarios"
+        inputs = ["scenarios/*.json"]
+        images = ["a", "b"]
+    """)
+
+    assert declaration.services == (
+        Service(
+            name="seed", run="e2e.seed:scenarios", inputs=("scenarios/*.json",), images=("a", "b")
+        ),
+    )
+
+
+def test_a_service_may_be_just_a_name_for_others() -> None:
+    declaration = parsed('services.a.manifests = ["a.yaml"]\nservices.all.needs = ["a"]')
+
+    assert declaration.services[1] == Service(name="all", needs=(Need(name="a"),))
+
+
+def test_options_are_kept_as_toml_gave_them() -> None:
+    declaration = parsed('[options]\nbuild_jobs = 3\nkeep = "always"\nanything = true')
+
+    assert declaration.options == (("build_jobs", 3), ("keep", "always"), ("anything", True))
+
+
+LABEL = "must be a DNS label: at most 63 lower-case letters, digits and -"
+MANIFESTS = 'manifests = ["a.yaml"]'
+
+
+@pytest.mark.parametrize(
+    ("toml", "problem"),
+    [
+        pytest.param(
+            "[service.api]",
+            'kindinfra.toml has an unknown table "service"; did you mean "services"?',
+            id="unknown table",
+        ),
+        pytest.param(
+            "[cluster]\nnodes = 3",
+            '[cluster] has an unknown key "nodes"; known: "config", "namespace", "node_image",'
+            ' "tuning"',
+            id="unknown key without a near one",
+        ),
+        pytest.param(
+            '[images.a]\ncontxt = "x"',
+            '[images.a] has an unknown key "contxt"; did you mean "context"?',
+            id="unknown key",
+        ),
+        pytest.param(
+            f"[services.a]\n{MANIFESTS}\nendpoints.b = {{ port = 1, hostport = 2 }}",
+            '[services.a.endpoints.b] has an unknown key "hostport"; did you mean "host_port"?',
+            id="unknown key of an endpoint",
+        ),
+        pytest.param("services = 3", "services must be a table, not a number", id="no table"),
+        pytest.param(
+            'services.a = "x"', "[services.a] must be a table, not a string", id="no inner table"
+        ),
+        pytest.param("cluster = false", "[cluster] must be a table, not a boolean", id="cluster"),
+        pytest.param("options = 3", "[options] must be a table", id="options no table"),
+        pytest.param(
+            '[services.a]\nmanifests = "a.yaml"',
+            "[services.a] manifests must be a list of strings, not a string",
+            id="a string for a list",
+        ),
+        pytest.param(
+            "[services.a]\nmanifests = [1]",
+            "[services.a] manifests must be a list of strings that are not empty",
+            id="a list of numbers",
+        ),
+        pytest.param(
+            '[cluster]\ntuning = "yes"',
+            "[cluster] tuning must be true or false, not a string",
+            id="a string for a boolean",
+        ),
+        pytest.param(
+            '[cluster]\nnode_image = ""', "[cluster] node_image is empty", id="an empty string"
+        ),
+        pytest.param(
+            '[cluster]\nnamespace = "My_Space"',
+            f'[cluster] namespace is "My_Space", but {LABEL}',
+            id="namespace",
+        ),
+        pytest.param(
+            "[images.a]\nbuild_args = { X = [1] }",
+            "[images.a] build_args.X must be a string, not a list",
+            id="build argument",
+        ),
+        pytest.param(
+            f"[services.A]\n{MANIFESTS}",
+            f'[services.A] the name is "A", but {LABEL}',
+            id="name of a service",
+        ),
+        pytest.param(
+            f"[services.a]\n{MANIFESTS}\nendpoints.b_c = {{ port = 1 }}",
+            f'[services.a.endpoints.b_c] the name is "b_c", but {LABEL}',
+            id="name of an endpoint",
+        ),
+        pytest.param(
+            "[images.A]",
+            "[images.A] has a name that no image can have: lower-case letters, digits, - . _",
+            id="name of an image",
+        ),
+        pytest.param(
+            '[images.a]\nprebuilt = "x"\narchive = "y.tar"',
+            "[images.a] has prebuilt and archive: keep one of them",
+            id="prebuilt and archive",
+        ),
+        pytest.param(
+            '[images.a]\nprebuilt = "x"\ncontext = "y"\ntarget = "z"',
+            "[images.a] has prebuilt, so nothing is built: remove context, target",
+            id="prebuilt and context",
+        ),
+        pytest.param(
+            '[images.a]\narchive = "x.tar"\ndockerfile = "y"',
+            "[images.a] has archive, so nothing is built: remove dockerfile",
+            id="archive and Dockerfile",
+        ),
+        pytest.param(
+            f'[services.a]\n{MANIFESTS}\nimage = "x"\nimages = ["y"]',
+            "[services.a] has image and images: keep one of them",
+            id="image and images",
+        ),
+        pytest.param(
+            '[services.a]\nimage = "x"',
+            "[services.a] has an image but neither manifests nor run, so nothing would use it",
+            id="image alone",
+        ),
+        pytest.param(
+            "[services.a]\nmanifests = []",
+            "[services.a] has nothing in it: give it manifests, run or needs",
+            id="nothing",
+        ),
+        pytest.param(
+            '[services.a]\nhelm = { chart = "x" }',
+            "[services.a] has helm, which this version does not support yet: render it to a file"
+            " and list that in manifests",
+            id="helm",
+        ),
+        pytest.param(
+            '[services.a]\nkustomize = "x"',
+            "[services.a] has kustomize, which this version does not support yet: render it to a"
+            " file and list that in manifests",
+            id="kustomize",
+        ),
+        pytest.param(
+            f"[services.a]\n{MANIFESTS}\ntimeout = 0",
+            "[services.a] timeout is 0, but must be more than 0 seconds",
+            id="timeout",
+        ),
+        pytest.param(
+            f'[services.a]\n{MANIFESTS}\ntimeout = "2m"',
+            "[services.a] timeout must be a number of seconds, not a string",
+            id="timeout as text",
+        ),
+        pytest.param(
+            f"[services.a]\n{MANIFESTS}\ntimeout = nan",
+            "[services.a] timeout is nan, but must be more than 0 seconds",
+            id="timeout that is no number",
+        ),
+        pytest.param(
+            f"[services.a]\n{MANIFESTS}\nrestarts = -1",
+            "[services.a] restarts is -1, but must not be negative",
+            id="restarts",
+        ),
+        pytest.param(
+            f"[services.a]\n{MANIFESTS}\nrestarts = true",
+            "[services.a] restarts must be a number, not a boolean",
+            id="true is no number",
+        ),
+        pytest.param(
+            f'[services.a]\n{MANIFESTS}\nneeds = ["b:redy"]',
+            '[services.a] needs "b:redy", but after the colon comes one of "applied", "started",'
+            ' "ready"; did you mean "ready"?',
+            id="level",
+        ),
+        pytest.param(
+            f'[services.a]\n{MANIFESTS}\nneeds = ["b", "b:started"]',
+            '[services.a] needs "b" more than once',
+            id="need twice",
+        ),
+        pytest.param(
+            '[services.a]\nrun = "e2e/seed.py"',
+            '[services.a] run is "e2e/seed.py", but must be "module:function"',
+            id="run",
+        ),
+        pytest.param(
+            f'[services.a]\n{MANIFESTS}\ninputs = ["x"]',
+            "[services.a] has inputs but no run that would read them",
+            id="inputs without run",
+        ),
+        pytest.param(
+            f"[services.a]\n{MANIFESTS}\nendpoints.b = {{}}",
+            "[services.a.endpoints.b] has no port",
+            id="no port",
+        ),
+        pytest.param(
+            f"[services.a]\n{MANIFESTS}\nendpoints.b = {{ port = 70000 }}",
+            "[services.a.endpoints.b] port is 70000, but ports go from 1 to 65535",
+            id="port",
+        ),
+        pytest.param(
+            f"[services.a]\n{MANIFESTS}\nendpoints.b = {{ port = 1, host_port = 0 }}",
+            "[services.a.endpoints.b] host_port is 0, but ports go from 1 to 65535",
+            id="host port",
+        ),
+        pytest.param(
+            f'[services.a]\n{MANIFESTS}\nendpoints.b = {{ port = 1, scheme = "htp" }}',
+            '[services.a.endpoints.b] scheme is "htp", but must be one of "tcp", "http", "https",'
+            ' "grpc"; did you mean "http"?',
+            id="scheme",
+        ),
+        pytest.param(
+            f'[services.a]\n{MANIFESTS}\nendpoints.b = {{ port = 1, path = "health" }}',
+            '[services.a.endpoints.b] path is "health", but must begin with "/"',
+            id="path",
+        ),
+        pytest.param(
+            f'[services.a]\n{MANIFESTS}\nendpoints.b = {{ port = 1, scheme = "tcp", path = "/" }}',
+            '[services.a.endpoints.b] has a path, which means nothing for scheme "tcp"',
+            id="path of tcp",
+        ),
+        pytest.param(
+            f'[services.a]\n{MANIFESTS}\nendpoints.b = {{ port = 1, send = "x" }}',
+            '[services.a.endpoints.b] has send or expect, which mean nothing for scheme "http"',
+            id="send over http",
+        ),
+        pytest.param(
+            f'[services.a]\n{MANIFESTS}\nendpoints.b = {{ port = 1, workload = "deploy/x" }}',
+            '[services.a.endpoints.b] workload is "deploy/x", but must be KIND/NAME with a kind'
+            ' of "deployment", "statefulset", "daemonset", "replicaset", "pod"',
+            id="workload",
+        ),
+        pytest.param(
+            f'[services.a]\n{MANIFESTS}\nendpoints.b = {{ port = "x", workload = "pod/x" }}',
+            "[services.a.endpoints.b] has a workload, so port must be the container's port as a"
+            " number",
+            id="a workload's port by name",
+        ),
+        pytest.param(
+            f"[services.a]\n{MANIFESTS}\n"
+            'endpoints.b = { port = 1, workload = "pod/x", service = "x" }',
+            "[services.a.endpoints.b] has service and workload: keep one of them",
+            id="service and workload",
+        ),
+    ],
+)
+def test_a_mistake_is_one_sentence_that_names_the_place(toml: str, problem: str) -> None:
+    assert problems(toml) == [problem]
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    found = problems("""
+        [cluster]
+        tuning = 1
+        [images.a]
+        target = 2
+        [services.b]
+        manifests = ["b.yaml"]
+        timeout = -1
+        endpoints.c = { port = 0 }
+    """)
+
+    assert [problem.partition(" ")[0] for problem in found] == [
+        "[cluster]",
+        "[images.a]",
+        "[services.b]",
+        "[services.b.endpoints.c]",
+    ]
