@@ -130,6 +130,12 @@ class Timeline:
             raise
         self._end(kind, subject, start, span, ok=True)
 
+    def add(self, phase: Phase) -> None:
+        """Record a phase that was timed elsewhere."""
+        with self._lock:
+            self._phases.append(phase)
+        self._tell(phase, ended=True)
+
     def _end(self, kind: str, subject: str, start: float, span: Span, *, ok: bool) -> None:
         phase = Phase(kind=kind, subject=subject, start=start, end=now(), ok=ok, note=span.note)
         with self._lock:

@@ -1,0 +1,1 @@
+"""Container engines: who builds images and exports them."""

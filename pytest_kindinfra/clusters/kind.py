@@ -1,0 +1,104 @@
+"""kind by its command line, on the Docker engine.
+
+`kind create` is called without `--wait`, since that polls without a pause and exits 0 on a
+timeout (kind#2654), and with `--retain`, since otherwise a failed one takes its logs along.
+Every call names the engine: kind keeps no record of it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.errors import ClusterError, CommandError
+from pytest_kindinfra.process import which
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pytest_kindinfra.process import Result, Runner
+    from pytest_kindinfra.timeline import Deadline
+
+_ENV = {"KIND_EXPERIMENTAL_PROVIDER": "docker"}
+_FIX = "install kind (https://kind.sigs.k8s.io) or put its folder on PATH"
+
+
+class Kind:
+    """The kind on PATH, with Docker as its engine."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    def check(self, deadline: Deadline) -> str:
+        """See `Provider.check`."""
+        which("kind", fix=_FIX)
+        return self._kind("version", "-q", deadline=deadline.within(20)).stdout.strip()
+
+    def exists(self, name: str, deadline: Deadline) -> bool:
+        """See `Provider.exists`; compares whole lines: `a` is not there because `a-b` is."""
+        return name in self._kind("get", "clusters", deadline=deadline.within(30)).stdout.split()
+
+    def create(
+        self, name: str, *, config: dict[str, Any], kubeconfig: Path, deadline: Deadline
+    ) -> tuple[str, ...]:
+        """See `Provider.create`."""
+        folder = kubeconfig.parent
+        file = folder / "kind.json"  # JSON is YAML, which is what kind reads
+        file.write_text(json.dumps(config, indent=1))
+        kubeconfig.touch(mode=0o600)
+        try:
+            self._kind(
+                *("create", "cluster", "--name", name, "--config", str(file)),
+                *("--kubeconfig", str(kubeconfig), "--retain", "--wait", "0s"),
+                deadline=deadline,
+                what=f'creating cluster "{name}"',
+                log=folder / "kind-create.log",
+            )
+        except CommandError as error:
+            raise ClusterError(str(error)) from error
+        return self.nodes(name, deadline)
+
+    def nodes(self, name: str, deadline: Deadline) -> tuple[str, ...]:
+        """See `Provider.nodes`."""
+        result = self._kind("get", "nodes", "--name", name, deadline=deadline.within(30))
+        return tuple(result.stdout.split())
+
+    def images_in(self, node: str, deadline: Deadline) -> frozenset[str]:
+        """See `Provider.images_in`."""
+        argv = ["docker", "exec", node, "ctr", "--namespace", "k8s.io", "images", "list", "-q"]
+        return frozenset(self._runner.run(argv, deadline=deadline.within(60)).stdout.split())
+
+    def import_command(self, node: str) -> tuple[str, ...]:
+        """See `Provider.import_command`; the words of kind's own loader, less `--all-platforms`."""
+        ctr = ("ctr", "--namespace", "k8s.io", "images", "import", "--digests", "-")
+        return ("docker", "exec", "--privileged", "-i", node, *ctr)
+
+    def node_address(self, node: str, deadline: Deadline) -> str:
+        """See `Provider.node_address`."""
+        networks = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
+        argv = ["docker", "inspect", "--format", networks, node]
+        addresses = self._runner.run(argv, deadline=deadline.within(30)).stdout.split()
+        return addresses[0]
+
+    def export_logs(self, name: str, folder: Path, deadline: Deadline) -> None:
+        """See `Provider.export_logs`."""
+        self._kind("export", "logs", str(folder), "--name", name, deadline=deadline)
+
+    def delete(self, name: str, *, kubeconfig: Path, deadline: Deadline) -> None:
+        """See `Provider.delete`."""
+        self._kind(
+            *("delete", "cluster", "--name", name, "--kubeconfig", str(kubeconfig)),
+            deadline=deadline,
+            what=f'deleting cluster "{name}"',
+        )
+
+    def delete_command(self, name: str) -> Sequence[str]:
+        """See `Provider.delete_command`."""
+        return ("kind", "delete", "cluster", "--name", name)
+
+    def _kind(
+        self, *words: str, deadline: Deadline, what: str = "", log: Path | None = None
+    ) -> Result:
+        argv = ["kind", *words]
+        return self._runner.run(argv, deadline=deadline, what=what, env=_ENV, log=log)

@@ -1,0 +1,71 @@
+"""What this project asks of whoever provides a cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pytest_kindinfra.timeline import Deadline
+
+
+class Provider(Protocol):
+    """Creates, fills and deletes clusters."""
+
+    def check(self, deadline: Deadline) -> str:
+        """Return the provider's version.
+
+        Raises:
+            ToolMissingError: It is not installed.
+        """
+        ...
+
+    def exists(self, name: str, deadline: Deadline) -> bool:
+        """Whether there is a cluster of exactly this name."""
+        ...
+
+    def create(
+        self, name: str, *, config: dict[str, Any], kubeconfig: Path, deadline: Deadline
+    ) -> tuple[str, ...]:
+        """Create a cluster and return the names of its kind nodes.
+
+        Its API server answers; whether it is ready for pods is for the caller to see.
+
+        Raises:
+            ClusterError: It could not be created; what was made of it may still be there.
+        """
+        ...
+
+    def nodes(self, name: str, deadline: Deadline) -> tuple[str, ...]:
+        """Return the names of a cluster's kind nodes."""
+        ...
+
+    def images_in(self, node: str, deadline: Deadline) -> frozenset[str]:
+        """Return the full references of the images that a kind node has."""
+        ...
+
+    def import_command(self, node: str) -> tuple[str, ...]:
+        """Return the command that reads an image archive from its standard input."""
+        ...
+
+    def node_address(self, node: str, deadline: Deadline) -> str:
+        """Return the kind node's own address, as seen from this host."""
+        ...
+
+    def export_logs(self, name: str, folder: Path, deadline: Deadline) -> None:
+        """Write what the kind nodes know of themselves into `folder`."""
+        ...
+
+    def delete(self, name: str, *, kubeconfig: Path, deadline: Deadline) -> None:
+        """Delete the cluster; nothing happens if there is none.
+
+        Raises:
+            CommandError: It could not be deleted.
+        """
+        ...
+
+    def delete_command(self, name: str) -> Sequence[str]:
+        """Return what a person types to delete it."""
+        ...

@@ -1,0 +1,97 @@
+"""Docker by its command line, with BuildKit through buildx.
+
+The command line follows the user's contexts, credentials and proxies without our help, and
+only it speaks BuildKit, which runs a step that several builds share once (docs/decisions/0001).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.errors import CommandError, ToolMissingError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pytest_kindinfra.engines.protocol import BuildRequest
+    from pytest_kindinfra.process import Runner
+    from pytest_kindinfra.timeline import Deadline
+
+_FIX = "install Docker with buildx and start it (`docker version` must show a server)"
+
+
+class Docker:
+    """The Docker engine that `docker` on PATH talks to."""
+
+    name = "docker"
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    def check(self, deadline: Deadline) -> str:
+        """See `Engine.check`."""
+        argv = ["docker", "version", "--format", "{{.Server.Version}}"]
+        try:
+            return self._runner.run(argv, deadline=deadline.within(20)).stdout.strip()
+        except CommandError as error:
+            msg = f"the Docker engine does not answer: {error}\nTo fix: {_FIX}"
+            raise ToolMissingError(msg) from error
+
+    def image_ids(self, references: Sequence[str], deadline: Deadline) -> dict[str, str]:
+        """See `Engine.image_ids`."""
+        if not references:
+            return {}
+        wanted = list(dict.fromkeys(references))
+        argv = ["docker", "image", "inspect", "--format", "{{json .}}", *wanted]
+        result = self._runner.run(argv, deadline=deadline.within(60), check=False)
+        found = [json.loads(line) for line in result.stdout.splitlines() if line]
+        ids = {tag: item["Id"] for item in found for tag in _names(item)}
+        return {ref: ids[short] for ref in wanted if (short := _familiar(ref)) in ids}
+
+    def build(self, request: BuildRequest, *, deadline: Deadline, log: Path) -> None:
+        """See `Engine.build`."""
+        self._runner.run(
+            _build_command(request),
+            deadline=deadline,
+            what=f'building image "{request.name}"',
+            env={"BUILDKIT_PROGRESS": "plain"},
+            log=log,
+        )
+
+    def save_command(self, references: Sequence[str]) -> tuple[str, ...]:
+        """See `Engine.save_command`."""
+        return ("docker", "save", *references)
+
+
+def _build_command(request: BuildRequest) -> list[str]:
+    """Return the argv; without provenance, since kind cannot load attestations (kind#3795)."""
+    argv = ["docker", "buildx", "build", "--load", "--provenance=false", "--sbom=false"]
+    argv += ["--tag", request.reference, "--file", os.fspath(request.dockerfile)]
+    argv += ["--label", f"dev.kindinfra.image={request.name}"]
+    if request.target:
+        argv += ["--target", request.target]
+    for name, value in sorted(request.build_args.items()):
+        argv += ["--build-arg", f"{name}={value}"]
+    for name, reference in sorted(request.contexts.items()):
+        argv += ["--build-context", f"{name}=docker-image://{reference}"]
+    return [*argv, *request.options, os.fspath(request.context)]
+
+
+def _names(item: dict[str, object]) -> list[str]:
+    """Return every name under which an inspected image can be asked for."""
+    names: list[str] = []
+    for key in ("RepoTags", "RepoDigests"):
+        value = item.get(key)
+        names += value if isinstance(value, list) else []
+    return [*names, str(item["Id"])]
+
+
+def _familiar(reference: str) -> str:
+    """Return the form in which Docker prints a reference: `docker.io/library/x` is `x:latest`."""
+    from pytest_kindinfra.references import normalise
+
+    full = normalise(reference)
+    return full.removeprefix("docker.io/library/").removeprefix("docker.io/")

@@ -1,0 +1,70 @@
+"""What this project asks of a container engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pytest_kindinfra.timeline import Deadline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """One image to build.
+
+    Attributes:
+        name: The declared name.
+        reference: What to tag the result.
+        context: The build context.
+        dockerfile: The Dockerfile; an ignore file `NAME.dockerignore` beside it applies.
+        target: The stage, None for the last.
+        build_args: Name to value.
+        contexts: Named contexts: the name in FROM to the reference of an image.
+        options: Further flags.
+    """
+
+    name: str
+    reference: str
+    context: Path
+    dockerfile: Path
+    target: str | None
+    build_args: dict[str, str]
+    contexts: dict[str, str]
+    options: tuple[str, ...]
+
+
+class Engine(Protocol):
+    """Builds and exports images."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls it: `docker`."""
+        ...
+
+    def check(self, deadline: Deadline) -> str:
+        """Return the engine's version.
+
+        Raises:
+            ToolMissingError: It is not installed, or does not answer.
+        """
+        ...
+
+    def image_ids(self, references: Sequence[str], deadline: Deadline) -> dict[str, str]:
+        """Return the ids of those images that the engine has, by reference as given."""
+        ...
+
+    def build(self, request: BuildRequest, *, deadline: Deadline, log: Path) -> None:
+        """Build and tag one image; what the build prints goes to `log` as it comes.
+
+        Raises:
+            CommandError: The build failed.
+        """
+        ...
+
+    def save_command(self, references: Sequence[str]) -> tuple[str, ...]:
+        """Return the command that prints an archive of these images."""
+        ...

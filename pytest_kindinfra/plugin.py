@@ -1,0 +1,162 @@
+"""What pytest calls. Each hook decides and hands on; the work is done elsewhere.
+
+Loading this module costs a few milliseconds, since every pytest process pays for it: nothing
+heavy is imported here, and nothing of ours that a run without marks does not need.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_kindinfra.options import add_options, read_settings
+from pytest_kindinfra.selection import MARK, needs_last, needs_of, request_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_kindinfra.controller import Controller
+    from pytest_kindinfra.coordination import RunDirectory
+    from pytest_kindinfra.kindcluster import KindCluster
+    from pytest_kindinfra.view import Stack
+
+_CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
+_RUN: pytest.StashKey[RunDirectory] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add our options."""
+    add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Make our hooks known."""
+    from pytest_kindinfra import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Find out which process this is, and where the run's folder will be."""
+    from pytest_kindinfra.coordination import RunDirectory
+
+    config.addinivalue_line(
+        "markers",
+        f"{MARK}(*services): the services on the kind cluster that the test needs, with all that "
+        "they need; without a name the bare cluster",
+    )
+    workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
+    if workerinput and "kindinfra_run" in workerinput:
+        from pathlib import Path
+
+        config.stash[_RUN] = RunDirectory(Path(workerinput["kindinfra_run"]))
+        return
+    from pytest_kindinfra.controller import new_controller
+
+    controller = new_controller(config)
+    config.stash[_CONTROLLER] = controller
+    config.stash[_RUN] = controller.run
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell an xdist worker where the run's folder is."""
+    node.workerinput["kindinfra_run"] = str(node.config.stash[_RUN].path)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Move tests that need nothing before those that wait."""
+    settings, _ = read_settings(config.getoption, (), source=None)
+    if settings.order == "needs-last":
+        items[:] = needs_last(items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Say what the selected tests need: before xdist's own hook tells the controller."""
+    if not _will_run(session.config):
+        return
+    request = request_of(session.items)
+    if controller := session.config.stash.get(_CONTROLLER, None):
+        if request:
+            controller.start(request)
+    elif request:
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "worker")
+        session.config.stash[_RUN].write(f"request-{worker}", request)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any) -> None:
+    """Read what a worker's tests need; a usage error raised here ends the run with code 4."""
+    controller = node.config.stash[_CONTROLLER]
+    if request := controller.run.read(f"request-{node.gateway.id}"):
+        controller.start(request)
+
+
+@pytest.hookimpl
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Wait for what the test needs; after skip marks, before its fixtures."""
+    needs = needs_of(item)
+    if needs is None or item.config.option.setupplan:
+        return
+    run = item.config.stash[_RUN]
+    for name in ("cluster", *(f"service-{service}" for service in sorted(needs))):
+        result = run.wait_for(name)
+        if result["state"] == "failed":
+            pytest.fail(f"{result['short']}\nall of it: {run.path}", pytrace=False)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End what this process began; with xdist all workers are done by now."""
+    if controller := session.config.stash.get(_CONTROLLER, None):
+        controller.finish(failed=bool(session.testsfailed))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End it here at the latest: a second interrupt cuts `pytest_sessionfinish` short."""
+    if controller := config.stash.get(_CONTROLLER, None):
+        controller.finish(failed=True)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say where a run's artifacts go."""
+    controller = config.stash.get(_CONTROLLER, None)
+    return controller.header() if controller and _will_run(config) else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show where the time went and what broke."""
+    if controller := terminalreporter.config.stash.get(_CONTROLLER, None):
+        controller.summarise(terminalreporter)
+
+
+@pytest.fixture(scope="session")
+def kindinfra(request: pytest.FixtureRequest) -> Stack:
+    """What the run brought up on the cluster: endpoints, credentials, namespace, images."""
+    from pytest_kindinfra.view import Stack
+
+    return Stack(request.config.stash[_RUN])
+
+
+@pytest.fixture(scope="session")
+def kubeconfig(kindinfra: Stack) -> Path:
+    """The file with the cluster's credentials."""
+    return kindinfra.kubeconfig
+
+
+@pytest.fixture(scope="session")
+def kind_cluster(kindinfra: Stack, request: pytest.FixtureRequest) -> KindCluster:
+    """The cluster under the names of pytest-kind: name, kubectl(), port_forward(), api."""
+    from pytest_kindinfra.kindcluster import KindCluster
+
+    return KindCluster(kindinfra, request.config.stash[_RUN])
+
+
+def _will_run(config: pytest.Config) -> bool:
+    """Whether tests are going to run, rather than be listed."""
+    option = config.option
+    return not (option.collectonly or option.setupplan or option.showfixtures)

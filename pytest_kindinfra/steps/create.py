@@ -1,0 +1,98 @@
+"""Create the cluster with a port on this host for every endpoint.
+
+Ports are chosen and the cluster is made under one lock per host: two `kind create` at a time
+may both make the network "kind" (kind#1596), or be given the same free port. A step must not
+know another step.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.coordination import host_lock, locked
+from pytest_kindinfra.errors import ClusterError
+from pytest_kindinfra.kindconfig import kind_config, user_ports
+from pytest_kindinfra.model import Cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from pytest_kindinfra.clusters.protocol import Provider
+    from pytest_kindinfra.model import Plan, PortMapping
+    from pytest_kindinfra.timeline import Deadline
+
+MARK = "/kindinfra"
+"""Where the run directory is mounted in each kind node: so `docker inspect` leads from any
+leftover container to its run directory and the lock in it, without a state file."""
+
+
+def create_cluster(
+    name: str,
+    *,
+    plan: Plan,
+    base: dict[str, Any] | None,
+    node_image: str | None,
+    tuning: bool,
+    run: Path,
+    folder: Path,
+    provider: Provider,
+    deadline: Deadline,
+) -> Cluster:
+    """Create the cluster and return it; its API server answers.
+
+    Args:
+        name: kind's name for it.
+        plan: Says which NodePorts are mapped.
+        base: The user's kind config, parsed.
+        node_image: None means kind's own choice.
+        tuning: Boot faster than kind does.
+        run: The run directory, which gets the kubeconfig.
+        folder: Where relative paths of `base` start.
+        provider: Who creates.
+        deadline: When to give up.
+
+    Raises:
+        ClusterError: It could not be created, or a cluster of that name is not ours.
+    """
+    with locked(host_lock("create")):
+        deadline.check()
+        if provider.exists(name, deadline):
+            msg = (
+                f'there is already a cluster "{name}"\n'
+                f"To fix: choose another --kindinfra-cluster-name, or delete it: "
+                f"{' '.join(provider.delete_command(name))}"
+            )
+            raise ClusterError(msg)
+        ports = choose_host_ports(plan.ports, taken=user_ports(base))
+        config = kind_config(
+            base, ports=ports, node_image=node_image, tuning=tuning, folder=folder, run=run
+        )
+        kubeconfig = run / "kubeconfig"
+        nodes = provider.create(name, config=config, kubeconfig=kubeconfig, deadline=deadline)
+    return Cluster(name=name, kubeconfig=kubeconfig, nodes=nodes, host_ports=ports, owned=True)
+
+
+def choose_host_ports(
+    mappings: Iterable[PortMapping], *, taken: Mapping[int, int]
+) -> dict[int, int]:
+    """Return a port on 127.0.0.1 for each NodePort: the declared one, or a free one.
+
+    Args:
+        mappings: What is to be mapped.
+        taken: NodePort to host port as the user's own kind config maps them.
+    """
+    with ExitStack() as held:  # all at once, so that no free port is found twice
+        return {
+            mapping.node_port: taken.get(mapping.node_port) or mapping.host_port or _free_port(held)
+            for mapping in mappings
+        }
+
+
+def _free_port(held: ExitStack) -> int:
+    listener = held.enter_context(socket.socket())
+    listener.bind(("127.0.0.1", 0))
+    port: int = listener.getsockname()[1]
+    return port

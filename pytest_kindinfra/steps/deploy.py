@@ -1,0 +1,160 @@
+"""Apply one service's objects and see them become ready, or run its Python step.
+
+A step must not know another step; edges between services are `stack.py`'s.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.manifests import expose_service, rewrite
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pytest_kindinfra.kube import Kube
+    from pytest_kindinfra.model import KubeObject, PortMapping, Service
+    from pytest_kindinfra.timeline import Deadline
+    from pytest_kindinfra.view import Stack
+
+SERVICE_LABEL = "dev.kindinfra/service"
+RUN_LABEL = "dev.kindinfra/run"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where objects go and what they are marked with."""
+
+    kube: Kube
+    namespace: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagesInUse:
+    """What becomes of image references in manifests.
+
+    Attributes:
+        written: Reference as written to the reference of this run.
+        loaded: External references that are in the kind nodes: never pulled again.
+        declared: Declared name to the reference of this run, for `${image:NAME}`.
+    """
+
+    written: Mapping[str, str]
+    loaded: frozenset[str]
+    declared: Mapping[str, str]
+
+
+def apply_objects(
+    service: Service,
+    objects: Sequence[KubeObject],
+    *,
+    images: ImagesInUse,
+    target: Target,
+    deadline: Deadline,
+) -> tuple[KubeObject, ...]:
+    """Apply `objects` in their order and return them as applied.
+
+    Raises:
+        KindInfraError: The API server refused one.
+        CancelledError: The run is ending.
+    """
+    applied = []
+    for obj in objects:
+        kube, namespace = target.kube, _namespace(obj, target)
+        ready = rewrite(
+            obj,
+            images=images.written,
+            pin=images.loaded,
+            placeholders=images.declared,
+            namespace=namespace if kube.is_namespaced(obj) else None,
+            labels={SERVICE_LABEL: service.name},
+        )
+        applied.append(kube.apply(ready, namespace=namespace, deadline=deadline))
+        if obj["kind"] == "CustomResourceDefinition":
+            kube.wait_established(obj, deadline)
+        if obj["kind"] == "Namespace":
+            kube.ensure_namespace(obj["metadata"]["name"], deadline, {})
+    return tuple(applied)
+
+
+def node_port_services(
+    service: Service, objects: Iterable[KubeObject], ports: Iterable[PortMapping]
+) -> tuple[KubeObject, ...]:
+    """Return the k8s services of ours that give the endpoints their NodePorts.
+
+    Args:
+        service: The declared service.
+        objects: All objects among which the k8s services and workloads are looked for, the
+            service's own first.
+        ports: The port mappings of this service.
+    """
+    known = tuple(objects)
+    by_endpoint = {port.endpoint: port for port in ports if not port.in_manifest}
+    made = []
+    for spec in service.endpoints:
+        if mapping := by_endpoint.get(spec.name):
+            beside = _find(known, *_identity(service, spec))
+            made.append(expose_service(spec, service.name, beside, node_port=mapping.node_port))
+    return tuple(made)
+
+
+def run_function(service: Service, stack: Stack, *, folder: Path) -> tuple[KubeObject, ...]:
+    """Call the service's Python step and return the objects that it wants applied.
+
+    Args:
+        service: A service with `run = "module:function"`.
+        stack: What is there so far.
+        folder: Goes on `sys.path`, so that the module is found.
+
+    Raises:
+        KindInfraError: There is no such function, or it returned something else.
+    """
+    module_name, _, name = (service.run or "").partition(":")
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    try:
+        function = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        msg = f'[services.{service.name}] run = "{service.run}": {error}'
+        raise KindInfraError(msg) from error
+    return _as_objects(service, function(stack))
+
+
+def _as_objects(service: Service, returned: Any) -> tuple[KubeObject, ...]:
+    if returned is None:
+        return ()
+    if isinstance(returned, Mapping):
+        return (dict(returned),)
+    objects = tuple(returned) if isinstance(returned, Iterable) else (returned,)
+    for obj in objects:
+        if not isinstance(obj, Mapping) or "kind" not in obj:
+            msg = f'"{service.run}" returned {obj!r}; expected None, an object or several'
+            raise KindInfraError(msg)
+    return tuple(dict(obj) for obj in objects)
+
+
+def _namespace(obj: KubeObject, target: Target) -> str:
+    return str(obj.get("metadata", {}).get("namespace") or target.namespace)
+
+
+def _identity(service: Service, spec: Any) -> tuple[str, str]:
+    """Return kind and name of what an endpoint leads to."""
+    if spec.workload:
+        kind, _, name = spec.workload.partition("/")
+        return kind, name
+    return "Service", spec.service or service.name
+
+
+def _find(objects: Iterable[KubeObject], kind: str, name: str) -> KubeObject:
+    for obj in objects:
+        if obj["kind"].lower() == kind.lower() and obj["metadata"]["name"] == name:
+            return obj
+    msg = f'there is no {kind} "{name}" among the manifests'
+    raise KindInfraError(msg)

@@ -1,0 +1,93 @@
+"""Keep evidence of a failed run before the cluster goes: events, pods, logs of the kind nodes.
+
+A step must not know another step. What cannot be had is left out: evidence is never fatal.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.errors import KindInfraError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pytest_kindinfra.clusters.protocol import Provider
+    from pytest_kindinfra.kube import Kube
+    from pytest_kindinfra.timeline import Deadline
+
+_LOG_BYTES = 1 << 20
+
+
+def keep_evidence(
+    cluster: str,
+    *,
+    folder: Path,
+    provider: Provider,
+    namespaces: Sequence[str],
+    deadline: Deadline,
+) -> None:
+    """Write `events.txt`, `pods/` and `kind/` into `folder`.
+
+    Args:
+        cluster: The cluster's name.
+        folder: The run directory, with the kubeconfig.
+        provider: Who exports the kind nodes' logs.
+        namespaces: Whose pods and events are kept.
+        deadline: When to give up.
+    """
+    from pytest_kindinfra.kube import Kube
+
+    if not provider.exists(cluster, deadline):
+        return
+    kubeconfig = folder / "kubeconfig"
+    if kubeconfig.exists() and kubeconfig.stat().st_size:
+        kube = Kube(kubeconfig)
+        try:
+            for namespace in namespaces:
+                with suppress(KindInfraError):
+                    _keep_namespace(kube, namespace, folder)
+        finally:
+            kube.close()
+    provider.export_logs(cluster, folder / "kind", deadline)
+
+
+def _keep_namespace(kube: Kube, namespace: str, folder: Path) -> None:
+    lines = [_event_line(event) for event in kube.events(namespace)]
+    with (folder / "events.txt").open("a") as file:
+        file.writelines(f"{namespace} {line}\n" for line in lines)
+    pods = folder / "pods"
+    pods.mkdir(exist_ok=True)
+    for pod in kube.request("GET", f"/api/v1/namespaces/{namespace}/pods")["items"]:
+        _keep_pod(kube, pod, pods)
+
+
+def _keep_pod(kube: Kube, pod: dict[str, Any], folder: Path) -> None:
+    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+    pod["metadata"].pop("managedFields", None)
+    (folder / f"{namespace}.{name}.json").write_text(json.dumps(pod, indent=1))
+    containers = [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]
+    for container in containers:
+        for previous in (False, True):
+            with suppress(KindInfraError):
+                text = kube.pod_logs(
+                    namespace,
+                    name,
+                    container["name"],
+                    previous=previous,
+                    lines=5000,
+                    limit_bytes=_LOG_BYTES,
+                )
+                ending = ".previous.log" if previous else ".log"
+                (folder / f"{namespace}.{name}.{container['name']}{ending}").write_text(text)
+
+
+def _event_line(event: dict[str, Any]) -> str:
+    about = event.get("involvedObject", {})
+    when = event.get("lastTimestamp") or event.get("eventTime") or ""
+    what = f"{about.get('kind', '')}/{about.get('name', '')}:"
+    words = (when, event.get("type"), event.get("reason"), what, event.get("message"))
+    return " ".join(str(word) for word in words if word)

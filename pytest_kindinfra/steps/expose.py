@@ -1,0 +1,135 @@
+"""Prove endpoints: what tests get has answered a request from this host.
+
+An accepted connection on 127.0.0.1 proves nothing, since the engine's proxy accepts before
+anything listens behind it; so a tcp endpoint is dialled at the kind node's own address too. A
+step must not know another step.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.errors import NotReadyError
+from pytest_kindinfra.model import Endpoint
+from pytest_kindinfra.timeline import wait_until
+
+if TYPE_CHECKING:
+    from pytest_kindinfra.model import EndpointSpec
+    from pytest_kindinfra.timeline import Deadline
+
+HOST = "127.0.0.1"
+"""Never `localhost`, which may resolve to an address that nobody listens on."""
+
+_EVERY = 0.05
+_ANSWER_WITHIN = 5.0
+_HELD_OPEN = 0.1
+_LOWEST_ERROR = 400
+
+
+def prove_endpoint(
+    service: str,
+    spec: EndpointSpec,
+    *,
+    host_port: int,
+    node: tuple[str, int] | None,
+    deadline: Deadline,
+) -> Endpoint:
+    """Return the endpoint once it has answered.
+
+    Args:
+        service: The service's name.
+        spec: The declared endpoint.
+        host_port: The port on 127.0.0.1.
+        node: The kind node's address and NodePort; None where the host has no route to it.
+        deadline: When to give up.
+
+    Raises:
+        NotReadyError: It did not answer in time; says what the last try met.
+        CancelledError: The run is ending.
+    """
+    last = _LastTry()
+
+    def answers() -> bool:
+        try:
+            return _answers(spec, host_port, node)
+        except (OSError, http.client.HTTPException, NotReadyError) as error:
+            last.error = error
+            return False
+
+    if not wait_until(answers, deadline, every=_EVERY):
+        target = f"{spec.scheme}://{HOST}:{host_port}{spec.path or ''}"
+        msg = f'endpoint "{spec.name}" of "{service}" did not answer: {target}: {last.error!s}'
+        raise NotReadyError(msg)
+    return Endpoint(service=service, name=spec.name, scheme=spec.scheme, host=HOST, port=host_port)
+
+
+class _LastTry:
+    """What the last try met, for the message."""
+
+    error: Exception | None = None
+
+
+def _answers(spec: EndpointSpec, host_port: int, node: tuple[str, int] | None) -> bool:
+    if spec.scheme in {"http", "https"}:
+        return _http_answers(spec, host_port)
+    if node:
+        socket.create_connection(node, timeout=_ANSWER_WITHIN).close()
+    return _tcp_answers(spec, host_port)
+
+
+def _http_answers(spec: EndpointSpec, host_port: int) -> bool:
+    """Whether the path answers 2xx or 3xx; without a path any answer will do."""
+    connection = (
+        http.client.HTTPSConnection(
+            HOST, host_port, timeout=_ANSWER_WITHIN, context=_no_verification()
+        )
+        if spec.scheme == "https"
+        else http.client.HTTPConnection(HOST, host_port, timeout=_ANSWER_WITHIN)
+    )
+    try:
+        connection.request("GET", spec.path or "/")
+        status = connection.getresponse().status
+    finally:
+        connection.close()
+    if spec.path and status >= _LOWEST_ERROR:
+        msg = f"HTTP status {status}"
+        raise NotReadyError(msg)
+    return True
+
+
+def _tcp_answers(spec: EndpointSpec, host_port: int) -> bool:
+    """Whether the connection stays open, or answers `send` with `expect`."""
+    with socket.create_connection((HOST, host_port), timeout=_ANSWER_WITHIN) as connection:
+        if spec.send:
+            connection.sendall(spec.send.encode())
+        if spec.expect:
+            return _expected(connection, spec.expect.encode())
+        connection.settimeout(_HELD_OPEN)
+        try:
+            if connection.recv(1) == b"":
+                msg = "the connection was closed at once"
+                raise NotReadyError(msg)
+        except TimeoutError:
+            return True
+        return True
+
+
+def _expected(connection: socket.socket, expect: bytes) -> bool:
+    answer = b""
+    while len(answer) < len(expect) and (part := connection.recv(4096)):
+        answer += part
+    if not answer.startswith(expect):
+        msg = f"answered {answer!r} instead of {expect!r}"
+        raise NotReadyError(msg)
+    return True
+
+
+def _no_verification() -> ssl.SSLContext:
+    """Return a context for a probe that asks who is there, not who it is."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

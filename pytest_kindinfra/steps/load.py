@@ -1,0 +1,102 @@
+"""Bring images from the engine into every kind node, as many as possible in one stream.
+
+One archive of several images is sent in half the time of one archive each, since the layers
+that they share travel once (measured for docs/decisions/0003); so whatever is asked for while a
+stream runs goes together into the next one. A step must not know another step.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.model import Phase
+from pytest_kindinfra.references import normalise
+from pytest_kindinfra.timeline import now
+
+if TYPE_CHECKING:
+    from pytest_kindinfra.clusters.protocol import Provider
+    from pytest_kindinfra.engines.protocol import Engine
+    from pytest_kindinfra.process import Runner
+    from pytest_kindinfra.timeline import Deadline, Timeline
+
+
+class ImageLoader:
+    """Loads images into the kind nodes of one cluster; safe from several threads."""
+
+    def __init__(
+        self,
+        nodes: tuple[str, ...],
+        *,
+        engine: Engine,
+        provider: Provider,
+        runner: Runner,
+        timeline: Timeline,
+    ) -> None:
+        self._nodes = nodes
+        self._engine = engine
+        self._provider = provider
+        self._runner = runner
+        self._timeline = timeline
+        self._stream = threading.Lock()
+        self._state = threading.Lock()
+        self._queue: dict[str, str] = {}
+        self._failed: dict[str, Exception] = {}
+
+    def load(self, name: str, reference: str, deadline: Deadline) -> None:
+        """Return when all kind nodes have the image.
+
+        Args:
+            name: What the image is called in the timeline.
+            reference: What the engine knows it by.
+            deadline: When to give up.
+
+        Raises:
+            CommandError: It could not be sent.
+            CancelledError: The run is ending.
+        """
+        with self._state:
+            self._queue[reference] = name
+        with self._stream:
+            deadline.check()
+            with self._state:
+                batch, self._queue = self._queue, {}
+            self._send(batch, deadline)
+        if error := self._failed.get(reference):
+            raise error
+
+    def _send(self, batch: dict[str, str], deadline: Deadline) -> None:
+        """Send one batch; its failure is remembered for everyone who waits for a part of it."""
+        try:
+            missing = self._missing(tuple(batch), deadline) if batch else {}
+            if missing:
+                self._send_missing(batch, missing, deadline)
+        except Exception as error:  # noqa: BLE001 - raised again in each waiting thread
+            self._failed |= dict.fromkeys(batch, error)
+
+    def _missing(
+        self, references: tuple[str, ...], deadline: Deadline
+    ) -> dict[str, tuple[str, ...]]:
+        """Return, for each kind node that lacks some, the images that it lacks."""
+        missing = {}
+        for node in self._nodes:
+            there = self._provider.images_in(node, deadline)
+            lacking = tuple(ref for ref in references if normalise(ref) not in there)
+            if lacking:
+                missing[node] = lacking
+        return missing
+
+    def _send_missing(
+        self, batch: dict[str, str], missing: dict[str, tuple[str, ...]], deadline: Deadline
+    ) -> None:
+        references = tuple(dict.fromkeys(ref for refs in missing.values() for ref in refs))
+        start = now()
+        self._runner.pipe(
+            self._engine.save_command(references),
+            [self._provider.import_command(node) for node in missing],
+            deadline=deadline,
+            what=f"loading {', '.join(references)} into {', '.join(missing)}",
+        )
+        end = now()
+        for reference in references:
+            self._timeline.add(Phase(kind="load", subject=batch[reference], start=start, end=end))

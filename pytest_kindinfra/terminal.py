@@ -1,0 +1,152 @@
+"""What is shown on the terminal, made by pure functions; the edge writes it."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pytest_kindinfra.model import Phase, Plan
+
+_VERBS = {
+    "build": ("building", "built"),
+    "create": ("creating the cluster", "cluster created"),
+    "load": ("loading", "loaded"),
+    "deploy": ("applying", "applied"),
+    "wait": ("waiting until ready", "ready"),
+    "run": ("running its step", "step done"),
+    "delete": ("deleting the cluster", "cluster deleted"),
+}
+_BAR = 24
+
+
+def progress_line(phase: Phase, *, ended: bool, since: float) -> str:
+    """Return the line for the start or the end of a phase; `since` is when the run began."""
+    doing, done = _VERBS.get(phase.kind, (phase.kind, phase.kind))
+    at = f"kindinfra {(phase.end if ended else phase.start) - since:6.1f} s  [{phase.subject}]"
+    if not ended:
+        return f"{at} {doing}"
+    return f"{at} {done if phase.ok else f'FAILED {doing}'} in {phase.end - phase.start:.1f} s"
+
+
+def plan_line(plan: Plan, *, tests: int, cluster: str) -> str:
+    """Return the line that says what a run is going to bring up."""
+    services, images = len(plan.services), len(plan.images)
+    return (
+        f"kindinfra: {_count(tests, 'test')} {'needs' if tests == 1 else 'need'} "
+        f"{_count(services, 'service')} from {_count(images, 'image')}, cluster {cluster}"
+    )
+
+
+def plan_lines(plan: Plan, tags: Mapping[str, str]) -> list[str]:
+    """Return what `--kindinfra-plan` shows.
+
+    Args:
+        plan: What would be done.
+        tags: Image to the reference it would get, or to why that is not known yet.
+    """
+    lines = ["", "images:"]
+    lines += [f"  {image.name:<20} {tags.get(image.name, 'pending')}" for image in plan.images]
+    lines += ["", "services, in the order of their needs:"]
+    for service in plan.services:
+        needs = ", ".join(_need(need.name, need.level) for need in service.needs) or "-"
+        lines.append(f"  {service.name:<20} needs {needs}")
+    lines += ["", "endpoints:"]
+    names = {service.name for service in plan.services}
+    for port in plan.ports:
+        if port.service in names and port.endpoint:
+            host = port.host_port or "a free port"
+            where = f"127.0.0.1:{host} -> nodePort {port.node_port}"
+            lines.append(f"  {port.service + '.' + port.endpoint:<32} {where}")
+    return lines
+
+
+def failure_lines(failures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return each failure in full once; what only followed from another is named below it.
+
+    Args:
+        failures: Name of a service or step to its failed result.
+    """
+    lines: list[str] = []
+    seen: set[str] = set()
+    for name, result in failures.items():
+        if result["root"] or result["cancelled"] or result["full"] in seen:
+            continue
+        seen.add(result["full"])
+        lines += ["", f"kindinfra: {name} failed", *result["full"].splitlines()]
+    blocked = {name: result["root"] for name, result in failures.items() if result["root"]}
+    if blocked:
+        names = ", ".join(f"{name} (needs {root})" for name, root in blocked.items())
+        lines += ["", f"kindinfra: not started: {names}"]
+    return lines
+
+
+def build_line(phases: Iterable[Phase], *, cached: int) -> str:
+    """Return the line that sets the builds' sum against their wall time, empty without images."""
+    builds = [phase for phase in phases if phase.kind == "build"]
+    if not builds:
+        return f"builds: none, {_count(cached, 'image')} unchanged" if cached else ""
+    one_by_one = sum(phase.end - phase.start for phase in builds)
+    wall = max(phase.end for phase in builds) - min(phase.start for phase in builds)
+    unchanged = f", {_count(cached, 'image')} unchanged" if cached else ""
+    return (
+        f"builds: {one_by_one:.1f} s one by one, {wall:.1f} s side by side "
+        f"({one_by_one - wall:.1f} s saved){unchanged}"
+    )
+
+
+def table_lines(
+    phases: Sequence[Phase], *, cached: Sequence[str], width: int, color: bool
+) -> list[str]:
+    """Return the closing table: each phase with start, end, seconds and its place in time.
+
+    Args:
+        phases: All phases, by start.
+        cached: Images that needed no build.
+        width: Columns of the terminal.
+        color: Whether escape codes are wanted.
+    """
+    if not phases:
+        return []
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    begin = min(phase.start for phase in phases)
+    total = max(phase.end for phase in phases) - begin or 1.0
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in ("phase", "what"):
+        table.add_column(header, no_wrap=True)
+    for header in ("start", "end", "seconds"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for name in cached:
+        table.add_row("build", name, "", "", "", "unchanged")
+    for phase in phases:
+        start, end = phase.start - begin, phase.end - begin
+        style = "" if phase.ok else "red"
+        mark = phase.note if phase.ok else "failed"
+        bar = Text(f"{_bar(start, end, total)} {mark}".rstrip(), style=style or "green")
+        seconds = f"{end - start:.1f}"
+        table.add_row(
+            phase.kind, phase.subject, f"{start:.1f}", f"{end:.1f}", seconds, bar, style=style
+        )
+    out = io.StringIO()
+    Console(file=out, width=width, force_terminal=color, no_color=not color).print(table)
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def _bar(start: float, end: float, total: float) -> str:
+    left = int(start / total * _BAR)
+    length = max(1, round((end - start) / total * _BAR))
+    return " " * min(left, _BAR - 1) + "█" * min(length, _BAR - min(left, _BAR - 1))
+
+
+def _need(name: str, level: str) -> str:
+    return name if level == "ready" else f"{name}:{level}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,110 @@
+"""What tests, hooks and run steps see of the stack: a view of the run's result files.
+
+Every process has its own; nothing is kept but what the files say, so all see the same.
+It must not know who provisions, nor pytest.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.errors import KindInfraError, NotReadyError
+from pytest_kindinfra.model import Endpoint
+
+if TYPE_CHECKING:
+    from pytest_kindinfra.coordination import RunDirectory
+
+
+class Stack:
+    """What a run brought up: cluster, namespace, images, endpoints.
+
+    In a test it waits for what the run is still bringing up. In a hook or a `run` step it holds
+    what is there so far, and asking for more is an error.
+    """
+
+    def __init__(self, run: RunDirectory, *, waits: bool = True) -> None:
+        self._run = run
+        self._waits = waits
+
+    def url(self, service: str, endpoint: str | None = None) -> str:
+        """Return `scheme://127.0.0.1:PORT` of an endpoint; without a name, the first declared.
+
+        Raises:
+            KindInfraError: No selected test needs that service, or it has no such endpoint.
+            NotReadyError: The service failed.
+        """
+        return self.endpoint(service, endpoint).url
+
+    def endpoint(self, service: str, endpoint: str | None = None) -> Endpoint:
+        """Return an endpoint; without a name, the first one declared.
+
+        Raises:
+            KindInfraError: No selected test needs that service, or it has no such endpoint.
+            NotReadyError: The service failed.
+        """
+        found = self.endpoints(service)
+        for one in found:
+            if endpoint in (None, one.name):
+                return one
+        names = ", ".join(one.name for one in found) or "none"
+        msg = f'service "{service}" has no endpoint "{endpoint or ""}"; declared: {names}'
+        raise KindInfraError(msg)
+
+    def endpoints(self, service: str) -> tuple[Endpoint, ...]:
+        """Return all endpoints of a service, in the order of declaration."""
+        result = self._result_of(service)
+        return tuple(Endpoint(**record) for record in result["endpoints"])
+
+    @cached_property
+    def kubeconfig(self) -> Path:
+        """The file with the cluster's credentials."""
+        return Path(self._cluster["kubeconfig"])
+
+    @cached_property
+    def kube(self) -> Any:
+        """A `kubernetes.client.ApiClient` for the cluster, made at first use."""
+        from pytest_kindinfra.kube import Kube
+
+        return Kube(self.kubeconfig).client()
+
+    @cached_property
+    def namespace(self) -> str:
+        """Where services are deployed."""
+        return str(self._cluster["namespace"])
+
+    @cached_property
+    def cluster(self) -> str:
+        """The cluster's name."""
+        return str(self._cluster["name"])
+
+    @property
+    def images(self) -> dict[str, str]:
+        """The declared images that are built so far: name to full reference."""
+        records = self._run.read_all("image-")
+        return {name: record["reference"] for name, record in records.items()}
+
+    @property
+    def _cluster(self) -> dict[str, Any]:
+        return self._get("cluster")
+
+    def _result_of(self, service: str) -> dict[str, Any]:
+        planned = self._get("plan")["services"]
+        if service not in planned:
+            msg = (
+                f'no selected test needs service "{service}"; this run has: '
+                f"{', '.join(sorted(planned)) or 'none'}\n"
+                f'To fix: mark the test with @pytest.mark.kindinfra("{service}")'
+            )
+            raise KindInfraError(msg)
+        return self._get(f"service-{service}")
+
+    def _get(self, name: str) -> dict[str, Any]:
+        result = self._run.wait_for(name) if self._waits else self._run.read(name)
+        if result is None:
+            msg = f"{name.replace('-', ' ', 1)}: not there yet\nTo fix: name it in `needs`"
+            raise NotReadyError(msg)
+        if result.get("state") == "failed":
+            raise NotReadyError(result["short"])
+        return dict(result)
