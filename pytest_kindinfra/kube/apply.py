@@ -1,0 +1,129 @@
+"""Server-side apply, patient with what passes by itself and with nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.errors import ClusterError, KindInfraError
+from pytest_kindinfra.kube.client import SERVER_ERROR, ApiError, Request, Transport
+from pytest_kindinfra.kube.discovery import NOT_FOUND, Discovery, Resource, UnknownKindError
+from pytest_kindinfra.timeline import wait_until
+
+if TYPE_CHECKING:
+    from pytest_kindinfra.model import KubeObject
+    from pytest_kindinfra.timeline import Deadline
+
+APPLY = {"fieldManager": "kindinfra", "force": "true"}
+INVALID = 422
+PASSING_STATUS = frozenset({NOT_FOUND, 409, 429})
+"""Not found: the namespace, or a CRD that is not served yet. Conflict: another writer."""
+PASSING_TEXT = ("error looking up service account", "is being terminated", "failed calling webhook")
+REFUSED_TEXT = "failed to create typed patch object"
+"""A field that the schema does not know; the server calls it an internal error."""
+FIXED_KINDS = frozenset({"Job", "Pod"})
+FIXED_TEXT = ("field is immutable", "pod updates may not change fields")
+
+
+class Applier:
+    """Applies objects to one cluster."""
+
+    def __init__(self, transport: Transport, discovery: Discovery) -> None:
+        self._transport = transport
+        self._discovery = discovery
+
+    def apply(self, obj: KubeObject, *, namespace: str, deadline: Deadline) -> KubeObject:
+        """Apply `obj` and return it as the server stored it.
+
+        Raises:
+            ApiError: The server refused it, or still did at the deadline.
+            UnknownKindError: There is no such kind, or there still was none.
+            ClusterError: The server did not answer until the deadline.
+        """
+        pause = 0.05
+        while True:
+            deadline.check()
+            last = deadline.passed
+            try:
+                return self._apply_once(obj, namespace, deadline)
+            except KindInfraError as error:
+                if last or not passes(error):
+                    raise _about(error, obj, namespace) from None
+            deadline.pause(pause)
+            pause = min(1.0, pause * 2)
+
+    def _apply_once(self, obj: KubeObject, namespace: str, deadline: Deadline) -> KubeObject:
+        resource = self._discovery.resource(obj)
+        complete = _completed(obj, resource, namespace)
+        meta = complete["metadata"]
+        path = resource.path(meta["name"], meta.get("namespace", ""))
+        try:
+            return self._patch(path, complete)
+        except ApiError as error:
+            if not _must_be_made_anew(error, obj):
+                raise
+        self._remove(path, deadline)
+        return self._patch(path, complete)
+
+    def _patch(self, path: str, obj: KubeObject) -> KubeObject:
+        request = Request("PATCH", path, obj, APPLY, "application/apply-patch+yaml")
+        answer: KubeObject = json.loads(self._transport.send(request))
+        return answer
+
+    def _remove(self, path: str, deadline: Deadline) -> None:
+        first = self._fetch(path)
+        if first is None:
+            return
+        self._transport.send(Request("DELETE", path, query={"propagationPolicy": "Background"}))
+        if not wait_until(lambda: self._fetch(path) is None, deadline, every=0.1):
+            msg = f"{path} was to be made anew, but its old self does not go away"
+            raise ClusterError(msg)
+
+    def _fetch(self, path: str) -> Any:
+        try:
+            return json.loads(self._transport.send(Request("GET", path)))
+        except ApiError as error:
+            if error.status != NOT_FOUND:
+                raise
+            return None
+
+
+def passes(error: KindInfraError) -> bool:
+    """Whether what `error` says is known to pass by itself."""
+    if isinstance(error, UnknownKindError):
+        return error.may_come
+    if not isinstance(error, ApiError):
+        return isinstance(error, ClusterError)
+    if REFUSED_TEXT in error.message:
+        return False
+    by_status = error.status in PASSING_STATUS or error.status >= SERVER_ERROR
+    return by_status or any(text in error.message for text in PASSING_TEXT)
+
+
+def _must_be_made_anew(error: ApiError, obj: KubeObject) -> bool:
+    fixed = any(text in error.message for text in FIXED_TEXT)
+    return error.status == INVALID and fixed and obj["kind"] in FIXED_KINDS
+
+
+def _completed(obj: KubeObject, resource: Resource, namespace: str) -> KubeObject:
+    meta = dict(obj["metadata"])
+    if not resource.namespaced:
+        meta.pop("namespace", None)
+    elif not meta.get("namespace"):
+        meta["namespace"] = namespace
+    # Both come with objects that were exported from a cluster; apply refuses the first
+    # and takes the second for "must be that version".
+    meta.pop("managedFields", None)
+    meta.pop("resourceVersion", None)
+    return {**obj, "metadata": meta}
+
+
+def _about(error: KindInfraError, obj: KubeObject, namespace: str) -> KindInfraError:
+    meta = obj["metadata"]
+    where = f' in namespace "{meta.get("namespace") or namespace}"'
+    what = f'cannot apply {obj["kind"]} "{meta["name"]}"{where}'
+    if isinstance(error, ApiError):
+        return error.about(what)
+    if isinstance(error, UnknownKindError):
+        return UnknownKindError(f"{what}: {error}", may_come=error.may_come)
+    return type(error)(f"{what}: {error}")

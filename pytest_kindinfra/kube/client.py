@@ -1,0 +1,218 @@
+"""One HTTP request to an API server, through the connections of the `kubernetes` client.
+
+The client reads the kubeconfig and keeps the TLS connections; its models are left alone,
+since turning JSON into them costs more than the request. This is the only module that
+imports `kubernetes`, and only once something is asked: the import takes 0.3 s.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urlsplit
+
+from pytest_kindinfra.errors import ClusterError, KindInfraError
+from pytest_kindinfra.timeline import sleep
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+CONNECT_TIMEOUT = 5.0
+IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "PATCH"})
+"""PATCH is here because the only one that we send is server-side apply."""
+PAUSES = (0.05, 0.2, 0.5)
+"""Seconds before each further attempt when the connection failed."""
+SERVER_ERROR = 500
+FIRST_BAD_STATUS = 400
+
+
+class ApiError(KindInfraError):
+    """The API server answered with a status of 400 or more.
+
+    Attributes:
+        status: The HTTP status.
+        reason: Kubernetes' word for it, such as `NotFound`.
+        message: The server's sentence.
+    """
+
+    def __init__(self, *, status: int, reason: str, message: str, what: str) -> None:
+        self.status = status
+        self.reason = reason
+        self.message = message
+        super().__init__(f"{what}: {message} ({status} {reason})")
+
+    def about(self, what: str) -> ApiError:
+        """Return the same answer with other words for what was tried."""
+        return ApiError(status=self.status, reason=self.reason, message=self.message, what=what)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of the server.
+
+    Attributes:
+        method: The HTTP verb.
+        path: From the first slash.
+        body: To be sent as JSON; None sends no body.
+        query: Appended to the path.
+        content_type: Of the body.
+        timeout: The longest silence while the answer is awaited or read, in seconds.
+    """
+
+    method: str
+    path: str
+    body: Any = None
+    query: Mapping[str, Any] | None = None
+    content_type: str = "application/json"
+    timeout: float = 30.0
+
+
+class Transport:
+    """Connections to one API server; safe from several threads."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    def client(self) -> Any:
+        """Return the `kubernetes.client.ApiClient`, made at the first call."""
+        with self._lock:
+            if self._client is None:
+                self._client = _make_client(self.kubeconfig)
+            return self._client
+
+    def close(self) -> None:
+        """Close the idle connections; a later request opens new ones."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.rest_client.pool_manager.clear()
+            client.close()
+
+    def send(self, request: Request, *, attempts: int = len(PAUSES) + 1) -> bytes:
+        """Send the request and return the body of its answer.
+
+        Raises:
+            ApiError: The answer has a status of 400 or more.
+            ClusterError: There was no answer, after `attempts` where the verb is idempotent.
+        """
+        for pause in PAUSES[: attempts - 1] if request.method in IDEMPOTENT else ():
+            with suppress(ClusterError), self.exchange(request) as response:
+                return bytes(response.data)
+            sleep(pause)
+        with self.exchange(request) as response:
+            return bytes(response.data)
+
+    @contextmanager
+    def exchange(self, request: Request) -> Iterator[Any]:
+        """Send the request once and give its answer, not read yet: for `lines`.
+
+        Raises:
+            ApiError: The answer has a status of 400 or more.
+            ClusterError: There was no answer, or it broke off while it was read.
+        """
+        import urllib3
+
+        what = f"{request.method} {request.path}"
+        try:
+            response = self._open(request)
+            try:
+                if response.status >= FIRST_BAD_STATUS:
+                    raise error_from(response.status, bytes(response.data), what)
+                yield response
+            finally:
+                _release(response)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            msg = f"no answer from the API server to {what}: {error}"
+            raise ClusterError(msg) from error
+
+    def _open(self, request: Request) -> Any:
+        import urllib3
+
+        client = self.client()
+        return client.rest_client.pool_manager.request(
+            request.method,
+            f"{client.configuration.host}{request.path}{_query_string(request.query)}",
+            body=None if request.body is None else encode(request.body),
+            headers=_headers(client, request.content_type),
+            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=request.timeout),
+            retries=False,
+            preload_content=False,
+        )
+
+
+def _make_client(kubeconfig: Path) -> Any:
+    from kubernetes import client, config
+
+    configuration = client.Configuration()
+    load: Any = config.load_kube_config
+    load(config_file=str(kubeconfig), client_configuration=configuration)
+    configuration.connection_pool_maxsize = 32
+    if urlsplit(configuration.host).hostname in {"127.0.0.1", "localhost", "::1"}:
+        # HTTPS_PROXY in the environment would be asked for this machine's own port.
+        configuration.proxy = None
+    return client.ApiClient(configuration)
+
+
+def _headers(client: Any, content_type: str) -> dict[str, str]:
+    # auth_settings() renews a token if need be, and looks alike in all releases of the
+    # client, while call_api() does not.
+    headers = {"Accept": "application/json", "Content-Type": content_type}
+    settings = client.configuration.auth_settings().values()
+    return headers | {entry["key"]: entry["value"] for entry in settings if entry["in"] == "header"}
+
+
+def _query_string(query: Mapping[str, Any] | None) -> str:
+    return f"?{urlencode(query)}" if query else ""
+
+
+def _release(response: Any) -> None:
+    # A connection whose answer was not read to its end cannot be used again.
+    if response.isclosed():
+        response.release_conn()
+    else:
+        response.close()
+
+
+def encode(body: Any) -> bytes:
+    r"""Return `body` as JSON that is YAML as well, as server-side apply wants it.
+
+    YAML reads no surrogate pairs (`\ud83d\ude00`) and takes U+2028 for a line's end.
+    """
+    text = json.dumps(body, ensure_ascii=False, default=str)
+    return re.sub(r"[\x7f-\uffff]", lambda found: f"\\u{ord(found[0]):04x}", text).encode()
+
+
+def error_from(status: int, body: bytes, what: str) -> ApiError:
+    """Make an error of an answer: Kubernetes' `Status`, or plain text."""
+    text = body.decode(errors="replace").strip()
+    try:
+        answer = json.loads(text)
+        message, reason = answer.get("message") or text, answer.get("reason") or ""
+    except (ValueError, AttributeError):
+        message, reason = text, ""
+    return ApiError(status=status, reason=reason or "Error", message=message, what=what)
+
+
+def lines(response: Any) -> Iterator[bytes]:
+    """Yield each line of an answer as soon as it is there."""
+    rest = b""
+    for chunk in response.stream(amt=None, decode_content=False):
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (line for line in whole if line)
+
+
+def hang_up(response: Any) -> None:
+    """End a read of `response` that blocks in another thread."""
+    sock = getattr(getattr(response, "connection", None), "sock", None)
+    if isinstance(sock, socket.socket):
+        with suppress(OSError):
+            # Not sock.shutdown(): that of a TLS socket takes the reader's state away.
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)

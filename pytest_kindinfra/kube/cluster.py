@@ -1,0 +1,93 @@
+"""The cluster's API as the rest of the project sees it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.kube import bringup
+from pytest_kindinfra.kube.apply import Applier
+from pytest_kindinfra.kube.reader import Reader
+from pytest_kindinfra.kube.ready import ReadyWait
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_kindinfra.model import KubeObject, Level
+    from pytest_kindinfra.timeline import Deadline
+
+
+class Kube(Reader):
+    """A cluster's API by its kubeconfig; safe from several threads.
+
+    Nothing is read or imported before the first request. `close` it: it may have threads.
+    """
+
+    def __init__(self, kubeconfig: Path) -> None:
+        super().__init__(kubeconfig)
+        self._applier = Applier(self._transport, self._discovery)
+
+    def wait_for_api(self, deadline: Deadline) -> None:
+        """Return when the API server is ready; ClusterError if it never was."""
+        bringup.wait_for_api(self._transport, deadline)
+
+    def wait_for_nodes(self, deadline: Deadline) -> None:
+        """Return when every node is Ready; ClusterError says what is missing."""
+        bringup.wait_for_nodes(self._transport, deadline)
+
+    def wait_for_dns(self, deadline: Deadline) -> None:
+        """Return when names can be resolved; ClusterError if they never could."""
+        bringup.wait_for_dns(self._transport, deadline)
+
+    def ensure_namespace(self, name: str, deadline: Deadline, labels: Mapping[str, str]) -> None:
+        """Make the namespace unless it is there; return when pods can be made in it."""
+        bringup.ensure_namespace(self._transport, name, deadline, labels)
+
+    def delete_namespace(self, name: str) -> None:
+        """Ask for the namespace's end, without waiting for it."""
+        bringup.delete_namespace(self._transport, name)
+
+    def apply(self, obj: KubeObject, *, namespace: str, deadline: Deadline) -> KubeObject:
+        """Apply the object, whatever is there; see `Applier.apply`."""
+        return self._applier.apply(obj, namespace=namespace, deadline=deadline)
+
+    def wait_established(self, crd: KubeObject, deadline: Deadline) -> None:
+        """Return when objects of the CRD's kind can be applied."""
+        self.wait_ready([crd], namespace="", deadline=deadline, restarts=0)
+
+    def wait_ready(
+        self,
+        objects: Sequence[KubeObject],
+        *,
+        namespace: str,
+        deadline: Deadline,
+        restarts: int,
+        level: Level = "ready",
+    ) -> None:
+        """Return when all objects are ready, or as far as `level` says.
+
+        Args:
+            objects: As they were applied; those of kinds that gate nothing are skipped.
+            namespace: Where those are that name none.
+            deadline: When waiting ends.
+            restarts: Restarts of a container that are no failure.
+            level: `started` wants running containers only, `applied` nothing.
+
+        Raises:
+            ServiceFailedError: One will not become ready, or not all were in time.
+        """
+        self.judge(objects, namespace=namespace, restarts=restarts, level=level).run(deadline)
+
+    def judge(
+        self,
+        objects: Sequence[KubeObject],
+        *,
+        namespace: str,
+        restarts: int,
+        level: Level = "ready",
+    ) -> ReadyWait:
+        """Return a wait whose `check()` raises once one of the objects is broken for good.
+
+        For whoever waits for something else meanwhile, such as an endpoint.
+        """
+        return ReadyWait(self, objects, namespace=namespace, restarts=restarts, level=level)

@@ -1,0 +1,99 @@
+"""What a pod left behind: its log and its events, fetched once something went wrong."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytest_kindinfra.errors import ClusterError
+from pytest_kindinfra.kube.client import ApiError, Request, Transport
+from pytest_kindinfra.workloads import Cause, containers_of, event_text, latest_event
+
+if TYPE_CHECKING:
+    from pytest_kindinfra.model import KubeObject
+
+LOG_LINES = 20
+LIMIT_BYTES = 256 * 1024
+EVENTS = 500
+
+
+class Container(NamedTuple):
+    """Which container's log is meant."""
+
+    namespace: str
+    pod: str
+    container: str
+
+
+def pod_logs(
+    transport: Transport,
+    where: Container,
+    *,
+    previous: bool = False,
+    lines: int = 50,
+    limit_bytes: int = LIMIT_BYTES,
+) -> str:
+    """Return the last lines of a container's log, not more than `limit_bytes` of them."""
+    # The server's own limitBytes keeps the beginning, but the end is what tells; it is
+    # still set, well above, so that lines without an end do not fill the memory.
+    query: dict[str, Any] = {"tailLines": lines, "limitBytes": max(limit_bytes, LIMIT_BYTES) * 4}
+    if where.container:
+        query["container"] = where.container
+    if previous:
+        query["previous"] = "true"
+    path = f"/api/v1/namespaces/{where.namespace}/pods/{where.pod}/log"
+    body = transport.send(Request("GET", path, query=query, timeout=10))
+    return body[-limit_bytes:].decode(errors="replace")
+
+
+def events(transport: Transport, namespace: str) -> list[KubeObject]:
+    """Return the namespace's events, as listed."""
+    path = f"/api/v1/namespaces/{namespace}/events"
+    answer = json.loads(transport.send(Request("GET", path, query={"limit": EVENTS}, timeout=10)))
+    return list(answer.get("items") or ())
+
+
+def with_evidence(transport: Transport, cause: Cause, pod: KubeObject | None) -> Cause:
+    """Return the cause with the pod's last event and log lines, as far as they are there."""
+    event = _last_event(transport, pod) if pod else ""
+    return replace(cause, event=event, log=_log_of(transport, cause))
+
+
+def traces(transport: Transport, pod: KubeObject) -> list[str]:
+    """Return lines about a pod that is not ready: its last event, the ends of its logs."""
+    meta = pod["metadata"]
+    event = _last_event(transport, pod)
+    found = [f"  event: {event}"] if event else []
+    for one in containers_of(pod):
+        where = Container(meta["namespace"], meta["name"], one["name"])
+        if lines := _log(transport, where, previous=False):
+            found += [f'  last log lines of container "{one["name"]}":']
+            found += [f"    {line}" for line in lines]
+    return found
+
+
+def _last_event(transport: Transport, pod: KubeObject) -> str:
+    try:
+        found = latest_event(pod, events(transport, pod["metadata"]["namespace"]))
+    except (ApiError, ClusterError):
+        return ""
+    return event_text(found) if found else ""
+
+
+def _log_of(transport: Transport, cause: Cause) -> tuple[str, ...]:
+    # Of a container that is down, either of the two logs may be the one that is kept.
+    first = cause.logs == "previous"
+    where = Container(cause.namespace, cause.pod, cause.container)
+    for previous in (first, not first) if cause.logs else ():
+        if lines := _log(transport, where, previous=previous):
+            return lines
+    return ()
+
+
+def _log(transport: Transport, where: Container, *, previous: bool) -> tuple[str, ...]:
+    try:
+        text = pod_logs(transport, where, previous=previous, lines=LOG_LINES)
+    except (ApiError, ClusterError):
+        return ()
+    return tuple(line for line in text.splitlines() if line.strip())

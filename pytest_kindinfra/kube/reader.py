@@ -1,0 +1,142 @@
+"""What can be asked of a cluster without changing it, and the one door to everything else."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.kube import evidence
+from pytest_kindinfra.kube.client import ApiError, Request, Transport
+from pytest_kindinfra.kube.discovery import NOT_FOUND, Discovery
+from pytest_kindinfra.kube.watch import PodWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pytest_kindinfra.model import KubeObject
+    from pytest_kindinfra.workloads import Cause
+
+
+class Reader:
+    """A cluster's API by its kubeconfig; safe from several threads.
+
+    Nothing is read or imported before the first request. `close` it: it may have threads.
+    """
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
+        self._transport = Transport(kubeconfig)
+        self._discovery = Discovery(lambda path: self.request("GET", path))
+        self._lock = threading.Lock()
+        self._watches: dict[str, PodWatch] = {}
+
+    def close(self) -> None:
+        """End the watches and close the connections; no thread is left."""
+        with self._lock:
+            watches, self._watches = list(self._watches.values()), {}
+        for watch in watches:
+            watch.close()
+        self._transport.close()
+
+    def client(self) -> Any:
+        """Return the `kubernetes.client.ApiClient`, made once."""
+        return self._transport.client()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        query: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+        timeout: float = 30.0,
+    ) -> Any:
+        """Send a request and return its answer as parsed JSON; nothing for an empty one.
+
+        Raises:
+            ApiError: The answer has a status of 400 or more.
+            ClusterError: There was no answer.
+        """
+        request = Request(method, path, body, query, content_type, timeout)
+        answer = self._transport.send(request)
+        return json.loads(answer) if answer else None
+
+    def path_of(self, obj: KubeObject, *, namespace: str) -> str:
+        """Return the object's REST path.
+
+        Raises:
+            UnknownKindError: The cluster has no such kind.
+        """
+        meta = obj["metadata"]
+        where = meta.get("namespace") or namespace
+        return self._discovery.resource(obj).path(meta["name"], where)
+
+    def is_namespaced(self, obj: KubeObject) -> bool:
+        """Whether objects of that kind live in a namespace."""
+        return self._discovery.resource(obj).namespaced
+
+    def get(self, path: str) -> KubeObject | None:
+        """Return the object at a path, or None if there is none."""
+        try:
+            answer: KubeObject = self.request("GET", path)
+        except ApiError as error:
+            if error.status != NOT_FOUND:
+                raise
+            return None
+        return answer
+
+    def list_(self, path: str, **query: str) -> list[KubeObject]:
+        """Return the objects at a path, such as all pods of a namespace."""
+        answer = self.request("GET", path, query=query)
+        kind = answer.get("kind", "").removesuffix("List")
+        # Items of a list lack what the list says of them all.
+        head = {"apiVersion": answer.get("apiVersion", ""), "kind": kind}
+        return [head | item for item in answer.get("items") or ()]
+
+    def delete(self, path: str) -> None:
+        """Ask for the end of the object at a path and of what it made; gone is fine."""
+        try:
+            self.request("DELETE", path, query={"propagationPolicy": "Background"})
+        except ApiError as error:
+            if error.status != NOT_FOUND:
+                raise
+
+    def watch(self, namespace: str) -> PodWatch:
+        """Return the watch of a namespace's pods, started at the first call."""
+        with self._lock:
+            if namespace not in self._watches:
+                self._watches[namespace] = PodWatch(self._transport, namespace)
+            return self._watches[namespace]
+
+    def pod_logs(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        previous: bool = False,
+        lines: int = 50,
+        limit_bytes: int = evidence.LIMIT_BYTES,
+    ) -> str:
+        """Return the last lines of a container's log, bounded in bytes as well."""
+        where = evidence.Container(namespace, pod, container)
+        return evidence.pod_logs(
+            self._transport, where, previous=previous, lines=lines, limit_bytes=limit_bytes
+        )
+
+    def events(self, namespace: str) -> list[KubeObject]:
+        """Return the namespace's events."""
+        return evidence.events(self._transport, namespace)
+
+    def traces(self, pod: KubeObject) -> list[str]:
+        """Return lines about a pod that is not ready: its last event, the ends of its logs."""
+        return evidence.traces(self._transport, pod)
+
+    def with_evidence(self, cause: Cause) -> Cause:
+        """Return the cause with its pod's last event and log lines, as far as there are any."""
+        pods = self.watch(cause.namespace).pods()[1] if cause.pod else ()
+        pod = next((pod for pod in pods if pod["metadata"]["name"] == cause.pod), None)
+        return evidence.with_evidence(self._transport, cause, pod)

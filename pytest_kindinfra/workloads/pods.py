@@ -1,0 +1,138 @@
+"""Which pods are an object's own, of its newest revision, and how they are doing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pytest_kindinfra.model import KubeObject
+
+REVISION = "deployment.kubernetes.io/revision"
+HASH = "controller-revision-hash"
+
+
+def pods_wanted(obj: KubeObject) -> int:
+    """Return how many pods the object asks for."""
+    if obj["kind"] == "DaemonSet":
+        return int((obj.get("status") or {}).get("desiredNumberScheduled", 0))
+    if obj["kind"] in {"Pod", "Job"}:
+        return 1
+    if obj["kind"] not in {"Deployment", "ReplicaSet", "StatefulSet"}:
+        return 0
+    replicas = obj["spec"].get("replicas")
+    return 1 if replicas is None else int(replicas)
+
+
+def own_pods(
+    obj: KubeObject, pods: Sequence[KubeObject], replica_sets: Sequence[KubeObject] = ()
+) -> tuple[KubeObject, ...]:
+    """Return the pods of the object's newest revision, without those that are ending.
+
+    Args:
+        obj: A live object.
+        pods: All pods of its namespace.
+        replica_sets: For a Deployment: those of its namespace.
+    """
+    uid = obj["metadata"].get("uid")
+    living = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+    if obj["kind"] == "Pod":
+        return tuple(pod for pod in living if pod["metadata"].get("uid") == uid)
+    if obj["kind"] == "Deployment":
+        newest = newest_replica_set(obj, replica_sets)
+        uid = newest["metadata"]["uid"] if newest else None
+    mine = tuple(pod for pod in living if uid and owner_uid(pod) == uid)
+    return _of_newest_hash(obj, mine) if obj["kind"] in {"StatefulSet", "DaemonSet"} else mine
+
+
+def newest_replica_set(obj: KubeObject, replica_sets: Sequence[KubeObject]) -> KubeObject | None:
+    """Return the ReplicaSet of the Deployment's newest revision."""
+    uid = obj["metadata"].get("uid")
+    mine = [one for one in replica_sets if owner_uid(one) == uid]
+    return max(mine, key=_revision, default=None)
+
+
+def owner_uid(obj: KubeObject) -> str | None:
+    """Return the uid of the controller that made the object."""
+    for owner in obj["metadata"].get("ownerReferences") or ():
+        if owner.get("controller"):
+            return str(owner["uid"])
+    return None
+
+
+def _revision(replica_set: KubeObject) -> int:
+    return int((replica_set["metadata"].get("annotations") or {}).get(REVISION, 0))
+
+
+def _of_newest_hash(obj: KubeObject, pods: tuple[KubeObject, ...]) -> tuple[KubeObject, ...]:
+    newest = (obj.get("status") or {}).get("updateRevision")
+    if newest is None and pods:  # a DaemonSet does not tell its newest revision
+        youngest = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
+        newest = _hash(youngest)
+    return tuple(pod for pod in pods if _hash(pod) == newest)
+
+
+def _hash(pod: KubeObject) -> str | None:
+    value: str | None = (pod["metadata"].get("labels") or {}).get(HASH)
+    return value
+
+
+def containers_of(pod: KubeObject) -> Iterator[dict[str, Any]]:
+    """Yield the status of each container, init containers first."""
+    status = pod.get("status") or {}
+    yield from status.get("initContainerStatuses") or ()
+    yield from status.get("containerStatuses") or ()
+
+
+def phase_of(pod: KubeObject) -> str:
+    """Return the pod's phase."""
+    return str((pod.get("status") or {}).get("phase", "Pending"))
+
+
+def runs(pod: KubeObject) -> bool:
+    """Whether every container of the pod runs, or the pod has done its work."""
+    if phase_of(pod) == "Succeeded":
+        return True
+    states = [
+        one.get("state") or {} for one in (pod.get("status") or {}).get("containerStatuses") or ()
+    ]
+    return bool(states) and all("running" in state for state in states)
+
+
+def waits_for_pods(obj: KubeObject, pods: Sequence[KubeObject]) -> bool:
+    """Whether some of the object's pods are not made, or have started nothing."""
+    return len(pods) < pods_wanted(obj) or any(phase_of(pod) == "Pending" for pod in pods)
+
+
+def describe_pod(pod: KubeObject) -> str:
+    """Say in one line how the pod is doing: its phase, then what each container lacks."""
+    status = pod.get("status") or {}
+    parts = [f'pod "{pod["metadata"]["name"]}" is {phase_of(pod)}']
+    if status.get("reason"):
+        parts.append(f"{status['reason']}: {status.get('message', '')}".rstrip(": "))
+    parts += [_describe_scheduling(entry) for entry in status.get("conditions") or ()]
+    parts += [_describe_container(one) for one in containers_of(pod)]
+    return ", ".join(part for part in parts if part)
+
+
+def _describe_scheduling(condition: dict[str, Any]) -> str:
+    if condition["type"] != "PodScheduled" or condition["status"] == "True":
+        return ""
+    return f"{condition.get('reason', 'not scheduled')}: {condition.get('message', '')}".rstrip(
+        ": "
+    )
+
+
+def _describe_container(one: dict[str, Any]) -> str:
+    state = one.get("state") or {}
+    name = f'container "{one["name"]}"'
+    restarts = f" after {one['restartCount']} restarts" if one.get("restartCount") else ""
+    if "running" in state:
+        return "" if one.get("ready") else f"{name} runs but is not ready{restarts}"
+    if "waiting" in state:
+        return f"{name} waits: {state['waiting'].get('reason', 'unknown')}{restarts}"
+    ended = state.get("terminated") or {}
+    if ended.get("exitCode") == 0:
+        return ""
+    return f"{name} ended: {ended.get('reason', 'unknown')}, exit code {ended.get('exitCode')}"
