@@ -1,0 +1,141 @@
+"""Make the objects that are applied out of those that were written.
+
+The image references of this run, a pull policy that never pulls what is there, labels, the
+namespace, and the hash that restarts pods when their ConfigMap changes. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.podspecs import containers, pod_templates
+from pytest_kindinfra.references import split
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from pytest_kindinfra.model import KubeObject
+
+CONTENT_ANNOTATION = "kindinfra/content"
+"""Where the hash of a service's objects stands in its pod templates."""
+
+_PLACEHOLDER = re.compile(r"\$\{image:([^:}]+)(?::(repository|tag))?\}")
+_HASH_DIGITS = 16
+
+
+def rewrite(
+    obj: KubeObject,
+    *,
+    images: Mapping[str, str],
+    namespace: str | None,
+    labels: Mapping[str, str],
+    pin: Collection[str] = (),
+    placeholders: Mapping[str, str] | None = None,
+    content: str | None = None,
+) -> KubeObject:
+    """Return a copy of `obj` as it is to be applied; what was written stays untouched.
+
+    Args:
+        obj: An object as written.
+        images: Image reference as written to the one that containers shall run.
+        namespace: Filled in where none was written; None for a cluster-scoped object.
+        labels: Added to the object and to its pods.
+        pin: References as written that stay, but are not pulled again if they are there.
+        placeholders: Declared image to its reference, for `${image:NAME}` in command, arguments
+            and environment.
+        content: The service's hash, put into pod templates.
+    """
+    made = _copied(obj)
+    metadata = _table(made, "metadata")
+    if namespace is not None and not metadata.get("namespace"):
+        metadata["namespace"] = namespace
+    _table(metadata, "labels").update(labels)
+    for template in pod_templates(made):
+        _mark(_table(template, "metadata"), labels, content)
+    for container in containers(made):
+        _set_image(container, images, pin)
+        _fill_in(container, placeholders or {})
+    return made
+
+
+def content_hash(objects: Iterable[KubeObject]) -> str:
+    """Return a hash of all `objects` together, whatever their order and that of their keys."""
+    texts = sorted(json.dumps(obj, sort_keys=True, default=str) for obj in objects)
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:_HASH_DIGITS]
+
+
+def placeholder_names(obj: KubeObject) -> list[str]:
+    """Return the names of the images that placeholders of `obj` stand for, each once."""
+    texts = (text for container in containers(obj) for text in _texts(container))
+    return list(dict.fromkeys(match[1] for text in texts for match in _PLACEHOLDER.finditer(text)))
+
+
+def _copied(value: Any) -> Any:
+    """Copy deeply, each part for itself.
+
+    `copy.deepcopy` keeps one what a YAML anchor made one, and labels meant for the pods of
+    `labels: *labels` would change the selector too.
+    """
+    if isinstance(value, dict):
+        return {key: _copied(part) for key, part in value.items()}
+    return [_copied(part) for part in value] if isinstance(value, list) else value
+
+
+def _mark(metadata: dict[str, Any], labels: Mapping[str, str], content: str | None) -> None:
+    _table(metadata, "labels").update(labels)
+    if content is not None:
+        _table(metadata, "annotations")[CONTENT_ANNOTATION] = content
+
+
+def _set_image(container: dict[str, Any], images: Mapping[str, str], pin: Collection[str]) -> None:
+    written = str(container.get("image"))
+    if written in images:
+        container["image"] = images[written]
+    elif written not in pin:
+        return
+    # Without it `latest`, and a reference without a tag, would be pulled at each start.
+    container["imagePullPolicy"] = "IfNotPresent"
+
+
+def _fill_in(container: dict[str, Any], references: Mapping[str, str]) -> None:
+    for key in ("command", "args"):
+        if isinstance(container.get(key), list):
+            container[key] = [_filled(value, references) for value in container[key]]
+    for variable in _variables(container):
+        variable["value"] = _filled(variable["value"], references)
+
+
+def _filled(value: Any, references: Mapping[str, str]) -> Any:
+    def replace(match: re.Match[str]) -> str:
+        reference = references.get(match[1])
+        if reference is None:
+            return match[0]
+        repository, tag = split(reference)
+        return {"repository": repository, "tag": tag}.get(match[2], reference)
+
+    return _PLACEHOLDER.sub(replace, value) if isinstance(value, str) else value
+
+
+def _texts(container: dict[str, Any]) -> Iterator[str]:
+    """Yield each string of a container in which placeholders count."""
+    lists = [container.get(key) or () for key in ("command", "args")]
+    values = [value for part in lists if isinstance(part, list) for value in part]
+    values += [variable["value"] for variable in _variables(container)]
+    yield from (value for value in values if isinstance(value, str))
+
+
+def _variables(container: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for variable in container.get("env") or ():
+        if isinstance(variable, dict) and "value" in variable:
+            yield variable
+
+
+def _table(parent: dict[str, Any], key: str) -> dict[str, Any]:
+    """Return the table at `key`, made if it is missing or was left empty (`labels:`)."""
+    if not isinstance(parent.get(key), dict):
+        parent[key] = {}
+    table: dict[str, Any] = parent[key]
+    return table
