@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import shlex
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from pytest_kindinfra.model import Phase, Plan
 
@@ -136,6 +138,16 @@ def table_lines(
     out = io.StringIO()
     Console(file=out, width=width, force_terminal=color, no_color=not color).print(table)
     return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def kept_lines(cluster: str, *, kubeconfig: Path, delete: Sequence[str]) -> list[str]:
+    """Return how to use and how to delete a cluster that was kept."""
+    return [
+        "",
+        f"kept: cluster {cluster}",
+        f"  use it:    export KUBECONFIG={shlex.quote(str(kubeconfig))}",
+        f"  delete it: {shlex.join(delete)}",
+    ]
 
 
 def _bar(start: float, end: float, total: float) -> str:

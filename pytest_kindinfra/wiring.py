@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.clusters.kind import Kind
 from pytest_kindinfra.engines.docker import Docker
 from pytest_kindinfra.process import SubprocessRunner
-from pytest_kindinfra.stack import Tools
+from pytest_kindinfra.request import Tools
 from pytest_kindinfra.steps.load import ImageLoader
 from pytest_kindinfra.timeline import Timeline
 

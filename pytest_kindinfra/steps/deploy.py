@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError
-from pytest_kindinfra.manifests import expose_service, rewrite
+from pytest_kindinfra.exposing import expose_service, find_target, target_name
+from pytest_kindinfra.rewriting import rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,16 +25,14 @@ if TYPE_CHECKING:
     from pytest_kindinfra.view import Stack
 
 SERVICE_LABEL = "dev.kindinfra/service"
-RUN_LABEL = "dev.kindinfra/run"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where objects go and what they are marked with."""
+    """Where objects go."""
 
     kube: Kube
     namespace: str
-    run_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +99,14 @@ def node_port_services(
     made = []
     for spec in service.endpoints:
         if mapping := by_endpoint.get(spec.name):
-            beside = _find(known, *_identity(service, spec))
-            made.append(expose_service(spec, service.name, beside, node_port=mapping.node_port))
+            target = find_target(spec, service.name, known)
+            if target is None:
+                kind, name = target_name(spec, service.name)
+                msg = f'endpoint "{spec.name}": there is no {kind} "{name}" among the manifests'
+                raise KindInfraError(msg)
+            made.append(
+                expose_service(spec, service.name, target, node_port=mapping.node_port)
+            )
     return tuple(made)
 
 
@@ -142,19 +147,3 @@ def _as_objects(service: Service, returned: Any) -> tuple[KubeObject, ...]:
 
 def _namespace(obj: KubeObject, target: Target) -> str:
     return str(obj.get("metadata", {}).get("namespace") or target.namespace)
-
-
-def _identity(service: Service, spec: Any) -> tuple[str, str]:
-    """Return kind and name of what an endpoint leads to."""
-    if spec.workload:
-        kind, _, name = spec.workload.partition("/")
-        return kind, name
-    return "Service", spec.service or service.name
-
-
-def _find(objects: Iterable[KubeObject], kind: str, name: str) -> KubeObject:
-    for obj in objects:
-        if obj["kind"].lower() == kind.lower() and obj["metadata"]["name"] == name:
-            return obj
-    msg = f'there is no {kind} "{name}" among the manifests'
-    raise KindInfraError(msg)

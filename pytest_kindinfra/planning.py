@@ -1,0 +1,121 @@
+"""From what the user wrote to a plan: declaration, hooks, options and manifests read together.
+
+All problems come in one error, before anything is built or created. It knows pytest's config.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.declaration import parse_declaration
+from pytest_kindinfra.errors import DeclarationError
+from pytest_kindinfra.model import Declaration, Image, Plan, Service
+from pytest_kindinfra.options import Settings, read_settings
+from pytest_kindinfra.plan import resolve
+from pytest_kindinfra.ports import busy_ports
+from pytest_kindinfra.render import check_files, load_tables, read_yaml, render
+from pytest_kindinfra.request import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    import pytest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a run is to do: the plan, and how."""
+
+    plan: Plan
+    request: Request
+    settings: Settings
+
+
+def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Order:
+    """Read everything that was declared and plan what the tests want.
+
+    Args:
+        config: pytest's.
+        wanted: What `selection.request_of` returned.
+        run_id: Names what is made.
+
+    Raises:
+        DeclarationError: With all problems.
+    """
+    declaration = _with_hooks(_read_declaration(config), config)
+    settings, problems = read_settings(
+        config.getoption, declaration.options, source=declaration.source
+    )
+    found = [*wanted["problems"], *problems, *check_files(declaration)]
+    try:
+        rendered = render(declaration.services, folder=declaration.folder)
+        plan = resolve(declaration, wanted=wanted["services"], rendered=rendered)
+        found += busy_ports(plan.ports)
+    except DeclarationError as error:
+        raise DeclarationError([*found, *error.problems]) from None
+    if found:
+        raise DeclarationError(found)
+    return Order(plan=plan, request=_request(settings, plan, run_id), settings=settings)
+
+
+def early_artifacts(config: pytest.Config) -> Path:
+    """Return the artifacts folder, which workers must know before anything is collected.
+
+    The declaration may name it too; whether the rest of that file is right is not asked here,
+    since a run that needs nothing must not fail by it.
+    """
+    pairs: tuple[tuple[str, Any], ...] = ()
+    with suppress(DeclarationError, TypeError, AttributeError):
+        if loaded := load_tables(config.rootpath):
+            pairs = tuple(loaded[0].get("options", {}).items())
+    return config.rootpath / read_settings(config.getoption, pairs, source=None)[0].artifacts
+
+
+def _read_declaration(config: pytest.Config) -> Declaration:
+    folder = config.rootpath
+    if (loaded := load_tables(folder)) is None:
+        return Declaration(folder=folder)
+    tables, source = loaded
+    return parse_declaration(tables, folder=folder, source=source)
+
+
+def _with_hooks(declaration: Declaration, config: pytest.Config) -> Declaration:
+    """Add what `pytest_kindinfra_services` returns."""
+    added: list[object] = list(_flat(config.hook.pytest_kindinfra_services(config=config)))
+    strange = [one for one in added if not isinstance(one, Image | Service)]
+    if strange:
+        raise DeclarationError(
+            [
+                f"pytest_kindinfra_services: expected Service or Image, got {one!r}"
+                for one in strange
+            ]
+        )
+    return replace(
+        declaration,
+        images=(*declaration.images, *(one for one in added if isinstance(one, Image))),
+        services=(*declaration.services, *(one for one in added if isinstance(one, Service))),
+    )
+
+
+def _flat(results: Iterable[Iterable[Service | Image] | None]) -> Iterator[Service | Image]:
+    for result in results:
+        yield from result or ()
+
+
+def _request(settings: Settings, plan: Plan, run_id: str) -> Request:
+    declared, folder = plan.declaration.cluster, plan.declaration.folder
+    config = settings.kind_config or declared.config
+    return Request(
+        cluster=settings.cluster_name or f"kindinfra-{run_id}",
+        run_id=run_id,
+        namespace=declared.namespace,
+        build_jobs=settings.build_jobs,
+        timeout=settings.timeout,
+        kind_config=read_yaml(folder / config) if config else None,
+        node_image=settings.node_image or declared.node_image,
+        tuning=declared.tuning,
+        folder=folder,
+    )

@@ -1,0 +1,62 @@
+"""What the recipe is given: what is wanted, who does the work, whom to call on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pytest_kindinfra.clusters.protocol import Provider
+    from pytest_kindinfra.engines.protocol import Engine
+    from pytest_kindinfra.model import Image
+    from pytest_kindinfra.process import Runner
+    from pytest_kindinfra.timeline import Timeline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """Who does the work."""
+
+    engine: Engine
+    provider: Provider
+    runner: Runner
+    timeline: Timeline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """What others want called on the way; whatever one raises fails that image or service."""
+
+    before_build: Callable[[Image], object] = lambda _image: None
+    before_deploy: Callable[..., object] = lambda **_: None
+    after_deploy: Callable[..., object] = lambda **_: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a run wants beyond its plan.
+
+    Attributes:
+        cluster: The name of the cluster to make.
+        run_id: The run's id.
+        namespace: Where services go.
+        build_jobs: Builds at a time.
+        timeout: Seconds for the cluster, for each build, and for each service unless it says.
+        kind_config: The user's kind config, parsed.
+        node_image: The node image, None for kind's own.
+        tuning: Boot faster than kind does.
+        folder: Where relative paths start.
+    """
+
+    cluster: str
+    run_id: str
+    namespace: str
+    build_jobs: int
+    timeout: float
+    kind_config: dict[str, Any] | None
+    node_image: str | None
+    tuning: bool
+    folder: Path

@@ -1,0 +1,84 @@
+"""What is written for waiters: a result for the cluster, each image and each service, once.
+
+A failure is a result too. Pure: records in, mappings out.
+"""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.errors import (
+    CancelledError,
+    KindInfraError,
+    NeedFailedError,
+    last_lines,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pytest_kindinfra.model import Cluster, Endpoint
+
+_SHORT_LINES = 5
+
+
+class BlockedError(NeedFailedError):
+    """Something was not tried, because what it needs failed.
+
+    Attributes:
+        root: The image, service or cluster with which it began.
+    """
+
+    def __init__(self, *, root: str, cause: str) -> None:
+        super().__init__(f"{root} failed:\n{cause}")
+        self.root = root
+        self.short = f"it needs {root}, which failed:\n{shortened(cause)}"
+
+
+def cluster_record(cluster: Cluster, *, namespace: str) -> dict[str, Any]:
+    """Return the result of a cluster that takes pods."""
+    return {
+        "state": "ready",
+        "name": cluster.name,
+        "kubeconfig": str(cluster.kubeconfig),
+        "namespace": namespace,
+    }
+
+
+def service_record(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
+    """Return the result of a service that is ready."""
+    return {"state": "ready", "endpoints": [asdict(endpoint) for endpoint in endpoints]}
+
+
+def failure_record(error: BaseException, *, subject: str) -> dict[str, Any]:
+    """Return the result that tells waiters of a failure.
+
+    Args:
+        error: What was raised; one of ours is shown by its text, a bug by its traceback.
+        subject: What is not there: `service "api"`.
+
+    Returns:
+        `state`: failed; `short`: at most six lines, for each test that it concerns; `full`:
+        everything, shown once; `root`: with what it began, empty if with this one itself;
+        `cancelled`: nothing is wrong, the run ended.
+    """
+    known = isinstance(error, KindInfraError)
+    full = str(error) if known else "".join(traceback.format_exception(error))
+    short = getattr(error, "short", None) or shortened(full)
+    return {
+        "state": "failed",
+        "short": f"{subject} is not there: {short}",
+        "full": full,
+        "root": getattr(error, "root", ""),
+        "cancelled": isinstance(error, CancelledError),
+    }
+
+
+def shortened(full: str) -> str:
+    """Keep the first two lines, which name what failed, and the last ones, which say why."""
+    lines = [line for line in full.splitlines() if line.strip()]
+    if len(lines) <= _SHORT_LINES:
+        return "\n".join(lines)
+    return "\n".join([*lines[:2], last_lines(full, _SHORT_LINES - 2)])
