@@ -48,7 +48,7 @@ def rewrite(
             and environment.
         content: The service's hash, put into pod templates.
     """
-    made = _copied(obj)
+    made: KubeObject = _copied(obj)
     metadata = _table(made, "metadata")
     if namespace is not None and not metadata.get("namespace"):
         metadata["namespace"] = namespace

@@ -1,0 +1,183 @@
+"""Read what a declaration points to: its own file, manifests, and whether other files exist.
+
+The only part of resolving that reads files, so that everything after it is pure.
+"""
+
+from __future__ import annotations
+
+import glob
+import tomllib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.errors import DeclarationError
+from pytest_kindinfra.kubeyaml import load_documents
+from pytest_kindinfra.manifests import applying_order, parse_objects
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from pytest_kindinfra.model import Declaration, Image, KubeObject, Service
+
+DECLARATION_FILE = "kindinfra.toml"
+PROJECT_FILE = "pyproject.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The objects of all declared services.
+
+    Attributes:
+        objects: Service to its objects in applying order; a service whose manifests have a
+            problem is missing, since nothing can be said of what it lacks.
+        problems: One sentence for each problem.
+    """
+
+    objects: dict[str, tuple[KubeObject, ...]] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+def load_tables(folder: Path) -> tuple[Mapping[str, Any], str] | None:
+    """Return the declaration's tables and its file's name, or None if `folder` has none.
+
+    Raises:
+        DeclarationError: Both files have one, or a file is no TOML.
+    """
+    own = _read_toml(folder / DECLARATION_FILE)
+    tool = (_read_toml(folder / PROJECT_FILE) or {}).get("tool")
+    shared = tool.get("kindinfra") if isinstance(tool, dict) else None
+    if own is not None and shared is not None:
+        problem = f"{DECLARATION_FILE} and [tool.kindinfra] in {PROJECT_FILE}: keep one of them"
+        raise DeclarationError([problem])
+    if own is not None:
+        return own, DECLARATION_FILE
+    if shared is not None and not isinstance(shared, dict):
+        raise DeclarationError([f"{PROJECT_FILE}: tool.kindinfra must be a table"])
+    return None if shared is None else (shared, PROJECT_FILE)
+
+
+def load_kind_config(path: Path) -> dict[str, Any]:
+    """Return a kind config as parsed; an empty file is an empty config.
+
+    Raises:
+        DeclarationError: It cannot be read, or is not one table.
+    """
+    try:
+        documents = [part for part in load_documents(path.read_text("utf-8")) if part is not None]
+    except (OSError, ValueError) as error:
+        raise DeclarationError([f"{path.name}: {_reason(error)}"]) from error
+    if len(documents) > 1 or not all(isinstance(part, dict) for part in documents):
+        raise DeclarationError([f"{path.name}: a kind config is one document with keys"])
+    return dict(documents[0]) if documents else {}
+
+
+def _read_toml(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:  # tomllib's text ends with line and column
+        raise DeclarationError([f"{path.name}: {_reason(error)}"]) from error
+
+
+def render(services: Iterable[Service], *, folder: Path) -> Rendered:
+    """Read the manifests of all `services`; relative patterns start at `folder`."""
+    objects: dict[str, tuple[KubeObject, ...]] = {}
+    problems: list[str] = []
+    for service in services:
+        own, found = _read_manifests(service, folder)
+        problems += found
+        if not found:
+            objects[service.name] = tuple(applying_order(own))
+    return Rendered(objects, tuple(problems))
+
+
+def _read_manifests(service: Service, folder: Path) -> tuple[list[KubeObject], list[str]]:
+    place = f"[services.{service.name}]"
+    objects: list[KubeObject] = []
+    problems: list[str] = []
+    paths: dict[str, None] = {}  # a set that keeps the order
+    for pattern in service.manifests:
+        if "://" in pattern:
+            problems.append(_url_problem(place, pattern))
+            continue
+        found = _matches(pattern, folder)
+        paths.update(dict.fromkeys(found))
+        if not found:
+            problems.append(f'{place} manifests "{pattern}": {_nothing_there(pattern, folder)}')
+    for path in paths:
+        read, wrong = _read_objects(folder, path)
+        objects += read
+        problems += [f"{place} {problem}" for problem in wrong]
+    return objects, problems
+
+
+def _url_problem(place: str, pattern: str) -> str:
+    return (
+        f'{place} manifests "{pattern}": manifests are files; save it beside the others,'
+        " or fetch it in a Python step with run"
+    )
+
+
+def _matches(pattern: str, folder: Path) -> list[str]:
+    """Return the files that a pattern matches, relative to `folder`, sorted."""
+    if (folder / pattern).is_file():  # its name may have brackets
+        return [pattern]
+    found = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207 - keeps ".."
+    return sorted(path for path in found if (folder / path).is_file())
+
+
+def _nothing_there(pattern: str, folder: Path) -> str:
+    if (folder / pattern).is_dir():
+        return f'that is a folder; write "{pattern.rstrip("/")}/*.yaml"'
+    return "no such file" if glob.escape(pattern) == pattern else "matches no file"
+
+
+def _read_objects(folder: Path, path: str) -> tuple[list[KubeObject], list[str]]:
+    try:
+        text = (folder / path).read_text("utf-8")
+    except (OSError, ValueError) as error:
+        return [], [f"{path}: {_reason(error)}"]
+    return parse_objects(text, source=path)
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def check_files(declaration: Declaration) -> list[str]:
+    """Return a problem for each file or folder that is declared but not there."""
+    return [
+        *_check_cluster(declaration),
+        *(problem for image in declaration.images for problem in _check_image(image, declaration)),
+        *(problem for one in declaration.services for problem in _check_inputs(one, declaration)),
+    ]
+
+
+def _check_cluster(declaration: Declaration) -> Iterator[str]:
+    config = declaration.cluster.config
+    if config is not None and not (declaration.folder / config).is_file():
+        yield f'[cluster] config "{config}": no such file'
+
+
+def _check_image(image: Image, declaration: Declaration) -> Iterator[str]:
+    place, folder = f"[images.{image.name}]", declaration.folder
+    if image.archive is not None and not (folder / image.archive).is_file():
+        yield f'{place} archive "{image.archive}": no such file'
+    if image.archive is not None or image.prebuilt is not None:
+        return
+    if not (folder / image.context).is_dir():
+        yield f'{place} context "{image.context}": no such folder'
+        if image.dockerfile is None:
+            return
+    dockerfile = image.dockerfile or image.context / "Dockerfile"
+    if not (folder / dockerfile).is_file():
+        yield f'{place} dockerfile "{dockerfile}": no such file'
+
+
+def _check_inputs(service: Service, declaration: Declaration) -> Iterator[str]:
+    for pattern in service.inputs:
+        if not _matches(pattern, declaration.folder):
+            nothing = _nothing_there(pattern, declaration.folder)
+            yield f'[services.{service.name}] inputs "{pattern}": {nothing}'
