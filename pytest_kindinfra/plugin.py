@@ -15,11 +15,13 @@ from pytest_kindinfra.options import add_options, read_settings
 from pytest_kindinfra.selection import MARK, needs_last, needs_of, request_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from pytest_kindinfra.controller import Controller
     from pytest_kindinfra.coordination import RunDirectory
     from pytest_kindinfra.kindcluster import KindCluster
+    from pytest_kindinfra.once import Once
     from pytest_kindinfra.view import Stack
 
 _CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
@@ -154,6 +156,25 @@ def kind_cluster(kindinfra: Stack, request: pytest.FixtureRequest) -> KindCluste
     from pytest_kindinfra.kindcluster import KindCluster
 
     return KindCluster(kindinfra, request.config.stash[_RUN])
+
+
+@pytest.fixture
+def kindinfra_namespace(kindinfra: Stack, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A fresh namespace for one test, ready for pods; deleted afterwards, not waited for."""
+    from pytest_kindinfra.namespaces import fresh_name, make_namespace
+
+    name = fresh_name(request.node.name)
+    kube = make_namespace(kindinfra, name)
+    yield name
+    kube.delete_namespace(name)
+
+
+@pytest.fixture(scope="session")
+def kindinfra_once(request: pytest.FixtureRequest) -> Once:
+    """`kindinfra_once("key", produce)`: one call per run, its value or failure everywhere."""
+    from pytest_kindinfra.once import Once
+
+    return Once(request.config.stash[_RUN])
 
 
 def _will_run(config: pytest.Config) -> bool:

@@ -15,6 +15,7 @@ from pytest_kindinfra.model import Endpoint
 
 if TYPE_CHECKING:
     from pytest_kindinfra.coordination import RunDirectory
+    from pytest_kindinfra.kube import Kube
 
 
 class Stack:
@@ -62,12 +63,17 @@ class Stack:
         """The file with the cluster's credentials."""
         return Path(self._cluster["kubeconfig"])
 
-    @cached_property
+    @property
     def kube(self) -> Any:
         """A `kubernetes.client.ApiClient` for the cluster, made at first use."""
+        return self.api.client()
+
+    @cached_property
+    def api(self) -> Kube:
+        """The cluster's API as this project speaks it."""
         from pytest_kindinfra.kube import Kube
 
-        return Kube(self.kubeconfig).client()
+        return Kube(self.kubeconfig)
 
     @cached_property
     def namespace(self) -> str:

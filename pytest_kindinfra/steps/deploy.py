@@ -104,9 +104,7 @@ def node_port_services(
                 kind, name = target_name(spec, service.name)
                 msg = f'endpoint "{spec.name}": there is no {kind} "{name}" among the manifests'
                 raise KindInfraError(msg)
-            made.append(
-                expose_service(spec, service.name, target, node_port=mapping.node_port)
-            )
+            made.append(expose_service(spec, service.name, target, node_port=mapping.node_port))
     return tuple(made)
 
 
