@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.kube import bringup
 from pytest_kindinfra.kube.apply import Applier
 from pytest_kindinfra.kube.reader import Reader
-from pytest_kindinfra.kube.ready import ReadyWait
+from pytest_kindinfra.kube.ready import SETTLE, ReadyWait
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,6 +63,7 @@ class Kube(Reader):
         deadline: Deadline,
         restarts: int,
         level: Level = "ready",
+        settle: float = SETTLE,
     ) -> None:
         """Return when all objects are ready, or as far as `level` says.
 
@@ -72,22 +73,19 @@ class Kube(Reader):
             deadline: When waiting ends.
             restarts: Restarts of a container that are no failure.
             level: `started` wants running containers only, `applied` nothing.
+            settle: Seconds for which a container without a readiness probe must stay up to
+                count as ready; 0 is right if its endpoints are asked anyway.
 
         Raises:
             ServiceFailedError: One will not become ready, or not all were in time.
         """
-        self.judge(objects, namespace=namespace, restarts=restarts, level=level).run(deadline)
+        ReadyWait(
+            self, objects, namespace=namespace, restarts=restarts, level=level, settle=settle
+        ).run(deadline)
 
-    def judge(
-        self,
-        objects: Sequence[KubeObject],
-        *,
-        namespace: str,
-        restarts: int,
-        level: Level = "ready",
-    ) -> ReadyWait:
+    def judge(self, objects: Sequence[KubeObject], *, namespace: str, restarts: int) -> ReadyWait:
         """Return a wait whose `check()` raises once one of the objects is broken for good.
 
         For whoever waits for something else meanwhile, such as an endpoint.
         """
-        return ReadyWait(self, objects, namespace=namespace, restarts=restarts, level=level)
+        return ReadyWait(self, objects, namespace=namespace, restarts=restarts)

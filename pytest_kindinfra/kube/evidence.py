@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.kube.client import ApiError, Request, Transport
-from pytest_kindinfra.workloads import Cause, containers_of, event_text, latest_event
+from pytest_kindinfra.workloads import Cause, containers_of, event_text, latest_warning
 
 if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject
@@ -75,7 +75,7 @@ def traces(transport: Transport, pod: KubeObject) -> list[str]:
 
 def _last_event(transport: Transport, pod: KubeObject) -> str:
     try:
-        found = latest_event(pod, events(transport, pod["metadata"]["namespace"]))
+        found = latest_warning(pod, events(transport, pod["metadata"]["namespace"]))
     except (ApiError, ClusterError):
         return ""
     return event_text(found) if found else ""

@@ -22,6 +22,7 @@ from pytest_kindinfra.workloads import (
     causes_of,
     describe_pod,
     gates,
+    has_probes,
     own_pods,
     readiness,
     started,
@@ -38,10 +39,12 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.5
-EVENTS_AFTER = 2.0
+EVENTS_AFTER = 1.5
 """Seconds without a started pod after which the events are read as well."""
 EVENTS_EVERY = 1.0
 PODS_TOLD = 3
+SETTLE = 1.2
+"""A little more than the second in which the kubelet notices the end of a container."""
 TOO_MANY_REQUESTS = 429
 
 
@@ -56,8 +59,10 @@ class ReadyWait:
         namespace: str,
         restarts: int,
         level: Level = "ready",
+        settle: float = SETTLE,
     ) -> None:
         self._kube = kube
+        self._settle = settle if level == "ready" else 0.0
         self._restarts = restarts
         self._level = level
         waited = [obj for obj in objects if gates(obj)] if level != "applied" else []
@@ -68,6 +73,9 @@ class ReadyWait:
             for obj in waited
             if kube.is_namespaced(obj)
         }
+        self._looks = 0
+        self._ready_since: dict[str, float] = {}
+        self._stuck_since: dict[str, float] = {}
         self._since: dict[str, dict[tuple[str, ...], float]] = {}
         self._replica_sets: dict[tuple[str, ...], tuple[KubeObject, ...]] = {}
         self._events: dict[str, tuple[float, list[KubeObject]]] = {}
@@ -104,34 +112,51 @@ class ReadyWait:
             if obj is None:
                 continue
             pods = self._own_pods(obj)
-            if self._verdict(obj, pods).ready:
+            ready = self._verdict(obj, pods).ready
+            if self._is_settled(path, obj, ready=ready):
                 del self._pending[path]
-            else:
+            elif not ready:
                 self._judge(obj, declared, pods)
+        self._looks += 1
 
     def _verdict(self, obj: KubeObject, pods: Sequence[KubeObject]) -> Readiness:
         return started(obj, pods) if self._level == "started" else readiness(obj)
 
+    def _is_settled(self, path: str, obj: KubeObject, *, ready: bool) -> bool:
+        """Whether the object is ready, and would be known not to be if it crashed at once.
+
+        Without a probe a container is ready from the moment it starts, and one that ends
+        in the next is noticed by the kubelet up to a second later. What was ready before
+        this wait began is not in that moment.
+        """
+        if not ready:
+            self._ready_since.pop(path, None)
+            return False
+        since = self._ready_since.setdefault(path, monotonic())
+        at_once = not self._looks or has_probes(obj)
+        return at_once or monotonic() - since >= self._settle
+
     def _judge(self, obj: KubeObject, declared: KubeObject, pods: Sequence[KubeObject]) -> None:
-        restarts = allowed_restarts(declared, self._restarts)
-        found = causes_of(obj, pods, restarts=restarts)
-        stuck = waits_for_pods(obj, pods)
-        times = self._times(obj, [*map(_key, found), *([STUCK] if stuck else [])])
-        if stuck and not found and monotonic() - times[STUCK] > EVENTS_AFTER:
-            found = causes_in_events(obj, pods, self._recent_events(obj["metadata"]["namespace"]))
-            times = self._times(obj, [STUCK, *map(_key, found)])
-        for cause in found:
-            if monotonic() - times[_key(cause)] >= cause.grace:
+        causes = self._causes(obj, declared, pods)
+        before, moment = self._since.get(obj["metadata"]["uid"], {}), monotonic()
+        # Forgets what is not there any more: a grace runs from the last appearance.
+        since = {_key(cause): before.get(_key(cause), moment) for cause in causes}
+        self._since[obj["metadata"]["uid"]] = since
+        for cause in causes:
+            if moment - since[_key(cause)] >= cause.grace:
                 raise failed(self._kube.with_evidence(cause))
 
-    def _times(
-        self, obj: KubeObject, keys: Sequence[tuple[str, ...]]
-    ) -> dict[tuple[str, ...], float]:
-        """Return since when each trouble has been there without a break."""
-        path, moment = str(obj["metadata"]["uid"]), monotonic()
-        before = self._since.get(path, {})
-        self._since[path] = {key: before.get(key, moment) for key in keys}
-        return self._since[path]
+    def _causes(
+        self, obj: KubeObject, declared: KubeObject, pods: Sequence[KubeObject]
+    ) -> list[Cause]:
+        found = causes_of(obj, pods, restarts=allowed_restarts(declared, self._restarts))
+        if not waits_for_pods(obj, pods):
+            self._stuck_since.pop(obj["metadata"]["uid"], None)
+            return found
+        since = self._stuck_since.setdefault(obj["metadata"]["uid"], monotonic())
+        if not found and monotonic() - since >= EVENTS_AFTER:
+            return causes_in_events(obj, pods, self._recent_events(obj["metadata"]["namespace"]))
+        return found
 
     def _own_pods(self, obj: KubeObject) -> tuple[KubeObject, ...]:
         namespace = obj["metadata"].get("namespace", "")
@@ -185,9 +210,6 @@ class ReadyWait:
             return brief, [line for pod in bad for line in self._kube.traces(pod)]
         except (ApiError, ClusterError) as error:
             return [f"{title(declared)}: {error}"], []
-
-
-STUCK = ("stuck",)
 
 
 def _key(cause: Cause) -> tuple[str, ...]:

@@ -3,18 +3,19 @@
 Pure: it gets objects as the API server tells them, and knows neither the server nor time.
 """
 
-from pytest_kindinfra.workloads.causes import (
-    Cause,
-    allowed_restarts,
+from pytest_kindinfra.workloads.cause import Cause
+from pytest_kindinfra.workloads.causes import allowed_restarts, causes_of
+from pytest_kindinfra.workloads.events import (
     causes_in_events,
-    causes_of,
     event_text,
     latest_event,
+    latest_warning,
 )
 from pytest_kindinfra.workloads.pods import (
     REVISION,
     containers_of,
     describe_pod,
+    has_probes,
     own_pods,
     pods_wanted,
     waits_for_pods,
@@ -32,7 +33,9 @@ __all__ = [
     "describe_pod",
     "event_text",
     "gates",
+    "has_probes",
     "latest_event",
+    "latest_warning",
     "own_pods",
     "pods_wanted",
     "readiness",

@@ -100,6 +100,17 @@ def runs(pod: KubeObject) -> bool:
     return bool(states) and all("running" in state for state in states)
 
 
+def has_probes(obj: KubeObject) -> bool:
+    """Whether each container of the object's pods says by a probe when it is ready.
+
+    Objects whose pods are not asked whether they are ready, such as Jobs, count as such.
+    """
+    if not pods_wanted(obj) or obj["kind"] == "Job":
+        return True
+    spec = obj["spec"] if obj["kind"] == "Pod" else obj["spec"]["template"]["spec"]
+    return all("readinessProbe" in container for container in spec["containers"])
+
+
 def waits_for_pods(obj: KubeObject, pods: Sequence[KubeObject]) -> bool:
     """Whether some of the object's pods are not made, or have started nothing."""
     return len(pods) < pods_wanted(obj) or any(phase_of(pod) == "Pending" for pod in pods)
