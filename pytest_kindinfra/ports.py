@@ -7,7 +7,7 @@ NodePorts of ours come from the static band, which Kubernetes itself uses last w
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,13 +20,12 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.model import EndpointSpec, KubeObject, Service
 
+    Targets = Mapping[tuple[str, str], KubeObject | None]
+
 LOWEST_NODE_PORT = 30000
 HIGHEST_NODE_PORT = 32767
 SPARE_PORTS = 8
 """Mapped although nothing uses them, so that a kept cluster can take a new endpoint."""
-
-Targets = "Mapping[tuple[str, str], KubeObject | None]"
-"""Service and endpoint to the k8s service or workload that it leads to, if that is known."""
 
 
 class Claim(NamedTuple):
@@ -61,14 +60,15 @@ def allot_ports(
     services: Sequence[Service],
     *,
     objects: Mapping[str, Sequence[KubeObject]],
-    targets: Mapping[tuple[str, str], KubeObject | None],
+    targets: Targets,
 ) -> tuple[tuple[PortMapping, ...], list[str]]:
     """Return a mapping for each endpoint, each further nodePort in manifests, and spare ones.
 
     Args:
         services: All declared ones, so that the ports do not depend on the selected tests.
         objects: Service to its objects.
-        targets: Service and endpoint to the k8s service or workload that it leads to.
+        targets: Service and endpoint to the k8s service or workload that it leads to, None if
+            that is not known.
     """
     problems: list[str] = []
     claims = _claim_node_ports(services, objects, targets, problems)
@@ -81,6 +81,7 @@ def allot_ports(
         for service in services
         for spec in service.endpoints
     ]
+    endpoints = list(_with_one_host_port(endpoints, problems))
     others = _other_mappings(services, objects, {port.node_port for port in endpoints})
     spare = [_spare(next(free)) for _ in range(SPARE_PORTS)]
     return (*endpoints, *others, *spare), problems
@@ -105,6 +106,22 @@ def _mapping(
         host_port=spec.host_port,
         in_manifest=written is not None,
     )
+
+
+def _with_one_host_port(
+    mappings: Sequence[PortMapping], problems: list[str]
+) -> Iterator[PortMapping]:
+    """Yield the mappings, so that two endpoints at one nodePort have the same fixed host port."""
+    fixed: dict[int, set[int]] = defaultdict(set)
+    for mapping in mappings:
+        if mapping.host_port:
+            fixed[mapping.node_port].add(mapping.host_port)
+    for node_port, host_ports in fixed.items():
+        if len(host_ports) > 1:
+            ports = " and ".join(map(str, sorted(host_ports)))
+            problems.append(f"nodePort {node_port} cannot lead to host_port {ports} at once")
+    for mapping in mappings:
+        yield replace(mapping, host_port=min(fixed.get(mapping.node_port, ()), default=None))
 
 
 def _other_mappings(
@@ -134,7 +151,7 @@ def _spare(node_port: int) -> PortMapping:
 def _claim_node_ports(
     services: Iterable[Service],
     objects: Mapping[str, Sequence[KubeObject]],
-    targets: Mapping[tuple[str, str], KubeObject | None],
+    targets: Targets,
     problems: list[str],
 ) -> _Claims:
     claims = _Claims("nodePort")
@@ -162,9 +179,7 @@ def _claim_written(claims: _Claims, service: Service, obj: KubeObject) -> None:
         claims.add(port.node_port, Claim(owner, place), port.protocol)
 
 
-def _claim_host_ports(
-    services: Iterable[Service], targets: Mapping[tuple[str, str], KubeObject | None]
-) -> _Claims:
+def _claim_host_ports(services: Iterable[Service], targets: Targets) -> _Claims:
     claims = _Claims("host_port")
     for service in services:
         for spec in service.endpoints:

@@ -1,0 +1,116 @@
+"""What follows from a declaration and its manifests; computed once, for checks and plan alike.
+
+Nothing here judges: names that nobody declared are carried along for `checks.py` to find. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.exposing import find_target
+from pytest_kindinfra.graph import in_order
+from pytest_kindinfra.manifests import applying_order
+from pytest_kindinfra.matching import Uses, match_references
+from pytest_kindinfra.podspecs import image_references
+from pytest_kindinfra.ports import allot_ports
+from pytest_kindinfra.rewriting import placeholder_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_kindinfra.model import Declaration, Image, KubeObject, PortMapping, Service
+    from pytest_kindinfra.render import Rendered
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A declaration, its rendered objects, and what is derived from the two."""
+
+    declaration: Declaration
+    rendered: Rendered
+
+    @cached_property
+    def services(self) -> dict[str, Service]:
+        """The declared services by name."""
+        return {service.name: service for service in self.declaration.services}
+
+    @cached_property
+    def images(self) -> dict[str, Image]:
+        """The declared images by name."""
+        return {image.name: image for image in self.declaration.images}
+
+    @cached_property
+    def needs(self) -> dict[str, list[str]]:
+        """Service to the services it needs."""
+        return {name: [need.name for need in one.needs] for name, one in self.services.items()}
+
+    @cached_property
+    def image_needs(self) -> dict[str, tuple[str, ...]]:
+        """Image to the images it starts from."""
+        return {name: image.needs for name, image in self.images.items()}
+
+    @cached_property
+    def unread(self) -> set[str]:
+        """Services whose manifests have a problem: what they lack is not known."""
+        missing = self.services.keys() - self.rendered.objects.keys()
+        return set(missing) if self.rendered.problems else set()
+
+    @cached_property
+    def objects(self) -> dict[str, tuple[KubeObject, ...]]:
+        """Service to its objects in applying order."""
+        rendered = self.rendered.objects
+        return {name: tuple(applying_order(rendered.get(name, ()))) for name in self.services}
+
+    @cached_property
+    def references(self) -> dict[str, list[str]]:
+        """Service to the image references in its manifests, each once."""
+        return {
+            name: list(dict.fromkeys(ref for obj in objects for ref in image_references(obj)))
+            for name, objects in self.objects.items()
+        }
+
+    @cached_property
+    def placeholders(self) -> dict[str, list[str]]:
+        """Service to the image names in `${image:NAME}` of its manifests, each once."""
+        return {
+            name: list(dict.fromkeys(text for obj in objects for text in placeholder_names(obj)))
+            for name, objects in self.objects.items()
+        }
+
+    @cached_property
+    def uses(self) -> dict[str, Uses]:
+        """Service to what its image references mean."""
+        images = self.declaration.images
+        return {name: match_references(refs, images) for name, refs in self.references.items()}
+
+    @cached_property
+    def targets(self) -> dict[tuple[str, str], KubeObject | None]:
+        """Service and endpoint to the k8s service or workload that it leads to."""
+        return {
+            (service.name, spec.name): find_target(spec, service.name, self.reachable(service.name))
+            for service in self.services.values()
+            for spec in service.endpoints
+        }
+
+    @cached_property
+    def ports(self) -> tuple[tuple[PortMapping, ...], list[str]]:
+        """All port mappings, and what is wrong with the ports."""
+        services = tuple(self.services.values())
+        return allot_ports(services, objects=self.objects, targets=self.targets)
+
+    def needed_by(self, name: str) -> list[str]:
+        """Return the services that a service needs, near ones first, without itself."""
+        return [need for need in reversed(in_order([name], self.needs)) if need != name]
+
+    def reachable(self, name: str) -> Iterator[KubeObject]:
+        """Yield the objects that an endpoint may lead to: the service's own come first."""
+        for service in (name, *self.needed_by(name)):
+            yield from self.objects[service]
+
+    def images_of(self, name: str) -> tuple[str, ...]:
+        """Return the declared images that a service declares or its manifests use."""
+        used = (*self.uses[name].images.values(), *self.placeholders[name])
+        named = dict.fromkeys((*self.services[name].images, *used))
+        return tuple(image for image in named if image in self.images)

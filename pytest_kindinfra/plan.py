@@ -1,0 +1,56 @@
+"""Make a plan out of a declaration, or say everything that forbids one.
+
+Pure; it must not know pytest, files or clusters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.checks import find_problems
+from pytest_kindinfra.errors import DeclarationError
+from pytest_kindinfra.facts import Facts
+from pytest_kindinfra.graph import in_order
+from pytest_kindinfra.model import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_kindinfra.model import Declaration
+    from pytest_kindinfra.render import Rendered
+
+
+def resolve(
+    declaration: Declaration, *, wanted: Mapping[str, Sequence[str]], rendered: Rendered
+) -> Plan:
+    """Return what a run has to do for the wanted services.
+
+    Args:
+        declaration: What the project declared.
+        wanted: Service to the ids of the tests that ask for it.
+        rendered: The objects of all declared services.
+
+    Returns:
+        The wanted services and all that they need, each after its needs, with the images that
+        their manifests use added to those declared; ports for all declared endpoints.
+
+    Raises:
+        DeclarationError: It cannot work; holds all problems.
+    """
+    facts = Facts(declaration, rendered)
+    if problems := list(dict.fromkeys(find_problems(facts, wanted))):
+        raise DeclarationError(problems)
+    names = in_order(wanted, facts.needs)
+    images = {image for name in names for image in facts.images_of(name)}
+    return Plan(
+        declaration=declaration,
+        services=tuple(
+            replace(facts.services[name], images=facts.images_of(name)) for name in names
+        ),
+        images=tuple(facts.images[name] for name in in_order(images, facts.image_needs)),
+        objects={name: facts.objects[name] for name in names},
+        image_uses={name: facts.uses[name].images for name in names},
+        external={name: facts.uses[name].external for name in names},
+        ports=facts.ports[0],
+    )

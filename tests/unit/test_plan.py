@@ -1,0 +1,579 @@
+"""A declaration becomes a plan, or every reason why it cannot."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_kindinfra.errors import DeclarationError
+from pytest_kindinfra.graph import cycles, in_order
+from pytest_kindinfra.model import Declaration, EndpointSpec, Image, Need, PortMapping, Service
+from pytest_kindinfra.plan import resolve
+from pytest_kindinfra.render import Rendered
+
+if TYPE_CHECKING:
+    from pytest_kindinfra.model import Plan
+
+Obj = dict[str, Any]
+
+
+def service(name: str, *needs: str, **more: Any) -> Service:
+    return Service(name=name, needs=tuple(Need(name=need) for need in needs), **more)
+
+
+def k8s_service(name: str, *ports: Obj, **spec: Any) -> Obj:
+    spec = {"selector": {"app": name}, "ports": list(ports), **spec}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
+
+
+def deployment(name: str, *images: str, **container: Any) -> Obj:
+    labels = {"app": name}
+    containers = [{"image": image, **container} for image in images]
+    template = {"metadata": {"labels": labels}, "spec": {"containers": containers}}
+    spec = {"selector": {"matchLabels": labels}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
+
+
+def planned(
+    *services: Service,
+    images: tuple[Image, ...] = (),
+    wanted: tuple[str, ...] | dict[str, list[str]] | None = None,
+    problems: tuple[str, ...] = (),
+    **objects: list[Obj],
+) -> Plan:
+    """Resolve services, all of them wanted unless said otherwise."""
+    names = tuple(one.name for one in services) if wanted is None else wanted
+    tests = names if isinstance(names, dict) else {name: ["test_x.py::test_x"] for name in names}
+    read = {name: tuple(found) for name, found in objects.items()}
+    return resolve(
+        Declaration(folder=Path(), services=services, images=images),
+        wanted=tests,
+        rendered=Rendered(read, problems),
+    )
+
+
+def refused(*services: Service, **more: Any) -> list[str]:
+    with pytest.raises(DeclarationError) as caught:
+        planned(*services, **more)
+    return list(caught.value.problems)
+
+
+def names(plan: Plan) -> list[str]:
+    return [one.name for one in plan.services]
+
+
+class TestOrder:
+    def test_what_a_service_needs_comes_first(self) -> None:
+        plan = planned(service("a", "b"), service("b", "c"), service("c"))
+
+        assert names(plan) == ["c", "b", "a"]
+
+    def test_only_what_is_needed_is_planned(self) -> None:
+        plan = planned(service("a", "b"), service("b"), service("c"), wanted=("a",))
+
+        assert names(plan) == ["b", "a"]
+        assert list(plan.objects) == ["b", "a"]
+
+    def test_the_order_is_that_of_the_declaration_not_of_the_tests(self) -> None:
+        services = [service("b"), service("a"), service("c", "a", "b")]
+
+        assert names(planned(*services, wanted=("c", "a"))) == ["b", "a", "c"]
+
+    def test_nothing_wanted_is_an_empty_plan_with_spare_ports(self) -> None:
+        plan = planned(wanted=())
+
+        assert (plan.services, plan.images) == ((), ())
+        assert [port.node_port for port in plan.ports] == list(range(30000, 30008))
+
+    @given(st.data())
+    def test_any_graph_without_cycles_is_ordered_whatever_is_asked_first(
+        self, data: st.DataObject
+    ) -> None:
+        nodes = [f"n{number}" for number in range(data.draw(st.integers(1, 8)))]
+        needs = {
+            node: data.draw(
+                st.lists(st.sampled_from(nodes[:index]), unique=True) if index else st.just([])
+            )
+            for index, node in enumerate(nodes)
+        }
+        shuffled = dict(data.draw(st.permutations(list(needs.items()))))
+        wanted = data.draw(st.lists(st.sampled_from(nodes), min_size=1, unique=True))
+
+        order = in_order(wanted, shuffled)
+
+        assert cycles(shuffled) == []
+        assert len(order) == len(set(order))
+        assert set(wanted) <= set(order)
+        for position, name in enumerate(order):
+            assert set(needs[name]) <= set(order[:position])
+            assert name in wanted or any(name in needs[other] for other in order)
+        assert in_order(reversed(wanted), shuffled) == order
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("tests", "who"),
+        [
+            (["t.py::a"], "t.py::a needs"),
+            (["t.py::a", "t.py::b"], "t.py::a and t.py::b need"),
+            (["t.py::a", "t.py::b", "t.py::c"], "t.py::a, t.py::b and 1 more need"),
+        ],
+        ids=["one", "two", "three"],
+    )
+    def test_an_unknown_service_is_named_with_the_tests_that_ask(
+        self, tests: list[str], who: str
+    ) -> None:
+        assert refused(service("postgres"), wanted={"postgress": tests}) == [
+            f'{who} "postgress": no such service; did you mean "postgres"? (declared: "postgres")'
+        ]
+
+    def test_without_any_service_that_is_said(self) -> None:
+        assert refused(wanted={"api": ["t.py::a"]}) == [
+            't.py::a needs "api": no such service (declared: none)'
+        ]
+
+    def test_an_unknown_need_is_a_problem_even_if_nothing_selected_needs_it(self) -> None:
+        assert refused(service("api", "postgress"), service("postgres"), wanted=()) == [
+            '[services.api] needs "postgress": no such service; did you mean "postgres"?'
+        ]
+
+    def test_an_unknown_image_is_a_problem(self) -> None:
+        images = (Image(name="base"), Image(name="api", needs=("bsae", "x")))
+
+        assert refused(service("s", images=("aip",), run="m:f"), images=images) == [
+            '[services.s] image "aip": no such image; did you mean "api"?',
+            '[images.api] needs "bsae": no such image; did you mean "base"?',
+            '[images.api] needs "x": no such image; declared: "base", "api"',
+        ]
+
+    def test_one_name_for_two_things_is_a_problem(self) -> None:
+        images = (Image(name="i", names=("o/x",)), Image(name="i"), Image(name="j", names=("o/x",)))
+
+        assert refused(service("a"), service("a", "nothing"), images=images) == [
+            'service "a" is declared more than once',
+            'image "i" is declared more than once',
+            'further image name "o/x" is declared more than once',
+            '[services.a] needs "nothing": no such service; declared: "a"',
+        ]
+
+    def test_cycles_are_written_from_the_one_that_needs(self) -> None:
+        services = [service("a", "b"), service("b", "a"), service("c", "c")]
+        images = (Image(name="x", needs=("y",)), Image(name="y", needs=("x",)))
+
+        found = refused(*services, images=images)
+
+        assert sorted(found) in (
+            [
+                "images need each other: x needs y needs x",
+                "services need each other: a needs b needs a",
+                "services need each other: c needs c",
+            ],
+            [
+                "images need each other: y needs x needs y",
+                "services need each other: b needs a needs b",
+                "services need each other: c needs c",
+            ],
+        )
+
+    def test_a_longer_cycle_reads_in_the_direction_of_needs(self) -> None:
+        (found,) = cycles({"a": ["b"], "b": ["c"], "c": ["a"]})
+
+        words = found.split(" needs ")
+        assert list(pairwise(words)) == [
+            (word, {"a": "b", "b": "c", "c": "a"}[word]) for word in words[:-1]
+        ]
+
+    def test_all_problems_come_at_once_those_of_the_files_first(self) -> None:
+        found = refused(service("a", "b"), problems=("[services.a] x.yaml: bad",), wanted=("z",))
+
+        assert [problem.partition(" ")[0] for problem in found] == [
+            "[services.a]",
+            "test_x.py::test_x",
+            "[services.a]",
+        ]
+
+
+class TestImages:
+    API = Image(name="api", needs=("base",))
+    BASE = Image(name="base")
+
+    def test_an_image_that_a_manifest_runs_is_added_with_what_it_starts_from(self) -> None:
+        objects = [deployment("api", "localhost/org/api:dev", "redis:7")]
+
+        plan = planned(service("a"), images=(self.API, self.BASE), a=objects)
+
+        assert plan.services[0].images == ("api",)
+        assert [image.name for image in plan.images] == ["base", "api"]
+        assert plan.image_uses == {"a": {"localhost/org/api:dev": "api"}}
+        assert plan.external == {"a": ("redis:7",)}
+
+    def test_images_of_services_that_are_not_needed_are_not_planned(self) -> None:
+        images = (Image(name="x"), Image(name="y"))
+
+        plan = planned(
+            service("a"),
+            service("b"),
+            images=images,
+            wanted=("a",),
+            a=[deployment("a", "x")],
+            b=[deployment("b", "y")],
+        )
+
+        assert [image.name for image in plan.images] == ["x"]
+
+    @pytest.mark.parametrize(
+        ("name", "reference", "meant"),
+        [
+            ("org/x", "org/x", True),
+            ("org/x", "docker.io/org/x:latest", True),
+            ("org/x", "org/x:1.2", True),
+            ("org/x:1", "org/x:1", True),
+            ("org/x:1", "org/x:2", False),
+            ("org/x", "other/x", False),
+            ("localhost:5000/x", "localhost:5000/x:2", True),
+        ],
+    )
+    def test_further_names_are_compared_in_full(
+        self, name: str, reference: str, *, meant: bool
+    ) -> None:
+        image = Image(name="unlike", names=(name,))
+
+        plan = planned(service("a"), images=(image,), a=[deployment("a", reference)])
+
+        assert plan.image_uses["a"] == ({reference: "unlike"} if meant else {})
+        assert plan.external["a"] == (() if meant else (reference,))
+
+    @pytest.mark.parametrize(
+        ("reference", "escape"),
+        [
+            ("datastorge", ' (a registry\'s image: write "docker.io/library/datastorge")'),
+            ("data-storage:1", ' (a registry\'s image: write "docker.io/library/data-storage:1")'),
+            ("localhost/datastorag:dev", ""),
+        ],
+    )
+    def test_a_near_miss_of_a_declared_image_is_a_problem(
+        self, reference: str, escape: str
+    ) -> None:
+        api = service("api", images=("datastorage",))
+        images = (Image(name="datastorage"),)
+
+        (problem,) = refused(api, images=images, api=[deployment("a", reference)])
+
+        place = f'[services.api] image "{reference}"'
+        assert problem == f'{place}: no such image; did you mean "datastorage"?{escape}'
+
+    @pytest.mark.parametrize(
+        ("reference", "declared"),
+        [
+            ("postgres:16", "postgres-init"),
+            ("redis", "redis-seed"),
+            ("registry.example/datastorge", "datastorage"),
+            ("org/datastorge", "datastorage"),
+            ("nginx", "api"),
+        ],
+    )
+    def test_other_references_are_external(self, reference: str, declared: str) -> None:
+        images = (Image(name=declared),)
+
+        plan = planned(service("a"), images=images, a=[deployment("a", reference)])
+
+        assert plan.external["a"] == (reference,)
+
+    def test_an_image_that_no_manifest_runs_is_a_problem(self) -> None:
+        api = service("api", images=("x",), manifests=("a.yaml",))
+
+        assert refused(api, images=(Image(name="x"),), api=[deployment("a", "redis")]) == [
+            '[services.api] image "x": none of its manifests runs it; they run: "redis"'
+        ]
+
+    def test_a_placeholder_runs_an_image_and_adds_it(self) -> None:
+        objects = [deployment("a", "redis", args=["--agent=${image:x}", "${image:y:tag}"])]
+        images = (Image(name="x"), Image(name="y"))
+
+        plan = planned(service("a", images=("x",)), images=images, a=objects)
+
+        assert plan.services[0].images == ("x", "y")
+
+    def test_an_unknown_placeholder_is_a_problem(self) -> None:
+        objects = [deployment("a", "redis", args=["${image:agnt}"])]
+
+        assert refused(service("a"), images=(Image(name="agent"),), a=objects) == [
+            '[services.a] placeholder for image "agnt": no such image; did you mean "agent"?'
+        ]
+
+    @pytest.mark.parametrize(
+        ("more", "problems"),
+        [
+            pytest.param({"run": "m:f"}, (), id="a Python step may run it"),
+            pytest.param({}, ("[services.a] x.yaml: bad",), id="its manifests cannot be read"),
+        ],
+    )
+    def test_what_is_not_known_is_no_problem(
+        self, more: dict[str, str], problems: tuple[str, ...]
+    ) -> None:
+        one = service("a", images=("x",), endpoints=(EndpointSpec(name="e", port=1),), **more)
+
+        if problems:
+            assert refused(one, images=(Image(name="x"),), problems=problems) == list(problems)
+        else:
+            plan = planned(one, images=(Image(name="x"),))
+            assert (plan.ports[0].endpoint, plan.ports[0].in_manifest) == ("e", False)
+
+
+def mapping(name: str, endpoint: str, node_port: int, **more: Any) -> PortMapping:
+    return PortMapping(
+        **{
+            "service": name,
+            "endpoint": endpoint,
+            "node_port": node_port,
+            "host_port": None,
+            "in_manifest": False,
+            **more,
+        }
+    )
+
+
+def one(*endpoints: EndpointSpec, name: str = "api", needs: tuple[str, ...] = ()) -> Service:
+    return service(name, *needs, endpoints=endpoints)
+
+
+HTTP = EndpointSpec(name="http", port=80)
+
+
+class TestPorts:
+    def used(self, plan: Plan) -> list[PortMapping]:
+        assert [port.endpoint for port in plan.ports[-8:]] == [""] * 8
+        return list(plan.ports[:-8])
+
+    def test_every_declared_endpoint_has_one_needed_or_not(self) -> None:
+        ports = [{"port": 80}, {"port": 90}]
+        fixed = EndpointSpec(name="m", port=90, node_port=30001, host_port=9181)
+
+        plan = planned(
+            one(HTTP, fixed),
+            one(HTTP, name="web"),
+            wanted=("web",),
+            api=[k8s_service("api", *ports)],
+            web=[k8s_service("web", *ports)],
+        )
+
+        assert self.used(plan) == [
+            mapping("api", "http", 30000),
+            mapping("api", "m", 30001, host_port=9181),
+            mapping("web", "http", 30002),
+        ]
+        assert [port.node_port for port in plan.ports[-8:]] == list(range(30003, 30011))
+
+    def test_a_node_port_in_a_manifest_is_used_as_it_is(self) -> None:
+        objects = [k8s_service("api", {"port": 80, "nodePort": 31000}, {"port": 81})]
+
+        plan = planned(one(HTTP, EndpointSpec(name="m", port=81)), api=objects)
+
+        assert self.used(plan) == [
+            mapping("api", "http", 31000, in_manifest=True),
+            mapping("api", "m", 30000),
+        ]
+
+    def test_node_ports_that_no_endpoint_names_are_mapped_too(self) -> None:
+        ports: list[Obj] = [
+            {"port": 80, "nodePort": 30000},
+            {"port": 53, "nodePort": 30001, "protocol": "UDP"},
+        ]
+        debug = EndpointSpec(name="debug", port=6060, workload="deployment/d")
+
+        plan = planned(one(debug), api=[k8s_service("api", *ports), deployment("d")])
+
+        assert self.used(plan) == [
+            mapping("api", "debug", 30002),
+            mapping("api", "", 30000, in_manifest=True),
+        ]
+
+    def test_a_port_may_be_named(self) -> None:
+        objects = [k8s_service("api", {"port": 80, "name": "web", "nodePort": 30050})]
+
+        plan = planned(one(EndpointSpec(name="http", port="web")), api=objects)
+
+        assert self.used(plan) == [mapping("api", "http", 30050, in_manifest=True)]
+
+    def test_the_k8s_service_may_be_that_of_a_needed_service(self) -> None:
+        spec = EndpointSpec(name="http", port=80, service="gateway")
+        gateway = k8s_service("gateway", {"port": 80, "nodePort": 30080})
+
+        plan = planned(one(spec, needs=("mid",)), service("mid", "gw"), service("gw"), gw=[gateway])
+
+        assert self.used(plan) == [mapping("api", "http", 30080, in_manifest=True)]
+
+    def test_a_services_own_k8s_service_comes_first(self) -> None:
+        mine = k8s_service("db", {"port": 80, "nodePort": 30001})
+        theirs = k8s_service("db", {"port": 80, "nodePort": 30002})
+        spec = EndpointSpec(name="http", port=80, service="db")
+        theirs["metadata"]["namespace"] = "other"
+
+        plan = planned(service("x"), one(spec, needs=("x",)), x=[theirs], api=[mine])
+
+        assert self.used(plan)[0] == mapping("api", "http", 30001, in_manifest=True)
+
+    def test_two_endpoints_at_one_node_port_share_its_host_port(self) -> None:
+        objects = [k8s_service("api", {"port": 80, "nodePort": 30080})]
+        other = EndpointSpec(name="other", port=80, host_port=9000)
+
+        plan = planned(one(HTTP, other), api=objects)
+
+        assert [port.host_port for port in self.used(plan)] == [9000, 9000]
+
+    def test_one_manifest_in_two_services_is_no_clash(self) -> None:
+        shared = k8s_service("db", {"port": 80, "nodePort": 30080})
+
+        plan = planned(service("a"), service("b"), a=[shared], b=[shared])
+
+        assert self.used(plan) == [mapping("a", "", 30080, in_manifest=True)]
+
+    def test_tcp_and_udp_may_have_the_same_node_port(self) -> None:
+        ports = [{"port": 53, "nodePort": 30053, "protocol": p} for p in ("TCP", "UDP")]
+
+        plan = planned(service("dns"), dns=[k8s_service("dns", *ports)])
+
+        assert self.used(plan) == [mapping("dns", "", 30053, in_manifest=True)]
+
+    @pytest.mark.parametrize(
+        ("endpoints", "ports", "problem"),
+        [
+            pytest.param(
+                [HTTP],
+                [{"port": 80, "nodePort": 30080}, {"port": 81, "nodePort": 30080}],
+                'nodePort 30080 is taken more than once: [services.api] k8s service "api" port 80,'
+                ' [services.api] k8s service "api" port 81',
+                id="twice in manifests",
+            ),
+            pytest.param(
+                [EndpointSpec(name="m", port=81, node_port=30080)],
+                [{"port": 80, "nodePort": 30080}, {"port": 81}],
+                'nodePort 30080 is taken more than once: [services.api] k8s service "api" port 80,'
+                " [services.api.endpoints.m]",
+                id="in a manifest and declared",
+            ),
+            pytest.param(
+                [EndpointSpec(name="m", port=80, node_port=30001)],
+                [{"port": 80, "nodePort": 30080}],
+                "[services.api.endpoints.m] node_port is 30001, but the manifest has 30080",
+                id="two for one port",
+            ),
+            pytest.param(
+                [
+                    EndpointSpec(name="a", port=80, host_port=9000),
+                    EndpointSpec(name="b", port=80, host_port=9000),
+                ],
+                [{"port": 80}],
+                "host_port 9000 is taken more than once: [services.api.endpoints.a],"
+                " [services.api.endpoints.b]",
+                id="host port twice",
+            ),
+            pytest.param(
+                [
+                    EndpointSpec(name="a", port=80, host_port=9000),
+                    EndpointSpec(name="b", port=80, host_port=9001),
+                ],
+                [{"port": 80, "nodePort": 30080}],
+                "nodePort 30080 cannot lead to host_port 9000 and 9001 at once",
+                id="two host ports for one nodePort",
+            ),
+            pytest.param(
+                [EndpointSpec(name="a", port=80, node_port=8080)],
+                [{"port": 80}],
+                "[services.api.endpoints.a] has nodePort 8080, but Kubernetes takes 30000 to 32767"
+                " only",
+                id="declared out of range",
+            ),
+            pytest.param(
+                [],
+                [{"port": 80, "nodePort": 40000}],
+                '[services.api] k8s service "api" port 80 has nodePort 40000, but Kubernetes takes'
+                " 30000 to 32767 only",
+                id="in a manifest out of range",
+            ),
+        ],
+    )
+    def test_a_clash_is_a_problem(
+        self, endpoints: list[EndpointSpec], ports: list[Obj], problem: str
+    ) -> None:
+        assert refused(one(*endpoints), api=[k8s_service("api", *ports)]) == [problem]
+
+
+class TestEndpoints:
+    PLACE = "[services.api.endpoints.http]"
+
+    @pytest.mark.parametrize(
+        ("spec", "objects", "problem"),
+        [
+            pytest.param(
+                HTTP,
+                [k8s_service("api-svc", {"port": 80})],
+                'leads to k8s service "api", but neither its manifests nor those of its needs'
+                ' have it; did you mean "api-svc"?',
+                id="near name",
+            ),
+            pytest.param(
+                HTTP,
+                [k8s_service("web", {"port": 80})],
+                'leads to k8s service "api", but neither its manifests nor those of its needs'
+                ' have it; they have: "web"',
+                id="no k8s service",
+            ),
+            pytest.param(
+                HTTP,
+                [
+                    k8s_service(
+                        "api",
+                        {"port": 8080, "name": "web"},
+                        {"port": 80, "protocol": "UDP"},
+                    )
+                ],
+                'leads to port 80, but k8s service "api" has: 8080 "web", 80 (UDP)',
+                id="no such number",
+            ),
+            pytest.param(
+                EndpointSpec(name="http", port="web"),
+                [k8s_service("api", {"port": 80, "name": "http"})],
+                'leads to port "web", but k8s service "api" has: 80 "http"',
+                id="no such name",
+            ),
+            pytest.param(
+                HTTP,
+                [k8s_service("api")],
+                'leads to port 80, but k8s service "api" has: none',
+                id="no ports",
+            ),
+            pytest.param(
+                HTTP,
+                [k8s_service("api", {"port": 80}, selector=None)],
+                'leads to k8s service "api", which selects no pods: give it a nodePort',
+                id="no selector",
+            ),
+            pytest.param(
+                EndpointSpec(name="http", port=80, workload="deployment/apy"),
+                [deployment("api")],
+                'leads to Deployment "apy", but neither its manifests nor those of its needs have'
+                ' it; did you mean "api"?',
+                id="no workload",
+            ),
+        ],
+    )
+    def test_one_that_leads_nowhere_is_a_problem(
+        self, spec: EndpointSpec, objects: list[Obj], problem: str
+    ) -> None:
+        assert refused(one(spec), api=objects) == [f"{self.PLACE} {problem}"]
+
+    def test_one_that_leads_into_a_service_that_is_not_needed_is_a_problem(self) -> None:
+        objects = [k8s_service("api", {"port": 80})]
+
+        assert len(refused(one(HTTP), service("other"), other=objects)) == 1
+
+    def test_a_custom_resource_called_service_is_no_k8s_service(self) -> None:
+        obj = {**k8s_service("api", {"port": 80}), "apiVersion": "serving.knative.dev/v1"}
+
+        assert len(refused(one(HTTP), api=[obj])) == 1
