@@ -9,14 +9,18 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
+from pytest_kindinfra.options import read_settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from filelock import BaseFileLock
 
     from pytest_kindinfra.coordination import RunDirectory
@@ -46,11 +50,25 @@ def new_controller(config: pytest.Config) -> Controller:
     from datetime import datetime
 
     from pytest_kindinfra.coordination import RunDirectory
-    from pytest_kindinfra.planning import early_artifacts
 
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     run_id = f"{stamp}-{secrets.token_hex(3)}"
     return Controller(config, RunDirectory(early_artifacts(config) / run_id), run_id)
+
+
+def early_artifacts(config: pytest.Config) -> Path:
+    """Return the artifacts folder, which workers must know before anything is collected.
+
+    The declaration may name it too; whether the rest of that file is right is not asked here,
+    since a run that needs nothing must not fail by it.
+    """
+    from pytest_kindinfra.render import load_tables
+
+    pairs: tuple[tuple[str, Any], ...] = ()
+    with suppress(DeclarationError, TypeError, AttributeError):
+        if loaded := load_tables(config.rootpath):
+            pairs = tuple(loaded[0].get("options", {}).items())
+    return config.rootpath / read_settings(config.getoption, pairs, source=None)[0].artifacts
 
 
 class Controller:

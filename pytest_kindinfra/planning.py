@@ -5,22 +5,20 @@ All problems come in one error, before anything is built or created. It knows py
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.busyports import busy_ports
 from pytest_kindinfra.declaration import parse_declaration
 from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.model import Declaration, Image, Plan, Service
 from pytest_kindinfra.options import Settings, read_settings
 from pytest_kindinfra.plan import resolve
-from pytest_kindinfra.ports import busy_ports
-from pytest_kindinfra.render import check_files, load_tables, read_yaml, render
+from pytest_kindinfra.render import check_files, load_kind_config, load_tables, render
 from pytest_kindinfra.request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     import pytest
 
@@ -59,19 +57,6 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
     if found:
         raise DeclarationError(found)
     return Order(plan=plan, request=_request(settings, plan, run_id), settings=settings)
-
-
-def early_artifacts(config: pytest.Config) -> Path:
-    """Return the artifacts folder, which workers must know before anything is collected.
-
-    The declaration may name it too; whether the rest of that file is right is not asked here,
-    since a run that needs nothing must not fail by it.
-    """
-    pairs: tuple[tuple[str, Any], ...] = ()
-    with suppress(DeclarationError, TypeError, AttributeError):
-        if loaded := load_tables(config.rootpath):
-            pairs = tuple(loaded[0].get("options", {}).items())
-    return config.rootpath / read_settings(config.getoption, pairs, source=None)[0].artifacts
 
 
 def _read_declaration(config: pytest.Config) -> Declaration:
@@ -114,7 +99,7 @@ def _request(settings: Settings, plan: Plan, run_id: str) -> Request:
         namespace=declared.namespace,
         build_jobs=settings.build_jobs,
         timeout=settings.timeout,
-        kind_config=read_yaml(folder / config) if config else None,
+        kind_config=load_kind_config(folder / config) if config else None,
         node_image=settings.node_image or declared.node_image,
         tuning=declared.tuning,
         folder=folder,
