@@ -19,12 +19,12 @@ from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.options import read_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from filelock import BaseFileLock
 
     from pytest_kindinfra.coordination import RunDirectory
-    from pytest_kindinfra.model import Phase
     from pytest_kindinfra.planning import Order
     from pytest_kindinfra.request import Tools
 
@@ -76,6 +76,7 @@ class Controller:
 
     def __init__(self, config: pytest.Config, run: RunDirectory, run_id: str) -> None:
         self.run = run
+        self.meanwhile: Callable[[], None] = lambda: None
         self._config = config
         self._run_id = run_id
         self._started: Started | None = None
@@ -115,30 +116,21 @@ class Controller:
 
     def _launch(self, order: Order, *, tests: int) -> None:
         from pytest_kindinfra.coordination import hold
+        from pytest_kindinfra.progress import ProgressLines
         from pytest_kindinfra.terminal import plan_line
+        from pytest_kindinfra.timeline import now
         from pytest_kindinfra.wiring import make_tools
 
         self.run.make()
         lock, tools = hold(self.run.lock), make_tools()
         self.run.write("plan", {"services": [service.name for service in order.plan.services]})
         self._write(plan_line(order.plan, tests=tests, cluster=order.request.cluster))
-        self._show_progress(order, tools)
+        progress = ProgressLines(self._config, how=order.settings.progress, since=now())
+        tools.timeline.subscribe(progress)
+        self.meanwhile = progress.let_out
         thread = threading.Thread(target=self._provision, name="kindinfra", daemon=True)
         self._started = Started(order=order, tools=tools, thread=thread, lock=lock)
         thread.start()
-
-    def _show_progress(self, order: Order, tools: Tools) -> None:
-        from pytest_kindinfra.terminal import progress_line
-        from pytest_kindinfra.timeline import now
-
-        begin, how = now(), order.settings.progress
-
-        def show(phase: Phase, ended: bool) -> None:  # noqa: FBT001 - Timeline calls it so
-            if ended or how == "plain":
-                self._write(progress_line(phase, ended=ended, since=begin))
-
-        if how != "off":
-            tools.timeline.subscribe(show)
 
     def _provision(self) -> None:
         """Bring the stack up; runs in its thread and leaves a result for every service."""
@@ -192,6 +184,7 @@ class Controller:
             if not kept:
                 self._delete(started)
         finally:
+            self.meanwhile()
             self._report(started, failed=failed, kept=kept)
             started.lock.release()
 
@@ -233,10 +226,9 @@ class Controller:
         from pytest_kindinfra.stack import tear_down
         from pytest_kindinfra.timeline import Deadline
 
-        name = started.order.request.cluster
-        with started.tools.timeline.span("delete", name):
+        with started.tools.timeline.span("delete", "cluster"):
             tear_down(
-                name,
+                started.order.request.cluster,
                 tools=started.tools,
                 kubeconfig=self.run.kubeconfig,
                 deadline=Deadline.after(_DELETE),
@@ -290,7 +282,6 @@ class Controller:
             reporter.write_line(line)
 
     def _write(self, line: str) -> None:
-        reporter = self._config.pluginmanager.getplugin("terminalreporter")
-        if reporter is not None:
-            reporter.ensure_newline()
-            reporter.write_line(line)
+        from pytest_kindinfra.progress import write_line
+
+        write_line(self._config, line)

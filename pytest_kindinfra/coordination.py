@@ -20,7 +20,7 @@ from pytest_kindinfra.errors import CancelledError, ProvisionerDiedError
 from pytest_kindinfra.timeline import monotonic, sleep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from filelock import BaseFileLock
 
@@ -81,8 +81,12 @@ class RunDirectory:
         """Say that nothing more will come: waiters give up."""
         self.write("closed", {"closed": True})
 
-    def wait_for(self, name: str) -> Any:
+    def wait_for(self, name: str, *, meanwhile: Callable[[], object] = lambda: None) -> Any:
         """Return what is or will be written under `name`.
+
+        Args:
+            name: A result's name.
+            meanwhile: Called between two looks, each `POLL` seconds.
 
         Raises:
             CancelledError: The run was closed first.
@@ -96,6 +100,7 @@ class RunDirectory:
             if monotonic() >= look_for_life:
                 self._check_life(name)
                 look_for_life = monotonic() + _LIVENESS_EVERY
+            meanwhile()
             sleep(POLL)
         return result
 

@@ -104,9 +104,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     needs = needs_of(item)
     if needs is None or item.config.option.setupplan:
         return
-    run = item.config.stash[_RUN]
+    run, controller = item.config.stash[_RUN], item.config.stash.get(_CONTROLLER, None)
+    meanwhile = controller.meanwhile if controller else lambda: None
     for name in ("cluster", *(f"service-{service}" for service in sorted(needs))):
-        result = run.wait_for(name)
+        result = run.wait_for(name, meanwhile=meanwhile)
         if result["state"] == "failed":
             pytest.fail(f"{result['short']}\nall of it: {run.path}", pytrace=False)
 

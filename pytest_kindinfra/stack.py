@@ -122,7 +122,7 @@ class _Lines:
     def _create(self) -> tuple[Cluster, ImageLoader]:
         self._of("the set-up", self._checked)
         request, tools = self._request, self._tools
-        with tools.timeline.span("create", request.cluster):
+        with tools.timeline.span("create", "cluster"):
             cluster = create_cluster(
                 request.cluster,
                 plan=self._plan,
@@ -151,7 +151,7 @@ class _Lines:
             with self._writing("cluster", subject="the cluster"):
                 cluster, _ = self._created.result()
                 kube, deadline = Kube(cluster.kubeconfig), self._deadline()
-                with self._tools.timeline.span("wait", cluster.name):
+                with self._tools.timeline.span("wait", "cluster"):
                     kube.wait_for_api(deadline)
                     kube.ensure_namespace(self._request.namespace, deadline, {})
                     kube.wait_for_nodes(deadline)

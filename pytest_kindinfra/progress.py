@@ -1,0 +1,64 @@
+"""Lines about a bring-up, from its threads to the terminal, while tests run.
+
+In xdist's controller no test runs, so lines are written as they come. In a process that runs
+tests itself pytest captures all output, the terminal's too; there lines wait until the main
+thread, between tests or waiting for a service, lets them out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.terminal import progress_line
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_kindinfra.model import Phase
+    from pytest_kindinfra.options import Progress
+
+
+class ProgressLines:
+    """Shows the phases of a bring-up as they end."""
+
+    def __init__(self, config: pytest.Config, *, how: Progress, since: float) -> None:
+        self._config = config
+        self._how = how
+        self._since = since
+        self._waiting: deque[str] = deque()
+        self._direct = config.pluginmanager.hasplugin("dsession")
+
+    def __call__(self, phase: Phase, ended: bool) -> None:  # noqa: FBT001 - Timeline calls it so
+        """Take the start or the end of a phase, from any thread."""
+        if self._how == "off" or not (ended or self._how == "plain"):
+            return
+        self._waiting.append(progress_line(phase, ended=ended, since=self._since))
+        if self._direct:
+            self._write()
+
+    def let_out(self) -> None:
+        """Write what waits; to be called by the main thread."""
+        if not self._waiting:
+            return
+        capture = self._config.pluginmanager.getplugin("capturemanager")
+        if capture is None:
+            self._write()
+            return
+        with capture.global_and_fixture_disabled():
+            self._write()
+
+    def _write(self) -> None:
+        while self._waiting:
+            write_line(self._config, self._waiting.popleft())
+
+
+def write_line(config: pytest.Config, line: str) -> None:
+    """Write a line of its own to the terminal, also after a row of dots."""
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    if reporter is None:
+        return
+    reporter.ensure_newline()
+    if config.get_terminal_writer().width_of_current_line:  # dots of xdist's workers
+        reporter.write_line("")
+    reporter.write_line(line)
