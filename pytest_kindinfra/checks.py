@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.exposing import find_port, selector, service_ports, target_name
+from pytest_kindinfra.exposing import find_port, selector, target_name
 from pytest_kindinfra.graph import cycles
+from pytest_kindinfra.manifests import service_ports
 from pytest_kindinfra.ports import written_node_port
 from pytest_kindinfra.suggestions import did_you_mean, listed
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.manifests import service_ports
 from pytest_kindinfra.podspecs import WORKLOAD_KINDS, group, pod_templates
 
 if TYPE_CHECKING:
@@ -47,12 +48,6 @@ def find_port(k8s_service: KubeObject, port: int | str) -> dict[str, Any] | None
         if entry.get(key) == port and entry.get("protocol", "TCP") == "TCP":
             return entry
     return None
-
-
-def service_ports(k8s_service: KubeObject) -> list[dict[str, Any]]:
-    """Return the ports of a k8s service as written."""
-    ports = (k8s_service.get("spec") or {}).get("ports") or ()
-    return [entry for entry in ports if isinstance(entry, dict)]
 
 
 def selector(target: KubeObject) -> dict[str, str]:

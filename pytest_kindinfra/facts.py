@@ -20,8 +20,8 @@ from pytest_kindinfra.rewriting import placeholder_names
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_kindinfra.manifests import Rendered
     from pytest_kindinfra.model import Declaration, Image, KubeObject, PortMapping, Service
-    from pytest_kindinfra.render import Rendered
 
 
 @dataclass(frozen=True)

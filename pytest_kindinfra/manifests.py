@@ -1,34 +1,20 @@
-"""What manifests say: their objects, in which order to apply them, images and nodePorts.
+"""What manifests say: their objects, in which order to apply them, and their nodePorts.
 
 Pure; works on text and parsed objects, and must not know files or clusters.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_kindinfra.exposing import expose_service, service_ports
 from pytest_kindinfra.kubeyaml import load_documents
-from pytest_kindinfra.podspecs import group, image_references, pod_specs
-from pytest_kindinfra.rewriting import content_hash, rewrite
+from pytest_kindinfra.podspecs import group
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pytest_kindinfra.model import KubeObject
-
-__all__ = [
-    "NodePort",
-    "applying_order",
-    "content_hash",
-    "expose_service",
-    "image_references",
-    "is_builtin",
-    "node_ports",
-    "parse_objects",
-    "pod_specs",
-    "rewrite",
-]
 
 _RANKS = (
     ("Namespace",),
@@ -47,6 +33,20 @@ _RANKS = (
 _RANK_OF = {kind: rank for rank, kinds in enumerate(_RANKS) for kind in kinds}
 # A webhook refuses objects until its pod answers, so it comes when all else is there.
 _LAST = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The objects of all declared services.
+
+    Attributes:
+        objects: Service to its objects in applying order; a service whose manifests have a
+            problem is missing, since nothing can be said of what it lacks.
+        problems: One sentence for each problem.
+    """
+
+    objects: dict[str, tuple[KubeObject, ...]] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
 
 
 class NodePort(NamedTuple):
@@ -136,3 +136,9 @@ def node_ports(obj: KubeObject) -> list[NodePort]:
         for entry in service_ports(obj)
         if isinstance(entry.get("nodePort"), int) and isinstance(entry.get("port"), int)
     ]
+
+
+def service_ports(k8s_service: KubeObject) -> list[dict[str, Any]]:
+    """Return the ports of a k8s service as written."""
+    ports = (k8s_service.get("spec") or {}).get("ports") or ()
+    return [entry for entry in ports if isinstance(entry, dict)]

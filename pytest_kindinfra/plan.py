@@ -17,8 +17,8 @@ from pytest_kindinfra.model import Plan
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pytest_kindinfra.manifests import Rendered
     from pytest_kindinfra.model import Declaration
-    from pytest_kindinfra.render import Rendered
 
 
 def resolve(

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import glob
 import tomllib
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.kubeyaml import load_documents
-from pytest_kindinfra.manifests import applying_order, parse_objects
+from pytest_kindinfra.manifests import Rendered, applying_order, parse_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -20,22 +19,10 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.model import Declaration, Image, KubeObject, Service
 
+__all__ = ["Rendered", "check_files", "load_kind_config", "load_tables", "render"]
+
 DECLARATION_FILE = "kindinfra.toml"
 PROJECT_FILE = "pyproject.toml"
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """The objects of all declared services.
-
-    Attributes:
-        objects: Service to its objects in applying order; a service whose manifests have a
-            problem is missing, since nothing can be said of what it lacks.
-        problems: One sentence for each problem.
-    """
-
-    objects: dict[str, tuple[KubeObject, ...]] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
 
 
 def load_tables(folder: Path) -> tuple[Mapping[str, Any], str] | None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.graph import cycles, in_order
+from pytest_kindinfra.manifests import Rendered
 from pytest_kindinfra.model import Declaration, EndpointSpec, Image, Need, PortMapping, Service
 from pytest_kindinfra.plan import resolve
-from pytest_kindinfra.render import Rendered
 
 if TYPE_CHECKING:
     from pytest_kindinfra.model import Plan
