@@ -1,0 +1,41 @@
+"""The Kubernetes objects that these tests apply, with as little in them as will do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_kindinfra.model import KubeObject
+
+
+def config_map(name: str = "settings", **data: str) -> KubeObject:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+def workload(kind: str = "Deployment", name: str = "api", **spec: Any) -> KubeObject:
+    version = "batch/v1" if kind == "Job" else "apps/v1"
+    template = {"spec": {"containers": [{"name": "main", "image": "api:1"}]}}
+    return {
+        "apiVersion": version,
+        "kind": kind,
+        "metadata": {"name": name},
+        "spec": {"template": template, **spec},
+    }
+
+
+def crd() -> KubeObject:
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "gadgets.example.com"},
+        "spec": {
+            "group": "example.com",
+            "scope": "Namespaced",
+            "names": {"plural": "gadgets", "kind": "Gadget"},
+            "versions": [{"name": "v1"}],
+        },
+    }
+
+
+def gadget() -> KubeObject:
+    return {"apiVersion": "example.com/v1", "kind": "Gadget", "metadata": {"name": "one"}}

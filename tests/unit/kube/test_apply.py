@@ -1,0 +1,184 @@
+"""Applying: patient with what passes by itself, quick with what does not."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_kindinfra.errors import CancelledError, ClusterError
+from pytest_kindinfra.kube import ApiError, Kube, UnknownKindError
+from pytest_kindinfra.timeline import Deadline
+from tests.unit.kube.objects import config_map, crd, gadget, workload
+
+if TYPE_CHECKING:
+    from tests.fake_kubernetes import FakeKubernetes
+
+MAP = "/api/v1/namespaces/default/configmaps/settings"
+
+
+def patches(fake: FakeKubernetes) -> int:
+    return sum(method == "PATCH" for method, _ in fake.requests)
+
+
+def test_an_object_costs_one_request_once_its_kind_is_known(
+    kube: Kube, fake: FakeKubernetes, soon: Deadline
+) -> None:
+    kube.apply(config_map("one"), namespace="default", deadline=soon)
+    fake.requests.clear()
+
+    stored = kube.apply(config_map(a="1"), namespace="default", deadline=soon)
+
+    assert stored["data"] == {"a": "1"}
+    assert fake.requests == [("PATCH", MAP)]
+
+
+def test_an_objects_own_namespace_wins(kube: Kube, soon: Deadline) -> None:
+    obj = config_map()
+    obj["metadata"]["namespace"] = "kube-system"
+
+    kube.apply(obj, namespace="default", deadline=soon)
+
+    assert kube.get("/api/v1/namespaces/kube-system/configmaps/settings")
+
+
+def test_an_object_of_the_whole_cluster_gets_no_namespace(kube: Kube, soon: Deadline) -> None:
+    stored = kube.apply(crd(), namespace="default", deadline=soon)
+
+    assert "namespace" not in stored["metadata"]
+    assert not kube.is_namespaced(crd())
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (404, 'namespaces "default" not found'),
+        (409, "the object has been modified"),
+        (429, "too many requests"),
+        (500, 'failed calling webhook "x": connection refused'),
+        (503, "apiserver is shutting down"),
+        (403, "error looking up service account default/default: not found"),
+        (403, "unable to create new content in namespace because it is being terminated"),
+        (0, "the connection breaks, more often than one request is tried"),
+    ],
+)
+def test_what_passes_is_tried_again(
+    kube: Kube, fake: FakeKubernetes, soon: Deadline, status: int, message: str
+) -> None:
+    fake.fail("PATCH", MAP, status, message, times=1 if status else 4)
+
+    kube.apply(config_map(), namespace="default", deadline=soon)
+
+    assert MAP in fake.objects
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (403, "exceeded quota"),
+        (422, "spec.ports[0].port: Invalid value"),
+        (400, 'admission webhook "policy" denied the request'),
+        (500, "failed to create typed patch object: .spec.foo: field not declared in schema"),
+    ],
+)
+def test_a_refusal_is_told_at_once(
+    kube: Kube, fake: FakeKubernetes, soon: Deadline, status: int, message: str
+) -> None:
+    fake.fail("PATCH", MAP, status, message)
+
+    with pytest.raises(ApiError) as caught:
+        kube.apply(config_map(), namespace="default", deadline=soon)
+
+    what = 'cannot apply ConfigMap "settings" in namespace "default"'
+    assert str(caught.value) == f"{what}: {message} ({status} Faked)"
+    assert patches(fake) == 1
+
+
+def test_what_does_not_pass_is_told_at_the_deadline(kube: Kube, fake: FakeKubernetes) -> None:
+    fake.fail("PATCH", MAP, 503, "shutting down", times=99)
+
+    with pytest.raises(ApiError, match=r"shutting down \(503 Faked\)"):
+        kube.apply(config_map(), namespace="default", deadline=Deadline.after(0.2))
+
+
+def test_a_lost_server_is_told_at_the_deadline(kube: Kube, fake: FakeKubernetes) -> None:
+    fake.fail("PATCH", MAP, 0, times=99)
+
+    with pytest.raises(ClusterError, match='cannot apply ConfigMap "settings"'):
+        kube.apply(config_map(), namespace="default", deadline=Deadline.after(0.1))
+
+
+def test_the_end_of_the_run_ends_the_trying(kube: Kube, fake: FakeKubernetes) -> None:
+    fake.fail("PATCH", MAP, 503, times=99)
+    cancelled = threading.Event()
+    cancelled.set()
+
+    with pytest.raises(CancelledError):
+        kube.apply(config_map(), namespace="default", deadline=Deadline.after(9, cancelled))
+
+
+def test_a_kind_is_looked_up_anew_after_its_definition(kube: Kube, soon: Deadline) -> None:
+    with pytest.raises(UnknownKindError):
+        kube.path_of(gadget(), namespace="default")
+
+    kube.apply(crd(), namespace="default", deadline=soon)
+    kube.wait_established(crd(), soon)
+
+    kube.apply(gadget(), namespace="default", deadline=soon)
+    assert kube.get("/apis/example.com/v1/namespaces/default/gadgets/one")
+
+
+def test_a_kind_that_may_still_come_is_waited_for(
+    kube: Kube, fake: FakeKubernetes, soon: Deadline
+) -> None:
+    timer = threading.Timer(0.1, kube.apply, [crd()], {"namespace": "default", "deadline": soon})
+    timer.start()
+
+    kube.apply(gadget(), namespace="default", deadline=soon)
+
+    timer.join()
+    assert "/apis/example.com/v1/namespaces/default/gadgets/one" in fake.objects
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "hint"),
+    [
+        ("apps/v1", "Deploymet", "; did you mean 'Deployment'?"),
+        ("apps/v2", "Deployment", ""),
+        ("networking.k8s.io/v9", "Ingress", ""),
+    ],
+)
+def test_a_kind_that_cannot_come_is_told_at_once(
+    kube: Kube, soon: Deadline, version: str, kind: str, hint: str
+) -> None:
+    obj = {"apiVersion": version, "kind": kind, "metadata": {"name": "x"}}
+
+    with pytest.raises(UnknownKindError) as caught:
+        kube.apply(obj, namespace="default", deadline=soon)
+
+    what = f'cannot apply {kind} "x" in namespace "default"'
+    assert str(caught.value) == f'{what}: no matches for kind "{kind}" in version "{version}"{hint}'
+
+
+def test_a_job_that_cannot_be_changed_is_made_anew(
+    kube: Kube, fake: FakeKubernetes, soon: Deadline
+) -> None:
+    first = kube.apply(workload("Job"), namespace="default", deadline=soon)
+    fake.fail("PATCH", "/jobs/api", 422, "spec.template: field is immutable")
+
+    second = kube.apply(workload("Job", parallelism=2), namespace="default", deadline=soon)
+
+    assert second["metadata"]["uid"] != first["metadata"]["uid"]
+
+
+def test_another_object_that_cannot_be_changed_is_left_alone(
+    kube: Kube, fake: FakeKubernetes, soon: Deadline
+) -> None:
+    kube.apply(workload(), namespace="default", deadline=soon)
+    fake.fail("PATCH", "/deployments/api", 422, "spec.selector: field is immutable")
+
+    with pytest.raises(ApiError, match="immutable"):
+        kube.apply(workload(replicas=2), namespace="default", deadline=soon)
+
+    assert ("DELETE", "/apis/apps/v1/namespaces/default/deployments/api") not in fake.requests

@@ -1,0 +1,90 @@
+"""One request: what is sent, what is tried again, and how a failure reads."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from pytest_kindinfra.errors import ClusterError
+from pytest_kindinfra.kube import ApiError, Kube
+from pytest_kindinfra.kube.client import encode, error_from
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.fake_kubernetes import FakeKubernetes
+
+
+def test_nothing_is_read_before_the_first_request(tmp_path: Path) -> None:
+    Kube(tmp_path / "not there").close()
+
+
+@pytest.mark.parametrize("text", ["plain", "ümlaut", "😀", "a\u2028b\x85c", "\x7f", "tab\tline\n"])
+def test_what_is_sent_means_the_same_as_json_and_as_yaml(text: str) -> None:
+    sent = encode({"key": text}).decode()
+
+    assert json.loads(sent) == {"key": text}
+    assert yaml.safe_load(sent) == {"key": text}
+
+
+def test_a_read_is_tried_again_when_the_connection_breaks(kube: Kube, fake: FakeKubernetes) -> None:
+    fake.fail("GET", "/api/v1/nodes", status=0, times=2)
+
+    assert len(kube.list_("/api/v1/nodes")) == 1
+    assert fake.requests == [("GET", "/api/v1/nodes")] * 3
+
+
+def test_a_creation_is_not_tried_again_since_it_may_have_happened(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    fake.fail("POST", "/api/v1/namespaces", status=0)
+
+    with pytest.raises(ClusterError, match="no answer from the API server to POST /api/v1/names"):
+        kube.request("POST", "/api/v1/namespaces", body={"metadata": {"name": "a"}})
+
+    assert fake.requests == [("POST", "/api/v1/namespaces")]
+
+
+def test_a_server_that_never_answers_is_given_up(kube: Kube, fake: FakeKubernetes) -> None:
+    fake.fail("GET", "/api/v1/nodes", status=0, times=99)
+
+    with pytest.raises(ClusterError):
+        kube.request("GET", "/api/v1/nodes")
+
+    assert len(fake.requests) == 4
+
+
+def test_an_error_holds_the_servers_sentence(kube: Kube) -> None:
+    with pytest.raises(ApiError) as caught:
+        kube.request("GET", "/api/v1/namespaces/default/pods/nope")
+
+    assert (caught.value.status, caught.value.reason) == (404, "NotFound")
+    assert str(caught.value) == (
+        'GET /api/v1/namespaces/default/pods/nope: pods "nope" not found (404 NotFound)'
+    )
+
+
+@pytest.mark.parametrize("body", [b"gone fishing", b'["gone fishing"]', b'"gone fishing"'])
+def test_an_error_without_a_status_object_holds_the_text(body: bytes) -> None:
+    assert "gone fishing" in error_from(502, body, "GET /").message
+
+
+def test_what_is_not_there_is_none(kube: Kube) -> None:
+    assert kube.get("/api/v1/namespaces/default/pods/nope") is None
+    kube.delete("/api/v1/namespaces/default/pods/nope")
+
+
+def test_a_log_is_cut_to_its_end(kube: Kube, fake: FakeKubernetes) -> None:
+    fake.logs["api"] = "first\nlast"
+    fake.put({"apiVersion": "v1", "kind": "Pod",
+              "metadata": {"name": "api", "labels": {"fake/of": "api"}}})  # fmt: skip
+
+    assert kube.pod_logs("default", "api", "main") == "first\nlast"
+    assert kube.pod_logs("default", "api", "main", limit_bytes=4) == "last"
+
+
+def test_the_client_for_tests_is_made_once(kube: Kube) -> None:
+    assert kube.client() is kube.client()

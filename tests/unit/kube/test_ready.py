@@ -1,0 +1,204 @@
+"""Waiting for readiness: it ends with the cause, and never with somebody else's."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_kindinfra.errors import CancelledError
+from pytest_kindinfra.kube import Kube, ServiceFailedError
+from pytest_kindinfra.timeline import Deadline, monotonic
+from tests.unit.kube.objects import config_map, workload
+
+if TYPE_CHECKING:
+    from pytest_kindinfra.model import KubeObject, Level
+    from tests.fake_kubernetes import FakeKubernetes
+
+NO_IMAGE = {"state": {"waiting": {"reason": "ErrImagePull", "message": "api:1 not found"}}}
+CRASHED = {
+    "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+    "lastState": {"terminated": {"exitCode": 3, "reason": "Error"}},
+    "restartCount": 2,
+}
+
+
+def deploy(kube: Kube, *objects: KubeObject) -> None:
+    for obj in objects:
+        kube.apply(obj, namespace="default", deadline=Deadline.after(5))
+
+
+def wait(
+    kube: Kube, *objects: KubeObject, seconds: float = 5, restarts: int = 2, level: Level = "ready"
+) -> None:
+    kube.wait_ready(
+        objects,
+        namespace="default",
+        deadline=Deadline.after(seconds),
+        restarts=restarts,
+        level=level,
+        settle=0,
+    )
+
+
+def failure(kube: Kube, *objects: KubeObject, **how: Any) -> ServiceFailedError:
+    with pytest.raises(ServiceFailedError) as caught:
+        wait(kube, *objects, **how)
+    return caught.value
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet", "Job"])
+@pytest.mark.parametrize("level", ["ready", "started"])
+def test_it_returns_when_the_object_is_ready(kube: Kube, kind: str, level: Level) -> None:
+    deploy(kube, workload(kind))
+
+    wait(kube, workload(kind), level=level)
+
+
+def test_objects_that_only_need_to_be_there_are_not_asked_for(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    wait(kube, config_map())
+    wait(kube, workload(), level="applied")
+
+    assert fake.requests == []
+
+
+def test_a_cause_ends_the_wait_with_its_evidence(kube: Kube, fake: FakeKubernetes) -> None:
+    fake.breaks["api"] = CRASHED
+    fake.logs["api"] = "starting\nbad password\n"
+    deploy(kube, workload())
+
+    error = failure(kube, workload())
+
+    what = 'Deployment "api" cannot become ready: container "main" of pod "api-1-0"'
+    assert error.short == (
+        f"{what}: CrashLoopBackOff\n  exit code 3, after 2 restarts\n  | starting\n  | bad password"
+    )
+    assert str(error) == (
+        f"{what}: CrashLoopBackOff\n"
+        "  exit code 3, after 2 restarts\n"
+        "  last log lines:\n"
+        "    starting\n"
+        "    bad password\n"
+        "  $ kubectl --namespace default describe pod api-1-0\n"
+        "  To fix: see the log; `restarts = N` of the service allows more restarts."
+    )
+
+
+def test_restarts_that_are_allowed_are_no_cause(kube: Kube, fake: FakeKubernetes) -> None:
+    fake.breaks["api"] = CRASHED
+    deploy(kube, workload())
+
+    assert failure(kube, workload(), restarts=3, seconds=0.3).cause is None
+
+
+def test_pods_of_others_are_never_a_cause(kube: Kube, fake: FakeKubernetes) -> None:
+    fake.ready_after = 0.2
+    fake.breaks["other"] = NO_IMAGE
+    deploy(kube, workload(name="other"), workload())
+
+    wait(kube, workload())
+
+
+def test_pods_of_an_older_revision_are_no_cause(kube: Kube, fake: FakeKubernetes) -> None:
+    fake.breaks["api"] = NO_IMAGE
+    deploy(kube, workload())
+    assert failure(kube, workload()).cause
+
+    del fake.breaks["api"]
+    deploy(kube, workload(replicas=2))
+
+    wait(kube, workload(replicas=2))
+
+
+def test_what_is_missing_is_said_when_the_time_is_up(kube: Kube, fake: FakeKubernetes) -> None:
+    fake.breaks["api"] = {"state": {"running": {}}, "ready": False, "restartCount": 0}
+    fake.logs["api"] = "loading\n"
+    deploy(kube, workload())
+    wait_for_running = failure(kube, workload(), seconds=0.2)
+    fake.event(fake.pods_of("api")[0], "Unhealthy", "Readiness probe failed: 503")
+
+    error = failure(kube, workload(), workload(name="gone"), seconds=0.2)
+
+    assert wait_for_running.cause is None
+    assert str(error) == (
+        "not ready when the time was up:\n"
+        '    Deployment "api": 0 of 1 pods made\n'
+        '    pod "api-1-0" is Running, container "main" runs but is not ready\n'
+        "      event: Unhealthy: Readiness probe failed: 503\n"
+        '      last log lines of container "main":\n'
+        "        loading\n"
+        '    Deployment "gone" is not there'
+    )
+    assert len(error.short.splitlines()) == 4
+
+
+def test_a_pod_that_cannot_be_made_is_told_by_its_event(kube: Kube, fake: FakeKubernetes) -> None:
+    fake.breaks["db"] = {}
+    fake.ready_after = 60
+    deploy(kube, workload("StatefulSet", "db", replicas=0))
+    stored = fake.objects["/apis/apps/v1/namespaces/default/statefulsets/db"]
+    stored["spec"] = {**stored["spec"], "replicas": 1}
+    fake.event(stored, "FailedCreate", "exceeded quota")
+
+    error = failure(kube, workload("StatefulSet", "db"))
+
+    assert error.short == 'StatefulSet "db" cannot become ready: FailedCreate\n  exceeded quota'
+
+
+def test_a_server_out_of_breath_is_asked_again(kube: Kube, fake: FakeKubernetes) -> None:
+    deploy(kube, workload())
+    fake.fail("GET", "/deployments/api", 503, times=2)
+
+    wait(kube, workload())
+
+
+def test_the_end_of_the_run_ends_the_wait(kube: Kube, fake: FakeKubernetes) -> None:
+    fake.ready_after = 60
+    deploy(kube, workload())
+    cancelled = threading.Event()
+    threading.Timer(0.1, cancelled.set).start()
+    start = monotonic()
+
+    with pytest.raises(CancelledError):
+        kube.wait_ready(
+            [workload()], namespace="default", deadline=Deadline.after(9, cancelled), restarts=0
+        )
+
+    assert monotonic() - start < 2
+
+
+def test_a_container_without_a_probe_must_stay_up_for_a_moment(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    fake.ready_after = 0.1
+    deploy(kube, workload())
+    start = monotonic()
+
+    kube.wait_ready(
+        [workload()], namespace="default", deadline=Deadline.after(5), restarts=0, settle=0.4
+    )
+    first = monotonic() - start
+    kube.wait_ready(
+        [workload()], namespace="default", deadline=Deadline.after(5), restarts=0, settle=0.4
+    )
+
+    assert first > 0.4
+    assert monotonic() - start - first < 0.3, "what was ready before is not doubted"
+
+
+def test_what_was_ready_can_be_judged_later(kube: Kube, fake: FakeKubernetes) -> None:
+    deploy(kube, workload())
+    wait(kube, workload())
+    verdict = kube.judge([workload()], namespace="default", restarts=2)
+    verdict.check()
+    seen, _ = kube.watch("default").pods()
+    [pod] = fake.pods_of("api")
+    pod["status"]["containerStatuses"] = [{"name": "main", **CRASHED}]
+    fake.put(pod)
+    kube.watch("default").wait(seen, 5)
+
+    with pytest.raises(ServiceFailedError, match="CrashLoopBackOff"):
+        verdict.check()
