@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,26 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from filelock import BaseFileLock
-
     from pytest_kindinfra.coordination import RunDirectory
+    from pytest_kindinfra.ending import Outcome, Started
     from pytest_kindinfra.planning import Order
-    from pytest_kindinfra.request import Tools
 
 _NO_RESULT = "the bring-up ended without a result for it"
 _JOIN = 30.0
-_DELETE = 120.0
-_LOGS = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
-    """A bring-up under way."""
-
-    order: Order
-    tools: Tools
-    thread: threading.Thread
-    lock: BaseFileLock
 
 
 def new_controller(config: pytest.Config) -> Controller:
@@ -71,6 +57,10 @@ def early_artifacts(config: pytest.Config) -> Path:
     return config.rootpath / read_settings(config.getoption, pairs, source=None)[0].artifacts
 
 
+def _interrupt(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
 class Controller:
     """Starts at most one bring-up, and ends it once."""
 
@@ -80,7 +70,9 @@ class Controller:
         self._config = config
         self._run_id = run_id
         self._started: Started | None = None
-        self._outcome: dict[str, Any] = {}
+        self._ending = False
+        self.outcome: Outcome | None = None
+        self._signals: dict[int, Any] = {}
         self._cancelled = threading.Event()
 
     # -- beginning ---------------------------------------------------------------------------
@@ -108,9 +100,11 @@ class Controller:
             self._launch(order, tests=wanted["tests"])
 
     def _show(self, order: Order) -> None:
+        from pytest_kindinfra.tags import known_tags
         from pytest_kindinfra.terminal import plan_lines
+        from pytest_kindinfra.wiring import make_tools
 
-        for line in plan_lines(order.plan, {}):
+        for line in plan_lines(order.plan, known_tags(order.plan, make_tools().engine)):
             self._write(line)
         pytest.exit("kindinfra: that is the plan", returncode=0)
 
@@ -129,8 +123,22 @@ class Controller:
         tools.timeline.subscribe(progress)
         self.meanwhile = progress.let_out
         thread = threading.Thread(target=self._provision, name="kindinfra", daemon=True)
+        from pytest_kindinfra.ending import Started
+
         self._started = Started(order=order, tools=tools, thread=thread, lock=lock)
+        self._catch_signals()
         thread.start()
+
+    def _catch_signals(self) -> None:
+        """Have SIGTERM and SIGHUP end the run as Ctrl-C does: with a teardown."""
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) == signal.SIG_DFL:
+                self._signals[number] = signal.signal(number, _interrupt)
+
+    def _restore_signals(self) -> None:
+        for number, handler in self._signals.items():
+            signal.signal(number, handler)
+        self._signals.clear()
 
     def _provision(self) -> None:
         """Bring the stack up; runs in its thread and leaves a result for every service."""
@@ -166,94 +174,41 @@ class Controller:
 
     # -- end ---------------------------------------------------------------------------------
 
-    def finish(self, *, failed: bool) -> None:
-        """End the run: nothing new starts, evidence is kept, the cluster is deleted. Once."""
-        if (started := self._started) is None or self._outcome:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        """Let nothing wait any more: before xdist waits for workers that wait for services."""
+        if self._started:
+            self.run.close()
+            self._cancelled.set()
+
+    def finish(self, *, failed: bool, interrupted: bool) -> None:
+        """End the run: evidence is kept, the cluster is deleted, the report written.
+
+        A second call does nothing, unless the first was cut short: then it only deletes.
+
+        Args:
+            failed: A test failed.
+            interrupted: The run was ended before its end.
+        """
+        from pytest_kindinfra.ending import end
+
+        if (started := self._started) is None or self.outcome is not None:
             return
-        self._outcome = {"state": "ending"}
+        hurried, self._ending = self._ending, True
         self.run.close()
         self._cancelled.set()
         started.thread.join(_JOIN)
-        failed = failed or any(not one["cancelled"] for one in self._failures().values())
-        keep = started.order.settings.keep
-        kept = keep == "always" or (keep == "on-failure" and failed)
-        try:
-            if failed:
-                self._keep_evidence(started)
-            self._before_teardown()
-            if not kept:
-                self._delete(started)
-        finally:
-            self.meanwhile()
-            self._report(started, failed=failed, kept=kept)
-            started.lock.release()
-
-    def _failures(self) -> dict[str, dict[str, Any]]:
-        """Return the failed results: `cluster` or a service's name to its record."""
-        results = self.run.read_all("service-")
-        if cluster := self.run.read("cluster"):
-            results = {"cluster": cluster, **results}
-        return {name: result for name, result in results.items() if result["state"] == "failed"}
-
-    def _keep_evidence(self, started: Started) -> None:
-        from pytest_kindinfra.steps.diagnose import keep_evidence
-        from pytest_kindinfra.timeline import Deadline
-        from pytest_kindinfra.view import Stack
-
-        try:
-            keep_evidence(
-                started.order.request.cluster,
-                folder=self.run.path,
-                provider=started.tools.provider,
-                namespaces=[started.order.request.namespace],
-                deadline=Deadline.after(_LOGS),
-            )
-            stack = Stack(self.run, waits=False)
-            self._config.hook.pytest_kindinfra_diagnose(stack=stack, directory=self.run.path)
-        except Exception as error:  # noqa: BLE001 - evidence is never fatal
-            self._write(f"kindinfra: some evidence is missing: {error}")
-
-    def _before_teardown(self) -> None:
-        from pytest_kindinfra.view import Stack
-
-        stack = Stack(self.run, waits=False)
-        try:
-            self._config.hook.pytest_kindinfra_before_teardown(stack=stack, directory=self.run.path)
-        except Exception as error:  # noqa: BLE001 - the cluster must go all the same
-            self._write(f"kindinfra: pytest_kindinfra_before_teardown failed: {error!r}")
-
-    def _delete(self, started: Started) -> None:
-        from pytest_kindinfra.stack import tear_down
-        from pytest_kindinfra.timeline import Deadline
-
-        with started.tools.timeline.span("delete", "cluster"):
-            tear_down(
-                started.order.request.cluster,
-                tools=started.tools,
-                kubeconfig=self.run.kubeconfig,
-                deadline=Deadline.after(_DELETE),
-            )
-
-    def _report(self, started: Started, *, failed: bool, kept: bool) -> None:
-        from pytest_kindinfra.coordination import write_json
-        from pytest_kindinfra.report import run_report, trace
-
-        self._outcome = {
-            "state": "failed" if failed else "passed",
-            "failures": {name: one["short"] for name, one in self._failures().items()},
-            "kept": kept,
-        }
-        phases = started.tools.timeline.phases
-        report = run_report(
-            started.order.plan,
-            cluster=started.order.request.cluster,
-            phases=phases,
-            images=self.run.read_all("image-"),
-            services=self.run.read_all("service-"),
-            outcome=self._outcome,
+        self.outcome = end(
+            started,
+            self.run,
+            hook=self._config.hook,
+            write=self._write,
+            failed=failed,
+            evidence=interrupted and not hurried,
         )
-        write_json(self.run.path / "run.json", report)
-        write_json(self.run.path / "trace.json", trace(phases))
+        self.meanwhile()
+        self._restore_signals()
+        started.lock.release()
 
     # -- the terminal ------------------------------------------------------------------------
 
@@ -264,19 +219,14 @@ class Controller:
 
     def summarise(self, reporter: pytest.TerminalReporter) -> None:
         """Show the closing table, the failures in full, and what was kept."""
-        from pytest_kindinfra.terminal import build_line, failure_lines, kept_lines, table_lines
+        from pytest_kindinfra.ending import closing_lines
 
-        if (started := self._started) is None:
+        if self._started is None or self.outcome is None:
             return
-        phases, images = started.tools.timeline.phases, self.run.read_all("image-")
-        cached = [name for name, record in images.items() if record["cached"]]
         width = shutil.get_terminal_size((100, 24)).columns
-        lines = table_lines(phases, cached=cached, width=width, color=reporter.hasmarkup)
-        lines += ["", build_line(phases, cached=len(cached)), *failure_lines(self._failures())]
-        if self._outcome.get("kept"):
-            name = started.order.request.cluster
-            delete = started.tools.provider.delete_command(name)
-            lines += kept_lines(name, kubeconfig=self.run.kubeconfig, delete=delete)
+        lines = closing_lines(
+            self._started, self.run, self.outcome, width=width, color=reporter.hasmarkup
+        )
         reporter.section("kindinfra")
         for line in lines:
             reporter.write_line(line)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.options import add_options, read_settings
 from pytest_kindinfra.selection import MARK, needs_last, needs_of, request_of
 
@@ -59,6 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     controller = new_controller(config)
     config.stash[_CONTROLLER] = controller
+    config.pluginmanager.register(controller, "kindinfra-controller")
     config.stash[_RUN] = controller.run
 
 
@@ -107,22 +109,26 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     run, controller = item.config.stash[_RUN], item.config.stash.get(_CONTROLLER, None)
     meanwhile = controller.meanwhile if controller else lambda: None
     for name in ("cluster", *(f"service-{service}" for service in sorted(needs))):
-        result = run.wait_for(name, meanwhile=meanwhile)
+        try:
+            result = run.wait_for(name, meanwhile=meanwhile)
+        except KindInfraError as error:
+            pytest.fail(str(error), pytrace=False)
         if result["state"] == "failed":
             pytest.fail(f"{result['short']}\nall of it: {run.path}", pytrace=False)
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """End what this process began; with xdist all workers are done by now."""
     if controller := session.config.stash.get(_CONTROLLER, None):
-        controller.finish(failed=bool(session.testsfailed))
+        interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
+        controller.finish(failed=bool(session.testsfailed), interrupted=interrupted)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End it here at the latest: a second interrupt cuts `pytest_sessionfinish` short."""
     if controller := config.stash.get(_CONTROLLER, None):
-        controller.finish(failed=True)
+        controller.finish(failed=True, interrupted=True)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

@@ -11,6 +11,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.kubeyaml import copied
 from pytest_kindinfra.podspecs import containers, pod_templates
 from pytest_kindinfra.references import split
 
@@ -48,7 +49,7 @@ def rewrite(
             and environment.
         content: The service's hash, put into pod templates.
     """
-    made: KubeObject = _copied(obj)
+    made: KubeObject = copied(obj)
     metadata = _table(made, "metadata")
     if namespace is not None and not metadata.get("namespace"):
         metadata["namespace"] = namespace
@@ -71,17 +72,6 @@ def placeholder_names(obj: KubeObject) -> list[str]:
     """Return the names of the images that placeholders of `obj` stand for, each once."""
     texts = (text for container in containers(obj) for text in _texts(container))
     return list(dict.fromkeys(match[1] for text in texts for match in _PLACEHOLDER.finditer(text)))
-
-
-def _copied(value: Any) -> Any:
-    """Copy deeply, each part for itself.
-
-    `copy.deepcopy` keeps one what a YAML anchor made one, and labels meant for the pods of
-    `labels: *labels` would change the selector too.
-    """
-    if isinstance(value, dict):
-        return {key: _copied(part) for key, part in value.items()}
-    return [_copied(part) for part in value] if isinstance(value, list) else value
 
 
 def _mark(metadata: dict[str, Any], labels: Mapping[str, str], content: str | None) -> None:

@@ -129,7 +129,7 @@ class _Lines:
                 base=request.kind_config,
                 node_image=request.node_image,
                 tuning=request.tuning,
-                run=self._run.path,
+                run=self._run,
                 folder=request.folder,
                 provider=tools.provider,
                 deadline=self._deadline(),

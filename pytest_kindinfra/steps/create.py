@@ -21,12 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.clusters.protocol import Provider
+    from pytest_kindinfra.coordination import RunDirectory
     from pytest_kindinfra.model import Plan, PortMapping
     from pytest_kindinfra.timeline import Deadline
-
-MARK = "/kindinfra"
-"""Where the run directory is mounted in each kind node: so `docker inspect` leads from any
-leftover container to its run directory and the lock in it, without a state file."""
 
 
 def create_cluster(
@@ -36,7 +33,7 @@ def create_cluster(
     base: dict[str, Any] | None,
     node_image: str | None,
     tuning: bool,
-    run: Path,
+    run: RunDirectory,
     folder: Path,
     provider: Provider,
     deadline: Deadline,
@@ -68,9 +65,11 @@ def create_cluster(
             raise ClusterError(msg)
         ports = choose_host_ports(plan.ports, taken=user_ports(base))
         config = kind_config(
-            base, ports=ports, node_image=node_image, tuning=tuning, folder=folder, run=run
+            base, ports=ports, node_image=node_image, tuning=tuning, folder=folder, run=run.path
         )
-        kubeconfig = run / "kubeconfig"
+        # From here on a cluster of that name is ours to delete, whatever happens.
+        run.write("cluster-name", {"name": name})
+        kubeconfig = run.kubeconfig
         nodes = provider.create(name, config=config, kubeconfig=kubeconfig, deadline=deadline)
     return Cluster(name=name, kubeconfig=kubeconfig, nodes=nodes, host_ports=ports, owned=True)
 

@@ -1,0 +1,171 @@
+"""How a run ends: evidence, teardown, report, and the closing lines. Every part once.
+
+It gets what the controller knows as values; pytest itself it must not know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.coordination import write_json
+from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.report import run_report, trace
+from pytest_kindinfra.stack import tear_down
+from pytest_kindinfra.steps.diagnose import keep_evidence
+from pytest_kindinfra.terminal import build_line, failure_lines, kept_lines, table_lines
+from pytest_kindinfra.timeline import Deadline
+from pytest_kindinfra.view import Stack
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from filelock import BaseFileLock
+
+    from pytest_kindinfra.coordination import RunDirectory
+    from pytest_kindinfra.planning import Order
+    from pytest_kindinfra.request import Tools
+
+_DELETE_SECONDS = 120.0
+_EVIDENCE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A bring-up under way."""
+
+    order: Order
+    tools: Tools
+    thread: threading.Thread
+    lock: BaseFileLock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How it ended.
+
+    Attributes:
+        failed: A test or the bring-up failed.
+        kept: The cluster is still there.
+        failures: `cluster` or a service's name to its failed result.
+    """
+
+    failed: bool
+    kept: bool
+    failures: dict[str, dict[str, Any]]
+
+
+def end(
+    started: Started,
+    run: RunDirectory,
+    *,
+    hook: Any,
+    write: Callable[[str], None],
+    failed: bool,
+    evidence: bool,
+) -> Outcome:
+    """Keep evidence of a failure, delete the cluster unless it is to be kept, and report.
+
+    Args:
+        started: What was begun.
+        run: The run directory.
+        hook: Calls `pytest_kindinfra_*` by keyword.
+        write: Shows a line.
+        failed: A test failed.
+        evidence: Keep evidence even if nothing failed.
+    """
+    failures = read_failures(run)
+    failed = failed or any(not one["cancelled"] for one in failures.values())
+    keep = started.order.settings.keep
+    kept = keep == "always" or (keep == "on-failure" and failed)
+    made = run.read("cluster-name") is not None
+    if made and (failed or evidence):
+        _careful(write, "evidence", lambda: _keep_evidence(started, run, hook))
+    if made:
+        stack = Stack(run, waits=False)
+        _careful(
+            write,
+            "pytest_kindinfra_before_teardown",
+            lambda: hook.pytest_kindinfra_before_teardown(stack=stack, directory=run.path),
+        )
+    if made and not kept:
+        kept = not _careful(write, "teardown", lambda: _delete(started, run))
+    outcome = Outcome(failed=failed, kept=made and kept, failures=failures)
+    _report(started, run, outcome)
+    return outcome
+
+
+def read_failures(run: RunDirectory) -> dict[str, dict[str, Any]]:
+    """Return the failed results: `cluster` or a service's name to its record."""
+    results = run.read_all("service-")
+    if cluster := run.read("cluster"):
+        results = {"cluster": cluster, **results}
+    return {name: result for name, result in results.items() if result["state"] == "failed"}
+
+
+def closing_lines(
+    started: Started, run: RunDirectory, outcome: Outcome, *, width: int, color: bool
+) -> list[str]:
+    """Return the closing table, the failures in full, and what was kept."""
+    phases, images = started.tools.timeline.phases, run.read_all("image-")
+    cached = [name for name, record in images.items() if record["cached"]]
+    lines = table_lines(phases, cached=cached, width=width, color=color)
+    if line := build_line(phases, cached=len(cached)):
+        lines += ["", line]
+    lines += failure_lines(outcome.failures)
+    if outcome.kept:
+        name = started.order.request.cluster
+        delete = started.tools.provider.delete_command(name)
+        lines += kept_lines(name, kubeconfig=run.kubeconfig, delete=delete)
+    return [*lines, f"all of it: {run.path}"]
+
+
+def _careful(write: Callable[[str], None], what: str, step: Callable[[], object]) -> bool:
+    """Do a step whose failure must not stop the next; say so, and return whether it went well."""
+    try:
+        step()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the rest must still happen
+        known = isinstance(error, KindInfraError)
+        write(f"kindinfra: {what} failed: {error if known else repr(error)}")
+        return False
+    return True
+
+
+def _keep_evidence(started: Started, run: RunDirectory, hook: Any) -> None:
+    keep_evidence(
+        started.order.request.cluster,
+        folder=run.path,
+        provider=started.tools.provider,
+        namespaces=[started.order.request.namespace],
+        deadline=Deadline.after(_EVIDENCE_SECONDS),
+    )
+    hook.pytest_kindinfra_diagnose(stack=Stack(run, waits=False), directory=run.path)
+
+
+def _delete(started: Started, run: RunDirectory) -> None:
+    with started.tools.timeline.span("delete", "cluster"):
+        tear_down(
+            started.order.request.cluster,
+            tools=started.tools,
+            kubeconfig=run.kubeconfig,
+            deadline=Deadline.after(_DELETE_SECONDS),
+        )
+
+
+def _report(started: Started, run: RunDirectory, outcome: Outcome) -> None:
+    phases = started.tools.timeline.phases
+    report = run_report(
+        started.order.plan,
+        cluster=started.order.request.cluster,
+        phases=phases,
+        images=run.read_all("image-"),
+        services=run.read_all("service-"),
+        outcome={
+            "state": "failed" if outcome.failed else "passed",
+            "failures": {name: one["short"] for name, one in outcome.failures.items()},
+            "kept": outcome.kept,
+        },
+    )
+    write_json(run.path / "run.json", report)
+    write_json(run.path / "trace.json", trace(phases))
