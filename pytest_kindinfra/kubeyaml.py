@@ -43,6 +43,17 @@ def dump(value: Any) -> str:
     return str(yaml.safe_dump(value, sort_keys=False))
 
 
+def copied(value: Any) -> Any:
+    """Copy deeply, each part for itself.
+
+    `copy.deepcopy` keeps one what a YAML anchor made one: with `labels: *labels`, labels meant
+    for the pods would change the selector too.
+    """
+    if isinstance(value, dict):
+        return {key: copied(part) for key, part in value.items()}
+    return [copied(part) for part in value] if isinstance(value, list) else value
+
+
 def _explained(error: Any) -> str:
     mark = getattr(error, "problem_mark", None)
     line = f"line {mark.line + 1}: " if mark else ""

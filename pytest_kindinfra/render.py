@@ -10,6 +10,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import DeclarationError
+from pytest_kindinfra.kindconfig import shape_problems
 from pytest_kindinfra.kubeyaml import load_documents
 from pytest_kindinfra.manifests import Rendered, applying_order, parse_objects
 
@@ -48,7 +49,7 @@ def load_kind_config(path: Path) -> dict[str, Any]:
     """Return a kind config as parsed; an empty file is an empty config.
 
     Raises:
-        DeclarationError: It cannot be read, or is not one table.
+        DeclarationError: It cannot be read, or has not a kind config's outline.
     """
     try:
         documents = [part for part in load_documents(path.read_text("utf-8")) if part is not None]
@@ -56,7 +57,10 @@ def load_kind_config(path: Path) -> dict[str, Any]:
         raise DeclarationError([f"{path.name}: {_reason(error)}"]) from error
     if len(documents) > 1 or not all(isinstance(part, dict) for part in documents):
         raise DeclarationError([f"{path.name}: a kind config is one document with keys"])
-    return dict(documents[0]) if documents else {}
+    config: dict[str, Any] = documents[0] if documents else {}
+    if problems := shape_problems(config):
+        raise DeclarationError(f"{path.name}: {problem}" for problem in problems)
+    return config
 
 
 def _read_toml(path: Path) -> dict[str, Any] | None:

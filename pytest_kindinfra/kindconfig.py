@@ -1,0 +1,144 @@
+"""The kind config of a run: the user's, with our ports, mounts, image and patches merged in.
+
+What the user wrote has the last word; only what kind would take amiss is changed, and what
+would open a port to the network. Pure; works on parsed configs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.kubeyaml import copied
+from pytest_kindinfra.tuning import tuning_patches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from pytest_kindinfra.model import PortMapping
+
+RUN_MOUNT = "/kindinfra"
+"""Where the run directory is mounted in each kind node: so `docker inspect` leads from any
+leftover container to its run directory and the lock in it, without a state file."""
+
+_ADDRESS = "127.0.0.1"
+_CONTROL_PLANE = "control-plane"
+
+
+def kind_config(
+    base: Mapping[str, Any] | None,
+    *,
+    ports: Mapping[int, int],
+    node_image: str | None,
+    tuning: bool,
+    folder: Path,
+    run: Path | None = None,
+) -> dict[str, Any]:
+    """Return the config to give to `kind create`; `base` stays untouched.
+
+    Args:
+        base: The user's own, parsed.
+        ports: NodePort to port on 127.0.0.1; where `base` maps a NodePort to a host port,
+            that one stays.
+        node_image: For each kind node that names none; None means kind's own choice.
+        tuning: Boot faster than kind does.
+        folder: Where relative host paths in `base` start.
+        run: Mounted read-only in each kind node, at `RUN_MOUNT`.
+    """
+    config: dict[str, Any] = copied(dict(base or {}))
+    config.setdefault("kind", "Cluster")
+    config.setdefault("apiVersion", "kind.x-k8s.io/v1alpha4")
+    config["nodes"] = config.get("nodes") or [{"role": _CONTROL_PLANE}]
+    for node in config["nodes"]:
+        _complete_node(node, node_image, folder, run)
+    _map_ports(config["nodes"], ports)
+    if tuning:
+        own = config.get("kubeadmConfigPatches") or []
+        config["kubeadmConfigPatches"] = [*tuning_patches(config), *own]
+    return config
+
+
+def user_ports(base: Mapping[str, Any] | None) -> dict[int, int]:
+    """Return NodePort to host port, as the user's own config fixes them."""
+    return {
+        mapping["containerPort"]: mapping["hostPort"]
+        for node in (base or {}).get("nodes") or ()
+        for mapping in _tcp_mappings(node)
+        if mapping.get("containerPort") and (mapping.get("hostPort") or 0) > 0
+    }
+
+
+def shape_problems(base: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the outline of a user's config; all else is kind's to say."""
+    problems = []
+    if base.get("kind", "Cluster") != "Cluster":
+        problems.append(f'kind is "{base["kind"]}", but must be "Cluster"')
+    if not _is_list_of(base.get("nodes"), dict):
+        return [*problems, "nodes must be a list of tables"]
+    for number, holder in enumerate((base, *(base.get("nodes") or ()))):
+        place = f"node {number}: " if number else ""
+        lists = {"extraMounts": dict, "extraPortMappings": dict, "kubeadmConfigPatches": str}
+        for key, kind in lists.items():
+            if not _is_list_of(holder.get(key), kind):
+                noun = "strings" if kind is str else "tables"
+                problems.append(f"{place}{key} must be a list of {noun}")
+    return problems
+
+
+def port_problems(base: Mapping[str, Any] | None, mappings: Iterable[PortMapping]) -> list[str]:
+    """Return a problem for each fixed host port that the user's config gives to another port."""
+    holders = {host_port: node_port for node_port, host_port in user_ports(base).items()}
+    return [
+        f"[services.{one.service}.endpoints.{one.endpoint}] host_port {one.host_port} is taken by"
+        f" containerPort {holders[one.host_port]} of the kind config"
+        for one in mappings
+        if one.host_port and holders.get(one.host_port, one.node_port) != one.node_port
+    ]
+
+
+def _is_list_of(value: Any, kind: type) -> bool:
+    return value is None or (
+        isinstance(value, list) and all(isinstance(part, kind) for part in value)
+    )
+
+
+def _complete_node(
+    node: dict[str, Any], node_image: str | None, folder: Path, run: Path | None
+) -> None:
+    if node_image:
+        node["image"] = node.get("image") or node_image
+    for mount in node.get("extraMounts") or ():
+        if path := mount.get("hostPath"):
+            mount["hostPath"] = str(folder / path)
+    if run is not None:
+        mount = {"hostPath": str(run), "containerPath": RUN_MOUNT, "readOnly": True}
+        node["extraMounts"] = [*(node.get("extraMounts") or ()), mount]
+    for mapping in node.get("extraPortMappings") or ():
+        mapping["listenAddress"] = mapping.get("listenAddress") or _ADDRESS
+
+
+def _map_ports(nodes: list[dict[str, Any]], ports: Mapping[int, int]) -> None:
+    """Add the ports to the first control plane; those that the user maps get a host port."""
+    mapped = {entry.get("containerPort"): entry for node in nodes for entry in _tcp_mappings(node)}
+    missing = {port: host_port for port, host_port in ports.items() if port not in mapped}
+    for port in ports.keys() - missing.keys():
+        if (mapped[port].get("hostPort") or 0) <= 0:  # kind would choose one and tell nobody
+            mapped[port]["hostPort"] = ports[port]
+    first = next((node for node in nodes if _is_control_plane(node)), nodes[0])
+    ours = [_mapping(port, host_port) for port, host_port in missing.items()]
+    if ours:
+        first["extraPortMappings"] = [*(first.get("extraPortMappings") or ()), *ours]
+
+
+def _mapping(node_port: int, host_port: int) -> dict[str, Any]:
+    return {"containerPort": node_port, "hostPort": host_port, "listenAddress": _ADDRESS}
+
+
+def _is_control_plane(node: Mapping[str, Any]) -> bool:
+    return (node.get("role") or _CONTROL_PLANE) == _CONTROL_PLANE
+
+
+def _tcp_mappings(node: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for mapping in node.get("extraPortMappings") or ():
+        if str(mapping.get("protocol") or "TCP").upper() == "TCP":
+            yield mapping

@@ -1,0 +1,97 @@
+"""Patches that make a kind cluster boot faster (docs: node ready 17.5 -> 12.6 s).
+
+The controller manager starts some forty controllers, each held back by a client limit of 20
+requests a second; leader election waits for a rival that does not exist; and etcd syncs every
+write of a cluster that nobody will miss. kind applies a patch to the documents whose kind and
+apiVersion it names and ignores it otherwise, so each is given in both forms of kubeadm's
+configuration, and no Kubernetes version has to be guessed. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.kubeyaml import dump, load_documents
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+_CLIENT_LIMITS = {"kube-api-qps": "1000", "kube-api-burst": "2000"}
+_ALONE = {"leader-elect": "false"}
+_ETCD_FOLDER = "/tmp/etcd"  # noqa: S108 - in the kind node, where /tmp is memory
+_ETCD_HOME = "/var/lib/etcd"
+
+
+def tuning_patches(config: Mapping[str, Any]) -> list[str]:
+    """Return kubeadm patches to be put before the user's own, which then have the last word.
+
+    Args:
+        config: The user's kind config; leader election stays on with several control planes,
+            and etcd where it is if the config says anything about its place.
+    """
+    arguments = _CLIENT_LIMITS if _control_planes(config) > 1 else {**_CLIENT_LIMITS, **_ALONE}
+    etcd = {} if _places_etcd(config) else {"unsafe-no-fsync": "true"}
+    return [
+        # kind picks v1beta3 up to Kubernetes 1.35 and v1beta4 from 1.36 on, where the map
+        # form would be dropped without a word.
+        _patch("v1beta3", dict(arguments), dict(etcd)),
+        _patch("v1beta4", _as_list(arguments), _as_list(etcd)),
+    ]
+
+
+def _patch(version: str, arguments: Any, etcd: Any) -> str:
+    patch: dict[str, Any] = {
+        "apiVersion": f"kubeadm.k8s.io/{version}",
+        "kind": "ClusterConfiguration",
+        "controllerManager": {"extraArgs": arguments},
+        # Parsed, printed and parsed again: a shared part would become a YAML anchor.
+        "scheduler": {"extraArgs": type(arguments)(arguments)},
+    }
+    if etcd:
+        patch["etcd"] = {"local": {"dataDir": _ETCD_FOLDER, "extraArgs": etcd}}
+    return dump(patch)
+
+
+def _as_list(arguments: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "value": value} for name, value in arguments.items()]
+
+
+def _control_planes(config: Mapping[str, Any]) -> int:
+    nodes: Sequence[Mapping[str, Any]] = config.get("nodes") or ({},)
+    return sum(node.get("role", "control-plane") == "control-plane" for node in nodes)
+
+
+def _places_etcd(config: Mapping[str, Any]) -> bool:
+    """Whether the user's etcd is external, or kept in a folder of the user's choice."""
+    mounts = [
+        mount for node in config.get("nodes") or () for mount in node.get("extraMounts") or ()
+    ]
+    if any(str(mount.get("containerPath", "")).startswith(_ETCD_HOME) for mount in mounts):
+        return True
+    etcd = [patch.get("etcd") or {} for patch in _documents(_patch_texts(config))]
+    return any("external" in part or "dataDir" in (part.get("local") or {}) for part in etcd) or (
+        any("/etcd" in str(patch.get("patch")) for patch in _json_patches(config))
+    )
+
+
+def _holders(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield config
+    yield from config.get("nodes") or ()
+
+
+def _patch_texts(config: Mapping[str, Any]) -> Iterator[str]:
+    for holder in _holders(config):
+        yield from holder.get("kubeadmConfigPatches") or ()
+
+
+def _json_patches(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for holder in _holders(config):
+        yield from holder.get("kubeadmConfigPatchesJSON6902") or ()
+
+
+def _documents(texts: Iterable[str]) -> Iterator[Mapping[str, Any]]:
+    for text in texts:
+        try:
+            yield from (part for part in load_documents(text) if isinstance(part, dict))
+        except ValueError:
+            continue  # kind says what is wrong with it
