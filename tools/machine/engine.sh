@@ -37,6 +37,9 @@ build_image() {
   esac
 }
 
+# How many seconds a registry has to say its first word.
+: "${registry_patience:=5}"
+
 # pull IMAGE: fails within seconds where no registry answers, and takes its time where one does:
 # the engine prints a line as soon as it has the manifest.
 pull() {
@@ -44,7 +47,7 @@ pull() {
   log=$(mktemp)
   "$engine" pull "$1" >"$log" 2>&1 &
   process=$!
-  for ((tick = 0; tick < 50; tick++)); do
+  for ((tick = 0; tick < registry_patience * 10; tick++)); do
     if ! kill -0 "$process" 2>/dev/null || grep -Eq "$answered" "$log"; then break; fi
     sleep 0.1
   done

@@ -5,11 +5,10 @@
 # and the next run goes on with the first that has no result.
 
 # The last line of a step's log tells what it does now: every 10 s, or each second on a terminal.
-# It ends with the build even when that is killed.
+# Its input is a pipe that only the build holds open, so it ends with the build, however that ends.
 report_on() {
   local log=$1 label=$2 start=$SECONDS line
-  while kill -0 $$ 2>/dev/null; do
-    sleep 1
+  while read -r -t 1 || (($? > 128)); do
     line=$(tail -n 1 "$log" 2>/dev/null | tr -d '\r' | cut -c1-60)
     if [[ -t 2 ]]; then
       printf '\r\033[K%s: %s %s s: %s' "$part" "$label" $((SECONDS - start)) "$line" >&2
@@ -30,14 +29,15 @@ step() {
   fi
   say "$number/$steps $what (about $about)"
   rm -rf --one-file-system "$work/$name"-*
-  report_on "$log" "$number/$steps" &
+  : >"$log"
+  exec 8> >(report_on "$log" "$number/$steps")
   reporter=$!
   set +e
-  (set -e && "make_$name" "$result.partial") >"$log" 2>&1 </dev/null
+  (set -e && "make_$name" "$result.partial") >"$log" 2>&1 </dev/null 8>&-
   code=$?
   set -e
-  kill "$reporter" 2>/dev/null || true
-  wait "$reporter" 2>/dev/null || true
+  exec 8>&-
+  wait "$reporter" || true
   [[ ! -t 2 ]] || printf '\r\033[K' >&2
   if ((code)); then
     say "step $number ($what) failed with exit code $code: make_$name in tools/node-image/build"
