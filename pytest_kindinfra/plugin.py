@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.view import Stack
 
 _CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
+_NODES: pytest.StashKey[list[Any]] = pytest.StashKey()
 _RUN: pytest.StashKey[RunDirectory] = pytest.StashKey()
 
 
@@ -67,6 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Tell an xdist worker where the run's folder is."""
+    node.config.stash.setdefault(_NODES, []).append(node)
     node.workerinput["kindinfra_run"] = str(node.config.stash[_RUN].path)
 
 
@@ -97,7 +99,13 @@ def pytest_xdist_node_collection_finished(node: Any) -> None:
     """Read what a worker's tests need; a usage error raised here ends the run with code 4."""
     controller = node.config.stash[_CONTROLLER]
     if request := controller.run.read(f"request-{node.gateway.id}"):
-        controller.start(request)
+        try:
+            controller.start(request)
+        except BaseException:
+            # Workers that wait for tests would not notice, and cost xdist's ten seconds each run.
+            for worker in node.config.stash[_NODES]:
+                worker.shutdown()
+            raise
 
 
 @pytest.hookimpl
