@@ -1,0 +1,1 @@
+"""The AIAnalysis controller: brings each AIAnalysis object to a verdict."""

@@ -1,0 +1,1 @@
+"""DataStorage: keeps the audit trail and the catalogue of workflows in PostgreSQL."""

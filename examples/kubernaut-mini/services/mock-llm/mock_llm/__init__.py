@@ -1,0 +1,1 @@
+"""mock-llm: answers like OpenAI's chat completions, from scenarios that were written before."""
