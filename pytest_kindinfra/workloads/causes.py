@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_kindinfra.workloads.cause import Cause
-from pytest_kindinfra.workloads.pods import containers_of, phase_of
+from pytest_kindinfra.workloads.pods import after_restarts, containers_of, phase_of
 from pytest_kindinfra.workloads.readiness import condition, title
 
 if TYPE_CHECKING:
@@ -164,9 +164,7 @@ def _failed(ended: dict[str, Any], one: dict[str, Any], pod: KubeObject) -> bool
 
 
 def _ending(ended: dict[str, Any], one: dict[str, Any]) -> tuple[str, str]:
-    count = one.get("restartCount", 0)
-    times = f", after {count} restarts" if count > 1 else ", after 1 restart" if count else ""
-    message = f"exit code {ended.get('exitCode')}{times}"
+    message = f"exit code {ended.get('exitCode')}{after_restarts(one, ', ')}"
     detail = ended.get("message") or ""
     return ended.get("reason", "Error"), f"{message}: {detail}" if detail else message
 

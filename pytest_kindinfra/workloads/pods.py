@@ -127,6 +127,13 @@ def describe_pod(pod: KubeObject) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def after_restarts(one: dict[str, Any], joint: str) -> str:
+    """Return the end of a sentence about a container: how often it was started again."""
+    count = one.get("restartCount", 0)
+    plural = "" if count == 1 else "s"
+    return f"{joint}after {count} restart{plural}" if count else ""
+
+
 def _describe_scheduling(condition: dict[str, Any]) -> str:
     if condition["type"] != "PodScheduled" or condition["status"] == "True":
         return ""
@@ -138,7 +145,7 @@ def _describe_scheduling(condition: dict[str, Any]) -> str:
 def _describe_container(one: dict[str, Any]) -> str:
     state = one.get("state") or {}
     name = f'container "{one["name"]}"'
-    restarts = f" after {one['restartCount']} restarts" if one.get("restartCount") else ""
+    restarts = after_restarts(one, " ")
     if "running" in state:
         return "" if one.get("ready") else f"{name} runs but is not ready{restarts}"
     if "waiting" in state:

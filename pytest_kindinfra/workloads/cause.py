@@ -1,0 +1,97 @@
+"""One reason why an object does not get ready, and how it reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_kindinfra.errors import indent
+
+IMAGE_FIX = "declare the image, have it in the engine of this machine, or correct its name"
+CONFIG_FIX = "add what is missing to the service's manifests, or to those of one that it needs"
+CRASH_FIX = "see the log; `restarts = N` of the service allows more restarts"
+LOG_WIDTH = 1000
+FIXES = {
+    "ErrImagePull": IMAGE_FIX,
+    "ImagePullBackOff": IMAGE_FIX,
+    "ErrImageNeverPull": IMAGE_FIX,
+    "InvalidImageName": "correct the image's name in the manifest",
+    "ImageInspectError": IMAGE_FIX,
+    "RegistryUnavailable": IMAGE_FIX,
+    "CreateContainerConfigError": CONFIG_FIX,
+    "CreateContainerError": "correct the container's command or mounts",
+    "RunContainerError": "correct the container's command",
+    "PostStartHookError": "see the hook's message",
+    "CrashLoopBackOff": CRASH_FIX,
+    "Error": CRASH_FIX,
+    "OOMKilled": "raise the container's memory limit",
+    "Unschedulable": "ask for less, or remove what no kind node offers",
+    "FailedMount": CONFIG_FIX,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Why an object does not get ready.
+
+    Attributes:
+        object: The object, as `Deployment "api"`.
+        namespace: Where it is.
+        pod: The pod at fault; empty if there is none.
+        container: The container at fault; empty if it is the pod as a whole.
+        reason: Kubernetes' word.
+        message: Kubernetes' sentence.
+        grace: Seconds for which this may be there and still pass.
+        logs: Which log tells more: that of the container's last run, or of the one before.
+        event: The last event's sentence.
+        log: The last lines of the container's log.
+    """
+
+    object: str
+    namespace: str = ""
+    pod: str = ""
+    container: str = ""
+    reason: str
+    message: str = ""
+    grace: float = 0.0
+    logs: Literal["", "current", "previous"] = ""
+    event: str = ""
+    log: tuple[str, ...] = ()
+
+    def short(self) -> str:
+        """Return at most six lines."""
+        room = 6 - len(self._facts())
+        return "\n".join([*self._facts(), *(f"  | {_cut(line)}" for line in self.log[-room:])])
+
+    def full(self) -> str:
+        """Return all that is known, with at most 20 log lines."""
+        parts = self._facts(width=1000)
+        if self.log:
+            parts += [
+                "  last log lines:",
+                indent("\n".join(line[:LOG_WIDTH] for line in self.log[-20:])),
+            ]
+        if self.pod:
+            parts.append(f"  $ kubectl --namespace {self.namespace} describe pod {self.pod}")
+        if fix := FIXES.get(self.reason):
+            parts.append(f"  To fix: {fix}.")
+        return "\n".join(parts)
+
+    def _facts(self, *, width: int = 300) -> list[str]:
+        parts = [self._head()]
+        if self.message:
+            parts.append(f"  {_cut(self.message, width)}")
+        if self.event and self.event not in self.message and self.message not in self.event:
+            parts.append(f"  event: {_cut(self.event, width)}")
+        return parts
+
+    def _head(self) -> str:
+        pod = f'pod "{self.pod}"'
+        where = f'container "{self.container}" of {pod}' if self.container else pod
+        culprit = f"{where}: " if self.pod else ""
+        return f"{self.object} cannot become ready: {culprit}{self.reason}"
+
+
+def _cut(text: str, width: int = 300) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[: width - 3]}..."

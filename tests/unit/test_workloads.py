@@ -1,0 +1,602 @@
+"""Objects as the API server tells them, and what is made of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_kindinfra.workloads import (
+    Cause,
+    allowed_restarts,
+    causes_in_events,
+    causes_of,
+    describe_pod,
+    gates,
+    has_probes,
+    latest_warning,
+    own_pods,
+    readiness,
+    started,
+    waits_for_pods,
+)
+
+if TYPE_CHECKING:
+    from pytest_kindinfra.model import KubeObject
+
+VERSIONS = {"Pod": "v1", "PersistentVolumeClaim": "v1", "Service": "v1", "Job": "batch/v1",
+            "CronJob": "batch/v1",
+            "CustomResourceDefinition": "apiextensions.k8s.io/v1"}  # fmt: skip
+WAITS_FOR_GOOD = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+]
+
+
+def live(kind: str, spec: dict[str, Any] | None = None, **status: Any) -> KubeObject:
+    """Return an object whose controller has seen its last change."""
+    if VERSIONS.get(kind) is None:
+        status.setdefault("observedGeneration", 2)
+    meta = {"name": "api", "namespace": "ns", "uid": "u1", "generation": 2}
+    version = VERSIONS.get(kind, "apps/v1")
+    return {
+        "apiVersion": version,
+        "kind": kind,
+        "metadata": meta,
+        "spec": spec or {},
+        "status": status,
+    }
+
+
+def true(kind: str, **more: str) -> dict[str, str]:
+    return {"type": kind, "status": "True", **more}
+
+
+def pod(
+    name: str = "api-1",
+    *,
+    owner: str = "u1",
+    labels: dict[str, str] | None = None,
+    spec: dict[str, Any] | None = None,
+    **status: Any,
+) -> KubeObject:
+    meta = {
+        "name": name,
+        "namespace": "ns",
+        "uid": f"uid-{name}",
+        "labels": labels or {},
+        "ownerReferences": [{"uid": owner, "controller": True}],
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": meta,
+        "spec": spec or {},
+        "status": status,
+    }
+
+
+def container(restarts: int = 0, **states: Any) -> dict[str, Any]:
+    """Return a container status; `last` is the state before."""
+    last = states.pop("last", {})
+    return {"name": "main", "state": states, "lastState": last, "restartCount": restarts}
+
+
+def ended(code: int, reason: str = "Error") -> dict[str, Any]:
+    return {"terminated": {"exitCode": code, "reason": reason}}
+
+
+def backing_off(restarts: int, code: int = 1, reason: str = "Error") -> dict[str, Any]:
+    return container(restarts, waiting={"reason": "CrashLoopBackOff"}, last=ended(code, reason))
+
+
+# Readiness
+
+
+@pytest.mark.parametrize(
+    ("obj", "why"),
+    [
+        (live("Deployment", replicas=1, updatedReplicas=1, availableReplicas=1), ""),
+        (live("Deployment", {"replicas": 0}), ""),
+        (live("Deployment", {"replicas": 2}, updatedReplicas=1), "1 of 2 pods made"),
+        (
+            live("Deployment", updatedReplicas=1, replicas=2, availableReplicas=1),
+            "1 pods of an older revision still there",
+        ),
+        (live("Deployment", updatedReplicas=1, replicas=1), "0 of 1 pods available"),
+        (
+            live("Deployment", observedGeneration=1, updatedReplicas=1, availableReplicas=1),
+            "its controller has not seen the last change",
+        ),
+        (
+            {**live("Deployment"), "status": {}},
+            "its controller has not seen the last change",
+        ),
+        (live("ReplicaSet", availableReplicas=1), ""),
+        (live("ReplicaSet", readyReplicas=1), "0 of 1 pods available"),
+        (live("StatefulSet", readyReplicas=1, availableReplicas=1), ""),
+        (live("StatefulSet", readyReplicas=1), ""),
+        (live("StatefulSet", readyReplicas=1, availableReplicas=0), "0 of 1 pods available"),
+        (
+            live("StatefulSet", currentRevision="a", updateRevision="b", readyReplicas=1),
+            "0 of 1 pods updated",
+        ),
+        (
+            live(
+                "StatefulSet",
+                {"updateStrategy": {"rollingUpdate": {"partition": 1}}},
+                currentRevision="a",
+                updateRevision="b",
+                readyReplicas=1,
+            ),
+            "",
+        ),
+        (
+            live(
+                "StatefulSet",
+                {"updateStrategy": {"type": "OnDelete"}},
+                currentRevision="a",
+                updateRevision="b",
+                readyReplicas=1,
+            ),
+            "",
+        ),
+        (live("DaemonSet", desiredNumberScheduled=0), ""),
+        (
+            live(
+                "DaemonSet", desiredNumberScheduled=2, updatedNumberScheduled=2, numberAvailable=1
+            ),
+            "1 of 2 pods available",
+        ),
+        (live("DaemonSet", desiredNumberScheduled=2, numberAvailable=2), "0 of 2 pods made"),
+        (live("Pod", phase="Running", conditions=[true("Ready")]), ""),
+        (live("Pod", phase="Succeeded"), ""),
+        (live("Pod", phase="Running"), "phase Running, not ready"),
+        (live("Pod"), "phase Pending, not ready"),
+        (live("Job", conditions=[true("Complete")]), ""),
+        (live("Job", {"suspend": True}), ""),
+        (live("Job", active=1, failed=2), "not complete (1 active, 2 failed)"),
+        (live("Job"), "not complete (no pod yet)"),
+        (live("PersistentVolumeClaim", phase="Pending"), ""),
+        (live("PersistentVolumeClaim", phase="Lost"), "its volume was lost"),
+        (live("CustomResourceDefinition", conditions=[true("Established")]), ""),
+        (live("CustomResourceDefinition"), "not established"),
+        (live("CronJob"), ""),
+        (live("Service"), ""),
+        ({"apiVersion": "example.com/v1", "kind": "Deployment", "metadata": {"name": "x"}}, ""),
+    ],
+)
+def test_readiness_is_read_from_the_objects_own_status(obj: KubeObject, why: str) -> None:
+    verdict = readiness(obj)
+
+    assert verdict.why == why
+    assert verdict.ready == (not why)
+
+
+def test_only_kinds_with_a_rule_are_waited_for() -> None:
+    assert gates(live("Deployment"))
+    assert not gates(live("Service"))
+    assert not gates(live("CronJob"))
+
+
+@pytest.mark.parametrize(
+    ("obj", "statuses", "ready"),
+    [
+        (live("Deployment"), [[container(running={})]], True),
+        (live("Deployment"), [[container(running={}), container(waiting={})]], False),
+        (live("Deployment"), [], False),
+        (live("Deployment", {"replicas": 2}), [[container(running={})]], False),
+        (live("StatefulSet", {"replicas": 2}), [[container(running={})]], True),
+        (live("Deployment", observedGeneration=1), [[container(running={})]], False),
+        (live("Job"), [[container(running={})]], True),
+        (live("CustomResourceDefinition"), [], False),
+    ],
+)
+def test_started_means_that_the_containers_run(
+    obj: KubeObject, statuses: list[list[dict[str, Any]]], *, ready: bool
+) -> None:
+    pods = [pod(phase="Running", containerStatuses=entry) for entry in statuses]
+
+    assert started(obj, pods).ready == ready
+
+
+@pytest.mark.parametrize(
+    ("obj", "probed"),
+    [
+        (live("Pod", {"containers": [{"readinessProbe": {}}]}), True),
+        (live("Pod", {"containers": [{"readinessProbe": {}}, {}]}), False),
+        (live("Deployment", {"template": {"spec": {"containers": [{}]}}}), False),
+        (live("Deployment", {"replicas": 0, "template": {"spec": {"containers": [{}]}}}), True),
+        (live("Job", {"template": {"spec": {"containers": [{}]}}}), True),
+        (live("CustomResourceDefinition"), True),
+    ],
+)
+def test_it_is_known_whose_readiness_is_probed(obj: KubeObject, *, probed: bool) -> None:
+    assert has_probes(obj) == probed
+
+
+# Whose pods
+
+
+def replica_set(uid: str, revision: int, owner: str = "u1") -> KubeObject:
+    return {
+        "metadata": {
+            "uid": uid,
+            "annotations": {"deployment.kubernetes.io/revision": str(revision)},
+            "ownerReferences": [{"uid": owner, "controller": True}],
+        }
+    }
+
+
+def names(pods: tuple[KubeObject, ...]) -> list[str]:
+    return [one["metadata"]["name"] for one in pods]
+
+
+def test_a_deployments_pods_are_those_of_its_newest_replica_set() -> None:
+    pods = [pod("old", owner="rs9"), pod("new", owner="rs10"), pod("foreign", owner="other")]
+    sets = [replica_set("rs9", 9), replica_set("rs10", 10), replica_set("other", 99, owner="u2")]
+
+    assert names(own_pods(live("Deployment"), pods, sets)) == ["new"]
+    assert own_pods(live("Deployment"), pods, []) == ()
+
+
+def test_a_stateful_sets_pods_are_those_of_its_newest_revision() -> None:
+    pods = [
+        pod("old", labels={"controller-revision-hash": "a"}),
+        pod("new", labels={"controller-revision-hash": "b"}),
+        pod("foreign", owner="u2", labels={"controller-revision-hash": "b"}),
+    ]
+
+    assert names(own_pods(live("StatefulSet", updateRevision="b"), pods)) == ["new"]
+
+
+def test_a_daemon_sets_pods_are_those_made_last() -> None:
+    old = pod("old", labels={"controller-revision-hash": "a"})
+    new = pod("new", labels={"controller-revision-hash": "b"})
+    old["metadata"]["creationTimestamp"] = "2030-01-01T00:00:00Z"
+    new["metadata"]["creationTimestamp"] = "2030-01-01T00:00:01Z"
+
+    assert names(own_pods(live("DaemonSet"), [new, old])) == ["new"]
+
+
+def test_a_pod_that_is_ending_counts_no_more() -> None:
+    ending = pod()
+    ending["metadata"]["deletionTimestamp"] = "2030-01-01T00:00:00Z"
+
+    assert own_pods(live("Job"), [ending]) == ()
+
+
+def test_a_pod_is_its_own() -> None:
+    one = pod("one")
+
+    assert names(own_pods(one, [one, pod("two")])) == ["one"]
+
+
+def test_pods_that_nobody_controls_are_nobodys() -> None:
+    lone = pod()
+    lone["metadata"]["ownerReferences"][0]["controller"] = False
+
+    assert own_pods(live("Job"), [lone]) == ()
+
+
+@pytest.mark.parametrize(
+    ("pods", "waits"),
+    [([], True), ([pod()], True), ([pod(phase="Running")], False)],
+)
+def test_pods_that_are_missing_or_pending_are_waited_for(
+    pods: list[KubeObject], *, waits: bool
+) -> None:
+    assert waits_for_pods(live("Deployment"), pods) == waits
+
+
+# Causes
+
+
+def causes(
+    *containers: dict[str, Any], restarts: int = 2, kind: str = "Deployment", **status: Any
+) -> list[Cause]:
+    status.setdefault("phase", "Running")
+    one = pod(containerStatuses=list(containers), **status)
+    return causes_of(live(kind), [one], restarts=restarts)
+
+
+@pytest.mark.parametrize("reason", WAITS_FOR_GOOD)
+def test_a_container_that_waits_for_good_is_a_cause_at_once(reason: str) -> None:
+    waiting = container(waiting={"reason": reason, "message": "because"})
+
+    [cause] = causes(waiting, phase="Pending")
+
+    assert (cause.reason, cause.message, cause.grace) == (reason, "because", 0)
+    assert (cause.object, cause.pod, cause.container) == ('Deployment "api"', "api-1", "main")
+    assert cause.logs == ""
+
+
+@pytest.mark.parametrize("reason", ["ContainerCreating", "PodInitializing"])
+def test_a_container_that_is_on_its_way_is_none(reason: str) -> None:
+    assert causes(container(waiting={"reason": reason}), phase="Pending") == []
+
+
+@pytest.mark.parametrize(
+    ("status", "restarts", "expected"),
+    [
+        (backing_off(2), 2, "CrashLoopBackOff"),
+        (backing_off(1), 2, None),
+        (backing_off(0, 0, "Completed"), 0, "CrashLoopBackOff"),
+        (container(2, **ended(1)), 2, "Error"),
+        (container(1, **ended(1)), 2, None),
+        (container(0, **ended(1)), 0, "Error"),
+        (container(5, **ended(255, "Unknown")), 2, None),
+        (container(7, running={}), 2, None),
+        (container(0, **ended(137, "OOMKilled")), 2, "OOMKilled"),
+        (backing_off(1, 137, "OOMKilled"), 2, "OOMKilled"),
+    ],
+)
+def test_a_crash_is_a_cause_when_it_is_one_too_many(
+    status: dict[str, Any], restarts: int, expected: str | None
+) -> None:
+    found = causes(status, restarts=restarts)
+
+    assert [cause.reason for cause in found] == ([expected] if expected else [])
+
+
+def test_a_crash_is_told_with_its_exit_code_and_where_its_log_is() -> None:
+    [over] = causes(backing_off(2, 3))
+    [now] = causes(container(1, **ended(4)), restarts=1)
+
+    assert (over.message, over.logs) == ("exit code 3, after 2 restarts", "previous")
+    assert (now.message, now.logs) == ("exit code 4, after 1 restart", "current")
+    assert now.grace > 0, "it may be started again in the same moment"
+
+
+def test_an_init_container_that_fails_is_named() -> None:
+    init = {**backing_off(2), "name": "migrate"}
+
+    [cause] = causes(initContainerStatuses=[init], phase="Pending")
+
+    assert cause.container == "migrate"
+
+
+def test_an_init_container_that_is_done_is_no_cause() -> None:
+    init = container(0, **ended(0, "Completed"))
+
+    assert causes(initContainerStatuses=[init], restarts=0, phase="Pending") == []
+
+
+@pytest.mark.parametrize(
+    ("message", "grace"),
+    [
+        ("0/1 nodes are available: 1 Insufficient cpu.", 10),
+        ("pod has unbound immediate PersistentVolumeClaims", 30),
+        ("1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }", None),
+    ],
+)
+def test_a_pod_that_fits_nowhere_is_a_cause_after_a_grace(
+    message: str, grace: float | None
+) -> None:
+    condition = {
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
+    }  # fmt: skip
+
+    found = causes(conditions=[condition], phase="Pending")
+
+    assert [(one.reason, one.grace) for one in found] == (
+        [("Unschedulable", grace)] if grace else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "grace"),
+    [("exceeded quota", 1), ('error looking up service account ns/default: "default"', 15)],
+)
+def test_pods_that_cannot_be_made_are_a_cause(message: str, grace: float) -> None:
+    condition = true("ReplicaFailure", reason="FailedCreate", message=message)
+
+    [cause] = causes_of(live("Deployment", conditions=[condition]), [], restarts=2)
+
+    assert (cause.reason, cause.message, cause.grace) == ("FailedCreate", message, grace)
+
+
+def failed_pod() -> KubeObject:
+    return pod(phase="Failed", containerStatuses=[container(0, **ended(3))])
+
+
+@pytest.mark.parametrize("condition", ["Failed", "FailureTarget"])
+def test_a_failed_job_is_told_with_its_pod(condition: str) -> None:
+    job = live("Job", conditions=[true(condition, reason="BackoffLimitExceeded", message="limit")])
+
+    [cause] = causes_of(job, [failed_pod()], restarts=2)
+
+    assert (cause.reason, cause.message) == ("BackoffLimitExceeded", "limit; exit code 3")
+    assert (cause.pod, cause.container, cause.logs) == ("api-1", "main", "current")
+
+
+def test_a_failed_job_without_a_pod_is_told_as_well() -> None:
+    job = live("Job", conditions=[true("Failed", reason="DeadlineExceeded", message="too long")])
+
+    [cause] = causes_of(job, [], restarts=2)
+
+    assert (cause.reason, cause.message, cause.pod) == ("DeadlineExceeded", "too long", "")
+
+
+@pytest.mark.parametrize(("failed", "is_cause"), [(1, False), (2, False), (3, True)])
+def test_a_jobs_pods_may_fail_as_often_as_restarts_are_allowed(
+    failed: int, *, is_cause: bool
+) -> None:
+    found = causes_of(live("Job", failed=failed), [failed_pod()], restarts=2)
+
+    assert bool(found) == is_cause
+
+
+@pytest.mark.parametrize(
+    ("obj", "allowed"),
+    [
+        ({"kind": "Job", "spec": {"backoffLimit": 6}}, 6),
+        ({"kind": "Job", "spec": {"backoffLimit": 0}}, 0),
+        ({"kind": "Job", "spec": {}}, 2),
+        ({"kind": "Deployment", "spec": {"backoffLimit": 6}}, 2),
+    ],
+)
+def test_a_job_may_say_itself_how_often_it_may_fail(obj: KubeObject, allowed: int) -> None:
+    assert allowed_restarts(obj, 2) == allowed
+
+
+def test_a_bare_pod_that_failed_is_a_cause() -> None:
+    evicted = pod(phase="Failed", reason="Evicted", message="low on memory")
+
+    [crash] = causes_of(failed_pod(), [failed_pod()], restarts=2)
+    [lost] = causes_of(evicted, [evicted], restarts=2)
+
+    assert (crash.object, crash.reason, crash.container) == ('Pod "api-1"', "Error", "main")
+    assert (lost.reason, lost.message) == ("Evicted", "low on memory")
+
+
+def test_a_failed_pod_of_a_deployment_is_replaced_and_no_cause() -> None:
+    assert causes_of(live("Deployment"), [failed_pod()], restarts=2) == []
+
+
+def test_a_lost_claim_is_a_cause() -> None:
+    [cause] = causes_of(live("PersistentVolumeClaim", phase="Lost"), [], restarts=2)
+
+    assert cause.reason == "Lost"
+
+
+def test_the_surest_cause_comes_first() -> None:
+    unsure = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    broken = container(waiting={"reason": "ErrImagePull"})
+    pods = [pod("a", conditions=[unsure]), pod("b", containerStatuses=[broken])]
+
+    found = causes_of(live("Deployment"), pods, restarts=2)
+
+    assert [cause.reason for cause in found] == ["ErrImagePull", "Unschedulable"]
+
+
+# Events
+
+
+def event(reason: str, second: int, about: str = "uid-api-1", kind: str = "Warning") -> KubeObject:
+    return {
+        "metadata": {},
+        "involvedObject": {"uid": about},
+        "reason": reason,
+        "message": f"{reason} happened",
+        "type": kind,
+        "lastTimestamp": f"2030-01-01T00:00:{second:02}Z",
+    }
+
+
+@pytest.mark.parametrize(
+    ("events", "reasons"),
+    [
+        ([event("FailedMount", 5)], ["FailedMount"]),
+        ([event("FailedMount", 5), event("Pulling", 6, kind="Normal")], []),
+        ([event("FailedMount", 5), event("Pulling", 5, kind="Normal")], []),
+        ([event("Scheduled", 4), event("FailedCreatePodSandBox", 5)], ["FailedCreatePodSandBox"]),
+        ([event("FailedMount", 5, about="other")], []),
+        ([event("FailedCreate", 5, about="u1")], ["FailedCreate"]),
+        ([], []),
+    ],
+)
+def test_an_event_is_a_cause_while_it_is_the_last(
+    events: list[KubeObject], reasons: list[str]
+) -> None:
+    found = causes_in_events(live("StatefulSet"), [pod(phase="Pending")], events)
+
+    assert [cause.reason for cause in found] == reasons
+    assert all(cause.grace >= 1 for cause in found)
+
+
+def test_the_last_warning_is_one_that_says_more_than_the_status() -> None:
+    events = [event("Unhealthy", 1), event("BackOff", 2), event("Pulled", 3, kind="Normal")]
+
+    found = latest_warning(pod(), events)
+
+    assert found
+    assert found["reason"] == "Unhealthy"
+
+
+# Texts
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        ({}, 'pod "api-1" is Pending'),
+        (
+            {"phase": "Running", "containerStatuses": [container(1, running={})]},
+            'pod "api-1" is Running, container "main" runs but is not ready after 1 restart',
+        ),
+        (
+            {"containerStatuses": [container(waiting={"reason": "ContainerCreating"})]},
+            'pod "api-1" is Pending, container "main" waits: ContainerCreating',
+        ),
+        (
+            {"phase": "Failed", "containerStatuses": [container(0, **ended(3))]},
+            'pod "api-1" is Failed, container "main" ended: Error, exit code 3',
+        ),
+        (
+            {"phase": "Failed", "reason": "Evicted", "message": "low on disk"},
+            'pod "api-1" is Failed, Evicted: low on disk',
+        ),
+        (
+            {"conditions": [{"type": "PodScheduled", "status": "False",
+                             "reason": "SchedulingGated", "message": ""}]},
+            'pod "api-1" is Pending, SchedulingGated',
+        ),
+        (
+            {"phase": "Running", "containerStatuses": [{**container(running={}), "ready": True}],
+             "initContainerStatuses": [container(0, **ended(0, "Completed"))]},
+            'pod "api-1" is Running',
+        ),
+    ],
+)  # fmt: skip
+def test_a_pod_is_described_by_what_it_lacks(status: dict[str, Any], text: str) -> None:
+    assert describe_pod(pod(**status)) == text
+
+
+def test_a_short_cause_has_six_lines_at_most() -> None:
+    cause = Cause(
+        object='Deployment "api"',
+        pod="api-1",
+        container="main",
+        reason="Error",
+        message="exit code 1",
+        event="Unhealthy: probe failed",
+        log=tuple(f"line {number}" for number in range(50)),
+    )
+
+    assert cause.short().splitlines() == [
+        'Deployment "api" cannot become ready: container "main" of pod "api-1": Error',
+        "  exit code 1",
+        "  event: Unhealthy: probe failed",
+        "  | line 47",
+        "  | line 48",
+        "  | line 49",
+    ]
+
+
+def test_a_full_cause_has_twenty_log_lines_at_most() -> None:
+    log = tuple(f"line {number}" for number in range(50))
+    cause = Cause(object='Job "a"', namespace="ns", pod="a-1", reason="Evicted", log=log)
+
+    lines = cause.full().splitlines()
+
+    assert lines[:2] == ['Job "a" cannot become ready: pod "a-1": Evicted', "  last log lines:"]
+    assert lines[2:-1] == [f"    line {number}" for number in range(30, 50)]
+    assert lines[-1] == "  $ kubectl --namespace ns describe pod a-1"
+
+
+def test_an_event_that_repeats_the_message_is_left_out() -> None:
+    cause = Cause(object="x", reason="FailedMount", message="no such", event="FailedMount: no such")
+
+    assert "event" not in cause.short()
+
+
+def test_long_lines_are_cut() -> None:
+    cause = Cause(object="x", reason="Error", message="word " * 500, log=("y" * 5000,))
+
+    assert max(map(len, cause.short().splitlines())) <= 304
