@@ -1,6 +1,6 @@
 # Every target that needs something sets it up first (tools/machine/setup): quick and silent
 # when nothing is missing. What it does and where it keeps things: docs/machine.md.
-SHELL := /bin/bash
+SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory

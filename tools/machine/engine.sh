@@ -41,9 +41,9 @@ build_image() {
 : "${registry_patience:=5}"
 
 # pull IMAGE: fails within seconds where no registry answers, and takes its time where one does:
-# the engine prints a line as soon as it has the manifest.
+# the engine prints a line as soon as it has the manifest. Says why it failed.
 pull() {
-  local log answered='Pulling from|Getting image source|Copying blob' tick process
+  local log answered='Pulling from|Getting image source|Copying blob' tick process code=0
   log=$(mktemp)
   "$engine" pull "$1" >"$log" 2>&1 &
   process=$!
@@ -52,15 +52,19 @@ pull() {
     sleep 0.1
   done
   grep -Eq "$answered" "$log" || kill "$process" 2>/dev/null || true
+  wait "$process" 2>/dev/null || code=$?
+  ((code == 0)) || say "${1#docker.io/} cannot be pulled: $(grep . "$log" | tail -n 1 || echo no registry answers)"
   rm -f "$log"
-  wait "$process" 2>/dev/null
+  return "$code"
 }
 
 # save_archive KIND RECIPE IMAGE...: level 10 takes 14 s for the 750 MB of the node image; level
 # 15 takes 67 s and saves 3 % more. Images share most of their bytes, far apart: a long window.
 save_archive() {
   local file=$cache/$1-$2.tar.zst
-  "$engine" save "${@:3}" | zstd -q -T0 -10 --long=31 -f -o "$file.partial"
+  local save=("$engine" save)
+  [[ $engine != podman ]] || save+=(--multi-image-archive)
+  "${save[@]}" "${@:3}" | zstd -q -T0 -10 --long=31 -f -o "$file.partial"
   mv "$file.partial" "$file"
   # Those of other recipes: another checkout may still use them, but not for ever.
   find "$cache" -maxdepth 1 -name "$1-*.tar.zst*" -mtime +30 -delete

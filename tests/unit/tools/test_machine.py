@@ -170,6 +170,7 @@ def test_where_nothing_helps_the_message_says_who_can_make_stand_ins(with_docker
     result = with_docker.run(SETUP / "base-images")
 
     assert result.returncode == 1
+    assert "python:3.11-slim cannot be pulled: Error: no such host" in result.stderr
     assert "only root on Debian can make stand-ins" in result.stderr
     assert result.stderr.splitlines()[-1].startswith("To fix: ")
 
@@ -204,6 +205,7 @@ def test_a_pull_that_nobody_answers_ends_within_seconds(machine: Machine) -> Non
     result = machine.bash("engine=docker; pull image || echo gave up", registry_patience="1")
 
     assert result.stdout == "gave up\n"
+    assert result.stderr == "trial: image cannot be pulled: no registry answers\n"
 
 
 def test_a_pull_that_is_answered_may_take_its_time(machine: Machine) -> None:
