@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.busyports import busy_ports
 from pytest_kindinfra.declaration import parse_declaration
 from pytest_kindinfra.errors import DeclarationError
+from pytest_kindinfra.kindconfig import port_problems
 from pytest_kindinfra.model import Declaration, Image, Plan, Service
 from pytest_kindinfra.options import Settings, read_settings
 from pytest_kindinfra.plan import resolve
@@ -51,12 +52,14 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
     try:
         rendered = render(declaration.services, folder=declaration.folder)
         plan = resolve(declaration, wanted=wanted["services"], rendered=rendered)
-        found += busy_ports(plan.ports)
+        request = _request(settings, plan, run_id)
+        found += port_problems(request.kind_config, plan.ports)
+        found += () if settings.plan else busy_ports(plan.ports)
     except DeclarationError as error:
         raise DeclarationError([*found, *error.problems]) from None
     if found:
         raise DeclarationError(found)
-    return Order(plan=plan, request=_request(settings, plan, run_id), settings=settings)
+    return Order(plan=plan, request=request, settings=settings)
 
 
 def _read_declaration(config: pytest.Config) -> Declaration:

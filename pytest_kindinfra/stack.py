@@ -95,7 +95,7 @@ class _Lines:
 
     def start(self, pool: ThreadPoolExecutor, external: list[str]) -> None:
         """Start one thread for each line; bases and needs come first in the plan."""
-        used = {name for uses in self._plan.image_uses.values() for name in uses.values()}
+        used = {name for service in self._plan.services for name in service.images}
         self._checked = pool.submit(self._check)
         self._created = pool.submit(self._create)
         self._taking_pods = pool.submit(self._await_pods)
@@ -239,7 +239,9 @@ class _Lines:
         }
         external = self._plan.external.get(service.name, ())
         loaded = {ref for ref in external if self._of(f'image "{ref}"', self._external[ref])}
-        declared = {name: written[reference] for reference, name in uses.items()}
+        declared = {
+            name: self._of(f'image "{name}"', self._loaded[name]) for name in service.images
+        }
         return ImagesInUse(written=written, loaded=frozenset(loaded), declared=declared)
 
     def _of(self, name: str, future: Future[T]) -> T:

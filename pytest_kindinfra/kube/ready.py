@@ -43,8 +43,8 @@ EVENTS_AFTER = 1.5
 """Seconds without a started pod after which the events are read as well."""
 EVENTS_EVERY = 1.0
 PODS_TOLD = 3
-SETTLE = 1.2
-"""A little more than the second in which the kubelet notices the end of a container."""
+SETTLE = 2.0
+"""The kubelet looks every second which containers have ended, and tells it later under load."""
 TOO_MANY_REQUESTS = 429
 
 

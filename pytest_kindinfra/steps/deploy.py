@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.exposing import expose_service, find_target, target_name
-from pytest_kindinfra.rewriting import rewrite
+from pytest_kindinfra.rewriting import content_hash, rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +64,7 @@ def apply_objects(
         KindInfraError: The API server refused one.
         CancelledError: The run is ending.
     """
+    content = content_hash(objects)  # a changed ConfigMap restarts the pods that read it
     applied = []
     for obj in objects:
         kube, namespace = target.kube, _namespace(obj, target)
@@ -74,6 +75,7 @@ def apply_objects(
             placeholders=images.declared,
             namespace=namespace if kube.is_namespaced(obj) else None,
             labels={SERVICE_LABEL: service.name},
+            content=content,
         )
         applied.append(kube.apply(ready, namespace=namespace, deadline=deadline))
         if obj["kind"] == "CustomResourceDefinition":

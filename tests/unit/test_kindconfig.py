@@ -186,7 +186,7 @@ class TestTuning:
             "kind": "ClusterConfiguration",
             "controllerManager": {"extraArgs": ALONE},
             "scheduler": {"extraArgs": ALONE},
-            "etcd": {"local": {"dataDir": "/tmp/etcd", "extraArgs": {"unsafe-no-fsync": "true"}}},  # noqa: S108
+            "etcd": {"local": {"extraArgs": {"unsafe-no-fsync": "true"}}},
         }
 
     def test_newer_versions_take_them_as_a_list(self) -> None:
@@ -198,7 +198,7 @@ class TestTuning:
             "kind": "ClusterConfiguration",
             "controllerManager": {"extraArgs": arguments},
             "scheduler": {"extraArgs": arguments},
-            "etcd": {"local": {"dataDir": "/tmp/etcd", "extraArgs": etcd}},  # noqa: S108
+            "etcd": {"local": {"extraArgs": etcd}},
         }
 
     def test_leader_election_stays_on_with_several_control_planes(self) -> None:
