@@ -14,13 +14,18 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject
     from pytest_kindinfra.timeline import Deadline
 
-APPLY = {"fieldManager": "kindinfra", "force": "true"}
+MANAGER = {"fieldManager": "kindinfra"}
+APPLY = MANAGER | {"force": "true"}
 INVALID = 422
-PASSING_STATUS = frozenset({NOT_FOUND, 409, 429})
+CONFLICT = 409
+PASSING_STATUS = frozenset({NOT_FOUND, CONFLICT, 429})
 """Not found: the namespace, or a CRD that is not served yet. Conflict: another writer."""
 PASSING_TEXT = ("error looking up service account", "is being terminated", "failed calling webhook")
 REFUSED_TEXT = "failed to create typed patch object"
 """A field that the schema does not know; the server calls it an internal error."""
+TWICE_TEXT = "duplicate entries for key"
+"""An environment variable or a port that is named twice: server-side apply cannot take what
+`kubectl apply` and `kubectl create` do, so such an object is created, or merged."""
 FIXED_KINDS = frozenset({"Job", "Pod"})
 FIXED_TEXT = ("field is immutable", "pod updates may not change fields")
 
@@ -66,7 +71,21 @@ class Applier:
         return self._patch(path, complete)
 
     def _patch(self, path: str, obj: KubeObject) -> KubeObject:
-        request = Request("PATCH", path, obj, APPLY, "application/apply-patch+yaml")
+        try:
+            return self._send("PATCH", path, obj, "application/apply-patch+yaml")
+        except ApiError as error:
+            if TWICE_TEXT not in error.message:
+                raise
+        try:
+            return self._send("POST", path.rpartition("/")[0], obj, "application/json")
+        except ApiError as error:
+            if error.status != CONFLICT:
+                raise
+        return self._send("PATCH", path, obj, "application/merge-patch+json")
+
+    def _send(self, method: str, path: str, obj: KubeObject, content_type: str) -> KubeObject:
+        query = APPLY if "apply" in content_type else MANAGER
+        request = Request(method, path, obj, query, content_type)
         answer: KubeObject = json.loads(self._transport.send(request))
         return answer
 

@@ -161,6 +161,22 @@ def test_a_kind_that_cannot_come_is_told_at_once(
     assert str(caught.value) == f'{what}: no matches for kind "{kind}" in version "{version}"{hint}'
 
 
+def test_an_object_that_names_something_twice_is_created_and_then_merged(
+    kube: Kube, fake: FakeKubernetes, soon: Deadline
+) -> None:
+    twice = 'failed to create typed patch object: .env: duplicate entries for key [name="A"]'
+    fake.fail("PATCH", MAP, 500, twice)
+    first = kube.apply(config_map(a="1"), namespace="default", deadline=soon)
+    fake.fail("PATCH", MAP, 500, twice)
+    second = kube.apply(config_map(a="2"), namespace="default", deadline=soon)
+
+    assert (first["data"], second["data"]) == ({"a": "1"}, {"a": "2"})
+    assert first["metadata"]["uid"] == second["metadata"]["uid"]
+    assert [method for method, path in fake.requests if "configmaps" in path] == [
+        "PATCH", "POST", "PATCH", "POST", "PATCH",
+    ]  # fmt: skip
+
+
 def test_a_job_that_cannot_be_changed_is_made_anew(
     kube: Kube, fake: FakeKubernetes, soon: Deadline
 ) -> None:
