@@ -71,8 +71,8 @@ def connect(settings: Settings, log: logging.Logger) -> PostgresStore:
     )
     try:
         store.open(patience=settings.get("database.patience_seconds", float))
-    except StoreUnavailableError:
-        log.exception("PostgreSQL cannot be had")
+    except StoreUnavailableError as error:
+        log.critical("PostgreSQL cannot be had: %s", error)
         sys.exit(1)
     return store
 
