@@ -7,6 +7,8 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/kindinfra
 part=${part:-$(basename "$0")}
+# A root shell made by su lacks the folders that dockerd and debootstrap are in.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 # --- words -----------------------------------------------------------------------------------
 
