@@ -23,6 +23,8 @@ from pytest_kindinfra.workloads import (
     describe_pod,
     gates,
     has_probes,
+    observed,
+    old_pods,
     own_pods,
     readiness,
     started,
@@ -117,6 +119,7 @@ class ReadyWait:
                 del self._pending[path]
             elif not ready:
                 self._judge(obj, declared, pods)
+                self._clear_the_way(obj)
         self._looks += 1
 
     def _verdict(self, obj: KubeObject, pods: Sequence[KubeObject]) -> Readiness:
@@ -146,6 +149,17 @@ class ReadyWait:
             if moment - since[_key(cause)] >= cause.grace:
                 raise failed(self._kube.with_evidence(cause))
 
+    def _clear_the_way(self, obj: KubeObject) -> None:
+        """Delete a StatefulSet's pods that are broken and of an older revision.
+
+        Their controller waits for them to become ready before it replaces them, for ever:
+        https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback
+        """
+        for pod in old_pods(obj, self._pods(obj)):
+            if any(not cause.grace for cause in causes_of(obj, [pod], restarts=0)):
+                meta = pod["metadata"]
+                self._kube.delete(f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}")
+
     def _causes(
         self, obj: KubeObject, declared: KubeObject, pods: Sequence[KubeObject]
     ) -> list[Cause]:
@@ -159,18 +173,18 @@ class ReadyWait:
         return found
 
     def _own_pods(self, obj: KubeObject) -> tuple[KubeObject, ...]:
+        return own_pods(obj, self._pods(obj), self._sets_of(obj))
+
+    def _pods(self, obj: KubeObject) -> tuple[KubeObject, ...]:
         namespace = obj["metadata"].get("namespace", "")
-        if not namespace:
-            return ()
-        _, pods = self._kube.watch(namespace).pods()
-        return own_pods(obj, pods, self._sets_of(obj))
+        return self._kube.watch(namespace).pods()[1] if namespace else ()
 
     def _sets_of(self, obj: KubeObject) -> tuple[KubeObject, ...]:
         if obj["kind"] != "Deployment":
             return ()
-        meta, status = obj["metadata"], obj.get("status") or {}
-        if status.get("observedGeneration", 0) < meta.get("generation", 0):
-            return ()  # the newest one is not made yet; an older one's pods count for nothing
+        if not observed(obj):
+            return ()  # the newest one is not made yet
+        meta = obj["metadata"]
         revision = (meta.get("annotations") or {}).get(REVISION, "")
         key = (meta["uid"], str(meta.get("generation")), revision)
         if key not in self._replica_sets:

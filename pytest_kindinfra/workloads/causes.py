@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_kindinfra.workloads.cause import Cause
-from pytest_kindinfra.workloads.pods import after_restarts, containers_of, phase_of
+from pytest_kindinfra.workloads.pods import after_restarts, containers_of, observed, phase_of
 from pytest_kindinfra.workloads.readiness import condition, title
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def causes_of(obj: KubeObject, pods: Sequence[KubeObject], *, restarts: int) -> 
         pods: Its own pods (`own_pods`).
         restarts: Restarts of a container that are no failure.
     """
-    found = [*_of_object(obj, pods, restarts)]
+    found = [*_of_object(obj, pods, restarts)] if observed(obj) else []
     for pod in pods:
         found += _of_pod(obj, pod, restarts)
     return sorted(found, key=lambda cause: cause.grace)

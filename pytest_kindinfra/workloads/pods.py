@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 REVISION = "deployment.kubernetes.io/revision"
 HASH = "controller-revision-hash"
+TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
+"""Deprecated for writing, but it is the only word on which of a DaemonSet's pods are new."""
+TEMPLATE_LABEL = "pod-template-generation"
 
 
 def pods_wanted(obj: KubeObject) -> int:
@@ -25,10 +28,20 @@ def pods_wanted(obj: KubeObject) -> int:
     return 1 if replicas is None else int(replicas)
 
 
+def observed(obj: KubeObject) -> bool:
+    """Whether the object's controller has seen its last change; until then all is of old."""
+    if not obj.get("apiVersion", "").startswith("apps/"):
+        return True  # pods and jobs tell no such thing
+    seen = (obj.get("status") or {}).get("observedGeneration") or 0
+    return bool(seen >= obj["metadata"].get("generation", 0))
+
+
 def own_pods(
     obj: KubeObject, pods: Sequence[KubeObject], replica_sets: Sequence[KubeObject] = ()
 ) -> tuple[KubeObject, ...]:
     """Return the pods of the object's newest revision, without those that are ending.
+
+    None are, as long as its controller has not seen the last change.
 
     Args:
         obj: A live object.
@@ -36,14 +49,36 @@ def own_pods(
         replica_sets: For a Deployment: those of its namespace.
     """
     uid = obj["metadata"].get("uid")
-    living = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+    living = _living(pods) if observed(obj) else []
     if obj["kind"] == "Pod":
         return tuple(pod for pod in living if pod["metadata"].get("uid") == uid)
     if obj["kind"] == "Deployment":
         newest = newest_replica_set(obj, replica_sets)
         uid = newest["metadata"]["uid"] if newest else None
     mine = tuple(pod for pod in living if uid and owner_uid(pod) == uid)
-    return _of_newest_hash(obj, mine) if obj["kind"] in {"StatefulSet", "DaemonSet"} else mine
+    return tuple(pod for pod in mine if not _is_old(obj, pod))
+
+
+def old_pods(obj: KubeObject, pods: Sequence[KubeObject]) -> tuple[KubeObject, ...]:
+    """Return a StatefulSet's pods of older revisions, without those that are ending."""
+    uid = obj["metadata"].get("uid")
+    living = _living(pods) if obj["kind"] == "StatefulSet" and observed(obj) else []
+    return tuple(pod for pod in living if owner_uid(pod) == uid and _is_old(obj, pod))
+
+
+def _living(pods: Sequence[KubeObject]) -> list[KubeObject]:
+    return [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+
+
+def _is_old(obj: KubeObject, pod: KubeObject) -> bool:
+    labels = pod["metadata"].get("labels") or {}
+    if obj["kind"] == "StatefulSet":
+        newest = (obj.get("status") or {}).get("updateRevision")
+        return bool(newest and labels.get(HASH) != newest)
+    if obj["kind"] == "DaemonSet":
+        newest = (obj["metadata"].get("annotations") or {}).get(TEMPLATE_GENERATION)
+        return bool(newest and labels.get(TEMPLATE_LABEL) != newest)
+    return False
 
 
 def newest_replica_set(obj: KubeObject, replica_sets: Sequence[KubeObject]) -> KubeObject | None:
@@ -63,19 +98,6 @@ def owner_uid(obj: KubeObject) -> str | None:
 
 def _revision(replica_set: KubeObject) -> int:
     return int((replica_set["metadata"].get("annotations") or {}).get(REVISION, 0))
-
-
-def _of_newest_hash(obj: KubeObject, pods: tuple[KubeObject, ...]) -> tuple[KubeObject, ...]:
-    newest = (obj.get("status") or {}).get("updateRevision")
-    if newest is None and pods:  # a DaemonSet does not tell its newest revision
-        youngest = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
-        newest = _hash(youngest)
-    return tuple(pod for pod in pods if _hash(pod) == newest)
-
-
-def _hash(pod: KubeObject) -> str | None:
-    value: str | None = (pod["metadata"].get("labels") or {}).get(HASH)
-    return value
 
 
 def containers_of(pod: KubeObject) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.workloads.pods import pods_wanted, runs
+from pytest_kindinfra.workloads.pods import observed, pods_wanted, runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,7 +48,7 @@ def readiness(obj: KubeObject) -> Readiness:
     judge = _JUDGES.get(_key(obj))
     if judge is None:
         return READY
-    if not _observed(obj):
+    if not observed(obj):
         return Readiness(ready=False, why="its controller has not seen the last change")
     why = judge(obj)
     return Readiness(ready=not why, why=why)
@@ -62,7 +62,7 @@ def started(obj: KubeObject, pods: Sequence[KubeObject]) -> Readiness:
     wanted = pods_wanted(obj)
     if obj["kind"] == "StatefulSet":
         wanted = min(1, wanted)  # the second is made only after the first is ready
-    if _observed(obj) and running >= wanted:
+    if observed(obj) and running >= wanted:
         return READY
     return Readiness(ready=False, why=f"{running} of {wanted} pods started")
 
@@ -70,13 +70,6 @@ def started(obj: KubeObject, pods: Sequence[KubeObject]) -> Readiness:
 def _key(obj: KubeObject) -> tuple[str, str]:
     group, slash, _ = obj.get("apiVersion", "").partition("/")
     return (group if slash else "", obj.get("kind", ""))
-
-
-def _observed(obj: KubeObject) -> bool:
-    observed = _status(obj).get("observedGeneration")
-    if observed is None and _key(obj)[0] != "apps":
-        return True  # pods and jobs tell no such thing
-    return bool((observed or 0) >= obj["metadata"].get("generation", 0))
 
 
 def _status(obj: KubeObject) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pytest_kindinfra.workloads import (
     gates,
     has_probes,
     latest_warning,
+    old_pods,
     own_pods,
     readiness,
     started,
@@ -255,13 +256,29 @@ def test_a_stateful_sets_pods_are_those_of_its_newest_revision() -> None:
     assert names(own_pods(live("StatefulSet", updateRevision="b"), pods)) == ["new"]
 
 
-def test_a_daemon_sets_pods_are_those_made_last() -> None:
+def test_a_daemon_sets_pods_are_those_of_its_newest_template() -> None:
+    obj = live("DaemonSet")
+    obj["metadata"]["annotations"] = {"deprecated.daemonset.template.generation": "2"}
+    pods = [pod(f"v{number}", labels={"pod-template-generation": number}) for number in "12"]
+
+    assert names(own_pods(obj, pods)) == ["v2"]
+
+
+def test_a_stateful_sets_older_pods_are_known_too() -> None:
     old = pod("old", labels={"controller-revision-hash": "a"})
     new = pod("new", labels={"controller-revision-hash": "b"})
-    old["metadata"]["creationTimestamp"] = "2030-01-01T00:00:00Z"
-    new["metadata"]["creationTimestamp"] = "2030-01-01T00:00:01Z"
 
-    assert names(own_pods(live("DaemonSet"), [new, old])) == ["new"]
+    assert names(old_pods(live("StatefulSet", updateRevision="b"), [old, new])) == ["old"]
+    assert old_pods(live("DaemonSet"), [old, new]) == ()
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"])
+def test_nothing_is_judged_before_the_controller_saw_the_last_change(kind: str) -> None:
+    condition = true("ReplicaFailure", reason="FailedCreate", message="of the old one")
+    obj = live(kind, observedGeneration=1, conditions=[condition])
+
+    assert own_pods(obj, [pod(), pod(owner="rs1")], [replica_set("rs1", 1)]) == ()
+    assert causes_of(obj, [], restarts=0) == []
 
 
 def test_a_pod_that_is_ending_counts_no_more() -> None:

@@ -113,6 +113,20 @@ def test_pods_of_an_older_revision_are_no_cause(kube: Kube, fake: FakeKubernetes
     wait(kube, workload(replicas=2))
 
 
+def test_a_broken_pod_that_keeps_a_stateful_set_from_its_update_is_deleted(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    fake.breaks["db"] = NO_IMAGE
+    deploy(kube, workload("StatefulSet", "db"))
+    assert failure(kube, workload("StatefulSet", "db")).cause
+    stored = fake.objects["/apis/apps/v1/namespaces/default/statefulsets/db"]
+    stored["status"] |= {"currentRevision": "a", "updateRevision": "b"}
+
+    failure(kube, workload("StatefulSet", "db"), seconds=0.2)
+
+    assert fake.pods_of("db") == []
+
+
 def test_what_is_missing_is_said_when_the_time_is_up(kube: Kube, fake: FakeKubernetes) -> None:
     fake.breaks["api"] = {"state": {"running": {}}, "ready": False, "restartCount": 0}
     fake.logs["api"] = "loading\n"
