@@ -6,7 +6,6 @@ It knows pytest's config; the thread does not.
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import threading
@@ -20,10 +19,10 @@ from pytest_kindinfra.options import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from pytest_kindinfra.coordination import RunDirectory
     from pytest_kindinfra.ending import Outcome, Started
+    from pytest_kindinfra.options import Settings
     from pytest_kindinfra.planning import Order
 
 _NO_RESULT = "the bring-up ended without a result for it"
@@ -39,22 +38,29 @@ def new_controller(config: pytest.Config) -> Controller:
 
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     run_id = f"{stamp}-{secrets.token_hex(3)}"
-    return Controller(config, RunDirectory(early_artifacts(config) / run_id), run_id)
+    settings, declared = _first_look(config)
+    run = RunDirectory(config.rootpath / settings.artifacts / run_id)
+    cluster = settings.cluster_name or f"kindinfra-{run_id}"
+    about = f"cluster {cluster}, engine docker, {declared}" if declared else ""
+    return Controller(config, run, run_id, about=about)
 
 
-def early_artifacts(config: pytest.Config) -> Path:
-    """Return the artifacts folder, which workers must know before anything is collected.
+def _first_look(config: pytest.Config) -> tuple[Settings, str]:
+    """Return the options, of which workers must know the artifacts folder, and what is declared.
 
-    The declaration may name it too; whether the rest of that file is right is not asked here,
-    since a run that needs nothing must not fail by it.
+    The declaration may hold options too; whether that file is right is not asked here, since a
+    run that needs nothing must not fail by it.
     """
     from pytest_kindinfra.render import load_tables
 
     pairs: tuple[tuple[str, Any], ...] = ()
+    declared = ""
     with suppress(DeclarationError, TypeError, AttributeError):
         if loaded := load_tables(config.rootpath):
-            pairs = tuple(loaded[0].get("options", {}).items())
-    return config.rootpath / read_settings(config.getoption, pairs, source=None)[0].artifacts
+            tables, source = loaded
+            declared = f"{len(tables.get('services', ()))} services in {source}"
+            pairs = tuple(tables.get("options", {}).items())
+    return read_settings(config.getoption, pairs, source=None)[0], declared
 
 
 def _interrupt(number: int, _frame: object) -> None:
@@ -64,9 +70,13 @@ def _interrupt(number: int, _frame: object) -> None:
 class Controller:
     """Starts at most one bring-up, and ends it once."""
 
-    def __init__(self, config: pytest.Config, run: RunDirectory, run_id: str) -> None:
+    def __init__(
+        self, config: pytest.Config, run: RunDirectory, run_id: str, *, about: str
+    ) -> None:
         self.run = run
+        self._about = about
         self.meanwhile: Callable[[], None] = lambda: None
+        self._beat: Callable[..., None] = lambda _running: None
         self._config = config
         self._run_id = run_id
         self._started: Started | None = None
@@ -121,7 +131,7 @@ class Controller:
         self._write(plan_line(order.plan, tests=tests, cluster=order.request.cluster))
         progress = ProgressLines(self._config, how=order.settings.progress, since=now())
         tools.timeline.subscribe(progress)
-        self.meanwhile = progress.let_out
+        self.meanwhile, self._beat = progress.let_out, progress.beat
         thread = threading.Thread(target=self._provision, name="kindinfra", daemon=True)
         from pytest_kindinfra.ending import Started
 
@@ -155,6 +165,7 @@ class Controller:
             ),
             before_deploy=hook.pytest_kindinfra_before_deploy,
             after_deploy=hook.pytest_kindinfra_after_deploy,
+            beat=self._beat,
         )
         error: BaseException = KindInfraError(_NO_RESULT)
         try:
@@ -212,10 +223,9 @@ class Controller:
 
     # -- the terminal ------------------------------------------------------------------------
 
-    def header(self) -> str:
-        """Return the line for the report header."""
-        folder = os.path.relpath(self.run.path, self._config.invocation_params.dir)
-        return f"kindinfra: engine docker, artifacts in {folder}"
+    def header(self) -> str | None:
+        """Return the line for the report header, None where nothing is declared."""
+        return f"kindinfra: {self._about}" if self._about else None
 
     def summarise(self, reporter: pytest.TerminalReporter) -> None:
         """Show the closing table, the failures in full, and what was kept."""

@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.terminal import progress_line
+from pytest_kindinfra.terminal import progress_line, running_line
+from pytest_kindinfra.timeline import now
 
 if TYPE_CHECKING:
     import pytest
 
     from pytest_kindinfra.model import Phase
     from pytest_kindinfra.options import Progress
+
+_SILENCE = 15.0
+"""Seconds after which a line says what goes on."""
 
 
 class ProgressLines:
@@ -26,6 +30,7 @@ class ProgressLines:
         self._config = config
         self._how = how
         self._since = since
+        self._last = since
         self._waiting: deque[str] = deque()
         self._direct = config.pluginmanager.hasplugin("dsession")
 
@@ -33,7 +38,20 @@ class ProgressLines:
         """Take the start or the end of a phase, from any thread."""
         if self._how == "off" or not (ended or self._how == "plain"):
             return
-        self._waiting.append(progress_line(phase, ended=ended, since=self._since))
+        self._add(progress_line(phase, ended=ended, since=self._since))
+
+    def beat(self, running: tuple[tuple[str, str, float], ...]) -> None:
+        """Say what goes on if nothing was said for a while.
+
+        Args:
+            running: Kind, subject and start of each phase that has not ended.
+        """
+        if self._how != "off" and running and now() - self._last >= _SILENCE:
+            self._add(running_line(running, at=now(), since=self._since))
+
+    def _add(self, line: str) -> None:
+        self._last = now()
+        self._waiting.append(line)
         if self._direct:
             self._write()
 

@@ -28,11 +28,15 @@ class Tools:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
-    """What others want called on the way; whatever one raises fails that image or service."""
+    """What others want called on the way; whatever one raises fails that image or service.
+
+    `beat` is called each second with what goes on: kind, subject and start of each phase.
+    """
 
     before_build: Callable[[Image], object] = lambda _image: None
     before_deploy: Callable[..., object] = lambda **_: None
     after_deploy: Callable[..., object] = lambda **_: None
+    beat: Callable[[tuple[tuple[str, str, float], ...]], object] = lambda _running: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ directory, written once, and nothing flows back. It must not know pytest or a co
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, TypeVar
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from pytest_kindinfra.request import Hooks, Request, Tools
 
 T = TypeVar("T")
+
+_BEAT = 1.0
 
 
 def bring_up(
@@ -59,7 +61,10 @@ def bring_up(
     external = {reference for used in plan.external.values() for reference in used}
     count = 3 + 2 * len(plan.images) + len(external) + len(plan.services)
     with ThreadPoolExecutor(count, thread_name_prefix="kindinfra") as pool:
-        lines.start(pool, sorted(external))
+        pending = lines.start(pool, sorted(external))
+        while pending:
+            pending = wait(pending, timeout=_BEAT).not_done
+            hooks.beat(tools.timeline.running)
     lines.close()
 
 
@@ -93,8 +98,12 @@ class _Lines:
         self._slots = BuildSlots(request.build_jobs)
         self._reached = {service.name: Reached() for service in plan.services}
 
-    def start(self, pool: ThreadPoolExecutor, external: list[str]) -> None:
-        """Start one thread for each line; bases and needs come first in the plan."""
+    def start(self, pool: ThreadPoolExecutor, external: list[str]) -> set[Future[None]]:
+        """Start one thread for each line; bases and needs come first in the plan.
+
+        Returns:
+            What is done when every result is written.
+        """
         used = {name for service in self._plan.services for name in service.images}
         self._checked = pool.submit(self._check)
         self._created = pool.submit(self._create)
@@ -104,8 +113,8 @@ class _Lines:
             self._built[image.name] = pool.submit(self._build, image)
         self._loaded = {name: pool.submit(self._load, name) for name in sorted(used)}
         self._external = {ref: pool.submit(self._load_external, ref) for ref in external}
-        for service in self._plan.services:
-            pool.submit(self._serve, service)
+        served = {pool.submit(self._serve, service) for service in self._plan.services}
+        return served | {pool.submit(self._end_of_cluster)}
 
     def close(self) -> None:
         """End the threads that watch the cluster."""
@@ -164,6 +173,10 @@ class _Lines:
                 self._fail(service, self._blocked("the cluster", error))
             self._cancelled.set()
             raise
+
+    def _end_of_cluster(self) -> None:
+        """End when the cluster's result is written, whatever it is: there may be no services."""
+        self._taking_pods.exception()
 
     def _build(self, image: Image) -> BuiltImage:
         self._of("the set-up", self._checked)

@@ -33,6 +33,15 @@ def progress_line(phase: Phase, *, ended: bool, since: float) -> str:
     return f"{at} {done if phase.ok else f'FAILED {doing}'} in {phase.end - phase.start:.1f} s"
 
 
+def running_line(running: Iterable[tuple[str, str, float]], *, at: float, since: float) -> str:
+    """Return the line that says what goes on: kind, subject and start of each phase."""
+    parts = [
+        f"{_VERBS.get(kind, (kind, kind))[0]} {subject} ({at - start:.0f} s)"
+        for kind, subject, start in running
+    ]
+    return f"kindinfra {at - since:6.1f} s  still {', '.join(parts)}"
+
+
 def plan_line(plan: Plan, *, tests: int, cluster: str) -> str:
     """Return the line that says what a run is going to bring up."""
     services, images = len(plan.services), len(plan.images)

@@ -34,7 +34,7 @@ def real_kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield Path(given)
         return
     if not shutil.which("kind") or not shutil.which("docker"):
-        pytest.skip("no kind or no docker on PATH")
+        pytest.fail("no kind or no docker on PATH: run `make setup`")
     folder = tmp_path_factory.mktemp("kube")
     config, kubeconfig = folder / "kind.yaml", folder / "kubeconfig"
     config.write_text(CONFIG)
