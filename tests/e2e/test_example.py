@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.conftest import Run, run_pytest
+from tests.e2e.runs import Run, run_pytest
 
 if TYPE_CHECKING:
     from pathlib import Path
