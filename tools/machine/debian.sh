@@ -58,7 +58,7 @@ bootstrap() {
 }
 
 # inside FOLDER COMMAND...: a command of the tree, with Debian's PATH instead of this machine's.
-inside() { chroot "$1" env PATH=/usr/sbin:/usr/bin:/sbin:/bin "${@:2}"; }
+inside() { chroot "$1" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin "${@:2}"; }
 
 # busybox_tree FOLDER: Debian's static busybox with a link for each of its applets.
 busybox_tree() {

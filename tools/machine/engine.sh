@@ -43,7 +43,8 @@ build_image() {
 # pull IMAGE: fails within seconds where no registry answers, and takes its time where one does:
 # the engine prints a line as soon as it has the manifest. Says why it failed.
 pull() {
-  local log answered='Pulling from|Getting image source|Copying blob' tick process code=0
+  local name=${1#docker.io/} log tick process code=0
+  local answered='Pulling from|Getting image source|Copying blob'
   log=$(mktemp)
   "$engine" pull "$1" >"$log" 2>&1 &
   process=$!
@@ -53,7 +54,7 @@ pull() {
   done
   grep -Eq "$answered" "$log" || kill "$process" 2>/dev/null || true
   wait "$process" 2>/dev/null || code=$?
-  ((code == 0)) || say "${1#docker.io/} cannot be pulled: $(grep . "$log" | tail -n 1 || echo no registry answers)"
+  ((code == 0)) || say "${name#library/} cannot be pulled: $(grep . "$log" | tail -n 1 || echo no registry answers)"
   rm -f "$log"
   return "$code"
 }

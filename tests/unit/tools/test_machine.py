@@ -170,7 +170,7 @@ def test_where_nothing_helps_the_message_says_who_can_make_stand_ins(with_docker
     result = with_docker.run(SETUP / "base-images")
 
     assert result.returncode == 1
-    assert "python:3.11-slim cannot be pulled: Error: no such host" in result.stderr
+    assert "base images: python:3.11-slim cannot be pulled: Error: no such host" in result.stderr
     assert "only root on Debian can make stand-ins" in result.stderr
     assert result.stderr.splitlines()[-1].startswith("To fix: ")
 
