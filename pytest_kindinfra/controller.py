@@ -80,7 +80,7 @@ class Controller:
         self._config = config
         self._run_id = run_id
         self._started: Started | None = None
-        self._ending = False
+        self._ending: tuple[bool, bool] | None = None
         self.outcome: Outcome | None = None
         self._signals: dict[int, Any] = {}
         self._cancelled = threading.Event()
@@ -205,7 +205,8 @@ class Controller:
 
         if (started := self._started) is None or self.outcome is not None:
             return
-        hurried, self._ending = self._ending, True
+        hurried, self._ending = self._ending is not None, self._ending or (failed, interrupted)
+        failed, interrupted = self._ending
         self.run.close()
         self._cancelled.set()
         started.thread.join(_JOIN)
@@ -215,7 +216,8 @@ class Controller:
             hook=self._config.hook,
             write=self._write,
             failed=failed,
-            evidence=interrupted and not hurried,
+            evidence=not hurried,
+            interrupted=interrupted,
         )
         self.meanwhile()
         self._restore_signals()

@@ -63,6 +63,7 @@ def end(
     hook: Any,
     write: Callable[[str], None],
     failed: bool,
+    interrupted: bool,
     evidence: bool,
 ) -> Outcome:
     """Keep evidence of a failure, delete the cluster unless it is to be kept, and report.
@@ -73,14 +74,15 @@ def end(
         hook: Calls `pytest_kindinfra_*` by keyword.
         write: Shows a line.
         failed: A test failed.
-        evidence: Keep evidence even if nothing failed.
+        interrupted: The run was ended before its end.
+        evidence: There is time to keep evidence if there is reason to.
     """
     failures = read_failures(run)
     failed = failed or any(not one["cancelled"] for one in failures.values())
     keep = started.order.settings.keep
     kept = keep == "always" or (keep == "on-failure" and failed)
     made = run.read("cluster-name") is not None
-    if made and (failed or evidence):
+    if made and evidence and (failed or interrupted):
         _careful(write, "evidence", lambda: _keep_evidence(started, run, hook))
     if made:
         stack = Stack(run, waits=False)

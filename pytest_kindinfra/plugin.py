@@ -136,7 +136,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End it here at the latest: a second interrupt cuts `pytest_sessionfinish` short."""
     if controller := config.stash.get(_CONTROLLER, None):
-        controller.finish(failed=True, interrupted=True)
+        controller.finish(failed=False, interrupted=True)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -195,4 +195,5 @@ def kindinfra_once(request: pytest.FixtureRequest) -> Once:
 def _will_run(config: pytest.Config) -> bool:
     """Whether tests are going to run, rather than be listed."""
     option = config.option
-    return not (option.collectonly or option.setupplan or option.showfixtures)
+    listing = (option.showfixtures, option.show_fixtures_per_test)
+    return not (option.collectonly or option.setupplan or any(listing))

@@ -28,13 +28,16 @@ class BlockedError(NeedFailedError):
     """Something was not tried, because what it needs failed.
 
     Attributes:
-        root: The image, service or cluster with which it began.
+        root: The image, service or cluster with which it began: `image "api"`.
+        cause: The text of that failure.
+        short: The same in at most five lines.
     """
 
     def __init__(self, *, root: str, cause: str) -> None:
         super().__init__(f"{root} failed:\n{cause}")
         self.root = root
-        self.short = f"it needs {root}, which failed:\n{shortened(cause)}"
+        self.cause = cause
+        self.short = f"{root} failed:\n{shortened(cause, lines=_SHORT_LINES - 1)}"
 
 
 def cluster_record(cluster: Cluster, *, namespace: str) -> dict[str, Any]:
@@ -60,25 +63,26 @@ def failure_record(error: BaseException, *, subject: str) -> dict[str, Any]:
         subject: What is not there: `service "api"`.
 
     Returns:
-        `state`: failed; `short`: at most six lines, for each test that it concerns; `full`:
-        everything, shown once; `root`: with what it began, empty if with this one itself;
-        `cancelled`: nothing is wrong, the run ended.
+        `state`: failed; `short`: at most five lines, for each test that it concerns; `full`:
+        the whole cause, shown once; `root`: with what it began; `cancelled`: nothing is wrong,
+        the run ended.
     """
     known = isinstance(error, KindInfraError)
-    full = str(error) if known else "".join(traceback.format_exception(error))
-    short = getattr(error, "short", None) or shortened(full)
+    text = str(error) if known else "".join(traceback.format_exception(error))
+    full = error.cause if isinstance(error, BlockedError) else text
+    short = getattr(error, "short", None) or shortened(text)
     return {
         "state": "failed",
         "short": f"{subject} is not there: {short}",
         "full": full,
-        "root": getattr(error, "root", ""),
+        "root": error.root if isinstance(error, BlockedError) else subject,
         "cancelled": isinstance(error, CancelledError),
     }
 
 
-def shortened(full: str) -> str:
+def shortened(full: str, *, lines: int = _SHORT_LINES) -> str:
     """Keep the first two lines, which name what failed, and the last ones, which say why."""
-    lines = [line for line in full.splitlines() if line.strip()]
-    if len(lines) <= _SHORT_LINES:
-        return "\n".join(lines)
-    return "\n".join([*lines[:2], last_lines(full, _SHORT_LINES - 2)])
+    found = [line for line in full.splitlines() if line.strip()]
+    if len(found) <= lines:
+        return "\n".join(found)
+    return "\n".join([*found[:2], last_lines(full, lines - 2)])

@@ -30,7 +30,8 @@ def progress_line(phase: Phase, *, ended: bool, since: float) -> str:
     at = f"kindinfra {(phase.end if ended else phase.start) - since:6.1f} s  [{phase.subject}]"
     if not ended:
         return f"{at} {doing}"
-    return f"{at} {done if phase.ok else f'FAILED {doing}'} in {phase.end - phase.start:.1f} s"
+    ending = done if phase.ok else phase.note or f"FAILED {doing}"
+    return f"{at} {ending} in {phase.end - phase.start:.1f} s"
 
 
 def running_line(running: Iterable[tuple[str, str, float]], *, at: float, since: float) -> str:
@@ -75,22 +76,22 @@ def plan_lines(plan: Plan, tags: Mapping[str, str]) -> list[str]:
 
 
 def failure_lines(failures: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return each failure in full once; what only followed from another is named below it.
+    """Return each cause in full once, with what was not started because of it.
 
     Args:
-        failures: Name of a service or step to its failed result.
+        failures: Name of a service, or `cluster`, to its failed result.
     """
+    causes = {one["root"]: one["full"] for one in failures.values() if not one["cancelled"]}
     lines: list[str] = []
-    seen: set[str] = set()
-    for name, result in failures.items():
-        if result["root"] or result["cancelled"] or result["full"] in seen:
-            continue
-        seen.add(result["full"])
-        lines += ["", f"kindinfra: {name} failed", *result["full"].splitlines()]
-    blocked = {name: result["root"] for name, result in failures.items() if result["root"]}
-    if blocked:
-        names = ", ".join(f"{name} (needs {root})" for name, root in blocked.items())
-        lines += ["", f"kindinfra: not started: {names}"]
+    for root, full in causes.items():
+        lines += ["", f"kindinfra: {root} failed:", *full.splitlines()]
+        held_back = [
+            name
+            for name, one in failures.items()
+            if one["root"] == root and root not in {f'service "{name}"', "the cluster"}
+        ]
+        if held_back:
+            lines.append(f"not started because of it: {', '.join(held_back)}")
     return lines
 
 
@@ -138,7 +139,7 @@ def table_lines(
     for phase in phases:
         start, end = phase.start - begin, phase.end - begin
         style = "" if phase.ok else "red"
-        mark = phase.note if phase.ok else "failed"
+        mark = phase.note or ("" if phase.ok else "failed")
         bar = Text(f"{_bar(start, end, total)} {mark}".rstrip(), style=style or "green")
         seconds = f"{end - start:.1f}"
         table.add_row(

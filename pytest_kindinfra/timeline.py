@@ -125,6 +125,10 @@ class Timeline:
         self._tell(Phase(kind=kind, subject=subject, start=start, end=start), ended=False)
         try:
             yield span
+        except CancelledError:
+            span.note = "given up"
+            self._end(kind, subject, start, span, ok=False)
+            raise
         except BaseException:
             self._end(kind, subject, start, span, ok=False)
             raise
