@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 LOG_LINES = 20
 LIMIT_BYTES = 256 * 1024
 EVENTS = 500
+NO_LOG = "unable to retrieve container logs for"
+"""How the kubelet begins a log that it has lost, with status 200."""
 
 
 class Container(NamedTuple):
@@ -95,5 +97,7 @@ def _log(transport: Transport, where: Container, *, previous: bool) -> tuple[str
     try:
         text = pod_logs(transport, where, previous=previous, lines=LOG_LINES)
     except (ApiError, ClusterError):
+        return ()
+    if text.startswith(NO_LOG):
         return ()
     return tuple(line for line in text.splitlines() if line.strip())

@@ -31,6 +31,7 @@ WAITING_FOR_GOOD = frozenset(
         "PostStartHookError",
     }
 )
+OUT_OF_MEMORY = "OOMKilled"
 LOST = frozenset({"Unknown", "ContainerStatusUnknown"})
 """How a container ended that was not there any more when the kind node came back."""
 ENDED_GRACE = 1.0
@@ -128,28 +129,26 @@ def _of_pod(obj: KubeObject, pod: KubeObject, restarts: int) -> Iterator[Cause]:
 def _of_container(
     obj: KubeObject, pod: KubeObject, one: dict[str, Any], restarts: int
 ) -> Iterator[Cause]:
-    state, where = (
-        one.get("state") or {},
-        {"pod": pod["metadata"]["name"], "container": one["name"]},
-    )
-    waiting = state.get("waiting") or {}
-    reason = waiting.get("reason", "")
+    where = {"pod": pod["metadata"]["name"], "container": one["name"]}
+    state, before = one.get("state") or {}, one.get("lastState") or {}
+    ended, last = state.get("terminated") or {}, before.get("terminated") or {}
+    reason = (state.get("waiting") or {}).get("reason", "")
     if reason in WAITING_FOR_GOOD:
-        yield against(obj, reason, waiting.get("message", ""), **where)
-    elif reason == "CrashLoopBackOff":
-        ended = (one.get("lastState") or {}).get("terminated") or {}
-        if _is_enough(ended, one, pod, restarts):
-            word, message = _ending(ended, one)
-            word = word if word == "OOMKilled" else reason
-            yield against(obj, word, message, logs="previous", **where)
-    elif (ended := state.get("terminated") or {}) and _is_enough(ended, one, pod, restarts):
+        yield against(obj, reason, state["waiting"].get("message", ""), **where)
+    elif reason == "CrashLoopBackOff" and _is_enough(last, one, pod, restarts):
+        word, message = _ending(last, one)
+        word = word if word == OUT_OF_MEMORY else reason
+        yield against(obj, word, message, logs="previous", **where)
+    elif "running" in state and not one.get("ready") and last.get("reason") == OUT_OF_MEMORY:
+        yield against(obj, *_ending(last, one), logs="previous", **where)
+    elif ended and _is_enough(ended, one, pod, restarts):
         grace = ENDED_GRACE if restarts else 0.0
         yield against(obj, *_ending(ended, one), grace, logs="current", **where)
 
 
 def _is_enough(ended: dict[str, Any], one: dict[str, Any], pod: KubeObject, restarts: int) -> bool:
     """Whether a container that is down speaks against its pod."""
-    if ended.get("reason") == "OOMKilled":
+    if ended.get("reason") == OUT_OF_MEMORY:
         return True
     due = one.get("restartCount", 0) >= restarts and ended.get("reason") not in LOST
     return due and _failed(ended, one, pod)

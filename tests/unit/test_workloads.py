@@ -351,6 +351,8 @@ def test_a_container_that_is_on_its_way_is_none(reason: str) -> None:
         (container(7, running={}), 2, None),
         (container(0, **ended(137, "OOMKilled")), 2, "OOMKilled"),
         (backing_off(1, 137, "OOMKilled"), 2, "OOMKilled"),
+        (container(1, running={}, last=ended(137, "OOMKilled")), 2, "OOMKilled"),
+        ({**container(1, running={}, last=ended(137, "OOMKilled")), "ready": True}, 2, None),
     ],
 )
 def test_a_crash_is_a_cause_when_it_is_one_too_many(

@@ -87,6 +87,14 @@ def test_a_cause_ends_the_wait_with_its_evidence(kube: Kube, fake: FakeKubernete
     )
 
 
+def test_a_log_that_the_kubelet_has_lost_is_left_out(kube: Kube, fake: FakeKubernetes) -> None:
+    fake.breaks["api"] = CRASHED
+    fake.logs["api"] = "unable to retrieve container logs for containerd://982c1fc598"
+    deploy(kube, workload())
+
+    assert "containerd" not in str(failure(kube, workload()))
+
+
 def test_restarts_that_are_allowed_are_no_cause(kube: Kube, fake: FakeKubernetes) -> None:
     fake.breaks["api"] = CRASHED
     deploy(kube, workload())
