@@ -31,6 +31,7 @@ WAITING_FOR_GOOD = frozenset(
         "PostStartHookError",
     }
 )
+DEFAULT_BACKOFF_LIMIT = 6
 OUT_OF_MEMORY = "OOMKilled"
 LOST = frozenset({"Unknown", "ContainerStatusUnknown"})
 """How a container ended that was not there any more when the kind node came back."""
@@ -46,10 +47,13 @@ PASSING_TEXT = ("error looking up service account", "failed calling webhook")
 BOOTING = "node.kubernetes.io/not-ready"
 
 
-def allowed_restarts(declared: KubeObject, restarts: int) -> int:
-    """Return how often the object's containers may fail: a Job may say so itself."""
-    limit = (declared.get("spec") or {}).get("backoffLimit") if declared["kind"] == "Job" else None
-    return restarts if limit is None else int(limit)
+def allowed_restarts(obj: KubeObject, restarts: int) -> int:
+    """Return how often the object's containers may fail: a Job may say so itself.
+
+    An object that comes from the server has the default filled in, which nobody said.
+    """
+    limit = (obj.get("spec") or {}).get("backoffLimit") if obj["kind"] == "Job" else None
+    return restarts if limit in {None, DEFAULT_BACKOFF_LIMIT} else int(limit)
 
 
 def causes_of(obj: KubeObject, pods: Sequence[KubeObject], *, restarts: int) -> list[Cause]:

@@ -454,7 +454,8 @@ def test_a_jobs_pods_may_fail_as_often_as_restarts_are_allowed(
 @pytest.mark.parametrize(
     ("obj", "allowed"),
     [
-        ({"kind": "Job", "spec": {"backoffLimit": 6}}, 6),
+        ({"kind": "Job", "spec": {"backoffLimit": 4}}, 4),
+        ({"kind": "Job", "spec": {"backoffLimit": 6}}, 2),
         ({"kind": "Job", "spec": {"backoffLimit": 0}}, 0),
         ({"kind": "Job", "spec": {}}, 2),
         ({"kind": "Deployment", "spec": {"backoffLimit": 6}}, 2),
