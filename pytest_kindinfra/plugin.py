@@ -152,11 +152,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def kindinfra(request: pytest.FixtureRequest) -> Stack:
+def kindinfra(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """What the run brought up on the cluster: endpoints, credentials, namespace, images."""
     from pytest_kindinfra.view import Stack
 
-    return Stack(request.config.stash[_RUN])
+    stack = Stack(request.config.stash[_RUN])
+    yield stack
+    stack.close()
 
 
 @pytest.fixture(scope="session")

@@ -75,6 +75,11 @@ class Stack:
 
         return Kube(self.kubeconfig)
 
+    def close(self) -> None:
+        """Close connections to the cluster, if there are any."""
+        if "api" in vars(self):
+            self.api.close()
+
     @cached_property
     def namespace(self) -> str:
         """Where services are deployed."""

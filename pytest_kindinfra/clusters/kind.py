@@ -59,6 +59,14 @@ class Kind:
             raise ClusterError(str(error)) from error
         return self.nodes(name, deadline)
 
+    def nodes_that_take_images(self, name: str, deadline: Deadline) -> tuple[str, ...]:
+        """See `Provider.nodes_that_take_images`; containerd is up long before the API server."""
+        return tuple(node for node in self.nodes(name, deadline) if self._answers(node, deadline))
+
+    def _answers(self, node: str, deadline: Deadline) -> bool:
+        argv = ["docker", "exec", node, "ctr", "version"]
+        return self._runner.run(argv, deadline=deadline.within(10), check=False).exit_code == 0
+
     def nodes(self, name: str, deadline: Deadline) -> tuple[str, ...]:
         """See `Provider.nodes`."""
         result = self._kind("get", "nodes", "--name", name, deadline=deadline.within(30))

@@ -38,6 +38,10 @@ class Provider(Protocol):
         """
         ...
 
+    def nodes_that_take_images(self, name: str, deadline: Deadline) -> tuple[str, ...]:
+        """Return the kind nodes whose container runtime answers, also while `create` goes on."""
+        ...
+
     def nodes(self, name: str, deadline: Deadline) -> tuple[str, ...]:
         """Return the names of a cluster's kind nodes."""
         ...

@@ -17,7 +17,7 @@ from pytest_kindinfra.kindconfig import kind_config, user_ports
 from pytest_kindinfra.model import Cluster
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from pytest_kindinfra.clusters.protocol import Provider
@@ -36,6 +36,7 @@ def create_cluster(
     run: RunDirectory,
     folder: Path,
     provider: Provider,
+    begun: Callable[[int], object],
     deadline: Deadline,
 ) -> Cluster:
     """Create the cluster and return it; its API server answers.
@@ -49,6 +50,7 @@ def create_cluster(
         run: The run directory, which gets the kubeconfig.
         folder: Where relative paths of `base` start.
         provider: Who creates.
+        begun: Called with the number of kind nodes that are being made.
         deadline: When to give up.
 
     Raises:
@@ -69,6 +71,7 @@ def create_cluster(
         )
         # From here on a cluster of that name is ours to delete, whatever happens.
         run.write("cluster-name", {"name": name})
+        begun(len(config["nodes"]))
         kubeconfig = run.kubeconfig
         nodes = provider.create(name, config=config, kubeconfig=kubeconfig, deadline=deadline)
     return Cluster(name=name, kubeconfig=kubeconfig, nodes=nodes, host_ports=ports, owned=True)

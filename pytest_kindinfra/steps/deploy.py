@@ -73,7 +73,7 @@ def apply_objects(
             images=images.written,
             pin=images.loaded,
             placeholders=images.declared,
-            namespace=namespace if kube.is_namespaced(obj) else None,
+            namespace=None,  # filled in by apply, which knows what is namespaced
             labels={SERVICE_LABEL: service.name},
             content=content,
         )

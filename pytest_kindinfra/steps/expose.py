@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import NotReadyError
 from pytest_kindinfra.model import Endpoint
-from pytest_kindinfra.timeline import wait_until
+from pytest_kindinfra.timeline import monotonic, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_kindinfra.model import EndpointSpec
     from pytest_kindinfra.timeline import Deadline
 
@@ -24,6 +26,7 @@ HOST = "127.0.0.1"
 """Never `localhost`, which may resolve to an address that nobody listens on."""
 
 _EVERY = 0.05
+_MEANWHILE_EVERY = 1.0
 _ANSWER_WITHIN = 5.0
 _HELD_OPEN = 0.1
 _LOWEST_ERROR = 400
@@ -36,6 +39,7 @@ def prove_endpoint(
     host_port: int,
     node: tuple[str, int] | None,
     deadline: Deadline,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> Endpoint:
     """Return the endpoint once it has answered.
 
@@ -45,19 +49,25 @@ def prove_endpoint(
         host_port: The port on 127.0.0.1.
         node: The kind node's address and NodePort; None where the host has no route to it.
         deadline: When to give up.
+        meanwhile: Called about once a second; may raise because waiting makes no sense.
 
     Raises:
         NotReadyError: It did not answer in time; says what the last try met.
         CancelledError: The run is ending.
     """
     last = _LastTry()
+    ask_next = monotonic() + _MEANWHILE_EVERY
 
     def answers() -> bool:
         try:
             return _answers(spec, host_port, node)
         except (OSError, http.client.HTTPException, NotReadyError) as error:
             last.error = error
-            return False
+        nonlocal ask_next
+        if monotonic() >= ask_next:
+            ask_next = monotonic() + _MEANWHILE_EVERY
+            meanwhile()
+        return False
 
     if not wait_until(answers, deadline, every=_EVERY):
         target = f"{spec.scheme}://{HOST}:{host_port}{spec.path or ''}"

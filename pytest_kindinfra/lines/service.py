@@ -8,6 +8,7 @@ from __future__ import annotations
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.steps.deploy import Target, apply_objects, node_port_services, run_function
@@ -15,10 +16,9 @@ from pytest_kindinfra.steps.expose import prove_endpoint
 from pytest_kindinfra.view import Stack
 
 if TYPE_CHECKING:
-    from pytest_kindinfra.coordination import RunDirectory
     from pytest_kindinfra.kube import Kube
-    from pytest_kindinfra.model import Cluster, Endpoint, KubeObject, Plan, Service
-    from pytest_kindinfra.request import Hooks, Request, Tools
+    from pytest_kindinfra.lines.context import Context
+    from pytest_kindinfra.model import Cluster, Endpoint, KubeObject, Level, Service
     from pytest_kindinfra.steps.deploy import ImagesInUse
     from pytest_kindinfra.timeline import Deadline
 
@@ -43,14 +43,10 @@ class Deployment:
     """One service on its way up, and all that its line needs to know."""
 
     service: Service
-    plan: Plan
     cluster: Cluster
     kube: Kube
     images: ImagesInUse
-    request: Request
-    tools: Tools
-    run: RunDirectory
-    hooks: Hooks
+    context: Context
     deadline: Deadline
 
 
@@ -65,13 +61,13 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
         NotReadyError: It did not become ready; holds the cause.
         KindInfraError: An object was refused, or the run step is no good.
     """
-    service, timeline = deployment.service, deployment.tools.timeline
-    stack = Stack(deployment.run, waits=False)
-    deployment.hooks.before_deploy(stack=stack, service=service)
-    objects = deployment.plan.objects.get(service.name, ())
+    context, service = deployment.context, deployment.service
+    timeline, stack = context.tools.timeline, Stack(context.run, waits=False)
+    context.hooks.before_deploy(stack=stack, service=service)
+    objects = context.plan.objects.get(service.name, ())
     if service.run:
         with timeline.span("run", service.name):
-            objects += run_function(service, stack, folder=deployment.request.folder)
+            objects += run_function(service, stack, folder=context.request.folder)
     applied: tuple[KubeObject, ...] = ()
     if objects:
         with timeline.span("deploy", service.name):
@@ -79,13 +75,13 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
     reached.applied.set_result(None)
     with timeline.span("wait", service.name):
         _await_ready(deployment, applied, reached)
-        endpoints = _prove(deployment)
-    deployment.hooks.after_deploy(stack=stack, service=service)
+        endpoints = _prove(deployment, applied)
+    context.hooks.after_deploy(stack=stack, service=service)
     return endpoints
 
 
 def _apply(deployment: Deployment, objects: tuple[KubeObject, ...]) -> tuple[KubeObject, ...]:
-    plan, service = deployment.plan, deployment.service
+    plan, service = deployment.context.plan, deployment.service
     ports = [port for port in plan.ports if port.service == service.name]
     # An endpoint's k8s service may stand among another service's manifests; ours come first.
     known = [*objects, *(obj for others in plan.objects.values() for obj in others)]
@@ -93,40 +89,56 @@ def _apply(deployment: Deployment, objects: tuple[KubeObject, ...]) -> tuple[Kub
         service,
         (*objects, *node_port_services(service, known, ports)),
         images=deployment.images,
-        target=Target(kube=deployment.kube, namespace=deployment.request.namespace),
+        target=Target(kube=deployment.kube, namespace=deployment.context.request.namespace),
         deadline=deployment.deadline,
     )
 
 
 def _await_ready(deployment: Deployment, applied: tuple[KubeObject, ...], reached: Reached) -> None:
     """Wait for both levels; the first only if some service waits for just that."""
-    service, needs = deployment.service, (n for s in deployment.plan.services for n in s.needs)
-    levels = {need.level for need in needs if need.name == service.name}
-    for level in ("started", "ready"):
-        if level == "ready" or level in levels:
-            deployment.kube.wait_ready(
-                applied,
-                namespace=deployment.request.namespace,
-                deadline=deployment.deadline,
-                restarts=service.restarts,
-                level=level,
-            )
-        if level == "started":
-            reached.started.set_result(None)
+    wait = partial(
+        deployment.kube.wait_ready,
+        applied,
+        namespace=deployment.context.request.namespace,
+        deadline=deployment.deadline,
+        restarts=deployment.service.restarts,
+    )
+    if _is_wanted(deployment, "started"):
+        wait(level="started")
+    reached.started.set_result(None)
+    # What has endpoints is asked itself; the rest must stay up for a moment to count as ready.
+    if deployment.service.endpoints:
+        wait(level="ready", settle=0.0)
+    else:
+        wait(level="ready")
 
 
-def _prove(deployment: Deployment) -> tuple[Endpoint, ...]:
-    service, cluster = deployment.service, deployment.cluster
+def _is_wanted(deployment: Deployment, level: Level) -> bool:
+    """Whether some service of the plan waits for just this level of the service."""
+    return any(
+        need.name == deployment.service.name and need.level == level
+        for service in deployment.context.plan.services
+        for need in service.needs
+    )
+
+
+def _prove(deployment: Deployment, applied: tuple[KubeObject, ...]) -> tuple[Endpoint, ...]:
+    """Prove each endpoint, but stop as soon as what is behind them breaks for good."""
+    context, service, cluster = deployment.context, deployment.service, deployment.cluster
     if not service.endpoints:
         return ()
-    ports = {one.endpoint: one for one in deployment.plan.ports if one.service == service.name}
-    address = deployment.tools.provider.node_address(cluster.nodes[0], deployment.deadline)
+    ports = {one.endpoint: one for one in context.plan.ports if one.service == service.name}
+    address = context.tools.provider.node_address(cluster.nodes[0], deployment.deadline)
+    health = deployment.kube.judge(
+        applied, namespace=context.request.namespace, restarts=service.restarts
+    )
     return tuple(
         prove_endpoint(
             service.name,
             spec,
             host_port=cluster.host_ports[ports[spec.name].node_port],
             node=(address, ports[spec.name].node_port),
+            meanwhile=health.check,
             deadline=deployment.deadline,
         )
         for spec in service.endpoints

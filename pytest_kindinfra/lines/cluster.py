@@ -1,0 +1,114 @@
+"""The cluster's line: tools there, created, taking images, taking pods."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.lines.context import needed
+from pytest_kindinfra.results import cluster_record, failure_record
+from pytest_kindinfra.steps.create import create_cluster
+from pytest_kindinfra.steps.load import ImageLoader
+from pytest_kindinfra.timeline import wait_until
+
+if TYPE_CHECKING:
+    from pytest_kindinfra.kube import Kube
+    from pytest_kindinfra.lines.context import Context
+    from pytest_kindinfra.model import Cluster
+
+SUBJECT = "the cluster"
+
+_RUNTIME_EVERY = 0.5
+
+
+class ClusterLine:
+    """The cluster on its way up.
+
+    Attributes:
+        checked: Engine and provider are there.
+        created: `kind create` has returned.
+        loader: The kind nodes take images, which is long before they take pods.
+        taking_pods: Nodes ready, names resolved, namespace there; its result is written.
+    """
+
+    def __init__(self, context: Context, pool: ThreadPoolExecutor) -> None:
+        self._context = context
+        self._begun: Future[int] = Future()
+        self.checked = pool.submit(self._check)
+        self.created = pool.submit(self._create)
+        self.loader = pool.submit(self._await_runtime)
+        self.taking_pods = pool.submit(self._await_pods)
+
+    def close(self) -> None:
+        """End the threads that watch the cluster."""
+        if not self.taking_pods.exception():
+            self.taking_pods.result().close()
+
+    def _check(self) -> None:
+        """See that the tools are there, before each of them fails in its own words."""
+        self._context.tools.engine.check(self._context.deadline())
+        self._context.tools.provider.check(self._context.deadline())
+
+    def _create(self) -> Cluster:
+        try:
+            needed("the set-up", self.checked)
+            with self._context.tools.timeline.span("create", "cluster"):
+                return self._create_cluster()
+        except BaseException as error:
+            if not self._begun.done():
+                self._begun.set_exception(error)
+            raise
+
+    def _create_cluster(self) -> Cluster:
+        request = self._context.request
+        return create_cluster(
+            request.cluster,
+            plan=self._context.plan,
+            base=request.kind_config,
+            node_image=request.node_image,
+            tuning=request.tuning,
+            run=self._context.run,
+            folder=request.folder,
+            provider=self._context.tools.provider,
+            begun=self._begun.set_result,
+            deadline=self._context.deadline(),
+        )
+
+    def _await_runtime(self) -> ImageLoader:
+        count, tools = self._begun.result(), self._context.tools
+        name, deadline = self._context.request.cluster, self._context.deadline()
+
+        def all_take_images() -> tuple[str, ...]:
+            if self.created.done():
+                return self.created.result().nodes
+            nodes = tools.provider.nodes_that_take_images(name, deadline)
+            return nodes if len(nodes) == count else ()
+
+        return ImageLoader(
+            wait_until(all_take_images, deadline, every=_RUNTIME_EVERY) or (),
+            engine=tools.engine,
+            provider=tools.provider,
+            runner=tools.runner,
+            timeline=tools.timeline,
+        )
+
+    def _await_pods(self) -> Kube:
+        """Wait until the cluster takes pods; without one nothing else makes sense, so cancel."""
+        try:
+            return self._pods_taken(self.created.result())
+        except BaseException as error:
+            self._context.run.write("cluster", failure_record(error, subject=SUBJECT))
+            raise
+
+    def _pods_taken(self, cluster: Cluster) -> Kube:
+        from pytest_kindinfra.kube import Kube
+
+        context, kube = self._context, Kube(cluster.kubeconfig)
+        namespace, deadline = context.request.namespace, context.deadline()
+        with context.tools.timeline.span("wait", "cluster"):
+            kube.wait_for_api(deadline)
+            kube.ensure_namespace(namespace, deadline, {})
+            kube.wait_for_nodes(deadline)
+            kube.wait_for_dns(deadline)
+        context.run.write("cluster", cluster_record(cluster, namespace=namespace))
+        return kube

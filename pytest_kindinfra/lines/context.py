@@ -1,0 +1,71 @@
+"""What every line of a bring-up knows, and how one waits for another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from pytest_kindinfra.errors import CancelledError
+from pytest_kindinfra.results import BlockedError
+from pytest_kindinfra.timeline import Deadline
+
+if TYPE_CHECKING:
+    import threading
+    from concurrent.futures import Future
+
+    from pytest_kindinfra.coordination import RunDirectory
+    from pytest_kindinfra.model import Plan
+    from pytest_kindinfra.request import Hooks, Request, Tools
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """One bring-up.
+
+    Attributes:
+        plan: What to bring up.
+        request: How.
+        tools: Who does the work.
+        run: Gets the results.
+        hooks: Called on the way.
+        cancelled: Set when the run ends.
+    """
+
+    plan: Plan
+    request: Request
+    tools: Tools
+    run: RunDirectory
+    hooks: Hooks
+    cancelled: threading.Event
+
+    def deadline(self, seconds: float | None = None) -> Deadline:
+        """Return the deadline of a piece of work that begins now."""
+        return Deadline.after(seconds or self.request.timeout, self.cancelled)
+
+
+def needed(name: str, future: Future[T]) -> T:
+    """Wait for what another line makes.
+
+    Args:
+        name: What it is, for the error: `image "api"`.
+        future: Where it comes from.
+
+    Raises:
+        BlockedError: It failed; names what began it.
+        CancelledError: The run is ending.
+    """
+    try:
+        return future.result()
+    except CancelledError:
+        raise
+    except Exception as error:
+        raise blocked(name, error) from error
+
+
+def blocked(name: str, error: BaseException) -> BaseException:
+    """Return the error for whoever needed `name`; what was blocked itself names its own root."""
+    if isinstance(error, CancelledError | BlockedError):
+        return error
+    return BlockedError(root=name, cause=str(error) or repr(error))

@@ -1,0 +1,92 @@
+"""The images' lines: built as soon as their bases are, loaded as soon as they are built."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.lines.cluster import SUBJECT
+from pytest_kindinfra.lines.context import needed
+from pytest_kindinfra.steps.build import BuildSlots, build_image
+from pytest_kindinfra.steps.deploy import ImagesInUse
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    from pytest_kindinfra.lines.cluster import ClusterLine
+    from pytest_kindinfra.lines.context import Context
+    from pytest_kindinfra.model import BuiltImage, Image, Service
+
+
+class ImageLines:
+    """All images of a run on their way into the kind nodes."""
+
+    def __init__(self, context: Context, cluster: ClusterLine, pool: ThreadPoolExecutor) -> None:
+        self._context = context
+        self._cluster = cluster
+        self._slots = BuildSlots(context.request.build_jobs)
+        self._built: dict[str, Future[BuiltImage]] = {}
+        # Those that need no build go first: they can be on their way while others are built.
+        self._external = {ref: pool.submit(self._load_external, ref) for ref in external(context)}
+        for image in context.plan.images:  # bases come first
+            self._built[image.name] = pool.submit(self._build, image)
+        used = {name for service in context.plan.services for name in service.images}
+        self._loaded = {name: pool.submit(self._load, name) for name in sorted(used)}
+
+    def of(self, service: Service) -> ImagesInUse:
+        """Wait until the kind nodes have what a service runs; say what references become.
+
+        Raises:
+            BlockedError: An image failed.
+        """
+        uses = self._context.plan.image_uses.get(service.name, {})
+        foreign = self._context.plan.external.get(service.name, ())
+        return ImagesInUse(
+            written={reference: self._loaded_as(name) for reference, name in uses.items()},
+            loaded=frozenset(
+                ref for ref in foreign if needed(f'image "{ref}"', self._external[ref])
+            ),
+            declared={name: self._loaded_as(name) for name in service.images},
+        )
+
+    def _loaded_as(self, name: str) -> str:
+        return needed(f'image "{name}"', self._loaded[name])
+
+    def _build(self, image: Image) -> BuiltImage:
+        context = self._context
+        needed("the set-up", self._cluster.checked)
+        bases = [needed(f'image "{name}"', self._built[name]) for name in image.needs]
+        context.hooks.before_build(image)
+        built = build_image(
+            image,
+            bases=bases,
+            folder=context.request.folder,
+            output=context.run.path / "build",
+            engine=context.tools.engine,
+            slots=self._slots,
+            timeline=context.tools.timeline,
+            deadline=context.deadline(),
+        )
+        context.run.write(f"image-{image.name}", asdict(built))
+        return built
+
+    def _load(self, name: str) -> str:
+        built = needed(f'image "{name}"', self._built[name])
+        loader = needed(SUBJECT, self._cluster.loader)
+        loader.load(name, built.reference, self._context.deadline())
+        return built.reference
+
+    def _load_external(self, reference: str) -> bool:
+        """Load it if the engine has it; else the kind node may pull it."""
+        needed("the set-up", self._cluster.checked)
+        engine, deadline = self._context.tools.engine, self._context.deadline()
+        if not engine.image_ids([reference], deadline):
+            return False
+        needed(SUBJECT, self._cluster.loader).load(reference, reference, deadline)
+        return True
+
+
+def external(context: Context) -> tuple[str, ...]:
+    """Return the references in manifests that no declared image means, each once."""
+    used = (reference for references in context.plan.external.values() for reference in references)
+    return tuple(dict.fromkeys(used))
