@@ -1,0 +1,326 @@
+"""`docker` and `kind` as far as the plugin can tell them from the real ones.
+
+Both keep their state in one folder: `calls.jsonl` (each call's start and end), `images/` (one
+file for each reference), `clusters/NAME/NODE/` (the references that a kind node has). How a call
+is to go otherwise is in `behaviour.json`, by what it does:
+
+    {"build api": {"seconds": 0.5, "until": "gate", "exit": 1, "says": "no space"}}
+
+The cluster itself is the test's (fake_clusters.py), asked over a socket. This is started some
+hundred times, with `python -SE`, so nothing slow is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+GATE_LIMIT = 30.0
+TOLD = ("BUILDKIT_PROGRESS", "KIND_EXPERIMENTAL_PROVIDER", "KUBECONFIG")
+
+
+class Failure(Exception):  # noqa: N818 - no error of ours, but one that is played
+    """The program prints something and ends with that exit code."""
+
+    def __init__(self, says: str, code: int = 1) -> None:
+        super().__init__(says)
+        self.code = code
+
+
+def run(program: str, folder: str) -> None:
+    """Be `program` with this process's arguments."""
+    words = sys.argv[1:]
+    what = what_it_is(program, words)
+    call = f"{os.getpid()}-{time.monotonic_ns()}"
+    environment = {name: os.environ[name] for name in TOLD if name in os.environ}
+    note(folder, {"call": call, "what": f"{what} {subject(words)}".strip(),
+                  "argv": [program, *words], "env": environment, "start": time.time()})  # fmt: skip
+    code = 0
+    try:
+        ACTS.get(what, refuse)(folder, words)
+    except Failure as failure:
+        print(failure, file=sys.stderr)  # noqa: T201
+        code = failure.code
+    note(folder, {"call": call, "exit": code, "end": time.time()})
+    sys.exit(code)
+
+
+def what_it_is(program: str, words: list[str]) -> str:
+    """Return the words by which tests know such a call."""
+    first = words[0]
+    if first == "version":
+        return f"{program} version"
+    if first == "exec":
+        return words[words.index("images") + 1]
+    if first in {"image", "get"}:
+        return " ".join(words[:2])
+    return "build" if first == "buildx" else first
+
+
+def subject(words: list[str]) -> str:
+    """Return the declared image that is built."""
+    return value(words, "--label").partition("=")[2] if "--label" in words else ""
+
+
+def refuse(_folder: str, words: list[str]) -> None:
+    """Fail, since the real one would do something that is not faked."""
+    msg = f"this is not faked: {' '.join(words)}"
+    raise Failure(msg, 98)
+
+
+def note(folder: str, record: dict[str, Any]) -> None:
+    """Append a record in one write, so that those of several processes do not mix."""
+    line = json.dumps(record).encode() + b"\n"
+    handle = os.open(f"{folder}/calls.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(handle, line)
+    os.close(handle)
+
+
+def behave(folder: str, what: str) -> None:
+    """Take the time that the test wants, and fail if it wants that."""
+    try:
+        with open(f"{folder}/behaviour.json") as file:  # noqa: PTH123 - pathlib is slow to import
+            how = json.load(file).get(what, {})
+    except FileNotFoundError:
+        return
+    if how.get("says"):
+        print(how["says"], flush=True)  # noqa: T201
+    time.sleep(how.get("seconds", 0))
+    if "until" in how:
+        wait_for_gate(folder, how["until"])
+    if how.get("exit"):
+        raise Failure(how.get("complains", ""), how["exit"])
+
+
+def wait_for_gate(folder: str, gate: str) -> None:
+    """Return when somebody opened the gate."""
+    late = time.monotonic() + GATE_LIMIT
+    while not os.path.exists(f"{folder}/gates/{gate}"):  # noqa: PTH110
+        if time.monotonic() > late:
+            msg = f'nobody opened the gate "{gate}"'
+            raise Failure(msg, 97)
+        time.sleep(0.01)
+
+
+# -- docker ----------------------------------------------------------------------------------------
+
+
+def docker_version(folder: str, _words: list[str]) -> None:
+    """Print the server's version."""
+    behave(folder, "docker version")
+    print("28.0.0")  # noqa: T201
+
+
+def address(folder: str, words: list[str]) -> None:
+    """Print a kind node's address."""
+    behave(folder, "inspect")
+    print(read(node(folder, words[-1]), "address"))  # noqa: T201
+
+
+def inspect_images(folder: str, words: list[str]) -> None:
+    """Print a line of JSON for each image that is there; exit code 1 if one is not."""
+    behave(folder, "image inspect")
+    missing = []
+    for reference in words[4:]:
+        if reference in listed(f"{folder}/images"):
+            print(json.dumps({"Id": f"sha256:{reference}", "RepoTags": [reference]}))  # noqa: T201
+        else:
+            missing.append(reference)
+    if missing:
+        raise Failure("\n".join(f"Error: No such image: {one}" for one in missing))
+
+
+def build(folder: str, words: list[str]) -> None:
+    """Make an image appear under its tag, as far as its base is there."""
+    for path in (value(words, "--file"), words[-1]):
+        if not os.path.exists(path):  # noqa: PTH110
+            msg = f"ERROR: unable to prepare context: {path} not found"
+            raise Failure(msg)
+    for context in values(words, "--build-context"):
+        base = context.partition("docker-image://")[2]
+        if base not in listed(f"{folder}/images"):
+            msg = f"ERROR: {base}: not found"
+            raise Failure(msg)
+    behave(folder, f"build {subject(words)}")
+    put(f"{folder}/images", value(words, "--tag"))
+
+
+def save(folder: str, words: list[str]) -> None:
+    """Print an archive: here just the names of what is in it."""
+    behave(folder, "save")
+    for reference in words[1:]:
+        if reference not in listed(f"{folder}/images"):
+            msg = f"Error response from daemon: reference does not exist: {reference}"
+            raise Failure(msg)
+    print("\n".join(words[1:]))  # noqa: T201
+
+
+def list_images(folder: str, words: list[str]) -> None:
+    """Print the full names of the images in a kind node."""
+    behave(folder, "list")
+    print("\n".join(listed(f"{node(folder, words[1])}/images")))  # noqa: T201
+
+
+def import_images(folder: str, words: list[str]) -> None:
+    """Read an archive, and have its images in a kind node under their full names."""
+    archive = sys.stdin.read().split()
+    behave(folder, "import")
+    for reference in archive:
+        put(f"{node(folder, words[3])}/images", full_name(reference))
+
+
+def full_name(reference: str) -> str:
+    """Return `docker.io/library/redis:7` for `redis:7`, as containerd lists it."""
+    domain = reference.partition("/")[0]
+    if domain == "localhost" or "." in domain.partition(":")[0]:
+        return reference
+    return f"docker.io/{reference}" if "/" in reference else f"docker.io/library/{reference}"
+
+
+def node(folder: str, name: str) -> str:
+    """Return the folder of a kind node's container."""
+    for cluster in listed(f"{folder}/clusters"):
+        if name in nodes(folder, cluster):
+            return f"{folder}/clusters/{cluster}/{name}"
+    msg = f"Error response from daemon: No such container: {name}"
+    raise Failure(msg)
+
+
+# -- kind ------------------------------------------------------------------------------------------
+
+
+def kind_version(folder: str, _words: list[str]) -> None:
+    """Print the version."""
+    behave(folder, "kind version")
+    print("0.30.0")  # noqa: T201
+
+
+def get_clusters(folder: str, _words: list[str]) -> None:
+    """Print the names of all clusters."""
+    behave(folder, "get clusters")
+    print("\n".join(listed(f"{folder}/clusters")))  # noqa: T201
+
+
+def get_nodes(folder: str, words: list[str]) -> None:
+    """Print the names of a cluster's containers."""
+    behave(folder, "get nodes")
+    print("\n".join(nodes(folder, value(words, "--name"))))  # noqa: T201
+
+
+def create(folder: str, words: list[str]) -> None:
+    """Make containers first and then a cluster of them: a failure leaves the containers."""
+    name, cluster = value(words, "--name"), f"{folder}/clusters/{value(words, '--name')}"
+    if os.path.exists(cluster):  # noqa: PTH110
+        msg = f'ERROR: node(s) already exist for a cluster with the name "{name}"'
+        raise Failure(msg)
+    with open(value(words, "--config")) as file:  # noqa: PTH123
+        config = json.load(file)
+    made = ask(folder, {"do": "create", "name": name, "config": config})
+    for number, spec in enumerate(config.get("nodes") or [{}], start=1):
+        tail = f"{spec.get('role', 'control-plane')}{number if number > 1 else ''}"
+        os.makedirs(f"{cluster}/{name}-{tail}/images")  # noqa: PTH103
+        write(f"{cluster}/{name}-{tail}/address", made["address"])
+    behave(folder, "create")
+    write(value(words, "--kubeconfig"), made["kubeconfig"])
+
+
+def delete(folder: str, words: list[str]) -> None:
+    """Delete the containers; there being none is fine."""
+    behave(folder, "delete")
+    name = value(words, "--name")
+    ask(folder, {"do": "delete", "name": name})
+    cluster = f"{folder}/clusters/{name}"
+    for path, folders, files in os.walk(cluster, topdown=False):
+        for one in files:
+            os.unlink(f"{path}/{one}")  # noqa: PTH108
+        for one in folders:
+            os.rmdir(f"{path}/{one}")  # noqa: PTH106
+    if os.path.exists(cluster):  # noqa: PTH110
+        os.rmdir(cluster)  # noqa: PTH106
+
+
+def export(folder: str, words: list[str]) -> None:
+    """Write a log as if from a kind node."""
+    behave(folder, "export")
+    os.makedirs(words[2], exist_ok=True)  # noqa: PTH103
+    write(f"{words[2]}/journal.log", "kubelet: started\n")
+
+
+def nodes(folder: str, cluster: str) -> list[str]:
+    """Return the names of a cluster's containers."""
+    return listed(f"{folder}/clusters/{cluster}")
+
+
+def ask(folder: str, what: dict[str, Any]) -> dict[str, Any]:
+    """Have the test's process do what a container would."""
+    import socket
+
+    port = int(read(folder, "port"))
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(json.dumps(what).encode() + b"\n")
+        with connection.makefile("rb") as file:
+            reply: dict[str, Any] = json.loads(file.readline())
+    if "error" in reply:
+        raise Failure(reply["error"])
+    return reply
+
+
+# -- words and files -------------------------------------------------------------------------------
+
+
+def value(words: list[str], flag: str) -> str:
+    """Return the word after the flag."""
+    return words[words.index(flag) + 1]
+
+
+def values(words: list[str], flag: str) -> Iterator[str]:
+    """Give the word after each such flag."""
+    yield from (words[at + 1] for at, word in enumerate(words) if word == flag)
+
+
+def listed(folder: str) -> list[str]:
+    """Return the names in a folder; a slash is written as %2F."""
+    try:
+        return sorted(name.replace("%2F", "/") for name in os.listdir(folder))  # noqa: PTH208
+    except FileNotFoundError:
+        return []
+
+
+def put(folder: str, name: str) -> None:
+    """Have a name in a folder."""
+    write(f"{folder}/{name.replace('/', '%2F')}", "")
+
+
+def read(folder: str, name: str) -> str:
+    """Return a file's text."""
+    with open(f"{folder}/{name}") as file:  # noqa: PTH123
+        return file.read()
+
+
+def write(path: str, text: str) -> None:
+    """Write a file."""
+    with open(path, "w") as file:  # noqa: PTH123
+        file.write(text)
+
+
+ACTS: dict[str, Callable[[str, list[str]], None]] = {
+    "docker version": docker_version,
+    "image inspect": inspect_images,
+    "build": build,
+    "save": save,
+    "list": list_images,
+    "import": import_images,
+    "inspect": address,
+    "kind version": kind_version,
+    "get clusters": get_clusters,
+    "get nodes": get_nodes,
+    "create": create,
+    "delete": delete,
+    "export": export,
+}

@@ -1,0 +1,481 @@
+"""A project whose tests run in a real pytest, beside programs that only play docker and kind.
+
+    project.service("api", image=True)
+    project.tests('''
+        @pytest.mark.kindinfra("api")
+        def test_api(kindinfra): ...
+    ''')
+    run = project.run(workers=4)
+    assert len(run.calls("build")) == 1
+
+Nothing else is on PATH, so that no run can ever reach a real engine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+
+from tests.functional.fake_clusters import FakeClusters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LONGEST_RUN = 90.0
+FOLDERS = ("bin", "gates", "images", "clusters")
+HERE = Path(__file__).parent
+FOREIGN = ("KINDINFRA_", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "IMAGE_TAG", "COLUMNS", "CI")
+
+PYTEST_INI = """
+[pytest]
+pythonpath = .
+filterwarnings = error
+addopts = -p no:hypothesispytest -p no:timeout
+markers = xdist_group
+"""
+
+PROGRAM = """\
+#!{python} -SE
+import sys
+sys.path.insert(0, {here!r})
+from fake_programs import run
+run({program!r}, {folder!r})
+"""
+
+STORY = '''
+"""What the tests inside tell those outside, and gates that they open for each other."""
+
+import json, os, time
+
+FOLDER = {folder!r}
+
+
+def note(what):
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    line = json.dumps([what, time.time(), worker]) + "\\n"
+    handle = os.open(FOLDER + "/notes.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(handle, line.encode())
+    os.close(handle)
+
+
+def open_gate(name):
+    open(FOLDER + "/gates/" + name, "w").close()
+
+
+def await_gate(name, seconds=20):
+    late = time.monotonic() + seconds
+    while not os.path.exists(FOLDER + "/gates/" + name):
+        assert time.monotonic() < late, "nobody opened the gate " + name
+        time.sleep(0.01)
+'''
+
+CONFTEST = """
+import pytest
+from story import note
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    note("start " + item.name)
+    try:
+        return (yield)
+    finally:
+        note("end " + item.name)
+"""
+
+MANIFEST = """
+apiVersion: {version}
+kind: {kind}
+metadata: {{name: {name}, labels: {{app: {name}}}}}
+spec:
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      restartPolicy: {restart}
+      containers:
+        - name: {name}
+          image: {image}
+          readinessProbe: {{httpGet: {{path: /, port: 8080}}}}
+"""
+
+K8S_SERVICE = """
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec: {{selector: {{app: {name}}}, ports: [{{name: main, port: 8080}}]}}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call of a program; one that was killed has no end."""
+
+    what: str
+    argv: list[str]
+    start: float
+    env: dict[str, str] = field(default_factory=dict)
+    end: float | None = None
+    exit: int | None = None
+
+    def overlaps(self, other: Call) -> bool:
+        return self.start < (other.end or 0) and other.start < (self.end or 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One finished run of pytest, as plain data.
+
+    Attributes:
+        code: Its exit code.
+        out: What it printed.
+        err: What it printed to standard error.
+        all_calls: Of docker and kind, by start.
+        notes: What tests said, and when, and in which worker: `start test_x`, `end test_x`.
+        happened: What clusters saw, and when: `apply Deployment/x`, `ready x`.
+        requests: Method and path of each request to an API server.
+        folder: The run directory; empty if there is none.
+        clusters: Those that are still there.
+    """
+
+    code: int
+    out: str
+    err: str
+    all_calls: list[Call]
+    notes: list[tuple[str, float, str]]
+    happened: list[tuple[str, float]]
+    requests: list[tuple[str, str]]
+    folder: str
+    clusters: list[str]
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        data = json.loads(text)
+        data["all_calls"] = [Call(**call) for call in data["all_calls"]]
+        return cls(**data)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @property
+    def text(self) -> str:
+        return self.out + self.err
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Such as `{"passed": 2, "errors": 1}`."""
+        return pytest.RunResult.parse_summary_nouns(self.out.splitlines())
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """run.json."""
+        report: dict[str, Any] = json.loads((Path(self.folder) / "run.json").read_text())
+        return report
+
+    def calls(self, what: str = "") -> list[Call]:
+        """Return the calls of a kind: `build`, or `build api`."""
+        return [call for call in self.all_calls if f"{call.what} ".startswith(f"{what} ".lstrip())]
+
+    def call(self, what: str) -> Call:
+        """Return the only call of that kind."""
+        (found,) = self.calls(what)
+        return found
+
+    @property
+    def built(self) -> list[str]:
+        """The names of the images for which a build was begun."""
+        return sorted(call.what.partition(" ")[2] for call in self.calls("build"))
+
+    @property
+    def deployed(self) -> list[str]:
+        """The names of the workloads that were applied, as often as they were."""
+        return sorted(
+            path.rpartition("/")[2]
+            for method, path in self.requests
+            if method == "PATCH" and path.split("/")[-2] in {"deployments", "jobs"}
+        )
+
+    def at(self, what: str) -> float:
+        """When that was noted or happened: `start test_x`, `ready api`; the first time."""
+        times = [when for told, when, _ in self.notes if told == what]
+        times += [when for told, when in self.happened if told == what]
+        if times:
+            return min(times)
+        msg = f"{what!r} never happened: {self.notes} {self.happened}\n{self.text}"
+        raise AssertionError(msg)
+
+    def lines(self, text: str) -> list[str]:
+        """Return the lines of its output that hold the text."""
+        return [line for line in self.out.splitlines() if text in line]
+
+
+class Running:
+    """A run that is not over; `finish` it."""
+
+    def __init__(self, project: Project, argv: list[str], env: dict[str, str]) -> None:
+        self._project = project
+        self._before = project.history()
+        self._out = (project.fakes / "out.txt").open("w+b")
+        self._err = (project.fakes / "err.txt").open("w+b")
+        self.process = subprocess.Popen(
+            argv, cwd=project.folder, env=env, stdout=self._out, stderr=self._err,
+            stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+    def until(self, seen: Callable[[], object]) -> None:
+        """Wait until that is true, or fail with what the run printed so far."""
+        late = time.monotonic() + LONGEST_RUN
+        while not seen():
+            if self.process.poll() is not None or time.monotonic() > late:
+                run = self.finish()
+                pytest.fail(f"it did not come to that: {run.all_calls}\n{run.text}")
+            time.sleep(0.01)
+
+    def until_called(self, what: str) -> None:
+        """Wait until a program is at that."""
+        self.until(lambda: any(call.what == what for call in self._project.calls()))
+
+    def until_noted(self, what: str) -> None:
+        """Wait until a test says that."""
+        self.until(lambda: any(told == what for told, *_ in self._project.notes()))
+
+    def signal(self, number: signal.Signals, *, group: bool = False) -> None:
+        """Send a signal to pytest's main process, or to all of its group as a terminal does."""
+        (os.killpg if group else os.kill)(self.process.pid, number)
+
+    def finish(self) -> Run:
+        """Wait for its end; a run that takes too long is killed."""
+        try:
+            self.process.wait(LONGEST_RUN)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            pytest.fail(f"the run did not end:\n{self._text(self._out)}{self._text(self._err)}")
+        calls, notes, kubes = self._before
+        project = self._project
+        return Run(
+            code=self.process.returncode,
+            out=self._text(self._out),
+            err=self._text(self._err),
+            all_calls=project.calls()[calls:],
+            notes=project.notes()[notes:],
+            happened=[entry for kube in project.clusters.made[kubes:] for entry in kube.happened],
+            requests=[entry for kube in project.clusters.made[kubes:] for entry in kube.requests],
+            folder=project.newest_folder(),
+            clusters=project.standing(),
+        )
+
+    def _text(self, file: Any) -> str:
+        file.seek(0)
+        text: str = file.read().decode()
+        return text
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        self._out.close()
+        self._err.close()
+
+
+class Project:
+    """A folder with tests and a declaration, and a folder with the fake programs."""
+
+    def __init__(self, folder: Path, *, temporary: Path) -> None:
+        self.folder = folder / "project"
+        self.fakes = folder / "fakes"
+        self._temporary = temporary
+        self._behaviour: dict[str, dict[str, Any]] = {}
+        self._runs: list[Running] = []
+        for path in (self.folder, temporary, *(self.fakes / one for one in FOLDERS)):
+            path.mkdir(parents=True, exist_ok=True)
+        for program in ("docker", "kind"):
+            self._install(program)
+        if setpriv := shutil.which("setpriv"):
+            (self.fakes / "bin" / "setpriv").symlink_to(setpriv)
+        self.write("pytest.ini", PYTEST_INI)
+        self.write("story.py", STORY.format(folder=str(self.fakes)))
+        self.write("conftest.py", CONFTEST)
+        self.clusters = FakeClusters(self.fakes)
+
+    def __enter__(self) -> Self:
+        self.clusters.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for running in self._runs:
+            running.close()
+        self.clusters.__exit__()
+
+    # -- what is in it -----------------------------------------------------------------------------
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file of the project."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(dedent(text))
+        return path
+
+    def tests(self, source: str, name: str = "test_it.py") -> None:
+        """Write a test module."""
+        start = "import os, pytest\nfrom story import await_gate, note, open_gate\n"
+        self.write(name, start + dedent(source))
+
+    def declare(self, toml: str) -> None:
+        """Add to the declaration."""
+        with (self.folder / "kindinfra.toml").open("a") as file:
+            file.write(dedent(toml) + "\n")
+
+    def image(self, name: str, toml: str = "") -> None:
+        """Declare an image with a context of its own."""
+        self.write(f"{name}/Dockerfile", f"FROM scratch\nCOPY . /{name}\n")
+        self.declare(f'[images.{name}]\ncontext = "{name}"\n{toml}')
+
+    def service(
+        self,
+        name: str,
+        *,
+        image: bool = False,
+        needs: tuple[str, ...] = (),
+        kind: str = "Deployment",
+        toml: str = "",
+    ) -> None:
+        """Declare a service of one workload and an http endpoint; a Job has none.
+
+        Args:
+            name: Of the service and all that belongs to it.
+            image: Whether an image of that name is built; else one of a registry is run.
+            needs: As in the declaration.
+            kind: Deployment or Job.
+            toml: Further lines of its table.
+        """
+        if image:
+            self.image(name)
+        self.manifest(name, image=name if image else f"quay.io/{name}:1", kind=kind)
+        endpoint = "" if kind == "Job" else 'endpoints.http = { port = 8080, path = "/" }\n'
+        own = f'image = "{name}"\n' if image else ""
+        self.declare(
+            f"[services.{name}]\nmanifests = ['{name}.yaml']\n"
+            f"needs = {list(needs)}\n{own}{endpoint}{toml}"
+        )
+
+    def manifest(self, name: str, *, image: str, kind: str = "Deployment") -> None:
+        """Write `NAME.yaml`: a workload, and a k8s service unless it is a Job."""
+        job = kind == "Job"
+        version, restart = ("batch/v1", "Never") if job else ("apps/v1", "Always")
+        text = MANIFEST.format(name=name, image=image, kind=kind, version=version, restart=restart)
+        self.write(f"{name}.yaml", text + ("" if job else K8S_SERVICE.format(name=name)))
+
+    # -- how things go -----------------------------------------------------------------------------
+
+    def behave(self, what: str, **how: Any) -> None:
+        """Say how a call is to go.
+
+        Args:
+            what: `build api`, `create`, `save`, ...; `ready api` is when the workload gets ready.
+            how: `seconds` it takes, the gate `until` whose opening it takes, the `exit` code,
+                what it `says` and what it `complains` to standard error.
+        """
+        kind, _, name = what.partition(" ")
+        if kind == "ready":
+            self.clusters.gates[name] = how["until"]
+            return
+        self._behaviour[what] = how
+        (self.fakes / "behaviour.json").write_text(json.dumps(self._behaviour))
+
+    def open(self, gate: str) -> None:
+        """Let go on what waits for it."""
+        (self.fakes / "gates" / gate).touch()
+
+    def remove(self, program: str) -> None:
+        """Have `docker` or `kind` not installed."""
+        (self.fakes / "bin" / program).unlink()
+
+    def foreign_cluster(self, name: str) -> None:
+        """Have a cluster that somebody else made."""
+        (self.fakes / "clusters" / name / f"{name}-control-plane").mkdir(parents=True)
+
+    def host_image(self, reference: str) -> None:
+        """Have an image in the engine."""
+        (self.fakes / "images" / reference.replace("/", "%2F")).touch()
+
+    # -- runs --------------------------------------------------------------------------------------
+
+    def run(self, *arguments: str, workers: int | None = 0, **env: str) -> Run:
+        """Run pytest and wait for its end.
+
+        Args:
+            arguments: pytest's.
+            workers: For `-n`; None leaves xdist out.
+            env: Added to the environment.
+        """
+        return self.start(*arguments, workers=workers, **env).finish()
+
+    def start(self, *arguments: str, workers: int | None = 0, **env: str) -> Running:
+        """Begin a run."""
+        how = ["-p", "no:xdist"] if workers is None else ["-n", str(workers)]
+        argv = [sys.executable, "-m", "pytest", "--color=no", *how, *arguments]
+        if "--lf" not in arguments:
+            argv += ["-p", "no:cacheprovider"]
+        running = Running(self, argv, self._environment(env))
+        self._runs.append(running)
+        return running
+
+    def _environment(self, added: dict[str, str]) -> dict[str, str]:
+        own = {name: text for name, text in os.environ.items() if not name.startswith(FOREIGN)}
+        return own | {
+            "PATH": str(self.fakes / "bin"),
+            "HOME": str(self.fakes),
+            "TMPDIR": str(self._temporary),
+            **added,
+        }
+
+    def _install(self, program: str) -> None:
+        path = self.fakes / "bin" / program
+        path.write_text(
+            PROGRAM.format(
+                python=sys.executable, here=str(HERE), program=program, folder=str(self.fakes)
+            )
+        )
+        path.chmod(0o755)
+
+    # -- what there is to see ----------------------------------------------------------------------
+
+    def calls(self) -> list[Call]:
+        found: dict[str, dict[str, Any]] = {}
+        for record in _records(self.fakes / "calls.jsonl"):
+            found.setdefault(record.pop("call"), {}).update(record)
+        return [Call(**record) for record in found.values()]
+
+    def notes(self) -> list[tuple[str, float, str]]:
+        return [tuple(record) for record in _records(self.fakes / "notes.jsonl")]
+
+    def history(self) -> tuple[int, int, int]:
+        return len(self.calls()), len(self.notes()), len(self.clusters.made)
+
+    def newest_folder(self) -> str:
+        latest = self.folder / ".kindinfra" / "latest"
+        return str(latest.resolve()) if latest.exists() else ""
+
+    def standing(self) -> list[str]:
+        """Return the clusters that are there."""
+        return sorted(path.name for path in (self.fakes / "clusters").iterdir())
+
+
+def _records(path: Path) -> list[Any]:
+    """Read the whole lines; the last one may still be in the making."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
