@@ -1,0 +1,225 @@
+"""Stand-ins for what is outside: programs, an engine, a provider of clusters, time.
+
+Written by hand to the protocols of the project, so that tests assert on what came out and not
+on who called whom.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.errors import CommandError
+from pytest_kindinfra.process import Result
+from pytest_kindinfra.timeline import Deadline, monotonic, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_kindinfra.engines.protocol import BuildRequest
+
+Argv = tuple[str, ...]
+
+
+def eventually(condition: Callable[[], object], *, within: float = 5) -> bool:
+    """Whether `condition` becomes true; a test waits for what it needs, and no longer."""
+    return bool(wait_until(lambda: bool(condition()), Deadline.after(within), every=0.005))
+
+
+class DeadlineWhen(Deadline):
+    """A deadline that passes when something has happened, however slow the machine is."""
+
+    def __init__(self, condition: Callable[[], object]) -> None:
+        super().__init__(monotonic() + 60)
+        object.__setattr__(self, "condition", condition)
+
+    condition: Callable[[], object]
+
+    @property
+    def left(self) -> float:
+        """Seconds until it passes: none as soon as the condition holds."""
+        return 0.0 if self.condition() else 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call of `FakeRunner.run`."""
+
+    argv: Argv
+    deadline: Deadline
+    what: str
+    env: Mapping[str, str]
+    cwd: Path | None
+    log: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piped:
+    """One call of `FakeRunner.pipe`."""
+
+    source: Argv
+    sinks: tuple[Argv, ...]
+    what: str
+
+
+@dataclass
+class FakeRunner:
+    """Runs nothing: the handler says what a program prints, or gives its whole result.
+
+    Attributes:
+        handler: From argv to what is printed.
+        on_pipe: Called with each pipe; may raise.
+        calls: What was run so far.
+        pipes: What was piped so far.
+    """
+
+    handler: Callable[[Argv], str | Result] = lambda _argv: ""
+    on_pipe: Callable[[Piped], object] = lambda _pipe: None
+    calls: list[Call] = field(default_factory=list)
+    pipes: list[Piped] = field(default_factory=list)
+
+    @property
+    def argvs(self) -> list[Argv]:
+        """The commands that were run, in order."""
+        return [call.argv for call in self.calls]
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        deadline: Deadline,
+        what: str = "",
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        log: Path | None = None,
+        check: bool = True,
+    ) -> Result:
+        words = tuple(argv)
+        self.calls.append(
+            Call(argv=words, deadline=deadline, what=what, env=env or {}, cwd=cwd, log=log)
+        )
+        answer = self.handler(words)
+        result = answer if isinstance(answer, Result) else Result(answer, "")
+        if check and result.exit_code:
+            output = result.stdout + result.stderr
+            raise CommandError(words, exit_code=result.exit_code, output=output, what=what)
+        return result
+
+    def pipe(
+        self,
+        source: Sequence[str],
+        sinks: Sequence[Sequence[str]],
+        *,
+        deadline: Deadline,
+        what: str,
+    ) -> None:
+        deadline.check()
+        piped = Piped(source=tuple(source), sinks=tuple(tuple(sink) for sink in sinks), what=what)
+        self.pipes.append(piped)
+        self.on_pipe(piped)
+
+
+@dataclass
+class FakeEngine:
+    """An engine whose builds take no time.
+
+    Attributes:
+        images: Reference to id.
+        on_build: Called with each build before its image is there; may block or raise.
+        builds: What was built so far.
+        version: What `check` says; an exception is raised instead.
+    """
+
+    images: dict[str, str] = field(default_factory=dict)
+    on_build: Callable[[BuildRequest], object] = lambda _request: None
+    builds: list[BuildRequest] = field(default_factory=list)
+    version: str | Exception = "29.0"
+    deadlines: list[Deadline] = field(default_factory=list)
+    name: str = "docker"
+
+    def check(self, deadline: Deadline) -> str:
+        deadline.check()
+        if isinstance(self.version, Exception):
+            raise self.version
+        return self.version
+
+    def image_ids(self, references: Sequence[str], deadline: Deadline) -> dict[str, str]:
+        deadline.check()
+        return {ref: self.images[ref] for ref in references if ref in self.images}
+
+    def build(self, request: BuildRequest, *, deadline: Deadline, log: Path) -> None:
+        self.deadlines.append(deadline)
+        self.on_build(request)
+        self.builds.append(request)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(f"built {request.reference}\n")
+        self.images[request.reference] = f"sha256:{request.reference}"
+
+    def save_command(self, references: Sequence[str]) -> tuple[str, ...]:
+        return ("save", *references)
+
+
+@dataclass
+class FakeProvider:
+    """A provider whose clusters are names, and a kubeconfig that leads wherever a test says.
+
+    Attributes:
+        clusters: Name to the names of its kind nodes.
+        images: Kind node to the full references that it has.
+        on_create: Called with the name and the kubeconfig's path; may raise.
+        configs: Name to the kind config that it was made with.
+    """
+
+    clusters: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    images: dict[str, set[str]] = field(default_factory=dict)
+    on_create: Callable[[str, Path], object] = lambda _name, _kubeconfig: None
+    configs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    version: str | Exception = "0.31.0"
+
+    def check(self, deadline: Deadline) -> str:
+        deadline.check()
+        if isinstance(self.version, Exception):
+            raise self.version
+        return self.version
+
+    def exists(self, name: str, deadline: Deadline) -> bool:
+        deadline.check()
+        return name in self.clusters
+
+    def create(
+        self, name: str, *, config: dict[str, Any], kubeconfig: Path, deadline: Deadline
+    ) -> tuple[str, ...]:
+        deadline.check()
+        self.configs[name] = config
+        self.clusters[name] = (f"{name}-control-plane",)
+        self.on_create(name, kubeconfig)
+        return self.clusters[name]
+
+    def nodes(self, name: str, deadline: Deadline) -> tuple[str, ...]:
+        deadline.check()
+        return self.clusters[name]
+
+    def images_in(self, node: str, deadline: Deadline) -> frozenset[str]:
+        deadline.check()
+        return frozenset(self.images.get(node, ()))
+
+    def import_command(self, node: str) -> tuple[str, ...]:
+        return ("import", node)
+
+    def node_address(self, node: str, deadline: Deadline) -> str:
+        deadline.check()
+        return "127.0.0.1" if node else ""
+
+    def export_logs(self, name: str, folder: Path, deadline: Deadline) -> None:
+        deadline.check()
+        folder.mkdir(parents=True)
+        (folder / "name").write_text(name)
+
+    def delete(self, name: str, *, kubeconfig: Path, deadline: Deadline) -> None:
+        deadline.check()
+        kubeconfig.unlink(missing_ok=True)
+        self.clusters.pop(name, None)
+
+    def delete_command(self, name: str) -> Sequence[str]:
+        return ("delete", name)
