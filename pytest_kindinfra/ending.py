@@ -93,6 +93,8 @@ def end(
         )
     if made and not kept:
         kept = not _careful(write, "teardown", lambda: _delete(started, run))
+    if made and kept:
+        run.write("kept", {"cluster": started.order.request.cluster})
     outcome = Outcome(failed=failed, kept=made and kept, failures=failures)
     _report(started, run, outcome)
     return outcome

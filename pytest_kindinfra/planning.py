@@ -5,23 +5,29 @@ All problems come in one error, before anything is built or created. It knows py
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.busyports import busy_ports
 from pytest_kindinfra.declaration import parse_declaration
-from pytest_kindinfra.errors import DeclarationError
+from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.kindconfig import port_problems
 from pytest_kindinfra.model import Declaration, Image, Plan, Service
 from pytest_kindinfra.options import Settings, read_settings
 from pytest_kindinfra.plan import resolve
 from pytest_kindinfra.render import check_files, load_kind_config, load_tables, render
 from pytest_kindinfra.request import Request
+from pytest_kindinfra.steps.sweep import sweep
+from pytest_kindinfra.timeline import Deadline
+from pytest_kindinfra.wiring import make_tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import pytest
+
+_SWEEP_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +60,21 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
         plan = resolve(declaration, wanted=wanted["services"], rendered=rendered)
         request = _request(settings, plan, run_id)
         found += port_problems(request.kind_config, plan.ports)
-        found += () if settings.plan else busy_ports(plan.ports)
+        found += () if settings.plan else _busy_ports(plan)
     except DeclarationError as error:
         raise DeclarationError([*found, *error.problems]) from None
     if found:
         raise DeclarationError(found)
     return Order(plan=plan, request=request, settings=settings)
+
+
+def _busy_ports(plan: Plan) -> tuple[str, ...]:
+    """Return a sentence for each fixed host port that is busy, but not for a killed run's."""
+    if busy := busy_ports(plan.ports):
+        with suppress(KindInfraError):
+            sweep(make_tools().provider, Deadline.after(_SWEEP_SECONDS))
+            busy = busy_ports(plan.ports)
+    return busy
 
 
 def _read_declaration(config: pytest.Config) -> Declaration:

@@ -59,6 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     from pytest_kindinfra.controller import new_controller
 
+    _refuse_remote_workers(config)
     controller = new_controller(config)
     config.stash[_CONTROLLER] = controller
     config.pluginmanager.register(controller, "kindinfra-controller")
@@ -192,6 +193,17 @@ def kindinfra_once(request: pytest.FixtureRequest) -> Once:
     from pytest_kindinfra.once import Once
 
     return Once(request.config.stash[_RUN])
+
+
+def _refuse_remote_workers(config: pytest.Config) -> None:
+    """Refuse xdist workers on other machines: a lock on files says nothing to them."""
+    specs: list[str] = getattr(config.option, "tx", None) or []
+    if remote := [spec for spec in specs if "ssh=" in spec or "socket=" in spec]:
+        msg = (
+            f"kindinfra: --tx {' '.join(remote)}: workers must run on this machine, since they "
+            "share files and a lock\nTo fix: use -n, or -p no:kindinfra"
+        )
+        raise pytest.UsageError(msg)
 
 
 def _will_run(config: pytest.Config) -> bool:

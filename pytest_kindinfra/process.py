@@ -190,30 +190,43 @@ def which(program: str, *, fix: str) -> str:
 def _start_pipe(
     source: Sequence[str], sinks: Sequence[Sequence[str]], logs: Sequence[IO[bytes]]
 ) -> list[subprocess.Popen[bytes]]:
-    """Start the sinks, then the source that feeds them."""
-    started = [
-        _start(argv, stdin=subprocess.PIPE, stdout=log, stderr=log)
-        for argv, log in zip(sinks, logs[:-1], strict=True)
-    ]
-    pipes = [process.stdin for process in started if process.stdin]
-    if len(pipes) == 1:
-        started.append(_start(source, stdout=pipes[0], stderr=logs[-1]))
+    """Start the sinks, then the source that feeds them; all of them or none."""
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        for argv, log in zip(sinks, logs[:-1], strict=True):
+            started.append(_start(argv, stdin=subprocess.PIPE, stdout=log, stderr=log))
+        pipes = [process.stdin for process in started if process.stdin]
+        target = pipes[0] if len(pipes) == 1 else subprocess.PIPE
+        started.append(_start(source, stdout=target, stderr=logs[-1]))
+    except BaseException:
+        for process in started:
+            _end(process)
+            process.communicate()  # closes its standard input
+        raise
+    if stream := started[-1].stdout:
+        threading.Thread(target=_copy, args=(stream, pipes), daemon=True).start()
+    else:
         pipes[0].close()
-        return started
-    started.append(_start(source, stdout=subprocess.PIPE, stderr=logs[-1]))
-    threading.Thread(target=_copy, args=(started[-1].stdout, pipes), daemon=True).start()
     return started
 
 
 def _copy(source: IO[bytes], sinks: Sequence[IO[bytes]]) -> None:
-    """Copy one stream to several; a sink that closes early ends it, and its exit code tells."""
-    with suppress(BrokenPipeError), source:
-        while chunk := source.read(_CHUNK):
-            for sink in sinks:
-                sink.write(chunk)
+    """Copy one stream to several; one that ends early is left out, and its exit code tells."""
+    listening = list(sinks)
+    with source:
+        while listening and (chunk := source.read(_CHUNK)):
+            listening = [sink for sink in listening if _takes(sink, chunk)]
     for sink in sinks:
         with suppress(BrokenPipeError):
             sink.close()
+
+
+def _takes(sink: IO[bytes], chunk: bytes) -> bool:
+    try:
+        sink.write(chunk)
+    except BrokenPipeError:
+        return False
+    return True
 
 
 def _start(
@@ -286,14 +299,17 @@ def _wait_for(process: subprocess.Popen[bytes], deadline: Deadline) -> bool:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the process group if it still runs: asked first, killed after a grace."""
-    for number, grace in ((signal.SIGTERM, GRACE), (signal.SIGKILL, GRACE)):
-        if process.poll() is not None:
-            return
+    """End the process group if its leader still runs: asked first, killed after a grace.
+
+    What outlives the leader is killed with no further grace: nobody is left to wait for it.
+    """
+    if process.poll() is not None:
+        return
+    for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(grace)
+            process.wait(GRACE)
 
 
 def _text(file: IO[bytes]) -> str:

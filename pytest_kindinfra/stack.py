@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.timeline import Deadline
 
 _BEAT = 1.0
-_CLUSTER_THREADS = 4
+_CLUSTER_THREADS = 5
 
 
 def bring_up(

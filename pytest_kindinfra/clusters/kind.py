@@ -8,18 +8,20 @@ Every call names the engine: kind keeps no record of it.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError, CommandError
+from pytest_kindinfra.kindconfig import RUN_MOUNT
 from pytest_kindinfra.process import which
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from pytest_kindinfra.process import Result, Runner
     from pytest_kindinfra.timeline import Deadline
 
+_LABEL = "io.x-k8s.kind.cluster"
 _ENV = {"KIND_EXPERIMENTAL_PROVIDER": "docker"}
 _FIX = "install kind (https://kind.sigs.k8s.io) or put its folder on PATH"
 
@@ -88,6 +90,22 @@ class Kind:
         argv = ["docker", "inspect", "--format", networks, node]
         addresses = self._runner.run(argv, deadline=deadline.within(30)).stdout.split()
         return addresses[0]
+
+    def run_directories(self, deadline: Deadline) -> dict[str, Path]:
+        """See `Provider.run_directories`: what is mounted at `RUN_MOUNT` tells, state files not."""
+        listing = ["docker", "ps", "--all", "--quiet", "--filter", f"label={_LABEL}"]
+        ids = self._runner.run(listing, deadline=deadline.within(30)).stdout.split()
+        if not ids:
+            return {}
+        argv = ["docker", "inspect", "--format", "{{json .}}", *ids]
+        result = self._runner.run(argv, deadline=deadline.within(30), check=False)
+        found = [json.loads(line) for line in result.stdout.splitlines() if line]
+        return {
+            item["Config"]["Labels"][_LABEL]: Path(mount["Source"])
+            for item in found
+            for mount in item["Mounts"]
+            if mount["Destination"] == RUN_MOUNT
+        }
 
     def export_logs(self, name: str, folder: Path, deadline: Deadline) -> None:
         """See `Provider.export_logs`."""

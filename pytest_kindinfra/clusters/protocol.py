@@ -58,6 +58,10 @@ class Provider(Protocol):
         """Return the kind node's own address, as seen from this host."""
         ...
 
+    def run_directories(self, deadline: Deadline) -> dict[str, Path]:
+        """Return the clusters that runs of ours made: name to the run's folder."""
+        ...
+
     def export_logs(self, name: str, folder: Path, deadline: Deadline) -> None:
         """Write what the kind nodes know of themselves into `folder`."""
         ...

@@ -9,6 +9,7 @@ from pytest_kindinfra.lines.context import needed
 from pytest_kindinfra.results import cluster_record, failure_record
 from pytest_kindinfra.steps.create import create_cluster
 from pytest_kindinfra.steps.load import ImageLoader
+from pytest_kindinfra.steps.sweep import sweep
 from pytest_kindinfra.timeline import wait_until
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class ClusterLine:
         self._context = context
         self._begun: Future[int] = Future()
         self.checked = pool.submit(self._check)
+        self._swept = pool.submit(self._sweep)
         self.created = pool.submit(self._create)
         self.loader = pool.submit(self._await_runtime)
         self.taking_pods = pool.submit(self._await_pods)
@@ -46,8 +48,14 @@ class ClusterLine:
 
     def _check(self) -> None:
         """See that the tools are there, before each of them fails in its own words."""
-        self._context.tools.engine.check(self._context.deadline())
-        self._context.tools.provider.check(self._context.deadline())
+        tools = self._context.tools
+        tools.engine.check(self._context.deadline())
+        tools.provider.check(self._context.deadline())
+
+    def _sweep(self) -> None:
+        """Delete what killed runs left behind, beside all else."""
+        needed("the set-up", self.checked)
+        sweep(self._context.tools.provider, self._context.deadline())
 
     def _create(self) -> Cluster:
         try:
