@@ -1,0 +1,451 @@
+"""Programs are run as real children: what they print, how they end, and that none is left."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_kindinfra import process
+from pytest_kindinfra.errors import CancelledError, CommandError, ToolMissingError
+from pytest_kindinfra.process import Background, SubprocessRunner, check_output, which
+from pytest_kindinfra.timeline import Deadline, monotonic
+from tests.fakes import DeadlineWhen, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+runner = SubprocessRunner()
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kill soon what does not end when asked."""
+    monkeypatch.setattr(process, "GRACE", 0.1)
+
+
+def sh(script: str, *args: object) -> list[str]:
+    """Return the command that runs a shell script with `$1`, `$2`, ..."""
+    return ["sh", "-c", script, "sh", *map(str, args)]
+
+
+def lines_of(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def runs(pid: str | int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+class TestRun:
+    def test_both_streams_come_back_apart(self, soon: Deadline) -> None:
+        result = runner.run(sh("echo out; echo err >&2"), deadline=soon)
+
+        assert (result.stdout, result.stderr, result.exit_code) == ("out\n", "err\n", 0)
+
+    @pytest.mark.parametrize(
+        "word", ["two words", "'; echo injected; '", "$(echo injected)", "*", "", "ä\n"]
+    )
+    def test_words_reach_the_program_as_they_are(self, word: str, soon: Deadline) -> None:
+        assert runner.run(["printf", "<%s>", word], deadline=soon).stdout == f"<{word}>"
+
+    def test_a_program_gets_no_input(self, soon: Deadline) -> None:
+        assert runner.run(["cat"], deadline=soon).stdout == ""
+
+    def test_its_environment_is_ours_with_additions(
+        self, soon: Deadline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OURS", "1")
+
+        result = runner.run(sh('echo "$OURS $ADDED"'), deadline=soon, env={"ADDED": "2"})
+
+        assert result.stdout == "1 2\n"
+        assert "ADDED" not in os.environ
+
+    def test_it_runs_in_the_folder_that_is_asked_for(self, soon: Deadline, tmp_path: Path) -> None:
+        assert runner.run(["pwd", "-P"], deadline=soon, cwd=tmp_path).stdout == f"{tmp_path}\n"
+
+    def test_output_that_is_no_text_does_no_harm(self, soon: Deadline) -> None:
+        assert runner.run(["printf", r"a\377b"], deadline=soon).stdout == "a\ufffdb"
+
+    def test_more_output_than_a_pipe_holds_blocks_nothing(self, soon: Deadline) -> None:
+        result = runner.run(sh("seq 100000; seq 100000 >&2"), deadline=soon)
+
+        assert result.stdout == result.stderr
+        assert result.stdout.endswith("\n100000\n")
+
+    def test_another_exit_code_may_be_allowed(self, soon: Deadline) -> None:
+        assert runner.run(sh("echo no; exit 3"), deadline=soon, check=False).exit_code == 3
+
+    def test_a_program_has_a_process_group_of_its_own(self, soon: Deadline) -> None:
+        """Or Ctrl-C in the terminal would end `kind delete` along with pytest."""
+        group = runner.run(sh("cut -d' ' -f5 /proc/$$/stat; echo $$"), deadline=soon)
+
+        of_child, child = map(int, group.stdout.split())
+        assert of_child == child != os.getpgrp()
+
+    def test_ctrl_c_reaches_python_and_ends_the_program(self, tmp_path: Path) -> None:
+        """The wait runs in the main thread of plain pytest runs too."""
+        script = (
+            "import sys; from pytest_kindinfra.process import SubprocessRunner\n"
+            "from pytest_kindinfra.timeline import Deadline\n"
+            "SubprocessRunner().run(['sh', '-c', 'echo $$ > \"$1\"; exec sleep 60', 'sh',"
+            " sys.argv[1]], deadline=Deadline.after(60))"
+        )
+        pid_file = tmp_path / "pid"
+        with subprocess.Popen(
+            [sys.executable, "-c", script, str(pid_file)], stderr=subprocess.PIPE
+        ) as parent:
+            assert eventually(lambda: lines_of(pid_file))
+            parent.send_signal(signal.SIGINT)
+            _, errors = parent.communicate(timeout=10)
+
+        assert b"KeyboardInterrupt" in errors
+        assert eventually(lambda: not runs(lines_of(pid_file)[0]))
+
+
+class TestFailure:
+    def test_it_is_named_with_its_command_its_exit_code_and_its_output(
+        self, soon: Deadline
+    ) -> None:
+        with pytest.raises(CommandError) as caught:
+            runner.run(
+                sh("echo out; echo err >&2; exit 3"), deadline=soon, what='building image "api"'
+            )
+
+        assert str(caught.value) == (
+            'building image "api": exit code 3\n'
+            "  $ sh -c 'echo out; echo err >&2; exit 3' sh\n"
+            "    out\n"
+            "    err"
+        )
+        assert (caught.value.exit_code, caught.value.output) == (3, "out\nerr\n")
+
+    def test_a_log_makes_the_output_of_both_streams_one(
+        self, soon: Deadline, tmp_path: Path
+    ) -> None:
+        with pytest.raises(CommandError) as caught:
+            runner.run(
+                sh("echo out; echo err >&2; echo end; exit 1"),
+                deadline=soon,
+                log=tmp_path / "new folder" / "log",
+            )
+
+        assert caught.value.output == "out\nerr\nend\n"
+        assert (tmp_path / "new folder" / "log").read_text() == "out\nerr\nend\n"
+
+    def test_the_last_twenty_lines_say_why(self, soon: Deadline) -> None:
+        with pytest.raises(CommandError) as caught:
+            runner.run(sh("seq 100; exit 1"), deadline=soon)
+
+        shown = str(caught.value).splitlines()[2:]
+        assert shown == [f"    {number}" for number in range(81, 101)]
+
+    def test_a_program_that_is_not_there_is_named_with_what_to_do(self, soon: Deadline) -> None:
+        with pytest.raises(ToolMissingError) as caught:
+            runner.run(["no-such-program", "--help"], deadline=soon)
+
+        assert str(caught.value).splitlines() == [
+            f'"no-such-program" is not on PATH ({os.environ["PATH"]})',
+            'To fix: install "no-such-program" or put its folder on PATH',
+        ]
+
+    def test_whoever_asks_for_a_program_says_what_to_do(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PATH", "/nowhere")
+
+        with pytest.raises(ToolMissingError) as caught:
+            which("kind", fix="install kind")
+
+        assert str(caught.value) == '"kind" is not on PATH (/nowhere)\nTo fix: install kind'
+
+
+class TestLog:
+    def test_it_grows_while_the_program_runs(self, tmp_path: Path, soon: Deadline) -> None:
+        log, go_on = tmp_path / "log", tmp_path / "go on"
+        os.mkfifo(go_on)
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(
+                runner.run,
+                sh('echo one; read -r x < "$1"; echo two', go_on),
+                deadline=soon,
+                log=log,
+            )
+            assert eventually(lambda: lines_of(log) == ["one"])
+            assert not running.done()
+            go_on.write_text("\n")
+
+            assert running.result().stdout == "one\ntwo\n"
+        assert lines_of(log) == ["one", "two"]
+
+    def test_it_is_whole_when_the_deadline_ends_the_program(self, tmp_path: Path) -> None:
+        log = tmp_path / "log"
+
+        with pytest.raises(CommandError):
+            runner.run(
+                sh("echo first; echo last; exec sleep 60"),
+                deadline=DeadlineWhen(lambda: "last" in lines_of(log)),
+                log=log,
+            )
+
+        assert lines_of(log) == ["first", "last"]
+
+
+STUBBORN = """
+trap '' TERM
+sh -c 'trap "" TERM; echo $$; while :; do sleep 60 & wait; done' &
+echo $$
+while :; do wait; done
+"""
+"""A shell that ignores SIGTERM, with a child that does too; both print their ids."""
+
+ORPHANING = """
+sh -c 'trap "" TERM; echo $$; while :; do sleep 60 & wait; done' &
+echo $$
+wait
+"""
+"""A shell that ends when asked, while its child does not."""
+
+
+class TestEnd:
+    @pytest.mark.parametrize(
+        "script", [pytest.param(STUBBORN, id="stubborn"), pytest.param(ORPHANING, id="orphaning")]
+    )
+    def test_the_deadline_ends_the_whole_group(self, script: str, tmp_path: Path) -> None:
+        log = tmp_path / "log"
+
+        with pytest.raises(CommandError, match=r"^trying: passed its deadline\n") as caught:
+            runner.run(
+                sh(script),
+                deadline=DeadlineWhen(lambda: len(lines_of(log)) == 2),
+                what="trying",
+                log=log,
+            )
+
+        assert caught.value.exit_code is None
+        assert eventually(lambda: not any(map(runs, lines_of(log))))
+
+    def test_a_deadline_passes_though_nothing_is_printed(self) -> None:
+        start = monotonic()
+
+        with pytest.raises(CommandError, match="a command failed: passed its deadline"):
+            runner.run(["sleep", "60"], deadline=Deadline.after(0.05))
+
+        assert monotonic() - start < 5
+
+    def test_who_ends_when_asked_may_clean_up(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(process, "GRACE", 10)
+        log = tmp_path / "log"
+
+        with pytest.raises(CommandError):
+            runner.run(
+                sh("trap 'echo cleaned up; exit' TERM; echo ready; while :; do sleep 0.01; done"),
+                deadline=DeadlineWhen(lambda: lines_of(log)),
+                log=log,
+            )
+
+        assert lines_of(log)[-1] == "cleaned up"
+
+    def test_the_end_of_the_run_ends_it_at_once(self, tmp_path: Path) -> None:
+        deadline, log = Deadline.after(60), tmp_path / "log"
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(
+                runner.run, sh("echo $$; exec sleep 60"), deadline=deadline, log=log
+            )
+            assert eventually(lambda: lines_of(log))
+            start = monotonic()
+            deadline.cancelled.set()
+
+            with pytest.raises(CancelledError, match="the run is ending"):
+                running.result(timeout=10)
+
+        assert monotonic() - start < 2
+        assert not runs(lines_of(log)[0])
+
+    def test_a_killed_parent_takes_the_program_along(self, tmp_path: Path) -> None:
+        """`kind create` would go on and leave a cluster that nobody knows of."""
+        script = (
+            "import sys; from pytest_kindinfra.process import SubprocessRunner\n"
+            "from pytest_kindinfra.timeline import Deadline\n"
+            "SubprocessRunner().run(['sh', '-c', 'echo $$ > \"$1\"; exec sleep 60', 'sh',"
+            " sys.argv[1]], deadline=Deadline.after(60))"
+        )
+        pid_file = tmp_path / "pid"
+        with subprocess.Popen([sys.executable, "-c", script, str(pid_file)]) as parent:
+            assert eventually(lambda: lines_of(pid_file))
+            parent.kill()
+
+        assert eventually(lambda: not runs(lines_of(pid_file)[0]))
+
+
+def digest_into(path: Path) -> list[str]:
+    return sh('sha256sum > "$1"', path)
+
+
+class TestPipe:
+    def pipe(
+        self, source: Sequence[str], *sinks: Sequence[str], deadline: Deadline | None = None
+    ) -> None:
+        runner.pipe(source, sinks, deadline=deadline or Deadline.after(20), what="loading a")
+
+    @pytest.mark.parametrize("count", [1, 2, 3])
+    def test_every_sink_gets_the_same_bytes(self, count: int, tmp_path: Path) -> None:
+        source = tmp_path / "source"
+        source.write_bytes(os.urandom(3_000_001))
+        digests = [tmp_path / f"digest-{number}" for number in range(count)]
+
+        self.pipe(["cat", str(source)], *map(digest_into, digests))
+
+        expected = hashlib.sha256(source.read_bytes()).hexdigest()
+        assert {path.read_text().split()[0] for path in digests} == {expected}
+
+    def test_an_empty_source_is_no_failure(self, tmp_path: Path) -> None:
+        self.pipe(["true"], digest_into(tmp_path / "one"), digest_into(tmp_path / "two"))
+
+        empty = hashlib.sha256(b"").hexdigest()
+        assert (tmp_path / "one").read_text().split()[0] == empty
+
+    @pytest.mark.parametrize("others", [(), (["cat"],)], ids=["one sink", "two sinks"])
+    def test_a_source_that_fails_is_named(self, others: Sequence[Sequence[str]]) -> None:
+        with pytest.raises(CommandError) as caught:
+            self.pipe(sh("echo data; echo no such image >&2; exit 5"), ["cat"], *others)
+
+        assert str(caught.value) == (
+            "loading a: exit code 5\n"
+            "  $ sh -c 'echo data; echo no such image >&2; exit 5' sh\n"
+            "    no such image"
+        )
+
+    @pytest.mark.parametrize("others", [(), (["cat"],)], ids=["one sink", "two sinks"])
+    def test_a_sink_that_fails_is_named_before_the_source_that_it_broke(
+        self, others: Sequence[Sequence[str]]
+    ) -> None:
+        with pytest.raises(CommandError) as caught:
+            self.pipe(
+                ["head", "-c", "3000000", "/dev/zero"],
+                sh("echo disk is full >&2; exit 7"),
+                *others,
+            )
+
+        assert str(caught.value) == (
+            "loading a: exit code 7\n  $ sh -c 'echo disk is full >&2; exit 7' sh\n    disk is full"
+        )
+
+    def test_a_sink_that_fails_does_not_break_the_others(self, tmp_path: Path) -> None:
+        """The other node got half an archive, and its "unexpected EOF" hid the cause."""
+        source = tmp_path / "source"
+        source.write_bytes(os.urandom(3_000_001))
+        digest = tmp_path / "digest"
+
+        with pytest.raises(CommandError, match="disk is full"):
+            self.pipe(["cat", str(source)], digest_into(digest), sh("echo disk is full; exit 7"))
+
+        assert digest.read_text().split()[0] == hashlib.sha256(source.read_bytes()).hexdigest()
+
+    def test_a_sink_that_has_heard_enough_leaves_the_source_to_answer_for_it(self) -> None:
+        """A broken pipe is not hidden: the image may not be there as a whole."""
+        with pytest.raises(CommandError, match="exit code -13") as caught:
+            self.pipe(["cat", "/dev/zero"], ["head", "-c", "1"])
+
+        assert caught.value.argv == ("cat", "/dev/zero")
+
+    def test_the_end_of_the_run_leaves_nothing_running(self, tmp_path: Path) -> None:
+        deadline, pids = Deadline.after(60), tmp_path / "pids"
+        source = sh('echo $$ >> "$1"; exec cat /dev/zero', pids)
+        sink = sh('echo $$ >> "$1"; exec cat > /dev/null', pids)
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(self.pipe, source, sink, sink, deadline=deadline)
+            assert eventually(lambda: len(lines_of(pids)) == 3)
+            deadline.cancelled.set()
+
+            with pytest.raises(CancelledError):
+                running.result(timeout=10)
+
+        assert [pid for pid in lines_of(pids) if runs(pid)] == []
+
+    def test_the_deadline_names_who_was_still_at_work(self, tmp_path: Path) -> None:
+        started = tmp_path / "started"
+        sink = sh('cat > /dev/null; echo yes > "$1"; exec sleep 60', started)
+
+        with pytest.raises(CommandError, match="passed its deadline") as caught:
+            self.pipe(["true"], sink, deadline=DeadlineWhen(lambda: lines_of(started)))
+
+        assert caught.value.argv == tuple(sink)
+
+    @pytest.mark.parametrize(
+        "programs",
+        [
+            pytest.param(["no-such-program", "cat"], id="source"),
+            pytest.param(["no-such-program", "cat", "cat"], id="source of two"),
+            pytest.param(["true", "cat", "no-such-program"], id="sink"),
+        ],
+    )
+    def test_a_program_that_is_not_there_leaves_no_other_behind(
+        self, programs: list[str], tmp_path: Path
+    ) -> None:
+        pids = tmp_path / "pids"
+        source, *sinks = (
+            [name] if name == "no-such-program" else sh('echo $$ >> "$1"; exec "$2"', pids, name)
+            for name in programs
+        )
+
+        with pytest.raises(ToolMissingError, match="no-such-program"):
+            self.pipe(source, *sinks)
+
+        assert eventually(lambda: not any(map(runs, lines_of(pids))))
+
+    def test_no_thread_outlives_it(self, tmp_path: Path) -> None:
+        self.pipe(["echo"], digest_into(tmp_path / "one"), digest_into(tmp_path / "two"))
+
+        assert eventually(lambda: threading.enumerate() == [threading.main_thread()])
+
+
+class TestBackground:
+    def test_it_runs_as_long_as_the_block(self) -> None:
+        with Background(sh("echo $$; exec sleep 60")) as program:
+            assert eventually(program.output)
+            pid = program.output().strip()
+            assert runs(pid)
+            assert not program.ended()
+
+        assert not runs(pid)
+
+    def test_what_it_prints_can_be_read_again_and_again(self) -> None:
+        with Background(sh("echo one; echo two >&2; exec sleep 60")) as program:
+            assert eventually(lambda: program.output().count("\n") == 2)
+
+            assert program.output() == program.output() == "one\ntwo\n"
+
+    def test_it_says_when_it_ended_by_itself(self) -> None:
+        with Background(["true"]) as program:
+            assert eventually(program.ended)
+
+
+class TestCheckOutput:
+    """The contract is that of `subprocess.check_output`, but for text."""
+
+    def test_text_comes_back(self) -> None:
+        assert check_output(["echo", "ä"]) == "ä\n"
+
+    def test_input_is_given_as_text(self) -> None:
+        assert check_output(["cat"], input="typed") == "typed"
+
+    def test_a_failure_is_the_one_that_its_users_know(self) -> None:
+        with pytest.raises(subprocess.CalledProcessError):
+            check_output(["false"])
