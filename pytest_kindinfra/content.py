@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from pytest_kindinfra.dockerfile import expand, references
+from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.ignoring import IgnoreRules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,10 +28,6 @@ if TYPE_CHECKING:
 NEVER_SENT = ("**/.kindinfra", "**/.pytest_cache", "**/__pycache__")
 """Written by test runs themselves: with them in the context no build would ever be cached."""
 
-_FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?", re.IGNORECASE)
-_ARG = re.compile(r"^\s*ARG\s+(\w+)(?:=(\S*))?", re.IGNORECASE)
-_COPY_FROM = re.compile(r"--from=(\S+)", re.IGNORECASE)
-_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}|\$(\w+)")
 _TAG_DIGITS = 16
 
 
@@ -51,26 +51,21 @@ class Source:
 
 
 def read_source(image: Image, *, folder: Path) -> Source:
-    """Read what `image` is built from; relative paths start at `folder`."""
+    """Read what `image` is built from; relative paths start at `folder`.
+
+    Raises:
+        KindInfraError: A file cannot be read.
+    """
     context = folder / image.context
     dockerfile = folder / image.dockerfile if image.dockerfile else context / "Dockerfile"
-    return Source(
-        context=context,
-        dockerfile=dockerfile,
-        text=dockerfile.read_text(),
-        ignore=(*_ignore_lines(context, dockerfile), *image.ignore, *NEVER_SENT),
-        build_args={name: expand(value, os.environ) for name, value in image.build_args},
-    )
-
-
-def expand(value: str, variables: Mapping[str, str]) -> str:
-    """Replace `${NAME}`, `${NAME:-default}` and `$NAME` in `value`; unknown ones become empty."""
-
-    def replace(match: re.Match[str]) -> str:
-        name = match[1] or match[3]
-        return variables.get(name) or match[2] or ""
-
-    return _VARIABLE.sub(replace, value)
+    with _reading(image):
+        return Source(
+            context=context,
+            dockerfile=dockerfile,
+            text=_read(dockerfile),
+            ignore=(*_ignore_lines(context, dockerfile), *image.ignore, *NEVER_SENT),
+            build_args={name: expand(value, os.environ) for name, value in image.build_args},
+        )
 
 
 def base_references(source: Source, *, named: Mapping[str, str]) -> tuple[str, ...]:
@@ -80,19 +75,7 @@ def base_references(source: Source, *, named: Mapping[str, str]) -> tuple[str, .
         source: What is built.
         named: Contexts that are given by name, so that FROM means them.
     """
-    stages: set[str] = {"scratch"}
-    variables = dict(source.build_args)
-    found: dict[str, None] = {}
-    for line in source.text.splitlines():
-        if match := _ARG.match(line):
-            variables.setdefault(match[1], match[2] or "")
-        if match := _FROM.match(line):
-            found |= {expand(match[1], variables): None}
-            stages |= {match[2].lower()} if match[2] else set()
-        found |= dict.fromkeys(_COPY_FROM.findall(line))
-    return tuple(
-        ref for ref in found if ref.lower() not in stages and ref not in named and not ref.isdigit()
-    )
+    return references(source.text, build_args=source.build_args, named=named)
 
 
 def content_tag(image: Image, source: Source, *, bases: Mapping[str, str]) -> str:
@@ -102,14 +85,24 @@ def content_tag(image: Image, source: Source, *, bases: Mapping[str, str]) -> st
         image: The declared image.
         source: What `read_source` gave for it.
         bases: Each image it starts from to its id, or to its tag if it is a declared one.
+
+    Raises:
+        KindInfraError: A file of the context cannot be read.
     """
     digest = hashlib.sha256()
     settings = (source.text, sorted(source.build_args.items()), image.target, image.build_options)
     digest.update(repr((settings, sorted(bases.items()))).encode())
-    for path, mode, content in _files(source):
-        digest.update(f"\0{path}\0{mode:o}\0{len(content)}\0".encode())
-        digest.update(content)
+    with _reading(image):
+        for path, mode, content in _files(source):
+            digest.update(os.fsencode(f"\0{path}\0{mode:o}\0{len(content)}\0"))
+            digest.update(content)
     return digest.hexdigest()[:_TAG_DIGITS]
+
+
+def file_tag(path: Path) -> str:
+    """Return the tag of an image that comes as a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:_TAG_DIGITS]
 
 
 def write_ignore_file(source: Source, *, into: Path) -> Path:
@@ -120,8 +113,8 @@ def write_ignore_file(source: Source, *, into: Path) -> Path:
     """
     into.mkdir(parents=True, exist_ok=True)
     dockerfile = into / "Dockerfile"
-    dockerfile.write_text(source.text)
-    (into / "Dockerfile.dockerignore").write_text("\n".join(source.ignore) + "\n")
+    _write(dockerfile, source.text)
+    _write(into / "Dockerfile.dockerignore", "\n".join(source.ignore) + "\n")
     return dockerfile
 
 
@@ -132,25 +125,62 @@ def _ignore_lines(context: Path, dockerfile: Path) -> tuple[str, ...]:
         context / ".dockerignore",
     ):
         if path.is_file():
-            return tuple(path.read_text().splitlines())
+            return tuple(_read(path).removeprefix("\ufeff").splitlines())
     return ()
 
 
 def _files(source: Source) -> Iterator[tuple[str, int, bytes]]:
-    """Give path, mode and content of all that is sent, in one order everywhere.
-
-    The ignore rules are matched by the `docker` package, which follows Docker's own matcher.
-    """
-    from docker.utils.build import exclude_paths
-
-    rules = [line.strip() for line in source.ignore if line.strip() and not line.startswith("#")]
-    for path in sorted(exclude_paths(os.fspath(source.context), rules, dockerfile="\0")):
+    """Give path, mode and content of all that is sent, in one order everywhere."""
+    for path in _sent(source.context, "", IgnoreRules(source.ignore)):
         full = source.context / path
-        status = full.lstat()
-        mode = stat.S_IMODE(status.st_mode) & 0o777
-        if stat.S_ISLNK(status.st_mode):
+        mode = full.lstat().st_mode
+        if stat.S_ISLNK(mode):
             yield path, stat.S_IFLNK, os.fsencode(full.readlink())
-        elif stat.S_ISREG(status.st_mode):
-            yield path, mode, full.read_bytes()
-        elif stat.S_ISDIR(status.st_mode):
-            yield path, stat.S_IFDIR | mode, b""
+        elif stat.S_ISREG(mode):
+            yield path, stat.S_IMODE(mode), full.read_bytes()
+        elif stat.S_ISDIR(mode):
+            yield path, mode, _head(full) if full.name == ".git" else b""
+
+
+def _sent(folder: Path, above: str, rules: IgnoreRules) -> Iterator[str]:
+    """Yield the paths below `folder` that are sent, a folder before what is in it."""
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        path = f"{above}{entry.name}"
+        ignored = rules.ignore(path)
+        is_folder = entry.is_dir(follow_symlinks=False)
+        look_inside = is_folder and not (ignored and rules.ignore_all_in(path))
+        # git touches its own files when asked for a status; what it holds is known by its HEAD.
+        look_inside = look_inside and (ignored or entry.name != ".git")
+        inside = list(_sent(folder / entry.name, f"{path}/", rules)) if look_inside else []
+        if inside or not ignored:  # an ignored folder is sent along with what is sent of it
+            yield path
+        yield from inside
+
+
+def _head(git: Path) -> bytes:
+    """Return the name of the commit that is checked out, as far as git's files tell."""
+    head = git / "HEAD"
+    if not head.is_file():
+        return b""
+    name = head.read_bytes()
+    branch = git / os.fsdecode(name.removeprefix(b"ref:").strip())
+    known = branch if branch.is_file() else git / "packed-refs"
+    return name + (known.read_bytes() if known.is_file() else b"")
+
+
+@contextmanager
+def _reading(image: Image) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        msg = f'image "{image.name}": cannot read what it is built from: {error}'
+        raise KindInfraError(msg) from error
+
+
+def _read(path: Path) -> str:
+    """Return a file's text; bytes that are no UTF-8 come through `_write` unharmed."""
+    return path.read_bytes().decode("utf-8", errors="surrogateescape")
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_bytes(text.encode("utf-8", errors="surrogateescape"))

@@ -9,58 +9,39 @@ from __future__ import annotations
 import shutil
 import signal
 import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
-from pytest_kindinfra.options import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_kindinfra.coordination import RunDirectory
     from pytest_kindinfra.ending import Outcome, Started
-    from pytest_kindinfra.options import Settings
+    from pytest_kindinfra.firstlook import FirstLook
     from pytest_kindinfra.planning import Order
 
 _NO_RESULT = "the bring-up ended without a result for it"
 _JOIN = 30.0
 
 
-def new_controller(config: pytest.Config) -> Controller:
+def new_controller(config: pytest.Config, first: FirstLook) -> Controller:
     """Return the controller of a new run; nothing is made on disk yet."""
     import secrets
     from datetime import datetime
 
     from pytest_kindinfra.coordination import RunDirectory
+    from pytest_kindinfra.terminal import count
 
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     run_id = f"{stamp}-{secrets.token_hex(3)}"
-    settings, declared = _first_look(config)
-    run = RunDirectory(config.rootpath / settings.artifacts / run_id)
-    cluster = settings.cluster_name or f"kindinfra-{run_id}"
-    about = f"cluster {cluster}, engine docker, {declared}" if declared else ""
+    run = RunDirectory(config.rootpath / first.settings.artifacts / run_id)
+    cluster = first.settings.cluster_name or f"kindinfra-{run_id}"
+    declared = f"{count(first.services, 'service')} in {first.source}"
+    about = f"cluster {cluster}, engine docker, {declared}" if first.source else ""
     return Controller(config, run, run_id, about=about)
-
-
-def _first_look(config: pytest.Config) -> tuple[Settings, str]:
-    """Return the options, of which workers must know the artifacts folder, and what is declared.
-
-    The declaration may hold options too; whether that file is right is not asked here, since a
-    run that needs nothing must not fail by it.
-    """
-    from pytest_kindinfra.render import load_tables
-
-    pairs: tuple[tuple[str, Any], ...] = ()
-    declared = ""
-    with suppress(DeclarationError, TypeError, AttributeError):
-        if loaded := load_tables(config.rootpath):
-            tables, source = loaded
-            declared = f"{len(tables.get('services', ()))} services in {source}"
-            pairs = tuple(tables.get("options", {}).items())
-    return read_settings(config.getoption, pairs, source=None)[0], declared
 
 
 def _interrupt(number: int, _frame: object) -> None:

@@ -14,7 +14,7 @@ from pytest_kindinfra.report import run_report, trace
 from pytest_kindinfra.stack import tear_down
 from pytest_kindinfra.steps.diagnose import keep_evidence
 from pytest_kindinfra.terminal import build_line, failure_lines, kept_lines, table_lines
-from pytest_kindinfra.timeline import Deadline
+from pytest_kindinfra.timeline import Deadline, call_within
 from pytest_kindinfra.view import Stack
 
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ class Outcome:
     """How it ended.
 
     Attributes:
-        failed: A test or the bring-up failed.
+        state: passed, failed or interrupted.
         kept: The cluster is still there.
         failures: `cluster` or a service's name to its failed result.
     """
 
-    failed: bool
+    state: str
     kept: bool
     failures: dict[str, dict[str, Any]]
 
@@ -85,17 +85,15 @@ def end(
     if made and evidence and (failed or interrupted):
         _careful(write, "evidence", lambda: _keep_evidence(started, run, hook))
     if made:
-        stack = Stack(run, waits=False)
-        _careful(
-            write,
-            "pytest_kindinfra_before_teardown",
-            lambda: hook.pytest_kindinfra_before_teardown(stack=stack, directory=run.path),
-        )
-    if made and not kept:
-        kept = not _careful(write, "teardown", lambda: _delete(started, run))
-    if made and kept:
+        _careful(write, "before teardown", lambda: _call_before_teardown(run, hook))
+    stays = made and kept
+    if stays:
         run.write("kept", {"cluster": started.order.request.cluster})
-    outcome = Outcome(failed=failed, kept=made and kept, failures=failures)
+    elif made:
+        # One that could not be deleted is no kept one: the next run tries again.
+        stays = not _careful(write, "teardown", lambda: _delete(started, run))
+    state = "failed" if failed else "interrupted" if interrupted else "passed"
+    outcome = Outcome(state=state, kept=stays, failures=failures)
     _report(started, run, outcome)
     return outcome
 
@@ -141,10 +139,34 @@ def _keep_evidence(started: Started, run: RunDirectory, hook: Any) -> None:
         started.order.request.cluster,
         folder=run.path,
         provider=started.tools.provider,
-        namespaces=[started.order.request.namespace],
+        namespaces=_namespaces(started),
         deadline=Deadline.after(_EVIDENCE_SECONDS),
     )
-    hook.pytest_kindinfra_diagnose(stack=Stack(run, waits=False), directory=run.path)
+    stack = Stack(run, waits=False)
+    call_within(
+        lambda: hook.pytest_kindinfra_diagnose(stack=stack, directory=run.path),
+        Deadline.after(_EVIDENCE_SECONDS),
+        what="pytest_kindinfra_diagnose",
+    )
+
+
+def _namespaces(started: Started) -> list[str]:
+    """Return where the services' objects are: the declared namespace, then those in manifests."""
+    plan, namespaces = started.order.plan, {started.order.request.namespace: None}
+    for objects in plan.objects.values():
+        for obj in objects:
+            if namespace := obj.get("metadata", {}).get("namespace"):
+                namespaces[str(namespace)] = None
+    return list(namespaces)
+
+
+def _call_before_teardown(run: RunDirectory, hook: Any) -> None:
+    stack = Stack(run, waits=False)
+    call_within(
+        lambda: hook.pytest_kindinfra_before_teardown(stack=stack, directory=run.path),
+        Deadline.after(_EVIDENCE_SECONDS),
+        what="pytest_kindinfra_before_teardown",
+    )
 
 
 def _delete(started: Started, run: RunDirectory) -> None:
@@ -166,8 +188,10 @@ def _report(started: Started, run: RunDirectory, outcome: Outcome) -> None:
         images=run.read_all("image-"),
         services=run.read_all("service-"),
         outcome={
-            "state": "failed" if outcome.failed else "passed",
-            "failures": {name: one["short"] for name, one in outcome.failures.items()},
+            "state": outcome.state,
+            "failures": {
+                name: one["short"] for name, one in outcome.failures.items() if not one["cancelled"]
+            },
             "kept": outcome.kept,
         },
     )

@@ -47,6 +47,7 @@ class Once:
         return outcome["value"]
 
     def _produce(self, name: str, key: str, produce: Callable[[], Any]) -> dict[str, Any]:
+        self._run.make()
         with locked(self._run.path / "state" / f"{name}.lock"):
             outcome: dict[str, Any] | None = self._run.read(name)
             if outcome is None:

@@ -24,6 +24,7 @@ from pytest_kindinfra.wiring import make_tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     import pytest
 
@@ -50,7 +51,10 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
     Raises:
         DeclarationError: With all problems.
     """
-    declaration = _with_hooks(_read_declaration(config), config)
+    try:
+        declaration = _with_hooks(_read_declaration(config), config)
+    except DeclarationError as error:
+        raise DeclarationError([*wanted["problems"], *error.problems]) from None
     settings, problems = read_settings(
         config.getoption, declaration.options, source=declaration.source
     )
@@ -117,8 +121,17 @@ def _request(settings: Settings, plan: Plan, run_id: str) -> Request:
         namespace=declared.namespace,
         build_jobs=settings.build_jobs,
         timeout=settings.timeout,
-        kind_config=load_kind_config(folder / config) if config else None,
+        kind_config=_kind_config(folder / config, settings) if config else None,
         node_image=settings.node_image or declared.node_image,
         tuning=declared.tuning,
         folder=folder,
     )
+
+
+def _kind_config(path: Path, settings: Settings) -> dict[str, Any]:
+    """Return the user's kind config; its node images give way to what was said for this run."""
+    config = load_kind_config(path)
+    if settings.node_image:
+        nodes = config.get("nodes") or ()
+        config["nodes"] = [{**node, "image": settings.node_image} for node in nodes] or None
+    return config

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.errors import KindInfraError
-from pytest_kindinfra.options import add_options, read_settings
+from pytest_kindinfra.errors import DeclarationError, KindInfraError
+from pytest_kindinfra.options import add_options
 from pytest_kindinfra.selection import MARK, needs_last, needs_of, request_of
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.controller import Controller
     from pytest_kindinfra.coordination import RunDirectory
+    from pytest_kindinfra.firstlook import FirstLook
     from pytest_kindinfra.kindcluster import KindCluster
     from pytest_kindinfra.once import Once
     from pytest_kindinfra.view import Stack
@@ -60,7 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
     from pytest_kindinfra.controller import new_controller
 
     _refuse_remote_workers(config)
-    controller = new_controller(config)
+    controller = new_controller(config, _first_look(config))
     config.stash[_CONTROLLER] = controller
     config.pluginmanager.register(controller, "kindinfra-controller")
     config.stash[_RUN] = controller.run
@@ -76,8 +77,8 @@ def pytest_configure_node(node: Any) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Move tests that need nothing before those that wait."""
-    settings, _ = read_settings(config.getoption, (), source=None)
-    if settings.order == "needs-last":
+    needy = any(needs_of(item) is not None for item in items)
+    if needy and _first_look(config).settings.order == "needs-last":
         items[:] = needs_last(items)
 
 
@@ -193,6 +194,15 @@ def kindinfra_once(request: pytest.FixtureRequest) -> Once:
     from pytest_kindinfra.once import Once
 
     return Once(request.config.stash[_RUN])
+
+
+def _first_look(config: pytest.Config) -> FirstLook:
+    from pytest_kindinfra.firstlook import look
+
+    try:
+        return look(config)
+    except DeclarationError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def _refuse_remote_workers(config: pytest.Config) -> None:

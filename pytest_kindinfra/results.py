@@ -33,11 +33,12 @@ class BlockedError(NeedFailedError):
         short: The same in at most five lines.
     """
 
-    def __init__(self, *, root: str, cause: str) -> None:
-        super().__init__(f"{root} failed:\n{cause}")
+    def __init__(self, *, root: str, error: BaseException) -> None:
         self.root = root
-        self.cause = cause
-        self.short = f"{root} failed:\n{shortened(cause, lines=_SHORT_LINES - 1)}"
+        self.cause = text_of(error)
+        super().__init__(f"{root} failed:\n{self.cause}")
+        short = getattr(error, "short", None) or self.cause
+        self.short = f"{root} failed:\n{shortened(short, lines=_SHORT_LINES - 1)}"
 
 
 def cluster_record(cluster: Cluster, *, namespace: str) -> dict[str, Any]:
@@ -67,8 +68,7 @@ def failure_record(error: BaseException, *, subject: str) -> dict[str, Any]:
         the whole cause, shown once; `root`: with what it began; `cancelled`: nothing is wrong,
         the run ended.
     """
-    known = isinstance(error, KindInfraError)
-    text = str(error) if known else "".join(traceback.format_exception(error))
+    text = text_of(error)
     full = error.cause if isinstance(error, BlockedError) else text
     short = getattr(error, "short", None) or shortened(text)
     return {
@@ -78,6 +78,13 @@ def failure_record(error: BaseException, *, subject: str) -> dict[str, Any]:
         "root": error.root if isinstance(error, BlockedError) else subject,
         "cancelled": isinstance(error, CancelledError),
     }
+
+
+def text_of(error: BaseException) -> str:
+    """Return what to show of an error: our own say all, a bug shows where it is."""
+    if isinstance(error, KindInfraError):
+        return str(error)
+    return "".join(traceback.format_exception(error))
 
 
 def shortened(full: str, *, lines: int = _SHORT_LINES) -> str:

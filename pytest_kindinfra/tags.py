@@ -6,7 +6,7 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.content import base_references, content_tag, read_source
+from pytest_kindinfra.content import base_references, content_tag, file_tag, read_source
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.timeline import Deadline
 
@@ -25,8 +25,14 @@ def known_tags(plan: Plan, engine: Engine) -> dict[str, str]:
     """
     tags: dict[str, str] = {}
     for image in plan.images:
-        tags[image.name] = image.prebuilt or _tag(image, plan, tags, engine)
+        tags[image.name] = image.prebuilt or _reference(image, plan, tags, engine)
     return tags
+
+
+def _reference(image: Image, plan: Plan, tags: dict[str, str], engine: Engine) -> str:
+    if image.archive:
+        return f"localhost/{image.name}:{file_tag(plan.declaration.folder / image.archive)}"
+    return _tag(image, plan, tags, engine)
 
 
 def _tag(image: Image, plan: Plan, tags: dict[str, str], engine: Engine) -> str:

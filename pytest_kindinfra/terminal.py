@@ -37,7 +37,7 @@ def progress_line(phase: Phase, *, ended: bool, since: float) -> str:
 def running_line(running: Iterable[tuple[str, str, float]], *, at: float, since: float) -> str:
     """Return the line that says what goes on: kind, subject and start of each phase."""
     parts = [
-        f"{_VERBS.get(kind, (kind, kind))[0]} {subject} ({at - start:.0f} s)"
+        f"[{subject}] {_VERBS.get(kind, (kind, kind))[0]} ({at - start:.0f} s)"
         for kind, subject, start in running
     ]
     return f"kindinfra {at - since:6.1f} s  still {', '.join(parts)}"
@@ -47,8 +47,8 @@ def plan_line(plan: Plan, *, tests: int, cluster: str) -> str:
     """Return the line that says what a run is going to bring up."""
     services, images = len(plan.services), len(plan.images)
     return (
-        f"kindinfra: {_count(tests, 'test')} {'needs' if tests == 1 else 'need'} "
-        f"{_count(services, 'service')} from {_count(images, 'image')}, cluster {cluster}"
+        f"kindinfra: {count(tests, 'test')} {'needs' if tests == 1 else 'need'} "
+        f"{count(services, 'service')} from {count(images, 'image')}, cluster {cluster}"
     )
 
 
@@ -99,10 +99,10 @@ def build_line(phases: Iterable[Phase], *, cached: int) -> str:
     """Return the line that sets the builds' sum against their wall time, empty without images."""
     builds = [phase for phase in phases if phase.kind == "build"]
     if not builds:
-        return f"builds: none, {_count(cached, 'image')} unchanged" if cached else ""
+        return f"builds: none, {count(cached, 'image')} unchanged" if cached else ""
     one_by_one = sum(phase.end - phase.start for phase in builds)
     wall = max(phase.end for phase in builds) - min(phase.start for phase in builds)
-    unchanged = f", {_count(cached, 'image')} unchanged" if cached else ""
+    unchanged = f", {count(cached, 'image')} unchanged" if cached else ""
     return (
         f"builds: {one_by_one:.1f} s one by one, {wall:.1f} s side by side "
         f"({one_by_one - wall:.1f} s saved){unchanged}"
@@ -170,5 +170,6 @@ def _need(name: str, level: str) -> str:
     return name if level == "ready" else f"{name}:{level}"
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """Return `1 test`, `2 tests`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

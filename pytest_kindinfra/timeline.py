@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from pytest_kindinfra.errors import CancelledError
+from pytest_kindinfra.errors import CancelledError, NotReadyError
 from pytest_kindinfra.model import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
+
+_CALL_LOOK_EVERY = 0.01
 
 
 def now() -> float:
@@ -100,6 +103,35 @@ def wait_until(probe: Callable[[], T | None], deadline: Deadline, *, every: floa
         if last:
             return None
         deadline.pause(every)
+
+
+def call_within(function: Callable[[], T], deadline: Deadline, *, what: str) -> T:
+    """Call somebody else's function, but wait for it no longer than the deadline.
+
+    A function that does not return is left to a daemon thread, since Python cannot end it.
+
+    Args:
+        function: Takes nothing.
+        deadline: When to stop waiting.
+        what: What is called, for the error.
+
+    Raises:
+        NotReadyError: It did not return in time.
+        CancelledError: The run is ending.
+    """
+    outcome: Future[T] = Future()
+
+    def call() -> None:
+        try:
+            outcome.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            outcome.set_exception(error)
+
+    threading.Thread(target=call, name=f"kindinfra {what}", daemon=True).start()
+    if not wait_until(outcome.done, deadline, every=_CALL_LOOK_EVERY):
+        msg = f"{what} did not return in time"
+        raise NotReadyError(msg)
+    return outcome.result()
 
 
 class Timeline:

@@ -10,7 +10,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.errors import CommandError, ToolMissingError
+from pytest_kindinfra.errors import CommandError, KindInfraError, ToolMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +60,16 @@ class Docker:
             env={"BUILDKIT_PROGRESS": "plain"},
             log=log,
         )
+
+    def load(self, archive: Path, reference: str, deadline: Deadline) -> None:
+        """See `Engine.load`."""
+        argv = ["docker", "load", "--quiet", "--input", os.fspath(archive)]
+        printed = self._runner.run(argv, deadline=deadline, what=f'loading "{archive}"').stdout
+        loaded = [line.partition(": ")[2] for line in printed.splitlines() if ": " in line]
+        if len(loaded) != 1:
+            msg = f'"{archive}" holds {len(loaded)} images\nTo fix: save one image in each archive'
+            raise KindInfraError(msg)
+        self._runner.run(["docker", "tag", loaded[0], reference], deadline=deadline)
 
     def save_command(self, references: Sequence[str]) -> tuple[str, ...]:
         """See `Engine.save_command`."""

@@ -65,6 +65,15 @@ class Engine(Protocol):
         """
         ...
 
+    def load(self, archive: Path, reference: str, deadline: Deadline) -> None:
+        """Take the one image of an archive and tag it `reference`.
+
+        Raises:
+            CommandError: The engine cannot read it.
+            KindInfraError: It holds several images, or one without a name.
+        """
+        ...
+
     def save_command(self, references: Sequence[str]) -> tuple[str, ...]:
         """Return the command that prints an archive of these images."""
         ...

@@ -58,9 +58,9 @@ def needed(name: str, future: Future[T]) -> T:
     """
     try:
         return future.result()
-    except CancelledError:
+    except (CancelledError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:
+    except BaseException as error:  # pytest.fail() in a hook is no Exception
         raise blocked(name, error) from error
 
 
@@ -68,4 +68,4 @@ def blocked(name: str, error: BaseException) -> BaseException:
     """Return the error for whoever needed `name`; what was blocked itself names its own root."""
     if isinstance(error, CancelledError | BlockedError):
         return error
-    return BlockedError(root=name, cause=str(error) or repr(error))
+    return BlockedError(root=name, error=error)

@@ -9,6 +9,7 @@ from pytest_kindinfra.lines.cluster import SUBJECT
 from pytest_kindinfra.lines.context import needed
 from pytest_kindinfra.steps.build import BuildSlots, build_image
 from pytest_kindinfra.steps.deploy import ImagesInUse
+from pytest_kindinfra.timeline import call_within
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -56,7 +57,11 @@ class ImageLines:
         context = self._context
         needed("the set-up", self._cluster.checked)
         bases = [needed(f'image "{name}"', self._built[name]) for name in image.needs]
-        context.hooks.before_build(image)
+        call_within(
+            lambda: context.hooks.before_build(image),
+            context.deadline(),
+            what=f'a hook for image "{image.name}"',
+        )
         built = build_image(
             image,
             bases=bases,
@@ -65,7 +70,7 @@ class ImageLines:
             engine=context.tools.engine,
             slots=self._slots,
             timeline=context.tools.timeline,
-            deadline=context.deadline(),
+            deadline=context.deadline,
         )
         context.run.write(f"image-{image.name}", asdict(built))
         return built
@@ -79,10 +84,10 @@ class ImageLines:
     def _load_external(self, reference: str) -> bool:
         """Load it if the engine has it; else the kind node may pull it."""
         needed("the set-up", self._cluster.checked)
-        engine, deadline = self._context.tools.engine, self._context.deadline()
-        if not engine.image_ids([reference], deadline):
+        if not self._context.tools.engine.image_ids([reference], self._context.deadline()):
             return False
-        needed(SUBJECT, self._cluster.loader).load(reference, reference, deadline)
+        loader = needed(SUBJECT, self._cluster.loader)
+        loader.load(reference, reference, self._context.deadline())
         return True
 
 

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.steps.deploy import Target, apply_objects, node_port_services, run_function
 from pytest_kindinfra.steps.expose import prove_endpoint
+from pytest_kindinfra.timeline import call_within
 from pytest_kindinfra.view import Stack
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_kindinfra.kube import Kube
     from pytest_kindinfra.lines.context import Context
     from pytest_kindinfra.model import Cluster, Endpoint, KubeObject, Level, Service
@@ -63,11 +66,12 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
     """
     context, service = deployment.context, deployment.service
     timeline, stack = context.tools.timeline, Stack(context.run, waits=False)
-    context.hooks.before_deploy(stack=stack, service=service)
+    _call_hook(deployment, context.hooks.before_deploy, stack)
     objects = context.plan.objects.get(service.name, ())
     if service.run:
         with timeline.span("run", service.name):
-            objects += run_function(service, stack, folder=context.request.folder)
+            folder = context.request.folder
+            objects += run_function(service, stack, folder=folder, deadline=deployment.deadline)
     applied: tuple[KubeObject, ...] = ()
     if objects:
         with timeline.span("deploy", service.name):
@@ -76,8 +80,18 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
     with timeline.span("wait", service.name):
         _await_ready(deployment, applied, reached)
         endpoints = _prove(deployment, applied)
-    context.hooks.after_deploy(stack=stack, service=service)
+    proved = Stack(context.run, waits=False, proved={service.name: endpoints})
+    _call_hook(deployment, context.hooks.after_deploy, proved)
     return endpoints
+
+
+def _call_hook(deployment: Deployment, hook: Callable[..., object], stack: Stack) -> None:
+    service = deployment.service
+    call_within(
+        lambda: hook(stack=stack, service=service),
+        deployment.deadline,
+        what=f'a hook for service "{service.name}"',
+    )
 
 
 def _apply(deployment: Deployment, objects: tuple[KubeObject, ...]) -> tuple[KubeObject, ...]:

@@ -10,13 +10,19 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.content import base_references, content_tag, read_source, write_ignore_file
+from pytest_kindinfra.content import (
+    base_references,
+    content_tag,
+    file_tag,
+    read_source,
+    write_ignore_file,
+)
 from pytest_kindinfra.engines.protocol import BuildRequest
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.model import BuiltImage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from pytest_kindinfra.content import Source
@@ -77,7 +83,7 @@ def build_image(
     engine: Engine,
     slots: BuildSlots,
     timeline: Timeline,
-    deadline: Deadline,
+    deadline: Callable[[], Deadline],
 ) -> BuiltImage:
     """Return the image under the tag of its content; build it if the engine lacks that.
 
@@ -89,29 +95,28 @@ def build_image(
         engine: Who builds.
         slots: How many at a time.
         timeline: Gets a `build` phase if something is built.
-        deadline: When to give up.
+        deadline: Makes the deadline of a piece of work that begins now, so that waiting for a
+            slot does not count.
 
     Raises:
         CommandError: The build failed.
         KindInfraError: The context cannot be read.
     """
     if image.prebuilt:
-        return _prebuilt(image, engine, deadline)
-    try:
-        source = read_source(image, folder=folder)
-    except OSError as error:
-        msg = f'image "{image.name}": {error}'
-        raise KindInfraError(msg) from error
+        return _prebuilt(image, engine, deadline())
+    if image.archive:
+        return _from_archive(image, folder, engine, deadline())
+    source = read_source(image, folder=folder)
     named = {base.name: base.reference for base in bases}
-    reference = f"localhost/{image.name}:{_tag(image, source, named, engine, deadline)}"
-    if engine.image_ids([reference], deadline):
+    reference = f"localhost/{image.name}:{_tag(image, source, named, engine, deadline())}"
+    if engine.image_ids([reference], deadline()):
         return BuiltImage(name=image.name, reference=reference, cached=True)
     request = _request(image, source, reference, named, output)
     with (
-        slots.take(exclusive=image.exclusive, deadline=deadline),
+        slots.take(exclusive=image.exclusive, deadline=deadline()),
         timeline.span("build", image.name),
     ):
-        engine.build(request, deadline=deadline, log=output / f"{image.name}.log")
+        engine.build(request, deadline=deadline(), log=output / f"{image.name}.log")
     return BuiltImage(name=image.name, reference=reference, cached=False)
 
 
@@ -136,6 +141,16 @@ def _request(
         contexts=named,
         options=image.build_options,
     )
+
+
+def _from_archive(image: Image, folder: Path, engine: Engine, deadline: Deadline) -> BuiltImage:
+    """Load the archive into the engine, once for each content."""
+    archive = folder / (image.archive or "")
+    reference = f"localhost/{image.name}:{file_tag(archive)}"
+    known = bool(engine.image_ids([reference], deadline))
+    if not known:
+        engine.load(archive, reference, deadline)
+    return BuiltImage(name=image.name, reference=reference, cached=True)
 
 
 def _prebuilt(image: Image, engine: Engine, deadline: Deadline) -> BuiltImage:

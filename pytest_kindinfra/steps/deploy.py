@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.exposing import expose_service, find_target, target_name
 from pytest_kindinfra.rewriting import content_hash, rewrite
+from pytest_kindinfra.timeline import call_within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,13 +111,16 @@ def node_port_services(
     return tuple(made)
 
 
-def run_function(service: Service, stack: Stack, *, folder: Path) -> tuple[KubeObject, ...]:
+def run_function(
+    service: Service, stack: Stack, *, folder: Path, deadline: Deadline
+) -> tuple[KubeObject, ...]:
     """Call the service's Python step and return the objects that it wants applied.
 
     Args:
         service: A service with `run = "module:function"`.
         stack: What is there so far.
         folder: Goes on `sys.path`, so that the module is found.
+        deadline: When to stop waiting for it.
 
     Raises:
         KindInfraError: There is no such function, or it returned something else.
@@ -129,7 +133,8 @@ def run_function(service: Service, stack: Stack, *, folder: Path) -> tuple[KubeO
     except (ImportError, AttributeError) as error:
         msg = f'[services.{service.name}] run = "{service.run}": {error}'
         raise KindInfraError(msg) from error
-    return _as_objects(service, function(stack))
+    returned = call_within(lambda: function(stack), deadline, what=f'run = "{service.run}"')
+    return _as_objects(service, returned)
 
 
 def _as_objects(service: Service, returned: Any) -> tuple[KubeObject, ...]:

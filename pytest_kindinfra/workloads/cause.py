@@ -72,7 +72,8 @@ class Cause:
                 indent("\n".join(line[:LOG_WIDTH] for line in self.log[-20:])),
             ]
         if self.pod:
-            parts.append(f"  $ kubectl --namespace {self.namespace} describe pod {self.pod}")
+            look = f"kubectl --namespace {self.namespace} describe pod {self.pod}"
+            parts.append(f"  to look yourself: --kindinfra-keep=on-failure, then {look}")
         if fix := FIXES.get(self.reason):
             parts.append(f"  To fix: {fix}.")
         return "\n".join(parts)

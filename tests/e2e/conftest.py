@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.runs import ROOT, left_behind
+from tests.e2e.runs import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -27,10 +26,3 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"{dockerfile.read_text()}\nLABEL dev.kindinfra.e2e={root.name}-{id(root)}\n"
     )
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _nothing_stays() -> Iterator[None]:
-    before = set(left_behind())
-    yield
-    assert set(left_behind()) - before == set()

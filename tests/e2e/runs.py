@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
 LONGEST_RUN = 900
+LONGEST_WAIT = 300
+NAMES = ("--format", "{{.Names}}")
 
 
 @dataclass(frozen=True)
@@ -50,11 +56,27 @@ def run_pytest(folder: Path, *arguments: str) -> Run:
     return Run(done.returncode, done.stdout + done.stderr, report, (artifacts / "latest").resolve())
 
 
-def left_behind() -> list[str]:
-    """Return the containers and clusters that runs of ours have left."""
-    containers = _lines("docker", "ps", "--all", "--format", "{{.Names}}")
-    clusters = _lines("kind", "get", "clusters")
-    return [name for name in (*containers, *clusters) if name.startswith("kindinfra-")]
+def background_pytest(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start pytest in `folder`, to be disturbed."""
+    argv = [sys.executable, "-m", "pytest", "--color=no", "-p", "no:cacheprovider", *arguments]
+    return subprocess.Popen(
+        argv, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def until(there: Callable[[], object]) -> None:
+    """Wait until `there()` is true."""
+    end = time.monotonic() + LONGEST_WAIT
+    while not there():
+        assert time.monotonic() < end, "it did not come to be"
+        time.sleep(0.05)
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Return the clusters that runs in `folder` have left, found by their run directories."""
+    there = {*_lines("kind", "get", "clusters"), *_lines("docker", "ps", "-a", *NAMES)}
+    names = {f"kindinfra-{run.name}" for run in folder.glob(".kindinfra/2*")}
+    return sorted(name for name in names if any(one.startswith(name) for one in there))
 
 
 def _lines(*argv: str) -> list[str]:

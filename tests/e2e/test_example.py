@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.runs import Run, run_pytest
+from tests.e2e.runs import Run, left_behind, run_pytest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +26,11 @@ def overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def test_all_of_its_tests_pass_with_four_workers(with_four_workers: Run) -> None:
     assert with_four_workers.exit_code == 0, with_four_workers.output
     assert with_four_workers.report["outcome"] == {"state": "passed", "failures": {}, "kept": False}
+
+
+@pytest.mark.usefixtures("with_four_workers")
+def test_no_cluster_stays(example: Path) -> None:
+    assert left_behind(example) == []
 
 
 def test_each_image_is_built_exactly_once(with_four_workers: Run) -> None:
@@ -77,3 +82,4 @@ def test_its_tests_pass_in_one_process_with_unchanged_images(
 
     assert run.exit_code == 0, run.output
     assert run.phases("build") == []
+    assert left_behind(example) == []

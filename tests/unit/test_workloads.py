@@ -607,7 +607,10 @@ def test_a_full_cause_has_twenty_log_lines_at_most() -> None:
 
     assert lines[:2] == ['Job "a" cannot become ready: pod "a-1": Evicted', "  last log lines:"]
     assert lines[2:-1] == [f"    line {number}" for number in range(30, 50)]
-    assert lines[-1] == "  $ kubectl --namespace ns describe pod a-1"
+    assert lines[-1] == (
+        "  to look yourself: --kindinfra-keep=on-failure, "
+        "then kubectl --namespace ns describe pod a-1"
+    )
 
 
 def test_an_event_that_repeats_the_message_is_left_out() -> None:

@@ -82,7 +82,8 @@ def test_a_cause_ends_the_wait_with_its_evidence(kube: Kube, fake: FakeKubernete
         "  last log lines:\n"
         "    starting\n"
         "    bad password\n"
-        "  $ kubectl --namespace default describe pod api-1-0\n"
+        "  to look yourself: --kindinfra-keep=on-failure, "
+        "then kubectl --namespace default describe pod api-1-0\n"
         "  To fix: see the log; `restarts = N` of the service allows more restarts."
     )
 

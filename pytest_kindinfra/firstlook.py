@@ -1,0 +1,55 @@
+"""The options as far as they must be known before anything is collected.
+
+The declaration may hold some of them; whether the rest of that file is right is not asked here,
+since a run that needs nothing must not fail by it. What the command line and the environment say
+is checked at once.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.errors import DeclarationError
+from pytest_kindinfra.options import Settings, read_settings
+
+if TYPE_CHECKING:
+    import pytest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstLook:
+    """What is known before collection.
+
+    Attributes:
+        settings: The options.
+        source: The declaration's file name, None if there is none.
+        services: How many services it declares.
+    """
+
+    settings: Settings
+    source: str | None = None
+    services: int = 0
+
+
+def look(config: pytest.Config) -> FirstLook:
+    """Read the options.
+
+    Raises:
+        DeclarationError: The command line or the environment has a value that cannot be used.
+    """
+    from pytest_kindinfra.render import load_tables
+
+    _, problems = read_settings(config.getoption, (), source=None)
+    if problems:
+        raise DeclarationError(problems)
+    pairs: tuple[tuple[str, Any], ...] = ()
+    source, services = None, 0
+    with suppress(DeclarationError, TypeError, AttributeError):
+        if loaded := load_tables(config.rootpath):
+            tables, source = loaded
+            services = len(tables.get("services", ()))
+            pairs = tuple(tables.get("options", {}).items())
+    settings, _ = read_settings(config.getoption, pairs, source=source)
+    return FirstLook(settings=settings, source=source, services=services)
