@@ -1,4 +1,4 @@
-"""Patches that make a kind cluster boot faster (docs/decisions/0007: node ready in about 13 s instead of 17.5).
+"""Patches that make a kind cluster boot faster: node ready in about 13 s instead of 17.5.
 
 The controller manager starts some forty controllers, each held back by a client limit of 20
 requests a second; leader election waits for a rival that does not exist; and etcd syncs every
