@@ -25,10 +25,8 @@ if TYPE_CHECKING:
 
     from tests.fake_kubernetes_http import Address, Object
 
-GATE_LIMIT = 30.0
 PONG = b"+PONG\r\n"
-NEVER_READY: Object = {"state": {"waiting": {"reason": "ContainerCreating"}}, "ready": False,
-                       "restartCount": 0}  # fmt: skip
+UNREADY: Object = {"state": {"running": {}}, "ready": False, "restartCount": 0}
 
 _NUMBERS = count(1)
 
@@ -53,10 +51,23 @@ class GatedKubernetes(FakeKubernetes):
     def _finish(self, obj: Object, pods: list[Object]) -> None:
         gate = self._gate_of(obj["metadata"]["name"])
         if gate and not gate.exists():
+            for pod in pods:
+                self._start_pod(pod)
             self._later(lambda: self._finish(obj, pods))
             return
         super()._finish(obj, pods)
         self._note(f"ready {obj['metadata']['name']}")
+
+    def _start_pod(self, pod: Object) -> None:
+        """Have its container run, but not be ready."""
+        if pod["status"]["phase"] == "Pending":
+            name = pod["spec"]["containers"][0]["name"]
+            pod["status"] = {
+                "phase": "Running",
+                "conditions": [{"type": "Ready", "status": "False"}],
+                "containerStatuses": [{"name": name, **UNREADY}],
+            }
+            self.put(pod)
 
     def _note(self, what: str) -> None:
         self.happened.append((what, time.time()))

@@ -82,13 +82,19 @@ def note(folder: str, record: dict[str, Any]) -> None:
     os.close(handle)
 
 
-def behave(folder: str, what: str) -> None:
-    """Take the time that the test wants, and fail if it wants that."""
+def behaviour(folder: str, what: str) -> dict[str, Any]:
+    """Return what the test wants of such a call."""
     try:
         with open(f"{folder}/behaviour.json") as file:  # noqa: PTH123 - pathlib is slow to import
-            how = json.load(file).get(what, {})
+            how: dict[str, Any] = json.load(file).get(what, {})
+            return how
     except FileNotFoundError:
-        return
+        return {}
+
+
+def behave(folder: str, what: str) -> None:
+    """Take the time that the test wants, and fail if it wants that."""
+    how = behaviour(folder, what)
     if how.get("says"):
         print(how["says"], flush=True)  # noqa: T201
     time.sleep(how.get("seconds", 0))
@@ -117,10 +123,24 @@ def docker_version(folder: str, _words: list[str]) -> None:
     print("28.0.0")  # noqa: T201
 
 
-def address(folder: str, words: list[str]) -> None:
-    """Print a kind node's address."""
+def ps(folder: str, _words: list[str]) -> None:
+    """Print the ids of all containers: the names of the kind nodes."""
+    behave(folder, "ps")
+    for cluster in listed(f"{folder}/clusters"):
+        print("\n".join(nodes(folder, cluster)))  # noqa: T201
+
+
+def inspect(folder: str, words: list[str]) -> None:
+    """Print a kind node's address, or a line of JSON for each kind node."""
     behave(folder, "inspect")
-    print(read(node(folder, words[-1]), "address"))  # noqa: T201
+    if words[2] != "{{json .}}":
+        print(read(node(folder, words[3]), "address"))  # noqa: T201
+        return
+    for name in words[3:]:
+        path = node(folder, name)
+        labels = {"io.x-k8s.kind.cluster": path.split("/")[-2]}
+        mounts = json.loads(read(path, "mounts"))
+        print(json.dumps({"Config": {"Labels": labels}, "Mounts": mounts}))  # noqa: T201
 
 
 def inspect_images(folder: str, words: list[str]) -> None:
@@ -226,6 +246,11 @@ def create(folder: str, words: list[str]) -> None:
         tail = f"{spec.get('role', 'control-plane')}{number if number > 1 else ''}"
         os.makedirs(f"{cluster}/{name}-{tail}/images")  # noqa: PTH103
         write(f"{cluster}/{name}-{tail}/address", made["address"])
+        mounts = [{"Source": mount["hostPath"], "Destination": mount["containerPath"]}
+                  for mount in spec.get("extraMounts", ())]  # fmt: skip
+        write(f"{cluster}/{name}-{tail}/mounts", json.dumps(mounts))
+        for reference in behaviour(folder, "create").get("images", ()):
+            put(f"{cluster}/{name}-{tail}/images", reference)
     behave(folder, "create")
     write(value(words, "--kubeconfig"), made["kubeconfig"])
 
@@ -316,7 +341,8 @@ ACTS: dict[str, Callable[[str, list[str]], None]] = {
     "save": save,
     "list": list_images,
     "import": import_images,
-    "inspect": address,
+    "ps": ps,
+    "inspect": inspect,
     "kind version": kind_version,
     "get clusters": get_clusters,
     "get nodes": get_nodes,

@@ -164,6 +164,8 @@ class Run:
     def from_json(cls, text: str) -> Self:
         data = json.loads(text)
         data["all_calls"] = [Call(**call) for call in data["all_calls"]]
+        for name in ("notes", "happened", "requests"):
+            data[name] = [tuple(entry) for entry in data[name]]
         return cls(**data)
 
     def to_json(self) -> str:
@@ -247,9 +249,13 @@ class Running:
         """Wait until a program is at that."""
         self.until(lambda: any(call.what == what for call in self._project.calls()))
 
-    def until_noted(self, what: str) -> None:
-        """Wait until a test says that."""
-        self.until(lambda: any(told == what for told, *_ in self._project.notes()))
+    def until_done(self, what: str) -> None:
+        """Wait until a program is done with that."""
+        self.until(lambda: any(call.what == what and call.end for call in self._project.calls()))
+
+    def until_at(self, what: str) -> None:
+        """Wait until that is noted by a test or happens in a cluster: see `Run.at`."""
+        self.until(lambda: what in self._project.told())
 
     def signal(self, number: signal.Signals, *, group: bool = False) -> None:
         """Send a signal to pytest's main process, or to all of its group as a terminal does."""
@@ -386,7 +392,8 @@ class Project:
         Args:
             what: `build api`, `create`, `save`, ...; `ready api` is when the workload gets ready.
             how: `seconds` it takes, the gate `until` whose opening it takes, the `exit` code,
-                what it `says` and what it `complains` to standard error.
+                what it `says` and what it `complains` to standard error; the `images` that are
+                in each kind node from its creation on.
         """
         kind, _, name = what.partition(" ")
         if kind == "ready":
@@ -394,6 +401,10 @@ class Project:
             return
         self._behaviour[what] = how
         (self.fakes / "behaviour.json").write_text(json.dumps(self._behaviour))
+
+    def breaks(self, name: str, status: dict[str, Any]) -> None:
+        """Have a workload's container come to that status instead of being ready."""
+        self.clusters.breaks[name] = status
 
     def open(self, gate: str) -> None:
         """Let go on what waits for it."""
@@ -405,7 +416,9 @@ class Project:
 
     def foreign_cluster(self, name: str) -> None:
         """Have a cluster that somebody else made."""
-        (self.fakes / "clusters" / name / f"{name}-control-plane").mkdir(parents=True)
+        node = self.fakes / "clusters" / name / f"{name}-control-plane"
+        node.mkdir(parents=True)
+        (node / "mounts").write_text("[]")
 
     def host_image(self, reference: str) -> None:
         """Have an image in the engine."""
@@ -418,7 +431,7 @@ class Project:
 
         Args:
             arguments: pytest's.
-            workers: For `-n`; None leaves xdist out.
+            workers: For `-n`; None leaves xdist out, and `--tx` among the arguments `-n`.
             env: Added to the environment.
         """
         return self.start(*arguments, workers=workers, **env).finish()
@@ -426,9 +439,9 @@ class Project:
     def start(self, *arguments: str, workers: int | None = 0, **env: str) -> Running:
         """Begin a run."""
         how = ["-p", "no:xdist"] if workers is None else ["-n", str(workers)]
+        if any(argument.startswith("--tx") for argument in arguments):
+            how = []
         argv = [sys.executable, "-m", "pytest", "--color=no", *how, *arguments]
-        if "--lf" not in arguments:
-            argv += ["-p", "no:cacheprovider"]
         running = Running(self, argv, self._environment(env))
         self._runs.append(running)
         return running
@@ -461,6 +474,11 @@ class Project:
 
     def notes(self) -> list[tuple[str, float, str]]:
         return [tuple(record) for record in _records(self.fakes / "notes.jsonl")]
+
+    def told(self) -> set[str]:
+        """Return what tests noted, and what happened in clusters."""
+        happened = {what for kube in self.clusters.made for what, _ in list(kube.happened)}
+        return happened | {what for what, *_ in self.notes()}
 
     def history(self) -> tuple[int, int, int]:
         return len(self.calls()), len(self.notes()), len(self.clusters.made)

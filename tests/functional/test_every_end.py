@@ -1,0 +1,217 @@
+"""However a run ends, what it made is deleted once, and after the last test."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.functional.project import Project, Run
+
+LAST_TEST = """
+@pytest.mark.kindinfra("api")
+@pytest.mark.parametrize("number", range(8))
+def test_it(number):
+    {body}
+"""
+FAILING_FIXTURE = """
+@pytest.fixture(scope="session")
+def broken(kindinfra):
+    raise ValueError("broken")
+
+@pytest.mark.kindinfra("api")
+def test_broken(broken): ...
+
+@pytest.mark.kindinfra("api")
+def test_whole(): ...
+"""
+ENDLESS = """
+@pytest.mark.kindinfra("api")
+def test_endless():
+    note("in the test")
+    await_gate("never", seconds=30)
+"""
+
+
+def assert_deleted_once(run: Run) -> None:
+    assert len(run.calls("create")) == len(run.calls("delete")) == 1, run.text
+    assert run.clusters == []
+    ends = [when for what, when, _ in run.notes if what.startswith("end")]
+    assert all(end <= run.call("delete").start for end in ends)
+    assert run.report["outcome"]["kept"] is False
+
+
+@pytest.mark.parametrize(
+    ("body", "arguments", "workers", "code"),
+    [
+        pytest.param("assert False", ("-x",), 2, {1, 2}, id="-x"),
+        pytest.param("assert False", ("--maxfail=3",), None, {1}, id="--maxfail"),
+        pytest.param("pytest.exit('enough')", (), None, {2}, id="pytest.exit"),
+        pytest.param("pytest.exit('enough')", (), 2, {1, 2, 3}, id="pytest.exit in a worker"),
+        pytest.param("raise KeyboardInterrupt", (), None, {2}, id="KeyboardInterrupt"),
+        pytest.param("if number == 2: os._exit(7)", (), 2, {1}, id="a dead worker"),
+    ],
+)
+def test_it_is_deleted_once_after(
+    project: Project, body: str, arguments: tuple[str, ...], workers: int | None, code: set[int]
+) -> None:
+    project.service("api")
+    project.tests(LAST_TEST.format(body=body))
+
+    run = project.run(*arguments, workers=workers)
+
+    assert run.code in code, run.text
+    assert_deleted_once(run)
+
+
+def test_a_dead_worker_costs_no_other_test(project: Project) -> None:
+    project.service("api", image=True)
+    project.tests(LAST_TEST.format(body="if number == 2: os._exit(7)"))
+
+    run = project.run(workers=2)
+
+    assert run.outcomes == {"passed": 7, "failed": 1}, run.text
+    assert (run.built, run.deployed) == (["api"], ["api"])
+
+
+def test_a_failing_session_fixture_ends_nothing_early(project: Project) -> None:
+    project.service("api")
+    project.tests(FAILING_FIXTURE)
+
+    run = project.run(workers=2)
+
+    assert (run.code, run.outcomes) == (1, {"passed": 1, "errors": 1}), run.text
+    assert_deleted_once(run)
+
+
+@pytest.mark.parametrize(
+    ("number", "sent_to", "workers"),
+    [
+        pytest.param(signal.SIGINT, "pytest", 2, id="SIGINT"),
+        pytest.param(signal.SIGINT, "group", 2, id="Ctrl-C in a terminal"),
+        pytest.param(signal.SIGTERM, "pytest", 2, id="SIGTERM"),
+        pytest.param(signal.SIGTERM, "pytest", None, id="SIGTERM without xdist"),
+        pytest.param(signal.SIGHUP, "pytest", None, id="SIGHUP without xdist"),
+    ],
+)
+def test_a_signal_while_tests_run_ends_in_a_teardown(
+    project: Project,
+    number: signal.Signals,
+    sent_to: str,
+    workers: int | None,
+) -> None:
+    project.service("api")
+    project.tests(ENDLESS)
+
+    running = project.start(workers=workers)
+    running.until_at("in the test")
+    running.signal(number, group=sent_to == "group")
+    run = running.finish()
+
+    assert run.code == 2, run.text
+    assert_deleted_once(run)
+    assert len(run.calls("export")) == 1
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+@pytest.mark.parametrize("stage", ["build api", "create"])
+def test_an_interrupt_ends_what_is_under_way(
+    project: Project, stage: str, workers: int | None
+) -> None:
+    project.service("api", image=True)
+    project.behave(stage, until="never")
+    project.tests(ENDLESS)
+
+    running = project.start(workers=workers)
+    running.until_called("build api")
+    running.until_called("create")
+    if stage == "build api":
+        running.until_at("apply Namespace/default")
+    running.signal(signal.SIGINT)
+    run = running.finish()
+
+    assert run.code == 2, run.text
+    assert run.call(stage).end is None  # it was ended before it came to its end
+    assert len(run.calls("delete")) == 1
+    assert run.clusters == []
+
+
+def test_a_second_interrupt_cuts_short_all_but_the_deletion(project: Project) -> None:
+    project.service("api")
+    project.behave("export", until="never")
+    project.tests(ENDLESS)
+
+    running = project.start()
+    running.until_at("in the test")
+    running.signal(signal.SIGINT)
+    running.until_called("export")
+    running.signal(signal.SIGINT)
+    run = running.finish()
+
+    assert_deleted_once(run)
+    assert run.call("export").end is None
+
+
+def test_what_a_killed_run_left_is_deleted_by_the_next(project: Project) -> None:
+    project.service("api")
+    project.tests(ENDLESS + LAST_TEST.format(body="pass"))
+
+    running = project.start("-k", "endless")
+    running.until_at("in the test")
+    running.signal(signal.SIGKILL)
+    killed = running.finish()
+    project.foreign_cluster("somebodys")
+    run = project.run("-k", "not endless")
+
+    assert len(killed.clusters) == 1
+    assert run.code == 0, run.text
+    assert {call.argv[-3] for call in run.calls("delete")} > set(killed.clusters)
+    assert run.clusters == ["somebodys"]
+
+
+def test_a_cluster_that_cannot_be_created_is_deleted_after_its_logs_were_exported(
+    project: Project,
+) -> None:
+    project.service("api", image=True)
+    project.behave("create", exit=1, says="ERROR: failed to init node with kubeadm")
+    project.tests(LAST_TEST.format(body="pass") + "def test_free(): ...\n")
+
+    run = project.run(workers=2)
+
+    assert (run.code, run.outcomes) == (1, {"passed": 1, "errors": 8}), run.text
+    assert "ERROR: failed to init node with kubeadm" in run.out
+    assert (run.call("export").end or 0) <= run.call("delete").start
+    assert (Path(run.folder) / "kind" / "journal.log").is_file()
+    assert run.clusters == []
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+@pytest.mark.parametrize("program", ["docker", "kind"])
+def test_a_missing_program_is_said_and_costs_no_independent_test(
+    project: Project, program: str, workers: int | None
+) -> None:
+    project.service("api", image=True)
+    project.remove(program)
+    project.tests(LAST_TEST.format(body="pass") + "def test_free(): ...\n")
+
+    run = project.run(workers=workers)
+
+    assert (run.code, run.outcomes) == (1, {"passed": 1, "errors": 8}), run.text
+    assert f'"{program}" is not on PATH' in run.out
+    assert "To fix: install" in run.out
+    assert (run.built, run.calls("create")) == ([], [])
+
+
+def test_an_engine_that_does_not_answer_is_said(project: Project) -> None:
+    project.behave("docker version", exit=1, complains="Cannot connect to the Docker daemon")
+    project.tests("def test_it(kindinfra): ...\n")
+
+    run = project.run()
+
+    assert (run.code, run.outcomes) == (1, {"errors": 1}), run.text
+    assert "the Docker engine does not answer" in run.out
+    assert "Cannot connect to the Docker daemon" in run.out
+    assert run.calls("create") == []

@@ -1,0 +1,74 @@
+"""The plugin is loaded by every pytest process; those that need nothing must not pay for it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.functional.project import Project, Run
+
+HEAVY = {
+    "kubernetes", "docker", "rich", "yaml", "filelock", "asyncio", "concurrent.futures", "urllib3",
+    "http.client", "ssl", "multiprocessing",
+}  # fmt: skip
+MOST_NEW = 12
+QUIET = ("-k", "free", "-W", "ignore")  # without the plugin the mark is unknown
+
+NEW_MODULES = """
+import json, sys
+import pytest
+before = set(sys.modules)
+import pytest_kindinfra.plugin
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+TELL_MODULES = """
+import json, sys
+from story import note
+
+def pytest_unconfigure(config):
+    worker = "worker" if hasattr(config, "workerinput") else "main"
+    note(worker + " " + json.dumps(sorted(sys.modules)))
+"""
+
+
+def test_loading_the_plugin_adds_few_modules_and_no_heavy_one() -> None:
+    argv = [sys.executable, "-c", NEW_MODULES]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+
+    new = json.loads(done.stdout)
+    assert HEAVY.isdisjoint(new), new
+    assert len(new) <= MOST_NEW, new
+
+
+def modules_at_the_end(run: Run) -> dict[str, set[str]]:
+    """Return what each process had imported: `main`, and `worker` if there was one."""
+    told = (what.split(" ", 1) for what, *_ in run.notes)
+    return {process: set(json.loads(names)) for process, names in told}
+
+
+@pytest.mark.parametrize("workers", [None, 1])
+def test_a_run_that_needs_nothing_imports_nothing_heavy(
+    project: Project, workers: int | None
+) -> None:
+    project.service("api")
+    project.write("conftest.py", TELL_MODULES)
+    project.tests("""
+        @pytest.mark.kindinfra("api")
+        def test_api(): ...
+
+        def test_free(): ...
+    """)
+
+    without = modules_at_the_end(project.run("-p", "no:kindinfra", *QUIET, workers=workers))
+    told = modules_at_the_end(project.run(*QUIET, workers=workers))
+
+    assert set(told) == ({"main", "worker"} if workers else {"main"})
+    for process, modules in told.items():
+        assert "pytest_kindinfra.plugin" in modules
+        assert HEAVY.isdisjoint(modules - without[process])

@@ -1,0 +1,143 @@
+"""What cannot work ends the run with exit code 4, all problems said at once, nothing begun."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.functional.project import Project, Run
+
+TESTS = """
+@pytest.mark.kindinfra("datastorage")
+def test_marked(): ...
+
+def test_free(): ...
+"""
+
+
+def assert_refused(run: Run, *problems: str) -> None:
+    assert run.code == 4, run.text
+    for problem in problems:
+        assert run.text.count(problem) == 1, (problem, run.text)
+    assert "INTERNALERROR" not in run.text
+    assert run.notes == []
+    assert run.all_calls == []
+
+
+@pytest.mark.parametrize("workers", [None, 4])
+def test_all_problems_come_in_one_message(project: Project, workers: int | None) -> None:
+    project.service("datastorage", image=True)
+    project.service("first", needs=("second",))
+    project.service("second", needs=("first",))
+    project.service("lost")
+    project.manifest("lost", image="datastorge")
+    project.declare("[services.nowhere]\nmanifests = ['gone.yaml']\n")
+    project.tests(TESTS)
+    project.tests(
+        """
+        @pytest.mark.kindinfra("datastore")
+        def test_typo(): ...
+
+        @pytest.mark.kindinfra(3, wait=True)
+        def test_odd(): ...
+    """,
+        "test_odd.py",
+    )
+
+    run = project.run(workers=workers)
+
+    assert_refused(
+        run,
+        'test_odd.py::test_typo needs "datastore": no such service; did you mean "datastorage"?',
+        "services need each other: first needs second needs first",
+        'image "datastorge": no such image; did you mean "datastorage"?',
+        '"gone.yaml": no such file',
+        "the mark takes names of services only",
+        "the mark takes names of services, not 3",
+        "problems in the declaration",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", [None, 4])
+def test_values_that_no_option_has_are_said_at_once_with_their_places(
+    project: Project, workers: int | None
+) -> None:
+    project.tests(TESTS)
+
+    run = project.run("--kindinfra-keep=sometimes", workers=workers, KINDINFRA_BUILD_JOBS="many")
+
+    assert_refused(
+        run,
+        '--kindinfra-keep: keep = "sometimes": expected never or always or on-failure',
+        'environment KINDINFRA_BUILD_JOBS: build_jobs = "many"',
+    )
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_broken_toml_is_said_with_its_place(project: Project, workers: int | None) -> None:
+    project.declare("[cluster]\nnamespace = oops")
+    project.tests(TESTS)
+
+    assert_refused(project.run(workers=workers), "kindinfra.toml: Invalid value (at line 2")
+
+
+def test_unknown_keys_and_wrong_types_are_said_at_once(project: Project) -> None:
+    project.declare("""
+        [cluster]
+        namespce = "x"
+        [services.datastorage]
+        manifests = 3
+        [options]
+        keeep = "always"
+    """)
+    project.tests(TESTS)
+
+    run = project.run(workers=None)
+
+    assert run.code == 4, run.text
+    assert 'did you mean "namespace"?' in run.text
+    assert "[services.datastorage]" in run.text
+    assert run.all_calls == []
+
+
+def test_an_unknown_option_in_the_file_is_said(project: Project) -> None:
+    project.service("datastorage")
+    project.declare("[options]\nkeeep = 'always'\n")
+    project.tests(TESTS)
+
+    assert_refused(project.run(workers=None), 'no such option "keeep"; did you mean "keep"?')
+
+
+def test_a_fixed_host_port_that_is_busy_is_said_before_anything_is_built(project: Project) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        fixed = f"endpoints.fixed = {{ port = 8080, host_port = {port} }}"
+        project.service("datastorage", image=True, toml=fixed)
+        project.tests(TESTS)
+
+        run = project.run(workers=None)
+
+    assert run.code == 4, run.text
+    assert f"host port {port} is busy, held by process" in run.text
+    assert (run.built, run.calls("create")) == ([], [])
+
+
+def test_what_is_wrong_does_not_matter_if_nothing_is_needed(project: Project) -> None:
+    project.declare("this is no TOML")
+    project.tests(TESTS)
+
+    run = project.run("-k", "free", workers=None)
+
+    assert (run.code, run.outcomes) == (0, {"passed": 1, "deselected": 1}), run.text
+
+
+def test_remote_workers_are_refused(project: Project) -> None:
+    project.tests(TESTS)
+
+    run = project.run("--dist=load", "--tx=ssh=user@example.invalid//python=python3")
+
+    assert run.code == 4, run.text
+    assert "workers must run on this machine" in run.text
