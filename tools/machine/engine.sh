@@ -29,6 +29,27 @@ present() { "$engine" image inspect "$1" >/dev/null 2>&1; }
 # label_of LABEL IMAGE: its value, nothing where the image has no such label; fails without the image.
 label_of() { "$engine" image inspect -f "{{with .Config.Labels}}{{index . \"$1\"}}{{end}}" "$2" 2>/dev/null; }
 
+# give_name FROM TO: FROM is the name that an archive was made with and goes away. Docker writes and
+# reads it as it is, podman with localhost/ before it, whichever of them made the archive.
+give_name() {
+  local name
+  for name in "$1" "localhost/$1"; do
+    if present "$name"; then
+      "$engine" tag "$name" "$2"
+      return
+    fi
+  done
+  echo "no image $1 in the archive" >&2
+  return 1
+}
+
+drop_name() {
+  local name
+  for name in "$1" "localhost/$1"; do
+    ! present "$name" || "$engine" rmi "$name"
+  done
+}
+
 # build_image FLAGS... CONTEXT: with the engine's own builder, which sees local images.
 build_image() {
   case $engine in
