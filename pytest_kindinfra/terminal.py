@@ -96,17 +96,17 @@ def failure_lines(failures: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def build_line(phases: Iterable[Phase], *, cached: int) -> str:
-    """Return the line that sets the builds' sum against their wall time, empty without images."""
+    """Return the line that sets the builds' sum against their wall time, empty without images.
+
+    The sum is no promise of what is saved: beside others a build takes longer than alone.
+    """
     builds = [phase for phase in phases if phase.kind == "build"]
     if not builds:
         return f"builds: none, {count(cached, 'image')} unchanged" if cached else ""
-    one_by_one = sum(phase.end - phase.start for phase in builds)
+    added_up = sum(phase.end - phase.start for phase in builds)
     wall = max(phase.end for phase in builds) - min(phase.start for phase in builds)
     unchanged = f", {count(cached, 'image')} unchanged" if cached else ""
-    return (
-        f"builds: {one_by_one:.1f} s one by one, {wall:.1f} s side by side "
-        f"({one_by_one - wall:.1f} s saved){unchanged}"
-    )
+    return f"builds: {added_up:.1f} s of work one after another took {wall:.1f} s side by side{unchanged}"
 
 
 def table_lines(
