@@ -106,7 +106,8 @@ def build_line(phases: Iterable[Phase], *, cached: int) -> str:
     added_up = sum(phase.end - phase.start for phase in builds)
     wall = max(phase.end for phase in builds) - min(phase.start for phase in builds)
     unchanged = f", {count(cached, 'image')} unchanged" if cached else ""
-    return f"builds: {added_up:.1f} s of work one after another took {wall:.1f} s side by side{unchanged}"
+    work = f"{added_up:.1f} s of work one after another took {wall:.1f} s side by side"
+    return f"builds: {work}{unchanged}"
 
 
 def table_lines(
