@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
@@ -119,6 +118,8 @@ def call_within(function: Callable[[], T], deadline: Deadline, *, what: str) -> 
         NotReadyError: It did not return in time.
         CancelledError: The run is ending.
     """
+    from concurrent.futures import Future  # this module is loaded by every pytest process
+
     outcome: Future[T] = Future()
 
     def call() -> None:
