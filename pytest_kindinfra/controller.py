@@ -6,9 +6,11 @@ It knows pytest's config; the thread does not.
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import signal
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,6 +44,16 @@ def new_controller(config: pytest.Config, first: FirstLook) -> Controller:
     declared = f"{count(first.services, 'service')} in {first.source}"
     about = f"cluster {cluster}, engine docker, {declared}" if first.source else ""
     return Controller(config, run, run_id, about=about)
+
+
+def _import_early(*, images: bool) -> None:
+    """Import what the threads need, before a test runs in this process.
+
+    pytest swaps the filters of warnings for each test, and with `filterwarnings = error` an import
+    in a thread meanwhile fails at what it would have ignored: `requests` does without PySocks.
+    """
+    for name in ("kubernetes.client", "kubernetes.config", *(["docker.utils.build"] * images)):
+        importlib.import_module(name)
 
 
 def _interrupt(number: int, _frame: object) -> None:
@@ -118,7 +130,11 @@ class Controller:
 
         self._started = Started(order=order, tools=tools, thread=thread, lock=lock)
         self._catch_signals()
-        thread.start()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            thread.start()
+            if not self._config.pluginmanager.hasplugin("dsession"):
+                _import_early(images=bool(order.plan.images))
 
     def _catch_signals(self) -> None:
         """Have SIGTERM and SIGHUP end the run as Ctrl-C does: with a teardown."""
@@ -182,10 +198,10 @@ class Controller:
             failed: A test failed.
             interrupted: The run was ended before its end.
         """
-        from pytest_kindinfra.ending import end
-
         if (started := self._started) is None or self.outcome is not None:
             return
+        from pytest_kindinfra.ending import end
+
         hurried, self._ending = self._ending is not None, self._ending or (failed, interrupted)
         failed, interrupted = self._ending
         self.run.close()
@@ -212,10 +228,10 @@ class Controller:
 
     def summarise(self, reporter: pytest.TerminalReporter) -> None:
         """Show the closing table, the failures in full, and what was kept."""
-        from pytest_kindinfra.ending import closing_lines
-
         if self._started is None or self.outcome is None:
             return
+        from pytest_kindinfra.ending import closing_lines
+
         width = shutil.get_terminal_size((100, 24)).columns
         lines = closing_lines(
             self._started, self.run, self.outcome, width=width, color=reporter.hasmarkup

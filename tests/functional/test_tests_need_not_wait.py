@@ -107,3 +107,21 @@ def test_a_skipped_test_does_not_wait(project: Project) -> None:
     run = project.run()
 
     assert (run.code, run.outcomes) == (0, {"passed": 2, "skipped": 2}), run.text
+
+
+def test_tests_beside_it_with_warnings_as_errors_do_no_harm(project: Project) -> None:
+    """pytest sets the process's warning filters anew for each test; imports in threads see that."""
+    project.service("api", image=True)
+    project.tests("""
+        import time
+
+        @pytest.mark.parametrize("number", range(300))
+        def test_free(number): time.sleep(0.001)
+
+        @pytest.mark.kindinfra("api")
+        def test_api(): ...
+    """)
+
+    run = project.run("-W", "error", workers=None)
+
+    assert (run.code, run.outcomes) == (0, {"passed": 301}), run.text
