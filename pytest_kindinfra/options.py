@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -216,6 +215,8 @@ def _parse(row: Option, text: str) -> Any:
 
 
 def _unknown_keys(keys: Iterable[str], source: str | None) -> Iterable[str]:
+    from difflib import get_close_matches
+
     known = [row.key for row in OPTIONS]
     for key in keys:
         if key not in known:
