@@ -115,8 +115,8 @@ def test_tests_beside_it_with_warnings_as_errors_do_no_harm(project: Project) ->
     project.tests("""
         import time
 
-        @pytest.mark.parametrize("number", range(300))
-        def test_free(number): time.sleep(0.001)
+        @pytest.mark.parametrize("number", range(500))
+        def test_free(number): time.sleep(0.002)
 
         @pytest.mark.kindinfra("api")
         def test_api(): ...
@@ -124,4 +124,4 @@ def test_tests_beside_it_with_warnings_as_errors_do_no_harm(project: Project) ->
 
     run = project.run("-W", "error", workers=None)
 
-    assert (run.code, run.outcomes) == (0, {"passed": 301}), run.text
+    assert (run.code, run.outcomes) == (0, {"passed": 501}), run.text
