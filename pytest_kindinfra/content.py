@@ -158,14 +158,17 @@ def _sent(folder: Path, above: str, rules: IgnoreRules) -> Iterator[str]:
 
 
 def _head(git: Path) -> bytes:
-    """Return the name of the commit that is checked out, as far as git's files tell."""
+    """Return the commit that is checked out, as far as git's own files tell."""
     head = git / "HEAD"
-    if not head.is_file():
-        return b""
-    name = head.read_bytes()
-    branch = git / os.fsdecode(name.removeprefix(b"ref:").strip())
-    known = branch if branch.is_file() else git / "packed-refs"
-    return name + (known.read_bytes() if known.is_file() else b"")
+    name = head.read_bytes().strip() if head.is_file() else b""
+    branch = name.removeprefix(b"ref: ")
+    if branch == name:
+        return name
+    loose, packed = git / os.fsdecode(branch), git / "packed-refs"
+    if loose.is_file():
+        return name + loose.read_bytes()
+    refs = packed.read_bytes().splitlines() if packed.is_file() else []
+    return b"".join([name, *(ref for ref in refs if ref.endswith(b" " + branch))])
 
 
 @contextmanager
