@@ -105,7 +105,8 @@ class RunDirectory:
         return result
 
     def _check_life(self, name: str) -> None:
-        if is_held(self.lock) or self.read(name) is not None:
+        # Both may have been written since the last look, right before the lock was let go.
+        if is_held(self.lock) or self.read(name) is not None or self.read("closed"):
             return
         msg = (
             f"the process that brings the stack up ended without a result (run {self.path.name})\n"
