@@ -1,0 +1,324 @@
+"""What processes know of each other, tried with real processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from filelock import Timeout
+
+from pytest_kindinfra.coordination import RunDirectory, hold, is_held, locked, write_json
+from pytest_kindinfra.errors import CancelledError, ProvisionerDiedError
+from pytest_kindinfra.timeline import monotonic
+from tests.fakes import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LIFE = 0.5
+"""Seconds until a waiter looks for the provisioner's life for the first time."""
+
+PRELUDE = """
+import sys
+from pathlib import Path
+from pytest_kindinfra.coordination import *
+from pytest_kindinfra.coordination import RunDirectory
+run = RunDirectory(Path(sys.argv[1]))
+"""
+
+
+@contextmanager
+def process(script: str, run: RunDirectory) -> Iterator[subprocess.Popen[str]]:
+    """Run Python in another process, until the block ends at the latest."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PRELUDE + script, str(run.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as started:
+        try:
+            yield started
+        finally:
+            started.kill()
+
+
+def says(started: subprocess.Popen[str]) -> str:
+    assert started.stdout
+    return started.stdout.readline().strip()
+
+
+@contextmanager
+def held(run: RunDirectory) -> Iterator[None]:
+    lock = hold(run.lock)
+    yield
+    lock.release()
+
+
+class TestTheFolder:
+    def test_git_does_not_see_it(self, run: RunDirectory) -> None:
+        run.make()
+
+        assert (run.path.parent / ".gitignore").read_text() == "*\n"
+
+    def test_what_the_user_says_to_git_stays(self, run: RunDirectory) -> None:
+        run.path.parent.mkdir(parents=True)
+        (run.path.parent / ".gitignore").write_text("logs\n")
+
+        run.make()
+
+        assert (run.path.parent / ".gitignore").read_text() == "logs\n"
+
+    def test_latest_leads_to_the_latest_run(self, run: RunDirectory) -> None:
+        for name in ("run-1", "run-2"):
+            RunDirectory(run.path.parent / name).make()
+
+        latest = run.path.parent / "latest"
+        assert latest.resolve() == run.path.parent / "run-2"
+        assert str(latest.readlink()) == "run-2"
+        assert sorted(path.name for path in run.path.parent.iterdir()) == [
+            ".gitignore",
+            "latest",
+            "run-1",
+            "run-2",
+        ]
+
+    def test_it_may_be_made_twice(self, run: RunDirectory) -> None:
+        run.make()
+        run.make()
+
+        assert run.path.is_dir()
+
+    def test_what_somebody_else_calls_latest_stays(self, run: RunDirectory) -> None:
+        (run.path.parent / "latest").mkdir(parents=True)
+        (run.path.parent / "latest" / "thesis").touch()
+
+        run.make()
+
+        assert (run.path.parent / "latest" / "thesis").exists()
+
+
+class TestResults:
+    @pytest.mark.parametrize("name", ["cluster", "service-my.svc", "service-a-b", "image-ä"])
+    def test_what_was_written_is_read(self, name: str, run: RunDirectory) -> None:
+        run.write(name, {"state": "ready", "numbers": [1, 2.5, None]})
+
+        assert run.read(name) == {"state": "ready", "numbers": [1, 2.5, None]}
+
+    def test_what_nobody_wrote_is_nothing(self, run: RunDirectory) -> None:
+        assert run.read("cluster") is None
+        assert run.read_all("image-") == {}
+
+    def test_the_last_writing_counts(self, run: RunDirectory) -> None:
+        run.write("cluster", 1)
+        run.write("cluster", 2)
+
+        assert run.read("cluster") == 2
+
+    def test_all_of_a_kind_come_by_their_names(self, run: RunDirectory) -> None:
+        for name in ("image-b", "image-a.b", "service-a", "image"):
+            run.write(name, name)
+
+        assert run.read_all("image-") == {"a.b": "image-a.b", "b": "image-b"}
+
+    def test_what_json_cannot_hold_leaves_nothing_behind(self, tmp_path: Path) -> None:
+        with pytest.raises(TypeError):
+            write_json(tmp_path / "x.json", {"no": object()})
+
+        assert list(tmp_path.iterdir()) == []
+
+    def test_what_json_cannot_hold_leaves_what_was_there(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.json"
+        write_json(path, 1)
+
+        with pytest.raises(TypeError):
+            write_json(path, object())
+
+        assert json.loads(path.read_text()) == 1
+
+    def test_no_reader_ever_sees_half_a_result(self, run: RunDirectory) -> None:
+        script = """
+for number in range(150):
+    run.write("big", {"number": number, "filler": [number] * 3000})
+"""
+        seen: set[int] = set()
+        with process(script, run) as writer:
+            while writer.poll() is None:
+                if value := run.read("big"):
+                    assert value["filler"] == [value["number"]] * 3000
+                    seen.add(value["number"])
+            assert writer.returncode == 0
+
+        assert len(seen) > 5
+
+
+class TestWaiting:
+    def test_a_result_that_is_there_comes_at_once(self, run: RunDirectory) -> None:
+        run.write("cluster", {"name": "a"})
+        asked: list[int] = []
+
+        assert run.wait_for("cluster", meanwhile=lambda: asked.append(1)) == {"name": "a"}
+        assert asked == []
+
+    def test_a_result_comes_right_after_it_was_written(self, run: RunDirectory) -> None:
+        """The best of three tries, since other work may hold any one of them up."""
+        delays = []
+        with held(run):
+            for number in range(3):
+                written: list[float] = []
+
+                def write(name: str = f"r{number}", written: list[float] = written) -> None:
+                    run.write(name, 1)
+                    written.append(monotonic())
+
+                writer = threading.Timer(0.03, write)
+                writer.start()
+                run.wait_for(f"r{number}")
+                delays.append(monotonic() - written[0] if written else 0.0)
+                writer.join()
+
+        assert min(delays) < 0.025
+
+    def test_other_work_goes_on_meanwhile(self, run: RunDirectory) -> None:
+        def meanwhile() -> None:
+            run.write("cluster", "written between two looks")
+
+        assert run.wait_for("cluster", meanwhile=meanwhile) == "written between two looks"
+
+    def test_a_run_that_ends_ends_the_waiting(self, run: RunDirectory) -> None:
+        with held(run), pytest.raises(CancelledError, match="the run is ending"):
+            run.wait_for("cluster", meanwhile=run.close)
+
+    def test_a_result_counts_though_the_run_has_ended(self, run: RunDirectory) -> None:
+        run.write("cluster", 1)
+        run.close()
+
+        assert run.wait_for("cluster") == 1
+
+    def test_a_provisioner_that_died_is_noticed_within_a_second(self, run: RunDirectory) -> None:
+        script = """
+lock = hold(run.lock)
+print("holding", flush=True)
+sys.stdin.read()
+"""
+        with process(script, run) as provisioner:
+            assert says(provisioner) == "holding"
+            assert is_held(run.lock)
+            provisioner.kill()
+            provisioner.wait()
+            start = monotonic()
+
+            with pytest.raises(ProvisionerDiedError) as caught:
+                run.wait_for("cluster")
+
+        assert monotonic() - start < 1
+        assert str(caught.value) == (
+            "the process that brings the stack up ended without a result (run run-1)\n"
+            "To fix: look for why pytest's main process ended, then run again"
+        )
+
+    def test_waiting_goes_on_as_long_as_the_provisioner_lives(self, run: RunDirectory) -> None:
+        """Longer than it takes to notice a dead one."""
+        start, looks = monotonic(), list[int]()
+
+        def meanwhile() -> None:
+            looks.append(1)
+            if monotonic() - start > 0.7:
+                run.write("cluster", "slow")
+
+        with held(run):
+            assert run.wait_for("cluster", meanwhile=meanwhile) == "slow"
+
+        assert len(looks) > 5
+
+    def test_a_result_written_just_before_the_provisioner_ended_counts(
+        self, run: RunDirectory
+    ) -> None:
+        class WrittenBetweenTwoLooks(RunDirectory):
+            """Its result appears after the waiter looked, and nobody holds the lock."""
+
+            def read(self, name: str) -> Any:
+                found = super().read(name)
+                if name == "closed" and monotonic() > start + LIFE:
+                    self.write("cluster", "just in time")
+                return found
+
+        start = monotonic()
+
+        assert WrittenBetweenTwoLooks(run.path).wait_for("cluster") == "just in time"
+
+    def test_a_run_closed_just_before_it_let_go_of_its_lock_did_not_die(
+        self, run: RunDirectory
+    ) -> None:
+        """A waiter was told that pytest's main process had ended, when it was Ctrl-C."""
+
+        class ClosedBetweenTwoLooks(RunDirectory):
+            def read(self, name: str) -> Any:
+                found = super().read(name)
+                if name == "closed" and found is None and monotonic() > start + LIFE:
+                    self.close()
+                return found
+
+        start = monotonic()
+
+        with pytest.raises(CancelledError):
+            ClosedBetweenTwoLooks(run.path).wait_for("cluster")
+
+
+class TestLocks:
+    def test_nobody_holds_a_lock_that_was_never_taken(self, run: RunDirectory) -> None:
+        assert not is_held(run.lock)
+        assert not run.path.exists()
+
+    def test_a_lock_is_held_until_it_is_released(self, run: RunDirectory) -> None:
+        with held(run):
+            assert is_held(run.lock)
+
+        assert not is_held(run.lock)
+
+    def test_looking_at_a_lock_does_not_take_it(self, run: RunDirectory) -> None:
+        with held(run):
+            assert all(is_held(run.lock) for _ in range(3))
+
+    def test_a_lock_is_taken_once(self, run: RunDirectory) -> None:
+        with process("lock = hold(run.lock); print('holding', flush=True); input()", run) as other:
+            assert says(other) == "holding"
+
+            with pytest.raises(Timeout):
+                hold(run.lock)
+
+            other.communicate("\n")
+        assert eventually(lambda: not is_held(run.lock))
+
+    def test_a_lock_taken_in_one_thread_is_released_in_another(self, run: RunDirectory) -> None:
+        lock = hold(run.lock)
+        thread = threading.Thread(target=lock.release)
+        thread.start()
+        thread.join()
+
+        assert not is_held(run.lock)
+
+    def test_one_block_runs_at_a_time_on_a_host(self, run: RunDirectory) -> None:
+        script = """
+counter = run.path / "counter"
+for _ in range(20):
+    with locked(run.path / "count.lock"):
+        counter.write_text(str(int(counter.read_text()) + 1))
+"""
+        run.path.mkdir(parents=True)
+        (run.path / "counter").write_text("0")
+        with process(script, run) as one, process(script, run) as two:
+            assert (one.wait(), two.wait()) == (0, 0)
+
+        assert (run.path / "counter").read_text() == "40"
+
+    def test_a_lock_is_free_after_a_block_that_raised(self, tmp_path: Path) -> None:
+        with pytest.raises(LookupError), locked(tmp_path / "lock"):
+            raise LookupError
+
+        assert not is_held(tmp_path / "lock")
