@@ -1,20 +1,23 @@
 """Lines about a bring-up, from its threads to the terminal, while tests run.
 
-In xdist's controller no test runs, so lines are written as they come. In a process that runs
-tests itself pytest captures all output, the terminal's too; there lines wait until the main
-thread, between tests or waiting for a service, lets them out.
+In xdist's controller no test runs, so lines are written as they come, between two words of
+pytest's own. In a process that runs tests itself pytest captures all output, the terminal's too;
+there lines wait until the main thread, between tests or waiting for a service, lets them out.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from pytest_kindinfra.terminal import progress_line, running_line
 from pytest_kindinfra.timeline import now
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Generator
 
     from pytest_kindinfra.model import Phase
     from pytest_kindinfra.options import Progress
@@ -32,7 +35,10 @@ class ProgressLines:
         self._since = since
         self._last = since
         self._waiting: deque[str] = deque()
+        self._terminal = threading.RLock()
         self._direct = config.pluginmanager.hasplugin("dsession")
+        if self._direct:
+            config.pluginmanager.register(self, "kindinfra-progress")
 
     def __call__(self, phase: Phase, ended: bool) -> None:  # noqa: FBT001 - Timeline calls it so
         """Take the start or the end of a phase, from any thread."""
@@ -66,9 +72,28 @@ class ProgressLines:
         with capture.global_and_fixture_disabled():
             self._write()
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_logstart(self) -> Generator[None, Any, Any]:
+        """Let no line of ours come between a test's name and its line's end."""
+        with self._terminal:
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_logreport(self) -> Generator[None, Any, Any]:
+        """Let no dot come between our look at the terminal and our line."""
+        with self._terminal:
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_logfinish(self) -> Generator[None, Any, Any]:
+        """As the others: here pytest writes the percentage."""
+        with self._terminal:
+            return (yield)
+
     def _write(self) -> None:
-        while self._waiting:
-            write_line(self._config, self._waiting.popleft())
+        with self._terminal:
+            while self._waiting:
+                write_line(self._config, self._waiting.popleft())
 
 
 def write_line(config: pytest.Config, line: str) -> None:
