@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.functional.project import Project, Run
 
-PROGRESS = re.compile(r"kindinfra +\d+\.\d s  \[[a-z0-9./:]+\] .+")
+PROGRESS = re.compile(r"kindinfra +\d+\.\d s  \[[-a-z0-9./:]+\] .+")
 TESTS = """
 import time
 
@@ -95,3 +95,24 @@ def test_the_need_is_said_once_and_the_table_closes(slow: Project) -> None:
     table = run.out.partition("= kindinfra =")[2]
     for row in ("create  cluster", "build   api", "build   slow", "delete  cluster"):
         assert table.count(row) == 1, run.out
+
+
+def test_no_line_is_lost_or_garbled_while_many_dots_are_written(project: Project) -> None:
+    names = [f"service-{number}" for number in range(12)]
+    for name in names:
+        project.service(name)
+    project.tests(f"""
+        @pytest.mark.parametrize("number", range(1500))
+        def test_free(number): ...
+
+        @pytest.mark.kindinfra(*{names})
+        def test_all(): ...
+    """)
+
+    run = project.run("--kindinfra-progress=plain", workers=2)
+
+    assert run.code == 0, run.text
+    kinds = [line.partition(" in ")[0] for line in progress(run)]
+    for name in names:
+        for words in ("applying", "applied", "waiting until ready", "ready"):
+            assert kinds.count(f"[{name}] {words}") == 1, (name, words)

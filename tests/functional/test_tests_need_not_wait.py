@@ -110,7 +110,7 @@ def test_a_skipped_test_does_not_wait(project: Project) -> None:
 
 
 def test_tests_beside_it_with_warnings_as_errors_do_no_harm(project: Project) -> None:
-    """pytest sets the process's warning filters anew for each test; imports in threads see that."""
+    """Filters of warnings are set anew for each test, and imports in threads see that."""
     project.service("api", image=True)
     project.tests("""
         import time
