@@ -72,8 +72,8 @@ class Docker:
         self._runner.run(["docker", "tag", loaded[0], reference], deadline=deadline)
 
     def save_command(self, references: Sequence[str]) -> tuple[str, ...]:
-        """See `Engine.save_command`."""
-        return ("docker", "save", *references)
+        """See `Engine.save_command`; with a tag, or Docker would save all that a name has."""
+        return ("docker", "save", *map(_familiar, references))
 
 
 def _build_command(request: BuildRequest) -> list[str]:

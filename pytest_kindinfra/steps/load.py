@@ -8,6 +8,7 @@ stream runs goes together into the next one. A step must not know another step.
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.model import Phase
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     from pytest_kindinfra.engines.protocol import Engine
     from pytest_kindinfra.process import Runner
     from pytest_kindinfra.timeline import Deadline, Timeline
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Images that go in one stream: reference to name, and what became of them."""
+
+    names: dict[str, str] = field(default_factory=dict)
+    error: Exception | None = None
 
 
 class ImageLoader:
@@ -40,8 +49,7 @@ class ImageLoader:
         self._timeline = timeline
         self._stream = threading.Lock()
         self._state = threading.Lock()
-        self._queue: dict[str, str] = {}
-        self._failed: dict[str, Exception] = {}
+        self._next = _Batch()
 
     def load(self, name: str, reference: str, deadline: Deadline) -> None:
         """Return when all kind nodes have the image.
@@ -56,23 +64,30 @@ class ImageLoader:
             CancelledError: The run is ending.
         """
         with self._state:
-            self._queue[reference] = name
+            batch = self._next
+            batch.names[reference] = name
         with self._stream:
             deadline.check()
-            with self._state:
-                batch, self._queue = self._queue, {}
-            self._send(batch, deadline)
-        if error := self._failed.get(reference):
-            raise error
+            if self._is_unsent(batch):
+                self._send(batch, deadline)
+        if batch.error:
+            raise batch.error
 
-    def _send(self, batch: dict[str, str], deadline: Deadline) -> None:
-        """Send one batch; its failure is remembered for everyone who waits for a part of it."""
+    def _is_unsent(self, batch: _Batch) -> bool:
+        """Whether nobody has sent it yet; from now on images go into another one."""
+        with self._state:
+            unsent = batch is self._next
+            if unsent:
+                self._next = _Batch()
+        return unsent
+
+    def _send(self, batch: _Batch, deadline: Deadline) -> None:
+        """Send one batch; its failure is kept for everyone who waits for a part of it."""
         try:
-            missing = self._missing(tuple(batch), deadline) if batch else {}
-            if missing:
-                self._send_missing(batch, missing, deadline)
+            if missing := self._missing(tuple(batch.names), deadline):
+                self._send_missing(batch.names, missing, deadline)
         except Exception as error:  # noqa: BLE001 - raised again in each waiting thread
-            self._failed |= dict.fromkeys(batch, error)
+            batch.error = error
 
     def _missing(
         self, references: tuple[str, ...], deadline: Deadline
@@ -87,7 +102,7 @@ class ImageLoader:
         return missing
 
     def _send_missing(
-        self, batch: dict[str, str], missing: dict[str, tuple[str, ...]], deadline: Deadline
+        self, names: dict[str, str], missing: dict[str, tuple[str, ...]], deadline: Deadline
     ) -> None:
         references = tuple(dict.fromkeys(ref for refs in missing.values() for ref in refs))
         start = now()
@@ -99,4 +114,4 @@ class ImageLoader:
         )
         end = now()
         for reference in references:
-            self._timeline.add(Phase(kind="load", subject=batch[reference], start=start, end=end))
+            self._timeline.add(Phase(kind="load", subject=names[reference], start=start, end=end))
