@@ -128,6 +128,8 @@ class FakeEngine:
         images: Reference to id.
         on_build: Called with each build before its image is there; may block or raise.
         builds: What was built so far.
+        loads: Archives that were loaded so far, and as what.
+        deadlines: Those of the builds.
         version: What `check` says; an exception is raised instead.
     """
 
@@ -135,6 +137,7 @@ class FakeEngine:
     on_build: Callable[[BuildRequest], object] = lambda _request: None
     builds: list[BuildRequest] = field(default_factory=list)
     version: str | Exception = "29.0"
+    loads: list[tuple[Path, str]] = field(default_factory=list)
     deadlines: list[Deadline] = field(default_factory=list)
     name: str = "docker"
 
@@ -156,6 +159,11 @@ class FakeEngine:
         log.write_text(f"built {request.reference}\n")
         self.images[request.reference] = f"sha256:{request.reference}"
 
+    def load(self, archive: Path, reference: str, deadline: Deadline) -> None:
+        deadline.check()
+        self.loads.append((archive, reference))
+        self.images[reference] = f"sha256:{reference}"
+
     def save_command(self, references: Sequence[str]) -> tuple[str, ...]:
         return ("save", *references)
 
@@ -169,12 +177,15 @@ class FakeProvider:
         images: Kind node to the full references that it has.
         on_create: Called with the name and the kubeconfig's path; may raise.
         configs: Name to the kind config that it was made with.
+        runs: Name to the run directory mounted in it.
+        version: What `check` says; an exception is raised instead.
     """
 
     clusters: dict[str, tuple[str, ...]] = field(default_factory=dict)
     images: dict[str, set[str]] = field(default_factory=dict)
     on_create: Callable[[str, Path], object] = lambda _name, _kubeconfig: None
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs: dict[str, Path] = field(default_factory=dict)
     version: str | Exception = "0.31.0"
 
     def check(self, deadline: Deadline) -> str:
@@ -199,6 +210,13 @@ class FakeProvider:
     def nodes(self, name: str, deadline: Deadline) -> tuple[str, ...]:
         deadline.check()
         return self.clusters[name]
+
+    def nodes_that_take_images(self, name: str, deadline: Deadline) -> tuple[str, ...]:
+        return self.nodes(name, deadline)
+
+    def run_directories(self, deadline: Deadline) -> dict[str, Path]:
+        deadline.check()
+        return dict(self.runs)
 
     def images_in(self, node: str, deadline: Deadline) -> frozenset[str]:
         deadline.check()

@@ -1,0 +1,194 @@
+"""Images reach the kind nodes in as few streams as possible, and only where they are missing."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pytest
+
+from pytest_kindinfra.errors import CancelledError, CommandError
+from pytest_kindinfra.steps.load import ImageLoader
+from pytest_kindinfra.timeline import Deadline, Timeline
+from tests.fakes import FakeEngine, FakeProvider, FakeRunner, Piped, eventually
+
+
+@dataclass
+class Bench:
+    """A loader whose streams go through when `go_on` is set."""
+
+    nodes: tuple[str, ...] = ("node",)
+    runner: FakeRunner = field(default_factory=FakeRunner)
+    provider: FakeProvider = field(default_factory=FakeProvider)
+    timeline: Timeline = field(default_factory=Timeline)
+    go_on: threading.Event = field(default_factory=threading.Event)
+    deadline: Deadline = field(default_factory=lambda: Deadline.after(20))
+
+    def __post_init__(self) -> None:
+        self.go_on.set()
+        self.runner.on_pipe = self.stream
+        self.loader = ImageLoader(
+            self.nodes,
+            engine=FakeEngine(),
+            provider=self.provider,
+            runner=self.runner,
+            timeline=self.timeline,
+        )
+
+    def stream(self, piped: Piped) -> None:
+        assert self.go_on.wait(10)
+        for _, node in piped.sinks:
+            self.provider.images.setdefault(node, set()).update(piped.source[1:])
+
+    def load(self, *names: str, pool: ThreadPoolExecutor) -> list[Future[None]]:
+        """Ask for images in threads of their own, and wait until all have asked."""
+        asked = [
+            pool.submit(self.loader.load, name, f"localhost/{name}:1", self.deadline)
+            for name in names
+        ]
+        wanted = {f"localhost/{name}:1" for name in names}
+        assert eventually(lambda: wanted <= {*self.loader._next.names} | self.streamed())  # noqa: SLF001
+        return asked
+
+    def streamed(self) -> set[str]:
+        return {reference for pipe in self.runner.pipes for reference in pipe.source[1:]}
+
+    def sources(self) -> list[set[str]]:
+        return [set(pipe.source[1:]) for pipe in self.runner.pipes]
+
+
+def refs(*names: str) -> set[str]:
+    return {f"localhost/{name}:1" for name in names}
+
+
+class TestStreams:
+    def test_an_image_goes_from_the_engine_into_the_kind_node(self, soon: Deadline) -> None:
+        bench = Bench()
+
+        bench.loader.load("api", "localhost/api:1", soon)
+
+        (pipe,) = bench.runner.pipes
+        assert (pipe.source, pipe.sinks) == (("save", "localhost/api:1"), (("import", "node"),))
+        assert pipe.what == "loading localhost/api:1 into node"
+        assert [phase.name for phase in bench.timeline.phases] == ["load api"]
+
+    def test_what_is_asked_for_during_a_stream_goes_together_into_the_next(self) -> None:
+        bench = Bench()
+        bench.go_on.clear()
+        with ThreadPoolExecutor(8) as pool:
+            asked = bench.load("a", pool=pool)
+            assert eventually(lambda: bench.sources() == [refs("a")])
+            asked += bench.load("b", "c", "d", pool=pool)
+            bench.go_on.set()
+            for one in asked:
+                one.result(10)
+
+        assert bench.sources() == [refs("a"), refs("b", "c", "d")]
+        assert sorted(phase.subject for phase in bench.timeline.phases) == ["a", "b", "c", "d"]
+
+    def test_an_image_that_is_there_is_not_sent(self, soon: Deadline) -> None:
+        bench = Bench()
+        bench.provider.images["node"] = {"docker.io/library/redis:7", "localhost/api:1"}
+
+        bench.loader.load("redis", "redis:7", soon)
+        bench.loader.load("api", "localhost/api:1", soon)
+
+        assert bench.runner.pipes == []
+        assert bench.timeline.phases == ()
+
+    def test_what_was_loaded_is_not_sent_again(self, soon: Deadline) -> None:
+        bench = Bench()
+
+        for _ in range(2):
+            bench.loader.load("api", "localhost/api:1", soon)
+
+        assert len(bench.runner.pipes) == 1
+
+    def test_only_the_kind_nodes_that_lack_something_get_it(self, soon: Deadline) -> None:
+        bench = Bench(nodes=("one", "two", "three"))
+        bench.provider.images["two"] = {"localhost/api:1"}
+
+        bench.loader.load("api", "localhost/api:1", soon)
+
+        assert bench.runner.pipes[0].sinks == (("import", "one"), ("import", "three"))
+
+    def test_what_no_kind_node_lacks_stays_out_of_a_stream(self) -> None:
+        bench = Bench(nodes=("one", "two"))
+        bench.provider.images = {"one": refs("b"), "two": refs("b", "c")}
+        bench.go_on.clear()
+        with ThreadPoolExecutor(8) as pool:
+            asked = bench.load("a", pool=pool)
+            assert eventually(lambda: bench.sources() == [refs("a")])
+            asked += bench.load("b", "c", pool=pool)
+            bench.go_on.set()
+            for one in asked:
+                one.result(10)
+
+        assert bench.sources() == [refs("a"), refs("c")]
+        assert bench.runner.pipes[1].sinks == (("import", "one"),)
+
+
+class TestFailure:
+    def test_it_reaches_everyone_in_the_stream_and_nobody_else(self) -> None:
+        bench = Bench()
+        bench.go_on.clear()
+
+        def stream(piped: Piped) -> None:
+            bench.stream(piped)
+            if "localhost/b:1" in piped.source:
+                raise CommandError(piped.source, exit_code=1, output="no space left")
+
+        bench.runner.on_pipe = stream
+        with ThreadPoolExecutor(8) as pool:
+            good = bench.load("a", pool=pool)
+            assert eventually(lambda: bench.sources() == [refs("a")])
+            bad = bench.load("b", "c", pool=pool)
+            bench.go_on.set()
+            for one in bad:
+                with pytest.raises(CommandError, match="no space left"):
+                    one.result(10)
+            bench.load("d", pool=pool)[0].result(10)
+
+        assert good[0].exception() is None
+        assert sorted(phase.subject for phase in bench.timeline.phases if phase.ok) == ["a", "d"]
+
+    def test_a_kind_node_that_does_not_answer_is_a_failure(self, soon: Deadline) -> None:
+        class Silent(FakeProvider):
+            def images_in(self, node: str, deadline: Deadline) -> frozenset[str]:
+                raise CommandError(["docker", "exec", node], exit_code=1, output=f"{deadline.left}")
+
+        with pytest.raises(CommandError, match="docker exec node"):
+            Bench(provider=Silent()).loader.load("api", "localhost/api:1", soon)
+
+    def test_the_end_of_the_run_reaches_those_who_wait_for_their_turn(self) -> None:
+        bench = Bench()
+        bench.go_on.clear()
+        with ThreadPoolExecutor(8) as pool:
+            first = bench.load("a", pool=pool)
+            assert eventually(lambda: bench.sources() == [refs("a")])
+            waiting = bench.load("b", "c", pool=pool)
+            bench.deadline.cancelled.set()
+            bench.go_on.set()
+            for one in waiting:
+                with pytest.raises(CancelledError):
+                    one.result(10)
+
+        assert first[0].exception() is None
+        assert bench.sources() == [refs("a")]
+
+    def test_a_failure_is_no_part_of_a_later_try(self, soon: Deadline) -> None:
+        """The first failure was raised again, although the image had been sent meanwhile."""
+        bench = Bench()
+
+        def fail(piped: Piped) -> None:
+            bench.runner.on_pipe = bench.stream
+            raise CommandError(piped.source, exit_code=1, output="hung up")
+
+        bench.runner.on_pipe = fail
+        with pytest.raises(CommandError, match="hung up"):
+            bench.loader.load("api", "localhost/api:1", soon)
+
+        bench.loader.load("api", "localhost/api:1", soon)
+
+        assert len(bench.runner.pipes) == 2
