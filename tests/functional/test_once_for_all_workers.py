@@ -63,3 +63,12 @@ def test_each_thing_is_done_once(
     assert run.clusters == []
     last = max(when for what, when, _ in run.notes if what.startswith("end"))
     assert run.call("delete").start > last
+
+
+def test_a_run_inside_a_worker_of_another_run_provisions_for_itself(project: Project) -> None:
+    project.tests("def test_it(kindinfra): ...\n")
+
+    run = project.run(workers=None, PYTEST_XDIST_WORKER="gw7", PYTEST_XDIST_TESTRUNUID="other")
+
+    assert (run.code, run.outcomes) == (0, {"passed": 1}), run.text
+    assert len(run.calls("create")) == len(run.calls("delete")) == 1
