@@ -6,15 +6,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_kindinfra.errors import KindInfraError, OnceError
+    from pytest_kindinfra.kindcluster import KindCluster
     from pytest_kindinfra.model import Endpoint, EndpointSpec, Image, Service
     from pytest_kindinfra.view import Stack
 
-__all__ = ["Endpoint", "EndpointSpec", "Image", "KindInfraError", "OnceError", "Service", "Stack"]
+__all__ = [
+    "Endpoint",
+    "EndpointSpec",
+    "Image",
+    "KindCluster",
+    "KindInfraError",
+    "OnceError",
+    "Service",
+    "Stack",
+]
 
 _HOME = {
     "Endpoint": "model",
     "EndpointSpec": "model",
     "Image": "model",
+    "KindCluster": "kindcluster",
     "KindInfraError": "errors",
     "OnceError": "errors",
     "Service": "model",

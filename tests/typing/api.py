@@ -1,0 +1,57 @@
+"""The public names as users annotate them; only mypy reads this file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, assert_type
+
+import pytest
+
+from pytest_kindinfra import (
+    Endpoint,
+    EndpointSpec,
+    Image,
+    KindInfraError,
+    OnceError,
+    Service,
+    Stack,
+)
+
+if TYPE_CHECKING:
+    from pytest_kindinfra.once import Once
+
+
+@pytest.mark.kindinfra("datastorage")
+def test_stack(kindinfra: Stack) -> None:
+    assert_type(kindinfra.url("aianalysis", "metrics"), str)
+    assert_type(kindinfra.endpoint("datastorage"), Endpoint)
+    assert_type(kindinfra.endpoint("datastorage").port, int)
+    assert_type(kindinfra.kubeconfig, Path)
+    assert_type(kindinfra.namespace, str)
+    assert_type(kindinfra.images, dict[str, str])
+    assert_type(kindinfra.cluster, str)
+
+
+def test_kind_cluster(kind_cluster: KindCluster) -> None:
+    assert_type(kind_cluster.kubectl("get", "pods"), str)
+    assert_type(kind_cluster.kubeconfig_path, Path)
+    with kind_cluster.port_forward("service/web", 80) as port:
+        assert_type(port, int)
+
+
+def test_once(kindinfra_once: Once) -> None:
+    kindinfra_once("key", lambda: [1])
+
+
+def pytest_kindinfra_services(config: pytest.Config) -> list[Service | Image]:
+    """What the hook returns."""
+    endpoint = EndpointSpec(name="api", port=8080, path="/health")
+    return [
+        Image(name="web", context=config.rootpath),
+        Service(name="web", images=("web",), manifests=("web.yaml",), endpoints=(endpoint,)),
+    ]
+
+
+def errors() -> tuple[type[Exception], ...]:
+    """Ours are all of one kind."""
+    return (KindInfraError, OnceError)
