@@ -11,6 +11,7 @@ from pytest_kindinfra import (
     Endpoint,
     EndpointSpec,
     Image,
+    KindCluster,
     KindInfraError,
     OnceError,
     Service,
