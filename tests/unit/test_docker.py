@@ -1,0 +1,192 @@
+"""What is asked of `docker`, and what is made of its answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_kindinfra.engines.docker import Docker
+from pytest_kindinfra.engines.protocol import BuildRequest
+from pytest_kindinfra.errors import CommandError, KindInfraError, ToolMissingError
+from pytest_kindinfra.process import Result
+from tests.fakes import FakeRunner
+
+if TYPE_CHECKING:
+    from pytest_kindinfra.timeline import Deadline
+
+
+def inspected(*images: dict[str, Any], exit_code: int = 0) -> Result:
+    """Return what `docker image inspect --format '{{json .}}'` prints."""
+    lines = "\n".join(json.dumps(image) for image in images)
+    return Result(f"{lines}\n\n", "Error: No such image: x" if exit_code else "", exit_code)
+
+
+REDIS: dict[str, Any] = {
+    "Id": "sha256:1",
+    "RepoTags": ["redis:latest", "redis:7"],
+    "RepoDigests": ["redis@sha256:aa"],
+}
+API: dict[str, Any] = {"Id": "sha256:2", "RepoTags": ["localhost/api:1f"], "RepoDigests": None}
+ORG: dict[str, Any] = {"Id": "sha256:3", "RepoTags": ["org/app:1"], "RepoDigests": []}
+
+
+class TestCheck:
+    def test_the_servers_version_comes_back(self, soon: Deadline) -> None:
+        assert Docker(FakeRunner(lambda _: "29.0.1\n")).check(soon) == "29.0.1"
+
+    def test_an_engine_that_does_not_answer_is_named_with_what_to_do(self, soon: Deadline) -> None:
+        runner = FakeRunner(lambda _: Result("", "Cannot connect to the Docker daemon\n", 1))
+
+        with pytest.raises(ToolMissingError) as caught:
+            Docker(runner).check(soon)
+
+        assert str(caught.value) == (
+            "the Docker engine does not answer: a command failed: exit code 1\n"
+            "  $ docker version --format '{{.Server.Version}}'\n"
+            "    Cannot connect to the Docker daemon\n"
+            "To fix: install Docker with buildx and start it (`docker version` must show a server)"
+        )
+
+
+class TestImageIds:
+    @pytest.mark.parametrize(
+        ("reference", "image_id"),
+        [
+            ("redis", "sha256:1"),
+            ("redis:7", "sha256:1"),
+            ("docker.io/library/redis:7", "sha256:1"),
+            ("redis@sha256:aa", "sha256:1"),
+            ("localhost/api:1f", "sha256:2"),
+            ("docker.io/org/app:1", "sha256:3"),
+        ],
+    )
+    def test_an_image_is_found_however_its_name_is_written(
+        self, reference: str, image_id: str, soon: Deadline
+    ) -> None:
+        engine = Docker(FakeRunner(lambda _: inspected(REDIS, API, ORG)))
+
+        assert engine.image_ids([reference], soon) == {reference: image_id}
+
+    def test_what_is_not_there_is_left_out(self, soon: Deadline) -> None:
+        engine = Docker(FakeRunner(lambda _: inspected(API, exit_code=1)))
+
+        assert engine.image_ids(["gone:1", "localhost/api:1f"], soon) == {
+            "localhost/api:1f": "sha256:2"
+        }
+
+    def test_all_are_asked_for_in_one_call_and_each_once(self, soon: Deadline) -> None:
+        runner = FakeRunner(lambda _: inspected())
+        Docker(runner).image_ids(["b", "a", "b"], soon)
+
+        assert runner.argvs == [
+            ("docker", "image", "inspect", "--format", "{{json .}}", "b", "a"),
+        ]
+
+    def test_nothing_is_asked_for_nothing(self, soon: Deadline) -> None:
+        runner = FakeRunner()
+
+        assert Docker(runner).image_ids([], soon) == {}
+        assert runner.argvs == []
+
+
+class TestBuild:
+    def build(self, runner: FakeRunner, deadline: Deadline, **changes: Any) -> tuple[str, ...]:
+        fields: dict[str, Any] = {
+            "name": "api",
+            "reference": "localhost/api:1f",
+            "context": Path("/src"),
+            "dockerfile": Path("/out/api/Dockerfile"),
+            "target": None,
+            "build_args": {},
+            "contexts": {},
+            "options": (),
+        }
+        request = BuildRequest(**{**fields, **changes})
+        Docker(runner).build(request, deadline=deadline, log=Path("/out/api.log"))
+        return runner.argvs[0]
+
+    def test_buildkit_builds_and_leaves_the_image_in_the_engine(self, soon: Deadline) -> None:
+        runner = FakeRunner()
+
+        assert self.build(runner, soon) == (
+            *("docker", "buildx", "build", "--load", "--provenance=false", "--sbom=false"),
+            *("--tag", "localhost/api:1f", "--file", "/out/api/Dockerfile"),
+            *("--label", "dev.kindinfra.image=api"),
+            "/src",
+        )
+        (call,) = runner.calls
+        assert call.what == 'building image "api"'
+        assert call.env == {"BUILDKIT_PROGRESS": "plain"}
+        assert call.log == Path("/out/api.log")
+
+    def test_what_was_declared_becomes_flags_before_the_context(self, soon: Deadline) -> None:
+        argv = self.build(
+            FakeRunner(),
+            soon,
+            target="runtime",
+            build_args={"B": "two words", "A": "1"},
+            contexts={"base": "localhost/base:2e"},
+            options=("--secret", "id=ca,src=ca.pem"),
+        )
+
+        assert argv[12:] == (
+            *("--target", "runtime", "--build-arg", "A=1", "--build-arg", "B=two words"),
+            *("--build-context", "base=docker-image://localhost/base:2e"),
+            *("--secret", "id=ca,src=ca.pem", "/src"),
+        )
+
+    def test_a_failed_build_says_what_was_built(self, soon: Deadline) -> None:
+        runner = FakeRunner(lambda _: Result("ERROR: exit code 2\n", "", 1))
+
+        with pytest.raises(CommandError, match=r'^building image "api": exit code 1\n'):
+            self.build(runner, soon)
+
+
+class TestArchives:
+    @pytest.mark.parametrize(
+        ("reference", "saved"),
+        [
+            pytest.param("redis", "redis:latest", id="no tag"),
+            pytest.param("docker.io/org/app", "org/app:latest", id="in full"),
+            pytest.param("localhost/api:1f", "localhost/api:1f", id="local"),
+            pytest.param("redis@sha256:aa", "redis@sha256:aa", id="a digest"),
+        ],
+    )
+    def test_one_tag_of_an_image_is_saved(self, reference: str, saved: str) -> None:
+        """`docker save redis` sends every tag of redis that the engine has."""
+        assert Docker(FakeRunner()).save_command([reference]) == ("docker", "save", saved)
+
+    def test_several_images_go_into_one_archive(self) -> None:
+        command = Docker(FakeRunner()).save_command(["localhost/a:1", "localhost/b:1"])
+
+        assert command == ("docker", "save", "localhost/a:1", "localhost/b:1")
+
+    def test_the_image_of_an_archive_gets_our_name(self, soon: Deadline) -> None:
+        runner = FakeRunner(lambda argv: "Loaded image: org/api:dev\n" if argv[1] == "load" else "")
+
+        Docker(runner).load(Path("/a/api.tar"), "localhost/api:1f", soon)
+
+        assert runner.argvs == [
+            ("docker", "load", "--quiet", "--input", "/a/api.tar"),
+            ("docker", "tag", "org/api:dev", "localhost/api:1f"),
+        ]
+
+    @pytest.mark.parametrize(
+        ("printed", "count"),
+        [
+            pytest.param("", 0, id="none"),
+            pytest.param("Loaded image: a:1\nLoaded image: b:1\n", 2, id="two"),
+        ],
+    )
+    def test_an_archive_of_another_number_of_images_is_named(
+        self, printed: str, count: int, soon: Deadline
+    ) -> None:
+        with pytest.raises(KindInfraError) as caught:
+            Docker(FakeRunner(lambda _: printed)).load(Path("/a/api.tar"), "localhost/api:1f", soon)
+
+        assert str(caught.value) == (
+            f'"/a/api.tar" holds {count} images\nTo fix: save one image in each archive'
+        )

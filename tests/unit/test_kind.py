@@ -1,0 +1,192 @@
+"""What is asked of `kind`, and what is made of its answers."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_kindinfra.clusters.kind import Kind
+from pytest_kindinfra.errors import ClusterError, CommandError, ToolMissingError
+from pytest_kindinfra.kindconfig import RUN_MOUNT
+from pytest_kindinfra.process import Result
+from tests.fakes import Argv, FakeRunner
+
+if TYPE_CHECKING:
+    from pytest_kindinfra.timeline import Deadline
+
+
+def answering(**answers: str | Result) -> FakeRunner:
+    """Return a runner that knows the answer to a command by one of its words."""
+
+    def handler(argv: Argv) -> str | Result:
+        return next((text for word, text in answers.items() if word in argv), "")
+
+    return FakeRunner(handler)
+
+
+class TestCheck:
+    def test_the_version_comes_back(
+        self, soon: Deadline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "kind").write_text("#!/bin/sh\n")
+        (tmp_path / "kind").chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path))
+
+        assert Kind(answering(version="0.31.0\n")).check(soon) == "0.31.0"
+
+    def test_a_missing_kind_is_named_with_what_to_do(
+        self, soon: Deadline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+
+        with pytest.raises(ToolMissingError) as caught:
+            Kind(FakeRunner()).check(soon)
+
+        assert str(caught.value) == (
+            f'"kind" is not on PATH ({tmp_path})\n'
+            "To fix: install kind (https://kind.sigs.k8s.io) or put its folder on PATH"
+        )
+
+
+class TestClusters:
+    @pytest.mark.parametrize(("name", "there"), [("a-b", True), ("a", False), ("b", False)])
+    def test_a_cluster_is_there_under_its_whole_name_only(
+        self, name: str, soon: Deadline, *, there: bool
+    ) -> None:
+        assert Kind(answering(clusters="a-b\nother\n")).exists(name, soon) is there
+
+    def test_every_call_names_the_engine(self, soon: Deadline) -> None:
+        runner = FakeRunner()
+        Kind(runner).exists("a", soon)
+        Kind(runner).nodes("a", soon)
+        Kind(runner).delete("a", kubeconfig=Path("/k"), deadline=soon)
+
+        assert [call.env for call in runner.calls] == [
+            {"KIND_EXPERIMENTAL_PROVIDER": "docker"},
+        ] * 3
+
+    def test_creating_waits_for_nothing_and_keeps_what_failed(
+        self, soon: Deadline, tmp_path: Path
+    ) -> None:
+        runner, kubeconfig = answering(nodes="a-control-plane\na-worker\n"), tmp_path / "kubeconfig"
+
+        nodes = Kind(runner).create(
+            "a", config={"kind": "Cluster"}, kubeconfig=kubeconfig, deadline=soon
+        )
+
+        assert nodes == ("a-control-plane", "a-worker")
+        assert runner.argvs[0] == (
+            *("kind", "create", "cluster", "--name", "a", "--config", str(tmp_path / "kind.json")),
+            *("--kubeconfig", str(kubeconfig), "--retain", "--wait", "0s"),
+        )
+        assert json.loads((tmp_path / "kind.json").read_text()) == {"kind": "Cluster"}
+        assert runner.calls[0].log == tmp_path / "kind-create.log"
+
+    def test_credentials_are_private_before_there_are_any(
+        self, soon: Deadline, tmp_path: Path
+    ) -> None:
+        kubeconfig, modes = tmp_path / "kubeconfig", list[int]()
+
+        def handler(argv: Argv) -> str:
+            if "create" in argv:
+                modes.append(stat.S_IMODE(kubeconfig.stat().st_mode))
+            return ""
+
+        Kind(FakeRunner(handler)).create("a", config={}, kubeconfig=kubeconfig, deadline=soon)
+
+        assert modes == [0o600]
+
+    def test_a_cluster_that_cannot_be_made_is_named(self, soon: Deadline, tmp_path: Path) -> None:
+        runner = answering(create=Result("", "ERROR: port is already allocated\n", 1))
+
+        with pytest.raises(ClusterError, match=r'^creating cluster "a": exit code 1\n') as caught:
+            Kind(runner).create("a", config={}, kubeconfig=tmp_path / "k", deadline=soon)
+
+        assert "port is already allocated" in str(caught.value)
+
+    def test_deleting_names_the_cluster_and_its_credentials(self, soon: Deadline) -> None:
+        runner = FakeRunner()
+
+        Kind(runner).delete("a", kubeconfig=Path("/run/kubeconfig"), deadline=soon)
+
+        assert runner.argvs == [
+            ("kind", "delete", "cluster", "--name", "a", "--kubeconfig", "/run/kubeconfig")
+        ]
+        assert runner.calls[0].what == 'deleting cluster "a"'
+
+    def test_a_person_deletes_it_with_fewer_words(self) -> None:
+        assert Kind(FakeRunner()).delete_command("a") == (
+            "kind",
+            "delete",
+            "cluster",
+            "--name",
+            "a",
+        )
+
+    def test_logs_are_exported_into_the_folder(self, soon: Deadline) -> None:
+        runner = FakeRunner()
+
+        Kind(runner).export_logs("a", Path("/run/kind"), soon)
+
+        assert runner.argvs == [("kind", "export", "logs", "/run/kind", "--name", "a")]
+
+
+class TestNodes:
+    def test_those_whose_runtime_answers_take_images(self, soon: Deadline) -> None:
+        def handler(argv: Argv) -> str | Result:
+            if "nodes" in argv:
+                return "one\ntwo\n"
+            return Result("", "is not running", 1) if "two" in argv else "Client: ..."
+
+        assert Kind(FakeRunner(handler)).nodes_that_take_images("a", soon) == ("one",)
+
+    def test_images_are_asked_of_the_runtime(self, soon: Deadline) -> None:
+        runner = answering(ctr="docker.io/library/redis:7\nsha256:1f\n")
+
+        assert Kind(runner).images_in("node", soon) == {"docker.io/library/redis:7", "sha256:1f"}
+        assert runner.argvs == [
+            ("docker", "exec", "node", "ctr", "--namespace", "k8s.io", "images", "list", "-q")
+        ]
+
+    def test_a_node_that_does_not_answer_is_a_failure(self, soon: Deadline) -> None:
+        with pytest.raises(CommandError):
+            Kind(answering(ctr=Result("", "not running", 1))).images_in("node", soon)
+
+    def test_an_archive_is_read_from_standard_input(self) -> None:
+        command = Kind(FakeRunner()).import_command("node")
+
+        assert command[:5] == ("docker", "exec", "--privileged", "-i", "node")
+        assert command[-1] == "-"
+
+    def test_its_address_is_the_first_of_its_networks(self, soon: Deadline) -> None:
+        assert Kind(answering(inspect="172.18.0.2 \n")).node_address("node", soon) == "172.18.0.2"
+
+
+class TestRunsOfOurs:
+    CONTAINERS = (
+        {
+            "Config": {"Labels": {"io.x-k8s.kind.cluster": "ours"}},
+            "Mounts": [
+                {"Destination": "/var", "Source": "/somewhere"},
+                {"Destination": RUN_MOUNT, "Source": "/project/.kindinfra/run-1"},
+            ],
+        },
+        {"Config": {"Labels": {"io.x-k8s.kind.cluster": "foreign"}}, "Mounts": []},
+    )
+
+    def test_they_are_known_by_the_run_directory_mounted_in_them(self, soon: Deadline) -> None:
+        printed = "\n".join(json.dumps(one) for one in self.CONTAINERS)
+
+        found = Kind(answering(ps="1\n2\n", inspect=printed)).run_directories(soon)
+
+        assert found == {"ours": Path("/project/.kindinfra/run-1")}
+
+    def test_without_a_cluster_nothing_is_inspected(self, soon: Deadline) -> None:
+        runner = answering(ps="")
+
+        assert Kind(runner).run_directories(soon) == {}
+        assert len(runner.calls) == 1
