@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.errors import DeclarationError, KindInfraError
+from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.options import add_options
 from pytest_kindinfra.selection import MARK, needs_last, needs_of, request_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
     from pytest_kindinfra.controller import Controller
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from pytest_kindinfra.kindcluster import KindCluster
     from pytest_kindinfra.once import Once
     from pytest_kindinfra.view import Stack
+
+_TIMEOUT = ("timeout", "pytest_timeout")
+"""pytest-timeout's name as an entry point, and as a module after `-p`."""
 
 _CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
 _NODES: pytest.StashKey[list[Any]] = pytest.StashKey()
@@ -110,21 +113,19 @@ def pytest_xdist_node_collection_finished(node: Any) -> None:
             raise
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """With pytest-timeout, wait before its clock starts: bringing up is not the test's time."""
+    if any(item.config.pluginmanager.hasplugin(name) for name in _TIMEOUT):
+        _await_services(item)
+    return (yield)
+
+
 @pytest.hookimpl
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Wait for what the test needs; after skip marks, before its fixtures."""
-    needs = needs_of(item)
-    if needs is None or item.config.option.setupplan:
-        return
-    run, controller = item.config.stash[_RUN], item.config.stash.get(_CONTROLLER, None)
-    meanwhile = controller.meanwhile if controller else lambda: None
-    for name in ("cluster", *(f"service-{service}" for service in sorted(needs))):
-        try:
-            result = run.wait_for(name, meanwhile=meanwhile)
-        except KindInfraError as error:
-            pytest.fail(str(error), pytrace=False)
-        if result["state"] == "failed":
-            pytest.fail(f"{result['short']}\nall of it: {run.path}", pytrace=False)
+    if failure := _await_services(item):
+        pytest.fail(failure, pytrace=False)
 
 
 @pytest.hookimpl(trylast=True)
@@ -194,6 +195,16 @@ def kindinfra_once(request: pytest.FixtureRequest) -> Once:
     from pytest_kindinfra.once import Once
 
     return Once(request.config.stash[_RUN])
+
+
+def _await_services(item: pytest.Item) -> str | None:
+    if needs_of(item) is None:
+        return None
+    from pytest_kindinfra.waiting import await_services
+
+    controller = item.config.stash.get(_CONTROLLER, None)
+    meanwhile = controller.meanwhile if controller else lambda: None
+    return await_services(item, item.config.stash[_RUN], meanwhile=meanwhile)
 
 
 def _first_look(config: pytest.Config) -> FirstLook:

@@ -1,0 +1,40 @@
+"""A test's wait for its services: until all are there, or one has failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.selection import needs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+
+    from pytest_kindinfra.coordination import RunDirectory
+
+
+def await_services(
+    item: pytest.Item, run: RunDirectory, *, meanwhile: Callable[[], object]
+) -> str | None:
+    """Wait until all that a test needs is ready.
+
+    Args:
+        item: The test.
+        run: Where results appear.
+        meanwhile: Called again and again while waiting.
+
+    Returns:
+        None, or why the test cannot run: at most six lines and where everything is kept.
+    """
+    if (needs := needs_of(item)) is None or item.config.option.setupplan:
+        return None
+    for name in ("cluster", *(f"service-{service}" for service in sorted(needs))):
+        try:
+            result = run.wait_for(name, meanwhile=meanwhile)
+        except KindInfraError as error:
+            return str(error)
+        if result["state"] == "failed":
+            return f"{result['short']}\nall of it: {run.path}"
+    return None
