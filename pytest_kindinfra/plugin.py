@@ -116,7 +116,7 @@ def pytest_xdist_node_collection_finished(node: Any) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     """With pytest-timeout, wait before its clock starts: bringing up is not the test's time."""
-    if any(item.config.pluginmanager.hasplugin(name) for name in _TIMEOUT):
+    if _has_timeout(item):
         _await_services(item)
     return (yield)
 
@@ -205,6 +205,15 @@ def _await_services(item: pytest.Item) -> str | None:
     controller = item.config.stash.get(_CONTROLLER, None)
     meanwhile = controller.meanwhile if controller else lambda: None
     return await_services(item, item.config.stash[_RUN], meanwhile=meanwhile)
+
+
+def _has_timeout(item: pytest.Item) -> bool:
+    """Whether pytest-timeout is going to time this test, by any of its ways to say so."""
+    config = item.config
+    if not any(config.pluginmanager.hasplugin(name) for name in _TIMEOUT):
+        return False
+    said = (config.getoption("timeout", None), config.getini("timeout"))
+    return bool(item.get_closest_marker("timeout") or any(said) or os.getenv("PYTEST_TIMEOUT"))
 
 
 def _first_look(config: pytest.Config) -> FirstLook:
