@@ -36,6 +36,7 @@ class Settings:
         artifacts: Where runs leave their folders.
         plan: Only say what would be done.
         progress: Lines while work goes on.
+        fail: Whether the first failure cancels the rest.
         order: Whether tests that need nothing are moved first.
         sources: For each field that is not a default: where its value came from.
     """
@@ -49,6 +50,7 @@ class Settings:
     artifacts: Path = Path(".kindinfra")
     plan: bool = False
     progress: Progress = "auto"
+    fail: Fail = "gather"
     order: Order = "needs-last"
     sources: dict[str, str] = field(default_factory=dict)
 
@@ -89,7 +91,7 @@ def _positive_int(text: str) -> int:
 
 
 def _positive_float(text: str) -> float:
-    if (value := float(text)) <= 0:
+    if not (value := float(text)) > 0:  # NaN is neither above nor below
         raise ValueError
     return value
 
@@ -147,6 +149,13 @@ OPTIONS = (
         metavar="HOW",
         help="Lines while work goes on: auto (default), plain, off",
         choices=("auto", "plain", "off"),
+    ),
+    Option(
+        key="fail",
+        parse=str,
+        metavar="HOW",
+        help="gather (default: a failure fails only what needs it) or fast (it cancels the rest)",
+        choices=("gather", "fast"),
     ),
     Option(
         key="order",

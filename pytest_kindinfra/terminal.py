@@ -147,7 +147,17 @@ def table_lines(
             phase.kind, phase.subject, f"{start:.1f}", f"{end:.1f}", seconds, bar, style=style
         )
     out = io.StringIO()
-    Console(file=out, width=width, force_terminal=color, no_color=not color).print(table)
+    # Names are shown as they are: rich would take `[x]` for markup and `:x:` for a picture.
+    console = Console(
+        file=out,
+        width=width,
+        force_terminal=color,
+        no_color=not color,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+    console.print(table)
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
