@@ -1,0 +1,296 @@
+"""An endpoint is there when it has answered; tried with servers on this host."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_kindinfra.errors import CancelledError, NotReadyError
+from pytest_kindinfra.model import Endpoint, EndpointSpec
+from pytest_kindinfra.steps.expose import prove_endpoint
+from pytest_kindinfra.timeline import Deadline, monotonic
+from tests.fakes import DeadlineWhen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Server:
+    """Talks to whoever connects, one after the other; a connection is held until the end.
+
+    Attributes:
+        port: Where it listens.
+        heard: What was sent to it.
+    """
+
+    def __init__(self, talk: Callable[[Server, socket.socket], None], port: int = 0) -> None:
+        self._talk = talk
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self.port: int = self._listener.getsockname()[1]
+        self.heard: list[bytes] = []
+        self._held = ExitStack()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._held.enter_context(connection)
+            connection.settimeout(5)
+            self._talk(self, connection)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+        self._held.close()
+
+
+@contextmanager
+def serving(talk: Callable[[Server, socket.socket], None]) -> Iterator[Server]:
+    server = Server(talk)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def http(status: int) -> Callable[[Server, socket.socket], None]:
+    """Return how a web server talks that has but one answer."""
+
+    def talk(server: Server, connection: socket.socket) -> None:
+        server.heard.append(connection.recv(4096))
+        answer = f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\nLocation: /elsewhere\r\n\r\n"
+        connection.sendall(answer.encode())
+        connection.close()
+
+    return talk
+
+
+def say(*parts: bytes) -> Callable[[Server, socket.socket], None]:
+    """Return how a server talks that says this after it heard something."""
+
+    def talk(server: Server, connection: socket.socket) -> None:
+        server.heard.append(connection.recv(4096))
+        for part in parts:
+            connection.sendall(part)
+
+    return talk
+
+
+def hold(_: Server, __: socket.socket) -> None:
+    """Say nothing and keep the connection."""
+
+
+def hang_up(_: Server, connection: socket.socket) -> None:
+    """End the connection at once, as the engine's proxy does with nothing behind it."""
+    connection.close()
+
+
+def speak_first(_: Server, connection: socket.socket) -> None:
+    connection.sendall(b"220 ready\r\n")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def prove(spec: EndpointSpec, port: int, deadline: Deadline | None = None) -> Endpoint:
+    return prove_endpoint(
+        "api", spec, host_port=port, node=None, deadline=deadline or Deadline.after(10)
+    )
+
+
+def refusal(spec: EndpointSpec, server: Server) -> str:
+    """Return the message at the deadline, which passes after the first try."""
+    tried = iter([False, False])
+    deadline = DeadlineWhen(lambda: next(tried, True))
+    with pytest.raises(NotReadyError) as caught:
+        prove(spec, server.port, deadline)
+    return str(caught.value)
+
+
+def web(path: str | None = None) -> EndpointSpec:
+    return EndpointSpec(name="web", port=80, path=path)
+
+
+def tcp(send: str | None = None, expect: str | None = None) -> EndpointSpec:
+    return EndpointSpec(name="sql", port=5432, scheme="tcp", send=send, expect=expect)
+
+
+class TestHttp:
+    @pytest.mark.parametrize("status", [200, 204, 302, 399])
+    def test_a_health_path_must_answer_well(self, status: int) -> None:
+        with serving(http(status)) as server:
+            endpoint = prove(web("/health"), server.port)
+
+        assert endpoint == Endpoint(
+            service="api", name="web", scheme="http", host="127.0.0.1", port=server.port
+        )
+        assert server.heard[0].startswith(b"GET /health HTTP/1.1\r\n")
+
+    @pytest.mark.parametrize("status", [400, 404, 500, 503])
+    def test_a_health_path_that_answers_badly_is_no_answer(self, status: int) -> None:
+        with serving(http(status)) as server:
+            message = refusal(web("/health"), server)
+
+        assert message == (
+            'endpoint "web" of "api" did not answer: '
+            f"http://127.0.0.1:{server.port}/health: HTTP status {status}"
+        )
+
+    @pytest.mark.parametrize("status", [200, 302, 404, 500])
+    def test_without_a_path_any_answer_will_do(self, status: int) -> None:
+        with serving(http(status)) as server:
+            assert prove(web(), server.port).port == server.port
+
+        assert server.heard[0].startswith(b"GET / HTTP/1.1\r\n")
+
+    def test_a_connection_that_is_closed_at_once_is_no_answer(self) -> None:
+        with serving(hang_up) as server:
+            assert f"http://127.0.0.1:{server.port}: " in refusal(web(), server)
+
+    def test_something_that_is_not_http_is_no_answer(self) -> None:
+        with serving(say(b"-ERR wrong\r\n")) as server:
+            assert "-ERR wrong" in refusal(web(), server)
+
+    def test_a_server_that_gets_well_is_waited_for(self) -> None:
+        answers = iter([503, 500])
+
+        def talk(server: Server, connection: socket.socket) -> None:
+            http(next(answers, 200))(server, connection)
+
+        with serving(talk) as server:
+            prove(web("/health"), server.port)
+
+        assert len(server.heard) == 3
+
+    def test_a_server_without_tls_is_no_answer_to_https(self) -> None:
+        spec = EndpointSpec(name="web", port=443, scheme="https")
+        with serving(http(200)) as server:
+            assert f"https://127.0.0.1:{server.port}: [SSL" in refusal(spec, server)
+
+
+class TestTcp:
+    @pytest.mark.parametrize("talk", [hold, speak_first], ids=["silent", "speaks first"])
+    def test_a_connection_that_stays_open_is_an_answer(
+        self, talk: Callable[[Server, socket.socket], None]
+    ) -> None:
+        with serving(talk) as server:
+            assert prove(tcp(), server.port).url == f"tcp://127.0.0.1:{server.port}"
+
+    def test_a_connection_that_is_closed_at_once_is_no_answer(self) -> None:
+        """The engine's proxy accepts before anything listens behind it."""
+        with serving(hang_up) as server:
+            assert refusal(tcp(), server) == (
+                'endpoint "sql" of "api" did not answer: '
+                f"tcp://127.0.0.1:{server.port}: the connection was closed at once"
+            )
+
+    def test_what_is_sent_must_be_answered_as_expected(self) -> None:
+        with serving(say(b"+PO", b"NG\r\n")) as server:
+            prove(tcp(send="PING\r\n", expect="+PONG"), server.port)
+
+        assert server.heard == [b"PING\r\n"]
+
+    def test_another_answer_is_told(self) -> None:
+        with serving(say(b"-LOADING\r\n")) as server:
+            message = refusal(tcp(send="PING\r\n", expect="+PONG"), server)
+
+        assert message.endswith("answered b'-LOADING\\r\\n' instead of b'+PONG'")
+
+    def test_an_answer_that_breaks_off_is_told(self) -> None:
+        def talk(_: Server, connection: socket.socket) -> None:
+            connection.recv(4096)
+            connection.sendall(b"+P")
+            connection.close()
+
+        with serving(talk) as server:
+            message = refusal(tcp(send="PING\r\n", expect="+PONG"), server)
+
+        assert message.endswith("answered b'+P' instead of b'+PONG'")
+
+    def test_a_greeting_may_be_expected(self) -> None:
+        with serving(speak_first) as server:
+            prove(tcp(expect="220"), server.port)
+
+    def test_the_kind_nodes_own_port_must_answer_too(self) -> None:
+        closed = free_port()
+        tried = iter([False, False])
+        with serving(hold) as server, pytest.raises(NotReadyError, match="Connection refused"):
+            prove_endpoint(
+                "api",
+                tcp(),
+                host_port=server.port,
+                node=("127.0.0.1", closed),
+                deadline=DeadlineWhen(lambda: next(tried, True)),
+            )
+
+    def test_both_ports_together_are_an_answer(self, soon: Deadline) -> None:
+        with serving(hold) as node, serving(hold) as server:
+            prove_endpoint(
+                "api",
+                tcp(),
+                host_port=server.port,
+                node=("127.0.0.1", node.port),
+                deadline=soon,
+            )
+
+
+class TestWaiting:
+    def test_a_server_that_appears_is_found(self) -> None:
+        port, servers = free_port(), list[Server]()
+        appear = threading.Timer(0.1, lambda: servers.append(Server(http(200), port)))
+        appear.start()
+
+        prove(web("/health"), port)
+
+        appear.join()
+        servers[0].close()
+
+    def test_the_message_says_what_the_last_try_met(self) -> None:
+        port = free_port()
+
+        with pytest.raises(NotReadyError) as caught:
+            prove(web("/health"), port, Deadline.after(0.05))
+
+        assert str(caught.value) == (
+            'endpoint "web" of "api" did not answer: '
+            f"http://127.0.0.1:{port}/health: [Errno 111] Connection refused"
+        )
+
+    def test_the_end_of_the_run_ends_it(self) -> None:
+        deadline = Deadline.after(60)
+        deadline.cancelled.set()
+
+        with pytest.raises(CancelledError):
+            prove(web(), free_port(), deadline)
+
+    def test_what_is_behind_it_is_looked_at_meanwhile(self) -> None:
+        """A crashed pod was waited for until the deadline."""
+        start = monotonic()
+
+        def broken() -> None:
+            msg = "CrashLoopBackOff"
+            raise NotReadyError(msg)
+
+        with pytest.raises(NotReadyError, match=r"^CrashLoopBackOff$"):
+            prove_endpoint(
+                "api",
+                web(),
+                host_port=free_port(),
+                node=None,
+                deadline=Deadline.after(30),
+                meanwhile=broken,
+            )
+
+        assert monotonic() - start < 5

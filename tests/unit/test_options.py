@@ -1,0 +1,183 @@
+"""Options: the nearest wins, each knows where it came from, all mistakes come at once."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_kindinfra.options import OPTIONS, Option, Settings, add_options, read_settings
+
+SOURCE = "kindinfra.toml"
+
+
+@pytest.fixture(autouse=True)
+def _no_options_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("KINDINFRA_"):
+            monkeypatch.delenv(name)
+
+
+def read(
+    file: dict[str, Any] | None = None, **given: str | None
+) -> tuple[Settings, tuple[str, ...]]:
+    """Read settings from a command line, the environment and a file."""
+    options = {f"kindinfra_{key}": text for key, text in given.items()}
+    return read_settings(options.get, (file or {}).items(), source=SOURCE)
+
+
+class TestPrecedence:
+    def test_without_anything_there_are_defaults(self) -> None:
+        settings, problems = read()
+
+        assert problems == ()
+        assert settings == Settings(build_jobs=min(4, os.cpu_count() or 1))
+        assert settings.sources == {}
+
+    def test_the_file_wins_over_the_default(self) -> None:
+        settings, _ = read({"keep": "always"})
+
+        assert settings.keep == "always"
+        assert settings.sources == {"keep": "kindinfra.toml [options]"}
+
+    def test_the_environment_wins_over_the_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("KINDINFRA_KEEP", "on-failure")
+
+        settings, _ = read({"keep": "always"})
+
+        assert settings.keep == "on-failure"
+        assert settings.sources == {"keep": "environment KINDINFRA_KEEP"}
+
+    def test_the_command_line_wins_over_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("KINDINFRA_KEEP", "on-failure")
+
+        settings, _ = read({"keep": "always"}, keep="never")
+
+        assert settings.keep == "never"
+        assert settings.sources == {"keep": "--kindinfra-keep"}
+
+    def test_an_empty_variable_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """CI systems cannot unset a variable."""
+        monkeypatch.setenv("KINDINFRA_BUILD_JOBS", "")
+
+        assert read({"build_jobs": 3})[0].build_jobs == 3
+
+    def test_each_option_goes_its_own_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("KINDINFRA_TIMEOUT", "90")
+
+        settings, _ = read({"build_jobs": 2}, order="collected")
+
+        assert (settings.build_jobs, settings.timeout, settings.order) == (2, 90.0, "collected")
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("keep", "on-failure", "on-failure"),
+        ("cluster_name", "mine", "mine"),
+        ("node_image", "kindest/node:v1.34.0", "kindest/node:v1.34.0"),
+        ("kind_config", "kind.yaml", Path("kind.yaml")),
+        ("build_jobs", "3", 3),
+        ("timeout", "90", 90.0),
+        ("timeout", "0.5", 0.5),
+        ("artifacts", "out", Path("out")),
+        ("plan", "true", True),
+        ("plan", "No", False),
+        ("progress", "plain", "plain"),
+        ("order", "collected", "collected"),
+    ],
+)
+class TestValues:
+    def test_a_text_becomes_a_value(self, key: str, text: str, value: object) -> None:
+        settings, problems = read(None, **{key: text})
+
+        assert problems == ()
+        assert getattr(settings, key) == value
+        assert type(getattr(settings, key)) is type(value)
+
+    def test_a_value_in_the_file_means_the_same(self, key: str, text: str, value: object) -> None:
+        native = value if isinstance(value, int | float) else text
+
+        assert getattr(read({key: native})[0], key) == value
+
+
+class TestProblems:
+    @pytest.mark.parametrize(
+        ("key", "text", "expected"),
+        [
+            ("keep", "sometimes", "never or always or on-failure"),
+            ("build_jobs", "0", "N"),
+            ("build_jobs", "many", "N"),
+            ("build_jobs", "1.5", "N"),
+            ("timeout", "0", "S"),
+            ("timeout", "-1", "S"),
+            ("timeout", "nan", "S"),
+            ("timeout", "soon", "S"),
+            ("plan", "perhaps", "yes or no"),
+            ("progress", "loud", "auto or plain or off"),
+            ("order", "random", "needs-last or collected"),
+        ],
+    )
+    def test_a_value_that_cannot_be_used_is_named(self, key: str, text: str, expected: str) -> None:
+        settings, problems = read(None, **{key: text})
+
+        flag = f"--kindinfra-{key.replace('_', '-')}"
+        assert problems == (f'{flag}: {key} = "{text}": expected {expected}',)
+        assert getattr(settings, key) == getattr(read()[0], key)
+        assert settings.sources == {}
+
+    def test_all_come_at_once_each_with_its_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("KINDINFRA_TIMEOUT", "soon")
+
+        _, problems = read({"progress": ["plain"], "kep": "always"}, build_jobs="0")
+
+        assert problems == (
+            'kindinfra.toml [options]: no such option "kep"; did you mean "keep"?',
+            '--kindinfra-build-jobs: build_jobs = "0": expected N',
+            'environment KINDINFRA_TIMEOUT: timeout = "soon": expected S',
+            "kindinfra.toml [options]: progress = \"['plain']\": expected auto or plain or off",
+        )
+
+    def test_a_wrong_value_is_no_matter_where_a_nearer_one_is_given(self) -> None:
+        assert read({"keep": "sometimes"}, keep="always")[1] == ()
+
+    def test_a_key_like_no_other_gets_the_list(self) -> None:
+        (problem,) = read({"zzz": 1})[1]
+
+        known = ", ".join(option.key for option in OPTIONS)
+        assert problem == f'kindinfra.toml [options]: no such option "zzz"; known: {known}'
+
+
+class TestTheTable:
+    def test_every_setting_has_an_option_and_every_option_a_setting(self) -> None:
+        settings = {one.name for one in fields(Settings)} - {"sources"}
+
+        assert {option.key for option in OPTIONS} == settings
+
+    @pytest.mark.parametrize("option", OPTIONS, ids=[option.key for option in OPTIONS])
+    def test_help_is_one_phrase_that_names_every_choice(self, option: Option) -> None:
+        assert option.help[0].isupper() or option.help.startswith(("kind's ", *option.choices))
+        assert not option.help.endswith(".")
+        assert [choice for choice in option.choices if choice not in option.help] == []
+
+    @pytest.mark.parametrize("option", OPTIONS, ids=[option.key for option in OPTIONS])
+    def test_pytest_knows_it_with_its_help(self, option: Option) -> None:
+        parser = pytest.Parser(_ispytest=True)
+        add_options(parser)
+
+        (group,) = [one for one in parser._groups if one.name == "kindinfra"]  # noqa: SLF001
+        added = {one.names()[0]: one.attrs() for one in group.options}
+        attributes = added[option.flag]
+        assert attributes["help"] == option.help
+        assert attributes["dest"] == f"kindinfra_{option.key}"
+        assert attributes["default"] is None
+        assert (attributes.get("metavar") or "") == option.metavar
+
+    def test_names_follow_from_the_key(self) -> None:
+        option = Option(key="build_jobs", parse=int, metavar="N", help="X")
+
+        assert option.flag == "--kindinfra-build-jobs"
+        assert option.variable == "KINDINFRA_BUILD_JOBS"

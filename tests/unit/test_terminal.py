@@ -1,0 +1,292 @@
+"""What is shown, as a whole: the text is what people see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_kindinfra.model import Declaration, Image, Need, Phase, Plan, PortMapping, Service
+from pytest_kindinfra.terminal import (
+    build_line,
+    count,
+    failure_lines,
+    kept_lines,
+    plan_line,
+    plan_lines,
+    progress_line,
+    running_line,
+    table_lines,
+)
+
+EPOCH = 1_800_000_000.0
+"""When invented runs begin: floating point has few digits left there."""
+
+
+def phase(kind: str, subject: str, start: float, end: float, **more: Any) -> Phase:
+    return Phase(kind=kind, subject=subject, start=EPOCH + start, end=EPOCH + end, **more)
+
+
+def port(service: str, endpoint: str, node_port: int, host_port: int | None = None) -> PortMapping:
+    return PortMapping(
+        service=service,
+        endpoint=endpoint,
+        node_port=node_port,
+        host_port=host_port,
+        in_manifest=False,
+    )
+
+
+PLAN = Plan(
+    declaration=Declaration(folder=Path()),
+    services=(
+        Service(name="postgres"),
+        Service(name="api", needs=(Need(name="postgres"), Need(name="jobs", level="applied"))),
+    ),
+    images=(Image(name="api"), Image(name="worker")),
+    ports=(
+        port("postgres", "sql", 30000),
+        port("api", "metrics", 30181, 9181),
+        port("unneeded", "api", 30001),
+        port("", "", 30002),
+    ),
+)
+
+
+class TestProgress:
+    @pytest.mark.parametrize(
+        ("kind", "subject", "begins", "ends"),
+        [
+            ("build", "api", "[api] building", "[api] built in 2.5 s"),
+            ("load", "api", "[api] loading", "[api] loaded in 2.5 s"),
+            ("deploy", "api", "[api] applying", "[api] applied in 2.5 s"),
+            ("wait", "api", "[api] waiting until ready", "[api] ready in 2.5 s"),
+            ("run", "seed", "[seed] running its step", "[seed] step done in 2.5 s"),
+            (
+                "create",
+                "cluster",
+                "[cluster] creating the cluster",
+                "[cluster] cluster created in 2.5 s",
+            ),
+        ],
+    )
+    def test_start_and_end_of_a_phase_are_a_line_each(
+        self, kind: str, subject: str, begins: str, ends: str
+    ) -> None:
+        one = phase(kind, subject, 1, 3.5)
+
+        assert progress_line(one, ended=False, since=EPOCH) == f"kindinfra    1.0 s  {begins}"
+        assert progress_line(one, ended=True, since=EPOCH) == f"kindinfra    3.5 s  {ends}"
+
+    @pytest.mark.parametrize(
+        ("note", "ending"),
+        [
+            pytest.param("", "FAILED building in 2.0 s", id="failed"),
+            pytest.param("given up", "given up in 2.0 s", id="given up"),
+        ],
+    )
+    def test_a_phase_that_failed_says_so(self, note: str, ending: str) -> None:
+        one = phase("build", "api", 10, 12, ok=False, note=note)
+
+        assert progress_line(one, ended=True, since=EPOCH) == f"kindinfra   12.0 s  [api] {ending}"
+
+    def test_what_goes_on_is_one_line(self) -> None:
+        running = [("create", "cluster", EPOCH + 1), ("build", "api", EPOCH + 5)]
+
+        assert running_line(running, at=EPOCH + 12.3, since=EPOCH) == (
+            "kindinfra   12.3 s  still [cluster] creating the cluster (11 s), [api] building (7 s)"
+        )
+
+
+class TestThePlan:
+    def test_its_size_is_one_line(self) -> None:
+        assert plan_line(PLAN, tests=5, cluster="kindinfra-1") == (
+            "kindinfra: 5 tests need 2 services from 2 images, cluster kindinfra-1"
+        )
+
+    def test_one_of_each_is_no_plural(self) -> None:
+        plan = Plan(
+            declaration=PLAN.declaration,
+            services=PLAN.services[:1],
+            images=PLAN.images[:1],
+        )
+
+        assert plan_line(plan, tests=1, cluster="a") == (
+            "kindinfra: 1 test needs 1 service from 1 image, cluster a"
+        )
+
+    def test_it_shows_images_services_and_endpoints(self) -> None:
+        lines = plan_lines(PLAN, {"api": "localhost/api:0123456789abcdef"})
+
+        assert "\n".join(lines) == (
+            "\n"
+            "images:\n"
+            "  api                  localhost/api:0123456789abcdef\n"
+            "  worker               pending\n"
+            "\n"
+            "services, in the order of their needs:\n"
+            "  postgres             needs -\n"
+            "  api                  needs postgres, jobs:applied\n"
+            "\n"
+            "endpoints:\n"
+            "  postgres.sql                     127.0.0.1:a free port -> nodePort 30000\n"
+            "  api.metrics                      127.0.0.1:9181 -> nodePort 30181"
+        )
+
+
+def failed(root: str, full: str, *, cancelled: bool = False) -> dict[str, Any]:
+    return {"root": root, "full": full, "short": full, "state": "failed", "cancelled": cancelled}
+
+
+class TestFailures:
+    def test_each_cause_is_shown_in_full_once(self) -> None:
+        lines = failure_lines(
+            {
+                "db": failed('service "db"', "CrashLoopBackOff\n  exit code 1"),
+                "api": failed('service "db"', "CrashLoopBackOff\n  exit code 1"),
+                "web": failed('service "db"', "CrashLoopBackOff\n  exit code 1"),
+                "mail": failed('image "mail"', "no space left"),
+            }
+        )
+
+        assert "\n".join(lines) == (
+            "\n"
+            'kindinfra: service "db" failed:\n'
+            "CrashLoopBackOff\n"
+            "  exit code 1\n"
+            "not started because of it: api, web\n"
+            "\n"
+            'kindinfra: image "mail" failed:\n'
+            "no space left\n"
+            "not started because of it: mail"
+        )
+
+    def test_a_cluster_that_failed_is_the_cause_of_all(self) -> None:
+        cause = "port is already allocated"
+        failures = {name: failed("the cluster", cause) for name in ("cluster", "api", "db")}
+
+        assert failure_lines(failures) == ["", "kindinfra: the cluster failed:", cause]
+
+    def test_what_the_end_of_the_run_gave_up_is_no_failure(self) -> None:
+        assert failure_lines({"api": failed('service "api"', "ending", cancelled=True)}) == []
+
+    def test_nothing_failed_is_nothing_shown(self) -> None:
+        assert failure_lines({}) == []
+
+
+class TestBuilds:
+    @pytest.mark.parametrize(
+        ("spans", "cached", "line"),
+        [
+            pytest.param([], 0, "", id="no images"),
+            pytest.param([], 1, "builds: none, 1 image unchanged", id="all unchanged"),
+            pytest.param(
+                [(0, 3)],
+                0,
+                "builds: 3.0 s of work one after another took 3.0 s side by side",
+                id="one",
+            ),
+            pytest.param(
+                [(0, 4), (0, 3), (1, 5)],
+                2,
+                "builds: 11.0 s of work one after another took 5.0 s side by side"
+                ", 2 images unchanged",
+                id="overlapping",
+            ),
+            pytest.param(
+                [(0, 2), (2, 5)],
+                0,
+                "builds: 5.0 s of work one after another took 5.0 s side by side",
+                id="one after another",
+            ),
+            pytest.param(
+                [(0, 10), (2, 3)],
+                0,
+                "builds: 11.0 s of work one after another took 10.0 s side by side",
+                id="one within another",
+            ),
+            pytest.param(
+                [(0, 2), (7, 8)],
+                0,
+                "builds: 3.0 s of work one after another took 8.0 s side by side",
+                id="with a pause between",
+            ),
+        ],
+    )
+    def test_their_sum_is_set_against_the_time_that_passed(
+        self, spans: list[tuple[float, float]], cached: int, line: str
+    ) -> None:
+        builds = [phase("build", f"i{number}", *span) for number, span in enumerate(spans)]
+        others = [phase("create", "cluster", 0, 60), phase("wait", "api", 60, 90)]
+
+        assert build_line([*others, *builds], cached=cached) == line
+
+
+class TestTheTable:
+    PHASES = (
+        phase("create", "cluster", 0, 20),
+        phase("build", "api", 0, 10, ok=False),
+        phase("load", "db", 10, 12),
+        phase("wait", "db", 20, 24, ok=False, note="given up"),
+    )
+
+    def test_it_shows_each_phase_and_its_place_in_time(self) -> None:
+        lines = table_lines(self.PHASES, cached=["db"], width=100, color=False)
+
+        assert "\n".join(lines) == (
+            "phase   what     start   end  seconds\n"
+            "build   db                             unchanged\n"
+            "create  cluster    0.0  20.0     20.0  ████████████████████\n"
+            "build   api        0.0  10.0     10.0  ██████████ failed\n"
+            "load    db        10.0  12.0      2.0            ██\n"
+            "wait    db        20.0  24.0      4.0                      ████ given up"
+        )
+
+    def test_a_failed_phase_is_red_where_there_are_colours(self) -> None:
+        lines = table_lines(self.PHASES[:2], cached=[], width=100, color=True)
+
+        assert "\x1b[31m" in lines[2]
+        assert "\x1b[31m" not in lines[1]
+
+    def test_it_keeps_within_a_narrow_terminal(self) -> None:
+        lines = table_lines(self.PHASES, cached=["db"], width=40, color=False)
+
+        assert max(map(len, lines)) <= 40
+        assert len(lines) == 6
+
+    def test_without_phases_there_is_none(self) -> None:
+        assert table_lines([], cached=["db"], width=100, color=False) == []
+
+    def test_a_run_of_no_time_divides_by_nothing(self) -> None:
+        (_, line) = table_lines([phase("build", "a", 0, 0)], cached=[], width=80, color=False)
+
+        assert line.split() == ["build", "a", "0.0", "0.0", "0.0", "█"]
+
+    def test_names_are_shown_as_they_are(self) -> None:
+        """A name in brackets was taken for a colour, and vanished."""
+        phases = [phase("load", "registry/a[red]:smile:", 0, 1)]
+
+        (_, line) = table_lines(phases, cached=[], width=80, color=False)
+
+        assert line.split()[1] == "registry/a[red]:smile:"
+
+
+def test_a_kept_cluster_can_be_used_and_deleted_by_pasting() -> None:
+    lines = kept_lines(
+        "kindinfra-1",
+        kubeconfig=Path("/my project/kubeconfig"),
+        delete=("kind", "delete", "cluster", "--name", "kindinfra-1"),
+    )
+
+    assert "\n".join(lines) == (
+        "\n"
+        "kept: cluster kindinfra-1\n"
+        "  use it:    export KUBECONFIG='/my project/kubeconfig'\n"
+        "  delete it: kind delete cluster --name kindinfra-1"
+    )
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 tests"), (1, "1 test"), (2, "2 tests")])
+def test_numbers_and_nouns_agree(number: int, text: str) -> None:
+    assert count(number, "test") == text

@@ -1,0 +1,154 @@
+"""A stack is a view of what the run has written, and says so where there is nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_kindinfra.coordination import RunDirectory, hold
+from pytest_kindinfra.errors import CancelledError, KindInfraError, NotReadyError
+from pytest_kindinfra.model import Endpoint
+from pytest_kindinfra.results import service_record
+from pytest_kindinfra.view import Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+API = Endpoint(service="api", name="api", scheme="http", host="127.0.0.1", port=4001)
+METRICS = Endpoint(service="api", name="metrics", scheme="http", host="127.0.0.1", port=4002)
+
+
+def failed(short: str) -> dict[str, Any]:
+    return {"state": "failed", "short": short, "full": short, "root": "", "cancelled": False}
+
+
+@pytest.fixture
+def stack(run: RunDirectory) -> Iterator[Stack]:
+    """A run that still goes on, whose service "api" is ready."""
+    run.write("plan", {"services": ["db", "api", "quiet", "late"]})
+    run.write(
+        "cluster",
+        {"state": "ready", "name": "kind-1", "kubeconfig": "/run/kubeconfig", "namespace": "e2e"},
+    )
+    run.write("service-api", service_record([API, METRICS]))
+    run.write("service-quiet", service_record([]))
+    run.write("service-db", failed('service "db" is not there: CrashLoopBackOff'))
+    run.write("image-api", {"name": "api", "reference": "localhost/api:1f", "cached": False})
+    lock = hold(run.lock)
+    yield Stack(run)
+    lock.release()
+
+
+class TestEndpoints:
+    def test_without_a_name_it_is_the_first_declared(self, stack: Stack) -> None:
+        assert stack.url("api") == "http://127.0.0.1:4001"
+
+    def test_by_name_it_is_that_one(self, stack: Stack) -> None:
+        assert stack.url("api", "metrics") == "http://127.0.0.1:4002"
+        assert stack.endpoint("api", "metrics") == METRICS
+
+    def test_all_come_in_the_order_of_declaration(self, stack: Stack) -> None:
+        assert stack.endpoints("api") == (API, METRICS)
+
+    def test_a_service_that_nobody_asked_for_is_named_with_what_to_do(self, stack: Stack) -> None:
+        with pytest.raises(KindInfraError) as caught:
+            stack.url("apj")
+
+        assert str(caught.value) == (
+            'no selected test needs service "apj"; this run has: api, db, late, quiet\n'
+            'To fix: mark the test with @pytest.mark.kindinfra("apj")'
+        )
+
+    def test_a_run_without_services_says_so(self, run: RunDirectory) -> None:
+        run.write("plan", {"services": []})
+
+        with pytest.raises(KindInfraError, match="this run has: none\n"):
+            Stack(run).url("api")
+
+    @pytest.mark.parametrize(
+        ("service", "endpoint", "message"),
+        [
+            pytest.param(
+                "api",
+                "metric",
+                'service "api" has no endpoint "metric"; declared: api, metrics',
+                id="a wrong name",
+            ),
+            pytest.param(
+                "quiet", None, 'service "quiet" has no endpoints; declared: none', id="none at all"
+            ),
+        ],
+    )
+    def test_an_endpoint_that_nobody_declared_is_named(
+        self, service: str, endpoint: str | None, message: str, stack: Stack
+    ) -> None:
+        with pytest.raises(KindInfraError) as caught:
+            stack.url(service, endpoint)
+
+        assert str(caught.value) == message
+
+    def test_a_failed_service_says_why(self, stack: Stack) -> None:
+        with pytest.raises(NotReadyError, match=r'^service "db" is not there: CrashLoopBackOff$'):
+            stack.url("db")
+
+
+class TestWaiting:
+    @pytest.mark.usefixtures("stack")
+    def test_what_comes_later_is_waited_for(self, run: RunDirectory) -> None:
+        looks: list[str] = []
+
+        class Later(RunDirectory):
+            """Its service is ready at the third look."""
+
+            def read(self, name: str) -> Any:
+                looks.append(name)
+                if looks.count("service-late") == 3:
+                    self.write("service-late", service_record([API]))
+                return super().read(name)
+
+        assert Stack(Later(run.path)).url("late") == API.url
+        assert looks.count("service-late") == 3
+
+    def test_a_run_that_ends_ends_the_waiting(self, run: RunDirectory, stack: Stack) -> None:
+        run.close()
+
+        with pytest.raises(CancelledError):
+            stack.url("late")
+
+    @pytest.mark.usefixtures("stack")
+    def test_a_hook_is_told_at_once_what_is_not_there(self, run: RunDirectory) -> None:
+        with pytest.raises(NotReadyError) as caught:
+            Stack(run, waits=False).url("late")
+
+        assert str(caught.value) == "service late: not there yet\nTo fix: name it in `needs`"
+
+    @pytest.mark.usefixtures("stack")
+    def test_a_hook_sees_what_is_there(self, run: RunDirectory) -> None:
+        assert Stack(run, waits=False).url("api") == API.url
+
+    def test_a_hook_sees_the_endpoints_just_proved(self, run: RunDirectory) -> None:
+        assert Stack(run, waits=False, proved={"late": (API,)}).url("late") == API.url
+
+
+class TestTheCluster:
+    def test_it_is_as_the_run_says(self, stack: Stack) -> None:
+        assert (stack.cluster, stack.namespace) == ("kind-1", "e2e")
+        assert stack.kubeconfig == Path("/run/kubeconfig")
+
+    def test_a_failed_one_says_why(self, run: RunDirectory) -> None:
+        run.write("cluster", failed("the cluster is not there: no space left"))
+
+        with pytest.raises(NotReadyError, match=r"^the cluster is not there: no space left$"):
+            _ = Stack(run).namespace
+
+    def test_images_are_those_built_so_far(self, run: RunDirectory, stack: Stack) -> None:
+        assert stack.images == {"api": "localhost/api:1f"}
+
+        run.write("image-db", {"name": "db", "reference": "localhost/db:2e", "cached": True})
+
+        assert stack.images == {"api": "localhost/api:1f", "db": "localhost/db:2e"}
+
+    def test_what_was_never_asked_of_it_needs_no_closing(self, stack: Stack) -> None:
+        stack.close()
