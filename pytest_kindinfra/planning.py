@@ -125,6 +125,7 @@ def _request(settings: Settings, plan: Plan, run_id: str) -> Request:
         node_image=settings.node_image or declared.node_image,
         tuning=declared.tuning,
         folder=folder,
+        fail_fast=settings.fail == "fast",
     )
 
 

@@ -53,6 +53,7 @@ class Request:
         node_image: The node image, None for kind's own.
         tuning: Boot faster than kind does.
         folder: Where relative paths start.
+        fail_fast: The first failure cancels everything.
     """
 
     cluster: str
@@ -64,3 +65,4 @@ class Request:
     node_image: str | None
     tuning: bool
     folder: Path
+    fail_fast: bool = False

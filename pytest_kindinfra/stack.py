@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.lines.cluster import SUBJECT, ClusterLine
-from pytest_kindinfra.lines.context import Context, needed
+from pytest_kindinfra.lines.context import Context, FirstFailure, needed
 from pytest_kindinfra.lines.images import ImageLines, external
 from pytest_kindinfra.lines.service import Deployment, Reached, serve
 from pytest_kindinfra.results import failure_record, service_record
@@ -52,7 +52,13 @@ def bring_up(
         cancelled: Set when the run ends; everything is then given up at once.
     """
     context = Context(
-        plan=plan, request=request, tools=tools, run=run, hooks=hooks, cancelled=cancelled
+        plan=plan,
+        request=request,
+        tools=tools,
+        run=run,
+        hooks=hooks,
+        cancelled=cancelled,
+        failure=FirstFailure(cancelled, fast=request.fail_fast),
     )
     # One thread for each line, so that lines that wait never keep another from starting.
     count = _CLUSTER_THREADS + 2 * len(plan.images) + len(external(context)) + len(plan.services)
@@ -97,7 +103,9 @@ class _ServiceLines:
             self._context.run.write(name, service_record(endpoints))
             reached.ready.set_result(None)
         except BaseException as error:  # noqa: BLE001 - a failure is a result
-            record = failure_record(error, subject=f'service "{service.name}"')
+            subject, failure = f'service "{service.name}"', self._context.failure
+            failure.note(subject, error)
+            record = failure_record(failure.explain(error), subject=subject)
             self._context.run.write(name, record)
             reached.fail(error)
 

@@ -105,6 +105,7 @@ class ClusterLine:
         try:
             return self._pods_taken(self.created.result())
         except BaseException as error:
+            error = self._context.failure.explain(error)
             self._context.run.write("cluster", failure_record(error, subject=SUBJECT))
             raise
 

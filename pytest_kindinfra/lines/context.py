@@ -20,6 +20,31 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class FirstFailure:
+    """With `--kindinfra-fail=fast`, the first failure cancels everything and explains it."""
+
+    def __init__(self, cancelled: threading.Event, *, fast: bool) -> None:
+        self._cancelled = cancelled
+        self._fast = fast
+        self._error: BaseException | None = None
+
+    def note(self, name: str, error: BaseException) -> None:
+        """Take a failure; the first one ends the bring-up if it is to be fast.
+
+        Args:
+            name: What failed: `image "api"`.
+            error: Why.
+        """
+        if not self._fast or self._error or isinstance(error, CancelledError):
+            return
+        self._error = blocked(name, error)
+        self._cancelled.set()
+
+    def explain(self, error: BaseException) -> BaseException:
+        """Return why something was given up, which is the first failure if there was one."""
+        return self._error if self._error and isinstance(error, CancelledError) else error
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """One bring-up.
@@ -31,6 +56,7 @@ class Context:
         run: Gets the results.
         hooks: Called on the way.
         cancelled: Set when the run ends.
+        failure: Takes failures.
     """
 
     plan: Plan
@@ -39,6 +65,7 @@ class Context:
     run: RunDirectory
     hooks: Hooks
     cancelled: threading.Event
+    failure: FirstFailure
 
     def deadline(self, seconds: float | None = None) -> Deadline:
         """Return the deadline of a piece of work that begins now."""

@@ -54,6 +54,13 @@ class ImageLines:
         return needed(f'image "{name}"', self._loaded[name])
 
     def _build(self, image: Image) -> BuiltImage:
+        try:
+            return self._build_on_bases(image)
+        except BaseException as error:
+            self._context.failure.note(f'image "{image.name}"', error)
+            raise
+
+    def _build_on_bases(self, image: Image) -> BuiltImage:
         context = self._context
         needed("the set-up", self._cluster.checked)
         bases = [needed(f'image "{name}"', self._built[name]) for name in image.needs]
