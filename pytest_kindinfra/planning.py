@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.busyports import busy_ports
 from pytest_kindinfra.declaration import parse_declaration
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
+from pytest_kindinfra.filesystems import network_problem
 from pytest_kindinfra.kindconfig import port_problems
 from pytest_kindinfra.model import Declaration, Image, Plan, Service
 from pytest_kindinfra.options import Settings, read_settings
@@ -59,6 +60,8 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
         config.getoption, declaration.options, source=declaration.source
     )
     found = [*wanted["problems"], *problems, *check_files(declaration)]
+    if problem := network_problem(config.rootpath / settings.artifacts):
+        found.append(problem)
     try:
         rendered = render(declaration.services, folder=declaration.folder)
         plan = resolve(declaration, wanted=wanted["services"], rendered=rendered)
