@@ -1,0 +1,411 @@
+"""The recipe with everything around it faked: what comes up, what is held back, what is said."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_kindinfra.errors import CommandError, ToolMissingError
+from pytest_kindinfra.kube import client, ready
+from pytest_kindinfra.model import (
+    Declaration,
+    EndpointSpec,
+    Image,
+    KubeObject,
+    Need,
+    Plan,
+    PortMapping,
+    Service,
+)
+from pytest_kindinfra.request import Hooks, Request, Tools
+from pytest_kindinfra.stack import bring_up, tear_down
+from pytest_kindinfra.timeline import Timeline
+from tests.fake_kubernetes import FakeKubernetes
+from tests.fakes import FakeEngine, FakeProvider, FakeRunner, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pytest_kindinfra.coordination import RunDirectory
+    from pytest_kindinfra.engines.protocol import BuildRequest
+    from pytest_kindinfra.timeline import Deadline
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten what is long for the sake of real clusters."""
+    monkeypatch.setattr(client, "PAUSES", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(ready, "EVENTS_AFTER", 0.05)
+    monkeypatch.setattr(ready, "EVENTS_EVERY", 0.05)
+
+
+class Web(BaseHTTPRequestHandler):
+    """What stands behind every endpoint."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def web() -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Web)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def kubernetes() -> Iterator[FakeKubernetes]:
+    with FakeKubernetes() as server:
+        yield server
+
+
+def deployment(name: str, image: str) -> KubeObject:
+    labels = {"app": name}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "containers": [
+                        {"name": name, "image": image, "readinessProbe": {"httpGet": {"port": 80}}}
+                    ]
+                },
+            },
+        },
+    }
+
+
+def k8s_service(name: str) -> KubeObject:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name},
+        "spec": {"selector": {"app": name}, "ports": [{"port": 80}]},
+    }
+
+
+def service(name: str, *needs: str, image: str | None = None) -> Service:
+    return Service(
+        name=name,
+        images=(image,) if image else (),
+        needs=tuple(Need(name=need) for need in needs),
+        endpoints=(EndpointSpec(name="web", port=80, path="/"),),
+    )
+
+
+@dataclass
+class Bench:
+    """A bring-up of `db`, `api` that needs it, and `other` that needs nothing."""
+
+    run: RunDirectory
+    folder: Path
+    kubernetes: FakeKubernetes
+    web: int
+    engine: FakeEngine = field(default_factory=FakeEngine)
+    provider: FakeProvider = field(default_factory=FakeProvider)
+    runner: FakeRunner = field(default_factory=FakeRunner)
+    timeline: Timeline = field(default_factory=Timeline)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    hooks: Hooks = field(default_factory=Hooks)
+
+    def __post_init__(self) -> None:
+        (self.folder / "Dockerfile").write_text("FROM scratch\n")
+        self.provider.on_create = lambda _, path: self.kubernetes.write_kubeconfig(path)
+
+    @property
+    def plan(self) -> Plan:
+        services = (service("db"), service("api", "db", image="api"), service("other"))
+        images = {"db": "postgres:16", "api": "api", "other": "other:1"}
+        return Plan(
+            declaration=Declaration(folder=self.folder),
+            services=services,
+            images=(Image(name="api"),),
+            objects={
+                one.name: (deployment(one.name, images[one.name]), k8s_service(one.name))
+                for one in services
+            },
+            image_uses={"db": {}, "api": {"api": "api"}, "other": {}},
+            external={"db": ("postgres:16",), "api": (), "other": ("other:1",)},
+            ports=tuple(
+                PortMapping(
+                    service=one.name,
+                    endpoint="web",
+                    node_port=30000 + number,
+                    host_port=self.web,
+                    in_manifest=False,
+                )
+                for number, one in enumerate(services)
+            ),
+        )
+
+    @property
+    def tools(self) -> Tools:
+        return Tools(
+            engine=self.engine, provider=self.provider, runner=self.runner, timeline=self.timeline
+        )
+
+    def bring_up(self) -> None:
+        self.run.make()
+        self.run.write("plan", {"services": [one.name for one in self.plan.services]})
+        request = Request(
+            cluster="kindinfra-1",
+            run_id="1",
+            namespace="default",
+            build_jobs=2,
+            timeout=20,
+            kind_config=None,
+            node_image=None,
+            tuning=False,
+            folder=self.folder,
+        )
+        bring_up(
+            self.plan,
+            request,
+            tools=self.tools,
+            run=self.run,
+            hooks=self.hooks,
+            cancelled=self.cancelled,
+        )
+
+    def results(self) -> dict[str, str]:
+        """Return the state of everything that has a result, with its root if it failed."""
+        names = ("cluster", "service-db", "service-api", "service-other")
+        records: dict[str, dict[str, Any]] = {name: self.run.read(name) or {} for name in names}
+        return {
+            name.removeprefix("service-"): record.get("root", record.get("state", "none"))
+            for name, record in records.items()
+        }
+
+    def deployed(self, name: str) -> KubeObject | None:
+        path = f"/apis/apps/v1/namespaces/default/deployments/{name}"
+        return self.kubernetes.objects.get(path)
+
+    def fail_build(self, text: str = "no space left") -> None:
+        def fail(_: BuildRequest) -> None:
+            raise CommandError(["docker"], exit_code=1, output=text, what='building image "api"')
+
+        self.engine.on_build = fail
+
+
+@pytest.fixture
+def bench(
+    run: RunDirectory, tmp_path: Path, kubernetes: FakeKubernetes, web: int
+) -> Iterator[Bench]:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    yield Bench(run, folder, kubernetes, web)
+    assert eventually(lambda: not [t for t in threading.enumerate() if "kindinfra" in t.name])
+
+
+class TestEverythingWorks:
+    def test_all_that_was_planned_is_there(self, bench: Bench) -> None:
+        bench.engine.images["postgres:16"] = "sha256:1"
+
+        bench.bring_up()
+
+        assert bench.results() == dict.fromkeys(("cluster", "db", "api", "other"), "ready")
+        api = bench.run.read("service-api")["endpoints"]
+        assert api == [
+            {
+                "service": "api",
+                "name": "web",
+                "scheme": "http",
+                "host": "127.0.0.1",
+                "port": bench.web,
+            }
+        ]
+
+    def test_manifests_run_what_was_built(self, bench: Bench) -> None:
+        bench.bring_up()
+
+        built = bench.run.read("image-api")["reference"]
+        api = bench.deployed("api")
+        assert api
+        (container,) = api["spec"]["template"]["spec"]["containers"]
+        assert container["image"] == built == bench.engine.builds[0].reference
+        assert container["imagePullPolicy"] == "IfNotPresent"
+
+    def test_images_that_the_engine_has_are_loaded_and_others_left_to_be_pulled(
+        self, bench: Bench
+    ) -> None:
+        bench.engine.images["postgres:16"] = "sha256:1"
+
+        bench.bring_up()
+
+        sent = {reference for pipe in bench.runner.pipes for reference in pipe.source[1:]}
+        assert sent == {"postgres:16", bench.engine.builds[0].reference}
+
+    def test_every_stretch_of_work_is_on_record(self, bench: Bench) -> None:
+        bench.bring_up()
+
+        names = {phase.name for phase in bench.timeline.phases}
+        assert names >= {"create cluster", "wait cluster", "build api", "load api"}
+        assert names >= {f"{kind} {one}" for kind in ("deploy", "wait") for one in ("db", "api")}
+        assert all(phase.ok for phase in bench.timeline.phases)
+
+    def test_a_service_is_applied_once_what_it_needs_is_ready(self, bench: Bench) -> None:
+        bench.bring_up()
+
+        phases = {phase.name: phase for phase in bench.timeline.phases}
+        assert phases["wait db"].end <= phases["deploy api"].start
+
+    def test_hooks_are_called_on_the_way(self, bench: Bench) -> None:
+        called: list[tuple[str, str]] = []
+        bench.hooks = Hooks(
+            before_build=lambda image: called.append(("before build", image.name)),
+            before_deploy=lambda *, stack, service: called.append(
+                (f"before deploy, {stack.cluster}", service.name)
+            ),
+            after_deploy=lambda *, stack, service: called.append(
+                (f"after deploy, {stack.url(service.name)}", service.name)
+            ),
+        )
+
+        bench.bring_up()
+
+        assert [what for what, name in called if name == "api"] == [
+            "before build",
+            "before deploy, kindinfra-1",
+            f"after deploy, http://127.0.0.1:{bench.web}",
+        ]
+
+    def test_tearing_down_deletes_the_cluster(self, bench: Bench, soon: Deadline) -> None:
+        bench.bring_up()
+
+        tear_down("kindinfra-1", tools=bench.tools, kubeconfig=bench.run.kubeconfig, deadline=soon)
+
+        assert bench.provider.clusters == {}
+
+
+class TestSomethingFails:
+    def test_an_image_that_cannot_be_built_holds_back_what_runs_it_and_no_more(
+        self, bench: Bench
+    ) -> None:
+        bench.fail_build()
+
+        bench.bring_up()
+
+        assert bench.results() == {
+            "cluster": "ready",
+            "db": "ready",
+            "api": 'image "api"',
+            "other": "ready",
+        }
+        record = bench.run.read("service-api")
+        assert "no space left" in record["full"]
+        assert record["short"].startswith('service "api" is not there: image "api" failed:\n')
+        assert len(record["short"].splitlines()) <= 5
+        assert bench.deployed("api") is None
+
+    def test_a_service_that_breaks_holds_back_what_needs_it_and_no_more(self, bench: Bench) -> None:
+        waiting = {"reason": "CrashLoopBackOff", "message": "back-off"}
+        bench.kubernetes.breaks["db"] = {
+            "state": {"waiting": waiting},
+            "restartCount": 9,
+            "ready": False,
+        }
+
+        bench.bring_up()
+
+        assert bench.results() == {
+            "cluster": "ready",
+            "db": 'service "db"',
+            "api": 'service "db"',
+            "other": "ready",
+        }
+        assert "CrashLoopBackOff" in bench.run.read("service-api")["full"]
+        assert bench.deployed("api") is None
+
+    def test_a_hook_that_raises_fails_its_service_and_what_needs_it(self, bench: Bench) -> None:
+        def before_deploy(*, stack: Any, service: Service) -> None:
+            if service.name == "db":
+                msg = f"no seed for {stack.cluster}"
+                raise LookupError(msg)
+
+        bench.hooks = Hooks(before_deploy=before_deploy)
+
+        bench.bring_up()
+
+        assert bench.results() == {
+            "cluster": "ready",
+            "db": 'service "db"',
+            "api": 'service "db"',
+            "other": "ready",
+        }
+        assert "no seed for kindinfra-1" in bench.run.read("service-db")["full"]
+
+    def test_a_cluster_that_cannot_be_made_is_the_cause_of_all(self, bench: Bench) -> None:
+        def fail(_: str, __: Path) -> None:
+            raise CommandError(["kind"], exit_code=1, output="port is already allocated")
+
+        bench.provider.on_create = fail
+
+        bench.bring_up()
+
+        assert bench.results() == dict.fromkeys(("cluster", "db", "api", "other"), "the cluster")
+        assert "port is already allocated" in bench.run.read("cluster")["full"]
+        assert bench.cancelled.is_set()
+
+    def test_a_cluster_of_that_name_is_left_alone(self, bench: Bench) -> None:
+        bench.provider.clusters["kindinfra-1"] = ("somebody's-node",)
+
+        bench.bring_up()
+
+        assert bench.provider.clusters == {"kindinfra-1": ("somebody's-node",)}
+        assert 'there is already a cluster "kindinfra-1"' in bench.run.read("cluster")["full"]
+        assert bench.run.read("cluster-name") is None
+
+    def test_a_tool_that_is_not_there_is_said_once(self, bench: Bench) -> None:
+        bench.engine.version = ToolMissingError('"docker" is not on PATH\nTo fix: install it')
+
+        bench.bring_up()
+
+        assert set(bench.results().values()) == {"the set-up"}
+        assert bench.run.read("service-db")["full"] == (
+            '"docker" is not on PATH\nTo fix: install it'
+        )
+        assert bench.provider.clusters == {}
+
+
+class TestTheRunEnds:
+    def test_everything_is_given_up_at_once(self, bench: Bench) -> None:
+        def cancel(_: BuildRequest) -> None:
+            bench.cancelled.set()
+
+        bench.engine.on_build = cancel
+        bench.provider.on_create = lambda *_: bench.cancelled.wait(10)
+
+        bench.bring_up()
+
+        records = [bench.run.read(f"service-{name}") for name in ("db", "api", "other")]
+        assert [record["cancelled"] for record in records] == [True, True, True]
+
+    def test_what_is_there_already_stays_there(self, bench: Bench) -> None:
+        def before_deploy(*, stack: Any, service: Service) -> None:
+            if service.name == "api":  # which needs db
+                assert stack.url("db")
+                bench.cancelled.set()
+
+        bench.hooks = Hooks(before_deploy=before_deploy)
+
+        bench.bring_up()
+
+        assert bench.run.read("service-db")["state"] == "ready"
+        assert bench.run.read("service-api")["cancelled"] is True
