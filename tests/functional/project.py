@@ -32,7 +32,7 @@ from tests.functional.fake_clusters import FakeClusters
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LONGEST_RUN = 90.0
+LONGEST_RUN = 60.0
 FOLDERS = ("bin", "gates", "images", "clusters")
 HERE = Path(__file__).parent
 FOREIGN = ("KINDINFRA_", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "IMAGE_TAG", "COLUMNS", "CI")

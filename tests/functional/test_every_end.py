@@ -114,6 +114,7 @@ def test_a_signal_while_tests_run_ends_in_a_teardown(
     assert run.code == 2, run.text
     assert_deleted_once(run)
     assert len(run.calls("export")) == 1
+    assert run.report["outcome"]["state"] == "interrupted"
 
 
 @pytest.mark.parametrize("workers", [None, 2])
@@ -164,12 +165,35 @@ def test_what_a_killed_run_left_is_deleted_by_the_next(project: Project) -> None
     running.signal(signal.SIGKILL)
     killed = running.finish()
     project.foreign_cluster("somebodys")
-    run = project.run("-k", "not endless")
+    project.behave("create", until="swept")  # a real one takes longer than deleting
+    running = project.start("-k", "not endless")
+    running.until(lambda: not set(killed.clusters) & set(project.standing()))
+    project.open("swept")
+    run = running.finish()
 
     assert len(killed.clusters) == 1
     assert run.code == 0, run.text
     assert {call.argv[-3] for call in run.calls("delete")} > set(killed.clusters)
     assert run.clusters == ["somebodys"]
+
+
+def test_what_could_not_be_deleted_is_said_and_deleted_by_the_next_run(project: Project) -> None:
+    project.tests("def test_it(kindinfra): ...\n")
+
+    project.behave("delete", exit=1, complains="ERROR: permission denied")
+    first = project.run(workers=None)
+    project.behave("delete")
+    project.behave("create", until="swept")
+    running = project.start(workers=None)
+    running.until(lambda: not set(first.clusters) & set(project.standing()))
+    project.open("swept")
+    second = running.finish()
+
+    assert "teardown failed" in first.out
+    assert "ERROR: permission denied" in first.out
+    assert first.report["outcome"]["kept"] is True
+    assert len(first.clusters) == 1
+    assert second.clusters == []
 
 
 def test_a_cluster_that_cannot_be_created_is_deleted_after_its_logs_were_exported(
