@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.runs import Run, background_pytest, left_behind, run_pytest, until
+from tests.e2e.runs import background_pytest, left_behind, run_pytest, until
 
 SMALL = Path(__file__).parent / "small"
 QUICK = ("--deselect", "cases.py::test_slow", "cases.py")
@@ -85,7 +85,7 @@ def test_what_a_killed_run_leaves_is_removed_by_gc_and_by_nobody_before(small: P
 
 
 def test_a_kept_cluster_stays_until_the_printed_command_deletes_it(small: Path) -> None:
-    run: Run = run_pytest(small, "-n", "2", "--kindinfra-keep=always", *QUICK)
+    run = run_pytest(small, "-n", "2", "--kindinfra-keep=always", *QUICK, "fixture_cases.py")
     (name,) = left_behind(small)
     assert run.exit_code == 0, run.output
     assert kindinfra("gc") == "nothing was left behind\n"

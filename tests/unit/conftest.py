@@ -5,12 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from pytest_kindinfra.coordination import RunDirectory
 from pytest_kindinfra.timeline import Deadline
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+# Examples are judged by what comes out, never by time: machines are noisy.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture
