@@ -32,4 +32,6 @@ def test_the_first_failure_cancels_what_would_never_end(
 
     assert (run.code, run.outcomes) == (1, {"passed": 1, "errors": 2}), run.text
     assert run.out.count('is not there: image "broken" failed') >= len(run.outcomes)
-    assert len(run.calls("delete")) == len(run.calls("create"))
+    # Whether kind had begun to create anything is a matter of a moment.
+    assert len(run.calls("create")) <= len(run.calls("delete")) <= 1
+    assert run.clusters == []
