@@ -56,8 +56,10 @@ def says(started: subprocess.Popen[str]) -> str:
 @contextmanager
 def held(run: RunDirectory) -> Iterator[None]:
     lock = hold(run.lock)
-    yield
-    lock.release()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class TestTheFolder:
@@ -143,7 +145,7 @@ class TestResults:
 
     def test_no_reader_ever_sees_half_a_result(self, run: RunDirectory) -> None:
         script = """
-for number in range(150):
+for number in range(60):
     run.write("big", {"number": number, "filler": [number] * 3000})
 """
         seen: set[int] = set()
