@@ -46,13 +46,13 @@ def new_controller(config: pytest.Config, first: FirstLook) -> Controller:
     return Controller(config, run, run_id, about=about)
 
 
-def _import_early(*, images: bool) -> None:
+def _import_early() -> None:
     """Import what the threads need, before a test runs in this process.
 
     pytest swaps the filters of warnings for each test, and with `filterwarnings = error` an import
     in a thread meanwhile fails at what it would have ignored: `requests` does without PySocks.
     """
-    for name in ("kubernetes.client", "kubernetes.config", *(["docker.utils.build"] * images)):
+    for name in ("kubernetes.client", "kubernetes.config"):
         importlib.import_module(name)
 
 
@@ -134,7 +134,7 @@ class Controller:
             warnings.simplefilter("ignore")
             thread.start()
             if not self._config.pluginmanager.hasplugin("dsession"):
-                _import_early(images=bool(order.plan.images))
+                _import_early()
 
     def _catch_signals(self) -> None:
         """Have SIGTERM and SIGHUP end the run as Ctrl-C does: with a teardown."""
