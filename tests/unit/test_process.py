@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra import process
 from pytest_kindinfra.errors import CancelledError, CommandError, ToolMissingError
-from pytest_kindinfra.process import Background, SubprocessRunner, check_output, which
+from pytest_kindinfra.process import Background, SubprocessRunner, check_output, children, which
 from pytest_kindinfra.timeline import Deadline, monotonic
 from tests.fakes import DeadlineWhen, eventually
 
@@ -29,7 +28,7 @@ runner = SubprocessRunner()
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kill soon what does not end when asked."""
-    monkeypatch.setattr(process, "GRACE", 0.1)
+    monkeypatch.setattr(children, "GRACE", 0.1)
 
 
 def sh(script: str, *args: object) -> list[str]:
@@ -250,7 +249,7 @@ class TestEnd:
     def test_who_ends_when_asked_may_clean_up(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(process, "GRACE", 10)
+        monkeypatch.setattr(children, "GRACE", 10)
         log = tmp_path / "log"
 
         with pytest.raises(CommandError):

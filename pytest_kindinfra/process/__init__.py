@@ -1,0 +1,11 @@
+"""The one door to other programs: argv lists, always a deadline, nothing left running.
+
+It must not know which programs there are.
+"""
+
+from pytest_kindinfra.process.background import Background, check_output
+from pytest_kindinfra.process.children import which
+from pytest_kindinfra.process.protocol import Result, Runner
+from pytest_kindinfra.process.runner import SubprocessRunner
+
+__all__ = ["Background", "Result", "Runner", "SubprocessRunner", "check_output", "which"]

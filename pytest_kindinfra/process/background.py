@@ -1,0 +1,50 @@
+"""Programs that others steer: one that runs beside a block, and `subprocess.check_output`."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from typing import TYPE_CHECKING, Any, Self
+
+from pytest_kindinfra.process.children import end, start
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Background:
+    """A program that runs while the block does, and not longer."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self._argv = argv
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self._log = tempfile.TemporaryFile()
+        self._process = start(self._argv, stdout=self._log, stderr=self._log)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it and what it started."""
+        end(self._process)
+        self._log.close()
+
+    def output(self) -> str:
+        """What it has printed so far."""
+        with open(f"/dev/fd/{self._log.fileno()}", "rb") as copy:  # noqa: PTH123 - own position
+            return copy.read().decode(errors="replace")
+
+    def ended(self) -> bool:
+        """Whether it ended by itself."""
+        return self._process.poll() is not None
+
+
+def check_output(argv: Sequence[str], **kwargs: Any) -> str:
+    """Run `argv` as `subprocess.check_output` does and return its standard output as text.
+
+    For callers whose users know that function: its arguments and its exceptions are the contract.
+
+    Raises:
+        subprocess.CalledProcessError: It ended with another exit code than 0.
+    """
+    return subprocess.check_output(argv, **{"encoding": "utf-8", **kwargs})  # type: ignore[no-any-return]

@@ -1,0 +1,121 @@
+"""Children of this process: how they start, are waited for, and end.
+
+Each gets a process group of its own, so that Ctrl-C in a terminal ends pytest and not
+`kind delete`; and it is told to die with its parent where the platform can do that.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING
+
+from pytest_kindinfra.errors import CancelledError, ToolMissingError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_kindinfra.timeline import Deadline
+
+GRACE = 5.0
+"""Seconds between asking a process group to end and killing it."""
+
+_LONGEST_NAP = 0.05
+
+
+def which(program: str, *, fix: str) -> str:
+    """Return the path of `program`.
+
+    Raises:
+        ToolMissingError: It is not on PATH; `fix` says what to do.
+    """
+    if path := shutil.which(program):
+        return path
+    msg = f'"{program}" is not on PATH ({os.environ.get("PATH", "")})\nTo fix: {fix}'
+    raise ToolMissingError(msg)
+
+
+def start(
+    argv: Sequence[str],
+    *,
+    stdout: int | IO[bytes],
+    stderr: int | IO[bytes],
+    stdin: int | IO[bytes] | None = subprocess.DEVNULL,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a program in a process group of its own.
+
+    Raises:
+        ToolMissingError: There is no such program.
+    """
+    program = which(argv[0], fix=f'install "{argv[0]}" or put its folder on PATH')
+    return subprocess.Popen(
+        [*_dies_with_parent(), program, *argv[1:]],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+        start_new_session=True,
+    )
+
+
+def _dies_with_parent() -> tuple[str, ...]:
+    """Return the words that make Linux kill a child whose parent died.
+
+    `setpriv` of util-linux sets PR_SET_PDEATHSIG and then becomes the program. Python's
+    preexec_fn could do it too, but may deadlock in a process with threads (subprocess docs).
+    """
+    setpriv = shutil.which("setpriv")
+    return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
+
+
+def wait(processes: Sequence[subprocess.Popen[bytes]], deadline: Deadline) -> list[int | None]:
+    """Wait for all; None stands for one that the deadline ended."""
+    late: set[int] = set()
+    try:
+        for process in processes:
+            if not _wait_for(process, deadline):
+                late.add(process.pid)
+    finally:
+        for process in processes:
+            end(process)
+    return [None if process.pid in late else process.returncode for process in processes]
+
+
+def _wait_for(process: subprocess.Popen[bytes], deadline: Deadline) -> bool:
+    """Return whether it ended by itself; raise if the run is ending."""
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(min(_LONGEST_NAP, deadline.left))
+            return True
+        if deadline.cancelled.is_set():
+            msg = "the run is ending"
+            raise CancelledError(msg)
+        if deadline.passed:
+            return False
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End the process group if its leader still runs: asked first, killed after a grace.
+
+    What outlives the leader is killed with no further grace: nobody is left to wait for it.
+    """
+    if process.poll() is not None:
+        return
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+
+
+def text(file: IO[bytes]) -> str:
+    """Return all that was written to a file."""
+    file.seek(0)
+    return file.read().decode(errors="replace")
