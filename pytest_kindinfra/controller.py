@@ -72,9 +72,10 @@ class Controller:
         self._beat: Callable[..., None] = lambda _running: None
         self._config = config
         self._run_id = run_id
+        self._refused = False
         self._started: Started | None = None
         self._ending: tuple[bool, bool] | None = None
-        self.outcome: Outcome | None = None
+        self._outcome: Outcome | None = None
         self._signals: dict[int, Any] = {}
         self._cancelled = threading.Event()
 
@@ -96,8 +97,10 @@ class Controller:
         try:
             order = make_order(self._config, wanted, self._run_id)
         except DeclarationError as error:
+            self._refused = True
             raise pytest.UsageError(str(error)) from None
         if order.settings.plan:
+            self._refused = True
             self._show(order)
         else:
             self._launch(order, tests=wanted["tests"])
@@ -113,6 +116,7 @@ class Controller:
 
     def _launch(self, order: Order, *, tests: int) -> None:
         from pytest_kindinfra.coordination import hold
+        from pytest_kindinfra.ending import Started
         from pytest_kindinfra.progress import ProgressLines
         from pytest_kindinfra.terminal import plan_line
         from pytest_kindinfra.timeline import now
@@ -126,8 +130,6 @@ class Controller:
         tools.timeline.subscribe(progress)
         self.meanwhile, self._beat = progress.let_out, progress.beat
         thread = threading.Thread(target=self._provision, name="kindinfra", daemon=True)
-        from pytest_kindinfra.ending import Started
-
         self._started = Started(order=order, tools=tools, thread=thread, lock=lock)
         self._catch_signals()
         with warnings.catch_warnings():
@@ -198,7 +200,9 @@ class Controller:
             failed: A test failed.
             interrupted: The run was ended before its end.
         """
-        if (started := self._started) is None or self.outcome is not None:
+        if self._refused:
+            shutil.rmtree(self.run.path, ignore_errors=True)  # workers' requests, and no more
+        if (started := self._started) is None or self._outcome is not None:
             return
         from pytest_kindinfra.ending import end
 
@@ -207,7 +211,7 @@ class Controller:
         self.run.close()
         self._cancelled.set()
         started.thread.join(_JOIN)
-        self.outcome = end(
+        self._outcome = end(
             started,
             self.run,
             hook=self._config.hook,
@@ -228,13 +232,13 @@ class Controller:
 
     def summarise(self, reporter: pytest.TerminalReporter) -> None:
         """Show the closing table, the failures in full, and what was kept."""
-        if self._started is None or self.outcome is None:
+        if self._started is None or self._outcome is None:
             return
         from pytest_kindinfra.ending import closing_lines
 
         width = shutil.get_terminal_size((100, 24)).columns
         lines = closing_lines(
-            self._started, self.run, self.outcome, width=width, color=reporter.hasmarkup
+            self._started, self.run, self._outcome, width=width, color=reporter.hasmarkup
         )
         reporter.section("kindinfra")
         for line in lines:

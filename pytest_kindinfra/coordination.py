@@ -16,18 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.errors import CancelledError, ProvisionerDiedError
-from pytest_kindinfra.timeline import monotonic, sleep
+from pytest_kindinfra.errors import CancelledError, ClusterError, ProvisionerDiedError
+from pytest_kindinfra.timeline import monotonic, sleep, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from filelock import BaseFileLock
 
+    from pytest_kindinfra.timeline import Deadline
+
 POLL = 0.015
 """Seconds between two looks for a result."""
 
 _LIVENESS_EVERY = 0.5
+_LOCK_EVERY = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +159,40 @@ def is_held(path: Path) -> bool:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Run the block while no other process on this host runs one under the same path."""
+def locked(path: Path, deadline: Deadline | None = None) -> Iterator[None]:
+    """Run the block while no other process on this host runs one under the same path.
+
+    Args:
+        path: The lock's file.
+        deadline: When to give up waiting; None waits for as long as it takes.
+
+    Raises:
+        ClusterError: Another process held it until the deadline.
+        CancelledError: The run is ending.
+    """
     from filelock import FileLock
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path, mode=0o666):
+    lock = FileLock(path, mode=0o666)
+    if deadline is None:
+        lock.acquire()
+    elif not wait_until(lambda: _taken(lock), deadline, every=_LOCK_EVERY):
+        msg = f"another run holds {path} and does not let go of it"
+        raise ClusterError(msg)
+    try:
         yield
+    finally:
+        lock.release()
+
+
+def _taken(lock: BaseFileLock) -> bool:
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
 
 
 def host_lock(name: str) -> Path:

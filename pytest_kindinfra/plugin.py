@@ -143,7 +143,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """Say where a run's artifacts go."""
+    """Say which cluster and engine a run would use, and what is declared."""
     controller = config.stash.get(_CONTROLLER, None)
     return controller.header() if controller and _will_run(config) else None
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.process import Result, Runner
     from pytest_kindinfra.timeline import Deadline
 
+_BALANCER = "-external-load-balancer"
 _LABEL = "io.x-k8s.kind.cluster"
 _ENV = {"KIND_EXPERIMENTAL_PROVIDER": "docker"}
 _FIX = "install kind (https://kind.sigs.k8s.io) or put its folder on PATH"
@@ -70,9 +71,9 @@ class Kind:
         return self._runner.run(argv, deadline=deadline.within(10), check=False).exit_code == 0
 
     def nodes(self, name: str, deadline: Deadline) -> tuple[str, ...]:
-        """See `Provider.nodes`."""
+        """See `Provider.nodes`; kind lists the load balancer of several control planes too."""
         result = self._kind("get", "nodes", "--name", name, deadline=deadline.within(30))
-        return tuple(result.stdout.split())
+        return tuple(name for name in result.stdout.split() if not name.endswith(_BALANCER))
 
     def images_in(self, node: str, deadline: Deadline) -> frozenset[str]:
         """See `Provider.images_in`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.lines.context import needed
 from pytest_kindinfra.results import cluster_record, failure_record
 from pytest_kindinfra.steps.create import create_cluster
@@ -92,8 +93,12 @@ class ClusterLine:
             nodes = tools.provider.nodes_that_take_images(name, deadline)
             return nodes if len(nodes) == count else ()
 
+        nodes = wait_until(all_take_images, deadline, every=_RUNTIME_EVERY)
+        if not nodes:
+            msg = f'the container runtime of cluster "{name}" does not answer'
+            raise ClusterError(msg)
         return ImageLoader(
-            wait_until(all_take_images, deadline, every=_RUNTIME_EVERY) or (),
+            nodes,
             engine=tools.engine,
             provider=tools.provider,
             runner=tools.runner,
@@ -101,7 +106,7 @@ class ClusterLine:
         )
 
     def _await_pods(self) -> Kube:
-        """Wait until the cluster takes pods; without one nothing else makes sense, so cancel."""
+        """Wait until the cluster takes pods, and write its result."""
         try:
             return self._pods_taken(self.created.result())
         except BaseException as error:

@@ -56,7 +56,7 @@ def create_cluster(
     Raises:
         ClusterError: It could not be created, or a cluster of that name is not ours.
     """
-    with locked(host_lock("create")):
+    with locked(host_lock("create"), deadline):
         deadline.check()
         if provider.exists(name, deadline):
             msg = (

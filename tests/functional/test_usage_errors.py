@@ -141,3 +141,16 @@ def test_remote_workers_are_refused(project: Project) -> None:
 
     assert run.code == 4, run.text
     assert "workers must run on this machine" in run.text
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_a_refused_run_leaves_no_folder(project: Project, workers: int | None) -> None:
+    project.tests("""
+        @pytest.mark.kindinfra("unknown")
+        def test_marked(): ...
+    """)
+
+    run = project.run(workers=workers)
+
+    assert run.code == 4, run.text
+    assert not [path for path in (project.folder / ".kindinfra").glob("2*") if path.is_dir()]

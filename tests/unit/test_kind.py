@@ -69,6 +69,15 @@ class TestClusters:
             {"KIND_EXPERIMENTAL_PROVIDER": "docker"},
         ] * 3
 
+    def test_the_load_balancer_of_several_control_planes_is_no_kind_node(
+        self, soon: Deadline
+    ) -> None:
+        listed = "a-control-plane\na-control-plane2\na-external-load-balancer\n"
+
+        nodes = Kind(answering(nodes=listed)).nodes("a", soon)
+
+        assert nodes == ("a-control-plane", "a-control-plane2")
+
     def test_creating_waits_for_nothing_and_keeps_what_failed(
         self, soon: Deadline, tmp_path: Path
     ) -> None:
