@@ -1,6 +1,6 @@
 """The door to time: clocks, deadlines, waiting, and the record of who worked when.
 
-No other module but `process` imports `time`. It must not know what is being timed.
+No other module imports `time`. It must not know what is being timed.
 """
 
 from __future__ import annotations
