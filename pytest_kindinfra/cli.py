@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -32,9 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _gc() -> int:
     """Delete leftovers, from any folder: each leads to its run directory by itself."""
-    deleted = sweep(make_tools().provider, Deadline.after(_GC_SECONDS))
-    for name in deleted:
+    provider = make_tools().provider
+    swept = sweep(provider, Deadline.after(_GC_SECONDS))
+    for name in swept.deleted:
         sys.stdout.write(f"deleted cluster {name}\n")
-    if not deleted:
+    for name, why in swept.unclear.items():
+        delete = shlex.join(provider.delete_command(name))
+        sys.stdout.write(f"left alone: cluster {name}: {why}\n  if nobody uses it: {delete}\n")
+    if not swept.deleted and not swept.unclear:
         sys.stdout.write("nothing was left behind\n")
     return 0

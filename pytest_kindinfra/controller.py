@@ -11,19 +11,23 @@ import shutil
 import signal
 import threading
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.errors import DeclarationError, KindInfraError
+from pytest_kindinfra.errors import DeclarationError, KindInfraError, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from filelock import BaseFileLock
 
     from pytest_kindinfra.coordination import RunDirectory
     from pytest_kindinfra.ending import Outcome, Started
     from pytest_kindinfra.firstlook import FirstLook
     from pytest_kindinfra.planning import Order
+    from pytest_kindinfra.request import Tools
 
 _NO_RESULT = "the bring-up ended without a result for it"
 _JOIN = 30.0
@@ -103,7 +107,21 @@ class Controller:
             self._refused = True
             self._show(order)
         else:
+            self._make_run_directory()
             self._launch(order, tests=wanted["tests"])
+
+    def _make_run_directory(self) -> None:
+        try:
+            self.run.make()
+            self.run.reserve()
+        except OSError as error:
+            self._refused = True
+            msg = (
+                f"kindinfra: the run directory {self.run.path} cannot be written: "
+                f"{error.strerror}\n"
+                "To fix: make it writable, or --kindinfra-artifacts=DIR"
+            )
+            raise pytest.UsageError(msg) from None
 
     def _show(self, order: Order) -> None:
         from pytest_kindinfra.tags import known_tags
@@ -122,14 +140,18 @@ class Controller:
         from pytest_kindinfra.timeline import now
         from pytest_kindinfra.wiring import make_tools
 
-        self.run.make()
         lock, tools = hold(self.run.lock), make_tools()
         self.run.write("plan", {"services": [service.name for service in order.plan.services]})
         self._write(plan_line(order.plan, tests=tests, cluster=order.request.cluster))
         progress = ProgressLines(self._config, how=order.settings.progress, since=now())
         tools.timeline.subscribe(progress)
         self.meanwhile, self._beat = progress.let_out, progress.beat
-        thread = threading.Thread(target=self._provision, name="kindinfra", daemon=True)
+        thread = threading.Thread(
+            target=self._provision,
+            args=(order, tools, hold(self.run.provisioning)),
+            name="kindinfra",
+            daemon=True,
+        )
         self._started = Started(order=order, tools=tools, thread=thread, lock=lock)
         self._catch_signals()
         with warnings.catch_warnings():
@@ -149,38 +171,52 @@ class Controller:
             signal.signal(number, handler)
         self._signals.clear()
 
-    def _provision(self) -> None:
-        """Bring the stack up; runs in its thread and leaves a result for every service."""
-        from pytest_kindinfra.request import Hooks
-        from pytest_kindinfra.results import failure_record
-        from pytest_kindinfra.stack import bring_up
+    def _provision(self, order: Order, tools: Tools, lock: BaseFileLock) -> None:
+        """Bring the stack up; runs in its thread and leaves a result for every service.
 
-        if (started := self._started) is None:
-            return
-        plan, hook = started.order.plan, self._config.hook
-        hooks = Hooks(
-            before_build=lambda image: hook.pytest_kindinfra_before_build(
-                config=self._config, image=image
-            ),
-            before_deploy=hook.pytest_kindinfra_before_deploy,
-            after_deploy=hook.pytest_kindinfra_after_deploy,
-            beat=self._beat,
-        )
-        error: BaseException = KindInfraError(_NO_RESULT)
+        Whatever happens it lets go of the lock, which tells waiters that nothing more will come.
+        """
         try:
+            error = self._bring_up(order, tools)
+            self._settle_the_rest(order, error or KindInfraError(_NO_RESULT))
+        finally:
+            lock.release()
+
+    def _bring_up(self, order: Order, tools: Tools) -> BaseException | None:
+        """Return what went wrong with the bring-up itself, as no part of the stack's failure."""
+        try:
+            from pytest_kindinfra.request import Hooks
+            from pytest_kindinfra.stack import bring_up
+
+            hook = self._config.hook
+            hooks = Hooks(
+                before_build=lambda image: hook.pytest_kindinfra_before_build(
+                    config=self._config, image=image
+                ),
+                before_deploy=hook.pytest_kindinfra_before_deploy,
+                after_deploy=hook.pytest_kindinfra_after_deploy,
+                beat=self._beat,
+            )
             bring_up(
-                plan,
-                started.order.request,
-                tools=started.tools,
+                order.plan,
+                order.request,
+                tools=tools,
                 run=self.run,
                 hooks=hooks,
                 cancelled=self._cancelled,
             )
-        except BaseException as caught:  # noqa: BLE001 - waiters in other processes must learn of it
-            error = caught
-        for name in ("cluster", *(f"service-{service.name}" for service in plan.services)):
-            if self.run.read(name) is None:
-                self.run.write(name, failure_record(error, subject=name))
+        except BaseException as error:  # noqa: BLE001 - waiters in other processes must learn of it
+            return error
+        return None
+
+    def _settle_the_rest(self, order: Order, error: BaseException) -> None:
+        from pytest_kindinfra.results import failure_record
+
+        names = {service.name: f'service "{service.name}"' for service in order.plan.services}
+        results = {f"service-{name}": subject for name, subject in names.items()}
+        for name, subject in {"cluster": "the cluster", **results}.items():
+            with suppress(OSError, StateError):  # settled, or the disk is full: the lock tells
+                self.run.settle(name, failure_record(error, subject=subject))
 
     # -- end ---------------------------------------------------------------------------------
 
@@ -188,8 +224,12 @@ class Controller:
     def pytest_sessionfinish(self) -> None:
         """Let nothing wait any more: before xdist waits for workers that wait for services."""
         if self._started:
+            self._close()
+
+    def _close(self) -> None:
+        self._cancelled.set()
+        with suppress(OSError):  # a full disk must not keep us from deleting the cluster
             self.run.close()
-            self._cancelled.set()
 
     def finish(self, *, failed: bool, interrupted: bool) -> None:
         """End the run: evidence is kept, the cluster is deleted, the report written.
@@ -208,8 +248,7 @@ class Controller:
 
         hurried, self._ending = self._ending is not None, self._ending or (failed, interrupted)
         failed, interrupted = self._ending
-        self.run.close()
-        self._cancelled.set()
+        self._close()
         started.thread.join(_JOIN)
         self._outcome = end(
             started,
@@ -222,6 +261,7 @@ class Controller:
         )
         self.meanwhile()
         self._restore_signals()
+        self.run.release_reserve()
         started.lock.release()
 
     # -- the terminal ------------------------------------------------------------------------

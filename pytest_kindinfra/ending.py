@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.coordination import write_json
-from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.errors import KindInfraError, StateError
 from pytest_kindinfra.report import run_report, trace
+from pytest_kindinfra.results import BROKEN, LOST, failure_record
 from pytest_kindinfra.stack import tear_down
 from pytest_kindinfra.steps.diagnose import keep_evidence
 from pytest_kindinfra.terminal import build_line, failure_lines, kept_lines, table_lines
@@ -79,31 +79,50 @@ def end(
     """
     failures = read_failures(run)
     failed = failed or any(not one["cancelled"] for one in failures.values())
-    keep = started.order.settings.keep
+    keep, cluster = started.order.settings.keep, started.order.request.cluster
     kept = keep == "always" or (keep == "on-failure" and failed)
-    made = run.read("cluster-name") is not None
+    made = run.file("cluster-name").exists()
     if made and evidence and (failed or interrupted):
         _careful(write, "evidence", lambda: _keep_evidence(started, run, hook))
     if made:
         _careful(write, "before teardown", lambda: _call_before_teardown(run, hook))
     stays = made and kept
     if stays:
-        run.write("kept", {"cluster": started.order.request.cluster})
+        _careful(write, "keeping", lambda: run.write("kept", {"cluster": cluster}))
     elif made:
         # One that could not be deleted is no kept one: the next run tries again.
         stays = not _careful(write, "teardown", lambda: _delete(started, run))
     state = "failed" if failed else "interrupted" if interrupted else "passed"
     outcome = Outcome(state=state, kept=stays, failures=failures)
-    _report(started, run, outcome)
+    _careful(write, "the report", lambda: _report(started, run, outcome))
     return outcome
 
 
 def read_failures(run: RunDirectory) -> dict[str, dict[str, Any]]:
-    """Return the failed results: `cluster` or a service's name to its record."""
-    results = run.read_all("service-")
-    if cluster := run.read("cluster"):
-        results = {"cluster": cluster, **results}
-    return {name: result for name, result in results.items() if result["state"] == "failed"}
+    """Return the failed results: `cluster`, or a service's or image's name, to its record.
+
+    An image is among them only if no service names it as the cause already.
+    """
+    names = {LOST: "cluster", "cluster": "cluster"}
+    names |= {name: name.removeprefix("service-") for name in run.names("service-")}
+    failures: dict[str, dict[str, Any]] = {}
+    for name, shown in names.items():
+        if (result := _result(run, name)) and result["state"] == "failed":
+            failures.setdefault(shown, result)
+    roots = {failure["root"] for failure in failures.values()}
+    for name in run.names(BROKEN):
+        if (result := _result(run, name)) and result["root"] not in roots:
+            failures.setdefault(f"image {name.removeprefix(BROKEN)}", result)
+    return failures
+
+
+def _result(run: RunDirectory, name: str) -> dict[str, Any] | None:
+    """Return a result; one that cannot be believed counts as a failure, and stops nothing."""
+    try:
+        result: dict[str, Any] | None = run.settled(name)
+    except StateError as error:
+        return failure_record(error, subject=name)
+    return result
 
 
 def closing_lines(
@@ -195,5 +214,5 @@ def _report(started: Started, run: RunDirectory, outcome: Outcome) -> None:
             "kept": outcome.kept,
         },
     )
-    write_json(run.path / "run.json", report)
-    write_json(run.path / "trace.json", trace(phases))
+    run.write_report("run.json", report)
+    run.write_report("trace.json", trace(phases))

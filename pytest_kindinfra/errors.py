@@ -5,10 +5,12 @@
     ├── ToolMissingError      docker, kind, ... is not there
     ├── CommandError          a program ended with another exit code than 0, or too late
     ├── ClusterError          the cluster did not come up
+    │   └── PortTakenError    somebody took a host port between its choice and its use
     ├── NotReadyError         a service did not become ready, with the cause
     ├── NeedFailedError       a service was not tried, since one that it needs failed
     ├── CancelledError        the run ends; whatever waited was told so
     ├── ProvisionerDiedError  the process that provisions ended without a result
+    ├── StateError            a file of the run cannot be believed, or is settled already
     └── OnceError             the one call behind `kindinfra_once` failed
 
 Messages follow one form: what failed (names quoted), the pasteable command and its exit
@@ -72,6 +74,10 @@ class ClusterError(KindInfraError):
     """The cluster did not come up, or was lost."""
 
 
+class PortTakenError(ClusterError):
+    """The cluster did not come up, because somebody else has one of its host ports."""
+
+
 class NotReadyError(KindInfraError):
     """A service did not become ready; the text holds the cause."""
 
@@ -86,6 +92,10 @@ class CancelledError(KindInfraError):
 
 class ProvisionerDiedError(KindInfraError):
     """The process that provisions the stack ended without leaving a result."""
+
+
+class StateError(KindInfraError):
+    """A file of the run is damaged, of another version, or was to be settled twice."""
 
 
 class OnceError(KindInfraError):

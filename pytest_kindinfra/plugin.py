@@ -96,14 +96,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             controller.start(request)
     elif request:
         worker = os.environ.get("PYTEST_XDIST_WORKER", "worker")
-        session.config.stash[_RUN].write(f"request-{worker}", request)
+        session.config.stash[_RUN].ask(worker, request)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: Any) -> None:
     """Read what a worker's tests need; a usage error raised here ends the run with code 4."""
     controller = node.config.stash[_CONTROLLER]
-    if request := controller.run.read(f"request-{node.gateway.id}"):
+    if request := controller.run.asked(node.gateway.id):
         try:
             controller.start(request)
         except BaseException:

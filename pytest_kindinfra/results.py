@@ -5,6 +5,7 @@ A failure is a result too. Pure: records in, mappings out.
 
 from __future__ import annotations
 
+import errno
 import traceback
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.model import Cluster, Endpoint
 
+BROKEN = "broken-"
+"""Names of failed results of images begin so; services have their own."""
+
+LOST = "lost"
+"""The name of the result that says that the cluster is gone; there is none while all is well."""
+
 _SHORT_LINES = 5
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class BlockedError(NeedFailedError):
@@ -84,6 +92,8 @@ def text_of(error: BaseException) -> str:
     """Return what to show of an error: our own say all, a bug shows where it is."""
     if isinstance(error, KindInfraError):
         return str(error)
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return f"the disk is full: {error}\nTo fix: free some space there, and run again"
     return "".join(traceback.format_exception(error))
 
 

@@ -68,9 +68,13 @@ def bring_up(
         services = _ServiceLines(context, cluster, images)
         pending: set[Future[Any]] = {pool.submit(services.bring_up, one) for one in plan.services}
         pending.add(cluster.taking_pods)
-        while pending:
-            pending = wait(pending, timeout=_BEAT).not_done
-            hooks.beat(tools.timeline.running)
+        try:
+            while pending:
+                pending = wait(pending, timeout=_BEAT).not_done
+                hooks.beat(tools.timeline.running)
+        except BaseException:
+            cancelled.set()  # a bug of ours: the lines must not go on for nobody
+            raise
         if cluster.taking_pods.exception():
             cancelled.set()  # builds would go on for nobody
         cluster.close()
@@ -96,18 +100,20 @@ class _ServiceLines:
 
     def bring_up(self, service: Service) -> None:
         """Bring one service up, from its images to its endpoints, and write its result."""
-        reached = self._reached[service.name]
+        reached, run = self._reached[service.name], self._context.run
         name = f"service-{service.name}"
         try:
-            endpoints = serve(self._deployment(service), reached)
-            self._context.run.write(name, service_record(endpoints))
+            deployment = self._deployment(service)
+            run.begin(name)
+            endpoints = serve(deployment, reached)
+            run.settle(name, service_record(endpoints))
             reached.ready.set_result(None)
         except BaseException as error:  # noqa: BLE001 - a failure is a result
+            # First those in this process: they must not wait for a disk that is full.
+            reached.fail(error)
             subject, failure = f'service "{service.name}"', self._context.failure
             failure.note(subject, error)
-            record = failure_record(failure.explain(error), subject=subject)
-            self._context.run.write(name, record)
-            reached.fail(error)
+            run.settle(name, failure_record(failure.explain(error), subject=subject))
 
     def _deployment(self, service: Service) -> Deployment:
         """Wait for all that the service needs."""

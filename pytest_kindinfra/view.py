@@ -124,7 +124,7 @@ class Stack:
         return self._get(f"service-{service}")
 
     def _get(self, name: str) -> dict[str, Any]:
-        result = self._run.wait_for(name) if self._waits else self._run.read(name)
+        result = self._run.wait_for(name) if self._waits else self._run.settled(name)
         if result is None:
             msg = f"{name.replace('-', ' ', 1)}: not there yet\nTo fix: name it in `needs`"
             raise NotReadyError(msg)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.results import LOST
 from pytest_kindinfra.selection import needs_of
 
 if TYPE_CHECKING:
@@ -36,5 +37,11 @@ def await_services(
         except KindInfraError as error:
             return str(error)
         if result["state"] == "failed":
-            return f"{result['short']}\nall of it: {run.path}"
-    return None
+            return _told(result, run)
+    # Asked last: what was there before the cluster was lost does not help any more.
+    lost = run.settled(LOST)
+    return _told(lost, run) if lost else None
+
+
+def _told(failure: dict[str, Any], run: RunDirectory) -> str:
+    return f"{failure['short']}\nall of it: {run.path}"

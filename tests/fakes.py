@@ -178,6 +178,7 @@ class FakeProvider:
         on_create: Called with the name and the kubeconfig's path; may raise.
         configs: Name to the kind config that it was made with.
         runs: Name to the run directory mounted in it.
+        ended: Kind node to what is known of its end.
         version: What `check` says; an exception is raised instead.
     """
 
@@ -186,6 +187,7 @@ class FakeProvider:
     on_create: Callable[[str, Path], object] = lambda _name, _kubeconfig: None
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: dict[str, Path] = field(default_factory=dict)
+    ended: dict[str, str] = field(default_factory=dict)
     version: str | Exception = "0.31.0"
 
     def check(self, deadline: Deadline) -> str:
@@ -213,6 +215,10 @@ class FakeProvider:
 
     def nodes_that_take_images(self, name: str, deadline: Deadline) -> tuple[str, ...]:
         return self.nodes(name, deadline)
+
+    def await_end(self, node: str, deadline: Deadline) -> str:
+        wait_until(lambda: node in self.ended, deadline, every=0.005)
+        return self.ended[node]
 
     def run_directories(self, deadline: Deadline) -> dict[str, Path]:
         deadline.check()

@@ -8,10 +8,11 @@ Every call names the engine: kind keeps no record of it.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.errors import ClusterError, CommandError
+from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError
 from pytest_kindinfra.kindconfig import RUN_MOUNT
 from pytest_kindinfra.process import which
 
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     from pytest_kindinfra.process import Result, Runner
     from pytest_kindinfra.timeline import Deadline
 
+_BETWEEN_WAITS = 1.0
 _BALANCER = "-external-load-balancer"
+_PORT_TAKEN = re.compile("address already in use|port is already allocated")
+"""As Docker says it (moby, libnetwork/portallocator and cmd/docker-proxy)."""
 _LABEL = "io.x-k8s.kind.cluster"
 _ENV = {"KIND_EXPERIMENTAL_PROVIDER": "docker"}
 _FIX = "install kind (https://kind.sigs.k8s.io) or put its folder on PATH"
@@ -59,7 +63,8 @@ class Kind:
                 log=folder / "kind-create.log",
             )
         except CommandError as error:
-            raise ClusterError(str(error)) from error
+            kind = PortTakenError if _PORT_TAKEN.search(error.output) else ClusterError
+            raise kind(str(error)) from error
         return self.nodes(name, deadline)
 
     def nodes_that_take_images(self, name: str, deadline: Deadline) -> tuple[str, ...]:
@@ -91,6 +96,23 @@ class Kind:
         argv = ["docker", "inspect", "--format", networks, node]
         addresses = self._runner.run(argv, deadline=deadline.within(30)).stdout.split()
         return addresses[0]
+
+    def await_end(self, node: str, deadline: Deadline) -> str:
+        """See `Provider.await_end`; an engine that only restarts keeps its containers if told to.
+
+        `docker wait` ends when the container does, when it is removed, and when the engine goes.
+        """
+        while True:
+            done = self._runner.run(["docker", "wait", node], deadline=deadline, check=False)
+            if not self._runs(node, deadline):
+                said = (done.stdout + done.stderr).strip()
+                return f"exit code {said}" if said.isdecimal() else said
+            deadline.pause(_BETWEEN_WAITS)
+
+    def _runs(self, node: str, deadline: Deadline) -> bool:
+        argv = ["docker", "inspect", "--format", "{{.State.Running}}", node]
+        result = self._runner.run(argv, deadline=deadline.within(10), check=False)
+        return result.stdout.strip() == "true"
 
     def run_directories(self, deadline: Deadline) -> dict[str, Path]:
         """See `Provider.run_directories`: what is mounted at `RUN_MOUNT` tells, state files not."""

@@ -58,6 +58,14 @@ class Provider(Protocol):
         """Return the kind node's own address, as seen from this host."""
         ...
 
+    def await_end(self, node: str, deadline: Deadline) -> str:
+        """Return when a kind node has stopped or is gone, with what is known of that.
+
+        Raises:
+            CancelledError: The run is ending.
+        """
+        ...
+
     def run_directories(self, deadline: Deadline) -> dict[str, Path]:
         """Return the clusters that runs of ours made: name to the run's folder."""
         ...

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.lines.context import needed
+from pytest_kindinfra.lines.loss import watch_nodes
 from pytest_kindinfra.results import cluster_record, failure_record
 from pytest_kindinfra.steps.create import create_cluster
 from pytest_kindinfra.steps.load import ImageLoader
@@ -61,8 +62,11 @@ class ClusterLine:
     def _create(self) -> Cluster:
         try:
             needed("the set-up", self.checked)
+            self._context.run.begin("cluster")
             with self._context.tools.timeline.span("create", "cluster"):
-                return self._create_cluster()
+                cluster = self._create_cluster()
+            watch_nodes(cluster, self._context)
+            return cluster  # noqa: TRY300 - an else would part what belongs together
         except BaseException as error:
             if not self._begun.done():
                 self._begun.set_exception(error)
@@ -79,9 +83,14 @@ class ClusterLine:
             run=self._context.run,
             folder=request.folder,
             provider=self._context.tools.provider,
-            begun=self._begun.set_result,
+            begun=self._begin,
             deadline=self._context.deadline(),
         )
+
+    def _begin(self, count: int) -> None:
+        """Let loads look for that many kind nodes; a second try makes as many."""
+        if not self._begun.done():
+            self._begun.set_result(count)
 
     def _await_runtime(self) -> ImageLoader:
         count, tools = self._begun.result(), self._context.tools
@@ -111,7 +120,7 @@ class ClusterLine:
             return self._pods_taken(self.created.result())
         except BaseException as error:
             error = self._context.failure.explain(error)
-            self._context.run.write("cluster", failure_record(error, subject=SUBJECT))
+            self._context.run.settle("cluster", failure_record(error, subject=SUBJECT))
             raise
 
     def _pods_taken(self, cluster: Cluster) -> Kube:
@@ -124,5 +133,5 @@ class ClusterLine:
             kube.ensure_namespace(namespace, deadline, {})
             kube.wait_for_nodes(deadline)
             kube.wait_for_dns(deadline)
-        context.run.write("cluster", cluster_record(cluster, namespace=namespace))
+        context.run.settle("cluster", cluster_record(cluster, namespace=namespace))
         return kube

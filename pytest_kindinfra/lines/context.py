@@ -21,7 +21,10 @@ T = TypeVar("T")
 
 
 class FirstFailure:
-    """With `--kindinfra-fail=fast`, the first failure cancels everything and explains it."""
+    """What ended the bring-up before its time, and explains whatever was given up for it.
+
+    That is a cluster that was lost, or with `--kindinfra-fail=fast` the first failure.
+    """
 
     def __init__(self, cancelled: threading.Event, *, fast: bool) -> None:
         self._cancelled = cancelled
@@ -35,9 +38,17 @@ class FirstFailure:
             name: What failed: `image "api"`.
             error: Why.
         """
-        if not self._fast or self._error or isinstance(error, CancelledError):
-            return
-        self._error = blocked(name, error)
+        if self._fast and not isinstance(error, CancelledError):
+            self.end(name, error)
+
+    def end(self, name: str, error: BaseException) -> None:
+        """Give everything up, because without this nothing can work; the first cause counts.
+
+        Args:
+            name: What was lost.
+            error: Why.
+        """
+        self._error = self._error or blocked(name, error)
         self._cancelled.set()
 
     def explain(self, error: BaseException) -> BaseException:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.lines.cluster import SUBJECT
 from pytest_kindinfra.lines.context import needed
+from pytest_kindinfra.results import BROKEN, failure_record
 from pytest_kindinfra.steps.build import BuildSlots, build_image
 from pytest_kindinfra.steps.deploy import ImagesInUse
 from pytest_kindinfra.timeline import call_within
@@ -57,7 +58,10 @@ class ImageLines:
         try:
             return self._build_on_bases(image)
         except BaseException as error:
-            self._context.failure.note(f'image "{image.name}"', error)
+            subject, failure = f'image "{image.name}"', self._context.failure
+            failure.note(subject, error)
+            record = failure_record(failure.explain(error), subject=subject)
+            self._context.run.write(f"{BROKEN}{image.name}", record)
             raise
 
     def _build_on_bases(self, image: Image) -> BuiltImage:

@@ -1,8 +1,9 @@
 """Create the cluster with a port on this host for every endpoint.
 
 Ports are chosen and the cluster is made under one lock per host: two `kind create` at a time
-may both make the network "kind" (kind#1596), or be given the same free port. A step must not
-know another step.
+may both make the network "kind" (kind#1596), or be given the same free port. A program that knows
+nothing of that lock can still take a port before the engine does; then others are chosen. A step
+must not know another step.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.coordination import host_lock, locked
-from pytest_kindinfra.errors import ClusterError
+from pytest_kindinfra.errors import ClusterError, PortTakenError
 from pytest_kindinfra.kindconfig import kind_config, user_ports
 from pytest_kindinfra.model import Cluster
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from pytest_kindinfra.coordination import RunDirectory
     from pytest_kindinfra.model import Plan, PortMapping
     from pytest_kindinfra.timeline import Deadline
+
+_TRIES = 3
 
 
 def create_cluster(
@@ -50,7 +53,7 @@ def create_cluster(
         run: The run directory, which gets the kubeconfig.
         folder: Where relative paths of `base` start.
         provider: Who creates.
-        begun: Called with the number of kind nodes that are being made.
+        begun: Called with the number of kind nodes that are being made, at each try.
         deadline: When to give up.
 
     Raises:
@@ -65,16 +68,24 @@ def create_cluster(
                 f"{' '.join(provider.delete_command(name))}"
             )
             raise ClusterError(msg)
-        ports = choose_host_ports(plan.ports, taken=user_ports(base))
-        config = kind_config(
-            base, ports=ports, node_image=node_image, tuning=tuning, folder=folder, run=run.path
-        )
         # From here on a cluster of that name is ours to delete, whatever happens.
         run.write("cluster-name", {"name": name})
-        begun(len(config["nodes"]))
-        kubeconfig = run.kubeconfig
-        nodes = provider.create(name, config=config, kubeconfig=kubeconfig, deadline=deadline)
-    return Cluster(name=name, kubeconfig=kubeconfig, nodes=nodes, host_ports=ports, owned=True)
+        for further_tries in reversed(range(_TRIES)):
+            ports = choose_host_ports(plan.ports, taken=user_ports(base))
+            config = kind_config(
+                base, ports=ports, node_image=node_image, tuning=tuning, folder=folder, run=run.path
+            )
+            begun(len(config["nodes"]))
+            try:
+                nodes = provider.create(
+                    name, config=config, kubeconfig=run.kubeconfig, deadline=deadline
+                )
+                break
+            except PortTakenError:
+                if not further_tries:
+                    raise
+                provider.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
+    return Cluster(name=name, kubeconfig=run.kubeconfig, nodes=nodes, host_ports=ports, owned=True)
 
 
 def choose_host_ports(

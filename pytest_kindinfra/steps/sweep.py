@@ -7,33 +7,61 @@ nothing. What was kept on purpose is never touched. A step must not know another
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.coordination import RunDirectory, is_held
+from pytest_kindinfra.errors import StateError
 
 if TYPE_CHECKING:
     from pytest_kindinfra.clusters.protocol import Provider
     from pytest_kindinfra.timeline import Deadline
 
 
-def sweep(provider: Provider, deadline: Deadline) -> tuple[str, ...]:
-    """Delete each cluster of ours whose run is dead, and return their names.
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What became of leftovers.
+
+    Attributes:
+        deleted: The clusters that were deleted.
+        unclear: Cluster to why nobody can tell whether it may be deleted; it is left alone.
+    """
+
+    deleted: list[str] = field(default_factory=list)
+    unclear: dict[str, str] = field(default_factory=dict)
+
+
+def sweep(provider: Provider, deadline: Deadline) -> Swept:
+    """Delete each cluster of ours whose run is dead and did not keep it.
 
     Raises:
         CommandError: One could not be deleted.
     """
-    deleted = []
+    swept = Swept()
     for name, folder in provider.run_directories(deadline).items():
         run = RunDirectory(folder)
-        if is_garbage(run):
+        if why := why_unclear(run):
+            swept.unclear[name] = why
+        elif is_garbage(run):
             provider.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
-            deleted.append(name)
-    return tuple(deleted)
+            swept.deleted.append(name)
+    return swept
+
+
+def why_unclear(run: RunDirectory) -> str:
+    """Return why the run directory does not tell whether its run lives; nothing if it does."""
+    try:
+        if not run.lock.exists():
+            return f"its run directory {run.path} is gone"
+        if not is_held(run.lock):
+            run.read("kept")
+    except PermissionError:
+        return f"its run directory {run.path} is somebody else's, whose gc can tell"
+    except StateError as error:
+        return str(error)
+    return ""
 
 
 def is_garbage(run: RunDirectory) -> bool:
-    """Whether the run is dead and its cluster was not kept on purpose.
-
-    A run directory that somebody removed tells neither, so its cluster is left alone.
-    """
-    return run.lock.exists() and not is_held(run.lock) and run.read("kept") is None
+    """Whether the run is dead and its cluster was not kept on purpose."""
+    return not is_held(run.lock) and run.read("kept") is None

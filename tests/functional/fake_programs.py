@@ -133,6 +133,9 @@ def ps(folder: str, _words: list[str]) -> None:
 def inspect(folder: str, words: list[str]) -> None:
     """Print a kind node's address, or a line of JSON for each kind node."""
     behave(folder, "inspect")
+    if "Running" in words[2]:
+        print("true" if node(folder, words[3]) else "")  # noqa: T201
+        return
     if words[2] != "{{json .}}":
         print(read(node(folder, words[3]), "address"))  # noqa: T201
         return
@@ -141,6 +144,20 @@ def inspect(folder: str, words: list[str]) -> None:
         labels = {"io.x-k8s.kind.cluster": path.split("/")[-2]}
         mounts = json.loads(read(path, "mounts"))
         print(json.dumps({"Config": {"Labels": labels}, "Mounts": mounts}))  # noqa: T201
+
+
+def wait(folder: str, words: list[str]) -> None:
+    """Return when a kind node is gone, or the engine."""
+    while True:
+        try:
+            node(folder, words[1])
+        except Failure:
+            break
+        if behaviour(folder, "docker version").get("exit"):
+            msg = "error waiting for container: unexpected EOF"
+            raise Failure(msg)
+        time.sleep(0.05)
+    print(137)  # noqa: T201
 
 
 def inspect_images(folder: str, words: list[str]) -> None:
@@ -342,6 +359,7 @@ ACTS: dict[str, Callable[[str, list[str]], None]] = {
     "list": list_images,
     "import": import_images,
     "ps": ps,
+    "wait": wait,
     "inspect": inspect,
     "kind version": kind_version,
     "get clusters": get_clusters,

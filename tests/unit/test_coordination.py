@@ -55,10 +55,11 @@ def says(started: subprocess.Popen[str]) -> str:
 
 @contextmanager
 def held(run: RunDirectory) -> Iterator[None]:
-    lock = hold(run.lock)
+    lock, provisioning = hold(run.lock), hold(run.provisioning)
     try:
         yield
     finally:
+        provisioning.release()
         lock.release()
 
 
@@ -204,13 +205,13 @@ class TestWaiting:
 
     def test_a_provisioner_that_died_is_noticed_within_a_second(self, run: RunDirectory) -> None:
         script = """
-lock = hold(run.lock)
+lock = hold(run.provisioning)
 print("holding", flush=True)
 sys.stdin.read()
 """
         with process(script, run) as provisioner:
             assert says(provisioner) == "holding"
-            assert is_held(run.lock)
+            assert is_held(run.provisioning)
             provisioner.kill()
             provisioner.wait()
             start = monotonic()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.clusters.kind import Kind
-from pytest_kindinfra.errors import ClusterError, CommandError, ToolMissingError
+from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError, ToolMissingError
 from pytest_kindinfra.kindconfig import RUN_MOUNT
 from pytest_kindinfra.process import Result
 from tests.fakes import Argv, FakeRunner
@@ -173,6 +173,52 @@ class TestNodes:
 
     def test_its_address_is_the_first_of_its_networks(self, soon: Deadline) -> None:
         assert Kind(answering(inspect="172.18.0.2 \n")).node_address("node", soon) == "172.18.0.2"
+
+
+class TestTheEndOfANode:
+    def test_it_comes_with_the_exit_code(self, soon: Deadline) -> None:
+        answers: dict[str, str | Result] = {"wait": "137\n"}
+        answers["inspect"] = Result("", "No such object", 1)
+        runner = FakeRunner(lambda argv: answers[argv[1]])
+
+        assert Kind(runner).await_end("k-control-plane", soon) == "exit code 137"
+        assert runner.argvs[0] == ("docker", "wait", "k-control-plane")
+
+    def test_it_comes_with_what_the_engine_says(self, soon: Deadline) -> None:
+        gone = "Error response from daemon: No such container: k"
+        runner = FakeRunner(lambda _: Result("", gone, 1))
+
+        assert Kind(runner).await_end("k", soon) == gone
+
+    def test_an_engine_that_restarts_below_a_running_node_is_no_end(
+        self, soon: Deadline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("pytest_kindinfra.clusters.kind._BETWEEN_WAITS", 0.01)
+        states = iter(["true", "true", "false"])
+        runner = FakeRunner(lambda argv: "0" if argv[1] == "wait" else next(states))
+
+        Kind(runner).await_end("k", soon)
+
+        assert [argv[1] for argv in runner.argvs] == ["wait", "inspect"] * 3
+
+
+class TestTakenPorts:
+    @pytest.mark.parametrize(
+        "says",
+        [
+            "Bind for 127.0.0.1:8080 failed: port is already allocated.",
+            (
+                "failed to bind host port for 127.0.0.1:8080:172.18.0.2:30000/tcp: "
+                "address already in use"
+            ),
+            "listen tcp4 127.0.0.1:8080: bind: address already in use.",
+        ],
+    )
+    def test_are_an_error_of_their_own(self, says: str, soon: Deadline, tmp_path: Path) -> None:
+        runner = FakeRunner(lambda _: Result(says, "", 1))
+
+        with pytest.raises(PortTakenError, match="8080"):
+            Kind(runner).create("k", config={}, kubeconfig=tmp_path / "kubeconfig", deadline=soon)
 
 
 class TestRunsOfOurs:

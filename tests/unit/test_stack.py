@@ -210,7 +210,9 @@ def bench(
 ) -> Iterator[Bench]:
     folder = tmp_path / "project"
     folder.mkdir()
-    yield Bench(run, folder, kubernetes, web)
+    made = Bench(run, folder, kubernetes, web)
+    yield made
+    made.cancelled.set()  # as the end of a run does
     assert eventually(lambda: not [t for t in threading.enumerate() if "kindinfra" in t.name])
 
 

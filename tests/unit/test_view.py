@@ -36,7 +36,7 @@ def stack(run: RunDirectory) -> Iterator[Stack]:
     run.write("service-quiet", service_record([]))
     run.write("service-db", failed('service "db" is not there: CrashLoopBackOff'))
     run.write("image-api", {"name": "api", "reference": "localhost/api:1f", "cached": False})
-    lock = hold(run.lock)
+    lock = hold(run.provisioning)
     yield Stack(run)
     lock.release()
 

@@ -1,0 +1,105 @@
+"""Locks on files: who lives, and who goes first. The only user of filelock."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.errors import ClusterError
+from pytest_kindinfra.timeline import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from filelock import BaseFileLock
+
+    from pytest_kindinfra.timeline import Deadline
+
+_LOCK_EVERY = 0.05
+_PROBED_FOR = 1.0
+"""Seconds that `hold` waits: whoever asks whether a lock is free holds it for a moment."""
+
+
+def hold(path: Path) -> BaseFileLock:
+    """Take the lock at `path` at once and return it; release it to let go.
+
+    Raises:
+        filelock.Timeout: Another process holds it.
+    """
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, thread_local=False)
+    lock.acquire(timeout=_PROBED_FOR, poll_interval=_LOCK_EVERY)
+    return lock
+
+
+def is_held(path: Path) -> bool:
+    """Whether some process holds the lock at `path`; one that we may not ask counts as held."""
+    from filelock import FileLock, Timeout
+
+    try:
+        if not path.exists():
+            return False
+        with FileLock(path).acquire(timeout=0):
+            return False
+    except (Timeout, PermissionError):
+        return True
+
+
+@contextmanager
+def locked(path: Path, deadline: Deadline | None = None) -> Iterator[None]:
+    """Run the block while no other process on this host runs one under the same path.
+
+    Args:
+        path: The lock's file.
+        deadline: When to give up waiting; None waits for as long as it takes.
+
+    Raises:
+        ClusterError: Another process held it until the deadline.
+        CancelledError: The run is ending.
+    """
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, mode=0o666)
+    if deadline is None:
+        lock.acquire()
+    elif not wait_until(lambda: _taken(lock), deadline, every=_LOCK_EVERY):
+        msg = f"another run holds {path} and does not let go of it"
+        raise ClusterError(msg)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _taken(lock: BaseFileLock) -> bool:
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
+
+
+def host_lock(name: str) -> Path:
+    """Return the path of a lock shared by all users of this host.
+
+    Its folder is open to everybody and not sticky: in /tmp itself one user's lock file cannot be
+    opened by another (Linux, fs.protected_regular), and filelock refuses it.
+    """
+    folder = Path(tempfile.gettempdir()) / "kindinfra"
+    if not folder.is_dir():
+        fresh = Path(tempfile.mkdtemp(prefix=".kindinfra-"))
+        fresh.chmod(0o777)  # whoever may use the engine is the equal of root anyway
+        try:
+            fresh.rename(folder)  # at once open to all; fails if another made it meanwhile
+        except OSError:
+            with suppress(OSError):
+                os.rmdir(fresh)  # noqa: PTH106 - as the comment above
+    return folder / f"{name}.lock"

@@ -1,0 +1,277 @@
+"""A cluster that is lost in mid-run, and a host port that somebody took: the steps beside fakes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_kindinfra.coordination import RunDirectory, hold
+from pytest_kindinfra.errors import ClusterError, PortTakenError, ToolMissingError
+from pytest_kindinfra.lines.context import Context, FirstFailure
+from pytest_kindinfra.lines.loss import watch_nodes
+from pytest_kindinfra.model import Cluster, Declaration, Plan, PortMapping
+from pytest_kindinfra.request import Hooks, Request, Tools
+from pytest_kindinfra.results import LOST, failure_record
+from pytest_kindinfra.steps.create import create_cluster
+from pytest_kindinfra.steps.sweep import sweep
+from pytest_kindinfra.timeline import Deadline, Timeline
+from tests.fakes import FakeEngine, FakeProvider, FakeRunner, eventually
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NODES = ("k-control-plane", "k-worker")
+
+
+@pytest.fixture
+def context(run: RunDirectory, tmp_path: Path) -> Iterator[Context]:
+    import threading
+
+    cancelled = threading.Event()
+    run.make()
+    yield Context(
+        plan=Plan(declaration=Declaration(folder=tmp_path)),
+        request=Request(
+            cluster="k", run_id="1", namespace="default", build_jobs=1, timeout=20,
+            kind_config=None, node_image=None, tuning=False, folder=tmp_path,
+        ),
+        tools=Tools(
+            engine=FakeEngine(), provider=FakeProvider(), runner=FakeRunner(), timeline=Timeline()
+        ),
+        run=run,
+        hooks=Hooks(),
+        cancelled=cancelled,
+        failure=FirstFailure(cancelled, fast=False),
+    )  # fmt: skip
+    cancelled.set()
+    assert eventually(lambda: not watchers())
+
+
+def watchers() -> list[threading.Thread]:
+    import threading
+
+    return [thread for thread in threading.enumerate() if thread.name.startswith("kindinfra-k-")]
+
+
+def watch(context: Context) -> FakeProvider:
+    provider = context.tools.provider
+    assert isinstance(provider, FakeProvider)
+    kubeconfig = context.run.kubeconfig
+    watch_nodes(
+        Cluster(name="k", kubeconfig=kubeconfig, nodes=NODES, host_ports={}, owned=True), context
+    )
+    return provider
+
+
+def lost(context: Context) -> dict[str, Any]:
+    assert eventually(context.cancelled.is_set)
+    record: dict[str, Any] = context.run.read(LOST)
+    return record
+
+
+class TestALostCluster:
+    def test_a_kind_node_that_ended_is_named_with_what_is_known(self, context: Context) -> None:
+        watch(context).ended["k-worker"] = "exit code 137"
+
+        record = lost(context)
+
+        assert record["full"] == (
+            'kind node "k-worker" of cluster "k" has ended in mid-run (exit code 137)\n'
+            "To fix: see who stopped or removed its container, or whether memory ran out, "
+            "and run again"
+        )
+        assert record["short"].startswith("the cluster is not there: kind node")
+        assert len(record["short"].splitlines()) <= 5
+
+    def test_a_stopped_engine_is_named_rather_than_its_containers(self, context: Context) -> None:
+        assert isinstance(context.tools.engine, FakeEngine)
+        context.tools.engine.version = ToolMissingError("the Docker engine does not answer")
+        watch(context).ended["k-control-plane"] = "error waiting for container: unexpected EOF"
+
+        assert lost(context)["full"] == (
+            'the engine stopped, and with it cluster "k":\nthe Docker engine does not answer'
+        )
+
+    def test_it_explains_whatever_is_given_up_for_it(self, context: Context) -> None:
+        from pytest_kindinfra.errors import CancelledError
+
+        watch(context).ended["k-worker"] = "exit code 137"
+        lost(context)
+
+        record = failure_record(context.failure.explain(CancelledError("x")), subject="it")
+
+        assert record["root"] == "the cluster"
+        assert 'kind node "k-worker"' in record["full"]
+        assert record["cancelled"] is False
+
+    def test_two_kind_nodes_that_end_at_once_are_one_loss(self, context: Context) -> None:
+        provider = watch(context)
+        provider.ended |= dict.fromkeys(NODES, "exit code 0")
+
+        assert 'kind node "k-' in lost(context)["full"]
+        assert eventually(lambda: not watchers())
+
+    def test_a_run_that_ends_loses_nothing(self, context: Context) -> None:
+        """The deletion of the cluster itself was told as its loss."""
+        provider = watch(context)
+        context.cancelled.set()
+        provider.ended |= dict.fromkeys(NODES, "exit code 0")
+
+        assert eventually(lambda: not watchers())
+        assert context.run.read(LOST) is None
+
+
+def create(run: RunDirectory, provider: FakeProvider, soon: Deadline, *, fixed: int = 0) -> Cluster:
+    mapping = PortMapping(
+        service="api", endpoint="http", node_port=30000, host_port=fixed or None, in_manifest=False
+    )
+    return create_cluster(
+        "k",
+        plan=Plan(declaration=Declaration(folder=run.path), ports=(mapping,)),
+        base=None,
+        node_image=None,
+        tuning=False,
+        run=run,
+        folder=run.path,
+        provider=provider,
+        begun=lambda _: None,
+        deadline=soon,
+    )
+
+
+def host_port(config: dict[str, Any]) -> int:
+    (mapping,) = config["nodes"][0]["extraPortMappings"]
+    return int(mapping["hostPort"])
+
+
+class TestAHostPortThatSomebodyTook:
+    def test_another_one_is_chosen(self, run: RunDirectory, soon: Deadline) -> None:
+        tried: list[int] = []
+        provider = FakeProvider()
+
+        def fail_first(name: str, _: Path) -> None:
+            tried.append(host_port(provider.configs[name]))
+            if len(tried) == 1:
+                msg = "port is already allocated"
+                raise PortTakenError(msg)
+
+        provider.on_create = fail_first
+        run.make()
+
+        cluster = create(run, provider, soon)
+
+        assert len(tried) == 2
+        assert cluster.host_ports == {30000: tried[1]}
+
+    def test_it_is_given_up_after_three_tries_with_nothing_left(
+        self, run: RunDirectory, soon: Deadline
+    ) -> None:
+        def fail(_: str, __: Path) -> None:
+            tried.append(1)
+            msg = "port is already allocated"
+            raise PortTakenError(msg)
+
+        tried: list[int] = []
+        provider = FakeProvider(on_create=fail)
+        run.make()
+
+        with pytest.raises(PortTakenError):
+            create(run, provider, soon)
+
+        assert len(tried) == 3
+
+    def test_any_other_failure_is_not_tried_again(self, run: RunDirectory, soon: Deadline) -> None:
+        def fail(_: str, __: Path) -> None:
+            tried.append(1)
+            msg = "failed to init node with kubeadm"
+            raise ClusterError(msg)
+
+        tried: list[int] = []
+        run.make()
+
+        with pytest.raises(ClusterError, match="kubeadm"):
+            create(run, FakeProvider(on_create=fail), soon)
+
+        assert len(tried) == 1
+
+
+class TestLeftoversThatNobodyCanJudge:
+    def leave(self, folder: Path) -> tuple[RunDirectory, FakeProvider]:
+        run = RunDirectory(folder / "run-dead")
+        run.make()
+        hold(run.lock).release()
+        provider = FakeProvider(clusters={"k": NODES}, runs={"k": run.path})
+        return run, provider
+
+    def test_a_dead_run_is_swept(self, tmp_path: Path, soon: Deadline) -> None:
+        _, provider = self.leave(tmp_path)
+
+        swept = sweep(provider, soon)
+
+        assert (swept.deleted, swept.unclear, provider.clusters) == (["k"], {}, {})
+
+    def test_a_live_run_is_not(self, tmp_path: Path, soon: Deadline) -> None:
+        run, provider = self.leave(tmp_path)
+        alive = hold(run.lock)
+
+        swept = sweep(provider, soon)
+        alive.release()
+
+        assert (swept.deleted, swept.unclear) == ([], {})
+
+    @pytest.mark.parametrize(
+        ("content", "why"),
+        [
+            ("rubbish", "cannot be read: "),
+            ('{"format": 9, "value": {}}', "has format 9, this version of pytest-kindinfra"),
+        ],
+    )
+    def test_a_mark_that_cannot_be_believed_is_named_and_the_cluster_left_alone(
+        self, tmp_path: Path, soon: Deadline, content: str, why: str
+    ) -> None:
+        run, provider = self.leave(tmp_path)
+        run.write("kept", {})
+        run.file("kept").write_text(content)
+
+        swept = sweep(provider, soon)
+
+        assert swept.deleted == []
+        assert why in swept.unclear["k"]
+        assert list(provider.clusters) == ["k"]
+        assert run.file("kept").read_text() == content  # another version's, perhaps
+
+    def test_a_run_directory_that_is_gone_is_named(self, tmp_path: Path, soon: Deadline) -> None:
+        provider = FakeProvider(clusters={"k": NODES}, runs={"k": tmp_path / "gone"})
+
+        swept = sweep(provider, soon)
+
+        assert swept.unclear == {"k": f"its run directory {tmp_path / 'gone'} is gone"}
+        assert list(provider.clusters) == ["k"]
+
+    def test_a_run_directory_of_another_user_stops_nothing(
+        self, tmp_path: Path, soon: Deadline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from pathlib import Path as RealPath
+
+        run, provider = self.leave(tmp_path)
+        other, mine = RunDirectory(tmp_path / "other" / "run"), run
+        provider.clusters["other"] = NODES
+        provider.runs = {"other": other.path, "k": mine.path}
+        exists = RealPath.exists
+
+        def refuse(path: RealPath) -> bool:
+            if other.path in path.parents:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return exists(path)
+
+        monkeypatch.setattr(RealPath, "exists", refuse)
+
+        swept = sweep(provider, soon)
+
+        assert swept.deleted == ["k"]
+        assert "somebody else's" in swept.unclear["other"]

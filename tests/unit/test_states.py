@@ -1,0 +1,248 @@
+"""What becomes of results: settled once, believed only if whole, said even on a full disk."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_kindinfra.coordination import RunDirectory, hold, host_lock, locked, state
+from pytest_kindinfra.errors import ProvisionerDiedError, StateError
+
+NOBODY = """
+import os, sys
+from pathlib import Path
+from pytest_kindinfra.coordination import is_held, locked
+with locked(Path(sys.argv[1]).with_name("mine.lock")):
+    pass  # has imported all, which nobody may not be able to read
+os.setgid(65534)
+os.setuid(65534)
+path = Path(sys.argv[1])
+with locked(path.with_name("theirs.lock")):
+    print("held" if is_held(path) else "free")
+"""
+
+READY: dict[str, Any] = {"state": "ready"}
+FAILED: dict[str, Any] = {"state": "failed", "short": "no"}
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def nobody_finds(lock: Path) -> str:
+    """Return whether another user finds the lock `held` or `free`, after taking one itself."""
+    argv = [sys.executable, "-c", NOBODY, str(lock)]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout[:-1]
+
+
+class FullDisk:
+    """A disk on which only so many bytes are free, as the state files see it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, run: RunDirectory) -> None:
+        self._write: Callable[[Path, Any], None] = state.write_json
+        self._reserve = run.path / "state" / ".reserve"
+        self.full = True
+        for module in ("pytest_kindinfra.coordination.folder", state.__name__):
+            monkeypatch.setattr(f"{module}.write_json", self.write)
+
+    def write(self, path: Path, value: Any) -> None:
+        if self.full and self._reserve.exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        self._write(path, value)
+
+
+class TestTransitions:
+    def test_a_result_is_pending_then_running_then_settled(self, run: RunDirectory) -> None:
+        assert run.look("service-api") is None
+
+        run.begin("service-api")
+        assert run.look("service-api") is None
+        assert not run.is_settled("service-api")
+
+        run.settle("service-api", READY)
+        assert run.look("service-api") == READY
+        assert run.is_settled("service-api")
+
+    def test_what_was_never_begun_can_fail(self, run: RunDirectory) -> None:
+        run.settle("service-api", FAILED)
+
+        assert run.look("service-api") == FAILED
+
+    @pytest.mark.parametrize("first", [READY, FAILED])
+    @pytest.mark.parametrize("second", [READY, FAILED, None])
+    def test_what_is_settled_stays(
+        self, run: RunDirectory, first: dict[str, Any], second: dict[str, Any] | None
+    ) -> None:
+        run.settle("service-api", first)
+
+        with pytest.raises(StateError, match='"service-api" of run run-1 is settled already'):
+            run.settle("service-api", second) if second else run.begin("service-api")
+
+        assert run.look("service-api") == first
+
+
+class TestFilesThatCannotBeBelieved:
+    @pytest.mark.parametrize(
+        ("content", "why"),
+        [
+            pytest.param(b'{"format": 1, "val', "cannot be read: ", id="half"),
+            pytest.param(b"", "cannot be read: ", id="empty"),
+            pytest.param(b"\xff\xfe\x00", "cannot be read: ", id="not text"),
+            pytest.param(b"[1]", "is none of ours", id="another shape"),
+            pytest.param(b'{"state": "ready"}', "is none of ours", id="no envelope"),
+            pytest.param(
+                b'{"format": 7, "value": {"state": "ready"}}',
+                "has format 7, this version of pytest-kindinfra reads 1",
+                id="another version",
+            ),
+        ],
+    )
+    def test_are_named_and_set_aside(self, run: RunDirectory, content: bytes, why: str) -> None:
+        file = run.file("cluster")
+        file.parent.mkdir(parents=True)
+        file.write_bytes(content)
+
+        with pytest.raises(StateError) as caught:
+            run.wait_for("cluster")
+
+        assert str(caught.value).startswith(f'the state file "{file}" {why}')
+        assert (file.parent / "cluster.aside").read_bytes() == content
+        assert not file.exists()
+
+    def test_every_waiter_is_told(self, run: RunDirectory) -> None:
+        """The second one found no file and waited for the end of the run."""
+        run.write("cluster", READY)
+        run.file("cluster").write_text("rubbish")
+        with pytest.raises(StateError):
+            run.look("cluster")
+
+        with pytest.raises(StateError, match="was damaged and set aside"):
+            run.look("cluster")
+
+    def test_do_not_hide_what_is_settled_later(self, run: RunDirectory) -> None:
+        run.begin("cluster")
+        run.file("cluster").write_text("rubbish")
+        with pytest.raises(StateError):
+            run.look("cluster")
+
+        run.settle("cluster", READY)
+
+        assert run.look("cluster") == READY
+
+
+class TestAFullDisk:
+    def test_a_result_is_written_with_what_was_set_aside_for_it(
+        self, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run.make()
+        run.reserve()
+        FullDisk(monkeypatch, run)
+
+        run.settle("cluster", FAILED)
+        run.write_report("run.json", {"outcome": "failed"})
+
+        assert run.look("cluster") == FAILED
+        assert json.loads((run.path / "run.json").read_text()) == {"outcome": "failed"}
+
+    def test_without_a_reserve_it_is_an_error(
+        self, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run.make()
+
+        def full(path: Path, _: Any) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+        monkeypatch.setattr("pytest_kindinfra.coordination.state.write_json", full)
+
+        with pytest.raises(OSError, match="No space left on device"):
+            run.settle("cluster", FAILED)
+
+    def test_a_waiter_is_told_of_the_full_disk_if_no_result_could_be_written(
+        self, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run.make()
+        alive = hold(run.lock)
+
+        def usage(_: Path) -> Any:
+            return type("Usage", (), {"free": 0})
+
+        monkeypatch.setattr("shutil.disk_usage", usage)
+
+        with pytest.raises(ProvisionerDiedError) as caught:
+            run.check_life("cluster")
+        alive.release()
+
+        assert str(caught.value) == (
+            'the bring-up ended without a result for "cluster" (run run-1): '
+            f"the disk of {run.path} is full\nTo fix: free some space there"
+        )
+
+
+class TestWhoMayRead:
+    def test_the_folder_and_all_state_is_its_owners_alone(self, run: RunDirectory) -> None:
+        run.make()
+        run.settle("cluster", READY)
+
+        assert mode_of(run.path) == 0o700
+        assert mode_of(run.file("cluster")) == 0o600
+
+    def test_a_request_is_left_elsewhere_if_the_folder_cannot_be_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+        (tmp_path / "file").touch()
+        run = RunDirectory(tmp_path / "file" / "run-1")  # below a file nothing can be made
+
+        run.ask("gw0", {"tests": 3})
+
+        assert run.asked("gw0") == {"tests": 3}
+        assert run.asked("gw0") is None
+        assert list((tmp_path / "tmp").iterdir()) == []
+
+
+class TestTheLockOfTheHost:
+    @pytest.fixture(autouse=True)
+    def _own_temporary_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def test_everybody_may_take_it(self, tmp_path: Path) -> None:
+        """In /tmp itself, which is sticky, a second user could not open the first one's file."""
+        path = host_lock("create")
+        with locked(path):
+            pass
+
+        assert path == tmp_path / "kindinfra" / "create.lock"
+        assert mode_of(path.parent) == 0o777
+        assert mode_of(path) == 0o666
+
+    def test_asking_for_its_place_twice_leaves_nothing_else(self, tmp_path: Path) -> None:
+        host_lock("create")
+        host_lock("create")
+
+        assert [path.name for path in tmp_path.iterdir()] == ["kindinfra"]
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+    def test_two_users_keep_each_other_out(self, tmp_path: Path) -> None:
+        for folder in (tmp_path, *tmp_path.parents):
+            if folder.stat().st_uid == 0 and folder != Path("/"):
+                folder.chmod(folder.stat().st_mode | 0o711)
+        tmp_path.chmod(0o1777)  # like /tmp
+        path = host_lock("create")
+
+        assert nobody_finds(path) == "free"
+        with locked(path):
+            assert nobody_finds(path) == "held"
+        with locked(path.with_name("theirs.lock")):
+            assert path.with_name("theirs.lock").stat().st_uid == 65534
