@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 _NO_RESULT = "the bring-up ended without a result for it"
 _JOIN = 30.0
+_HURRIED_JOIN = 6.0
+"""A little longer than programs get between being asked to end and being killed."""
+_INTERRUPTS = 2
+"""Interrupts during the end that are impatience; a further one leaves it to the next run."""
 
 
 def new_controller(config: pytest.Config, first: FirstLook) -> Controller:
@@ -231,7 +235,7 @@ class Controller:
         with suppress(OSError):  # a full disk must not keep us from deleting the cluster
             self.run.close()
 
-    def finish(self, *, failed: bool, interrupted: bool) -> None:
+    def finish(self, *, failed: bool, interrupted: bool) -> bool:
         """End the run: evidence is kept, the cluster is deleted, the report written.
 
         A second call does nothing, unless the first was cut short: then it only deletes.
@@ -239,25 +243,38 @@ class Controller:
         Args:
             failed: A test failed.
             interrupted: The run was ended before its end.
+
+        Returns:
+            Whether somebody was too impatient for the evidence.
         """
         if self._refused:
             shutil.rmtree(self.run.path, ignore_errors=True)  # workers' requests, and no more
         if (started := self._started) is None or self._outcome is not None:
-            return
+            return False
+        hurried, self._ending = self._ending is not None, self._ending or (failed, interrupted)
+        for _ in range(_INTERRUPTS):
+            try:
+                self._finish(started, *self._ending, evidence=not hurried)
+            except KeyboardInterrupt:
+                hurried = True
+            else:
+                return hurried
+        self._finish(started, *self._ending, evidence=False)
+        return True
+
+    def _finish(self, started: Started, failed: bool, interrupted: bool, *, evidence: bool) -> None:  # noqa: FBT001 - as `_ending` holds them
         from pytest_kindinfra.ending import end
 
-        hurried, self._ending = self._ending is not None, self._ending or (failed, interrupted)
-        failed, interrupted = self._ending
         self._close()
-        started.thread.join(_JOIN)
+        started.thread.join(_JOIN if evidence else _HURRIED_JOIN)
         self._outcome = end(
             started,
             self.run,
             hook=self._config.hook,
             write=self._write,
             failed=failed,
-            evidence=not hurried,
-            interrupted=interrupted,
+            evidence=evidence,
+            interrupted=interrupted or not evidence,
         )
         self.meanwhile()
         self._restore_signals()

@@ -133,7 +133,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """End what this process began; with xdist all workers are done by now."""
     if controller := session.config.stash.get(_CONTROLLER, None):
         interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
-        controller.finish(failed=bool(session.testsfailed), interrupted=interrupted)
+        if controller.finish(failed=bool(session.testsfailed), interrupted=interrupted):
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -72,8 +72,8 @@ def bring_up(
             while pending:
                 pending = wait(pending, timeout=_BEAT).not_done
                 hooks.beat(tools.timeline.running)
-        except BaseException:
-            cancelled.set()  # a bug of ours: the lines must not go on for nobody
+        except BaseException as error:  # a bug of ours: the lines must not go on for nobody
+            context.failure.end("the bring-up", error)
             raise
         if cluster.taking_pods.exception():
             cancelled.set()  # builds would go on for nobody

@@ -13,12 +13,14 @@ Nothing else is on PATH, so that no run can ever reach a real engine.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,7 +34,7 @@ from tests.functional.fake_clusters import FakeClusters
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LONGEST_RUN = 60.0
+LONGEST_RUN = 180.0
 FOLDERS = ("bin", "gates", "images", "clusters")
 HERE = Path(__file__).parent
 FOREIGN = ("KINDINFRA_", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "IMAGE_TAG", "COLUMNS", "CI")
@@ -73,7 +75,7 @@ def open_gate(name):
     open(FOLDER + "/gates/" + name, "w").close()
 
 
-def await_gate(name, seconds=20):
+def await_gate(name, seconds=120):
     late = time.monotonic() + seconds
     while not os.path.exists(FOLDER + "/gates/" + name):
         assert time.monotonic() < late, "nobody opened the gate " + name
@@ -92,6 +94,13 @@ def pytest_runtest_call(item):
         return (yield)
     finally:
         note("end " + item.name)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    if call.when == "setup" and call.excinfo:
+        note("error " + item.name)
+    return (yield)
 """
 
 MANIFEST = """
@@ -229,8 +238,7 @@ class Running:
     def __init__(self, project: Project, argv: list[str], env: dict[str, str]) -> None:
         self._project = project
         self._before = project.history()
-        self._out = (project.fakes / "out.txt").open("w+b")
-        self._err = (project.fakes / "err.txt").open("w+b")
+        self._out, self._err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115 - closed below
         self.process = subprocess.Popen(
             argv, cwd=project.folder, env=env, stdout=self._out, stderr=self._err,
             stdin=subprocess.DEVNULL, start_new_session=True,
@@ -391,9 +399,10 @@ class Project:
 
         Args:
             what: `build api`, `create`, `save`, ...; `ready api` is when the workload gets ready.
-            how: `seconds` it takes, the gate `until` whose opening it takes, the `exit` code,
-                what it `says` and what it `complains` to standard error; the `images` that are
-                in each kind node from its creation on.
+            how: `seconds` it takes, the gate `until` whose opening it takes, the `exit` code, how
+                many `times` it fails so (always without it), what it `says` and what it
+                `complains` to standard error; the `images` that are in each kind node from its
+                creation on.
         """
         kind, _, name = what.partition(" ")
         if kind == "ready":
@@ -480,6 +489,10 @@ class Project:
         happened = {what for kube in self.clusters.made for what, _ in list(kube.happened)}
         return happened | {what for what, *_ in self.notes()}
 
+    def told_in_order(self, start: str) -> list[str]:
+        """Return what tests noted that begins so."""
+        return [what for what, *_ in self.notes() if what.startswith(start)]
+
     def history(self) -> tuple[int, int, int]:
         return len(self.calls()), len(self.notes()), len(self.clusters.made)
 
@@ -490,6 +503,26 @@ class Project:
     def standing(self) -> list[str]:
         """Return the clusters that are there."""
         return sorted(path.name for path in (self.fakes / "clusters").iterdir())
+
+
+def processes_of(project: Project) -> list[str]:
+    """Return the command lines of all fake programs of the project that still run."""
+    mine, found = str(project.fakes).encode(), []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_bytes()  # empty for a zombie
+            if mine in command:
+                found.append(command.replace(b"\0", b" ").decode())
+    return found
+
+
+def is_alive(process_id: int) -> bool:
+    """Whether a process runs; one that has ended and waits to be reaped does not."""
+    try:
+        status = (Path("/proc") / str(process_id) / "stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def _records(path: Path) -> list[Any]:

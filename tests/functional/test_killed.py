@@ -1,0 +1,277 @@
+"""Workers and controllers that are killed, programs that are told to end: at any moment."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fakes import eventually
+from tests.functional.project import is_alive, processes_of
+
+if TYPE_CHECKING:
+    from tests.functional.project import Project, Running
+
+WAITING = """
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    import os
+    note(f"setup {os.getpid()}")
+"""
+TESTS = """
+@pytest.mark.parametrize("number", range(8))
+@pytest.mark.kindinfra("api")
+def test_it(kindinfra, number):
+    assert kindinfra.url("api")
+    {body}
+"""
+ENDLESS = """
+@pytest.mark.kindinfra("api")
+def test_endless():
+    note("in the test")
+    await_gate("never", seconds=3)  # as long as xdist waits for a worker at the most
+"""
+
+
+def declare(project: Project, body: str = "") -> None:
+    project.service("api", image=True)
+    project.write("conftest.py", (project.folder / "conftest.py").read_text() + WAITING)
+    project.tests(TESTS.format(body=body or "pass"))
+
+
+def pids(project: Project) -> list[int]:
+    """Return the processes that run tests, in the order in which they came to their first."""
+    found = [int(what.split()[1]) for what in project.told_in_order("setup")]
+    return list(dict.fromkeys(found))
+
+
+def until_workers(running: Running, project: Project, count: int) -> list[int]:
+    running.until(lambda: len(pids(project)) >= count)
+    return pids(project)
+
+
+# -- workers -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_a_worker_killed_while_it_waits_is_replaced_and_nothing_is_done_twice(
+    project: Project, workers: int
+) -> None:
+    declare(project)
+    project.behave("create", until="go")
+
+    running = project.start(workers=workers)
+    victim = until_workers(running, project, workers)[0]
+    os.kill(victim, signal.SIGKILL)
+    until_workers(running, project, workers + 1)  # the replacement waits too
+    project.open("go")
+    run = running.finish()
+
+    assert run.outcomes == {"passed": 7, "failed": 1}, run.text
+    assert "crashed while running" in run.out
+    assert (run.built, run.deployed) == (["api"], ["api"])
+    assert len(run.calls("create")) == len(run.calls("delete")) == 1
+    assert run.clusters == []
+
+
+def test_a_worker_killed_in_a_test_is_replaced_and_nothing_is_done_twice(project: Project) -> None:
+    declare(project, body="if number == 2: os.kill(os.getpid(), 9)")
+
+    run = project.run(workers=2)
+
+    assert run.outcomes == {"passed": 7, "failed": 1}, run.text
+    assert (run.built, run.deployed) == (["api"], ["api"])
+    assert len(run.calls("create")) == len(run.calls("delete")) == 1
+
+
+def test_all_workers_killed_while_they_wait_get_the_same_stack_by_their_replacements(
+    project: Project,
+) -> None:
+    declare(project)
+    project.behave("build api", until="go")
+
+    running = project.start(workers=2)
+    for victim in until_workers(running, project, 2):
+        os.kill(victim, signal.SIGKILL)
+    until_workers(running, project, 4)
+    project.open("go")
+    run = running.finish()
+
+    assert run.outcomes == {"passed": 6, "failed": 2}, run.text
+    assert (run.built, run.deployed) == (["api"], ["api"])
+    assert len(run.calls("create")) == len(run.calls("delete")) == 1
+
+
+# -- the controller ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", ["build api", "create", "ready api", "tests"])
+def test_a_killed_controller_takes_everything_but_the_cluster_along(
+    project: Project, stage: str
+) -> None:
+    declare(project)
+    project.tests(TESTS.format(body="await_gate('never', seconds=60)"))
+    if stage != "tests":
+        project.behave(stage, until="never")
+
+    running = project.start(workers=2)
+    workers = until_workers(running, project, 2)
+    _until_at_stage(running, stage)
+    running.signal(signal.SIGKILL)
+    killed = running.finish()
+
+    assert killed.code == -signal.SIGKILL
+    assert eventually(lambda: not any(map(is_alive, workers)), within=30)
+    assert eventually(lambda: not processes_of(project), within=10)
+
+    project.tests("def test_it(kindinfra): ...\n")
+    project.behave("create", until="swept")
+    again = project.start(workers=2)
+    again.until(lambda: not set(killed.clusters) & set(project.standing()))
+    project.open("swept")
+    run = again.finish()
+
+    assert (run.code, run.clusters) == (0, []), run.text
+
+
+def _until_at_stage(running: Running, stage: str) -> None:
+    running.until_called("create")
+    if stage == "tests":
+        running.until_at("start test_it[0]")
+    elif stage == "ready api":
+        running.until_at("apply Deployment/api")
+    else:
+        running.until_called("build api")
+
+
+def test_what_a_live_run_has_is_touched_by_no_other_run(project: Project) -> None:
+    project.tests("""
+        @pytest.mark.kindinfra
+        def test_first(kindinfra):
+            note("up")
+            await_gate("over")
+    """)
+    first = project.start(workers=2)
+    first.until_at("up")
+    (live,) = project.standing()
+
+    second = project.start("--co", "-q")  # needs nothing, does nothing
+    second.finish()
+    third = project.start("-k", "nothing")
+    third.finish()
+    project.tests("def test_other(kindinfra): ...\n", "test_other.py")
+    fourth = project.start("test_other.py", workers=2)
+    other = fourth.finish()
+    standing = project.standing()
+    project.open("over")
+    run = first.finish()
+
+    assert standing == [live]
+    assert (other.code, run.code) == (0, 0), other.text + run.text
+
+
+# -- signals -----------------------------------------------------------------------------------
+
+SIGNALS = {
+    "SIGINT": [signal.SIGINT],
+    "SIGINT twice": [signal.SIGINT, signal.SIGINT],
+    "SIGTERM": [signal.SIGTERM],
+    "SIGHUP": [signal.SIGHUP],
+}
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+@pytest.mark.parametrize("stage", ["build api", "create", "ready api", "tests"])
+@pytest.mark.parametrize("sent", list(SIGNALS))
+def test_a_signal_ends_programs_keeps_evidence_and_deletes(
+    project: Project, sent: str, stage: str, workers: int | None
+) -> None:
+    project.service("api", image=True)
+    project.tests(ENDLESS)
+    if stage != "tests":
+        project.behave(stage, until="never")
+    twice = len(SIGNALS[sent]) > 1
+    if twice:
+        project.behave("export", until="never")  # evidence takes too long for somebody
+
+    running = project.start(workers=workers)
+    running.until_called("create")
+    running.until_called("build api")
+    if stage == "ready api":
+        running.until_at("apply Deployment/api")
+    elif stage == "build api":
+        running.until_at("apply Namespace/default")
+    elif stage == "tests":
+        running.until_at("in the test")
+    running.signal(SIGNALS[sent][0])
+    if twice:
+        running.until_called("export")
+        running.signal(SIGNALS[sent][1])
+    run = running.finish()
+
+    assert run.code == 2, run.text
+    assert len(run.calls("delete")) == 1
+    assert run.clusters == []
+    assert len(run.calls("export")) == 1
+    assert (run.call("export").end is None) is twice
+    assert run.report["outcome"]["state"] == "interrupted"
+    if stage in {"build api", "create"}:
+        assert run.call(stage).end is None  # it was ended before it came to its end
+    assert processes_of(project) == []
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_a_second_interrupt_during_the_deletion_still_deletes(
+    project: Project, workers: int | None
+) -> None:
+    project.service("api")
+    project.behave("delete", seconds=1.0)
+    project.tests(ENDLESS)
+
+    running = project.start(workers=workers)
+    running.until_at("in the test")
+    running.signal(signal.SIGINT)
+    running.until_called("delete")
+    running.signal(signal.SIGINT)
+    run = running.finish()
+
+    assert run.code == 2, run.text
+    assert run.clusters == []
+    assert processes_of(project) == []
+
+
+def test_sigterm_for_the_whole_group_deletes_too(project: Project) -> None:
+    """As a service manager or a container's runtime sends it: workers end at once."""
+    project.service("api")
+    project.tests(ENDLESS)
+
+    running = project.start(workers=2)
+    running.until_at("in the test")
+    running.signal(signal.SIGTERM, group=True)
+    run = running.finish()
+
+    assert run.code == 2, run.text
+    assert len(run.calls("delete")) == 1
+    assert run.clusters == []
+
+
+def test_an_interrupt_before_anything_was_begun_does_nothing(project: Project) -> None:
+    project.tests("""
+        note("collecting")
+        await_gate("never", seconds=20)
+
+        def test_it(kindinfra): ...
+    """)
+
+    running = project.start(workers=None)
+    running.until_at("collecting")
+    running.signal(signal.SIGINT)
+    run = running.finish()
+
+    assert run.code == 2, run.text
+    assert run.all_calls == []
+    assert not re.search("INTERNALERROR|Traceback", run.text)
