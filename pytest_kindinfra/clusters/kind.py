@@ -69,11 +69,19 @@ class Kind:
 
     def nodes_that_take_images(self, name: str, deadline: Deadline) -> tuple[str, ...]:
         """See `Provider.nodes_that_take_images`; containerd is up long before the API server."""
-        return tuple(node for node in self.nodes(name, deadline) if self._answers(node, deadline))
+        try:
+            nodes = self.nodes(name, deadline)
+        except CommandError:
+            return ()
+        return tuple(node for node in nodes if self._answers(node, deadline))
 
     def _answers(self, node: str, deadline: Deadline) -> bool:
+        """Whether it does, in time; on a busy machine it may do at the next asking."""
         argv = ["docker", "exec", node, "ctr", "version"]
-        return self._runner.run(argv, deadline=deadline.within(10), check=False).exit_code == 0
+        try:
+            return self._runner.run(argv, deadline=deadline.within(10), check=False).exit_code == 0
+        except CommandError:
+            return False
 
     def nodes(self, name: str, deadline: Deadline) -> tuple[str, ...]:
         """See `Provider.nodes`; kind lists the load balancer of several control planes too."""

@@ -9,6 +9,7 @@ on when the disk is full. Why this cannot hang: docs/how-it-works.md.
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from pytest_kindinfra.timeline import monotonic, sleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 POLL = 0.015
 """Seconds between two looks for a result."""
@@ -82,13 +84,26 @@ class RunDirectory(RunFolder):
             StateError: What is there cannot be believed.
         """
         look_for_life = monotonic() + _LIVENESS_EVERY
-        while (result := self.look(name)) is None:
+        files = [os.fspath(path) for path in self._files_of(name)]
+        seen: tuple[int, ...] | None = None
+        while True:
+            there = tuple(map(_inode, files))
+            if there != seen:  # a file that is replaced has another inode than the new one
+                if (result := self.look(name)) is not None:
+                    return result
+                seen = there
             if monotonic() >= look_for_life:
                 self.check_life(name)
-                look_for_life = monotonic() + _LIVENESS_EVERY
+                look_for_life, seen = monotonic() + _LIVENESS_EVERY, None
             meanwhile()
             sleep(POLL)
-        return result
+
+    def _files_of(self, name: str) -> tuple[Path, ...]:
+        """Return the files that tell of a result: its own, the one set aside, the run's end."""
+        return self.file(name), self._aside(name), self.file("closed")
+
+    def _aside(self, name: str) -> Path:
+        return self.path / "state" / f"{name}.aside"
 
     def look(self, name: str) -> Any:
         """Return a result if it is settled, None if it may still come.
@@ -136,7 +151,7 @@ class RunDirectory(RunFolder):
         Raises:
             StateError: What is there cannot be believed; it is set aside.
         """
-        file, aside = self.file(name), self.path / "state" / f"{name}.aside"
+        file, aside = self.file(name), self._aside(name)
         try:
             found = self.read(name)
         except StateError as error:
@@ -148,3 +163,11 @@ class RunDirectory(RunFolder):
             msg = f'the state file "{file}" was damaged and set aside\nTo fix: run again'
             raise StateError(msg)
         return None if found == _RUNNING else found
+
+
+def _inode(path: str) -> int:
+    """Return the number of a file, 0 if there is none: the cheapest look there is."""
+    try:
+        return os.stat(path).st_ino  # noqa: PTH116 - asked some hundred times a second
+    except OSError:
+        return 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from tests.e2e.runs import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -26,3 +29,19 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"{dockerfile.read_text()}\nLABEL dev.kindinfra.e2e={root.name}-{id(root)}\n"
     )
     return folder
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A copy of the small project: two services, one of them of a built image of its own."""
+    folder = tmp_path / "small"
+    shutil.copytree(ROOT / "tests" / "e2e" / "small", folder)
+    (folder / "pytest.ini").touch()
+    dockerfile = folder / "svc" / "Dockerfile"
+    dockerfile.write_text(
+        f"{dockerfile.read_text()}LABEL dev.kindinfra.e2e={tmp_path.name}-{id(folder)}\n"
+    )
+    yield folder
+    for file in folder.rglob("state/image-web.json"):
+        reference = json.loads(file.read_text())["value"]["reference"]
+        subprocess.run(["docker", "image", "rm", "-f", reference], check=False, capture_output=True)

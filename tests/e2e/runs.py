@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -46,36 +47,57 @@ class Run:
 
 def run_pytest(folder: Path, *arguments: str) -> Run:
     """Run pytest in `folder` and read what it left."""
-    artifacts = folder / ".kindinfra"
     argv = [sys.executable, "-m", "pytest", "--color=no", "-p", "no:cacheprovider", *arguments]
     done = subprocess.run(
         argv, cwd=folder, capture_output=True, text=True, timeout=LONGEST_RUN, check=False
     )
-    file = artifacts / "latest" / "run.json"
+    return run_of(folder, done.returncode, done.stdout + done.stderr)
+
+
+def run_of(folder: Path, exit_code: int, output: str) -> Run:
+    """Return what the newest run in `folder` left."""
+    latest = (folder / ".kindinfra" / "latest").resolve()
+    file = latest / "run.json"
     report = json.loads(file.read_text()) if file.exists() else {}
-    return Run(done.returncode, done.stdout + done.stderr, report, (artifacts / "latest").resolve())
+    return Run(exit_code, output, report, latest)
 
 
-def background_pytest(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def background_pytest(
+    folder: Path, *arguments: str, env: dict[str, str] | None = None
+) -> subprocess.Popen[str]:
     """Start pytest in `folder`, to be disturbed."""
     argv = [sys.executable, "-m", "pytest", "--color=no", "-p", "no:cacheprovider", *arguments]
     return subprocess.Popen(
-        argv, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+        argv, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, **(env or {})},
+    )  # fmt: skip
 
 
-def until(there: Callable[[], object]) -> None:
-    """Wait until `there()` is true."""
-    end = time.monotonic() + LONGEST_WAIT
+def kindinfra(*arguments: str) -> str:
+    """Run the command and return what it printed."""
+    program = Path(sys.executable).with_name("kindinfra")
+    argv = [str(program), *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def until(there: Callable[[], object], *, within: float = LONGEST_WAIT) -> None:
+    """Wait until `there()` is true, so many seconds at the most."""
+    end = time.monotonic() + within
     while not there():
         assert time.monotonic() < end, "it did not come to be"
         time.sleep(0.05)
 
 
-def left_behind(folder: Path) -> list[str]:
-    """Return the clusters that runs in `folder` have left, found by their run directories."""
+def left_behind(folder: Path, artifacts: Path | None = None) -> list[str]:
+    """Return the clusters that runs in `folder` have left, found by their run directories.
+
+    Args:
+        folder: Where pytest ran.
+        artifacts: A second folder of run directories.
+    """
+    runs = [*folder.glob(".kindinfra/2*"), *(artifacts.glob("2*") if artifacts else ())]
     there = {*_lines("kind", "get", "clusters"), *_lines("docker", "ps", "-a", *NAMES)}
-    names = {f"kindinfra-{run.name}" for run in folder.glob(".kindinfra/2*")}
+    names = {f"kindinfra-{run.name}" for run in runs}
     return sorted(name for name in names if any(one.startswith(name) for one in there))
 
 

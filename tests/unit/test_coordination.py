@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from filelock import Timeout
@@ -20,9 +20,6 @@ from tests.fakes import eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-LIFE = 0.5
-"""Seconds until a waiter looks for the provisioner's life for the first time."""
 
 PRELUDE = """
 import sys
@@ -245,13 +242,9 @@ sys.stdin.read()
         class WrittenBetweenTwoLooks(RunDirectory):
             """Its result appears after the waiter looked, and nobody holds the lock."""
 
-            def read(self, name: str) -> Any:
-                found = super().read(name)
-                if name == "closed" and monotonic() > start + LIFE:
-                    self.write("cluster", "just in time")
-                return found
-
-        start = monotonic()
+            def check_life(self, name: str) -> None:
+                self.write("cluster", "just in time")
+                super().check_life(name)
 
         assert WrittenBetweenTwoLooks(run.path).wait_for("cluster") == "just in time"
 
@@ -261,13 +254,9 @@ sys.stdin.read()
         """A waiter was told that pytest's main process had ended, when it was Ctrl-C."""
 
         class ClosedBetweenTwoLooks(RunDirectory):
-            def read(self, name: str) -> Any:
-                found = super().read(name)
-                if name == "closed" and found is None and monotonic() > start + LIFE:
-                    self.close()
-                return found
-
-        start = monotonic()
+            def check_life(self, name: str) -> None:
+                self.close()
+                super().check_life(name)
 
         with pytest.raises(CancelledError):
             ClosedBetweenTwoLooks(run.path).wait_for("cluster")
