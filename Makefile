@@ -12,10 +12,16 @@ export PATH := $(PATH):$(CURDIR)/.tools/bin
 BIN   := .venv/bin
 TIMED := tools/machine/timed
 
-.PHONY: help setup venv demo test lint unit functional e2e format lock clean
+RUNS  ?= 1
+MATRIX_FAKES := $(addprefix tests/unit/test_,states.py interleavings.py loss.py coordination.py) \
+  $(addprefix tests/functional/test_,killed.py mishaps.py every_end.py once_for_all_workers.py failed_services.py \
+  fail_fast.py usage_errors.py other_plugins.py fixtures_given.py)
+MATRIX_REAL := $(addprefix tests/e2e/test_,exactly_once.py endings.py)
+
+.PHONY: help setup venv demo test lint unit functional e2e matrix bench-waiting format lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## what demo and test need: .venv, an engine, kind, helm, kubectl, images
 	@tools/machine/setup
@@ -45,6 +51,14 @@ functional: venv ## pytest runs inside pytest, without an engine
 
 e2e: setup ## tests on a real cluster
 	@$(BIN)/pytest tests/e2e
+
+matrix: setup ## crash safety, RUNS=N times (docs/crash-safety.md)
+	@for run in $$(seq $(RUNS)); do \
+	  echo "matrix: run $$run of $(RUNS)"; $(BIN)/pytest $(MATRIX_FAKES) -n 2 -q; $(BIN)/pytest $(MATRIX_REAL) -q; \
+	done
+
+bench-waiting: venv ## what waiting for results costs, beside a file lock recipe
+	@$(BIN)/python tools/bench/waiting.py
 
 format: venv ## rewrite the sources as ruff wants them
 	@$(BIN)/ruff check --quiet --fix-only .

@@ -25,6 +25,7 @@ class Once:
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
+        self._producing: set[str] = set()
 
     def __call__(self, key: str, produce: Callable[[], Any]) -> Any:
         """Return what `produce` returned in the one process that called it.
@@ -37,10 +38,14 @@ class Once:
             The value after a round trip through JSON, in the producing process too.
 
         Raises:
-            OnceError: `produce` raised; the text holds the original's type and message.
+            OnceError: `produce` raised; the text holds the original's type and message. Or it asked
+                for the key that it is to produce.
         """
         name = f"once-{sha256(key.encode()).hexdigest()[:16]}"
         if (outcome := self._run.read(name)) is None:
+            if name in self._producing:
+                msg = f'"{key}": its own producer asks for it'
+                raise OnceError(msg)
             outcome = self._produce(name, key, produce)
         if "error" in outcome:
             raise OnceError(outcome["error"])
@@ -51,7 +56,11 @@ class Once:
         with locked(self._run.path / "state" / f"{name}.lock"):
             outcome: dict[str, Any] | None = self._run.read(name)
             if outcome is None:
-                outcome = _outcome(key, produce)
+                self._producing.add(name)
+                try:
+                    outcome = _outcome(key, produce)
+                finally:
+                    self._producing.discard(name)
                 self._run.write(name, outcome)
         return outcome
 

@@ -163,6 +163,20 @@ def test_once_is_taken_over_by_one_other_if_its_producer_is_killed(once: Run) ->
     assert (once.code, once.outcomes) == (1, {"passed": 23, "failed": 1}), once.text
 
 
+def test_once_refuses_to_wait_for_itself(project: Project) -> None:
+    project.tests("""
+        from pytest_kindinfra import OnceError
+
+        def test_it(kindinfra_once):
+            with pytest.raises(OnceError, match='"key": its own producer asks for it'):
+                kindinfra_once("key", lambda: kindinfra_once("key", lambda: 1))
+    """)
+
+    run = project.run(workers=None)
+
+    assert (run.code, run.outcomes) == (0, {"passed": 1}), run.text
+
+
 def test_once_brings_nothing_up(once: Run) -> None:
     assert once.all_calls == []
 

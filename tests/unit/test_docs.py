@@ -54,6 +54,9 @@ _ADVERTISING = re.compile(
 )
 
 
+_NAMED_TEST = re.compile(r"`((?:unit|functional|e2e)/\w+\.py)::(\w+)`")
+
+
 def page_id(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
@@ -254,3 +257,17 @@ def test_code_refers_to_pages_that_are_there() -> None:
     missing = [name for name in named if not list(ROOT.glob(f"{name}*"))]
 
     assert missing == []
+
+
+NAMED_TESTS = _NAMED_TEST.findall(read("docs/crash-safety.md"))
+
+
+def test_the_page_on_crash_safety_names_tests() -> None:
+    assert len(NAMED_TESTS) > 30
+
+
+@pytest.mark.parametrize(("file", "name"), NAMED_TESTS)
+def test_the_tests_that_show_crash_safety_are_there(file: str, name: str) -> None:
+    text = read(f"tests/{file}")
+
+    assert re.search(rf"^ *(?:def|class) {name}\b", text, re.MULTILINE), f"{file} has no {name}"
