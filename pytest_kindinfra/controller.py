@@ -182,7 +182,7 @@ class Controller:
         """
         try:
             error = self._bring_up(order, tools)
-            self._settle_the_rest(order, error or KindInfraError(_NO_RESULT))
+            self._settle_the_rest(order, tools, error or KindInfraError(_NO_RESULT))
         finally:
             lock.release()
 
@@ -213,14 +213,15 @@ class Controller:
             return error
         return None
 
-    def _settle_the_rest(self, order: Order, error: BaseException) -> None:
+    def _settle_the_rest(self, order: Order, tools: Tools, error: BaseException) -> None:
         from pytest_kindinfra.results import failure_record
 
         names = {service.name: f'service "{service.name}"' for service in order.plan.services}
         results = {f"service-{name}": subject for name, subject in names.items()}
         for name, subject in {"cluster": "the cluster", **results}.items():
             with suppress(OSError, StateError):  # settled, or the disk is full: the lock tells
-                self.run.settle(name, failure_record(error, subject=subject))
+                record = failure_record(error, subject=subject)
+                self.run.settle(name, tools.redactor.record(record))
 
     # -- end ---------------------------------------------------------------------------------
 

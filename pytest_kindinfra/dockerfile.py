@@ -91,6 +91,11 @@ def expand(value: str, variables: Mapping[str, str]) -> str:
     return _VARIABLE.sub(replace, value)
 
 
+def variables(value: str) -> tuple[str, ...]:
+    """Return the names that `expand` would look up in `value`."""
+    return tuple(match[1] or match[4] for match in _VARIABLE.finditer(value))
+
+
 def _skip_heredoc(lines: Iterator[str], end: str, *, indented: bool) -> None:
     for line in lines:
         if (line.lstrip("\t") if indented else line) == end:

@@ -6,6 +6,7 @@ It gets what the controller knows as values; pytest itself it must not know.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError, StateError
@@ -77,24 +78,25 @@ def end(
         interrupted: The run was ended before its end.
         evidence: There is time to keep evidence if there is reason to.
     """
+    careful = partial(_careful, lambda line: write(started.tools.redactor.text(line)))
     failures = read_failures(run)
     failed = failed or any(not one["cancelled"] for one in failures.values())
     keep, cluster = started.order.settings.keep, started.order.request.cluster
     kept = keep == "always" or (keep == "on-failure" and failed)
     made = run.file("cluster-name").exists()
     if made and evidence and (failed or interrupted):
-        _careful(write, "evidence", lambda: _keep_evidence(started, run, hook))
+        careful("evidence", lambda: _keep_evidence(started, run, hook))
     if made:
-        _careful(write, "before teardown", lambda: _call_before_teardown(run, hook))
+        careful("before teardown", lambda: _call_before_teardown(run, hook))
     stays = made and kept
     if stays:
-        _careful(write, "keeping", lambda: run.write("kept", {"cluster": cluster}))
+        careful("keeping", lambda: run.write("kept", {"cluster": cluster}))
     elif made:
         # One that could not be deleted is no kept one: the next run tries again.
-        stays = not _careful(write, "teardown", lambda: _delete(started, run))
+        stays = not careful("teardown", lambda: _delete(started, run))
     state = "failed" if failed else "interrupted" if interrupted else "passed"
     outcome = Outcome(state=state, kept=stays, failures=failures)
-    _careful(write, "the report", lambda: _report(started, run, outcome))
+    careful("the report", lambda: _report(started, run, outcome))
     return outcome
 
 
@@ -139,7 +141,7 @@ def closing_lines(
         name = started.order.request.cluster
         delete = started.tools.provider.delete_command(name)
         lines += kept_lines(name, kubeconfig=run.kubeconfig, delete=delete)
-    return [*lines, f"all of it: {run.path}"]
+    return [*map(started.tools.redactor.text, lines), f"all of it: {run.path}"]
 
 
 def _careful(write: Callable[[str], None], what: str, step: Callable[[], object]) -> bool:
@@ -159,6 +161,7 @@ def _keep_evidence(started: Started, run: RunDirectory, hook: Any) -> None:
         folder=run.path,
         provider=started.tools.provider,
         namespaces=_namespaces(started),
+        redactor=started.tools.redactor,
         deadline=Deadline.after(_EVIDENCE_SECONDS),
     )
     stack = Stack(run, waits=False)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.process import Background
+from pytest_kindinfra.redaction import Redactor
 from pytest_kindinfra.timeline import Deadline, wait_until
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def forwarded(argv: Sequence[str], *, retries: int) -> Iterator[int]:
                 return
             said = process.output()
         Deadline.after(_BETWEEN_TRIES).pause(_BETWEEN_TRIES)
-    msg = f"the port-forward did not answer after {retries} tries: {said.strip()}"
+    shown = Redactor().text(said.strip())
+    msg = f"the port-forward did not answer after {retries} tries: {shown}"
     raise KindInfraError(msg)
 
 

@@ -64,6 +64,7 @@ class KindCluster:
         Raises:
             subprocess.CalledProcessError: It ended with another exit code than 0.
         """
+        __tracebackhide__ = True  # as in check_output
         argv = [self.kubectl_path, "--kubeconfig", str(self.kubeconfig_path), *args]
         if _COLLIDING.isdisjoint(args[:1]):
             return check_output(argv, **kwargs)

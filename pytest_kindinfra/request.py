@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,12 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """Who does the work."""
+    """Who does the work, and who keeps its secrets."""
 
     engine: Engine
     provider: Provider
     runner: Runner
     timeline: Timeline
+    redactor: Redactor = field(default_factory=Redactor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

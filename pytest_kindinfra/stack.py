@@ -11,11 +11,12 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.buildsecrets import build_secrets
 from pytest_kindinfra.lines.cluster import SUBJECT, ClusterLine
 from pytest_kindinfra.lines.context import Context, FirstFailure, needed
 from pytest_kindinfra.lines.images import ImageLines, external
 from pytest_kindinfra.lines.service import Deployment, Reached, serve
-from pytest_kindinfra.results import failure_record, service_record
+from pytest_kindinfra.results import service_record
 
 if TYPE_CHECKING:
     import threading
@@ -60,6 +61,7 @@ def bring_up(
         cancelled=cancelled,
         failure=FirstFailure(cancelled, fast=request.fail_fast),
     )
+    tools.redactor.learn(value for image in plan.images for value in build_secrets(image))
     # One thread for each line, so that lines that wait never keep another from starting.
     count = _CLUSTER_THREADS + 2 * len(plan.images) + len(external(context)) + len(plan.services)
     with ThreadPoolExecutor(count, thread_name_prefix="kindinfra") as pool:
@@ -111,9 +113,9 @@ class _ServiceLines:
         except BaseException as error:  # noqa: BLE001 - a failure is a result
             # First those in this process: they must not wait for a disk that is full.
             reached.fail(error)
-            subject, failure = f'service "{service.name}"', self._context.failure
-            failure.note(subject, error)
-            run.settle(name, failure_record(failure.explain(error), subject=subject))
+            subject = f'service "{service.name}"'
+            self._context.failure.note(subject, error)
+            run.settle(name, self._context.failure_record(error, subject=subject))
 
     def _deployment(self, service: Service) -> Deployment:
         """Wait for all that the service needs."""

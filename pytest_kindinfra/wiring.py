@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.clusters.kind import Kind
 from pytest_kindinfra.engines.docker import Docker
 from pytest_kindinfra.process import SubprocessRunner
+from pytest_kindinfra.redaction import Redactor
 from pytest_kindinfra.request import Tools
 from pytest_kindinfra.steps.load import ImageLoader
 from pytest_kindinfra.timeline import Timeline
@@ -18,8 +19,15 @@ if TYPE_CHECKING:
 
 def make_tools() -> Tools:
     """Return who does the work on this machine."""
-    runner = SubprocessRunner()
-    return Tools(engine=Docker(runner), provider=Kind(runner), runner=runner, timeline=Timeline())
+    redactor = Redactor()
+    runner = SubprocessRunner(redactor)
+    return Tools(
+        engine=Docker(runner),
+        provider=Kind(runner),
+        runner=runner,
+        timeline=Timeline(),
+        redactor=redactor,
+    )
 
 
 def load_one_image(cluster: str, reference: str, *, runner: Runner, deadline: Deadline) -> None:

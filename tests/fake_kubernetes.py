@@ -10,6 +10,7 @@ ready after `ready_after` seconds, unless `breaks` says what becomes of them ins
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import threading
@@ -22,6 +23,10 @@ from tests.fake_kubernetes_http import Address, FakeServer, Fault, Object, statu
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+KEY = base64.b64encode(b"-----BEGIN RSA PRIVATE KEY-----\nbm90aGluZw==\n").decode()
+TOKEN = "token-of-the-kubeconfig"
+"""Credentials that open nothing, for those who look where they come to."""
 
 KINDS: dict[str, dict[str, tuple[str, bool]]] = {
     "v1": {
@@ -112,7 +117,7 @@ class FakeKubernetes:
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "fake", "cluster": {"server": self.url}}],
-            "users": [{"name": "fake", "user": {}}],
+            "users": [{"name": "fake", "user": {"client-key-data": KEY, "token": TOKEN}}],
             "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake"}}],
             "current-context": "fake",
         }

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError
 from pytest_kindinfra.kindconfig import RUN_MOUNT
+from pytest_kindinfra.privatefiles import write_private
 from pytest_kindinfra.process import which
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Kind:
         """See `Provider.create`."""
         folder = kubeconfig.parent
         file = folder / "kind.json"  # JSON is YAML, which is what kind reads
-        file.write_text(json.dumps(config, indent=1))
+        write_private(file, json.dumps(config, indent=1))  # a registry's password may be in it
         kubeconfig.touch(mode=0o600)
         try:
             self._kind(

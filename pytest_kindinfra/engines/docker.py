@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import CommandError, KindInfraError, ToolMissingError
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
     from pytest_kindinfra.process import Runner
     from pytest_kindinfra.timeline import Deadline
 
+# What docker, buildx and what they start read for themselves: an argument of that name stays in
+# the command, or a build's PATH would become docker's own.
+_READ_BY_DOCKER = re.compile(
+    r"PATH|HOME|TMPDIR|SSH_AUTH_SOCK|GODEBUG|GOMAXPROCS|GIT_(?:DIR|WORK_TREE|CONFIG\w*)|\w*_PROXY"
+    r"|(?:LD|XDG|SSL_CERT|OTEL|BUILDKIT|BUILDX)_\w+|DOCKER_(?:API_VERSION|AUTH_CONFIG|BUILDKIT"
+    r"|CERT_PATH|CLI_\w+|CONFIG|CONTENT_TRUST\w*|CONTEXT|CUSTOM_HEADERS|DEFAULT_PLATFORM|HOST"
+    r"|TLS\w*)",
+    re.IGNORECASE,
+)
 _FIX = "install Docker with buildx and start it (`docker version` must show a server)"
 
 
@@ -57,7 +67,7 @@ class Docker:
             _build_command(request),
             deadline=deadline,
             what=f'building image "{request.name}"',
-            env={"BUILDKIT_PROGRESS": "plain"},
+            env={"BUILDKIT_PROGRESS": "plain", **_given_by_environment(request)},
             log=log,
         )
 
@@ -76,15 +86,30 @@ class Docker:
         return ("docker", "save", *map(_familiar, references))
 
 
+def _given_by_environment(request: BuildRequest) -> dict[str, str]:
+    """Return the build arguments that docker takes from its environment, so that no `ps` has them.
+
+    `--build-arg NAME` without a value means the variable NAME (docs.docker.com, `docker buildx
+    build`, `--build-arg`; tried with buildx 0.13).
+    """
+    return {
+        name: value
+        for name, value in request.build_args.items()
+        if name in request.unshown
+        and (os.environ.get(name) == value or not _READ_BY_DOCKER.fullmatch(name))
+    }
+
+
 def _build_command(request: BuildRequest) -> list[str]:
     """Return the argv; without provenance, since kind cannot load attestations (kind#3795)."""
+    elsewhere = _given_by_environment(request)
     argv = ["docker", "buildx", "build", "--load", "--provenance=false", "--sbom=false"]
     argv += ["--tag", request.reference, "--file", os.fspath(request.dockerfile)]
     argv += ["--label", f"dev.kindinfra.image={request.name}"]
     if request.target:
         argv += ["--target", request.target]
     for name, value in sorted(request.build_args.items()):
-        argv += ["--build-arg", f"{name}={value}"]
+        argv += ["--build-arg", name if name in elsewhere else f"{name}={value}"]
     for name, reference in sorted(request.contexts.items()):
         argv += ["--build-context", f"{name}=docker-image://{reference}"]
     return [*argv, *request.options, os.fspath(request.context)]

@@ -23,6 +23,7 @@ class BuildRequest:
         dockerfile: The Dockerfile; an ignore file `NAME.dockerignore` beside it applies.
         target: The stage, None for the last.
         build_args: Name to value.
+        unshown: Names of build arguments whose values belong into no command.
         contexts: Named contexts: the name in FROM to the reference of an image.
         options: Further flags.
     """
@@ -33,6 +34,7 @@ class BuildRequest:
     dockerfile: Path
     target: str | None
     build_args: dict[str, str]
+    unshown: frozenset[str]
     contexts: dict[str, str]
     options: tuple[str, ...]
 

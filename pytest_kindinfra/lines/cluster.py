@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.lines.context import needed
 from pytest_kindinfra.lines.loss import watch_nodes
-from pytest_kindinfra.results import cluster_record, failure_record
+from pytest_kindinfra.redaction import credentials_in
+from pytest_kindinfra.results import cluster_record
 from pytest_kindinfra.steps.create import create_cluster
 from pytest_kindinfra.steps.load import ImageLoader
 from pytest_kindinfra.steps.sweep import sweep
@@ -71,6 +72,8 @@ class ClusterLine:
             if not self._begun.done():
                 self._begun.set_exception(error)
             raise
+        finally:
+            self._learn_credentials()
 
     def _create_cluster(self) -> Cluster:
         request = self._context.request
@@ -91,6 +94,12 @@ class ClusterLine:
         """Let loads look for that many kind nodes; a second try makes as many."""
         if not self._begun.done():
             self._begun.set_result(count)
+
+    def _learn_credentials(self) -> None:
+        """Have the cluster's keys kept out of all that is shown, also if it did not come up."""
+        kubeconfig = self._context.run.kubeconfig
+        if kubeconfig.exists():
+            self._context.tools.redactor.learn(credentials_in(kubeconfig.read_text()))
 
     def _await_runtime(self) -> ImageLoader:
         count, tools = self._begun.result(), self._context.tools
@@ -119,8 +128,8 @@ class ClusterLine:
         try:
             return self._pods_taken(self.created.result())
         except BaseException as error:
-            error = self._context.failure.explain(error)
-            self._context.run.settle("cluster", failure_record(error, subject=SUBJECT))
+            record = self._context.failure_record(error, subject=SUBJECT)
+            self._context.run.settle("cluster", record)
             raise
 
     def _pods_taken(self, cluster: Cluster) -> Kube:

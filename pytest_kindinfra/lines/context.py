@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_kindinfra.errors import CancelledError
-from pytest_kindinfra.results import BlockedError
+from pytest_kindinfra.results import BlockedError, failure_record
 from pytest_kindinfra.timeline import Deadline
 
 if TYPE_CHECKING:
@@ -77,6 +77,12 @@ class Context:
     hooks: Hooks
     cancelled: threading.Event
     failure: FirstFailure
+
+    def failure_record(self, error: BaseException, *, subject: str) -> dict[str, Any]:
+        """Return the record that tells of a failure, without secrets: tests and reports show it."""
+        record = failure_record(self.failure.explain(error), subject=subject)
+        redacted: dict[str, Any] = self.tools.redactor.record(record)
+        return redacted
 
     def deadline(self, seconds: float | None = None) -> Deadline:
         """Return the deadline of a piece of work that begins now."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from pytest_kindinfra.buildsecrets import build_secrets
 from pytest_kindinfra.lines.cluster import SUBJECT
 from pytest_kindinfra.lines.context import needed
-from pytest_kindinfra.results import BROKEN, failure_record
+from pytest_kindinfra.results import BROKEN
 from pytest_kindinfra.steps.build import BuildSlots, build_image
 from pytest_kindinfra.steps.deploy import ImagesInUse
 from pytest_kindinfra.timeline import call_within
@@ -58,9 +59,9 @@ class ImageLines:
         try:
             return self._build_on_bases(image)
         except BaseException as error:
-            subject, failure = f'image "{image.name}"', self._context.failure
-            failure.note(subject, error)
-            record = failure_record(failure.explain(error), subject=subject)
+            subject = f'image "{image.name}"'
+            self._context.failure.note(subject, error)
+            record = self._context.failure_record(error, subject=subject)
             self._context.run.write(f"{BROKEN}{image.name}", record)
             raise
 
@@ -73,6 +74,7 @@ class ImageLines:
             context.deadline(),
             what=f'a hook for image "{image.name}"',
         )
+        context.tools.redactor.learn(build_secrets(image))  # the hook may have set a variable
         built = build_image(
             image,
             bases=bases,

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import CancelledError, ClusterError, KindInfraError, StateError
-from pytest_kindinfra.results import LOST, failure_record
+from pytest_kindinfra.results import LOST
 from pytest_kindinfra.timeline import Deadline
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _watch(node: str, cluster: Cluster, context: Context) -> None:
     if context.cancelled.is_set():
         return  # the run ends, and so does the cluster
     with suppress(StateError):  # another kind node was lost first
-        context.run.settle(LOST, failure_record(error, subject=_SUBJECT))
+        context.run.settle(LOST, context.failure_record(error, subject=_SUBJECT))
     context.failure.end(_SUBJECT, error)
 
 

@@ -7,6 +7,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any, Self
 
 from pytest_kindinfra.process.children import end, start
+from pytest_kindinfra.redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +46,12 @@ def check_output(argv: Sequence[str], **kwargs: Any) -> str:
     For callers whose users know that function: its arguments and its exceptions are the contract.
 
     Raises:
-        subprocess.CalledProcessError: It ended with another exit code than 0.
+        subprocess.CalledProcessError: It ended with another exit code than 0; its command is shown
+            without secrets.
     """
-    return subprocess.check_output(argv, **{"encoding": "utf-8", **kwargs})  # type: ignore[no-any-return]
+    __tracebackhide__ = True  # or pytest's --showlocals would show the words as they are
+    try:
+        return subprocess.check_output(argv, **{"encoding": "utf-8", **kwargs})  # type: ignore[no-any-return]
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        error.cmd = list(Redactor().words(argv))
+        raise error.with_traceback(None) from None

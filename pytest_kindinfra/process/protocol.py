@@ -43,11 +43,12 @@ class Runner(Protocol):
             what: What is being done, for the error: `building image "api"`.
             env: Added to this process's environment.
             cwd: The folder to run in.
-            log: A file that gets both streams as they come; the result then holds its text.
+            log: A file that gets both streams as they come, without the secrets of the run and
+                with mode 0600; the result then holds its text.
             check: Whether another exit code than 0 is an error.
 
         Raises:
-            CommandError: It failed, or the deadline passed.
+            CommandError: It failed, or the deadline passed; shows no secrets.
             CancelledError: The run is ending.
             ToolMissingError: There is no such program.
         """

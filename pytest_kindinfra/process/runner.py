@@ -9,8 +9,11 @@ from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 from pytest_kindinfra.errors import CommandError
+from pytest_kindinfra.privatefiles import open_private
 from pytest_kindinfra.process.children import end, start, text, wait
 from pytest_kindinfra.process.protocol import Result
+from pytest_kindinfra.process.redacted import written_redacted
+from pytest_kindinfra.redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +25,16 @@ _CHUNK = 1 << 20
 
 
 class SubprocessRunner:
-    """Runs programs as children of this process."""
+    """Runs programs as children of this process; what it shows of them has no secrets.
+
+    Args:
+        redactor: Knows the secrets of this run; then logs are written through it. Without one
+            children write straight to their logs.
+    """
+
+    def __init__(self, redactor: Redactor | None = None) -> None:
+        self._for_logs = redactor
+        self._redactor = redactor or Redactor()
 
     def run(
         self,
@@ -37,11 +49,12 @@ class SubprocessRunner:
     ) -> Result:
         """See `Runner.run`."""
         with _output_files(log) as (out, err):
-            process = start(argv, stdout=out, stderr=err, env=env, cwd=cwd)
-            exit_code = wait([process], deadline)[0]
+            with self._sinks(out, err) as (to_out, to_err):
+                process = start(argv, stdout=to_out, stderr=to_err, env=env, cwd=cwd)
+                exit_code = wait([process], deadline)[0]
             stdout, stderr = text(out), "" if log else text(err)
         if exit_code is None or (check and exit_code != 0):
-            raise CommandError(argv, exit_code=exit_code, output=stdout + stderr, what=what)
+            raise self._failure(argv, exit_code=exit_code, output=stdout + stderr, what=what)
         return Result(stdout, stderr, exit_code)
 
     def pipe(
@@ -64,7 +77,22 @@ class SubprocessRunner:
                     log.close()
         for argv, exit_code, output in zip(argvs, codes, outputs, strict=True):
             if exit_code != 0:
-                raise CommandError(argv, exit_code=exit_code, output=output, what=what)
+                raise self._failure(argv, exit_code=exit_code, output=output, what=what)
+
+    @contextmanager
+    def _sinks(self, out: IO[bytes], err: IO[bytes]) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+        """Give what a child writes to: the files themselves, or what leads to a log redacted."""
+        if out is not err or self._for_logs is None:
+            yield out, err
+            return
+        with written_redacted(out, self._for_logs) as sink:
+            yield sink, sink
+
+    def _failure(
+        self, argv: Sequence[str], *, exit_code: int | None, output: str, what: str
+    ) -> CommandError:
+        words, shown = self._redactor.words(argv), self._redactor.text(output)
+        return CommandError(words, exit_code=exit_code, output=shown, what=what)
 
 
 def _start_pipe(
@@ -114,7 +142,7 @@ def _output_files(log: Path | None) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """Give files for both streams: one log for both, or two that vanish."""
     if log:
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("w+b") as both:
+        with open_private(log, "w+b") as both:
             yield both, both
         return
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:

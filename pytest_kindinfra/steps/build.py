@@ -10,6 +10,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pytest_kindinfra.buildsecrets import unshown_arguments
 from pytest_kindinfra.content import (
     base_references,
     content_tag,
@@ -138,6 +139,7 @@ def _request(
         dockerfile=write_ignore_file(source, into=output / image.name),
         target=image.target,
         build_args=source.build_args,
+        unshown=unshown_arguments(image),
         contexts=named,
         options=image.build_options,
     )

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.privatefiles import append_private, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.clusters.protocol import Provider
     from pytest_kindinfra.kube import Kube
+    from pytest_kindinfra.redaction import Redactor
     from pytest_kindinfra.timeline import Deadline
 
 _LOG_BYTES = 1 << 20
@@ -28,15 +30,17 @@ def keep_evidence(
     folder: Path,
     provider: Provider,
     namespaces: Sequence[str],
+    redactor: Redactor,
     deadline: Deadline,
 ) -> None:
-    """Write `events.txt`, `pods/` and `kind/` into `folder`.
+    """Write `events.txt`, `pods/` and `kind/` into `folder`, for its owner to read only.
 
     Args:
         cluster: The cluster's name.
         folder: The run directory, with the kubeconfig.
         provider: Who exports the kind nodes' logs.
         namespaces: Whose pods and events are kept.
+        redactor: Knows what is not kept.
         deadline: When to give up.
     """
     from pytest_kindinfra.kube import Kube
@@ -49,26 +53,41 @@ def keep_evidence(
         try:
             for namespace in namespaces:
                 with suppress(KindInfraError):
-                    _keep_namespace(kube, namespace, folder)
+                    _keep_namespace(kube, namespace, folder, redactor)
         finally:
             kube.close()
-    provider.export_logs(cluster, folder / "kind", deadline)
+    _keep_logs(cluster, folder / "kind", provider, redactor, deadline)
 
 
-def _keep_namespace(kube: Kube, namespace: str, folder: Path) -> None:
-    lines = [_event_line(event) for event in kube.events(namespace)]
-    with (folder / "events.txt").open("a") as file:
-        file.writelines(f"{namespace} {line}\n" for line in lines)
+def _keep_logs(
+    cluster: str, folder: Path, provider: Provider, redactor: Redactor, deadline: Deadline
+) -> None:
+    """Export the kind nodes' logs; a file with a secret is written anew without it."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        provider.export_logs(cluster, folder, deadline)
+    finally:
+        for path in folder.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                found = path.read_bytes()
+                if (shown := redactor.data(found)) != found:
+                    path.write_bytes(shown)
+
+
+def _keep_namespace(kube: Kube, namespace: str, folder: Path, redactor: Redactor) -> None:
+    lines = [f"{namespace} {_event_line(event)}\n" for event in kube.events(namespace)]
+    append_private(folder / "events.txt", redactor.text("".join(lines)))
     pods = folder / "pods"
-    pods.mkdir(exist_ok=True)
+    pods.mkdir(mode=0o700, exist_ok=True)
     for pod in kube.request("GET", f"/api/v1/namespaces/{namespace}/pods")["items"]:
-        _keep_pod(kube, pod, pods)
+        _keep_pod(kube, pod, pods, redactor)
 
 
-def _keep_pod(kube: Kube, pod: dict[str, Any], folder: Path) -> None:
+def _keep_pod(kube: Kube, pod: dict[str, Any], folder: Path, redactor: Redactor) -> None:
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
     pod["metadata"].pop("managedFields", None)
-    (folder / f"{namespace}.{name}.json").write_text(json.dumps(pod, indent=1))
+    text = json.dumps(redactor.record(pod), indent=1)
+    write_private(folder / f"{namespace}.{name}.json", text)
     containers = [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]
     for container in containers:
         for previous in (False, True):
@@ -82,7 +101,8 @@ def _keep_pod(kube: Kube, pod: dict[str, Any], folder: Path) -> None:
                     limit_bytes=_LOG_BYTES,
                 )
                 ending = ".previous.log" if previous else ".log"
-                (folder / f"{namespace}.{name}.{container['name']}{ending}").write_text(text)
+                path = folder / f"{namespace}.{name}.{container['name']}{ending}"
+                write_private(path, redactor.text(text))
 
 
 def _event_line(event: dict[str, Any]) -> str:

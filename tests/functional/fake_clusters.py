@@ -38,10 +38,15 @@ class GatedKubernetes(FakeKubernetes):
         happened: What was applied and what got ready: `apply Deployment/api`, and when.
     """
 
-    def __init__(self, gate_of: Callable[[str], Path | None], breaks: dict[str, Object]) -> None:
+    def __init__(
+        self,
+        gate_of: Callable[[str], Path | None],
+        breaks: dict[str, Object],
+        logs: dict[str, str],
+    ) -> None:
         self.happened: list[tuple[str, float]] = []
         self._gate_of = gate_of
-        super().__init__(breaks=breaks)
+        super().__init__(breaks=breaks, logs=logs)
 
     def apply(self, address: Address, body: Object) -> Object:
         """Note it, and apply."""
@@ -140,6 +145,7 @@ class FakeClusters:
         self.folder = folder
         self.breaks: dict[str, Object] = {}
         self.gates: dict[str, str] = {}
+        self.logs: dict[str, str] = {}
         self.made: list[GatedKubernetes] = []
         self._running: dict[str, tuple[GatedKubernetes, Ports]] = {}
         self._server = _ControlServer(self)
@@ -159,7 +165,7 @@ class FakeClusters:
 
     def create(self, name: str, config: dict[str, Any]) -> dict[str, str]:
         """Start an API server, and listen where the config maps ports."""
-        kube = GatedKubernetes(self._gate_of, self.breaks)
+        kube = GatedKubernetes(self._gate_of, self.breaks, self.logs)
         kube.__enter__()
         ports, address = Ports(kube), _node_address()
         self._running[name] = (kube, ports)

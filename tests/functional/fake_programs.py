@@ -38,7 +38,8 @@ def run(program: str, folder: str) -> None:
     words = sys.argv[1:]
     what = what_it_is(program, words)
     call = f"{os.getpid()}-{time.monotonic_ns()}"
-    environment = {name: os.environ[name] for name in TOLD if name in os.environ}
+    told = (*TOLD, *values(words, "--build-arg"))  # without a value it is a variable's name
+    environment = {name: os.environ[name] for name in told if name in os.environ}
     note(folder, {"call": call, "what": f"{what} {subject(words)}".strip(),
                   "argv": [program, *words], "env": environment, "start": time.time()})  # fmt: skip
     code = 0
@@ -282,6 +283,8 @@ def create(folder: str, words: list[str]) -> None:
             put(f"{cluster}/{name}-{tail}/images", reference)
     behave(folder, "create")
     write(value(words, "--kubeconfig"), made["kubeconfig"])
+    if behaviour(folder, "create").get("prints"):
+        print(made["kubeconfig"])  # noqa: T201
 
 
 def delete(folder: str, words: list[str]) -> None:
@@ -303,7 +306,8 @@ def export(folder: str, words: list[str]) -> None:
     """Write a log as if from a kind node."""
     behave(folder, "export")
     os.makedirs(words[2], exist_ok=True)  # noqa: PTH103
-    write(f"{words[2]}/journal.log", "kubelet: started\n")
+    journal = behaviour(folder, "export").get("journal", "kubelet: started\n")
+    write(f"{words[2]}/journal.log", journal)
 
 
 def nodes(folder: str, cluster: str) -> list[str]:

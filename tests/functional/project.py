@@ -402,7 +402,8 @@ class Project:
             how: `seconds` it takes, the gate `until` whose opening it takes, the `exit` code, how
                 many `times` it fails so (always without it), what it `says` and what it
                 `complains` to standard error; the `images` that are in each kind node from its
-                creation on.
+                creation on; whether `create` also `prints` the kubeconfig; the `journal` that
+                `export` finds.
         """
         kind, _, name = what.partition(" ")
         if kind == "ready":
@@ -411,9 +412,11 @@ class Project:
         self._behaviour[what] = how
         (self.fakes / "behaviour.json").write_text(json.dumps(self._behaviour))
 
-    def breaks(self, name: str, status: dict[str, Any]) -> None:
-        """Have a workload's container come to that status instead of being ready."""
+    def breaks(self, name: str, status: dict[str, Any], *, log: str = "") -> None:
+        """Have a workload's container come to that status and log instead of being ready."""
         self.clusters.breaks[name] = status
+        if log:
+            self.clusters.logs[name] = log
 
     def open(self, gate: str) -> None:
         """Let go on what waits for it."""

@@ -101,6 +101,7 @@ class TestBuild:
             "dockerfile": Path("/out/api/Dockerfile"),
             "target": None,
             "build_args": {},
+            "unshown": frozenset(),
             "contexts": {},
             "options": (),
         }
@@ -137,6 +138,46 @@ class TestBuild:
             *("--build-context", "base=docker-image://localhost/base:2e"),
             *("--secret", "id=ca,src=ca.pem", "/src"),
         )
+
+    @pytest.mark.parametrize(
+        "name", ["TOKEN", "GITHUB_TOKEN", "GOOGLE_API_KEY", "SSH_PRIVATE_KEY", "DOCKER_PASSWORD"]
+    )
+    def test_a_value_that_not_all_may_read_comes_by_the_environment(
+        self, name: str, soon: Deadline
+    ) -> None:
+        runner = FakeRunner()
+        argv = self.build(
+            runner,
+            soon,
+            build_args={name: "tok-4f3a9c2e77", "VERSION": "1"},
+            unshown=frozenset({name}),
+        )
+
+        assert argv[12:] == ("--build-arg", name, "--build-arg", "VERSION=1", "/src")
+        assert runner.calls[0].env == {"BUILDKIT_PROGRESS": "plain", name: "tok-4f3a9c2e77"}
+
+    @pytest.mark.parametrize("name", ["PATH", "https_proxy", "DOCKER_HOST", "BUILDX_BUILDER"])
+    def test_a_value_never_becomes_what_docker_reads_for_itself(
+        self, name: str, soon: Deadline
+    ) -> None:
+        runner = FakeRunner()
+        argv = self.build(runner, soon, build_args={name: "other"}, unshown=frozenset({name}))
+
+        assert argv[12:] == ("--build-arg", f"{name}=other", "/src")
+        assert runner.calls[0].env == {"BUILDKIT_PROGRESS": "plain"}
+
+    def test_what_docker_would_read_anyway_may_come_by_the_environment(
+        self, soon: Deadline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HTTPS_PROXY", "http://me:pw@proxy")
+        argv = self.build(
+            FakeRunner(),
+            soon,
+            build_args={"HTTPS_PROXY": "http://me:pw@proxy"},
+            unshown=frozenset({"HTTPS_PROXY"}),
+        )
+
+        assert argv[12:] == ("--build-arg", "HTTPS_PROXY", "/src")
 
     def test_a_failed_build_says_what_was_built(self, soon: Deadline) -> None:
         runner = FakeRunner(lambda _: Result("ERROR: exit code 2\n", "", 1))

@@ -109,6 +109,15 @@ class TestClusters:
 
         assert modes == [0o600]
 
+    def test_the_config_is_private_since_it_may_hold_a_registrys_password(
+        self, soon: Deadline, tmp_path: Path
+    ) -> None:
+        kubeconfig = tmp_path / "kubeconfig"
+
+        Kind(FakeRunner()).create("a", config={}, kubeconfig=kubeconfig, deadline=soon)
+
+        assert stat.S_IMODE((tmp_path / "kind.json").stat().st_mode) == 0o600
+
     def test_a_cluster_that_cannot_be_made_is_named(self, soon: Deadline, tmp_path: Path) -> None:
         runner = answering(create=Result("", "ERROR: port is already allocated\n", 1))
 

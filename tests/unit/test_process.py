@@ -16,6 +16,8 @@ import pytest
 
 from pytest_kindinfra.errors import CancelledError, CommandError, ToolMissingError
 from pytest_kindinfra.process import Background, SubprocessRunner, check_output, children, which
+from pytest_kindinfra.process.redacted import written_redacted
+from pytest_kindinfra.redaction import Redactor
 from pytest_kindinfra.timeline import Deadline, monotonic
 from tests.fakes import DeadlineWhen, eventually
 
@@ -173,13 +175,22 @@ class TestFailure:
         assert str(caught.value) == '"kind" is not on PATH (/nowhere)\nTo fix: install kind'
 
 
+@pytest.fixture(params=[runner, SubprocessRunner(Redactor())], ids=["straight", "redacted"])
+def logging(request: pytest.FixtureRequest) -> SubprocessRunner:
+    """A runner whose children write to their logs, and one that writes for them."""
+    chosen: SubprocessRunner = request.param
+    return chosen
+
+
 class TestLog:
-    def test_it_grows_while_the_program_runs(self, tmp_path: Path, soon: Deadline) -> None:
+    def test_it_grows_while_the_program_runs(
+        self, logging: SubprocessRunner, tmp_path: Path, soon: Deadline
+    ) -> None:
         log, go_on = tmp_path / "log", tmp_path / "go on"
         os.mkfifo(go_on)
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(
-                runner.run,
+                logging.run,
                 sh('echo one; read -r x < "$1"; echo two', go_on),
                 deadline=soon,
                 log=log,
@@ -191,17 +202,130 @@ class TestLog:
             assert running.result().stdout == "one\ntwo\n"
         assert lines_of(log) == ["one", "two"]
 
-    def test_it_is_whole_when_the_deadline_ends_the_program(self, tmp_path: Path) -> None:
+    def test_it_is_whole_when_the_deadline_ends_the_program(
+        self, logging: SubprocessRunner, tmp_path: Path
+    ) -> None:
         log = tmp_path / "log"
 
         with pytest.raises(CommandError):
-            runner.run(
+            logging.run(
                 sh("echo first; echo last; exec sleep 60"),
                 deadline=DeadlineWhen(lambda: "last" in lines_of(log)),
                 log=log,
             )
 
         assert lines_of(log) == ["first", "last"]
+
+    def test_both_streams_come_in_their_order_and_to_the_last_byte(
+        self, logging: SubprocessRunner, tmp_path: Path, soon: Deadline
+    ) -> None:
+        script = 'for x in 1 2 3; do echo out $x; echo err $x >&2; done; seq 100000; printf "end"'
+
+        result = logging.run(sh(script), deadline=soon, log=tmp_path / "log")
+
+        lines = [f"{stream} {number}" for number in (1, 2, 3) for stream in ("out", "err")]
+        assert result.stdout.splitlines() == [*lines, *map(str, range(1, 100_001)), "end"]
+        assert (tmp_path / "log").read_text() == result.stdout
+
+    def test_it_is_private_from_the_beginning(
+        self, logging: SubprocessRunner, tmp_path: Path, soon: Deadline
+    ) -> None:
+        log = tmp_path / "log"
+
+        result = logging.run(sh('stat -c %a "$1"', log), deadline=soon, log=log)
+
+        assert result.stdout == "600\n"
+
+    def test_what_outlives_the_program_keeps_nobody_waiting(
+        self, logging: SubprocessRunner, tmp_path: Path, soon: Deadline
+    ) -> None:
+        gone = tmp_path / "gone"
+        os.mkfifo(gone)
+        script = '(read -r x < "$1"; echo late) & echo early'
+
+        result = logging.run(sh(script, gone), deadline=soon, log=tmp_path / "log")
+        gone.write_text("\n")
+
+        assert result.stdout == "early\n"
+
+
+TOKEN = "tok-4f3a9c2e77"
+
+
+class TestSecrets:
+    def test_none_rests_in_a_log_however_it_was_printed(
+        self, tmp_path: Path, soon: Deadline
+    ) -> None:
+        redacting, log, go_on = (
+            SubprocessRunner(Redactor([TOKEN])),
+            tmp_path / "log",
+            tmp_path / "f",
+        )
+        os.mkfifo(go_on)
+        script = 'echo begin; printf "is tok-4f3a"; read -r x < "$1"; echo "9c2e77 and no more"'
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(redacting.run, sh(script, go_on), deadline=soon, log=log)
+            assert eventually(lambda: lines_of(log))
+            go_on.write_text("\n")
+
+            assert running.result().stdout == "begin\nis *** and no more\n"
+        assert log.read_text() == "begin\nis *** and no more\n"
+
+    def test_none_is_in_what_a_failure_shows(self, tmp_path: Path, soon: Deadline) -> None:
+        redacting = SubprocessRunner(Redactor([TOKEN]))
+        argv = ["sh", "-c", 'echo "$2"; exit 1', "sh", f"--password={TOKEN}", TOKEN]
+
+        for log in (None, tmp_path / "log"):
+            with pytest.raises(CommandError) as caught:
+                redacting.run(argv, deadline=soon, log=log)
+
+            error = caught.value
+            assert (error.argv[-2:], error.output) == (("--password=***", "***"), "***\n")
+            assert "4f3a" not in f"{error} {error!r} {error.args}"
+
+    def test_none_is_in_what_a_failed_pipe_shows(self, soon: Deadline) -> None:
+        redacting = SubprocessRunner(Redactor([TOKEN]))
+        source = sh('echo "$1" >&2; exit 1', TOKEN)
+
+        with pytest.raises(CommandError) as caught:
+            redacting.pipe(source, [["cat"]], deadline=soon, what="loading a")
+
+        assert "4f3a" not in str(caught.value)
+        assert caught.value.output == "***\n"
+
+    def test_what_a_program_answers_comes_as_it_is(self, soon: Deadline) -> None:
+        redacting = SubprocessRunner(Redactor([TOKEN]))
+
+        assert redacting.run(["echo", TOKEN], deadline=soon).stdout == f"{TOKEN}\n"
+
+    def test_a_runner_that_knows_no_value_still_knows_their_forms(self, soon: Deadline) -> None:
+        with pytest.raises(CommandError, match=r"--token=\*\*\*"):
+            runner.run(sh("exit 1", "--token=abc"), deadline=soon)
+
+    def test_a_log_that_cannot_be_written_is_said_and_ends_the_program(
+        self, soon: Deadline
+    ) -> None:
+        ended = []
+
+        def write_to_a_full_disk() -> None:
+            with (
+                open("/dev/full", "wb", buffering=0) as full,  # noqa: PTH123 - no buffer
+                written_redacted(full, Redactor()) as sink,
+            ):
+                program = children.start(["seq", "1000000"], stdout=sink, stderr=sink)
+                ended.extend(children.wait([program], soon))
+
+        with pytest.raises(OSError, match="No space left"):
+            write_to_a_full_disk()
+
+        assert ended in ([1], [-signal.SIGPIPE])
+
+    def test_no_thread_and_no_file_stays_open(self, tmp_path: Path, soon: Deadline) -> None:
+        before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+        SubprocessRunner(Redactor()).run(["echo"], deadline=soon, log=tmp_path / "log")
+
+        assert threading.enumerate() == [threading.main_thread()]
+        assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
 STUBBORN = """
@@ -448,3 +572,13 @@ class TestCheckOutput:
     def test_a_failure_is_the_one_that_its_users_know(self) -> None:
         with pytest.raises(subprocess.CalledProcessError):
             check_output(["false"])
+
+    @pytest.mark.parametrize("more", [{}, {"timeout": 0.01}], ids=["failed", "too late"])
+    def test_a_failure_shows_no_secret(self, more: dict[str, float]) -> None:
+        argv = ["sh", "-c", "sleep 0.1; exit 1", "--token=abc", "--password", "def"]
+
+        with pytest.raises(subprocess.SubprocessError) as caught:
+            check_output(argv, **more)
+
+        assert "'--token=***', '--password', '***'" in str(caught.value)
+        assert "subprocess.py" not in {entry.path.name for entry in caught.traceback}  # type: ignore[union-attr]

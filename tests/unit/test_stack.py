@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.errors import CommandError, ToolMissingError
+from pytest_kindinfra.errors import ClusterError, CommandError, ToolMissingError
 from pytest_kindinfra.kube import client, ready
 from pytest_kindinfra.model import (
     Declaration,
@@ -24,7 +24,7 @@ from pytest_kindinfra.model import (
 from pytest_kindinfra.request import Hooks, Request, Tools
 from pytest_kindinfra.stack import bring_up, tear_down
 from pytest_kindinfra.timeline import Timeline
-from tests.fake_kubernetes import FakeKubernetes
+from tests.fake_kubernetes import KEY, TOKEN, FakeKubernetes
 from tests.fakes import FakeEngine, FakeProvider, FakeRunner, eventually
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ class Bench:
     folder: Path
     kubernetes: FakeKubernetes
     web: int
+    image: Image = Image(name="api")  # noqa: RUF009 - frozen
     engine: FakeEngine = field(default_factory=FakeEngine)
     provider: FakeProvider = field(default_factory=FakeProvider)
     runner: FakeRunner = field(default_factory=FakeRunner)
@@ -136,7 +137,7 @@ class Bench:
         return Plan(
             declaration=Declaration(folder=self.folder),
             services=services,
-            images=(Image(name="api"),),
+            images=(self.image,),
             objects={
                 one.name: (deployment(one.name, images[one.name]), k8s_service(one.name))
                 for one in services
@@ -384,6 +385,56 @@ class TestSomethingFails:
             '"docker" is not on PATH\nTo fix: install it'
         )
         assert bench.provider.clusters == {}
+
+
+class TestSecrets:
+    """Of a failure nothing is written that a build must not show."""
+
+    TOKEN = "tok-4f3a9c2e77"
+    IMAGE = Image(name="api", build_args=(("VERSION", "${NPM_TOKEN}"),))
+
+    def test_a_hook_that_raises_before_anything_is_built_shows_none(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(_: Image) -> None:
+            msg = f"cannot log in with {self.TOKEN}"
+            raise ValueError(msg)
+
+        monkeypatch.setenv("NPM_TOKEN", self.TOKEN)
+        bench.image, bench.hooks = self.IMAGE, Hooks(before_build=fail)
+
+        bench.bring_up()
+
+        record = bench.run.read("service-api")
+        assert record["full"].endswith("ValueError: cannot log in with ***\n")
+        assert self.TOKEN not in str(record)
+
+    def test_a_token_that_a_hook_fetched_for_the_build_is_not_shown(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("NPM_TOKEN", "of the day before")
+        bench.hooks = Hooks(before_build=lambda _: monkeypatch.setenv("NPM_TOKEN", self.TOKEN))
+        bench.image = self.IMAGE
+        bench.fail_build(f"login with {self.TOKEN} failed")
+
+        bench.bring_up()
+
+        record = bench.run.read("service-api")
+        assert "login with *** failed" in record["short"]
+        assert self.TOKEN not in str(record)
+
+    def test_the_clusters_key_is_not_shown_though_it_did_not_come_up(self, bench: Bench) -> None:
+        def fail(_: str, path: Path) -> None:
+            bench.kubernetes.write_kubeconfig(path)
+            msg = f"kubeadm failed, token {TOKEN}, key {KEY}"
+            raise ClusterError(msg)
+
+        bench.provider.on_create = fail
+
+        bench.bring_up()
+
+        record = bench.run.read("cluster")
+        assert record["full"] == "kubeadm failed, token ***, key ***"
 
 
 class TestTheRunEnds:
