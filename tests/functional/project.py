@@ -43,7 +43,7 @@ PYTEST_INI = """
 [pytest]
 pythonpath = .
 filterwarnings = error
-addopts = -p no:hypothesispytest -p no:timeout
+addopts = -p no:hypothesispytest -p no:timeout -p no:rerunfailures -p no:randomly
 markers = xdist_group
 """
 
