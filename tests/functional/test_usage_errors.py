@@ -134,13 +134,26 @@ def test_what_is_wrong_does_not_matter_if_nothing_is_needed(project: Project) ->
     assert (run.code, run.outcomes) == (0, {"passed": 1, "deselected": 1}), run.text
 
 
-def test_remote_workers_are_refused(project: Project) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--tx=ssh=user@example.invalid//python=python3",),
+        ("--tx=2*ssh=user@example.invalid",),
+        ("--tx=popen", "--tx=socket=192.0.2.1:8888"),
+        ("--px=id=far//ssh=user@example.invalid", "--tx=2*popen//via=far"),
+    ],
+    ids=["ssh", "2*ssh", "socket", "through a proxy"],
+)
+def test_remote_workers_are_refused(project: Project, words: tuple[str, ...]) -> None:
     project.tests(TESTS)
 
-    run = project.run("--dist=load", "--tx=ssh=user@example.invalid//python=python3")
+    run = project.run("-d", *words)
 
+    remote = next(word for word in words if "ssh=" in word or "socket=" in word)
     assert run.code == 4, run.text
-    assert "workers must run on this machine" in run.text
+    assert f"kindinfra: {remote.replace('=', ' ', 1)}: workers must run on this machine" in run.text
+    assert "To fix: use -n, or -p no:kindinfra" in run.text
+    assert run.all_calls == []
 
 
 @pytest.mark.parametrize("workers", [None, 2])
