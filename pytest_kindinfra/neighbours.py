@@ -1,6 +1,6 @@
-"""What we must know of plugins beside us: pytest-xdist and pytest-timeout.
+"""What we must know of plugins beside us: pytest-xdist, pytest-timeout, pytest-rerunfailures.
 
-Both may be missing; what is theirs is asked by name. It must not know what a run does.
+All of them may be missing; what is theirs is asked by name. It must not know what a run does.
 """
 
 from __future__ import annotations
@@ -8,14 +8,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import pytest
 
 _TIMEOUT = ("timeout", "pytest_timeout")
 """A plugin's name as an entry point, and as a module after `-p`."""
 
+_RERUNS = ("rerunfailures", "pytest_rerunfailures")
 _REMOTE = ("ssh=", "socket=")
 
 
@@ -26,6 +27,16 @@ def has_timeout(item: pytest.Item) -> bool:
         return False
     said = (config.getoption("timeout", None), config.getini("timeout"))
     return bool(item.get_closest_marker("timeout") or any(said) or os.getenv("PYTEST_TIMEOUT"))
+
+
+def forbid_reruns(item: pytest.Item) -> None:
+    """Have pytest-rerunfailures not run a test again that fails in this attempt.
+
+    After each attempt it reads `condition` of the closest `flaky` mark, with `--reruns` and
+    `--force-reruns` too; tried with its versions 10.3 to 16.7.
+    """
+    if _is_loaded(item.config, _RERUNS):
+        item.add_marker(pytest.mark.flaky(reruns=0, condition=False), append=False)
 
 
 def remote_workers(config: pytest.Config) -> str:

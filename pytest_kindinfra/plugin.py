@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.errors import DeclarationError
-from pytest_kindinfra.neighbours import has_timeout, remote_workers
+from pytest_kindinfra.neighbours import forbid_reruns, has_timeout, remote_workers
 from pytest_kindinfra.options import add_options
 from pytest_kindinfra.selection import MARK, needs_last, needs_of, request_of
 
@@ -123,6 +123,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Wait for what the test needs; after skip marks, before its fixtures."""
     if failure := _await_services(item):
+        forbid_reruns(item)  # what failed in a run is not tried again in it
         pytest.fail(failure, pytrace=False)
 
 
