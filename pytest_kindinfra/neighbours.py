@@ -6,7 +6,7 @@ All of them may be missing; what is theirs is asked by name. It must not know wh
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -49,6 +49,14 @@ def _remote_words(config: pytest.Config) -> Iterator[str]:
         for spec in config.getoption(flag, None) or ():
             if any(kind in spec for kind in _REMOTE):
                 yield f"--{flag} {spec}"
+
+
+def stops_early(node: Any) -> bool:
+    """Whether xdist is ending the run before its end, as far as a worker that ended tells."""
+    session = node.config.pluginmanager.get_plugin("dsession")
+    output: dict[str, Any] = getattr(node, "workeroutput", None) or {}
+    said = (getattr(session, "shouldstop", None), *map(output.get, ("shouldfail", "shouldstop")))
+    return any(said)
 
 
 def _is_loaded(config: pytest.Config, names: tuple[str, str]) -> bool:

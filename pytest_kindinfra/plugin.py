@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.errors import DeclarationError
-from pytest_kindinfra.neighbours import forbid_reruns, has_timeout, remote_workers
+from pytest_kindinfra.neighbours import forbid_reruns, has_timeout, remote_workers, stops_early
 from pytest_kindinfra.options import add_options
 from pytest_kindinfra.selection import MARK, needs_last, needs_of, request_of
 
@@ -109,6 +109,13 @@ def pytest_xdist_node_collection_finished(node: Any) -> None:
             for worker in node.config.stash[_NODES]:
                 worker.shutdown()
             raise
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Once `-x` ends the run, let no test wait any more: xdist would wait for it."""
+    if stops_early(node):
+        node.config.stash[_CONTROLLER].pytest_sessionfinish()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
