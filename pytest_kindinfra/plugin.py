@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pytest_kindinfra.once import Once
     from pytest_kindinfra.view import Stack
 
+_TO_THE_END = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+"""Other exit codes are of runs that were ended before: `pytest.exit` takes any number."""
+
 _CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
 _NODES: pytest.StashKey[list[Any]] = pytest.StashKey()
 _RUN: pytest.StashKey[RunDirectory] = pytest.StashKey()
@@ -138,7 +141,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """End what this process began; with xdist all workers are done by now."""
     if controller := session.config.stash.get(_CONTROLLER, None):
-        interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
+        interrupted = exitstatus not in _TO_THE_END
         if controller.finish(failed=bool(session.testsfailed), interrupted=interrupted):
             session.exitstatus = pytest.ExitCode.INTERRUPTED
 

@@ -23,15 +23,17 @@ def test_it(fixture, number):
 """
 SESSION = '(scope="session")'
 EXIT = "pytest.exit('enough')"
+EXIT_3 = "pytest.exit('enough', returncode=3)"
 
 
 @pytest.mark.parametrize("workers", [None, 2])
 @pytest.mark.parametrize(
     ("scope", "fixture", "test", "arguments", "codes"),
     [
-        # xdist calls a run interrupted that it stops.
+        # xdist calls a run interrupted that it stops, and has an internal error with other codes.
         pytest.param("", "assert False", "pass", ("-x",), {1, 2}, id="-x and a setup"),
         pytest.param(SESSION, EXIT, "pass", (), {2}, id="pytest.exit in a fixture"),
+        pytest.param(SESSION, "pass", EXIT_3, (), {2, 3}, id="pytest.exit with a code"),
     ],
 )
 def test_it_is_deleted_once_after(
