@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,14 @@ TESTS = """
 def test_marked(): ...
 
 def test_free(): ...
+"""
+RAISING = """
+def pytest_kindinfra_services(config):
+    raise ValueError("no catalogue")
+"""
+RETURNING = """
+def pytest_kindinfra_services(config):
+    return {}
 """
 
 
@@ -167,3 +176,38 @@ def test_a_refused_run_leaves_no_folder(project: Project, workers: int | None) -
 
     assert run.code == 4, run.text
     assert not [path for path in (project.folder / ".kindinfra").glob("2*") if path.is_dir()]
+
+
+@pytest.mark.parametrize("workers", [None, 4])
+def test_a_hook_that_raises_is_said_with_its_file(project: Project, workers: int | None) -> None:
+    conftest = (project.folder / "conftest.py").read_text()
+    project.write("conftest.py", f"{conftest}\n{RAISING}")
+    project.tests(TESTS)
+
+    assert_refused(
+        project.run(workers=workers),
+        "pytest_kindinfra_services in conftest.py: ValueError: no catalogue (conftest.py, line ",
+    )
+
+
+def test_a_hook_that_returns_something_else_is_said_with_its_file(project: Project) -> None:
+    conftest = (project.folder / "conftest.py").read_text()
+    project.write("conftest.py", f"{conftest}\n{RETURNING.format('3')}")
+    project.write("more.py", RETURNING.format("['api', ('db',)]"))
+    project.tests(TESTS)
+
+    run = project.run("-p", "more", workers=None)
+
+    where = "pytest_kindinfra_services in (more or conftest.py|conftest.py or more)"
+    told = re.findall(f"{where}: expected Service or Image, got (.*)", run.text)
+    assert run.code == 4, run.text
+    assert sorted(what for _, what in told) == ["'api'", "('db',)", "3"]
+
+
+def test_a_usage_error_of_a_hook_is_left_as_it_is(project: Project) -> None:
+    raising = RAISING.replace("ValueError", "pytest.UsageError")
+    conftest = (project.folder / "conftest.py").read_text()
+    project.write("conftest.py", f"{conftest}\n{raising}")
+    project.tests(TESTS)
+
+    assert_refused(project.run(workers=None), "ERROR: no catalogue")
