@@ -211,3 +211,22 @@ def test_a_usage_error_of_a_hook_is_left_as_it_is(project: Project) -> None:
     project.tests(TESTS)
 
     assert_refused(project.run(workers=None), "ERROR: no catalogue")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("kindinfra.toml", None, "kindinfra.toml: Is a directory"),
+        ("pyproject.toml", None, "pyproject.toml: Is a directory"),
+        ("kindinfra.toml", b"[services.\xff]\n", "kindinfra.toml: 'utf-8' codec can't decode byte"),
+    ],
+    ids=["a folder", "another folder", "no UTF-8"],
+)
+def test_a_declaration_that_cannot_be_read_is_said(
+    project: Project, name: str, content: bytes | None, told: str
+) -> None:
+    path = project.folder / name
+    path.mkdir() if content is None else path.write_bytes(content)
+    project.tests(TESTS)
+
+    assert_refused(project.run(workers=None), told)
