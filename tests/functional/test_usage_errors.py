@@ -17,6 +17,10 @@ def test_marked(): ...
 
 def test_free(): ...
 """
+NOTE_THE_END = """
+def pytest_sessionfinish():
+    note("end of a process")
+"""
 RAISING = """
 def pytest_kindinfra_services(config):
     raise ValueError("no catalogue")
@@ -178,6 +182,36 @@ def test_a_refused_run_leaves_no_folder(project: Project, workers: int | None) -
     assert not [path for path in (project.folder / ".kindinfra").glob("2*") if path.is_dir()]
 
 
+@pytest.mark.parametrize(
+    "how", [("-n", "logical", "--maxprocesses=2"), ("--dist=each", "-n2")], ids=["logical", "each"]
+)
+def test_a_broken_declaration_is_said_once_however_tests_are_spread(
+    project: Project, how: tuple[str, ...]
+) -> None:
+    project.service("first", needs=("second",))
+    project.service("second", needs=("first",))
+    project.tests(TESTS)
+
+    assert_refused(
+        project.run(*how),
+        'needs "datastorage": no such service',
+        "services need each other: first needs second needs first",
+    )
+
+
+def test_workers_of_a_refused_run_end_by_themselves(project: Project) -> None:
+    """Else xdist kills them, ten seconds later."""
+    conftest = (project.folder / "conftest.py").read_text()
+    project.write("conftest.py", f"{conftest}\n{NOTE_THE_END}")
+    project.tests(TESTS)
+
+    run = project.run(workers=4)
+
+    assert run.code == 4, run.text
+    assert len(run.notes) == 5  # that of the main process is one
+    assert {worker for _, _, worker in run.notes} >= {"gw0", "gw1", "gw2", "gw3"}
+
+
 @pytest.mark.parametrize("workers", [None, 4])
 def test_a_hook_that_raises_is_said_with_its_file(project: Project, workers: int | None) -> None:
     conftest = (project.folder / "conftest.py").read_text()
@@ -230,3 +264,14 @@ def test_a_declaration_that_cannot_be_read_is_said(
     project.tests(TESTS)
 
     assert_refused(project.run(workers=None), told)
+
+
+def test_two_declarations_are_refused(project: Project) -> None:
+    project.service("datastorage")
+    project.write("pyproject.toml", "[tool.kindinfra.services.other]\nmanifests = []\n")
+    project.tests(TESTS)
+
+    assert_refused(
+        project.run(workers=2),
+        "kindinfra.toml and [tool.kindinfra] in pyproject.toml: keep one of them",
+    )
