@@ -19,7 +19,7 @@ import pytest
 from pytest_kindinfra.errors import DeclarationError, KindInfraError, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from filelock import BaseFileLock
 
@@ -225,9 +225,24 @@ class Controller:
 
     # -- end ---------------------------------------------------------------------------------
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self) -> None:
-        """Let nothing wait any more: before xdist waits for workers that wait for services."""
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Let nothing wait any more, before xdist waits for workers that wait for services.
+
+        A second interrupt may come while xdist does: it hurries our end, and no more.
+        """
+        self.end_waits()
+        try:
+            return (yield)
+        except KeyboardInterrupt:
+            if self._started is None:
+                raise
+            self.finish(failed=bool(session.testsfailed), interrupted=True, hurried=True)
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+            return None
+
+    def end_waits(self) -> None:
+        """Have waiters give up, here and in workers, as far as anything was begun."""
         if self._started:
             self._close()
 
@@ -236,7 +251,7 @@ class Controller:
         with suppress(OSError):  # a full disk must not keep us from deleting the cluster
             self.run.close()
 
-    def finish(self, *, failed: bool, interrupted: bool) -> bool:
+    def finish(self, *, failed: bool, interrupted: bool, hurried: bool = False) -> bool:
         """End the run: evidence is kept, the cluster is deleted, the report written.
 
         A second call does nothing, unless the first was cut short: then it only deletes.
@@ -244,6 +259,7 @@ class Controller:
         Args:
             failed: A test failed.
             interrupted: The run was ended before its end.
+            hurried: Somebody is too impatient for the evidence already.
 
         Returns:
             Whether somebody was too impatient for the evidence.
@@ -252,7 +268,8 @@ class Controller:
             shutil.rmtree(self.run.path, ignore_errors=True)  # workers' requests, and no more
         if (started := self._started) is None or self._outcome is not None:
             return False
-        hurried, self._ending = self._ending is not None, self._ending or (failed, interrupted)
+        hurried = hurried or self._ending is not None
+        self._ending = self._ending or (failed, interrupted)
         for _ in range(_INTERRUPTS):
             try:
                 self._finish(started, *self._ending, evidence=not hurried)

@@ -5,9 +5,15 @@ All problems come in one error, before anything is built or created. It knows py
 
 from __future__ import annotations
 
+import os
+import traceback
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from pytest_kindinfra.busyports import busy_ports
 from pytest_kindinfra.declaration import parse_declaration
@@ -22,12 +28,6 @@ from pytest_kindinfra.request import Request
 from pytest_kindinfra.steps.sweep import sweep
 from pytest_kindinfra.timeline import Deadline
 from pytest_kindinfra.wiring import make_tools
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
-    import pytest
 
 _SWEEP_SECONDS = 120.0
 
@@ -94,15 +94,7 @@ def _read_declaration(config: pytest.Config) -> Declaration:
 
 def _with_hooks(declaration: Declaration, config: pytest.Config) -> Declaration:
     """Add what `pytest_kindinfra_services` returns."""
-    added: list[object] = list(_flat(config.hook.pytest_kindinfra_services(config=config)))
-    strange = [one for one in added if not isinstance(one, Image | Service)]
-    if strange:
-        raise DeclarationError(
-            [
-                f"pytest_kindinfra_services: expected Service or Image, got {one!r}"
-                for one in strange
-            ]
-        )
+    added = _added_by_hooks(config)
     return replace(
         declaration,
         images=(*declaration.images, *(one for one in added if isinstance(one, Image))),
@@ -110,9 +102,40 @@ def _with_hooks(declaration: Declaration, config: pytest.Config) -> Declaration:
     )
 
 
-def _flat(results: Iterable[Iterable[Service | Image] | None]) -> Iterator[Service | Image]:
-    for result in results:
-        yield from result or ()
+def _added_by_hooks(config: pytest.Config) -> list[Any]:
+    try:
+        results = [_flat(one) for one in config.hook.pytest_kindinfra_services(config=config)]
+    except (pytest.UsageError, pytest.exit.Exception):
+        raise  # the hook's own word to the user
+    except Exception as error:
+        raise DeclarationError([f"{_hook_of(config)}: {_told(error)}"]) from error
+    added = [record for result in results for record in result]
+    if strange := [one for one in added if not isinstance(one, Image | Service)]:
+        where = _hook_of(config)
+        raise DeclarationError(
+            f"{where}: expected Service or Image, got {one!r}" for one in strange
+        )
+    return added
+
+
+def _flat(result: Any) -> list[Any]:
+    """Return what a hook returned as a list; one thing alone becomes a list of it."""
+    many = isinstance(result, Iterable) and not isinstance(result, str)
+    return list(result) if many else [result]
+
+
+def _hook_of(config: pytest.Config) -> str:
+    """Return the hook's name, and where it is implemented: a conftest's path, a plugin's name."""
+    root = f"{config.rootpath}{os.sep}"
+    found = config.hook.pytest_kindinfra_services.get_hookimpls()
+    names = (one.plugin_name.removeprefix(root) for one in found)
+    return f"pytest_kindinfra_services in {' or '.join(names)}"
+
+
+def _told(error: Exception) -> str:
+    """Return an exception with the line that raised it."""
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(at.filename).name}, line {at.lineno})"
 
 
 def _request(settings: Settings, plan: Plan, run_id: str) -> Request:

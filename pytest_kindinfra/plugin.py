@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.errors import DeclarationError
+from pytest_kindinfra.neighbours import forbid_reruns, has_timeout, remote_workers, stops_early
 from pytest_kindinfra.options import add_options
 from pytest_kindinfra.selection import MARK, needs_last, needs_of, request_of
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from pytest_kindinfra.once import Once
     from pytest_kindinfra.view import Stack
 
-_TIMEOUT = ("timeout", "pytest_timeout")
-"""pytest-timeout's name as an entry point, and as a module after `-p`."""
+_TO_THE_END = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+"""Other exit codes are of runs that were ended before: `pytest.exit` takes any number."""
 
 _CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
 _NODES: pytest.StashKey[list[Any]] = pytest.StashKey()
@@ -113,10 +114,17 @@ def pytest_xdist_node_collection_finished(node: Any) -> None:
             raise
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Once `-x` ends the run, let no test wait any more: xdist would wait for it."""
+    if stops_early(node):
+        node.config.stash[_CONTROLLER].end_waits()
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     """With pytest-timeout, wait before its clock starts: bringing up is not the test's time."""
-    if _has_timeout(item):
+    if has_timeout(item):
         _await_services(item)
     return (yield)
 
@@ -125,6 +133,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Wait for what the test needs; after skip marks, before its fixtures."""
     if failure := _await_services(item):
+        forbid_reruns(item)  # what failed in a run is not tried again in it
         pytest.fail(failure, pytrace=False)
 
 
@@ -132,7 +141,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """End what this process began; with xdist all workers are done by now."""
     if controller := session.config.stash.get(_CONTROLLER, None):
-        interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
+        interrupted = exitstatus not in _TO_THE_END
         if controller.finish(failed=bool(session.testsfailed), interrupted=interrupted):
             session.exitstatus = pytest.ExitCode.INTERRUPTED
 
@@ -208,15 +217,6 @@ def _await_services(item: pytest.Item) -> str | None:
     return await_services(item, item.config.stash[_RUN], meanwhile=meanwhile)
 
 
-def _has_timeout(item: pytest.Item) -> bool:
-    """Whether pytest-timeout is going to time this test, by any of its ways to say so."""
-    config = item.config
-    if not any(config.pluginmanager.hasplugin(name) for name in _TIMEOUT):
-        return False
-    said = (config.getoption("timeout", None), config.getini("timeout"))
-    return bool(item.get_closest_marker("timeout") or any(said) or os.getenv("PYTEST_TIMEOUT"))
-
-
 def _first_look(config: pytest.Config) -> FirstLook:
     from pytest_kindinfra.firstlook import look
 
@@ -228,10 +228,9 @@ def _first_look(config: pytest.Config) -> FirstLook:
 
 def _refuse_remote_workers(config: pytest.Config) -> None:
     """Refuse xdist workers on other machines: a lock on files says nothing to them."""
-    specs: list[str] = getattr(config.option, "tx", None) or []
-    if remote := [spec for spec in specs if "ssh=" in spec or "socket=" in spec]:
+    if words := remote_workers(config):
         msg = (
-            f"kindinfra: --tx {' '.join(remote)}: workers must run on this machine, since they "
+            f"kindinfra: {words}: workers must run on this machine, since they "
             "share files and a lock\nTo fix: use -n, or -p no:kindinfra"
         )
         raise pytest.UsageError(msg)

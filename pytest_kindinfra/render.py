@@ -64,7 +64,7 @@ def load_kind_config(path: Path) -> dict[str, Any]:
 
 
 def _read_toml(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
         return tomllib.loads(path.read_text("utf-8"))

@@ -18,6 +18,10 @@ ROOT = Path(__file__).parents[2]
 LONGEST_RUN = 900
 LONGEST_WAIT = 300
 NAMES = ("--format", "{{.Names}}")
+PYTEST = (
+    *(sys.executable, "-m", "pytest", "--color=no"),
+    *("-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:rerunfailures"),
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Run:
 
 def run_pytest(folder: Path, *arguments: str) -> Run:
     """Run pytest in `folder` and read what it left."""
-    argv = [sys.executable, "-m", "pytest", "--color=no", "-p", "no:cacheprovider", *arguments]
+    argv = [*PYTEST, *arguments]
     done = subprocess.run(
         argv, cwd=folder, capture_output=True, text=True, timeout=LONGEST_RUN, check=False
     )
@@ -66,7 +70,7 @@ def background_pytest(
     folder: Path, *arguments: str, env: dict[str, str] | None = None
 ) -> subprocess.Popen[str]:
     """Start pytest in `folder`, to be disturbed."""
-    argv = [sys.executable, "-m", "pytest", "--color=no", "-p", "no:cacheprovider", *arguments]
+    argv = [*PYTEST, *arguments]
     return subprocess.Popen(
         argv, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, **(env or {})},

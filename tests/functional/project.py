@@ -32,7 +32,7 @@ import pytest
 from tests.functional.fake_clusters import FakeClusters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 LONGEST_RUN = 180.0
 FOLDERS = ("bin", "gates", "images", "clusters")
@@ -43,7 +43,7 @@ PYTEST_INI = """
 [pytest]
 pythonpath = .
 filterwarnings = error
-addopts = -p no:hypothesispytest -p no:timeout
+addopts = -p no:hypothesispytest -p no:timeout -p no:rerunfailures -p no:randomly
 markers = xdist_group
 """
 
@@ -438,22 +438,27 @@ class Project:
 
     # -- runs --------------------------------------------------------------------------------------
 
-    def run(self, *arguments: str, workers: int | None = 0, **env: str) -> Run:
+    def run(
+        self, *arguments: str, workers: int | None = 0, within: Sequence[str] = (), **env: str
+    ) -> Run:
         """Run pytest and wait for its end.
 
         Args:
             arguments: pytest's.
             workers: For `-n`; None leaves xdist out, and `--tx` among the arguments `-n`.
+            within: A command that executes the rest of its words: pytest's.
             env: Added to the environment.
         """
-        return self.start(*arguments, workers=workers, **env).finish()
+        return self.start(*arguments, workers=workers, within=within, **env).finish()
 
-    def start(self, *arguments: str, workers: int | None = 0, **env: str) -> Running:
+    def start(
+        self, *arguments: str, workers: int | None = 0, within: Sequence[str] = (), **env: str
+    ) -> Running:
         """Begin a run."""
         how = ["-p", "no:xdist"] if workers is None else ["-n", str(workers)]
         if any(argument.startswith("--tx") for argument in arguments):
             how = []
-        argv = [sys.executable, "-m", "pytest", "--color=no", *how, *arguments]
+        argv = [*within, sys.executable, "-m", "pytest", *how, *arguments]
         running = Running(self, argv, self._environment(env))
         self._runs.append(running)
         return running
@@ -464,6 +469,7 @@ class Project:
             "PATH": str(self.fakes / "bin"),
             "HOME": str(self.fakes),
             "TMPDIR": str(self._temporary),
+            "PY_COLORS": "0",  # not --color: with `-p no:terminal` pytest has not got it
             **added,
         }
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.functional.endings import assert_deleted_once
+
 if TYPE_CHECKING:
-    from tests.functional.project import Project, Run
+    from tests.functional.project import Project
 
 LAST_TEST = """
 @pytest.mark.kindinfra("api")
@@ -34,14 +36,6 @@ def test_endless():
     note("in the test")
     await_gate("never", seconds=3)  # as long as xdist waits for a worker at the most
 """
-
-
-def assert_deleted_once(run: Run) -> None:
-    assert len(run.calls("create")) == len(run.calls("delete")) == 1, run.text
-    assert run.clusters == []
-    ends = [when for what, when, _ in run.notes if what.startswith("end")]
-    assert all(end <= run.call("delete").start for end in ends)
-    assert run.report["outcome"]["kept"] is False
 
 
 @pytest.mark.parametrize(

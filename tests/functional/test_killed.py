@@ -244,6 +244,26 @@ def test_a_second_interrupt_during_the_deletion_still_deletes(
     assert processes_of(project) == []
 
 
+@pytest.mark.parametrize("workers", [None, 2])
+def test_a_second_interrupt_while_workers_still_end_hurries_and_keeps_the_exit_code(
+    project: Project, workers: int | None
+) -> None:
+    """It came out of xdist's own wait for its workers, and ended pytest by the signal."""
+    project.service("api")
+    project.tests(ENDLESS)
+
+    running = project.start(workers=workers)
+    running.until_at("in the test")
+    running.signal(signal.SIGINT)
+    running.until(lambda: list(project.folder.glob(".kindinfra/2*/state/closed.json")))
+    running.signal(signal.SIGINT)
+    run = running.finish()
+
+    assert run.code == 2, run.text
+    assert len(run.calls("delete")) >= 1
+    assert run.clusters == []
+
+
 def test_sigterm_for_the_whole_group_deletes_too(project: Project) -> None:
     """As a service manager or a container's runtime sends it: workers end at once."""
     project.service("api")

@@ -34,6 +34,8 @@ def marked(project: Project) -> Project:
         pytest.param(("--collect-only",), id="--collect-only"),
         pytest.param(("--setup-plan",), id="--setup-plan"),
         pytest.param(("--fixtures",), id="--fixtures"),
+        pytest.param(("--fixtures-per-test",), id="--fixtures-per-test"),
+        pytest.param(("--markers",), id="--markers"),
         pytest.param(("--help",), id="--help"),
     ],
 )

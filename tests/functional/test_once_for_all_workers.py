@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +25,16 @@ def test_api(): ...
 
 def test_free(): ...
 """
+NO_XDIST = """
+import sys
+
+class Nothing:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in {"xdist", "execnet"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Nothing())
+"""
 
 
 def run_with(project: Project, *arguments: str, workers: int | None) -> Run:
@@ -43,6 +54,7 @@ def run_with(project: Project, *arguments: str, workers: int | None) -> Run:
         pytest.param((), 2, id="2 workers"),
         pytest.param((), 8, id="8 workers"),
         pytest.param(("--dist", "each"), 2, id="each"),
+        pytest.param(("-d", "--tx=2*popen"), None, id="--tx popen"),
         pytest.param(("--dist", "loadscope"), 2, id="loadscope"),
         pytest.param(("--dist", "loadfile"), 2, id="loadfile"),
         pytest.param(("--dist", "loadgroup"), 2, id="loadgroup"),
@@ -71,4 +83,49 @@ def test_a_run_inside_a_worker_of_another_run_provisions_for_itself(project: Pro
     run = project.run(workers=None, PYTEST_XDIST_WORKER="gw7", PYTEST_XDIST_TESTRUNUID="other")
 
     assert (run.code, run.outcomes) == (0, {"passed": 1}), run.text
+    assert len(run.calls("create")) == len(run.calls("delete")) == 1
+
+
+@pytest.mark.parametrize(
+    ("psutil", "most", "workers"),
+    [
+        ("def cpu_count(logical=True): return 3 if logical else 1", 4, "3 workers"),
+        ("raise ImportError", 2, "[12] workers?"),  # as many as this machine has cores
+    ],
+    ids=["with psutil", "without psutil"],
+)
+def test_each_thing_is_done_once_with_a_worker_for_each_logical_core(
+    project: Project, psutil: str, most: int, workers: str
+) -> None:
+    project.write("psutil.py", psutil)
+
+    run = run_with(project, "-n", "logical", f"--maxprocesses={most}", workers=0)
+
+    assert (run.code, run.outcomes) == (0, {"passed": 8}), run.text
+    assert re.search(rf"^{workers} \[8 items\]", run.out, re.MULTILINE), run.out
+    assert (run.built, run.deployed) == (["api", "front"], ["api", "db", "front"])
+    assert len(run.calls("create")) == len(run.calls("delete")) == 1
+
+
+def test_xdist_need_not_be_installed(project: Project) -> None:
+    project.write("nothing/sitecustomize.py", NO_XDIST)
+    project.service("api", image=True)
+    project.tests("""
+        @pytest.mark.kindinfra("api")
+        def test_api(kindinfra):
+            assert kindinfra.url("api")
+            for name in ("xdist", "execnet"):
+                with pytest.raises(ModuleNotFoundError):
+                    __import__(name)
+    """)
+
+    run = project.run(
+        *("-p", "kindinfra"),
+        workers=None,
+        PYTHONPATH=str(project.folder / "nothing"),
+        PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",
+    )
+
+    assert (run.code, run.outcomes) == (0, {"passed": 1}), run.text
+    assert (run.built, run.deployed) == (["api"], ["api"])
     assert len(run.calls("create")) == len(run.calls("delete")) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,18 @@ TESTS = """
 def test_marked(): ...
 
 def test_free(): ...
+"""
+NOTE_THE_END = """
+def pytest_sessionfinish():
+    note("end of a process")
+"""
+RAISING = """
+def pytest_kindinfra_services(config):
+    raise ValueError("no catalogue")
+"""
+RETURNING = """
+def pytest_kindinfra_services(config):
+    return {}
 """
 
 
@@ -134,13 +147,26 @@ def test_what_is_wrong_does_not_matter_if_nothing_is_needed(project: Project) ->
     assert (run.code, run.outcomes) == (0, {"passed": 1, "deselected": 1}), run.text
 
 
-def test_remote_workers_are_refused(project: Project) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--tx=ssh=user@example.invalid//python=python3",),
+        ("--tx=2*ssh=user@example.invalid",),
+        ("--tx=popen", "--tx=socket=192.0.2.1:8888"),
+        ("--px=id=far//ssh=user@example.invalid", "--tx=2*popen//via=far"),
+    ],
+    ids=["ssh", "2*ssh", "socket", "through a proxy"],
+)
+def test_remote_workers_are_refused(project: Project, words: tuple[str, ...]) -> None:
     project.tests(TESTS)
 
-    run = project.run("--dist=load", "--tx=ssh=user@example.invalid//python=python3")
+    run = project.run("-d", *words)
 
+    remote = next(word for word in words if "ssh=" in word or "socket=" in word)
     assert run.code == 4, run.text
-    assert "workers must run on this machine" in run.text
+    assert f"kindinfra: {remote.replace('=', ' ', 1)}: workers must run on this machine" in run.text
+    assert "To fix: use -n, or -p no:kindinfra" in run.text
+    assert run.all_calls == []
 
 
 @pytest.mark.parametrize("workers", [None, 2])
@@ -154,3 +180,98 @@ def test_a_refused_run_leaves_no_folder(project: Project, workers: int | None) -
 
     assert run.code == 4, run.text
     assert not [path for path in (project.folder / ".kindinfra").glob("2*") if path.is_dir()]
+
+
+@pytest.mark.parametrize(
+    "how", [("-n", "logical", "--maxprocesses=2"), ("--dist=each", "-n2")], ids=["logical", "each"]
+)
+def test_a_broken_declaration_is_said_once_however_tests_are_spread(
+    project: Project, how: tuple[str, ...]
+) -> None:
+    project.service("first", needs=("second",))
+    project.service("second", needs=("first",))
+    project.tests(TESTS)
+
+    assert_refused(
+        project.run(*how),
+        'needs "datastorage": no such service',
+        "services need each other: first needs second needs first",
+    )
+
+
+def test_workers_of_a_refused_run_end_by_themselves(project: Project) -> None:
+    """Else xdist kills them, ten seconds later."""
+    conftest = (project.folder / "conftest.py").read_text()
+    project.write("conftest.py", f"{conftest}\n{NOTE_THE_END}")
+    project.tests(TESTS)
+
+    run = project.run(workers=4)
+
+    assert run.code == 4, run.text
+    assert len(run.notes) == 5  # that of the main process is one
+    assert {worker for _, _, worker in run.notes} >= {"gw0", "gw1", "gw2", "gw3"}
+
+
+@pytest.mark.parametrize("workers", [None, 4])
+def test_a_hook_that_raises_is_said_with_its_file(project: Project, workers: int | None) -> None:
+    conftest = (project.folder / "conftest.py").read_text()
+    project.write("conftest.py", f"{conftest}\n{RAISING}")
+    project.tests(TESTS)
+
+    assert_refused(
+        project.run(workers=workers),
+        "pytest_kindinfra_services in conftest.py: ValueError: no catalogue (conftest.py, line ",
+    )
+
+
+def test_a_hook_that_returns_something_else_is_said_with_its_file(project: Project) -> None:
+    conftest = (project.folder / "conftest.py").read_text()
+    project.write("conftest.py", f"{conftest}\n{RETURNING.format('3')}")
+    project.write("more.py", RETURNING.format("['api', ('db',)]"))
+    project.tests(TESTS)
+
+    run = project.run("-p", "more", workers=None)
+
+    where = "pytest_kindinfra_services in (more or conftest.py|conftest.py or more)"
+    told = re.findall(f"{where}: expected Service or Image, got (.*)", run.text)
+    assert run.code == 4, run.text
+    assert sorted(what for _, what in told) == ["'api'", "('db',)", "3"]
+
+
+def test_a_usage_error_of_a_hook_is_left_as_it_is(project: Project) -> None:
+    raising = RAISING.replace("ValueError", "pytest.UsageError")
+    conftest = (project.folder / "conftest.py").read_text()
+    project.write("conftest.py", f"{conftest}\n{raising}")
+    project.tests(TESTS)
+
+    assert_refused(project.run(workers=None), "ERROR: no catalogue")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("kindinfra.toml", None, "kindinfra.toml: Is a directory"),
+        ("pyproject.toml", None, "pyproject.toml: Is a directory"),
+        ("kindinfra.toml", b"[services.\xff]\n", "kindinfra.toml: 'utf-8' codec can't decode byte"),
+    ],
+    ids=["a folder", "another folder", "no UTF-8"],
+)
+def test_a_declaration_that_cannot_be_read_is_said(
+    project: Project, name: str, content: bytes | None, told: str
+) -> None:
+    path = project.folder / name
+    path.mkdir() if content is None else path.write_bytes(content)
+    project.tests(TESTS)
+
+    assert_refused(project.run(workers=None), told)
+
+
+def test_two_declarations_are_refused(project: Project) -> None:
+    project.service("datastorage")
+    project.write("pyproject.toml", "[tool.kindinfra.services.other]\nmanifests = []\n")
+    project.tests(TESTS)
+
+    assert_refused(
+        project.run(workers=2),
+        "kindinfra.toml and [tool.kindinfra] in pyproject.toml: keep one of them",
+    )

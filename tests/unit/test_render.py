@@ -73,6 +73,15 @@ class TestTables:
 
         assert caught.value.problems == (problem,)
 
+    @pytest.mark.parametrize("name", ["kindinfra.toml", "pyproject.toml"])
+    def test_a_folder_in_its_place_is_an_error(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).mkdir()
+
+        with pytest.raises(DeclarationError) as caught:
+            load_tables(tmp_path)
+
+        assert caught.value.problems == (f"{name}: Is a directory",)
+
 
 class TestManifests:
     def names(self, folder: Path, *patterns: str) -> list[str]:

@@ -1,0 +1,63 @@
+"""What we must know of plugins beside us: pytest-xdist, pytest-timeout, pytest-rerunfailures.
+
+All of them may be missing; what is theirs is asked by name. It must not know what a run does.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_TIMEOUT = ("timeout", "pytest_timeout")
+"""A plugin's name as an entry point, and as a module after `-p`."""
+
+_RERUNS = ("rerunfailures", "pytest_rerunfailures")
+_REMOTE = ("ssh=", "socket=")
+
+
+def has_timeout(item: pytest.Item) -> bool:
+    """Whether pytest-timeout is going to time this test, by any of its ways to say so."""
+    config = item.config
+    if not _is_loaded(config, _TIMEOUT):
+        return False
+    said = (config.getoption("timeout", None), config.getini("timeout"))
+    return bool(item.get_closest_marker("timeout") or any(said) or os.getenv("PYTEST_TIMEOUT"))
+
+
+def forbid_reruns(item: pytest.Item) -> None:
+    """Have pytest-rerunfailures not run a test again that fails in this attempt.
+
+    After each attempt it reads `condition` of the closest `flaky` mark, with `--reruns` and
+    `--force-reruns` too; tried with its versions 10.3 to 16.7.
+    """
+    if _is_loaded(item.config, _RERUNS):
+        item.add_marker(pytest.mark.flaky(reruns=0, condition=False), append=False)
+
+
+def remote_workers(config: pytest.Config) -> str:
+    """Return the words of the command line that put xdist's workers on other machines."""
+    return " ".join(_remote_words(config))
+
+
+def _remote_words(config: pytest.Config) -> Iterator[str]:
+    for flag in ("px", "tx"):
+        for spec in config.getoption(flag, None) or ():
+            if any(kind in spec for kind in _REMOTE):
+                yield f"--{flag} {spec}"
+
+
+def stops_early(node: Any) -> bool:
+    """Whether xdist is ending the run before its end, as far as a worker that ended tells."""
+    session = node.config.pluginmanager.get_plugin("dsession")
+    output: dict[str, Any] = getattr(node, "workeroutput", None) or {}
+    said = (getattr(session, "shouldstop", None), *map(output.get, ("shouldfail", "shouldstop")))
+    return any(said)
+
+
+def _is_loaded(config: pytest.Config, names: tuple[str, str]) -> bool:
+    return any(config.pluginmanager.hasplugin(name) for name in names)
