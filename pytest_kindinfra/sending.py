@@ -31,7 +31,8 @@ _TRIES: dict[Load, tuple[bool, ...]] = {
 _PAUSE = 1.0
 _LACKS_CONTENT = re.compile(r"content digest \w+:[0-9a-f]+: not found")
 _HOPELESS = re.compile(
-    "no space left on device|no such image|reference does not exist|not present locally",
+    "no space left on device|no such (image|container)|reference does not exist"
+    "|not present locally|is not running|cannot connect to the docker daemon",
     re.IGNORECASE,
 )
 

@@ -237,6 +237,9 @@ class TestAnswers:
             'ERROR: image: "localhost/api:1" not present locally',
             "Error response from daemon: No such image: localhost/api:1",
             "Error response from daemon: reference does not exist",
+            "Error response from daemon: No such container: a-control-plane",
+            "Error response from daemon: container 1f2e is not running",
+            "Cannot connect to the Docker daemon at unix:///var/run/docker.sock.",
             "ctr: write /var/lib/containerd/ingest/1f/data: no space left on device",  # bootc#787
         ],
     )
