@@ -109,18 +109,8 @@ class Kind:
 
     def import_command(self, node: str) -> tuple[str, ...]:
         """See `Provider.import_command`; the words of kind's own loader, less `--all-platforms`."""
-        return (
-            "docker",
-            "exec",
-            "--privileged",
-            "-i",
-            node,
-            *_CTR,
-            "images",
-            "import",
-            "--digests",
-            "-",
-        )
+        into = ("docker", "exec", "--privileged", "-i", node)
+        return (*into, *_CTR, "images", "import", "--digests", "-")
 
     def node_address(self, node: str, deadline: Deadline) -> str:
         """See `Provider.node_address`."""
