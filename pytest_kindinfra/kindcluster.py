@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.coordination import RunDirectory
+    from pytest_kindinfra.model import Load
     from pytest_kindinfra.view import Stack
 
 _COLLIDING = frozenset({"apply", "create"})
@@ -34,11 +35,12 @@ class KindCluster:
         kubeconfig_path: The file with its credentials.
     """
 
-    def __init__(self, stack: Stack, run: RunDirectory) -> None:
+    def __init__(self, stack: Stack, run: RunDirectory, *, load: Load = "auto") -> None:
         self.name: str = stack.cluster
         self.kubeconfig_path: Path = stack.kubeconfig
         self._stack = stack
         self._run = run
+        self._how: Load = load
 
     @cached_property
     def kubectl_path(self) -> str:
@@ -119,6 +121,7 @@ class KindCluster:
         load_one_image(
             self.name,
             docker_image,
+            how=self._how,
             runner=SubprocessRunner(),
             deadline=Deadline.after(_LOAD_SECONDS),
         )

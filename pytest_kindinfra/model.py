@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 Level = Literal["applied", "started", "ready"]
 Scheme = Literal["tcp", "http", "https", "grpc"]
+Load = Literal["auto", "archive", "delta"]
 KubeObject = dict[str, Any]
 """One Kubernetes object as parsed from YAML."""
 
@@ -242,6 +243,8 @@ class Phase:
         subject: The image, service or cluster worked on.
         ok: It did not fail.
         note: A word for the table, such as `cached`.
+        sent: Of a load: the bytes that its stream took to all kind nodes together. Images that
+            went in one stream have the same start and end, and the same number.
     """
 
     kind: str
@@ -250,6 +253,7 @@ class Phase:
     end: float
     ok: bool = True
     note: str = ""
+    sent: int | None = None
 
     @property
     def name(self) -> str:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from pytest_kindinfra.model import Load
+
 Keep = Literal["never", "always", "on-failure"]
 Progress = Literal["auto", "plain", "off"]
 Fail = Literal["gather", "fast"]
@@ -32,6 +34,7 @@ class Settings:
         node_image: None means the declaration's, else kind's own.
         kind_config: None means the declaration's.
         build_jobs: Builds at a time.
+        load: How images reach the kind nodes.
         timeout: Seconds for the cluster, for each build and for each service.
         artifacts: Where runs leave their folders.
         plan: Only say what would be done.
@@ -46,6 +49,7 @@ class Settings:
     node_image: str | None = None
     kind_config: Path | None = None
     build_jobs: int = 1
+    load: Load = "auto"
     timeout: float = 600
     artifacts: Path = Path(".kindinfra")
     plan: bool = False
@@ -129,6 +133,13 @@ OPTIONS = (
         parse=_positive_int,
         metavar="N",
         help="Image builds at a time (default: the smaller of 4 and the cores)",
+    ),
+    Option(
+        key="load",
+        parse=str,
+        metavar="HOW",
+        help="Load images by delta (only what a kind node lacks), archive, or auto (default: both)",
+        choices=("auto", "archive", "delta"),
     ),
     Option(
         key="timeout",

@@ -152,6 +152,7 @@ def _request(settings: Settings, plan: Plan, run_id: str) -> Request:
         tuning=declared.tuning,
         folder=folder,
         fail_fast=settings.fail == "fast",
+        load=settings.load,
     )
 
 

@@ -185,7 +185,8 @@ def kind_cluster(kindinfra: Stack, request: pytest.FixtureRequest) -> KindCluste
     """The cluster under the names of pytest-kind: name, kubectl(), port_forward(), api."""
     from pytest_kindinfra.kindcluster import KindCluster
 
-    return KindCluster(kindinfra, request.config.stash[_RUN])
+    settings = _first_look(request.config).settings
+    return KindCluster(kindinfra, request.config.stash[_RUN], load=settings.load)
 
 
 @pytest.fixture

@@ -25,7 +25,8 @@ def run_report(
 
     Returns:
         `plan`: the services in the order of their needs, each with `needs` and `images`;
-        `phases`: `name`, `kind`, `subject`, `start`, `end` (seconds since the epoch), `ok`;
+        `phases`: `name`, `kind`, `subject`, `start`, `end` (seconds since the epoch), `ok`, and for
+        a load `bytes`: what its stream took to all kind nodes together;
         `images`: name to `reference` and `cached`; `endpoints`: service to endpoint to URL;
         `outcome`: `state`, `failures`, `kept`.
     """
@@ -85,6 +86,7 @@ def _phase(phase: Phase) -> dict[str, Any]:
         "start": phase.start,
         "end": phase.end,
         "ok": phase.ok,
+        **({} if phase.sent is None else {"bytes": phase.sent}),
     }
 
 

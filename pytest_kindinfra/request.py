@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.clusters.protocol import Provider
     from pytest_kindinfra.engines.protocol import Engine
-    from pytest_kindinfra.model import Image
+    from pytest_kindinfra.model import Image, Load
     from pytest_kindinfra.process import Runner
     from pytest_kindinfra.timeline import Timeline
 
@@ -57,6 +57,7 @@ class Request:
         tuning: Boot faster than kind does.
         folder: Where relative paths start.
         fail_fast: The first failure cancels everything.
+        load: How images reach the kind nodes.
     """
 
     cluster: str
@@ -69,3 +70,4 @@ class Request:
     tuning: bool
     folder: Path
     fail_fast: bool = False
+    load: Load = "auto"

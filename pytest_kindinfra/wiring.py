@@ -13,6 +13,7 @@ from pytest_kindinfra.steps.load import ImageLoader
 from pytest_kindinfra.timeline import Timeline
 
 if TYPE_CHECKING:
+    from pytest_kindinfra.model import Load
     from pytest_kindinfra.process import Runner
     from pytest_kindinfra.timeline import Deadline
 
@@ -30,7 +31,9 @@ def make_tools() -> Tools:
     )
 
 
-def load_one_image(cluster: str, reference: str, *, runner: Runner, deadline: Deadline) -> None:
+def load_one_image(
+    cluster: str, reference: str, *, how: Load, runner: Runner, deadline: Deadline
+) -> None:
     """Load an image of the engine into every kind node of `cluster`, unless it is there.
 
     Raises:
@@ -43,5 +46,6 @@ def load_one_image(cluster: str, reference: str, *, runner: Runner, deadline: De
         provider=provider,
         runner=runner,
         timeline=Timeline(),
+        how=how,
     )
     loader.load(reference, reference, deadline)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import CommandError
 from pytest_kindinfra.process import Result
+from pytest_kindinfra.references import normalise
 from pytest_kindinfra.timeline import Deadline, monotonic, wait_until
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.engines.protocol import BuildRequest
+    from pytest_kindinfra.process import Copy
 
 Argv = tuple[str, ...]
 
@@ -61,6 +63,7 @@ class Piped:
     source: Argv
     sinks: tuple[Argv, ...]
     what: str
+    copy: Copy | None
 
 
 @dataclass
@@ -69,13 +72,13 @@ class FakeRunner:
 
     Attributes:
         handler: From argv to what is printed.
-        on_pipe: Called with each pipe; may raise.
+        on_pipe: Called with each pipe; may raise, and may say how many bytes each sink got.
         calls: What was run so far.
         pipes: What was piped so far.
     """
 
     handler: Callable[[Argv], str | Result] = lambda _argv: ""
-    on_pipe: Callable[[Piped], object] = lambda _pipe: None
+    on_pipe: Callable[[Piped], tuple[int, ...] | None] = lambda _pipe: None
     calls: list[Call] = field(default_factory=list)
     pipes: list[Piped] = field(default_factory=list)
 
@@ -113,11 +116,13 @@ class FakeRunner:
         *,
         deadline: Deadline,
         what: str,
-    ) -> None:
+        copy: Copy | None = None,
+    ) -> tuple[int, ...]:
         deadline.check()
-        piped = Piped(source=tuple(source), sinks=tuple(tuple(sink) for sink in sinks), what=what)
+        ends = tuple(tuple(sink) for sink in sinks)
+        piped = Piped(source=tuple(source), sinks=ends, what=what, copy=copy)
         self.pipes.append(piped)
-        self.on_pipe(piped)
+        return self.on_pipe(piped) or (0,) * len(ends)
 
 
 @dataclass
@@ -175,6 +180,7 @@ class FakeProvider:
     Attributes:
         clusters: Name to the names of its kind nodes.
         images: Kind node to the full references that it has.
+        blobs: Kind node to the digests in its content store.
         on_create: Called with the name and the kubeconfig's path; may raise.
         configs: Name to the kind config that it was made with.
         runs: Name to the run directory mounted in it.
@@ -184,6 +190,7 @@ class FakeProvider:
 
     clusters: dict[str, tuple[str, ...]] = field(default_factory=dict)
     images: dict[str, set[str]] = field(default_factory=dict)
+    blobs: dict[str, set[str]] = field(default_factory=dict)
     on_create: Callable[[str, Path], object] = lambda _name, _kubeconfig: None
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: dict[str, Path] = field(default_factory=dict)
@@ -227,6 +234,14 @@ class FakeProvider:
     def images_in(self, node: str, deadline: Deadline) -> frozenset[str]:
         deadline.check()
         return frozenset(self.images.get(node, ()))
+
+    def blobs_in(self, node: str, deadline: Deadline) -> frozenset[str]:
+        deadline.check()
+        return frozenset(self.blobs.get(node, ()))
+
+    def forget_images(self, node: str, references: Sequence[str], deadline: Deadline) -> None:
+        deadline.check()
+        self.images.get(node, set()).difference_update(map(normalise, references))
 
     def import_command(self, node: str) -> tuple[str, ...]:
         return ("import", node)

@@ -16,6 +16,7 @@ from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError
 from pytest_kindinfra.kindconfig import RUN_MOUNT
 from pytest_kindinfra.privatefiles import write_private
 from pytest_kindinfra.process import which
+from pytest_kindinfra.references import normalise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,7 @@ _PORT_TAKEN = re.compile("address already in use|port is already allocated")
 """As Docker says it (moby, libnetwork/portallocator and cmd/docker-proxy)."""
 _LABEL = "io.x-k8s.kind.cluster"
 _ENV = {"KIND_EXPERIMENTAL_PROVIDER": "docker"}
+_CTR = ("ctr", "--namespace", "k8s.io")
 _FIX = "install kind (https://kind.sigs.k8s.io) or put its folder on PATH"
 
 
@@ -91,13 +93,25 @@ class Kind:
 
     def images_in(self, node: str, deadline: Deadline) -> frozenset[str]:
         """See `Provider.images_in`."""
-        argv = ["docker", "exec", node, "ctr", "--namespace", "k8s.io", "images", "list", "-q"]
+        return self._listed(node, "images", deadline)
+
+    def blobs_in(self, node: str, deadline: Deadline) -> frozenset[str]:
+        """See `Provider.blobs_in`; what is still being written is not listed."""
+        return self._listed(node, "content", deadline)
+
+    def _listed(self, node: str, what: str, deadline: Deadline) -> frozenset[str]:
+        argv = ["docker", "exec", node, *_CTR, what, "list", "-q"]
         return frozenset(self._runner.run(argv, deadline=deadline.within(60)).stdout.split())
+
+    def forget_images(self, node: str, references: Sequence[str], deadline: Deadline) -> None:
+        """See `Provider.forget_images`: `ctr` lists an image before it has unpacked it."""
+        argv = ["docker", "exec", node, *_CTR, "images", "remove", *map(normalise, references)]
+        self._runner.run(argv, deadline=deadline.within(60), check=False)
 
     def import_command(self, node: str) -> tuple[str, ...]:
         """See `Provider.import_command`; the words of kind's own loader, less `--all-platforms`."""
-        ctr = ("ctr", "--namespace", "k8s.io", "images", "import", "--digests", "-")
-        return ("docker", "exec", "--privileged", "-i", node, *ctr)
+        into = ("docker", "exec", "--privileged", "-i", node)
+        return (*into, *_CTR, "images", "import", "--digests", "-")
 
     def node_address(self, node: str, deadline: Deadline) -> str:
         """See `Provider.node_address`."""

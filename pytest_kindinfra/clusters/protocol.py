@@ -50,6 +50,14 @@ class Provider(Protocol):
         """Return the full references of the images that a kind node has."""
         ...
 
+    def blobs_in(self, node: str, deadline: Deadline) -> frozenset[str]:
+        """Return the digests of what a kind node's content store holds: `sha256:...`."""
+        ...
+
+    def forget_images(self, node: str, references: Sequence[str], deadline: Deadline) -> None:
+        """Have a kind node no longer list these images, of which it may have only parts."""
+        ...
+
     def import_command(self, node: str) -> tuple[str, ...]:
         """Return the command that reads an image archive from its standard input."""
         ...

@@ -121,6 +121,7 @@ class ClusterLine:
             provider=tools.provider,
             runner=tools.runner,
             timeline=tools.timeline,
+            how=self._context.request.load,
         )
 
     def _await_pods(self) -> Kube:

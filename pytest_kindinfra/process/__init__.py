@@ -5,7 +5,16 @@ It must not know which programs there are.
 
 from pytest_kindinfra.process.background import Background, check_output
 from pytest_kindinfra.process.children import which
-from pytest_kindinfra.process.protocol import Result, Runner
+from pytest_kindinfra.process.protocol import Copy, Result, Runner, Sink
 from pytest_kindinfra.process.runner import SubprocessRunner
 
-__all__ = ["Background", "Result", "Runner", "SubprocessRunner", "check_output", "which"]
+__all__ = [
+    "Background",
+    "Copy",
+    "Result",
+    "Runner",
+    "Sink",
+    "SubprocessRunner",
+    "check_output",
+    "which",
+]

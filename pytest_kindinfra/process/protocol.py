@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +19,22 @@ class Result:
     stdout: str
     stderr: str
     exit_code: int = 0
+
+
+class Sink(Protocol):
+    """Takes bytes."""
+
+    def write(self, data: bytes) -> object:
+        """Take all of `data`."""
+        ...
+
+
+class Copy(Protocol):
+    """Copies a stream to several; may change it on the way."""
+
+    def __call__(self, source: IO[bytes], sinks: Sequence[Sink]) -> None:
+        """Read `source` to its end and write to `sinks`, in their order in `Runner.pipe`."""
+        ...
 
 
 class Runner(Protocol):
@@ -61,11 +77,23 @@ class Runner(Protocol):
         *,
         deadline: Deadline,
         what: str,
-    ) -> None:
+        copy: Copy | None = None,
+    ) -> tuple[int, ...]:
         """Send what `source` prints to the standard input of every sink.
 
+        Args:
+            source: The program that prints, and its arguments.
+            sinks: The programs that read.
+            deadline: When to end them, or, if cancelled, at once.
+            what: What is being done, for the error.
+            copy: What is made of the stream on the way; None passes it on as it is.
+
+        Returns:
+            How many bytes each sink was sent.
+
         Raises:
-            CommandError: The first that failed, a sink before the source.
+            CommandError: The one at whose fault it failed: a sink that stopped reading, else the
+                source, else another sink.
             CancelledError: The run is ending.
             ToolMissingError: There is no such program.
         """

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
 from pytest_kindinfra.errors import CommandError
 from pytest_kindinfra.privatefiles import open_private
-from pytest_kindinfra.process.children import end, start, text, wait
+from pytest_kindinfra.process.children import GRACE, end, start, text, wait
 from pytest_kindinfra.process.protocol import Result
+from pytest_kindinfra.process.pump import Pump, copy_all
 from pytest_kindinfra.process.redacted import written_redacted
 from pytest_kindinfra.redaction import Redactor
 
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_kindinfra.process.protocol import Copy
     from pytest_kindinfra.timeline import Deadline
-
-_CHUNK = 1 << 20
 
 
 class SubprocessRunner:
@@ -64,20 +63,29 @@ class SubprocessRunner:
         *,
         deadline: Deadline,
         what: str,
-    ) -> None:
+        copy: Copy | None = None,
+    ) -> tuple[int, ...]:
         """See `Runner.pipe`."""
         argvs = [*sinks, source]
         with tempfile.TemporaryDirectory(prefix="kindinfra-") as folder:
             logs = [open(f"{folder}/{n}", "w+b") for n in range(len(argvs))]  # noqa: SIM115, PTH123
             try:
-                codes = wait(_start_pipe(source, sinks, logs), deadline)
+                processes = _start_pipe(source, sinks, logs)
+                pump = Pump(processes[-1], processes[:-1], copy or copy_all)
+                pump.start()
+                codes = _wait_for_pipe(processes, pump, deadline)
                 outputs = [text(log) for log in logs]
             finally:
                 for log in logs:
                     log.close()
-        for argv, exit_code, output in zip(argvs, codes, outputs, strict=True):
-            if exit_code != 0:
-                raise self._failure(argv, exit_code=exit_code, output=output, what=what)
+        if pump.error and codes[-1] == 0:
+            output = f"what it printed cannot be copied: {pump.error}"
+            raise self._failure(source, exit_code=0, output=output, what=what) from pump.error
+        for index in _at_fault(codes, pump):
+            raise self._failure(
+                argvs[index], exit_code=codes[index], output=outputs[index], what=what
+            )
+        return tuple(outlet.sent for outlet in pump.outlets)
 
     @contextmanager
     def _sinks(self, out: IO[bytes], err: IO[bytes]) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
@@ -103,38 +111,30 @@ def _start_pipe(
     try:
         for argv, log in zip(sinks, logs[:-1], strict=True):
             started.append(start(argv, stdin=subprocess.PIPE, stdout=log, stderr=log))
-        pipes = [process.stdin for process in started if process.stdin]
-        target = pipes[0] if len(pipes) == 1 else subprocess.PIPE
-        started.append(start(source, stdout=target, stderr=logs[-1]))
+        started.append(start(source, stdout=subprocess.PIPE, stderr=logs[-1]))
     except BaseException:
         for process in started:
             end(process)
             process.communicate()  # closes its standard input
         raise
-    if stream := started[-1].stdout:
-        threading.Thread(target=_copy, args=(stream, pipes), daemon=True).start()
-    else:
-        pipes[0].close()
     return started
 
 
-def _copy(source: IO[bytes], sinks: Sequence[IO[bytes]]) -> None:
-    """Copy one stream to several; one that ends early is left out, and its exit code tells."""
-    listening = list(sinks)
-    with source:
-        while listening and (chunk := source.read(_CHUNK)):
-            listening = [sink for sink in listening if _takes(sink, chunk)]
-    for sink in sinks:
-        with suppress(BrokenPipeError):
-            sink.close()
-
-
-def _takes(sink: IO[bytes], chunk: bytes) -> bool:
+def _wait_for_pipe(
+    processes: Sequence[subprocess.Popen[bytes]], pump: Pump, deadline: Deadline
+) -> list[int | None]:
     try:
-        sink.write(chunk)
-    except BrokenPipeError:
-        return False
-    return True
+        return wait(processes, deadline)
+    finally:
+        pump.join(GRACE)
+
+
+def _at_fault(codes: Sequence[int | None], pump: Pump) -> list[int]:
+    """Return who failed, by index, the cause first: a failed end makes the other end fail too."""
+    failed = [index for index, code in enumerate(codes) if code != 0]
+    hung_up = [n for n, outlet in enumerate(pump.outlets) if outlet.broken or codes[n] is None]
+    source = len(codes) - 1
+    return sorted(failed, key=lambda index: (index not in hung_up, index != source))
 
 
 @contextmanager

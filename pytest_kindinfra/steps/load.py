@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.model import Phase
 from pytest_kindinfra.references import normalise
+from pytest_kindinfra.sending import Sender
 from pytest_kindinfra.timeline import now
 
 if TYPE_CHECKING:
     from pytest_kindinfra.clusters.protocol import Provider
     from pytest_kindinfra.engines.protocol import Engine
+    from pytest_kindinfra.model import Load
     from pytest_kindinfra.process import Runner
+    from pytest_kindinfra.sending import Volume
     from pytest_kindinfra.timeline import Deadline, Timeline
 
 
@@ -41,11 +44,11 @@ class ImageLoader:
         provider: Provider,
         runner: Runner,
         timeline: Timeline,
+        how: Load = "auto",
     ) -> None:
         self._nodes = nodes
-        self._engine = engine
         self._provider = provider
-        self._runner = runner
+        self._sender = Sender(engine=engine, provider=provider, runner=runner, how=how)
         self._timeline = timeline
         self._stream = threading.Lock()
         self._state = threading.Lock()
@@ -106,12 +109,22 @@ class ImageLoader:
     ) -> None:
         references = tuple(dict.fromkeys(ref for refs in missing.values() for ref in refs))
         start = now()
-        self._runner.pipe(
-            self._engine.save_command(references),
-            [self._provider.import_command(node) for node in missing],
-            deadline=deadline,
-            what=f"loading {', '.join(references)} into {', '.join(missing)}",
-        )
-        end = now()
+        volume = self._sender.send(references, tuple(missing), deadline)
+        end, note = now(), note_of(volume)
         for reference in references:
-            self._timeline.add(Phase(kind="load", subject=names[reference], start=start, end=end))
+            self._timeline.add(
+                Phase(
+                    kind="load",
+                    subject=names[reference],
+                    start=start,
+                    end=end,
+                    note=note,
+                    sent=volume.sent,
+                )
+            )
+
+
+def note_of(volume: Volume) -> str:
+    """Return the note of a load: `3 of 263 MB`, or `263 MB` if all of it was sent."""
+    sent, whole = (f"{number / 1_000_000:.0f}" for number in (volume.sent, volume.whole))
+    return f"{whole} MB" if sent == whole else f"{sent} of {whole} MB"

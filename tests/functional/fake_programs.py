@@ -58,7 +58,8 @@ def what_it_is(program: str, words: list[str]) -> str:
     if first == "version":
         return f"{program} version"
     if first == "exec":
-        return words[words.index("images") + 1]
+        at = words.index("k8s.io")
+        return "blobs" if words[at + 1] == "content" else words[at + 2]
     if first in {"image", "get"}:
         return " ".join(words[:2])
     return "build" if first == "buildx" else first
@@ -202,13 +203,17 @@ def build(folder: str, words: list[str]) -> None:
 
 
 def save(folder: str, words: list[str]) -> None:
-    """Print an archive: here just the names of what is in it."""
+    """Print an archive: here with just the names of what would be in it."""
     behave(folder, "save")
     for reference in words[1:]:
         if reference not in listed(f"{folder}/images"):
             msg = f"Error response from daemon: reference does not exist: {reference}"
             raise Failure(msg)
-    print("\n".join(words[1:]))  # noqa: T201
+    import tarfile
+
+    with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
+        for reference in words[1:]:
+            archive.addfile(tarfile.TarInfo(reference))
 
 
 def list_images(folder: str, words: list[str]) -> None:
@@ -219,10 +224,27 @@ def list_images(folder: str, words: list[str]) -> None:
 
 def import_images(folder: str, words: list[str]) -> None:
     """Read an archive, and have its images in a kind node under their full names."""
-    archive = sys.stdin.read().split()
+    import tarfile
+
+    with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
+        references = archive.getnames()
     behave(folder, "import")
-    for reference in archive:
+    for reference in references:
         put(f"{node(folder, words[3])}/images", full_name(reference))
+
+
+def list_blobs(folder: str, _words: list[str]) -> None:
+    """Print the digests in a kind node's content store: none."""
+    behave(folder, "blobs")
+
+
+def remove_images(folder: str, words: list[str]) -> None:
+    """Have a kind node no longer list these images."""
+    behave(folder, "remove")
+    for reference in words[words.index("remove") + 1 :]:
+        path = f"{node(folder, words[1])}/images/{reference.replace('/', '%2F')}"
+        if os.path.exists(path):  # noqa: PTH110
+            os.unlink(path)  # noqa: PTH108
 
 
 def full_name(reference: str) -> str:
@@ -374,6 +396,8 @@ ACTS: dict[str, Callable[[str, list[str]], None]] = {
     "save": save,
     "list": list_images,
     "import": import_images,
+    "blobs": list_blobs,
+    "remove": remove_images,
     "ps": ps,
     "wait": wait,
     "inspect": inspect,

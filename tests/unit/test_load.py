@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from pytest_kindinfra.errors import CancelledError, CommandError
-from pytest_kindinfra.steps.load import ImageLoader
+from pytest_kindinfra.sending import Volume
+from pytest_kindinfra.steps.load import ImageLoader, note_of
 from pytest_kindinfra.timeline import Deadline, Timeline
 from tests.fakes import FakeEngine, FakeProvider, FakeRunner, Piped, eventually
 
@@ -36,10 +37,11 @@ class Bench:
             timeline=self.timeline,
         )
 
-    def stream(self, piped: Piped) -> None:
+    def stream(self, piped: Piped) -> tuple[int, ...]:
         assert self.go_on.wait(10)
         for _, node in piped.sinks:
             self.provider.images.setdefault(node, set()).update(piped.source[1:])
+        return tuple(1_500_000 for _ in piped.sinks)
 
     def load(self, *names: str, pool: ThreadPoolExecutor) -> list[Future[None]]:
         """Ask for images in threads of their own, and wait until all have asked."""
@@ -72,6 +74,25 @@ class TestStreams:
         assert (pipe.source, pipe.sinks) == (("save", "localhost/api:1"), (("import", "node"),))
         assert pipe.what == "loading localhost/api:1 into node"
         assert [phase.name for phase in bench.timeline.phases] == ["load api"]
+
+    def test_its_phase_says_how_much_was_sent(self, soon: Deadline) -> None:
+        bench = Bench(nodes=("one", "two"))
+
+        bench.loader.load("api", "localhost/api:1", soon)
+
+        (phase,) = bench.timeline.phases
+        assert phase.sent == 3_000_000
+
+    @pytest.mark.parametrize(
+        ("volume", "note"),
+        [
+            (Volume(262_767_104, 262_767_104), "263 MB"),
+            (Volume(52_469_760, 262_767_104), "52 of 263 MB"),
+            (Volume(11_776, 262_767_104), "0 of 263 MB"),
+        ],
+    )
+    def test_its_note_says_of_how_much(self, volume: Volume, note: str) -> None:
+        assert note_of(volume) == note
 
     def test_what_is_asked_for_during_a_stream_goes_together_into_the_next(self) -> None:
         bench = Bench()
@@ -134,10 +155,11 @@ class TestFailure:
         bench = Bench()
         bench.go_on.clear()
 
-        def stream(piped: Piped) -> None:
-            bench.stream(piped)
+        def stream(piped: Piped) -> tuple[int, ...]:
+            sent = bench.stream(piped)
             if "localhost/b:1" in piped.source:
-                raise CommandError(piped.source, exit_code=1, output="no space left")
+                raise CommandError(piped.source, exit_code=1, output="no space left on device")
+            return sent
 
         bench.runner.on_pipe = stream
         with ThreadPoolExecutor(8) as pool:
@@ -183,10 +205,10 @@ class TestFailure:
 
         def fail(piped: Piped) -> None:
             bench.runner.on_pipe = bench.stream
-            raise CommandError(piped.source, exit_code=1, output="hung up")
+            raise CommandError(piped.source, exit_code=1, output="no space left on device")
 
         bench.runner.on_pipe = fail
-        with pytest.raises(CommandError, match="hung up"):
+        with pytest.raises(CommandError, match="no space left"):
             bench.loader.load("api", "localhost/api:1", soon)
 
         bench.loader.load("api", "localhost/api:1", soon)

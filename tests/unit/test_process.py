@@ -10,7 +10,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
@@ -23,6 +23,8 @@ from tests.fakes import DeadlineWhen, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pytest_kindinfra.process import Copy, Sink
 
 runner = SubprocessRunner()
 
@@ -423,9 +425,14 @@ def digest_into(path: Path) -> list[str]:
 
 class TestPipe:
     def pipe(
-        self, source: Sequence[str], *sinks: Sequence[str], deadline: Deadline | None = None
-    ) -> None:
-        runner.pipe(source, sinks, deadline=deadline or Deadline.after(20), what="loading a")
+        self,
+        source: Sequence[str],
+        *sinks: Sequence[str],
+        deadline: Deadline | None = None,
+        copy: Copy | None = None,
+    ) -> tuple[int, ...]:
+        deadline = deadline or Deadline.after(20)
+        return runner.pipe(source, sinks, deadline=deadline, what="loading a", copy=copy)
 
     @pytest.mark.parametrize("count", [1, 2, 3])
     def test_every_sink_gets_the_same_bytes(self, count: int, tmp_path: Path) -> None:
@@ -437,6 +444,47 @@ class TestPipe:
 
         expected = hashlib.sha256(source.read_bytes()).hexdigest()
         assert {path.read_text().split()[0] for path in digests} == {expected}
+
+    def test_what_is_made_of_the_stream_on_the_way_is_the_callers(self, tmp_path: Path) -> None:
+        def halve(source: IO[bytes], sinks: Sequence[Sink]) -> None:
+            data = source.read()
+            sinks[0].write(data[:3])
+            sinks[1].write(data[3:])
+
+        paths = [tmp_path / "one", tmp_path / "two"]
+        sent = self.pipe(sh("printf abcde"), *(sh('cat > "$1"', one) for one in paths), copy=halve)
+
+        assert [path.read_text() for path in paths] == ["abc", "de"]
+        assert sent == (3, 2)
+
+    def test_a_stream_of_which_nothing_can_be_made_is_a_failure(self) -> None:
+        def stumble(source: IO[bytes], sinks: Sequence[Sink]) -> None:
+            sinks[0].write(source.read(3))
+            msg = "no archive"
+            raise ValueError(msg)
+
+        with pytest.raises(CommandError) as caught:
+            self.pipe(["head", "-c", "3000000", "/dev/zero"], ["cat"], copy=stumble)
+
+        assert str(caught.value) == (
+            "loading a: exit code 0\n"
+            "  $ head -c 3000000 /dev/zero\n"
+            "    what it printed cannot be copied: no archive"
+        )
+
+    def test_a_source_that_fails_is_named_before_what_became_of_it(self) -> None:
+        """`ctr: unrecognized image format` hid that there was no such image."""
+
+        def stumble(source: IO[bytes], sinks: Sequence[Sink]) -> None:
+            sinks[0].write(source.read())
+            msg = "ends too early"
+            raise ValueError(msg)
+
+        reader = sh("cat > /dev/null; echo unrecognized image format; exit 1")
+        with pytest.raises(CommandError, match="no such image") as caught:
+            self.pipe(sh("echo no such image >&2; exit 1"), reader, copy=stumble)
+
+        assert "unrecognized" not in str(caught.value)
 
     def test_an_empty_source_is_no_failure(self, tmp_path: Path) -> None:
         self.pipe(["true"], digest_into(tmp_path / "one"), digest_into(tmp_path / "two"))

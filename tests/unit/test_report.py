@@ -13,6 +13,7 @@ PHASES = (
     Phase(kind="build", subject="api", start=100.0, end=102.5),
     Phase(kind="create", subject="cluster", start=100.25, end=110.0),
     Phase(kind="load", subject="api", start=103.0, end=104.0, ok=False),
+    Phase(kind="load", subject="db", start=104.0, end=105.0, note="3 of 263 MB", sent=3_000_000),
 )
 
 PLAN = Plan(
@@ -74,6 +75,15 @@ def test_the_report_says_what_was_planned_done_and_left() -> None:
                 "end": 104.0,
                 "ok": False,
             },
+            {
+                "name": "load db",
+                "kind": "load",
+                "subject": "db",
+                "start": 104.0,
+                "end": 105.0,
+                "ok": True,
+                "bytes": 3_000_000,
+            },
         ],
         "images": {"api": {"name": "api", "reference": "localhost/api:1f", "cached": False}},
         "endpoints": {"db": {}, "api": {"web": "http://127.0.0.1:4001"}},
@@ -87,11 +97,12 @@ def test_a_trace_has_a_row_for_each_subject() -> None:
 
     rows = {event["args"]["name"]: event["tid"] for event in events if event["ph"] == "M"}
     spans = [event for event in events if event["ph"] == "X"]
-    assert rows == {"api": 0, "cluster": 1}
+    assert rows == {"api": 0, "cluster": 1, "db": 2}
     assert [(span["name"], span["tid"]) for span in spans] == [
         ("build api", 0),
         ("create cluster", 1),
         ("load api", 0),
+        ("load db", 2),
     ]
 
 
