@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.busyports import busy_ports
+from pytest_kindinfra.cache import cache_folder
 from pytest_kindinfra.declaration import parse_declaration
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.filesystems import network_problem
@@ -129,6 +130,7 @@ def _request(settings: Settings, plan: Plan, run_id: str) -> Request:
         tuning=declared.tuning,
         folder=folder,
         fail_fast=settings.fail == "fast",
+        cache=cache_folder(),
     )
 
 

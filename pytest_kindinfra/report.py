@@ -20,6 +20,7 @@ def run_report(
     images: Mapping[str, Mapping[str, Any]],
     services: Mapping[str, Mapping[str, Any]],
     outcome: Mapping[str, Any],
+    memory: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return run.json's content.
 
@@ -27,7 +28,8 @@ def run_report(
         `plan`: the services in the order of their needs, each with `needs` and `images`;
         `phases`: `name`, `kind`, `subject`, `start`, `end` (seconds since the epoch), `ok`;
         `images`: name to `reference` and `cached`; `endpoints`: service to endpoint to URL;
-        `outcome`: `state`, `failures`, `kept`.
+        `outcome`: `state`, `failures`, `kept`; `memory`: the `folder` in which is kept what saves
+        time in later runs, and the `problems` with it.
     """
     return {
         "plan": {
@@ -49,6 +51,7 @@ def run_report(
             for name, record in services.items()
         },
         "outcome": dict(outcome),
+        "memory": None if memory is None else dict(memory),
     }
 
 

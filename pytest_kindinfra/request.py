@@ -54,6 +54,7 @@ class Request:
         tuning: Boot faster than kind does.
         folder: Where relative paths start.
         fail_fast: The first failure cancels everything.
+        cache: Where is kept what saves time in later runs; None keeps nothing.
     """
 
     cluster: str
@@ -66,3 +67,4 @@ class Request:
     tuning: bool
     folder: Path
     fail_fast: bool = False
+    cache: Path | None = None

@@ -78,6 +78,7 @@ def bring_up(
         if cluster.taking_pods.exception():
             cancelled.set()  # builds would go on for nobody
         cluster.close()
+    images.builds.remember()
 
 
 def tear_down(name: str, *, tools: Tools, kubeconfig: Path, deadline: Deadline) -> None:

@@ -1,13 +1,11 @@
 """Build one image, unless its content has been built before.
 
-How many builds run at a time is decided here, over all of the run. A step must not know
-another step; the order of steps is `stack.py`'s.
+A step must not know another step; the order of steps is `stack.py`'s.
 """
 
 from __future__ import annotations
 
-import threading
-from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.content import (
@@ -22,102 +20,79 @@ from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.model import BuiltImage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from pytest_kindinfra.content import Source
     from pytest_kindinfra.engines.protocol import Engine
     from pytest_kindinfra.model import Image
+    from pytest_kindinfra.slots import BuildSlots
     from pytest_kindinfra.timeline import Deadline, Timeline
 
-_LOOK_EVERY = 0.1
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """Where the images of a run are built.
 
-class BuildSlots:
-    """At most `jobs` builds at a time; an exclusive one takes all slots."""
+    Attributes:
+        folder: Where relative paths start.
+        output: The run's folder for build logs.
+        engine: Who builds.
+        slots: How many at a time.
+        timeline: Gets a `build` phase if something is built.
+    """
 
-    def __init__(self, jobs: int) -> None:
-        self._jobs = jobs
-        self._free = jobs
-        self._waiting_exclusive = 0
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def take(self, *, exclusive: bool, deadline: Deadline) -> Iterator[None]:
-        """Run the block in one slot, or in all of them.
-
-        Raises:
-            CancelledError: The run is ending.
-        """
-        count = self._jobs if exclusive else 1
-        self._acquire(count, deadline)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += count
-                self._changed.notify_all()
-
-    def _acquire(self, count: int, deadline: Deadline) -> None:
-        """Take `count` slots at once, so that two exclusive builds cannot block each other."""
-        exclusive = count > 1
-        with self._changed:
-            self._waiting_exclusive += exclusive
-            try:
-                # One that wants all slots goes before new small ones, or it might never run.
-                while self._free < count or (self._waiting_exclusive and not exclusive):
-                    self._changed.wait(_LOOK_EVERY)
-                    deadline.check()
-                self._free -= count
-            finally:
-                self._waiting_exclusive -= exclusive
-                self._changed.notify_all()
+    folder: Path
+    output: Path
+    engine: Engine
+    slots: BuildSlots
+    timeline: Timeline
 
 
 def build_image(
     image: Image,
     *,
     bases: Sequence[BuiltImage],
-    folder: Path,
-    output: Path,
-    engine: Engine,
-    slots: BuildSlots,
-    timeline: Timeline,
-    deadline: Callable[[], Deadline],
+    workshop: Workshop,
+    deadline: Callable[[float | None], Deadline],
+    rank: float = 0.0,
 ) -> BuiltImage:
     """Return the image under the tag of its content; build it if the engine lacks that.
 
     Args:
         image: What was declared.
         bases: The declared images that it starts FROM, built.
-        folder: Where relative paths start.
-        output: The run's folder for build logs.
-        engine: Who builds.
-        slots: How many at a time.
-        timeline: Gets a `build` phase if something is built.
-        deadline: Makes the deadline of a piece of work that begins now, so that waiting for a
-            slot does not count.
+        workshop: Where it is built.
+        deadline: Makes the deadline of a piece of work that begins now and may take so many
+            seconds (None: the usual ones), so that waiting for a slot does not count.
+        rank: Of those that wait for a slot, who has more goes first.
 
     Raises:
         CommandError: The build failed.
         KindInfraError: The context cannot be read.
     """
+    engine = workshop.engine
     if image.prebuilt:
-        return _prebuilt(image, engine, deadline())
+        return _prebuilt(image, engine, deadline(None))
     if image.archive:
-        return _from_archive(image, folder, engine, deadline())
-    source = read_source(image, folder=folder)
-    named = {base.name: base.reference for base in bases}
-    reference = f"localhost/{image.name}:{_tag(image, source, named, engine, deadline())}"
-    if engine.image_ids([reference], deadline()):
-        return BuiltImage(name=image.name, reference=reference, cached=True)
-    request = _request(image, source, reference, named, output)
-    with (
-        slots.take(exclusive=image.exclusive, deadline=deadline()),
-        timeline.span("build", image.name),
-    ):
-        engine.build(request, deadline=deadline(), log=output / f"{image.name}.log")
+        return _from_archive(image, workshop.folder, engine, deadline(None))
+    weight = None if image.exclusive else image.weight
+    with workshop.slots.place(rank=rank, weight=weight) as place:
+        source = read_source(image, folder=workshop.folder)
+        named = {base.name: base.reference for base in bases}
+        reference = f"localhost/{image.name}:{_tag(image, source, named, engine, deadline(None))}"
+        if engine.image_ids([reference], deadline(None)):
+            return BuiltImage(name=image.name, reference=reference, cached=True)
+        request = _request(image, source, reference, named, workshop.output)
+        with workshop.slots.turn(place, deadline(None)):
+            _build(request, workshop, deadline(image.timeout))
     return BuiltImage(name=image.name, reference=reference, cached=False)
+
+
+def _build(request: BuildRequest, workshop: Workshop, deadline: Deadline) -> None:
+    log = workshop.output / f"{request.name}.log"
+    with workshop.timeline.span("build", request.name):
+        workshop.engine.build(request, deadline=deadline, log=log)
 
 
 def _tag(

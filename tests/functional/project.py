@@ -460,6 +460,7 @@ class Project:
         return own | {
             "PATH": str(self.fakes / "bin"),
             "HOME": str(self.fakes),
+            "XDG_CACHE_HOME": str(self.fakes / "cache"),
             "TMPDIR": str(self._temporary),
             **added,
         }
