@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from pytest_kindinfra.digests import Digests
 from pytest_kindinfra.durations import keep_durations, read_durations
 from pytest_kindinfra.lines.context import needed
 from pytest_kindinfra.ranking import build_ranks
@@ -33,12 +34,14 @@ class Builds:
         self._ready = ready
         self._problems: list[str] = []
         self._ranks = build_ranks(context.plan, self._recall())
+        self._digests = Digests(context.request.cache)
         self._workshop = Workshop(
             folder=context.request.folder,
             output=context.run.path / "build",
             engine=context.tools.engine,
             slots=BuildSlots(context.request.build_jobs),
             timeline=context.tools.timeline,
+            digests=self._digests,
         )
         self.built: dict[str, Future[BuiltImage]] = {}
         for image in context.plan.images:  # bases come first
@@ -50,7 +53,8 @@ class Builds:
             return
         phases = self._context.tools.timeline.phases
         self._note(keep_durations(cache, self._context.plan.declaration, phases))
-        self._context.run.write("memory", {"folder": str(cache), "problems": self._problems})
+        problems = [*self._problems, *self._digests.keep()]
+        self._context.run.write("memory", {"folder": str(cache), "problems": problems})
 
     def _recall(self) -> dict[str, float]:
         """Return how long things took in earlier runs."""

@@ -5,7 +5,7 @@ A step must not know another step; the order of steps is `stack.py`'s.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.content import (
@@ -15,6 +15,7 @@ from pytest_kindinfra.content import (
     read_source,
     write_ignore_file,
 )
+from pytest_kindinfra.digests import Digests
 from pytest_kindinfra.engines.protocol import BuildRequest
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.model import BuiltImage
@@ -40,6 +41,7 @@ class Workshop:
         engine: Who builds.
         slots: How many at a time.
         timeline: Gets a `build` phase if something is built.
+        digests: Of the files that images are built from.
     """
 
     folder: Path
@@ -47,6 +49,7 @@ class Workshop:
     engine: Engine
     slots: BuildSlots
     timeline: Timeline
+    digests: Digests = field(default_factory=Digests)
 
 
 def build_image(
@@ -75,12 +78,13 @@ def build_image(
     if image.prebuilt:
         return _prebuilt(image, engine, deadline(None))
     if image.archive:
-        return _from_archive(image, workshop.folder, engine, deadline(None))
+        return _from_archive(image, workshop, deadline(None))
     weight = None if image.exclusive else image.weight
     with workshop.slots.place(rank=rank, weight=weight) as place:
         source = read_source(image, folder=workshop.folder)
         named = {base.name: base.reference for base in bases}
-        reference = f"localhost/{image.name}:{_tag(image, source, named, engine, deadline(None))}"
+        tag = _tag(image, source, named, workshop, deadline(None))
+        reference = f"localhost/{image.name}:{tag}"
         if engine.image_ids([reference], deadline(None)):
             return BuiltImage(name=image.name, reference=reference, cached=True)
         request = _request(image, source, reference, named, workshop.output)
@@ -96,11 +100,12 @@ def _build(request: BuildRequest, workshop: Workshop, deadline: Deadline) -> Non
 
 
 def _tag(
-    image: Image, source: Source, named: dict[str, str], engine: Engine, deadline: Deadline
+    image: Image, source: Source, named: dict[str, str], workshop: Workshop, deadline: Deadline
 ) -> str:
     external = base_references(source, named=named)
-    ids = engine.image_ids(external, deadline)
-    return content_tag(image, source, bases={**dict.fromkeys(external, ""), **ids, **named})
+    ids = workshop.engine.image_ids(external, deadline)
+    bases = {**dict.fromkeys(external, ""), **ids, **named}
+    return content_tag(image, source, bases=bases, digests=workshop.digests)
 
 
 def _request(
@@ -118,13 +123,12 @@ def _request(
     )
 
 
-def _from_archive(image: Image, folder: Path, engine: Engine, deadline: Deadline) -> BuiltImage:
+def _from_archive(image: Image, workshop: Workshop, deadline: Deadline) -> BuiltImage:
     """Load the archive into the engine, once for each content."""
-    archive = folder / (image.archive or "")
-    reference = f"localhost/{image.name}:{file_tag(archive)}"
-    known = bool(engine.image_ids([reference], deadline))
-    if not known:
-        engine.load(archive, reference, deadline)
+    archive = workshop.folder / (image.archive or "")
+    reference = f"localhost/{image.name}:{file_tag(archive, workshop.digests)}"
+    if not workshop.engine.image_ids([reference], deadline):
+        workshop.engine.load(archive, reference, deadline)
     return BuiltImage(name=image.name, reference=reference, cached=True)
 
 
