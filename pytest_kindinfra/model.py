@@ -195,11 +195,16 @@ class BuiltImage:
         name: The declared name.
         reference: The full reference of this run.
         cached: Nothing was built, since the content is known.
+        bases: The images of registries that it was built from, to their ids; empty for one that
+            the engine had not got.
+        also: Further references, made by a template.
     """
 
     name: str
     reference: str
     cached: bool
+    bases: dict[str, str] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ class Settings:
         node_image: None means the declaration's, else kind's own.
         kind_config: None means the declaration's.
         build_jobs: Builds at a time.
+        tag: The template of a further tag for each image, None for none.
         timeout: Seconds for the cluster, for each build and for each service.
         artifacts: Where runs leave their folders.
         plan: Only say what would be done.
@@ -46,6 +47,7 @@ class Settings:
     node_image: str | None = None
     kind_config: Path | None = None
     build_jobs: int = 1
+    tag: str | None = None
     timeout: float = 600
     artifacts: Path = Path(".kindinfra")
     plan: bool = False
@@ -65,6 +67,8 @@ class Option:
         metavar: What help calls the value; empty for a flag.
         help: One phrase, capital first, no full stop.
         choices: The only values allowed.
+        expected: What to say of a value that cannot be used, where metavar says too little.
+        override: A variable of the environment that goes before everything else.
     """
 
     key: str
@@ -72,6 +76,8 @@ class Option:
     metavar: str
     help: str
     choices: tuple[str, ...] = ()
+    expected: str = ""
+    override: str = ""
 
     @property
     def flag(self) -> str:
@@ -94,6 +100,12 @@ def _positive_float(text: str) -> float:
     if not (value := float(text)) > 0:  # NaN is neither above nor below
         raise ValueError
     return value
+
+
+def _template(text: str) -> str:
+    from pytest_kindinfra.naming import check_template
+
+    return check_template(text)
 
 
 def _yes(text: str) -> bool:
@@ -129,6 +141,14 @@ OPTIONS = (
         parse=_positive_int,
         metavar="N",
         help="Image builds at a time (default: the smaller of 4 and the cores)",
+    ),
+    Option(
+        key="tag",
+        parse=_template,
+        metavar="TEMPLATE",
+        help="A further tag for each image; IMAGE_TAG in the environment goes before it",
+        expected="a tag, in which may stand {service} {user} {git} {time} {content} {random}",
+        override="IMAGE_TAG",
     ),
     Option(
         key="timeout",
@@ -201,7 +221,7 @@ def read_settings(
             values[row.key] = _parse(row, text)
             sources[row.key] = where
         except ValueError:
-            expected = " or ".join(row.choices) or row.metavar or "yes or no"
+            expected = row.expected or " or ".join(row.choices) or row.metavar or "yes or no"
             problems.append(f'{where}: {row.key} = "{text}": expected {expected}')
     return Settings(**values, sources=sources), tuple(problems)
 
@@ -210,6 +230,8 @@ def _nearest(
     row: Option, option: Callable[[str], str | None], file: Mapping[str, tuple[str, str]]
 ) -> tuple[str, str] | None:
     """Return the text of the nearest place that gives a value, and that place."""
+    if row.override and (text := os.environ.get(row.override)):
+        return text, f"environment {row.override}"
     if (text := option(f"kindinfra_{row.key}")) is not None:
         return text, row.flag
     if text := os.environ.get(row.variable):

@@ -130,6 +130,7 @@ def _request(settings: Settings, plan: Plan, run_id: str) -> Request:
         tuning=declared.tuning,
         folder=folder,
         fail_fast=settings.fail == "fast",
+        tag=settings.tag,
         cache=cache_folder(),
     )
 

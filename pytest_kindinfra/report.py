@@ -21,15 +21,17 @@ def run_report(
     services: Mapping[str, Mapping[str, Any]],
     outcome: Mapping[str, Any],
     memory: Mapping[str, Any] | None = None,
+    git: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return run.json's content.
 
     Returns:
         `plan`: the services in the order of their needs, each with `needs` and `images`;
         `phases`: `name`, `kind`, `subject`, `start`, `end` (seconds since the epoch), `ok`;
-        `images`: name to `reference` and `cached`; `endpoints`: service to endpoint to URL;
-        `outcome`: `state`, `failures`, `kept`; `memory`: the `folder` in which is kept what saves
-        time in later runs, and the `problems` with it.
+        `images`: name to `reference`, `cached`, `bases` (ids of base images) and `also` (further
+        references); `endpoints`: service to endpoint to URL; `outcome`: `state`, `failures`,
+        `kept`; `memory`: the `folder` in which is kept what saves time in later runs, and the
+        `problems` with it; `git`: `commit` and `dirty` (None if git did not say), or None.
     """
     return {
         "plan": {
@@ -52,6 +54,7 @@ def run_report(
         },
         "outcome": dict(outcome),
         "memory": None if memory is None else dict(memory),
+        "git": None if git is None else dict(git),
     }
 
 

@@ -54,6 +54,7 @@ class Request:
         tuning: Boot faster than kind does.
         folder: Where relative paths start.
         fail_fast: The first failure cancels everything.
+        tag: The template of a further tag for each image, None for none.
         cache: Where is kept what saves time in later runs; None keeps nothing.
     """
 
@@ -67,4 +68,5 @@ class Request:
     tuning: bool
     folder: Path
     fail_fast: bool = False
+    tag: str | None = None
     cache: Path | None = None

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _BEAT = 1.0
 _CLUSTER_THREADS = 5
+_NAME_THREADS = 1
 
 
 def bring_up(
@@ -61,7 +62,8 @@ def bring_up(
         failure=FirstFailure(cancelled, fast=request.fail_fast),
     )
     # One thread for each line, so that lines that wait never keep another from starting.
-    count = _CLUSTER_THREADS + 2 * len(plan.images) + len(external(context)) + len(plan.services)
+    count = _CLUSTER_THREADS + _NAME_THREADS + 2 * len(plan.images)
+    count += len(external(context)) + len(plan.services)
     with ThreadPoolExecutor(count, thread_name_prefix="kindinfra") as pool:
         cluster = ClusterLine(context, pool)
         images = ImageLines(context, cluster, pool)

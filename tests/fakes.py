@@ -164,6 +164,14 @@ class FakeEngine:
         self.loads.append((archive, reference))
         self.images[reference] = f"sha256:{reference}"
 
+    def tag(self, reference: str, name: str, deadline: Deadline) -> None:
+        deadline.check()
+        self.images[name] = self.images[reference]
+
+    def save(self, reference: str, archive: Path, deadline: Deadline) -> None:
+        deadline.check()
+        archive.write_text(reference)
+
     def save_command(self, references: Sequence[str]) -> tuple[str, ...]:
         return ("save", *references)
 

@@ -69,7 +69,16 @@ class Docker:
         if len(loaded) != 1:
             msg = f'"{archive}" holds {len(loaded)} images\nTo fix: save one image in each archive'
             raise KindInfraError(msg)
-        self._runner.run(["docker", "tag", loaded[0], reference], deadline=deadline)
+        self.tag(loaded[0], reference, deadline)
+
+    def tag(self, reference: str, name: str, deadline: Deadline) -> None:
+        """See `Engine.tag`."""
+        self._runner.run(["docker", "tag", reference, name], deadline=deadline.within(60))
+
+    def save(self, reference: str, archive: Path, deadline: Deadline) -> None:
+        """See `Engine.save`; Docker itself writes aside and renames."""
+        argv = ["docker", "save", "--output", os.fspath(archive), _familiar(reference)]
+        self._runner.run(argv, deadline=deadline, what=f'saving "{reference}"')
 
     def save_command(self, references: Sequence[str]) -> tuple[str, ...]:
         """See `Engine.save_command`; with a tag, or Docker would save all that a name has."""

@@ -74,6 +74,22 @@ class Engine(Protocol):
         """
         ...
 
+    def tag(self, reference: str, name: str, deadline: Deadline) -> None:
+        """Give an image another name; whatever had that name before loses it.
+
+        Raises:
+            CommandError: There is no such image, or it cannot have that name.
+        """
+        ...
+
+    def save(self, reference: str, archive: Path, deadline: Deadline) -> None:
+        """Write an archive with one image, in place of what is there.
+
+        Raises:
+            CommandError: There is no such image, or it could not be written.
+        """
+        ...
+
     def save_command(self, references: Sequence[str]) -> tuple[str, ...]:
         """Return the command that prints an archive of these images."""
         ...

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.digests import Digests
 from pytest_kindinfra.durations import keep_durations, read_durations
 from pytest_kindinfra.lines.context import needed
+from pytest_kindinfra.lines.names import Names
 from pytest_kindinfra.ranking import build_ranks
 from pytest_kindinfra.results import BROKEN, failure_record
 from pytest_kindinfra.slots import BuildSlots
@@ -43,6 +44,7 @@ class Builds:
             timeline=context.tools.timeline,
             digests=self._digests,
         )
+        self._names = Names(context, pool)
         self.built: dict[str, Future[BuiltImage]] = {}
         for image in context.plan.images:  # bases come first
             self.built[image.name] = pool.submit(self._build, image)
@@ -87,12 +89,15 @@ class Builds:
             context.deadline(),
             what=f'a hook for image "{image.name}"',
         )
-        built = build_image(
+        built = self._names.add_to(self._bring(image, bases))
+        context.run.write(f"image-{image.name}", asdict(built))
+        return built
+
+    def _bring(self, image: Image, bases: list[BuiltImage]) -> BuiltImage:
+        return build_image(
             image,
             bases=bases,
             workshop=self._workshop,
             rank=self._ranks[image.name],
-            deadline=context.deadline,
+            deadline=self._context.deadline,
         )
-        context.run.write(f"image-{image.name}", asdict(built))
-        return built

@@ -8,26 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.content import (
-    base_references,
-    content_tag,
-    file_tag,
-    read_source,
-    write_ignore_file,
-)
+from pytest_kindinfra.content import write_ignore_file
 from pytest_kindinfra.digests import Digests
 from pytest_kindinfra.engines.protocol import BuildRequest
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.model import BuiltImage
+from pytest_kindinfra.tags import archive_reference, tag_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from pytest_kindinfra.content import Source
     from pytest_kindinfra.engines.protocol import Engine
     from pytest_kindinfra.model import Image
     from pytest_kindinfra.slots import BuildSlots
+    from pytest_kindinfra.tags import Tagged
     from pytest_kindinfra.timeline import Deadline, Timeline
 
 
@@ -42,6 +37,7 @@ class Workshop:
         slots: How many at a time.
         timeline: Gets a `build` phase if something is built.
         digests: Of the files that images are built from.
+        anew: Build without any cache, also what the engine has.
     """
 
     folder: Path
@@ -50,6 +46,7 @@ class Workshop:
     slots: BuildSlots
     timeline: Timeline
     digests: Digests = field(default_factory=Digests)
+    anew: bool = False
 
 
 def build_image(
@@ -81,16 +78,21 @@ def build_image(
         return _from_archive(image, workshop, deadline(None))
     weight = None if image.exclusive else image.weight
     with workshop.slots.place(rank=rank, weight=weight) as place:
-        source = read_source(image, folder=workshop.folder)
-        named = {base.name: base.reference for base in bases}
-        tag = _tag(image, source, named, workshop, deadline(None))
-        reference = f"localhost/{image.name}:{tag}"
-        if engine.image_ids([reference], deadline(None)):
-            return BuiltImage(name=image.name, reference=reference, cached=True)
-        request = _request(image, source, reference, named, workshop.output)
-        with workshop.slots.turn(place, deadline(None)):
-            _build(request, workshop, deadline(image.timeout))
-    return BuiltImage(name=image.name, reference=reference, cached=False)
+        tagged = tag_image(
+            image,
+            named={base.name: base.reference for base in bases},
+            folder=workshop.folder,
+            ids=lambda references: engine.image_ids(references, deadline(None)),
+            digests=workshop.digests,
+        )
+        cached = not workshop.anew and bool(engine.image_ids([tagged.reference], deadline(None)))
+        if not cached:
+            request = _request(image, tagged, workshop)
+            with workshop.slots.turn(place, deadline(None)):
+                _build(request, workshop, deadline(image.timeout))
+    return BuiltImage(
+        name=image.name, reference=tagged.reference, cached=cached, bases=tagged.bases
+    )
 
 
 def _build(request: BuildRequest, workshop: Workshop, deadline: Deadline) -> None:
@@ -99,36 +101,25 @@ def _build(request: BuildRequest, workshop: Workshop, deadline: Deadline) -> Non
         workshop.engine.build(request, deadline=deadline, log=log)
 
 
-def _tag(
-    image: Image, source: Source, named: dict[str, str], workshop: Workshop, deadline: Deadline
-) -> str:
-    external = base_references(source, named=named)
-    ids = workshop.engine.image_ids(external, deadline)
-    bases = {**dict.fromkeys(external, ""), **ids, **named}
-    return content_tag(image, source, bases=bases, digests=workshop.digests)
-
-
-def _request(
-    image: Image, source: Source, reference: str, named: dict[str, str], output: Path
-) -> BuildRequest:
+def _request(image: Image, tagged: Tagged, workshop: Workshop) -> BuildRequest:
+    source = tagged.source
     return BuildRequest(
         name=image.name,
-        reference=reference,
+        reference=tagged.reference,
         context=source.context,
-        dockerfile=write_ignore_file(source, into=output / image.name),
+        dockerfile=write_ignore_file(source, into=workshop.output / image.name),
         target=image.target,
         build_args=source.build_args,
-        contexts=named,
-        options=image.build_options,
+        contexts=tagged.named,
+        options=(*image.build_options, *(("--no-cache",) if workshop.anew else ())),
     )
 
 
 def _from_archive(image: Image, workshop: Workshop, deadline: Deadline) -> BuiltImage:
     """Load the archive into the engine, once for each content."""
-    archive = workshop.folder / (image.archive or "")
-    reference = f"localhost/{image.name}:{file_tag(archive, workshop.digests)}"
+    reference = archive_reference(image, folder=workshop.folder, digests=workshop.digests)
     if not workshop.engine.image_ids([reference], deadline):
-        workshop.engine.load(archive, reference, deadline)
+        workshop.engine.load(workshop.folder / (image.archive or ""), reference, deadline)
     return BuiltImage(name=image.name, reference=reference, cached=True)
 
 

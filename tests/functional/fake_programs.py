@@ -210,6 +210,15 @@ def save(folder: str, words: list[str]) -> None:
     print("\n".join(words[1:]))  # noqa: T201
 
 
+def tag(folder: str, words: list[str]) -> None:
+    """Have an image under another name too."""
+    behave(folder, "tag")
+    if words[1] not in listed(f"{folder}/images"):
+        msg = f"Error response from daemon: No such image: {words[1]}"
+        raise Failure(msg)
+    put(f"{folder}/images", words[2])
+
+
 def list_images(folder: str, words: list[str]) -> None:
     """Print the full names of the images in a kind node."""
     behave(folder, "list")
@@ -368,6 +377,7 @@ ACTS: dict[str, Callable[[str, list[str]], None]] = {
     "image inspect": inspect_images,
     "build": build,
     "save": save,
+    "tag": tag,
     "list": list_images,
     "import": import_images,
     "ps": ps,

@@ -429,6 +429,20 @@ class Project:
         node.mkdir(parents=True)
         (node / "mounts").write_text("[]")
 
+    def images(self) -> list[str]:
+        """Return the references that the engine has."""
+        names = [path.name for path in (self.fakes / "images").iterdir()]
+        return sorted(name.replace("%2F", "/") for name in names)
+
+    def git(self, commit: str, *, status: str = "") -> None:
+        """Have a git that says so of the project."""
+        path = self.fakes / "bin" / "git"
+        path.write_text(
+            f'#!/bin/sh\ncase "$*" in\n  *rev-parse*) echo {commit};;\n'
+            f"  *status*) printf '%s' '{status}';;\nesac\n"
+        )
+        path.chmod(0o755)
+
     def host_image(self, reference: str) -> None:
         """Have an image in the engine."""
         (self.fakes / "images" / reference.replace("/", "%2F")).touch()

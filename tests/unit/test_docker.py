@@ -174,6 +174,20 @@ class TestArchives:
             ("docker", "tag", "org/api:dev", "localhost/api:1f"),
         ]
 
+    def test_an_image_gets_another_name(self, soon: Deadline) -> None:
+        runner = FakeRunner()
+
+        Docker(runner).tag("localhost/api:1f", "localhost/api:ci-7", soon)
+
+        assert runner.argvs == [("docker", "tag", "localhost/api:1f", "localhost/api:ci-7")]
+
+    def test_an_archive_of_one_image_is_written(self, soon: Deadline) -> None:
+        runner = FakeRunner()
+
+        Docker(runner).save("localhost/api:1f", Path("/out/api.tar"), soon)
+
+        assert runner.argvs == [("docker", "save", "--output", "/out/api.tar", "localhost/api:1f")]
+
     @pytest.mark.parametrize(
         ("printed", "count"),
         [

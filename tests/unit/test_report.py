@@ -39,6 +39,7 @@ def test_the_report_says_what_was_planned_done_and_left() -> None:
         },
         outcome={"state": "failed", "failures": ["db"], "kept": False},
         memory={"folder": "cache", "problems": []},
+        git={"commit": "1f", "dirty": True},
     )
 
     assert report == {
@@ -80,6 +81,7 @@ def test_the_report_says_what_was_planned_done_and_left() -> None:
         "endpoints": {"db": {}, "api": {"web": "http://127.0.0.1:4001"}},
         "outcome": {"state": "failed", "failures": ["db"], "kept": False},
         "memory": {"folder": "cache", "problems": []},
+        "git": {"commit": "1f", "dirty": True},
     }
     assert json.loads(json.dumps(report)) == report
 
