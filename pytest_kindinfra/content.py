@@ -19,6 +19,7 @@ from pytest_kindinfra.digests import Digests
 from pytest_kindinfra.dockerfile import expand, references
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.ignoring import IgnoreRules
+from pytest_kindinfra.ocilayout import INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -104,11 +105,14 @@ def content_tag(
 
 
 def file_tag(path: Path, digests: Digests | None = None) -> str:
-    """Return the tag of an image that comes as a file.
+    """Return the tag of an image that comes as a file, or as a folder with an OCI layout.
+
+    In a layout all is named by digests, so the index says what is in it.
 
     Raises:
         OSError: It cannot be read.
     """
+    path = path / INDEX if path.is_dir() else path
     with (digests or Digests()).of(path.parent) as files:
         return files.digest(path.name, path.stat())[:_TAG_DIGITS]
 

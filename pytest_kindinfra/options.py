@@ -32,6 +32,8 @@ class Settings:
         node_image: None means the declaration's, else kind's own.
         kind_config: None means the declaration's.
         build_jobs: Builds at a time.
+        no_build: Every image must be there.
+        images: A folder of images that another run saved; implies `no_build`.
         tag: The template of a further tag for each image, None for none.
         timeout: Seconds for the cluster, for each build and for each service.
         artifacts: Where runs leave their folders.
@@ -47,6 +49,8 @@ class Settings:
     node_image: str | None = None
     kind_config: Path | None = None
     build_jobs: int = 1
+    no_build: bool = False
+    images: Path | None = None
     tag: str | None = None
     timeout: float = 600
     artifacts: Path = Path(".kindinfra")
@@ -141,6 +145,18 @@ OPTIONS = (
         parse=_positive_int,
         metavar="N",
         help="Image builds at a time (default: the smaller of 4 and the cores)",
+    ),
+    Option(
+        key="no_build",
+        parse=_yes,
+        metavar="",
+        help="Build nothing; every image must be in the engine, prebuilt or an archive",
+    ),
+    Option(
+        key="images",
+        parse=Path,
+        metavar="DIR",
+        help="Build nothing; take images from a folder made by kindinfra build --save=DIR",
     ),
     Option(
         key="tag",

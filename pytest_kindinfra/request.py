@@ -54,6 +54,9 @@ class Request:
         tuning: Boot faster than kind does.
         folder: Where relative paths start.
         fail_fast: The first failure cancels everything.
+        no_build: Every image must be there.
+        images: A folder of saved images; only with `no_build`.
+        build_anew: Build without any cache, also what the engine has.
         tag: The template of a further tag for each image, None for none.
         cache: Where is kept what saves time in later runs; None keeps nothing.
     """
@@ -68,5 +71,8 @@ class Request:
     tuning: bool
     folder: Path
     fail_fast: bool = False
+    no_build: bool = False
+    images: Path | None = None
+    build_anew: bool = False
     tag: str | None = None
     cache: Path | None = None

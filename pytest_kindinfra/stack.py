@@ -11,6 +11,7 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.lines.builds import Builds
 from pytest_kindinfra.lines.cluster import SUBJECT, ClusterLine
 from pytest_kindinfra.lines.context import Context, FirstFailure, needed
 from pytest_kindinfra.lines.images import ImageLines, external
@@ -65,8 +66,9 @@ def bring_up(
     count = _CLUSTER_THREADS + _NAME_THREADS + 2 * len(plan.images)
     count += len(external(context)) + len(plan.services)
     with ThreadPoolExecutor(count, thread_name_prefix="kindinfra") as pool:
-        cluster = ClusterLine(context, pool)
-        images = ImageLines(context, cluster, pool)
+        builds = Builds(context)
+        cluster = ClusterLine(context, pool, also=builds.look)
+        images = ImageLines(context, cluster, builds, pool)
         services = _ServiceLines(context, cluster, images)
         pending: set[Future[Any]] = {pool.submit(services.bring_up, one) for one in plan.services}
         pending.add(cluster.taking_pods)
@@ -80,7 +82,7 @@ def bring_up(
         if cluster.taking_pods.exception():
             cancelled.set()  # builds would go on for nobody
         cluster.close()
-    images.builds.remember()
+    builds.remember()
 
 
 def tear_down(name: str, *, tools: Tools, kubeconfig: Path, deadline: Deadline) -> None:

@@ -128,7 +128,8 @@ class FakeEngine:
         images: Reference to id.
         on_build: Called with each build before its image is there; may block or raise.
         builds: What was built so far.
-        loads: Archives that were loaded so far, and as what.
+        on_load: Called with each archive: returns the name of what is in it, or raises.
+        loads: Archives that were loaded so far.
         deadlines: Those of the builds.
         version: What `check` says; an exception is raised instead.
     """
@@ -137,7 +138,8 @@ class FakeEngine:
     on_build: Callable[[BuildRequest], object] = lambda _request: None
     builds: list[BuildRequest] = field(default_factory=list)
     version: str | Exception = "29.0"
-    loads: list[tuple[Path, str]] = field(default_factory=list)
+    on_load: Callable[[Path], str] = lambda archive: archive.read_text()
+    loads: list[Path] = field(default_factory=list)
     deadlines: list[Deadline] = field(default_factory=list)
     name: str = "docker"
 
@@ -159,10 +161,12 @@ class FakeEngine:
         log.write_text(f"built {request.reference}\n")
         self.images[request.reference] = f"sha256:{request.reference}"
 
-    def load(self, archive: Path, reference: str, deadline: Deadline) -> None:
+    def load(self, archive: Path, deadline: Deadline) -> str:
         deadline.check()
-        self.loads.append((archive, reference))
-        self.images[reference] = f"sha256:{reference}"
+        name = self.on_load(archive)
+        self.loads.append(archive)
+        self.images[name] = f"sha256:{name}"
+        return name
 
     def tag(self, reference: str, name: str, deadline: Deadline) -> None:
         deadline.check()

@@ -61,15 +61,15 @@ class Docker:
             log=log,
         )
 
-    def load(self, archive: Path, reference: str, deadline: Deadline) -> None:
-        """See `Engine.load`."""
+    def load(self, archive: Path, deadline: Deadline) -> str:
+        """See `Engine.load`; Docker unpacks gzip, bzip2, xz and zstd by itself."""
         argv = ["docker", "load", "--quiet", "--input", os.fspath(archive)]
         printed = self._runner.run(argv, deadline=deadline, what=f'loading "{archive}"').stdout
         loaded = [line.partition(": ")[2] for line in printed.splitlines() if ": " in line]
         if len(loaded) != 1:
             msg = f'"{archive}" holds {len(loaded)} images\nTo fix: save one image in each archive'
             raise KindInfraError(msg)
-        self.tag(loaded[0], reference, deadline)
+        return loaded[0]
 
     def tag(self, reference: str, name: str, deadline: Deadline) -> None:
         """See `Engine.tag`."""

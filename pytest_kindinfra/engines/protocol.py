@@ -65,12 +65,12 @@ class Engine(Protocol):
         """
         ...
 
-    def load(self, archive: Path, reference: str, deadline: Deadline) -> None:
-        """Take the one image of an archive and tag it `reference`.
+    def load(self, archive: Path, deadline: Deadline) -> str:
+        """Take the one image of an archive, and return its name or id.
 
         Raises:
             CommandError: The engine cannot read it.
-            KindInfraError: It holds several images, or one without a name.
+            KindInfraError: It holds several images, or none.
         """
         ...
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.lines.builds import Builds
 from pytest_kindinfra.lines.cluster import SUBJECT
 from pytest_kindinfra.lines.context import needed
 from pytest_kindinfra.steps.deploy import ImagesInUse
@@ -12,24 +11,24 @@ from pytest_kindinfra.steps.deploy import ImagesInUse
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
+    from pytest_kindinfra.lines.builds import Builds
     from pytest_kindinfra.lines.cluster import ClusterLine
     from pytest_kindinfra.lines.context import Context
     from pytest_kindinfra.model import Service
 
 
 class ImageLines:
-    """All images of a run on their way into the kind nodes.
+    """All images of a run on their way into the kind nodes."""
 
-    Attributes:
-        builds: The part of that way that needs no kind nodes.
-    """
-
-    def __init__(self, context: Context, cluster: ClusterLine, pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, context: Context, cluster: ClusterLine, builds: Builds, pool: ThreadPoolExecutor
+    ) -> None:
         self._context = context
         self._cluster = cluster
         # Those that need no build go first: they can be on their way while others are built.
         self._external = {ref: pool.submit(self._load_external, ref) for ref in external(context)}
-        self.builds = Builds(context, pool, cluster.checked)
+        self._built = builds.built
+        builds.begin(pool, cluster.checked)
         used = {name for service in context.plan.services for name in service.images}
         self._loaded = {name: pool.submit(self._load, name) for name in sorted(used)}
 
@@ -53,7 +52,7 @@ class ImageLines:
         return needed(f'image "{name}"', self._loaded[name])
 
     def _load(self, name: str) -> str:
-        built = needed(f'image "{name}"', self.builds.built[name])
+        built = needed(f'image "{name}"', self._built[name])
         loader = needed(SUBJECT, self._cluster.loader)
         loader.load(name, built.reference, self._context.deadline())
         return built.reference

@@ -12,6 +12,7 @@ from pytest_kindinfra.content import write_ignore_file
 from pytest_kindinfra.digests import Digests
 from pytest_kindinfra.engines.protocol import BuildRequest
 from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.imagefiles import load_image_file
 from pytest_kindinfra.model import BuiltImage
 from pytest_kindinfra.tags import archive_reference, tag_image
 
@@ -119,7 +120,8 @@ def _from_archive(image: Image, workshop: Workshop, deadline: Deadline) -> Built
     """Load the archive into the engine, once for each content."""
     reference = archive_reference(image, folder=workshop.folder, digests=workshop.digests)
     if not workshop.engine.image_ids([reference], deadline):
-        workshop.engine.load(workshop.folder / (image.archive or ""), reference, deadline)
+        path = workshop.folder / (image.archive or "")
+        load_image_file(path, reference, workshop.engine, deadline)
     return BuiltImage(name=image.name, reference=reference, cached=True)
 
 

@@ -201,13 +201,27 @@ def build(folder: str, words: list[str]) -> None:
 
 
 def save(folder: str, words: list[str]) -> None:
-    """Print an archive: here just the names of what is in it."""
+    """Print an archive, or write it: here just the names of what is in it."""
     behave(folder, "save")
-    for reference in words[1:]:
+    file = value(words, "--output") if "--output" in words else ""
+    references = words[3:] if file else words[1:]
+    for reference in references:
         if reference not in listed(f"{folder}/images"):
             msg = f"Error response from daemon: reference does not exist: {reference}"
             raise Failure(msg)
-    print("\n".join(words[1:]))  # noqa: T201
+    if file:
+        write(file, "\n".join(references))
+    else:
+        print("\n".join(references))  # noqa: T201
+
+
+def load(folder: str, words: list[str]) -> None:
+    """Have the images of an archive."""
+    behave(folder, "load")
+    path, _, name = value(words, "--input").rpartition("/")
+    for reference in read(path, name).split():
+        put(f"{folder}/images", reference)
+        print(f"Loaded image: {reference}")  # noqa: T201
 
 
 def tag(folder: str, words: list[str]) -> None:
@@ -377,6 +391,7 @@ ACTS: dict[str, Callable[[str, list[str]], None]] = {
     "image inspect": inspect_images,
     "build": build,
     "save": save,
+    "load": load,
     "tag": tag,
     "list": list_images,
     "import": import_images,

@@ -443,6 +443,11 @@ class Project:
         )
         path.chmod(0o755)
 
+    def forget_images(self) -> None:
+        """Have an engine without images, as in the next job of a pipeline."""
+        for path in (self.fakes / "images").iterdir():
+            path.unlink()
+
     def host_image(self, reference: str) -> None:
         """Have an image in the engine."""
         (self.fakes / "images" / reference.replace("/", "%2F")).touch()
@@ -468,6 +473,18 @@ class Project:
         running = Running(self, argv, self._environment(env))
         self._runs.append(running)
         return running
+
+    def command(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run the `kindinfra` command in the project."""
+        main = "from pytest_kindinfra.cli import main; raise SystemExit(main())"
+        return self.python("-c", main, *words, **env)
+
+    def python(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run Python in the project."""
+        return subprocess.run(
+            [sys.executable, *words], cwd=self.folder, env=self._environment(env),
+            capture_output=True, text=True, timeout=LONGEST_RUN, check=False,
+        )  # fmt: skip
 
     def _environment(self, added: dict[str, str]) -> dict[str, str]:
         own = {name: text for name, text in os.environ.items() if not name.startswith(FOREIGN)}

@@ -164,15 +164,20 @@ class TestArchives:
 
         assert command == ("docker", "save", "localhost/a:1", "localhost/b:1")
 
-    def test_the_image_of_an_archive_gets_our_name(self, soon: Deadline) -> None:
-        runner = FakeRunner(lambda argv: "Loaded image: org/api:dev\n" if argv[1] == "load" else "")
+    @pytest.mark.parametrize(
+        ("printed", "name"),
+        [
+            ("Loaded image: org/api:dev\n", "org/api:dev"),
+            ("Loaded image ID: sha256:1f\n", "sha256:1f"),
+        ],
+    )
+    def test_the_image_of_an_archive_is_named(
+        self, printed: str, name: str, soon: Deadline
+    ) -> None:
+        runner = FakeRunner(lambda _: printed)
 
-        Docker(runner).load(Path("/a/api.tar"), "localhost/api:1f", soon)
-
-        assert runner.argvs == [
-            ("docker", "load", "--quiet", "--input", "/a/api.tar"),
-            ("docker", "tag", "org/api:dev", "localhost/api:1f"),
-        ]
+        assert Docker(runner).load(Path("/a/api.tar"), soon) == name
+        assert runner.argvs == [("docker", "load", "--quiet", "--input", "/a/api.tar")]
 
     def test_an_image_gets_another_name(self, soon: Deadline) -> None:
         runner = FakeRunner()
@@ -199,7 +204,7 @@ class TestArchives:
         self, printed: str, count: int, soon: Deadline
     ) -> None:
         with pytest.raises(KindInfraError) as caught:
-            Docker(FakeRunner(lambda _: printed)).load(Path("/a/api.tar"), "localhost/api:1f", soon)
+            Docker(FakeRunner(lambda _: printed)).load(Path("/a/api.tar"), soon)
 
         assert str(caught.value) == (
             f'"/a/api.tar" holds {count} images\nTo fix: save one image in each archive'
