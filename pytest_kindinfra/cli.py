@@ -16,9 +16,13 @@ from pytest_kindinfra.wiring import make_tools
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pytest_kindinfra.clusters.protocol import Provider
     from pytest_kindinfra.model import Phase
+    from pytest_kindinfra.request import Tools
 
 _GC_SECONDS = 300.0
+_DAY = 86400.0
+_DAYS = 7.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,6 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     plan.set_defaults(act=_plan)
 
     gc = commands.add_parser("gc", help="Delete the clusters of runs that were killed")
+    gc.add_argument("--images", action="store_true", help="Old images of ours too")
+    gc.add_argument(
+        "--older-than",
+        type=_days,
+        default=_DAYS,
+        metavar="DAYS",
+        help="Images that no run made or used for so long (default: %(default)s)",
+    )
     gc.set_defaults(act=_gc)
     return parser
 
@@ -83,9 +95,41 @@ def _plan(given: argparse.Namespace) -> None:
         _say(line)
 
 
-def _gc(_: argparse.Namespace) -> None:
+def _days(text: str) -> float:
+    if not (days := float(text)) >= 0:
+        raise ValueError
+    return days
+
+
+def _gc(given: argparse.Namespace) -> None:
     """Delete leftovers, from any folder: each leads to its run directory by itself."""
-    provider = make_tools().provider
+    tools = make_tools()
+    _gc_clusters(tools.provider)
+    if given.images:
+        _gc_images(tools, days=given.older_than)
+
+
+def _gc_images(tools: Tools, *, days: float) -> None:
+    from pytest_kindinfra.cache import cache_folder
+    from pytest_kindinfra.steps.discard import discard_images
+    from pytest_kindinfra.timeline import now
+
+    done = discard_images(
+        tools.engine,
+        tools.provider,
+        cache=cache_folder(),
+        before=now() - days * _DAY,
+        deadline=Deadline.after(_GC_SECONDS),
+    )
+    for reference in done.removed:
+        _say(f"removed image {reference}")
+    for reference, why in done.left.items():
+        _say(f"left alone: image {reference}: {why}")
+    if not done.removed and not done.left:
+        _say(f"no image of ours is older than {days:g} days")
+
+
+def _gc_clusters(provider: Provider) -> None:
     swept = sweep(provider, Deadline.after(_GC_SECONDS))
     for name in swept.deleted:
         _say(f"deleted cluster {name}")

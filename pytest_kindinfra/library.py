@@ -170,8 +170,11 @@ def _run(plan: Plan, settings: Settings) -> Iterator[RunDirectory]:
     name = f"{stamp}-{secrets.token_hex(3)}"
     run = RunDirectory(plan.declaration.folder / settings.artifacts / name)
     run.make()
-    with hold(run.lock):
+    lock = hold(run.lock)
+    try:
         yield run
+    finally:
+        lock.release()
 
 
 def _build(context: Context) -> dict[str, BuiltImage]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from pytest_kindinfra.engines.protocol import BuildRequest
+    from pytest_kindinfra.engines.protocol import BuildRequest, OwnImage
 
 Argv = tuple[str, ...]
 
@@ -131,6 +131,9 @@ class FakeEngine:
         on_load: Called with each archive: returns the name of what is in it, or raises.
         loads: Archives that were loaded so far.
         deadlines: Those of the builds.
+        own: What `own_images` returns.
+        in_use: References that cannot be removed.
+        removed: References that were removed so far.
         version: What `check` says; an exception is raised instead.
     """
 
@@ -141,6 +144,9 @@ class FakeEngine:
     on_load: Callable[[Path], str] = lambda archive: archive.read_text()
     loads: list[Path] = field(default_factory=list)
     deadlines: list[Deadline] = field(default_factory=list)
+    own: list[OwnImage] = field(default_factory=list)
+    in_use: set[str] = field(default_factory=set)
+    removed: list[str] = field(default_factory=list)
     name: str = "docker"
 
     def check(self, deadline: Deadline) -> str:
@@ -175,6 +181,16 @@ class FakeEngine:
     def save(self, reference: str, archive: Path, deadline: Deadline) -> None:
         deadline.check()
         archive.write_text(reference)
+
+    def own_images(self, deadline: Deadline) -> list[OwnImage]:
+        deadline.check()
+        return self.own
+
+    def remove(self, reference: str, deadline: Deadline) -> None:
+        deadline.check()
+        if reference in self.in_use:
+            raise CommandError(["rm", reference], exit_code=1, output="in use")
+        self.removed.append(reference)
 
     def save_command(self, references: Sequence[str]) -> tuple[str, ...]:
         return ("save", *references)

@@ -37,6 +37,21 @@ class BuildRequest:
     options: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnImage:
+    """An image that the engine has and that was built by us.
+
+    Attributes:
+        name: The declared name that it was built under.
+        references: All its names.
+        since: When it was made or last named, in seconds since the epoch.
+    """
+
+    name: str
+    references: tuple[str, ...]
+    since: float
+
+
 class Engine(Protocol):
     """Builds and exports images."""
 
@@ -87,6 +102,22 @@ class Engine(Protocol):
 
         Raises:
             CommandError: There is no such image, or it could not be written.
+        """
+        ...
+
+    def own_images(self, deadline: Deadline) -> list[OwnImage]:
+        """Return the images with our label.
+
+        Raises:
+            CommandError: The engine did not say.
+        """
+        ...
+
+    def remove(self, reference: str, deadline: Deadline) -> None:
+        """Take a name from an image, and remove the image if that was its last one.
+
+        Raises:
+            CommandError: A container uses it.
         """
         ...
 

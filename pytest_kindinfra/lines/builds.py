@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.digests import Digests
 from pytest_kindinfra.durations import keep_durations, read_durations
+from pytest_kindinfra.imageuses import ImageUse, note_use
 from pytest_kindinfra.lines.context import needed
 from pytest_kindinfra.lines.names import Names
 from pytest_kindinfra.ranking import build_ranks
@@ -15,7 +16,7 @@ from pytest_kindinfra.savedimages import read_saved_images
 from pytest_kindinfra.slots import BuildSlots
 from pytest_kindinfra.steps.build import Workshop, build_image
 from pytest_kindinfra.steps.find import Shelf, find_images
-from pytest_kindinfra.timeline import call_within
+from pytest_kindinfra.timeline import call_within, now
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -122,7 +123,14 @@ class Builds:
             self._context.run.write(f"{BROKEN}{image.name}", record)
             raise
         self._context.run.write(f"image-{image.name}", asdict(built))
+        self._note_use(built)
         return built
+
+    def _note_use(self, built: BuiltImage) -> None:
+        """Keep that it is used, so that `kindinfra gc --images` leaves it alone."""
+        if cache := self._context.request.cache:
+            use = ImageUse(run=self._context.run.path, at=now())
+            self._problems += note_use(cache, (built.reference, *built.also), use)
 
     def _build_or_take(self, image: Image) -> BuiltImage:
         if self._context.request.no_build:

@@ -151,6 +151,19 @@ def test_the_command_builds_what_such_a_run_needs(shop: Path) -> None:
     assert list(find(shop)) == ["web"]
 
 
+def test_old_images_are_found_by_their_label_and_removed_by_name(shop: Path) -> None:
+    built, engine = build_images(resolve(folder=shop), tag="e2e-{random}"), make_tools().engine
+    web = built["web"]
+    (own,) = [one for one in engine.own_images(soon()) if web.reference in one.references]
+
+    assert (own.name, set(own.references)) == ("web", {web.reference, *web.also})
+    for one in built.values():
+        for name in one.also:
+            engine.remove(name, soon())
+    (own,) = [one for one in engine.own_images(soon()) if web.reference in one.references]
+    assert own.references == (web.reference,)
+
+
 def test_the_example_writes_what_its_images_are_called(tmp_path: Path) -> None:
     folder = tmp_path / "example"
     ignore = shutil.ignore_patterns(".kindinfra", "__pycache__")

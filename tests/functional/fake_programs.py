@@ -178,11 +178,33 @@ def inspect_images(folder: str, words: list[str]) -> None:
     missing = []
     for reference in words[4:]:
         if reference in listed(f"{folder}/images"):
-            print(json.dumps({"Id": f"sha256:{reference}", "RepoTags": [reference]}))  # noqa: T201
+            print(json.dumps(image(folder, reference)))  # noqa: T201
         else:
             missing.append(reference)
     if missing:
         raise Failure("\n".join(f"Error: No such image: {one}" for one in missing))
+
+
+def image(folder: str, reference: str) -> dict[str, Any]:
+    """Return what the engine says of an image; those called localhost/NAME were built by us."""
+    path = f"{folder}/images/{reference.replace('/', '%2F')}"
+    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(os.path.getmtime(path)))  # noqa: PTH204
+    name = reference.partition(":")[0].removeprefix("localhost/")
+    labels = {"dev.kindinfra.image": name} if reference.startswith("localhost/") else {}
+    return {"Id": f"sha256:{reference}", "RepoTags": [reference], "Created": made,
+            "Config": {"Labels": labels}}  # fmt: skip
+
+
+def list_own_images(folder: str, _words: list[str]) -> None:
+    """Print what inspects the images that were built by us."""
+    behave(folder, "image ls")
+    print("\n".join(one for one in listed(f"{folder}/images") if one.startswith("localhost/")))  # noqa: T201
+
+
+def remove_image(folder: str, words: list[str]) -> None:
+    """Remove an image."""
+    behave(folder, "image rm")
+    os.unlink(f"{folder}/images/{words[2].replace('/', '%2F')}")  # noqa: PTH108
 
 
 def build(folder: str, words: list[str]) -> None:
@@ -389,6 +411,8 @@ def write(path: str, text: str) -> None:
 ACTS: dict[str, Callable[[str, list[str]], None]] = {
     "docker version": docker_version,
     "image inspect": inspect_images,
+    "image ls": list_own_images,
+    "image rm": remove_image,
     "build": build,
     "save": save,
     "load": load,

@@ -162,6 +162,50 @@ class TestPlan:
         ]
 
 
+class TestOldImages:
+    @pytest.fixture
+    def api(self, project: Project) -> Project:
+        project.service("api", image=True)
+        project.host_image("registry.example/tool:1")
+        project.tests("""
+            @pytest.mark.kindinfra("api")
+            def test_it():
+                note("begun")
+                await_gate("end")
+        """)
+        return project
+
+    def test_what_a_live_run_uses_stays_and_goes_when_it_is_over(self, api: Project) -> None:
+        running = api.start()
+        running.until_at("begun")
+        during = api.command("gc", "--images", "--older-than=0")
+        api.open("end")
+        run = running.finish()
+        after = api.command("gc", "--images", "--older-than=0")
+
+        assert (run.code, during.returncode, after.returncode) == (0, 0, 0)
+        assert during.stdout.splitlines()[-1] == "no image of ours is older than 0 days"
+        reference = run.report["images"]["api"]["reference"]
+        assert after.stdout == f"nothing was left behind\nremoved image {reference}\n"
+        assert api.images() == ["registry.example/tool:1"]
+
+    def test_what_was_used_in_the_last_week_stays(self, api: Project) -> None:
+        api.open("end")
+        assert api.run().code == 0
+
+        done = api.command("gc", "--images")
+
+        assert done.stdout == "nothing was left behind\nno image of ours is older than 7 days\n"
+        assert len(api.images()) == 2
+
+    @pytest.mark.parametrize("days", ["-1", "nan", "soon"])
+    def test_days_that_are_none_are_refused(self, api: Project, days: str) -> None:
+        done = api.command("gc", "--images", f"--older-than={days}")
+
+        assert done.returncode == 2
+        assert "--older-than" in done.stderr
+
+
 class TestFromPython:
     def test_stages_are_functions(self, shop: Project) -> None:
         shop.write("script.py", """
