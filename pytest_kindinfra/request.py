@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.engines.protocol import Engine
     from pytest_kindinfra.model import Image
     from pytest_kindinfra.process import Runner
-    from pytest_kindinfra.timeline import Timeline
+    from pytest_kindinfra.timeline import Running, Timeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +30,13 @@ class Tools:
 class Hooks:
     """What others want called on the way; whatever one raises fails that image or service.
 
-    `beat` is called each second with what goes on: kind, subject and start of each phase.
+    `beat` is called each second with what goes on.
     """
 
     before_build: Callable[[Image], object] = lambda _image: None
     before_deploy: Callable[..., object] = lambda **_: None
     after_deploy: Callable[..., object] = lambda **_: None
-    beat: Callable[[tuple[tuple[str, str, float], ...]], object] = lambda _running: None
+    beat: Callable[[tuple[Running, ...]], object] = lambda _running: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ A step must not know another step; the order of steps is `stack.py`'s.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from pytest_kindinfra.slots import BuildSlots
     from pytest_kindinfra.tags import Tagged
     from pytest_kindinfra.timeline import Deadline, Timeline
+
+
+_TAIL = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +102,19 @@ def build_image(
 
 def _build(request: BuildRequest, workshop: Workshop, deadline: Deadline) -> None:
     log = workshop.output / f"{request.name}.log"
-    with workshop.timeline.span("build", request.name):
+    with workshop.timeline.span("build", request.name, says=lambda: last_line(log)):
         workshop.engine.build(request, deadline=deadline, log=log)
+
+
+def last_line(log: Path) -> str:
+    """Return the last whole line of a log that is being written, empty if there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            lines = file.read().decode(errors="replace").split("\n")[:-1]
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _request(image: Image, tagged: Tagged, workshop: Workshop) -> BuildRequest:

@@ -12,7 +12,7 @@ import pytest
 from pytest_kindinfra.errors import CommandError, KindInfraError
 from pytest_kindinfra.model import BuiltImage, Image
 from pytest_kindinfra.slots import BuildSlots
-from pytest_kindinfra.steps.build import Workshop, build_image
+from pytest_kindinfra.steps.build import Workshop, build_image, last_line
 from pytest_kindinfra.timeline import Deadline, Timeline
 from tests.fakes import FakeEngine, eventually
 
@@ -172,6 +172,39 @@ class TestAnImage:
             bench.build(replace(API, dockerfile=bench.folder / "no-such-file"))
 
         assert bench.phases() == []
+
+
+class TestTheLogOfABuild:
+    @pytest.mark.parametrize(
+        ("text", "line"),
+        [
+            ("", ""),
+            ("#1 begun\n#2 half a li", "#1 begun"),
+            ("#1 begun\n#2 done\n\n  \n", "#2 done"),
+            ("x" * 10_000 + "\n#9 last\n", "#9 last"),
+        ],
+    )
+    def test_its_last_whole_line_says_what_goes_on(
+        self, text: str, line: str, tmp_path: Path
+    ) -> None:
+        (tmp_path / "api.log").write_text(text)
+
+        assert last_line(tmp_path / "api.log") == line
+
+    def test_one_that_is_not_there_yet_says_nothing(self, tmp_path: Path) -> None:
+        assert last_line(tmp_path / "api.log") == ""
+
+    def test_who_watches_the_build_sees_it(self, bench: Bench) -> None:
+        seen: list[str] = []
+
+        def look(_: BuildRequest) -> None:
+            (bench.folder / "out" / "build" / "api.log").write_text("#5 compiling\n")
+            seen.extend(one.says() for one in bench.timeline.running)
+
+        bench.engine.on_build = look
+        bench.build(API)
+
+        assert seen == ["#5 compiling"]
 
 
 class TestAnImageThatIsThere:
