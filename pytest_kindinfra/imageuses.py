@@ -5,6 +5,7 @@ A file for each reference, so that runs side by side do not write over each othe
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -54,7 +55,8 @@ def read_uses(cache: Path) -> dict[str, ImageUse]:
 
 def forget_use(cache: Path, reference: str) -> None:
     """Forget an image that is gone."""
-    _file(cache, reference).unlink(missing_ok=True)
+    with suppress(OSError):
+        _file(cache, reference).unlink()
 
 
 def _file(cache: Path, reference: str) -> Path:

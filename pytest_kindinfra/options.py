@@ -216,7 +216,11 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def read_settings(
-    option: Callable[[str], str | None], file: Iterable[tuple[str, Any]], *, source: str | None
+    option: Callable[[str], str | None],
+    file: Iterable[tuple[str, Any]],
+    *,
+    source: str | None,
+    overrides: bool = True,
 ) -> tuple[Settings, tuple[str, ...]]:
     """Return the settings, and a sentence for each value that cannot be used.
 
@@ -224,13 +228,15 @@ def read_settings(
         option: Gives the text of a command line option by its dest, None if it was not given.
         file: The pairs of `[options]`.
         source: The file's name.
+        overrides: Whether variables count that others may have set for purposes of their own.
     """
     from_file = {key: (str(value), f"{source} [options]") for key, value in file}
     problems = list(_unknown_keys(from_file, source))
     values: dict[str, Any] = {"build_jobs": min(4, os.cpu_count() or 1)}
     sources: dict[str, str] = {}
     for row in OPTIONS:
-        if (given := _nearest(row, option, from_file)) is None:
+        given = (_override(row) if overrides else None) or _nearest(row, option, from_file)
+        if given is None:
             continue
         text, where = given
         try:
@@ -242,12 +248,15 @@ def read_settings(
     return Settings(**values, sources=sources), tuple(problems)
 
 
+def _override(row: Option) -> tuple[str, str] | None:
+    text = os.environ.get(row.override) if row.override else None
+    return (text, f"environment {row.override}") if text else None
+
+
 def _nearest(
     row: Option, option: Callable[[str], str | None], file: Mapping[str, tuple[str, str]]
 ) -> tuple[str, str] | None:
     """Return the text of the nearest place that gives a value, and that place."""
-    if row.override and (text := os.environ.get(row.override)):
-        return text, f"environment {row.override}"
     if (text := option(f"kindinfra_{row.key}")) is not None:
         return text, row.flag
     if text := os.environ.get(row.variable):

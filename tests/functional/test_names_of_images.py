@@ -62,6 +62,19 @@ def test_a_template_with_an_unknown_field_is_a_usage_error(api: Project) -> None
     assert run.all_calls == []
 
 
+def test_a_tag_from_outside_that_is_none_matters_only_where_something_is_needed(
+    api: Project,
+) -> None:
+    """`IMAGE_TAG` is a common name: it may be there for another program."""
+    api.tests("def test_free(): ...", "test_free.py")
+
+    free = api.run("test_free.py", IMAGE_TAG="registry.example/x:1")
+    needy = api.run("test_it.py", IMAGE_TAG="registry.example/x:1")
+
+    assert (free.code, needy.code) == (0, 4)
+    assert 'environment IMAGE_TAG: tag = "registry.example/x:1": expected a tag' in needy.text
+
+
 @pytest.mark.parametrize(("status", "dirty"), [("", False), (" M api/main.go", True)])
 def test_the_report_says_whether_the_tree_is_that_of_the_commit(
     api: Project, status: str, *, dirty: bool
