@@ -7,29 +7,40 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_kindinfra.errors import KindInfraError, OnceError
     from pytest_kindinfra.kindcluster import KindCluster
-    from pytest_kindinfra.model import Endpoint, EndpointSpec, Image, Service
+    from pytest_kindinfra.library import build_images, resolve, save_images
+    from pytest_kindinfra.model import BuiltImage, Endpoint, EndpointSpec, Image, Plan, Service
     from pytest_kindinfra.view import Stack
 
 __all__ = [
+    "BuiltImage",
     "Endpoint",
     "EndpointSpec",
     "Image",
     "KindCluster",
     "KindInfraError",
     "OnceError",
+    "Plan",
     "Service",
     "Stack",
+    "build_images",
+    "resolve",
+    "save_images",
 ]
 
 _HOME = {
+    "BuiltImage": "model",
     "Endpoint": "model",
     "EndpointSpec": "model",
     "Image": "model",
     "KindCluster": "kindcluster",
     "KindInfraError": "errors",
     "OnceError": "errors",
+    "Plan": "model",
     "Service": "model",
     "Stack": "view",
+    "build_images": "library",
+    "resolve": "library",
+    "save_images": "library",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError
@@ -13,33 +14,140 @@ from pytest_kindinfra.timeline import Deadline
 from pytest_kindinfra.wiring import make_tools
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from pytest_kindinfra.clusters.protocol import Provider
+    from pytest_kindinfra.model import Phase
+    from pytest_kindinfra.request import Tools
 
 _GC_SECONDS = 300.0
+_DAY = 86400.0
+_DAYS = 7.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 1 for a failure, 2 for wrong arguments."""
+    given = _parser().parse_args(arguments)
+    try:
+        given.act(given)
+    except KindInfraError as error:
+        sys.stderr.write(f"kindinfra: {str(error).removeprefix('kindinfra: ')}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("kindinfra: interrupted\n")
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="kindinfra", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("gc", help="Delete the clusters of runs that were killed")
-    parser.parse_args(arguments)
-    try:
-        return _gc()
-    except KindInfraError as error:
-        sys.stderr.write(f"kindinfra: {error}\n")
-        return 1
+    services = {"nargs": "*", "metavar": "SERVICE", "help": "default: all that is declared"}
+
+    build = commands.add_parser("build", help="Build images, and make no cluster")
+    build.add_argument("services", **services)  # type: ignore[arg-type]
+    build.add_argument("--no-cache", action="store_true", help="Build everything anew")
+    build.add_argument(
+        "--save", type=Path, metavar="DIR", help="Write archives for --kindinfra-images=DIR"
+    )
+    build.set_defaults(act=_build)
+
+    plan = commands.add_parser("plan", help="Say what a run would do")
+    plan.add_argument("services", **services)  # type: ignore[arg-type]
+    plan.set_defaults(act=_plan)
+
+    gc = commands.add_parser("gc", help="Delete the clusters of runs that were killed")
+    gc.add_argument("--images", action="store_true", help="Old images of ours too")
+    gc.add_argument(
+        "--older-than",
+        type=_days,
+        default=_DAYS,
+        metavar="DAYS",
+        help="Images that no run made or used for so long (default: %(default)s)",
+    )
+    gc.set_defaults(act=_gc)
+    return parser
 
 
-def _gc() -> int:
+def _build(given: argparse.Namespace) -> None:
+    """Build, and say which references came of it; the folder is the current one."""
+    from pytest_kindinfra.library import build_images, resolve, save_images
+
+    plan = resolve(services=given.services or None)
+    images = build_images(plan, no_cache=given.no_cache, progress=_progress())
+    for name, image in images.items():
+        _say(f"{name:<20} {image.reference}{' (unchanged)' if image.cached else ''}")
+        for further in image.also:
+            _say(f"{'':<20} {further}")
+    if given.save:
+        saved = save_images(plan, images, folder=given.save)
+        count = sum(one.file is not None for one in saved.values())
+        _say(f"saved {count} of {len(images)} in {given.save}")
+
+
+def _plan(given: argparse.Namespace) -> None:
+    from pytest_kindinfra.library import resolve
+    from pytest_kindinfra.tags import known_tags
+    from pytest_kindinfra.terminal import plan_lines
+
+    plan = resolve(services=given.services or None)
+    for line in plan_lines(plan, known_tags(plan, make_tools().engine))[1:]:
+        _say(line)
+
+
+def _days(text: str) -> float:
+    if not (days := float(text)) >= 0:
+        raise ValueError
+    return days
+
+
+def _gc(given: argparse.Namespace) -> None:
     """Delete leftovers, from any folder: each leads to its run directory by itself."""
-    provider = make_tools().provider
+    tools = make_tools()
+    _gc_clusters(tools.provider)
+    if given.images:
+        _gc_images(tools, days=given.older_than)
+
+
+def _gc_images(tools: Tools, *, days: float) -> None:
+    from pytest_kindinfra.cache import cache_folder
+    from pytest_kindinfra.steps.discard import discard_images
+    from pytest_kindinfra.timeline import now
+
+    done = discard_images(
+        tools.engine,
+        tools.provider,
+        cache=cache_folder(),
+        before=now() - days * _DAY,
+        deadline=Deadline.after(_GC_SECONDS),
+    )
+    for reference in done.removed:
+        _say(f"removed image {reference}")
+    for reference, why in done.left.items():
+        _say(f"left alone: image {reference}: {why}")
+    if not done.removed and not done.left:
+        _say(f"no image of ours is older than {days:g} days")
+
+
+def _gc_clusters(provider: Provider) -> None:
     swept = sweep(provider, Deadline.after(_GC_SECONDS))
     for name in swept.deleted:
-        sys.stdout.write(f"deleted cluster {name}\n")
+        _say(f"deleted cluster {name}")
     for name, why in swept.unclear.items():
-        delete = shlex.join(provider.delete_command(name))
-        sys.stdout.write(f"left alone: cluster {name}: {why}\n  if nobody uses it: {delete}\n")
+        _say(f"left alone: cluster {name}: {why}")
+        _say(f"  if nobody uses it: {shlex.join(provider.delete_command(name))}")
     if not swept.deleted and not swept.unclear:
-        sys.stdout.write("nothing was left behind\n")
-    return 0
+        _say("nothing was left behind")
+
+
+def _progress() -> Callable[[Phase, bool], None]:
+    from pytest_kindinfra.terminal import progress_line
+    from pytest_kindinfra.timeline import now
+
+    began = now()
+    return lambda phase, ended: _say(progress_line(phase, ended=ended, since=began))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

@@ -15,14 +15,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_kindinfra.digests import Digests
 from pytest_kindinfra.dockerfile import expand, references
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.ignoring import IgnoreRules
+from pytest_kindinfra.ocilayout import INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from pytest_kindinfra.digests import FolderDigests
     from pytest_kindinfra.model import Image
 
 NEVER_SENT = ("**/.kindinfra", "**/.pytest_cache", "**/__pycache__")
@@ -78,13 +81,16 @@ def base_references(source: Source, *, named: Mapping[str, str]) -> tuple[str, .
     return references(source.text, build_args=source.build_args, named=named)
 
 
-def content_tag(image: Image, source: Source, *, bases: Mapping[str, str]) -> str:
+def content_tag(
+    image: Image, source: Source, *, bases: Mapping[str, str], digests: Digests | None = None
+) -> str:
     """Return the tag of what a build of `image` would make.
 
     Args:
         image: The declared image.
         source: What `read_source` gave for it.
         bases: Each image it starts from to its id, or to its tag if it is a declared one.
+        digests: Knows those of files that were read before.
 
     Raises:
         KindInfraError: A file of the context cannot be read.
@@ -92,17 +98,23 @@ def content_tag(image: Image, source: Source, *, bases: Mapping[str, str]) -> st
     digest = hashlib.sha256()
     settings = (source.text, sorted(source.build_args.items()), image.target, image.build_options)
     digest.update(repr((settings, sorted(bases.items()))).encode())
-    with _reading(image):
-        for path, mode, content in _files(source):
-            digest.update(os.fsencode(f"\0{path}\0{mode:o}\0{len(content)}\0"))
-            digest.update(content)
+    with _reading(image), (digests or Digests()).of(source.context) as files:
+        for path, mode, content in _files(source, files):
+            digest.update(os.fsencode(f"\0{path}\0{mode:o}\0{content}"))
     return digest.hexdigest()[:_TAG_DIGITS]
 
 
-def file_tag(path: Path) -> str:
-    """Return the tag of an image that comes as a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:_TAG_DIGITS]
+def file_tag(path: Path, digests: Digests | None = None) -> str:
+    """Return the tag of an image that comes as a file, or as a folder with an OCI layout.
+
+    In a layout all is named by digests, so the index says what is in it.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    path = path / INDEX if path.is_dir() else path
+    with (digests or Digests()).of(path.parent) as files:
+        return files.digest(path.name, path.stat())[:_TAG_DIGITS]
 
 
 def write_ignore_file(source: Source, *, into: Path) -> Path:
@@ -129,17 +141,24 @@ def _ignore_lines(context: Path, dockerfile: Path) -> tuple[str, ...]:
     return ()
 
 
-def _files(source: Source) -> Iterator[tuple[str, int, bytes]]:
-    """Give path, mode and content of all that is sent, in one order everywhere."""
+def _files(source: Source, files: FolderDigests) -> Iterator[tuple[str, int, str]]:
+    """Give path, mode and digest of all that is sent, in one order everywhere."""
+    context = os.fspath(source.context)
     for path in _sent(source.context, "", IgnoreRules(source.ignore)):
-        full = source.context / path
-        mode = full.lstat().st_mode
+        info = os.lstat(f"{context}/{path}")
+        mode = info.st_mode
         if stat.S_ISLNK(mode):
-            yield path, stat.S_IFLNK, os.fsencode(full.readlink())
+            target = (source.context / path).readlink()
+            yield path, stat.S_IFLNK, _digest(os.fsencode(target))
         elif stat.S_ISREG(mode):
-            yield path, stat.S_IMODE(mode), full.read_bytes()
+            yield path, stat.S_IMODE(mode), files.digest(path, info)
         elif stat.S_ISDIR(mode):
-            yield path, mode, _head(full) if full.name == ".git" else b""
+            is_git = path.rpartition("/")[2] == ".git"
+            yield path, mode, _digest(_head(source.context / path)) if is_git else ""
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _sent(folder: Path, above: str, rules: IgnoreRules) -> Iterator[str]:

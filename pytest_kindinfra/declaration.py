@@ -32,7 +32,10 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _IMAGE_NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _LEVELS = ("applied", "started", "ready")
-_BUILD_KEYS = ("context", "dockerfile", "target", "build_args", "needs", "build_options", "ignore")
+_BUILD_KEYS = (
+    *("context", "dockerfile", "target", "build_args", "needs", "build_options", "ignore"),
+    *("exclusive", "weight", "timeout"),
+)
 _DEFAULTS = Service(name="")
 
 
@@ -94,6 +97,8 @@ def _image(name: str, table: Table) -> Image:
         build_args=table.pairs("build_args"),
         needs=table.texts("needs"),
         exclusive=table.flag("exclusive", default=False),
+        weight=table.count("weight", default=1, least=1),
+        timeout=table.seconds("timeout"),
         names=table.texts("names"),
         build_options=table.texts("build_options"),
         ignore=table.texts("ignore"),
@@ -109,6 +114,8 @@ def _check_image(table: Table) -> None:
     given = [key for key in ("prebuilt", "archive") if key in table]
     if len(given) > 1:
         table.complain("has prebuilt and archive: keep one of them")
+    if "exclusive" in table and "weight" in table:
+        table.complain("has exclusive and weight: keep one of them")
     useless = [key for key in _BUILD_KEYS if key in table]
     if given and useless:
         table.complain(f"has {given[0]}, so nothing is built: remove {', '.join(useless)}")

@@ -216,6 +216,8 @@ def _report(started: Started, run: RunDirectory, outcome: Outcome) -> None:
             },
             "kept": outcome.kept,
         },
+        memory=run.read("memory"),
+        git=(run.read("git") or {}).get("git"),
     )
     run.write_report("run.json", report)
     run.write_report("trace.json", trace(phases))

@@ -41,7 +41,8 @@ def look(config: pytest.Config) -> FirstLook:
     """
     from pytest_kindinfra.render import load_tables
 
-    _, problems = read_settings(config.getoption, (), source=None)
+    # A run that needs nothing must not fail by a variable that is not ours.
+    _, problems = read_settings(config.getoption, (), source=None, overrides=False)
     if problems:
         raise DeclarationError(problems)
     pairs: tuple[tuple[str, Any], ...] = ()
@@ -51,5 +52,5 @@ def look(config: pytest.Config) -> FirstLook:
             tables, source = loaded
             services = len(tables.get("services", ()))
             pairs = tuple(tables.get("options", {}).items())
-    settings, _ = read_settings(config.getoption, pairs, source=source)
+    settings, _ = read_settings(config.getoption, pairs, source=source, overrides=False)
     return FirstLook(settings=settings, source=source, services=services)

@@ -28,15 +28,26 @@ class IgnoreRules:
     def __init__(self, lines: Iterable[str]) -> None:
         self._rules = [rule for line in lines if (rule := _rule(line))]
         self._exceptions = [rule for rule in self._rules if rule.exception]
+        self._matched: dict[str, tuple[bool, ...]] = {"": (False,) * len(self._rules)}
 
     def ignore(self, path: str) -> bool:
         """Whether `path` is left out; parts are joined by slashes, relative to the context."""
-        lineage = [path, *_folders_above(path)]
         ignored = False
-        for rule in self._rules:
-            if rule.exception == ignored and any(map(rule.matches, lineage)):
+        above = self._matching(path.rpartition("/")[0])
+        for rule, matches_above in zip(self._rules, above, strict=True):
+            if rule.exception == ignored and (matches_above or rule.matches(path)):
                 ignored = not rule.exception
         return ignored
+
+    def _matching(self, folder: str) -> tuple[bool, ...]:
+        """Say of each rule whether it matches `folder` or one above; each file in it asks."""
+        if folder not in self._matched:
+            above = self._matching(folder.rpartition("/")[0])
+            self._matched[folder] = tuple(
+                matches or rule.matches(folder)
+                for rule, matches in zip(self._rules, above, strict=True)
+            )
+        return self._matched[folder]
 
     def ignore_all_in(self, folder: str) -> bool:
         """Whether no exception can mean something in `folder`, which itself is left out."""
@@ -97,8 +108,3 @@ def _translated(token: re.Match[str], *, last: bool) -> str:
     if token["one"]:
         return "[^/]"
     return re.escape(token["escaped"]) if token["escaped"] else token["set"]
-
-
-def _folders_above(path: str) -> list[str]:
-    parts = path.split("/")
-    return ["/".join(parts[:count]) for count in range(1, len(parts))]

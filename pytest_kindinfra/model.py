@@ -29,6 +29,8 @@ class Image:
         build_args: Sorted pairs of name and value, environment references not yet expanded.
         needs: Names of declared images that this one starts FROM.
         exclusive: No other build runs beside this one.
+        weight: How many builds it counts as; more than may run at a time count as all.
+        timeout: Seconds for its build; None means `--kindinfra-timeout`.
         names: Further references in manifests that mean this image.
         build_options: Further flags of `docker buildx build`; part of the tag.
         ignore: Patterns added to those of the ignore file.
@@ -43,6 +45,8 @@ class Image:
     build_args: tuple[tuple[str, str], ...] = ()
     needs: tuple[str, ...] = ()
     exclusive: bool = False
+    weight: int = 1
+    timeout: float | None = None
     names: tuple[str, ...] = ()
     build_options: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
@@ -192,11 +196,16 @@ class BuiltImage:
         name: The declared name.
         reference: The full reference of this run.
         cached: Nothing was built, since the content is known.
+        bases: The images of registries that it was built from, to their ids; empty for one that
+            the engine had not got.
+        also: Further references, made by a template.
     """
 
     name: str
     reference: str
     cached: bool
+    bases: dict[str, str] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,9 @@ class Settings:
         kind_config: None means the declaration's.
         build_jobs: Builds at a time.
         load: How images reach the kind nodes.
+        no_build: Every image must be there.
+        images: A folder of images that another run saved; implies `no_build`.
+        tag: The template of a further tag for each image, None for none.
         timeout: Seconds for the cluster, for each build and for each service.
         artifacts: Where runs leave their folders.
         plan: Only say what would be done.
@@ -50,6 +53,9 @@ class Settings:
     kind_config: Path | None = None
     build_jobs: int = 1
     load: Load = "auto"
+    no_build: bool = False
+    images: Path | None = None
+    tag: str | None = None
     timeout: float = 600
     artifacts: Path = Path(".kindinfra")
     plan: bool = False
@@ -69,6 +75,8 @@ class Option:
         metavar: What help calls the value; empty for a flag.
         help: One phrase, capital first, no full stop.
         choices: The only values allowed.
+        expected: What to say of a value that cannot be used, where metavar says too little.
+        override: A variable of the environment that goes before everything else.
     """
 
     key: str
@@ -76,6 +84,8 @@ class Option:
     metavar: str
     help: str
     choices: tuple[str, ...] = ()
+    expected: str = ""
+    override: str = ""
 
     @property
     def flag(self) -> str:
@@ -98,6 +108,12 @@ def _positive_float(text: str) -> float:
     if not (value := float(text)) > 0:  # NaN is neither above nor below
         raise ValueError
     return value
+
+
+def _template(text: str) -> str:
+    from pytest_kindinfra.naming import check_template
+
+    return check_template(text)
 
 
 def _yes(text: str) -> bool:
@@ -140,6 +156,26 @@ OPTIONS = (
         metavar="HOW",
         help="Load images by delta (only what a kind node lacks), archive, or auto (default: both)",
         choices=("auto", "archive", "delta"),
+    ),
+    Option(
+        key="no_build",
+        parse=_yes,
+        metavar="",
+        help="Build nothing; every image must be in the engine, prebuilt or an archive",
+    ),
+    Option(
+        key="images",
+        parse=Path,
+        metavar="DIR",
+        help="Build nothing; take images from a folder made by kindinfra build --save=DIR",
+    ),
+    Option(
+        key="tag",
+        parse=_template,
+        metavar="TEMPLATE",
+        help="A further tag for each image; IMAGE_TAG in the environment goes before it",
+        expected="a tag, in which may stand {service} {user} {git} {time} {content} {random}",
+        override="IMAGE_TAG",
     ),
     Option(
         key="timeout",
@@ -191,7 +227,11 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def read_settings(
-    option: Callable[[str], str | None], file: Iterable[tuple[str, Any]], *, source: str | None
+    option: Callable[[str], str | None],
+    file: Iterable[tuple[str, Any]],
+    *,
+    source: str | None,
+    overrides: bool = True,
 ) -> tuple[Settings, tuple[str, ...]]:
     """Return the settings, and a sentence for each value that cannot be used.
 
@@ -199,22 +239,29 @@ def read_settings(
         option: Gives the text of a command line option by its dest, None if it was not given.
         file: The pairs of `[options]`.
         source: The file's name.
+        overrides: Whether variables count that others may have set for purposes of their own.
     """
     from_file = {key: (str(value), f"{source} [options]") for key, value in file}
     problems = list(_unknown_keys(from_file, source))
     values: dict[str, Any] = {"build_jobs": min(4, os.cpu_count() or 1)}
     sources: dict[str, str] = {}
     for row in OPTIONS:
-        if (given := _nearest(row, option, from_file)) is None:
+        given = (_override(row) if overrides else None) or _nearest(row, option, from_file)
+        if given is None:
             continue
         text, where = given
         try:
             values[row.key] = _parse(row, text)
             sources[row.key] = where
         except ValueError:
-            expected = " or ".join(row.choices) or row.metavar or "yes or no"
+            expected = row.expected or " or ".join(row.choices) or row.metavar or "yes or no"
             problems.append(f'{where}: {row.key} = "{text}": expected {expected}')
     return Settings(**values, sources=sources), tuple(problems)
+
+
+def _override(row: Option) -> tuple[str, str] | None:
+    text = os.environ.get(row.override) if row.override else None
+    return (text, f"environment {row.override}") if text else None
 
 
 def _nearest(

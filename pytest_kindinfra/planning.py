@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from pytest_kindinfra.busyports import busy_ports
+from pytest_kindinfra.cache import cache_folder
 from pytest_kindinfra.declaration import parse_declaration
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.filesystems import network_problem
@@ -25,6 +26,7 @@ from pytest_kindinfra.options import Settings, read_settings
 from pytest_kindinfra.plan import resolve
 from pytest_kindinfra.render import check_files, load_kind_config, load_tables, render
 from pytest_kindinfra.request import Request
+from pytest_kindinfra.savedimages import read_saved_images
 from pytest_kindinfra.steps.sweep import sweep
 from pytest_kindinfra.timeline import Deadline
 from pytest_kindinfra.wiring import make_tools
@@ -53,7 +55,7 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
         DeclarationError: With all problems.
     """
     try:
-        declaration = _with_hooks(_read_declaration(config), config)
+        declaration = _with_hooks(read_declaration(config.rootpath), config)
     except DeclarationError as error:
         raise DeclarationError([*wanted["problems"], *error.problems]) from None
     settings, problems = read_settings(
@@ -62,10 +64,11 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
     found = [*wanted["problems"], *problems, *check_files(declaration)]
     if problem := network_problem(config.rootpath / settings.artifacts):
         found.append(problem)
+    found += _problems_of_saved(settings, declaration.folder)
     try:
         rendered = render(declaration.services, folder=declaration.folder)
         plan = resolve(declaration, wanted=wanted["services"], rendered=rendered)
-        request = _request(settings, plan, run_id)
+        request = make_request(settings, plan, run_id)
         found += port_problems(request.kind_config, plan.ports)
         found += () if settings.plan else _busy_ports(plan)
     except DeclarationError as error:
@@ -73,6 +76,14 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
     if found:
         raise DeclarationError(found)
     return Order(plan=plan, request=request, settings=settings)
+
+
+def _problems_of_saved(settings: Settings, folder: Path) -> Iterator[str]:
+    if settings.images is not None:
+        try:
+            read_saved_images(folder / settings.images)
+        except KindInfraError as error:
+            yield f"{settings.sources['images']}: {error}"
 
 
 def _busy_ports(plan: Plan) -> tuple[str, ...]:
@@ -84,8 +95,12 @@ def _busy_ports(plan: Plan) -> tuple[str, ...]:
     return busy
 
 
-def _read_declaration(config: pytest.Config) -> Declaration:
-    folder = config.rootpath
+def read_declaration(folder: Path) -> Declaration:
+    """Return what is declared in `folder`; nothing if there is no file.
+
+    Raises:
+        DeclarationError: The file is wrong.
+    """
     if (loaded := load_tables(folder)) is None:
         return Declaration(folder=folder)
     tables, source = loaded
@@ -138,7 +153,12 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error} ({Path(at.filename).name}, line {at.lineno})"
 
 
-def _request(settings: Settings, plan: Plan, run_id: str) -> Request:
+def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:
+    """Return how a run is to go.
+
+    Raises:
+        DeclarationError: The kind config cannot be read.
+    """
     declared, folder = plan.declaration.cluster, plan.declaration.folder
     config = settings.kind_config or declared.config
     return Request(
@@ -153,6 +173,10 @@ def _request(settings: Settings, plan: Plan, run_id: str) -> Request:
         folder=folder,
         fail_fast=settings.fail == "fast",
         load=settings.load,
+        no_build=settings.no_build or settings.images is not None,
+        images=settings.images and folder / settings.images,
+        tag=settings.tag,
+        cache=cache_folder(),
     )
 
 

@@ -24,6 +24,7 @@ WORKLOAD_KINDS = {
 _TEMPLATE_PATHS: dict[tuple[str, str], tuple[str, ...]] = {
     ("", "Pod"): (),
     ("", "ReplicationController"): ("spec", "template"),
+    ("", "PodTemplate"): ("template",),
     ("apps", "Deployment"): ("spec", "template"),
     ("apps", "StatefulSet"): ("spec", "template"),
     ("apps", "DaemonSet"): ("spec", "template"),

@@ -13,17 +13,39 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.terminal import progress_line, running_line
+from pytest_kindinfra.terminal import heartbeat_line, progress_line, running_line
 from pytest_kindinfra.timeline import now
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
 
     from pytest_kindinfra.model import Phase
     from pytest_kindinfra.options import Progress
+    from pytest_kindinfra.timeline import Running
+
+HEARTBEAT = 30.0
+"""Seconds after which a line says what a build printed last."""
 
 _SILENCE = 15.0
 """Seconds after which a line says what goes on."""
+
+
+class Heartbeats:
+    """Which of the phases that print something are to be told about: each once in a while.
+
+    A silence of all is rare while many things go on, so a build that hangs among them would
+    not be seen.
+    """
+
+    def __init__(self) -> None:
+        self._told: dict[tuple[str, str, float], float] = {}
+
+    def due(self, running: Iterable[Running], *, at: float) -> list[Running]:
+        """Return those that have gone on for so long since their start, or since the last time."""
+        printing = [one for one in running if one.says()]
+        due = [one for one in printing if at - self._told.get(one[:3], one.start) >= HEARTBEAT]
+        self._told |= {one[:3]: at for one in due}
+        return due
 
 
 class ProgressLines:
@@ -34,6 +56,7 @@ class ProgressLines:
         self._how = how
         self._since = since
         self._last = since
+        self._heartbeats = Heartbeats()
         self._waiting: deque[str] = deque()
         self._terminal = threading.RLock()
         self._direct = config.pluginmanager.hasplugin("dsession")
@@ -46,13 +69,17 @@ class ProgressLines:
             return
         self._add(progress_line(phase, ended=ended, since=self._since))
 
-    def beat(self, running: tuple[tuple[str, str, float], ...]) -> None:
-        """Say what goes on if nothing was said for a while.
+    def beat(self, running: tuple[Running, ...]) -> None:
+        """Say what takes long and what it printed last, and what goes on after a silence.
 
         Args:
-            running: Kind, subject and start of each phase that has not ended.
+            running: The phases that have not ended.
         """
-        if self._how != "off" and running and now() - self._last >= _SILENCE:
+        if self._how == "off":
+            return
+        for one in self._heartbeats.due(running, at=now()):
+            self._add(heartbeat_line(one, at=now(), since=self._since))
+        if running and now() - self._last >= _SILENCE:
             self._add(running_line(running, at=now(), since=self._since))
 
     def _add(self, line: str) -> None:

@@ -154,8 +154,8 @@ def _check_cluster(declaration: Declaration) -> Iterator[str]:
 
 def _check_image(image: Image, declaration: Declaration) -> Iterator[str]:
     place, folder = f"[images.{image.name}]", declaration.folder
-    if image.archive is not None and not (folder / image.archive).is_file():
-        yield f'{place} archive "{image.archive}": no such file'
+    if image.archive is not None:
+        yield from _check_archive(place, folder, image.archive)
     if image.archive is not None or image.prebuilt is not None:
         return
     if not (folder / image.context).is_dir():
@@ -165,6 +165,14 @@ def _check_image(image: Image, declaration: Declaration) -> Iterator[str]:
     dockerfile = image.dockerfile or image.context / "Dockerfile"
     if not (folder / dockerfile).is_file():
         yield f'{place} dockerfile "{dockerfile}": no such file'
+
+
+def _check_archive(place: str, folder: Path, archive: Path) -> Iterator[str]:
+    if (folder / archive).is_dir():
+        if not (folder / archive / "index.json").is_file():
+            yield f'{place} archive "{archive}": a folder without index.json is no OCI layout'
+    elif not (folder / archive).is_file():
+        yield f'{place} archive "{archive}": no such file'
 
 
 def _check_inputs(service: Service, declaration: Declaration) -> Iterator[str]:

@@ -20,6 +20,8 @@ def run_report(
     images: Mapping[str, Mapping[str, Any]],
     services: Mapping[str, Mapping[str, Any]],
     outcome: Mapping[str, Any],
+    memory: Mapping[str, Any] | None = None,
+    git: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return run.json's content.
 
@@ -27,8 +29,10 @@ def run_report(
         `plan`: the services in the order of their needs, each with `needs` and `images`;
         `phases`: `name`, `kind`, `subject`, `start`, `end` (seconds since the epoch), `ok`, and for
         a load `bytes`: what its stream took to all kind nodes together;
-        `images`: name to `reference` and `cached`; `endpoints`: service to endpoint to URL;
-        `outcome`: `state`, `failures`, `kept`.
+        `images`: name to `reference`, `cached`, `bases` (ids of base images) and `also` (further
+        references); `endpoints`: service to endpoint to URL; `outcome`: `state`, `failures`,
+        `kept`; `memory`: the `folder` in which is kept what saves time in later runs, and the
+        `problems` with it; `git`: `commit` and `dirty` (None if git did not say), or None.
     """
     return {
         "plan": {
@@ -50,6 +54,8 @@ def run_report(
             for name, record in services.items()
         },
         "outcome": dict(outcome),
+        "memory": None if memory is None else dict(memory),
+        "git": None if git is None else dict(git),
     }
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.engines.protocol import Engine
     from pytest_kindinfra.model import Image, Load
     from pytest_kindinfra.process import Runner
-    from pytest_kindinfra.timeline import Timeline
+    from pytest_kindinfra.timeline import Running, Timeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +33,13 @@ class Tools:
 class Hooks:
     """What others want called on the way; whatever one raises fails that image or service.
 
-    `beat` is called each second with what goes on: kind, subject and start of each phase.
+    `beat` is called each second with what goes on.
     """
 
     before_build: Callable[[Image], object] = lambda _image: None
     before_deploy: Callable[..., object] = lambda **_: None
     after_deploy: Callable[..., object] = lambda **_: None
-    beat: Callable[[tuple[tuple[str, str, float], ...]], object] = lambda _running: None
+    beat: Callable[[tuple[Running, ...]], object] = lambda _running: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +58,11 @@ class Request:
         folder: Where relative paths start.
         fail_fast: The first failure cancels everything.
         load: How images reach the kind nodes.
+        no_build: Every image must be there.
+        images: A folder of saved images; only with `no_build`.
+        build_anew: Build without any cache, also what the engine has.
+        tag: The template of a further tag for each image, None for none.
+        cache: Where is kept what saves time in later runs; None keeps nothing.
     """
 
     cluster: str
@@ -71,3 +76,8 @@ class Request:
     folder: Path
     fail_fast: bool = False
     load: Load = "auto"
+    no_build: bool = False
+    images: Path | None = None
+    build_anew: bool = False
+    tag: str | None = None
+    cache: Path | None = None

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.buildsecrets import build_secrets
+from pytest_kindinfra.lines.builds import Builds
 from pytest_kindinfra.lines.cluster import SUBJECT, ClusterLine
 from pytest_kindinfra.lines.context import Context, FirstFailure, needed
 from pytest_kindinfra.lines.images import ImageLines, external
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _BEAT = 1.0
 _CLUSTER_THREADS = 5
+_NAME_THREADS = 1
 
 
 def bring_up(
@@ -63,10 +65,12 @@ def bring_up(
     )
     tools.redactor.learn(value for image in plan.images for value in build_secrets(image))
     # One thread for each line, so that lines that wait never keep another from starting.
-    count = _CLUSTER_THREADS + 2 * len(plan.images) + len(external(context)) + len(plan.services)
+    count = _CLUSTER_THREADS + _NAME_THREADS + 2 * len(plan.images)
+    count += len(external(context)) + len(plan.services)
     with ThreadPoolExecutor(count, thread_name_prefix="kindinfra") as pool:
-        cluster = ClusterLine(context, pool)
-        images = ImageLines(context, cluster, pool)
+        builds = Builds(context)
+        cluster = ClusterLine(context, pool, also=builds.look)
+        images = ImageLines(context, cluster, builds, pool)
         services = _ServiceLines(context, cluster, images)
         pending: set[Future[Any]] = {pool.submit(services.bring_up, one) for one in plan.services}
         pending.add(cluster.taking_pods)
@@ -80,6 +84,7 @@ def bring_up(
         if cluster.taking_pods.exception():
             cancelled.set()  # builds would go on for nobody
         cluster.close()
+    builds.remember()
 
 
 def tear_down(name: str, *, tools: Tools, kubeconfig: Path, deadline: Deadline) -> None:

@@ -76,12 +76,13 @@ class Table:
         """Return a port's number or name, or None."""
         return self.text(key) if isinstance(self._values.get(key), str) else self.port(key)
 
-    def count(self, key: str, *, default: int) -> int:
-        """Return a whole number that is not negative."""
+    def count(self, key: str, *, default: int, least: int = 0) -> int:
+        """Return a whole number that is not negative, or not below `least`."""
         value = self._typed(key, int, "a number")
-        if value is not None and value < 0:
-            self.complain(f"{key} is {value}, but must not be negative")
-        return default if value is None else max(value, 0)
+        if value is not None and value < least:
+            must = f"be {least} or more" if least else "not be negative"
+            self.complain(f"{key} is {value}, but must {must}")
+        return default if value is None else max(value, least)
 
     def seconds(self, key: str) -> float | None:
         """Return a number of seconds above 0, or None."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.model import Phase, Plan
+    from pytest_kindinfra.timeline import Running
 
 _VERBS = {
     "build": ("building", "built"),
@@ -22,6 +23,7 @@ _VERBS = {
     "delete": ("deleting the cluster", "cluster deleted"),
 }
 _BAR = 24
+_SAID = 100
 
 
 def progress_line(phase: Phase, *, ended: bool, since: float) -> str:
@@ -34,13 +36,25 @@ def progress_line(phase: Phase, *, ended: bool, since: float) -> str:
     return f"{at} {ending} in {phase.end - phase.start:.1f} s"
 
 
-def running_line(running: Iterable[tuple[str, str, float]], *, at: float, since: float) -> str:
-    """Return the line that says what goes on: kind, subject and start of each phase."""
+def running_line(running: Iterable[Running], *, at: float, since: float) -> str:
+    """Return the line that says what goes on."""
     parts = [
-        f"[{subject}] {_VERBS.get(kind, (kind, kind))[0]} ({at - start:.0f} s)"
-        for kind, subject, start in running
+        f"[{one.subject}] {_VERBS.get(one.kind, (one.kind, one.kind))[0]} ({at - one.start:.0f} s)"
+        for one in running
     ]
     return f"kindinfra {at - since:6.1f} s  still {', '.join(parts)}"
+
+
+def heartbeat_line(running: Running, *, at: float, since: float) -> str:
+    """Return the line that says what something that takes long printed last."""
+    doing = _VERBS.get(running.kind, (running.kind, running.kind))[0]
+    said = "".join(letter for letter in running.says() if letter.isprintable()).strip()
+    said = f"{said[:_SAID]}..." if len(said) > _SAID else said
+    ending = f": {said}" if said else ""
+    return (
+        f"kindinfra {at - since:6.1f} s  [{running.subject}] still {doing} "
+        f"({at - running.start:.0f} s){ending}"
+    )
 
 
 def plan_line(plan: Plan, *, tests: int, cluster: str) -> str:

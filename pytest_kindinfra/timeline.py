@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable  # noqa: TC003 - a NamedTuple's fields are looked at
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pytest_kindinfra.errors import CancelledError, NotReadyError
 from pytest_kindinfra.model import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 T = TypeVar("T")
 
@@ -135,13 +136,29 @@ def call_within(function: Callable[[], T], deadline: Deadline, *, what: str) -> 
     return outcome.result()
 
 
+class Running(NamedTuple):
+    """A phase that has not ended.
+
+    Attributes:
+        kind: What is done.
+        subject: To what.
+        start: Since when, in seconds since the epoch.
+        says: Gives the last line that it printed; empty if it prints nothing.
+    """
+
+    kind: str
+    subject: str
+    start: float
+    says: Callable[[], str] = lambda: ""
+
+
 class Timeline:
     """Records phases from any thread, and tells subscribers of each start and end."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._phases: list[Phase] = []
-        self._running: dict[tuple[str, str], float] = {}
+        self._running: dict[tuple[str, str], Running] = {}
         self._subscribers: list[Callable[[Phase, bool], None]] = []
 
     def subscribe(self, subscriber: Callable[[Phase, bool], None]) -> None:
@@ -149,12 +166,20 @@ class Timeline:
         self._subscribers.append(subscriber)
 
     @contextmanager
-    def span(self, kind: str, subject: str) -> Iterator[Span]:
-        """Record the block as a phase; an exception makes it a failed one."""
+    def span(
+        self, kind: str, subject: str, *, says: Callable[[], str] = lambda: ""
+    ) -> Iterator[Span]:
+        """Record the block as a phase; an exception makes it a failed one.
+
+        Args:
+            kind: What is done.
+            subject: To what.
+            says: Gives the last line that was printed, for those who watch.
+        """
         span = Span()
         start = now()
         with self._lock:
-            self._running[kind, subject] = start
+            self._running[kind, subject] = Running(kind, subject, start, says)
         self._tell(Phase(kind=kind, subject=subject, start=start, end=start), ended=False)
         try:
             yield span
@@ -193,11 +218,10 @@ class Timeline:
             return tuple(sorted(self._phases, key=lambda phase: phase.start))
 
     @property
-    def running(self) -> tuple[tuple[str, str, float], ...]:
-        """Kind, subject and start of what goes on now, by start."""
+    def running(self) -> tuple[Running, ...]:
+        """What goes on now, by start."""
         with self._lock:
-            items = [(kind, subject, start) for (kind, subject), start in self._running.items()]
-        return tuple(sorted(items, key=lambda item: item[2]))
+            return tuple(sorted(self._running.values(), key=lambda one: one.start))
 
 
 @dataclass(slots=True)

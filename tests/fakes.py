@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from pytest_kindinfra.engines.protocol import BuildRequest
+    from pytest_kindinfra.engines.protocol import BuildRequest, OwnImage
     from pytest_kindinfra.process import Copy
 
 Argv = tuple[str, ...]
@@ -133,8 +133,12 @@ class FakeEngine:
         images: Reference to id.
         on_build: Called with each build before its image is there; may block or raise.
         builds: What was built so far.
-        loads: Archives that were loaded so far, and as what.
+        on_load: Called with each archive: returns the name of what is in it, or raises.
+        loads: Archives that were loaded so far.
         deadlines: Those of the builds.
+        own: What `own_images` returns.
+        in_use: References that cannot be removed.
+        removed: References that were removed so far.
         version: What `check` says; an exception is raised instead.
     """
 
@@ -142,8 +146,12 @@ class FakeEngine:
     on_build: Callable[[BuildRequest], object] = lambda _request: None
     builds: list[BuildRequest] = field(default_factory=list)
     version: str | Exception = "29.0"
-    loads: list[tuple[Path, str]] = field(default_factory=list)
+    on_load: Callable[[Path], str] = lambda archive: archive.read_text()
+    loads: list[Path] = field(default_factory=list)
     deadlines: list[Deadline] = field(default_factory=list)
+    own: list[OwnImage] = field(default_factory=list)
+    in_use: set[str] = field(default_factory=set)
+    removed: list[str] = field(default_factory=list)
     name: str = "docker"
 
     def check(self, deadline: Deadline) -> str:
@@ -164,10 +172,30 @@ class FakeEngine:
         log.write_text(f"built {request.reference}\n")
         self.images[request.reference] = f"sha256:{request.reference}"
 
-    def load(self, archive: Path, reference: str, deadline: Deadline) -> None:
+    def load(self, archive: Path, deadline: Deadline) -> str:
         deadline.check()
-        self.loads.append((archive, reference))
-        self.images[reference] = f"sha256:{reference}"
+        name = self.on_load(archive)
+        self.loads.append(archive)
+        self.images[name] = f"sha256:{name}"
+        return name
+
+    def tag(self, reference: str, name: str, deadline: Deadline) -> None:
+        deadline.check()
+        self.images[name] = self.images[reference]
+
+    def save(self, reference: str, archive: Path, deadline: Deadline) -> None:
+        deadline.check()
+        archive.write_text(reference)
+
+    def own_images(self, deadline: Deadline) -> list[OwnImage]:
+        deadline.check()
+        return self.own
+
+    def remove(self, reference: str, deadline: Deadline) -> None:
+        deadline.check()
+        if reference in self.in_use:
+            raise CommandError(["rm", reference], exit_code=1, output="in use")
+        self.removed.append(reference)
 
     def save_command(self, references: Sequence[str]) -> tuple[str, ...]:
         return ("save", *references)

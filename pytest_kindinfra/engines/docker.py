@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.engines.protocol import OwnImage
 from pytest_kindinfra.errors import CommandError, KindInfraError, ToolMissingError
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ _READ_BY_DOCKER = re.compile(
     r"|TLS\w*)",
     re.IGNORECASE,
 )
+_LABEL = "dev.kindinfra.image"
 _FIX = "install Docker with buildx and start it (`docker version` must show a server)"
 
 
@@ -71,15 +74,40 @@ class Docker:
             log=log,
         )
 
-    def load(self, archive: Path, reference: str, deadline: Deadline) -> None:
-        """See `Engine.load`."""
+    def load(self, archive: Path, deadline: Deadline) -> str:
+        """See `Engine.load`; Docker unpacks gzip, bzip2, xz and zstd by itself."""
         argv = ["docker", "load", "--quiet", "--input", os.fspath(archive)]
         printed = self._runner.run(argv, deadline=deadline, what=f'loading "{archive}"').stdout
         loaded = [line.partition(": ")[2] for line in printed.splitlines() if ": " in line]
         if len(loaded) != 1:
             msg = f'"{archive}" holds {len(loaded)} images\nTo fix: save one image in each archive'
             raise KindInfraError(msg)
-        self._runner.run(["docker", "tag", loaded[0], reference], deadline=deadline)
+        return loaded[0]
+
+    def tag(self, reference: str, name: str, deadline: Deadline) -> None:
+        """See `Engine.tag`."""
+        self._runner.run(["docker", "tag", reference, name], deadline=deadline.within(60))
+
+    def save(self, reference: str, archive: Path, deadline: Deadline) -> None:
+        """See `Engine.save`; Docker itself writes aside and renames."""
+        argv = ["docker", "save", "--output", os.fspath(archive), _familiar(reference)]
+        self._runner.run(argv, deadline=deadline, what=f'saving "{reference}"')
+
+    def own_images(self, deadline: Deadline) -> list[OwnImage]:
+        """See `Engine.own_images`."""
+        listing = ["docker", "image", "ls", "--quiet", "--no-trunc", "--filter", f"label={_LABEL}"]
+        listed = self._runner.run(listing, deadline=deadline.within(60)).stdout.split()
+        if not (ids := list(dict.fromkeys(listed))):
+            return []
+        argv = ["docker", "image", "inspect", "--format", "{{json .}}", *ids]
+        # One that went meanwhile is an error, but the others are printed all the same.
+        printed = self._runner.run(argv, deadline=deadline.within(60), check=False).stdout
+        return [_own_image(json.loads(line)) for line in printed.splitlines() if line]
+
+    def remove(self, reference: str, deadline: Deadline) -> None:
+        """See `Engine.remove`; without force, which would take it from containers."""
+        argv = ["docker", "image", "rm", reference]
+        self._runner.run(argv, deadline=deadline.within(60), what=f'removing "{reference}"')
 
     def save_command(self, references: Sequence[str]) -> tuple[str, ...]:
         """See `Engine.save_command`; with a tag, or Docker would save all that a name has."""
@@ -105,7 +133,7 @@ def _build_command(request: BuildRequest) -> list[str]:
     elsewhere = _given_by_environment(request)
     argv = ["docker", "buildx", "build", "--load", "--provenance=false", "--sbom=false"]
     argv += ["--tag", request.reference, "--file", os.fspath(request.dockerfile)]
-    argv += ["--label", f"dev.kindinfra.image={request.name}"]
+    argv += ["--label", f"{_LABEL}={request.name}"]
     if request.target:
         argv += ["--target", request.target]
     for name, value in sorted(request.build_args.items()):
@@ -113,6 +141,15 @@ def _build_command(request: BuildRequest) -> list[str]:
     for name, reference in sorted(request.contexts.items()):
         argv += ["--build-context", f"{name}=docker-image://{reference}"]
     return [*argv, *request.options, os.fspath(request.context)]
+
+
+def _own_image(item: dict[str, Any]) -> OwnImage:
+    times = (item["Created"], item.get("Metadata", {}).get("LastTagTime") or item["Created"])
+    return OwnImage(
+        name=item["Config"]["Labels"][_LABEL],
+        references=tuple(item.get("RepoTags") or ()),
+        since=max(datetime.fromisoformat(time).timestamp() for time in times),
+    )
 
 
 def _names(item: dict[str, object]) -> list[str]:

@@ -39,6 +39,21 @@ class BuildRequest:
     options: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnImage:
+    """An image that the engine has and that was built by us.
+
+    Attributes:
+        name: The declared name that it was built under.
+        references: All its names.
+        since: When it was made or last named, in seconds since the epoch.
+    """
+
+    name: str
+    references: tuple[str, ...]
+    since: float
+
+
 class Engine(Protocol):
     """Builds and exports images."""
 
@@ -67,12 +82,44 @@ class Engine(Protocol):
         """
         ...
 
-    def load(self, archive: Path, reference: str, deadline: Deadline) -> None:
-        """Take the one image of an archive and tag it `reference`.
+    def load(self, archive: Path, deadline: Deadline) -> str:
+        """Take the one image of an archive, and return its name or id.
 
         Raises:
             CommandError: The engine cannot read it.
-            KindInfraError: It holds several images, or one without a name.
+            KindInfraError: It holds several images, or none.
+        """
+        ...
+
+    def tag(self, reference: str, name: str, deadline: Deadline) -> None:
+        """Give an image another name; whatever had that name before loses it.
+
+        Raises:
+            CommandError: There is no such image, or it cannot have that name.
+        """
+        ...
+
+    def save(self, reference: str, archive: Path, deadline: Deadline) -> None:
+        """Write an archive with one image, in place of what is there.
+
+        Raises:
+            CommandError: There is no such image, or it could not be written.
+        """
+        ...
+
+    def own_images(self, deadline: Deadline) -> list[OwnImage]:
+        """Return the images with our label.
+
+        Raises:
+            CommandError: The engine did not say.
+        """
+        ...
+
+    def remove(self, reference: str, deadline: Deadline) -> None:
+        """Take a name from an image, and remove the image if that was its last one.
+
+        Raises:
+            CommandError: A container uses it.
         """
         ...
 

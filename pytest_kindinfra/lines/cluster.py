@@ -16,6 +16,8 @@ from pytest_kindinfra.steps.sweep import sweep
 from pytest_kindinfra.timeline import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_kindinfra.kube import Kube
     from pytest_kindinfra.lines.context import Context
     from pytest_kindinfra.model import Cluster
@@ -35,8 +37,12 @@ class ClusterLine:
         taking_pods: Nodes ready, names resolved, namespace there; its result is written.
     """
 
-    def __init__(self, context: Context, pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, context: Context, pool: ThreadPoolExecutor, *, also: Callable[[], None]
+    ) -> None:
+        """Begin; `also` belongs to the set-up, so that no cluster is made if it raises."""
         self._context = context
+        self._also = also
         self._begun: Future[int] = Future()
         self.checked = pool.submit(self._check)
         self._swept = pool.submit(self._sweep)
@@ -54,6 +60,7 @@ class ClusterLine:
         tools = self._context.tools
         tools.engine.check(self._context.deadline())
         tools.provider.check(self._context.deadline())
+        self._also()
 
     def _sweep(self) -> None:
         """Delete what killed runs left behind, beside all else."""

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.buildsecrets import build_secrets
 from pytest_kindinfra.lines.cluster import SUBJECT
 from pytest_kindinfra.lines.context import needed
-from pytest_kindinfra.results import BROKEN
-from pytest_kindinfra.steps.build import BuildSlots, build_image
 from pytest_kindinfra.steps.deploy import ImagesInUse
-from pytest_kindinfra.timeline import call_within
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import ThreadPoolExecutor
 
+    from pytest_kindinfra.lines.builds import Builds
     from pytest_kindinfra.lines.cluster import ClusterLine
     from pytest_kindinfra.lines.context import Context
-    from pytest_kindinfra.model import BuiltImage, Image, Service
+    from pytest_kindinfra.model import Service
 
 
 class ImageLines:
     """All images of a run on their way into the kind nodes."""
 
-    def __init__(self, context: Context, cluster: ClusterLine, pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, context: Context, cluster: ClusterLine, builds: Builds, pool: ThreadPoolExecutor
+    ) -> None:
         self._context = context
         self._cluster = cluster
-        self._slots = BuildSlots(context.request.build_jobs)
-        self._built: dict[str, Future[BuiltImage]] = {}
         # Those that need no build go first: they can be on their way while others are built.
         self._external = {ref: pool.submit(self._load_external, ref) for ref in external(context)}
-        for image in context.plan.images:  # bases come first
-            self._built[image.name] = pool.submit(self._build, image)
+        self._built = builds.built
+        builds.begin(pool, cluster.checked)
         used = {name for service in context.plan.services for name in service.images}
         self._loaded = {name: pool.submit(self._load, name) for name in sorted(used)}
 
@@ -54,39 +50,6 @@ class ImageLines:
 
     def _loaded_as(self, name: str) -> str:
         return needed(f'image "{name}"', self._loaded[name])
-
-    def _build(self, image: Image) -> BuiltImage:
-        try:
-            return self._build_on_bases(image)
-        except BaseException as error:
-            subject = f'image "{image.name}"'
-            self._context.failure.note(subject, error)
-            record = self._context.failure_record(error, subject=subject)
-            self._context.run.write(f"{BROKEN}{image.name}", record)
-            raise
-
-    def _build_on_bases(self, image: Image) -> BuiltImage:
-        context = self._context
-        needed("the set-up", self._cluster.checked)
-        bases = [needed(f'image "{name}"', self._built[name]) for name in image.needs]
-        call_within(
-            lambda: context.hooks.before_build(image),
-            context.deadline(),
-            what=f'a hook for image "{image.name}"',
-        )
-        context.tools.redactor.learn(build_secrets(image))  # the hook may have set a variable
-        built = build_image(
-            image,
-            bases=bases,
-            folder=context.request.folder,
-            output=context.run.path / "build",
-            engine=context.tools.engine,
-            slots=self._slots,
-            timeline=context.tools.timeline,
-            deadline=context.deadline,
-        )
-        context.run.write(f"image-{image.name}", asdict(built))
-        return built
 
     def _load(self, name: str) -> str:
         built = needed(f'image "{name}"', self._built[name])

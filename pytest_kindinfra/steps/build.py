@@ -1,157 +1,144 @@
 """Build one image, unless its content has been built before.
 
-How many builds run at a time is decided here, over all of the run. A step must not know
-another step; the order of steps is `stack.py`'s.
+A step must not know another step; the order of steps is `stack.py`'s.
 """
 
 from __future__ import annotations
 
-import threading
-from contextlib import contextmanager
+import os
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.buildsecrets import unshown_arguments
-from pytest_kindinfra.content import (
-    base_references,
-    content_tag,
-    file_tag,
-    read_source,
-    write_ignore_file,
-)
+from pytest_kindinfra.content import write_ignore_file
+from pytest_kindinfra.digests import Digests
 from pytest_kindinfra.engines.protocol import BuildRequest
 from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.imagefiles import load_image_file
 from pytest_kindinfra.model import BuiltImage
+from pytest_kindinfra.tags import archive_reference, tag_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from pytest_kindinfra.content import Source
     from pytest_kindinfra.engines.protocol import Engine
     from pytest_kindinfra.model import Image
+    from pytest_kindinfra.slots import BuildSlots
+    from pytest_kindinfra.tags import Tagged
     from pytest_kindinfra.timeline import Deadline, Timeline
 
-_LOOK_EVERY = 0.1
+
+_TAIL = 4096
 
 
-class BuildSlots:
-    """At most `jobs` builds at a time; an exclusive one takes all slots."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """Where the images of a run are built.
 
-    def __init__(self, jobs: int) -> None:
-        self._jobs = jobs
-        self._free = jobs
-        self._waiting_exclusive = 0
-        self._changed = threading.Condition()
+    Attributes:
+        folder: Where relative paths start.
+        output: The run's folder for build logs.
+        engine: Who builds.
+        slots: How many at a time.
+        timeline: Gets a `build` phase if something is built.
+        digests: Of the files that images are built from.
+        anew: Build without any cache, also what the engine has.
+    """
 
-    @contextmanager
-    def take(self, *, exclusive: bool, deadline: Deadline) -> Iterator[None]:
-        """Run the block in one slot, or in all of them.
-
-        Raises:
-            CancelledError: The run is ending.
-        """
-        count = self._jobs if exclusive else 1
-        self._acquire(count, deadline)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += count
-                self._changed.notify_all()
-
-    def _acquire(self, count: int, deadline: Deadline) -> None:
-        """Take `count` slots at once, so that two exclusive builds cannot block each other."""
-        exclusive = count > 1
-        with self._changed:
-            self._waiting_exclusive += exclusive
-            try:
-                # One that wants all slots goes before new small ones, or it might never run.
-                while self._free < count or (self._waiting_exclusive and not exclusive):
-                    self._changed.wait(_LOOK_EVERY)
-                    deadline.check()
-                self._free -= count
-            finally:
-                self._waiting_exclusive -= exclusive
-                self._changed.notify_all()
+    folder: Path
+    output: Path
+    engine: Engine
+    slots: BuildSlots
+    timeline: Timeline
+    digests: Digests = field(default_factory=Digests)
+    anew: bool = False
 
 
 def build_image(
     image: Image,
     *,
     bases: Sequence[BuiltImage],
-    folder: Path,
-    output: Path,
-    engine: Engine,
-    slots: BuildSlots,
-    timeline: Timeline,
-    deadline: Callable[[], Deadline],
+    workshop: Workshop,
+    deadline: Callable[[float | None], Deadline],
+    rank: float = 0.0,
 ) -> BuiltImage:
     """Return the image under the tag of its content; build it if the engine lacks that.
 
     Args:
         image: What was declared.
         bases: The declared images that it starts FROM, built.
-        folder: Where relative paths start.
-        output: The run's folder for build logs.
-        engine: Who builds.
-        slots: How many at a time.
-        timeline: Gets a `build` phase if something is built.
-        deadline: Makes the deadline of a piece of work that begins now, so that waiting for a
-            slot does not count.
+        workshop: Where it is built.
+        deadline: Makes the deadline of a piece of work that begins now and may take so many
+            seconds (None: the usual ones), so that waiting for a slot does not count.
+        rank: Of those that wait for a slot, who has more goes first.
 
     Raises:
         CommandError: The build failed.
         KindInfraError: The context cannot be read.
     """
+    engine = workshop.engine
     if image.prebuilt:
-        return _prebuilt(image, engine, deadline())
+        return _prebuilt(image, engine, deadline(None))
     if image.archive:
-        return _from_archive(image, folder, engine, deadline())
-    source = read_source(image, folder=folder)
-    named = {base.name: base.reference for base in bases}
-    reference = f"localhost/{image.name}:{_tag(image, source, named, engine, deadline())}"
-    if engine.image_ids([reference], deadline()):
-        return BuiltImage(name=image.name, reference=reference, cached=True)
-    request = _request(image, source, reference, named, output)
-    with (
-        slots.take(exclusive=image.exclusive, deadline=deadline()),
-        timeline.span("build", image.name),
-    ):
-        engine.build(request, deadline=deadline(), log=output / f"{image.name}.log")
-    return BuiltImage(name=image.name, reference=reference, cached=False)
-
-
-def _tag(
-    image: Image, source: Source, named: dict[str, str], engine: Engine, deadline: Deadline
-) -> str:
-    external = base_references(source, named=named)
-    ids = engine.image_ids(external, deadline)
-    return content_tag(image, source, bases={**dict.fromkeys(external, ""), **ids, **named})
-
-
-def _request(
-    image: Image, source: Source, reference: str, named: dict[str, str], output: Path
-) -> BuildRequest:
-    return BuildRequest(
-        name=image.name,
-        reference=reference,
-        context=source.context,
-        dockerfile=write_ignore_file(source, into=output / image.name),
-        target=image.target,
-        build_args=source.build_args,
-        unshown=unshown_arguments(image),
-        contexts=named,
-        options=image.build_options,
+        return _from_archive(image, workshop, deadline(None))
+    weight = None if image.exclusive else image.weight
+    with workshop.slots.place(rank=rank, weight=weight) as place:
+        tagged = tag_image(
+            image,
+            named={base.name: base.reference for base in bases},
+            folder=workshop.folder,
+            ids=lambda references: engine.image_ids(references, deadline(None)),
+            digests=workshop.digests,
+        )
+        cached = not workshop.anew and bool(engine.image_ids([tagged.reference], deadline(None)))
+        if not cached:
+            request = _request(image, tagged, workshop)
+            with workshop.slots.turn(place, deadline(None)):
+                _build(request, workshop, deadline(image.timeout))
+    return BuiltImage(
+        name=image.name, reference=tagged.reference, cached=cached, bases=tagged.bases
     )
 
 
-def _from_archive(image: Image, folder: Path, engine: Engine, deadline: Deadline) -> BuiltImage:
+def _build(request: BuildRequest, workshop: Workshop, deadline: Deadline) -> None:
+    log = workshop.output / f"{request.name}.log"
+    with workshop.timeline.span("build", request.name, says=lambda: last_line(log)):
+        workshop.engine.build(request, deadline=deadline, log=log)
+
+
+def last_line(log: Path) -> str:
+    """Return the last whole line of a log that is being written, empty if there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            lines = file.read().decode(errors="replace").split("\n")[:-1]
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _request(image: Image, tagged: Tagged, workshop: Workshop) -> BuildRequest:
+    source = tagged.source
+    return BuildRequest(
+        name=image.name,
+        reference=tagged.reference,
+        context=source.context,
+        dockerfile=write_ignore_file(source, into=workshop.output / image.name),
+        target=image.target,
+        build_args=source.build_args,
+        unshown=unshown_arguments(image),
+        contexts=tagged.named,
+        options=(*image.build_options, *(("--no-cache",) if workshop.anew else ())),
+    )
+
+
+def _from_archive(image: Image, workshop: Workshop, deadline: Deadline) -> BuiltImage:
     """Load the archive into the engine, once for each content."""
-    archive = folder / (image.archive or "")
-    reference = f"localhost/{image.name}:{file_tag(archive)}"
-    known = bool(engine.image_ids([reference], deadline))
-    if not known:
-        engine.load(archive, reference, deadline)
+    reference = archive_reference(image, folder=workshop.folder, digests=workshop.digests)
+    if not workshop.engine.image_ids([reference], deadline):
+        path = workshop.folder / (image.archive or "")
+        load_image_file(path, reference, workshop.engine, deadline)
     return BuiltImage(name=image.name, reference=reference, cached=True)
 
 

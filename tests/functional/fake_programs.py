@@ -180,11 +180,33 @@ def inspect_images(folder: str, words: list[str]) -> None:
     missing = []
     for reference in words[4:]:
         if reference in listed(f"{folder}/images"):
-            print(json.dumps({"Id": f"sha256:{reference}", "RepoTags": [reference]}))  # noqa: T201
+            print(json.dumps(image(folder, reference)))  # noqa: T201
         else:
             missing.append(reference)
     if missing:
         raise Failure("\n".join(f"Error: No such image: {one}" for one in missing))
+
+
+def image(folder: str, reference: str) -> dict[str, Any]:
+    """Return what the engine says of an image; those called localhost/NAME were built by us."""
+    path = f"{folder}/images/{reference.replace('/', '%2F')}"
+    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(os.path.getmtime(path)))  # noqa: PTH204
+    name = reference.partition(":")[0].removeprefix("localhost/")
+    labels = {"dev.kindinfra.image": name} if reference.startswith("localhost/") else {}
+    return {"Id": f"sha256:{reference}", "RepoTags": [reference], "Created": made,
+            "Config": {"Labels": labels}}  # fmt: skip
+
+
+def list_own_images(folder: str, _words: list[str]) -> None:
+    """Print what inspects the images that were built by us."""
+    behave(folder, "image ls")
+    print("\n".join(one for one in listed(f"{folder}/images") if one.startswith("localhost/")))  # noqa: T201
+
+
+def remove_image(folder: str, words: list[str]) -> None:
+    """Remove an image."""
+    behave(folder, "image rm")
+    os.unlink(f"{folder}/images/{words[2].replace('/', '%2F')}")  # noqa: PTH108
 
 
 def build(folder: str, words: list[str]) -> None:
@@ -204,8 +226,11 @@ def build(folder: str, words: list[str]) -> None:
 
 def save(folder: str, words: list[str]) -> None:
     """Print an archive: here with just the names of what would be in it."""
+    """Print an archive, or write it: here just the names of what is in it."""
     behave(folder, "save")
-    for reference in words[1:]:
+    file = value(words, "--output") if "--output" in words else ""
+    references = words[3:] if file else words[1:]
+    for reference in references:
         if reference not in listed(f"{folder}/images"):
             msg = f"Error response from daemon: reference does not exist: {reference}"
             raise Failure(msg)
@@ -214,6 +239,28 @@ def save(folder: str, words: list[str]) -> None:
     with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
         for reference in words[1:]:
             archive.addfile(tarfile.TarInfo(reference))
+    if file:
+        write(file, "\n".join(references))
+    else:
+        print("\n".join(references))  # noqa: T201
+
+
+def load(folder: str, words: list[str]) -> None:
+    """Have the images of an archive."""
+    behave(folder, "load")
+    path, _, name = value(words, "--input").rpartition("/")
+    for reference in read(path, name).split():
+        put(f"{folder}/images", reference)
+        print(f"Loaded image: {reference}")  # noqa: T201
+
+
+def tag(folder: str, words: list[str]) -> None:
+    """Have an image under another name too."""
+    behave(folder, "tag")
+    if words[1] not in listed(f"{folder}/images"):
+        msg = f"Error response from daemon: No such image: {words[1]}"
+        raise Failure(msg)
+    put(f"{folder}/images", words[2])
 
 
 def list_images(folder: str, words: list[str]) -> None:
@@ -392,8 +439,12 @@ def write(path: str, text: str) -> None:
 ACTS: dict[str, Callable[[str, list[str]], None]] = {
     "docker version": docker_version,
     "image inspect": inspect_images,
+    "image ls": list_own_images,
+    "image rm": remove_image,
     "build": build,
     "save": save,
+    "load": load,
+    "tag": tag,
     "list": list_images,
     "import": import_images,
     "blobs": list_blobs,

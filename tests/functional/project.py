@@ -432,6 +432,25 @@ class Project:
         node.mkdir(parents=True)
         (node / "mounts").write_text("[]")
 
+    def images(self) -> list[str]:
+        """Return the references that the engine has."""
+        names = [path.name for path in (self.fakes / "images").iterdir()]
+        return sorted(name.replace("%2F", "/") for name in names)
+
+    def git(self, commit: str, *, status: str = "") -> None:
+        """Have a git that says so of the project."""
+        path = self.fakes / "bin" / "git"
+        path.write_text(
+            f'#!/bin/sh\ncase "$*" in\n  *rev-parse*) echo {commit};;\n'
+            f"  *status*) printf '%s' '{status}';;\nesac\n"
+        )
+        path.chmod(0o755)
+
+    def forget_images(self) -> None:
+        """Have an engine without images, as in the next job of a pipeline."""
+        for path in (self.fakes / "images").iterdir():
+            path.unlink()
+
     def host_image(self, reference: str) -> None:
         """Have an image in the engine."""
         (self.fakes / "images" / reference.replace("/", "%2F")).touch()
@@ -463,11 +482,24 @@ class Project:
         self._runs.append(running)
         return running
 
+    def command(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run the `kindinfra` command in the project."""
+        main = "from pytest_kindinfra.cli import main; raise SystemExit(main())"
+        return self.python("-c", main, *words, **env)
+
+    def python(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run Python in the project."""
+        return subprocess.run(
+            [sys.executable, *words], cwd=self.folder, env=self._environment(env),
+            capture_output=True, text=True, timeout=LONGEST_RUN, check=False,
+        )  # fmt: skip
+
     def _environment(self, added: dict[str, str]) -> dict[str, str]:
         own = {name: text for name, text in os.environ.items() if not name.startswith(FOREIGN)}
         return own | {
             "PATH": str(self.fakes / "bin"),
             "HOME": str(self.fakes),
+            "XDG_CACHE_HOME": str(self.fakes / "cache"),
             "TMPDIR": str(self._temporary),
             "PY_COLORS": "0",  # not --color: with `-p no:terminal` pytest has not got it
             **added,

@@ -22,8 +22,9 @@ def pytest_runtest_setup(item):
     import os
     note(f"setup {os.getpid()}")
 """
+# As many tests that xdist keeps some for a replacement: each worker gets two to begin with.
 TESTS = """
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(24))
 @pytest.mark.kindinfra("api")
 def test_it(kindinfra, number):
     assert kindinfra.url("api")
@@ -71,7 +72,7 @@ def test_a_worker_killed_while_it_waits_is_replaced_and_nothing_is_done_twice(
     project.open("go")
     run = running.finish()
 
-    assert run.outcomes == {"passed": 7, "failed": 1}, run.text
+    assert run.outcomes == {"passed": 23, "failed": 1}, run.text
     assert "crashed while running" in run.out
     assert (run.built, run.deployed) == (["api"], ["api"])
     assert len(run.calls("create")) == len(run.calls("delete")) == 1
@@ -83,7 +84,7 @@ def test_a_worker_killed_in_a_test_is_replaced_and_nothing_is_done_twice(project
 
     run = project.run(workers=2)
 
-    assert run.outcomes == {"passed": 7, "failed": 1}, run.text
+    assert run.outcomes == {"passed": 23, "failed": 1}, run.text
     assert (run.built, run.deployed) == (["api"], ["api"])
     assert len(run.calls("create")) == len(run.calls("delete")) == 1
 
@@ -101,7 +102,7 @@ def test_all_workers_killed_while_they_wait_get_the_same_stack_by_their_replacem
     project.open("go")
     run = running.finish()
 
-    assert run.outcomes == {"passed": 6, "failed": 2}, run.text
+    assert run.outcomes == {"passed": 22, "failed": 2}, run.text
     assert (run.built, run.deployed) == (["api"], ["api"])
     assert len(run.calls("create")) == len(run.calls("delete")) == 1
 

@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, assert_type
 import pytest
 
 from pytest_kindinfra import (
+    BuiltImage,
     Endpoint,
     EndpointSpec,
     Image,
     KindCluster,
     KindInfraError,
     OnceError,
+    Plan,
     Service,
     Stack,
+    build_images,
+    resolve,
+    save_images,
 )
 
 if TYPE_CHECKING:
@@ -51,6 +56,16 @@ def pytest_kindinfra_services(config: pytest.Config) -> list[Service | Image]:
         Image(name="web", context=config.rootpath),
         Service(name="web", images=("web",), manifests=("web.yaml",), endpoints=(endpoint,)),
     ]
+
+
+def stages() -> dict[str, BuiltImage]:
+    """Without pytest."""
+    plan = resolve(folder="shop", services=["web"])
+    assert_type(plan, Plan)
+    images = build_images(plan, jobs=2, timeout=60, tag="{git}", no_cache=True)
+    save_images(plan, images, folder=Path("out"))
+    assert_type(images["web"].reference, str)
+    return images
 
 
 def errors() -> tuple[type[Exception], ...]:

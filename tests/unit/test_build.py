@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.errors import CancelledError, CommandError, KindInfraError
+from pytest_kindinfra.errors import CommandError, KindInfraError
 from pytest_kindinfra.model import BuiltImage, Image
-from pytest_kindinfra.steps.build import BuildSlots, build_image
+from pytest_kindinfra.slots import BuildSlots
+from pytest_kindinfra.steps.build import Workshop, build_image, last_line
 from pytest_kindinfra.timeline import Deadline, Timeline
 from tests.fakes import FakeEngine, eventually
 
@@ -28,133 +29,6 @@ def _no_thread_stays() -> Iterator[None]:
     assert threading.enumerate() == [threading.main_thread()]
 
 
-class NoticedDeadline(Deadline):
-    """A deadline that notes when somebody who waits looks at it."""
-
-    noticed: threading.Event
-
-    def __init__(self) -> None:
-        super().__init__(Deadline.after(20).at)
-        object.__setattr__(self, "noticed", threading.Event())
-
-    def check(self) -> None:
-        self.noticed.set()
-        super().check()
-
-
-@dataclass
-class Inside:
-    """Counts who is in a block at the same time."""
-
-    now: int = 0
-    most: int = 0
-    beside_exclusive: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def enter(self, *, exclusive: bool) -> None:
-        with self.lock:
-            self.now += 1
-            self.most = max(self.most, self.now)
-            if exclusive:
-                self.beside_exclusive = max(self.beside_exclusive, self.now - 1)
-
-    def leave(self) -> None:
-        with self.lock:
-            self.now -= 1
-
-
-class TestSlots:
-    @pytest.mark.parametrize("jobs", [1, 3])
-    def test_never_more_builds_run_than_there_are_slots(self, jobs: int, soon: Deadline) -> None:
-        slots, inside = BuildSlots(jobs), Inside()
-        full = threading.Event()
-
-        def build(number: int) -> None:
-            exclusive = number % 8 == 7
-            with slots.take(exclusive=exclusive, deadline=soon):
-                inside.enter(exclusive=exclusive)
-                if inside.most == jobs:
-                    full.set()
-                full.wait(5)  # nobody leaves before all slots were taken once
-                inside.leave()
-
-        with ThreadPoolExecutor(24) as pool:
-            list(pool.map(build, range(24)))
-
-        assert (inside.most, inside.beside_exclusive, inside.now) == (jobs, 0, 0)
-
-    def test_an_exclusive_build_goes_before_those_that_came_later(self, soon: Deadline) -> None:
-        """Or it would wait as long as there are others."""
-        slots, order = BuildSlots(2), list[str]()
-        noticed, release = NoticedDeadline(), [threading.Event(), threading.Event()]
-
-        def hold(number: int) -> None:
-            with slots.take(exclusive=False, deadline=soon):
-                order.append("held")
-                release[number].wait(10)
-
-        def take(name: str, deadline: Deadline) -> None:
-            with slots.take(exclusive=name == "exclusive", deadline=deadline):
-                order.append(name)
-
-        with ThreadPoolExecutor(4) as pool:
-            for number in range(2):
-                pool.submit(hold, number)
-            assert eventually(lambda: len(order) == 2)
-            pool.submit(take, "exclusive", noticed)
-            assert noticed.noticed.wait(5)
-            later = NoticedDeadline()
-            pool.submit(take, "later", later)
-            release[0].set()  # one slot is free, which the later one could have
-            assert later.noticed.wait(5)
-            release[1].set()
-
-        assert order == ["held", "held", "exclusive", "later"]
-
-    def test_two_exclusive_builds_do_not_block_each_other(self, soon: Deadline) -> None:
-        slots, inside = BuildSlots(3), Inside()
-
-        def build(_: int) -> None:
-            with slots.take(exclusive=True, deadline=soon):
-                inside.enter(exclusive=True)
-                inside.leave()
-
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(build, range(20)))
-
-        assert inside.most == 1
-
-    @pytest.mark.parametrize("exclusive", [False, True], ids=["plain", "exclusive"])
-    def test_who_waits_for_a_slot_is_told_that_the_run_ends(
-        self, soon: Deadline, *, exclusive: bool
-    ) -> None:
-        slots, waiting = BuildSlots(1 if not exclusive else 2), NoticedDeadline()
-
-        def take(deadline: Deadline) -> None:
-            with slots.take(exclusive=exclusive, deadline=deadline):
-                pass
-
-        with ThreadPoolExecutor(1) as pool, slots.take(exclusive=False, deadline=soon):
-            waited = pool.submit(take, waiting)
-            assert waiting.noticed.wait(5)
-            waiting.cancelled.set()
-
-            with pytest.raises(CancelledError):
-                waited.result(5)
-            if exclusive:  # nor does it stand in the way of others any longer
-                with slots.take(exclusive=False, deadline=soon):
-                    pass
-
-        take(soon)
-
-    def test_a_build_that_fails_gives_its_slot_back(self, soon: Deadline) -> None:
-        slots = BuildSlots(1)
-
-        for _ in range(2):
-            with pytest.raises(LookupError), slots.take(exclusive=False, deadline=soon):
-                raise LookupError
-
-
 @dataclass
 class Bench:
     """All that a build needs."""
@@ -165,16 +39,20 @@ class Bench:
     slots: BuildSlots = field(default_factory=lambda: BuildSlots(2))
     cancelled: threading.Event = field(default_factory=threading.Event)
 
-    def build(self, image: Image, *bases: BuiltImage) -> BuiltImage:
-        return build_image(
-            image,
-            bases=bases,
+    def build(self, image: Image, *bases: BuiltImage, rank: float = 0.0) -> BuiltImage:
+        workshop = Workshop(
             folder=self.folder,
             output=self.folder / "out" / "build",
             engine=self.engine,
             slots=self.slots,
             timeline=self.timeline,
-            deadline=lambda: Deadline.after(20, self.cancelled),
+        )
+        return build_image(
+            image,
+            bases=bases,
+            workshop=workshop,
+            rank=rank,
+            deadline=lambda seconds: Deadline.after(seconds or 20, self.cancelled),
         )
 
     def phases(self) -> list[tuple[str, bool]]:
@@ -259,7 +137,7 @@ class TestAnImage:
         """With many images and few slots the last ones were out of time before they began."""
         bench.slots = BuildSlots(1)
         with ThreadPoolExecutor(1) as pool:
-            with bench.slots.take(exclusive=False, deadline=Deadline.after(20)):
+            with bench.slots.place() as place, bench.slots.turn(place, Deadline.after(20)):
                 waited = pool.submit(bench.build, API)
                 assert eventually((bench.folder / "out/build/api").exists)
                 freed = Deadline.after(20).at
@@ -268,11 +146,65 @@ class TestAnImage:
         assert bench.engine.deadlines[0].at >= freed
         assert bench.timeline.phases[0].end - bench.timeline.phases[0].start < 5
 
+    def test_a_timeout_of_its_own_is_that_of_its_build(self, bench: Bench) -> None:
+        bench.build(replace(API, timeout=3000))
+
+        assert bench.engine.deadlines[0].left > 2000
+
+    def test_a_heavy_image_takes_several_slots(self, bench: Bench) -> None:
+        bench.slots = BuildSlots(3)
+        others: list[bool] = []
+
+        def look(_: BuildRequest) -> None:
+            with bench.slots.place(weight=2) as place:
+                place.waits = True
+                others.append(bench.slots.has_room_for(place))
+
+        bench.engine.on_build = look
+        bench.build(replace(API, weight=2))
+        bench.build(replace(API, weight=1, target="other"))
+        bench.build(replace(API, exclusive=True, target="third"))
+
+        assert others == [False, True, False]
+
     def test_what_cannot_be_read_is_named(self, bench: Bench) -> None:
         with pytest.raises(KindInfraError, match=r'^image "api": .*no-such-file'):
             bench.build(replace(API, dockerfile=bench.folder / "no-such-file"))
 
         assert bench.phases() == []
+
+
+class TestTheLogOfABuild:
+    @pytest.mark.parametrize(
+        ("text", "line"),
+        [
+            ("", ""),
+            ("#1 begun\n#2 half a li", "#1 begun"),
+            ("#1 begun\n#2 done\n\n  \n", "#2 done"),
+            ("x" * 10_000 + "\n#9 last\n", "#9 last"),
+        ],
+    )
+    def test_its_last_whole_line_says_what_goes_on(
+        self, text: str, line: str, tmp_path: Path
+    ) -> None:
+        (tmp_path / "api.log").write_text(text)
+
+        assert last_line(tmp_path / "api.log") == line
+
+    def test_one_that_is_not_there_yet_says_nothing(self, tmp_path: Path) -> None:
+        assert last_line(tmp_path / "api.log") == ""
+
+    def test_who_watches_the_build_sees_it(self, bench: Bench) -> None:
+        seen: list[str] = []
+
+        def look(_: BuildRequest) -> None:
+            (bench.folder / "out" / "build" / "api.log").write_text("#5 compiling\n")
+            seen.extend(one.says() for one in bench.timeline.running)
+
+        bench.engine.on_build = look
+        bench.build(API)
+
+        assert seen == ["#5 compiling"]
 
 
 class TestAnImageThatIsThere:
@@ -305,5 +237,6 @@ class TestAnImageThatIsThere:
         other = bench.build(image)
 
         assert first == again != other
-        assert bench.engine.loads == [(archive, first.reference), (archive, other.reference)]
+        assert bench.engine.loads == [archive, archive]
+        assert {first.reference, other.reference} <= bench.engine.images.keys()
         assert bench.phases() == []

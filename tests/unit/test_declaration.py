@@ -62,7 +62,8 @@ def test_an_image_is_read_with_paths_as_written() -> None:
         target = "runtime"
         build_args = { VERSION = "dev", COUNT = 3, DEBUG = true }
         needs = ["base"]
-        exclusive = true
+        weight = 2
+        timeout = 90
         names = ["org/datastorage"]
         build_options = ["--secret", "id=ca"]
         ignore = ["docs/**"]
@@ -75,11 +76,16 @@ def test_an_image_is_read_with_paths_as_written() -> None:
         target="runtime",
         build_args=(("COUNT", "3"), ("DEBUG", "true"), ("VERSION", "dev")),
         needs=("base",),
-        exclusive=True,
+        weight=2,
+        timeout=90.0,
         names=("org/datastorage",),
         build_options=("--secret", "id=ca"),
         ignore=("docs/**",),
     )
+
+
+def test_an_image_may_want_to_be_built_alone() -> None:
+    assert parsed("images.a.exclusive = true").images == (Image(name="a", exclusive=True),)
 
 
 def test_an_image_may_exist_already() -> None:
@@ -317,6 +323,21 @@ MANIFESTS = 'manifests = ["a.yaml"]'
             f"[services.a]\n{MANIFESTS}\nrestarts = -1",
             "[services.a] restarts is -1, but must not be negative",
             id="restarts",
+        ),
+        pytest.param(
+            "[images.a]\nweight = 0",
+            "[images.a] weight is 0, but must be 1 or more",
+            id="no weight",
+        ),
+        pytest.param(
+            "[images.a]\nweight = 2\nexclusive = true",
+            "[images.a] has exclusive and weight: keep one of them",
+            id="exclusive and weight",
+        ),
+        pytest.param(
+            '[images.a]\nprebuilt = "x:1"\nweight = 2\ntimeout = 9',
+            "[images.a] has prebuilt, so nothing is built: remove weight, timeout",
+            id="the weight of no build",
         ),
         pytest.param(
             f"[services.a]\n{MANIFESTS}\nrestarts = true",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_kindinfra.engines.docker import Docker
-from pytest_kindinfra.engines.protocol import BuildRequest
+from pytest_kindinfra.engines.protocol import BuildRequest, OwnImage
 from pytest_kindinfra.errors import CommandError, KindInfraError, ToolMissingError
 from pytest_kindinfra.process import Result
 from tests.fakes import FakeRunner
@@ -186,6 +187,72 @@ class TestBuild:
             self.build(runner, soon)
 
 
+class TestOwnImages:
+    ID = "sha256:" + "1f" * 32
+
+    def test_images_with_our_label_come_with_all_names_and_their_newest_time(
+        self, soon: Deadline
+    ) -> None:
+        image = {
+            "Id": self.ID,
+            "RepoTags": ["localhost/api:1f", "registry.example/api:prod"],
+            "Created": "2026-11-20T10:00:00.123456789Z",
+            "Metadata": {"LastTagTime": "2026-11-21T10:00:00Z"},
+            "Config": {"Labels": {"dev.kindinfra.image": "api"}},
+        }
+        runner = FakeRunner(
+            lambda argv: f"{self.ID}\n{self.ID}\n" if "ls" in argv else inspected(image)
+        )
+
+        (own,) = Docker(runner).own_images(soon)
+
+        assert own == OwnImage(
+            name="api",
+            references=("localhost/api:1f", "registry.example/api:prod"),
+            since=datetime(2026, 11, 21, 10, tzinfo=UTC).timestamp(),
+        )
+        assert runner.argvs == [
+            (
+                *("docker", "image", "ls", "--quiet", "--no-trunc"),
+                *("--filter", "label=dev.kindinfra.image"),
+            ),
+            ("docker", "image", "inspect", "--format", "{{json .}}", self.ID),
+        ]
+
+    @pytest.mark.parametrize("metadata", [{}, {"LastTagTime": "0001-01-01T00:00:00Z"}])
+    def test_one_that_was_never_named_anew_is_as_old_as_it_was_made(
+        self, metadata: dict[str, str], soon: Deadline
+    ) -> None:
+        image = {
+            "Id": self.ID,
+            "RepoTags": None,
+            "Created": "2026-11-20T10:00:00Z",
+            "Metadata": metadata,
+            "Config": {"Labels": {"dev.kindinfra.image": "api"}},
+        }
+        runner = FakeRunner(lambda argv: self.ID if "ls" in argv else inspected(image))
+
+        assert Docker(runner).own_images(soon) == [
+            OwnImage(
+                name="api",
+                references=(),
+                since=datetime(2026, 11, 20, 10, tzinfo=UTC).timestamp(),
+            )
+        ]
+
+    def test_without_any_nothing_more_is_asked(self, soon: Deadline) -> None:
+        runner = FakeRunner()
+
+        assert Docker(runner).own_images(soon) == []
+        assert len(runner.argvs) == 1
+
+    def test_a_name_is_taken_without_force(self, soon: Deadline) -> None:
+        runner = FakeRunner()
+        Docker(runner).remove("localhost/api:1f", soon)
+
+        assert runner.argvs == [("docker", "image", "rm", "localhost/api:1f")]
+
+
 class TestArchives:
     @pytest.mark.parametrize(
         ("reference", "saved"),
@@ -205,15 +272,34 @@ class TestArchives:
 
         assert command == ("docker", "save", "localhost/a:1", "localhost/b:1")
 
-    def test_the_image_of_an_archive_gets_our_name(self, soon: Deadline) -> None:
-        runner = FakeRunner(lambda argv: "Loaded image: org/api:dev\n" if argv[1] == "load" else "")
+    @pytest.mark.parametrize(
+        ("printed", "name"),
+        [
+            ("Loaded image: org/api:dev\n", "org/api:dev"),
+            ("Loaded image ID: sha256:1f\n", "sha256:1f"),
+        ],
+    )
+    def test_the_image_of_an_archive_is_named(
+        self, printed: str, name: str, soon: Deadline
+    ) -> None:
+        runner = FakeRunner(lambda _: printed)
 
-        Docker(runner).load(Path("/a/api.tar"), "localhost/api:1f", soon)
+        assert Docker(runner).load(Path("/a/api.tar"), soon) == name
+        assert runner.argvs == [("docker", "load", "--quiet", "--input", "/a/api.tar")]
 
-        assert runner.argvs == [
-            ("docker", "load", "--quiet", "--input", "/a/api.tar"),
-            ("docker", "tag", "org/api:dev", "localhost/api:1f"),
-        ]
+    def test_an_image_gets_another_name(self, soon: Deadline) -> None:
+        runner = FakeRunner()
+
+        Docker(runner).tag("localhost/api:1f", "localhost/api:ci-7", soon)
+
+        assert runner.argvs == [("docker", "tag", "localhost/api:1f", "localhost/api:ci-7")]
+
+    def test_an_archive_of_one_image_is_written(self, soon: Deadline) -> None:
+        runner = FakeRunner()
+
+        Docker(runner).save("localhost/api:1f", Path("/out/api.tar"), soon)
+
+        assert runner.argvs == [("docker", "save", "--output", "/out/api.tar", "localhost/api:1f")]
 
     @pytest.mark.parametrize(
         ("printed", "count"),
@@ -226,7 +312,7 @@ class TestArchives:
         self, printed: str, count: int, soon: Deadline
     ) -> None:
         with pytest.raises(KindInfraError) as caught:
-            Docker(FakeRunner(lambda _: printed)).load(Path("/a/api.tar"), "localhost/api:1f", soon)
+            Docker(FakeRunner(lambda _: printed)).load(Path("/a/api.tar"), soon)
 
         assert str(caught.value) == (
             f'"/a/api.tar" holds {count} images\nTo fix: save one image in each archive'

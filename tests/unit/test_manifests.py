@@ -157,21 +157,21 @@ POD = {"containers": [{"image": "main"}], "initContainers": [{"image": "init"}]}
 TEMPLATE: dict[str, Any] = {"spec": {"template": {"spec": POD}}}
 
 
+EVERY_KIND = [
+    pytest.param(made("Pod", spec=POD), id="Pod"),
+    pytest.param(made("ReplicationController", **TEMPLATE), id="ReplicationController"),
+    pytest.param(made("PodTemplate", template={"spec": POD}), id="PodTemplate"),
+    pytest.param(made("Deployment", api="apps/v1", **TEMPLATE), id="Deployment"),
+    pytest.param(made("StatefulSet", api="apps/v1", **TEMPLATE), id="StatefulSet"),
+    pytest.param(made("DaemonSet", api="apps/v1", **TEMPLATE), id="DaemonSet"),
+    pytest.param(made("ReplicaSet", api="apps/v1", **TEMPLATE), id="ReplicaSet"),
+    pytest.param(made("Job", api="batch/v1", **TEMPLATE), id="Job"),
+    pytest.param(made("CronJob", api="batch/v1", spec={"jobTemplate": TEMPLATE}), id="CronJob"),
+]
+
+
 class TestPods:
-    @pytest.mark.parametrize(
-        "obj",
-        [
-            pytest.param(made("Pod", spec=POD), id="Pod"),
-            pytest.param(made("Deployment", api="apps/v1", **TEMPLATE), id="Deployment"),
-            pytest.param(made("StatefulSet", api="apps/v1", **TEMPLATE), id="StatefulSet"),
-            pytest.param(made("DaemonSet", api="apps/v1", **TEMPLATE), id="DaemonSet"),
-            pytest.param(made("ReplicaSet", api="apps/v1", **TEMPLATE), id="ReplicaSet"),
-            pytest.param(made("Job", api="batch/v1", **TEMPLATE), id="Job"),
-            pytest.param(
-                made("CronJob", api="batch/v1", spec={"jobTemplate": TEMPLATE}), id="CronJob"
-            ),
-        ],
-    )
+    @pytest.mark.parametrize("obj", EVERY_KIND)
     def test_every_builtin_kind_shows_its_images(self, obj: dict[str, Any]) -> None:
         assert list(pod_specs(obj)) == [POD]
         assert image_references(obj) == ["init", "main"]
@@ -213,6 +213,35 @@ class TestNodePorts:
 
 
 class TestRewriting:
+    @pytest.mark.parametrize("obj", EVERY_KIND)
+    def test_in_every_kind_each_container_runs_what_was_built(self, obj: dict[str, Any]) -> None:
+        built = {"main": "localhost/main:1", "init": "localhost/init:2"}
+
+        done = rewrite(obj, images=built, namespace="n", labels={"ours": "yes"})
+
+        (spec,) = pod_specs(done)
+        assert image_references(done) == ["localhost/init:2", "localhost/main:1"]
+        assert [
+            one["imagePullPolicy"] for one in (*spec["initContainers"], *spec["containers"])
+        ] == ["IfNotPresent", "IfNotPresent"]
+
+    @pytest.mark.parametrize("obj", EVERY_KIND)
+    def test_in_every_kind_placeholders_are_filled_in(self, obj: dict[str, Any]) -> None:
+        written = copy.deepcopy(obj)
+        for spec in pod_specs(written):
+            for one in (*spec["initContainers"], *spec["containers"]):
+                one["args"] = ["--image=${image:api}"]
+                one["env"] = [{"name": "TAG", "value": "${image:api:tag}"}]
+
+        done = rewrite(
+            written, images={}, namespace="n", labels={}, placeholders={"api": "localhost/api:1"}
+        )
+
+        for spec in pod_specs(done):
+            for one in (*spec["initContainers"], *spec["containers"]):
+                assert one["args"] == ["--image=localhost/api:1"]
+                assert one["env"] == [{"name": "TAG", "value": "1"}]
+
     def test_a_built_image_takes_the_place_of_what_was_written(self) -> None:
         obj = deployment("localhost/api:dev", "redis:7", imagePullPolicy="Always")
 

@@ -12,12 +12,13 @@ import pytest
 from pytest_kindinfra.options import OPTIONS, Option, Settings, add_options, read_settings
 
 SOURCE = "kindinfra.toml"
+TAG = "a tag, in which may stand {service} {user} {git} {time} {content} {random}"
 
 
 @pytest.fixture(autouse=True)
 def _no_options_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith("KINDINFRA_"):
+        if name.startswith(("KINDINFRA_", "IMAGE_TAG")):
             monkeypatch.delenv(name)
 
 
@@ -59,6 +60,16 @@ class TestPrecedence:
         assert settings.keep == "never"
         assert settings.sources == {"keep": "--kindinfra-keep"}
 
+    def test_a_tag_from_outside_wins_over_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whoever calls the tests decides; scripts that know nothing of this plugin say it so."""
+        monkeypatch.setenv("KINDINFRA_TAG", "{service}")
+        monkeypatch.setenv("IMAGE_TAG", "ci-1f-7")
+
+        settings, problems = read({"tag": "{time}"}, tag="{user}")
+
+        assert (settings.tag, problems) == ("ci-1f-7", ())
+        assert settings.sources == {"tag": "environment IMAGE_TAG"}
+
     def test_an_empty_variable_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """CI systems cannot unset a variable."""
         monkeypatch.setenv("KINDINFRA_BUILD_JOBS", "")
@@ -81,6 +92,7 @@ class TestPrecedence:
         ("node_image", "kindest/node:v1.34.0", "kindest/node:v1.34.0"),
         ("kind_config", "kind.yaml", Path("kind.yaml")),
         ("build_jobs", "3", 3),
+        ("tag", "{service}-{user}-{git}-{time}", "{service}-{user}-{git}-{time}"),
         ("timeout", "90", 90.0),
         ("timeout", "0.5", 0.5),
         ("artifacts", "out", Path("out")),
@@ -112,6 +124,11 @@ class TestProblems:
             ("build_jobs", "0", "N"),
             ("build_jobs", "many", "N"),
             ("build_jobs", "1.5", "N"),
+            ("tag", "{servise}", TAG),
+            ("tag", "{service", TAG),
+            ("tag", "org/api", TAG),
+            ("tag", "-{time}", TAG),
+            ("tag", "x" * 129, TAG),
             ("timeout", "0", "S"),
             ("timeout", "-1", "S"),
             ("timeout", "nan", "S"),

@@ -18,6 +18,12 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
         pytest.param("redis:7", "docker.io/library/redis:7", id="bare with a tag"),
         pytest.param("docker.io/redis", "docker.io/library/redis:latest", id="no library"),
         pytest.param("index.docker.io/redis:7", "docker.io/library/redis:7", id="old domain"),
+        pytest.param("docker.io/library/redis", "docker.io/library/redis:latest", id="in full"),
+        pytest.param("index.docker.io/library/redis", "docker.io/library/redis:latest", id="old"),
+        pytest.param("docker.io/org/api", "docker.io/org/api:latest", id="organisation in full"),
+        pytest.param(
+            f"index.docker.io/redis@{DIGEST}", f"docker.io/library/redis@{DIGEST}", id="old, digest"
+        ),
         pytest.param("library/redis", "docker.io/library/redis:latest", id="library written"),
         pytest.param("org/api:1", "docker.io/org/api:1", id="organisation"),
         pytest.param("localhost/x:dev", "localhost/x:dev", id="localhost"),
@@ -25,6 +31,15 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
         pytest.param("localhost/org/x:dev", "localhost/org/x:dev", id="localhost, two parts"),
         pytest.param("localhost:5000/x", "localhost:5000/x:latest", id="port, no tag"),
         pytest.param("localhost:5000/x:1", "localhost:5000/x:1", id="port and tag"),
+        pytest.param("registry.example:5000/x", "registry.example:5000/x:latest", id="host, port"),
+        pytest.param("registry:5000/a/b:1", "registry:5000/a/b:1", id="bare host, port"),
+        pytest.param("127.0.0.1:5000/x:1", "127.0.0.1:5000/x:1", id="address, port"),
+        pytest.param("[::1]:5000/x", "[::1]:5000/x:latest", id="IPv6 address, port"),
+        pytest.param(
+            f"registry.example:5000/x:1@{DIGEST}",
+            f"registry.example:5000/x:1@{DIGEST}",
+            id="host, port, tag and digest",
+        ),
         pytest.param("registry.example/a/b", "registry.example/a/b:latest", id="registry"),
         pytest.param("Registry/a:1", "Registry/a:1", id="a capital makes a host name"),
         pytest.param(f"redis@{DIGEST}", f"docker.io/library/redis@{DIGEST}", id="digest"),

@@ -172,7 +172,15 @@ class TestManifests:
 class TestFiles:
     def test_everything_there_is_no_problem(self, tmp_path: Path) -> None:
         write(
-            tmp_path, {"Dockerfile": "", "b/Dev": "", "c.tar": "", "kind.yaml": "", "in.json": ""}
+            tmp_path,
+            {
+                "Dockerfile": "",
+                "b/Dev": "",
+                "c.tar": "",
+                "kind.yaml": "",
+                "in.json": "",
+                "layout/index.json": "",
+            },
         )
         declaration = Declaration(
             folder=tmp_path,
@@ -182,11 +190,22 @@ class TestFiles:
                 Image(name="b", context=Path("b"), dockerfile=Path("b/Dev")),
                 Image(name="c", archive=Path("c.tar")),
                 Image(name="d", prebuilt="d:1"),
+                Image(name="e", archive=Path("layout")),
             ),
             services=(Service(name="s", run="m:f", inputs=("*.json",)),),
         )
 
         assert check_files(declaration) == []
+
+    def test_a_folder_that_is_no_image_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "layout").mkdir()
+        declaration = Declaration(
+            folder=tmp_path, images=(Image(name="e", archive=Path("layout")),)
+        )
+
+        assert check_files(declaration) == [
+            '[images.e] archive "layout": a folder without index.json is no OCI layout'
+        ]
 
     def test_everything_missing_is_named(self, tmp_path: Path) -> None:
         declaration = Declaration(

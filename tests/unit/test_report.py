@@ -39,6 +39,8 @@ def test_the_report_says_what_was_planned_done_and_left() -> None:
             "api": service_record([endpoint]),
         },
         outcome={"state": "failed", "failures": ["db"], "kept": False},
+        memory={"folder": "cache", "problems": []},
+        git={"commit": "1f", "dirty": True},
     )
 
     assert report == {
@@ -88,6 +90,8 @@ def test_the_report_says_what_was_planned_done_and_left() -> None:
         "images": {"api": {"name": "api", "reference": "localhost/api:1f", "cached": False}},
         "endpoints": {"db": {}, "api": {"web": "http://127.0.0.1:4001"}},
         "outcome": {"state": "failed", "failures": ["db"], "kept": False},
+        "memory": {"folder": "cache", "problems": []},
+        "git": {"commit": "1f", "dirty": True},
     }
     assert json.loads(json.dumps(report)) == report
 

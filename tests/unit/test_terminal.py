@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from pytest_kindinfra.model import Declaration, Image, Need, Phase, Plan, PortMapping, Service
+from pytest_kindinfra.progress import Heartbeats
 from pytest_kindinfra.terminal import (
     build_line,
     count,
     failure_lines,
+    heartbeat_line,
     kept_lines,
     plan_line,
     plan_lines,
@@ -19,6 +21,7 @@ from pytest_kindinfra.terminal import (
     running_line,
     table_lines,
 )
+from pytest_kindinfra.timeline import Running
 
 EPOCH = 1_800_000_000.0
 """When invented runs begin: floating point has few digits left there."""
@@ -92,11 +95,50 @@ class TestProgress:
         assert progress_line(one, ended=True, since=EPOCH) == f"kindinfra   12.0 s  [api] {ending}"
 
     def test_what_goes_on_is_one_line(self) -> None:
-        running = [("create", "cluster", EPOCH + 1), ("build", "api", EPOCH + 5)]
+        running = [Running("create", "cluster", EPOCH + 1), Running("build", "api", EPOCH + 5)]
 
         assert running_line(running, at=EPOCH + 12.3, since=EPOCH) == (
             "kindinfra   12.3 s  still [cluster] creating the cluster (11 s), [api] building (7 s)"
         )
+
+    @pytest.mark.parametrize(
+        ("said", "shown"),
+        [
+            ("#12 8.31 Collecting torch", ": #12 8.31 Collecting torch"),
+            ("", ""),
+            ("\x1b[31m#5\x1b[0m\tred", ": [31m#5[0mred"),
+            ("x" * 200, f": {'x' * 100}..."),
+        ],
+    )
+    def test_what_takes_long_shows_what_it_printed_last(self, said: str, shown: str) -> None:
+        one = Running("build", "api", EPOCH + 5, lambda: said)
+
+        assert heartbeat_line(one, at=EPOCH + 36.3, since=EPOCH) == (
+            f"kindinfra   36.3 s  [api] still building (31 s){shown}"
+        )
+
+
+class TestHeartbeats:
+    def due(self, beats: Heartbeats, at: float, *running: Running) -> list[str]:
+        return [one.subject for one in beats.due(running, at=EPOCH + at)]
+
+    def test_each_is_told_after_half_a_minute_and_then_once_in_a_while(self) -> None:
+        beats = Heartbeats()
+        api = Running("build", "api", EPOCH, lambda: "#1")
+        web = Running("build", "web", EPOCH + 20, lambda: "#1")
+
+        told = [self.due(beats, at, api, web) for at in (29, 30, 31, 50, 59, 61, 81)]
+
+        assert told == [[], ["api"], [], ["web"], [], ["api"], ["web"]]
+
+    def test_what_prints_nothing_is_not_told(self) -> None:
+        assert self.due(Heartbeats(), 100, Running("create", "cluster", EPOCH)) == []
+
+    def test_a_second_build_of_that_name_begins_anew(self) -> None:
+        beats = Heartbeats()
+        self.due(beats, 30, Running("build", "api", EPOCH, lambda: "#1"))
+
+        assert self.due(beats, 62, Running("build", "api", EPOCH + 31, lambda: "#1")) == ["api"]
 
 
 class TestThePlan:

@@ -160,7 +160,7 @@ class TestTimeline:
         with timeline.span("create", "cluster"), timeline.span("build", "api"):
             running = timeline.running
 
-        assert [(kind, subject) for kind, subject, _ in running] == [
+        assert [(kind, subject) for kind, subject, *_ in running] == [
             ("create", "cluster"),
             ("build", "api"),
         ]

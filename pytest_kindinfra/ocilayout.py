@@ -1,0 +1,127 @@
+"""Images in the layout of the Open Container Initiative, made into archives that Docker loads.
+
+`docker load` takes an OCI layout only where the engine keeps images in containerd's store; the
+classic store wants Docker's own `manifest.json` (github.com/moby/moby, image/tarexport). That
+file is made here out of the layout's index; layers go as they are, packed or not. The layout is
+github.com/opencontainers/image-spec, image-layout.md. It must not know engines.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+import tarfile
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.errors import KindInfraError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+INDEX = "index.json"
+
+_INDEXES = ("vnd.oci.image.index", "vnd.docker.distribution.manifest.list")
+_ATTESTATION = "vnd.docker.reference.type"
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def is_layout(path: Path) -> bool:
+    """Whether `path` is a folder with an OCI layout, or an archive of one alone.
+
+    An archive that has Docker's `manifest.json` too is none: Docker loads that by itself.
+    """
+    if path.is_dir():
+        return (path / INDEX).is_file()
+    try:
+        with tarfile.open(path) as archive:
+            names = {name.removeprefix("./") for name in archive.getnames()}
+    except (OSError, tarfile.TarError, EOFError):
+        return False
+    return INDEX in names and "manifest.json" not in names
+
+
+def unpack(archive: Path, into: Path) -> None:
+    """Unpack an archive of a layout.
+
+    Raises:
+        KindInfraError: It cannot be read.
+    """
+    try:
+        with tarfile.open(archive) as file:
+            file.extractall(into, filter="data")
+    except (OSError, tarfile.TarError, EOFError) as error:
+        msg = f'"{archive}" cannot be unpacked: {error}'
+        raise KindInfraError(msg) from error
+
+
+def write_docker_archive(layout: Path, reference: str, archive: Path) -> None:
+    """Write an archive of the one image in a layout, as `docker save` would.
+
+    Args:
+        layout: A folder.
+        reference: What the image is to be called.
+        archive: Where to write.
+
+    Raises:
+        KindInfraError: It is no layout, or has several images for this machine.
+    """
+    try:
+        manifest = _manifest(layout)
+        blobs = [manifest["config"]["digest"], *(one["digest"] for one in manifest["layers"])]
+        config, *layers = map(_blob, blobs)
+        described = [{"Config": config, "RepoTags": [reference], "Layers": layers}]
+        with tarfile.open(archive, "w") as file:
+            for name in dict.fromkeys([config, *layers]):
+                file.add(layout / name, arcname=name)
+            _add(file, "manifest.json", json.dumps(described).encode())
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        msg = f'"{layout}" is no whole OCI layout: {error!r}'
+        raise KindInfraError(msg) from error
+
+
+def _manifest(layout: Path) -> dict[str, Any]:
+    """Return the manifest of the one image for this machine."""
+    index = _read(layout / INDEX)
+    found = {one["digest"]: one for one in _images(layout, index)}
+    if len(found) > 1:
+        machine = _ARCHITECTURES.get(platform.machine(), platform.machine())
+        suits = {
+            digest: one
+            for digest, one in found.items()
+            if one.get("platform", {}).get("architecture") == machine
+        }
+        found = suits or found
+    if len(found) != 1:
+        msg = f'"{layout}" holds {len(found)} images\nTo fix: one image in each layout'
+        raise KindInfraError(msg)
+    return _read(layout / _blob(next(iter(found))))
+
+
+def _images(layout: Path, index: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what describes an image, in indexes within indexes too, but no attestation."""
+    for one in index["manifests"]:
+        if any(kind in one.get("mediaType", "") for kind in _INDEXES):
+            yield from _images(layout, _read(layout / _blob(one["digest"])))
+        elif _ATTESTATION not in (one.get("annotations") or {}):
+            yield one
+
+
+def _blob(digest: str) -> str:
+    algorithm, _, hexadecimal = digest.partition(":")
+    if not (algorithm.isalnum() and hexadecimal.isalnum()):  # it becomes a path
+        msg = f"{digest!r} is no digest"
+        raise ValueError(msg)
+    return f"blobs/{algorithm}/{hexadecimal}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(path.read_bytes())
+    return value
+
+
+def _add(file: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    file.addfile(info, io.BytesIO(content))

@@ -1,0 +1,143 @@
+"""Find the images of a run without building any: in the engine, or in a folder of saved ones.
+
+All that is missing is said at once. A step must not know another step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.imagefiles import load_image_file
+from pytest_kindinfra.model import BuiltImage
+from pytest_kindinfra.tags import archive_reference, tag_image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_kindinfra.digests import Digests
+    from pytest_kindinfra.engines.protocol import Engine
+    from pytest_kindinfra.model import Image, Plan
+    from pytest_kindinfra.savedimages import SavedImage
+    from pytest_kindinfra.timeline import Deadline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shelf:
+    """Where images are looked for.
+
+    Attributes:
+        folder: Where relative paths start.
+        engine: What it has is taken as it is.
+        digests: Of the files that images would be built from.
+        saved: A folder of images, and what it says that it has; None for none.
+    """
+
+    folder: Path
+    engine: Engine
+    digests: Digests
+    saved: tuple[Path, Mapping[str, SavedImage]] | None = None
+
+
+def find_images(
+    plan: Plan,
+    shelf: Shelf,
+    *,
+    before: Callable[[Image], object],
+    deadline: Callable[[], Deadline],
+) -> dict[str, BuiltImage]:
+    """Return the images that services of the plan run; the engine has them then.
+
+    Args:
+        plan: The images, each after its bases.
+        shelf: Where to look.
+        before: Called with each image before its files are looked at.
+        deadline: Makes the deadline of a piece of work that begins now.
+
+    Raises:
+        KindInfraError: Some are missing, or were made from other content; names all of them.
+    """
+    run = {name for service in plan.services for name in service.images}
+    expected: dict[str, BuiltImage] = {}
+    problems: dict[str, str] = {}
+    for image in plan.images:
+        before(image)
+        expected[image.name] = one = _expected(image, expected, shelf, deadline())
+        if image.name in run and (problem := _fetch(image, one, shelf, deadline())):
+            problems[image.name] = problem
+    if problems:
+        raise KindInfraError(_message(problems, plan, shelf))
+    return {name: one for name, one in expected.items() if name in run}
+
+
+def _expected(
+    image: Image, bases: Mapping[str, BuiltImage], shelf: Shelf, deadline: Deadline
+) -> BuiltImage:
+    """Return what a build would make."""
+    if image.prebuilt:
+        return BuiltImage(name=image.name, reference=image.prebuilt, cached=True)
+    if image.archive:
+        reference = archive_reference(image, folder=shelf.folder, digests=shelf.digests)
+        return BuiltImage(name=image.name, reference=reference, cached=True)
+    saved = shelf.saved[1].get(image.name) if shelf.saved else None
+
+    def ids(references: Sequence[str]) -> Mapping[str, str]:
+        return saved.bases if saved else shelf.engine.image_ids(references, deadline)
+
+    tagged = tag_image(
+        image,
+        named={name: bases[name].reference for name in image.needs},
+        folder=shelf.folder,
+        ids=ids,
+        digests=shelf.digests,
+    )
+    return BuiltImage(name=image.name, reference=tagged.reference, cached=True, bases=tagged.bases)
+
+
+def _fetch(image: Image, expected: BuiltImage, shelf: Shelf, deadline: Deadline) -> str | None:
+    """See that the engine has an image; return why it has not."""
+    reference = expected.reference
+    if shelf.engine.image_ids([reference], deadline):
+        return None
+    if image.prebuilt:
+        return f'the prebuilt "{reference}" is not in the engine: docker pull {reference}'
+    if image.archive:
+        load_image_file(shelf.folder / image.archive, reference, shelf.engine, deadline)
+        return None
+    if shelf.saved is None:
+        return f"{reference} is not in the engine"
+    return _fetch_saved(image.name, reference, shelf.saved, shelf.engine, deadline)
+
+
+def _fetch_saved(
+    name: str,
+    reference: str,
+    saved: tuple[Path, Mapping[str, SavedImage]],
+    engine: Engine,
+    deadline: Deadline,
+) -> str | None:
+    folder, images = saved
+    one = images.get(name)
+    if one is None or one.file is None:
+        return f"{folder} has no archive of it"
+    if one.reference != reference:
+        return f"{folder} has {one.reference}, but what is here makes {reference}"
+    if not (folder / one.file).is_file():
+        return f"{folder / one.file}: no such file"
+    loaded = engine.load(folder / one.file, deadline)
+    return None if loaded == reference else f"{folder / one.file} holds {loaded}, not {reference}"
+
+
+def _message(problems: Mapping[str, str], plan: Plan, shelf: Shelf) -> str:
+    """Return what is missing and the command that builds it."""
+    count = "1 image is" if len(problems) == 1 else f"{len(problems)} images are"
+    built = {image.name for image in plan.images if not (image.prebuilt or image.archive)}
+    services = [one.name for one in plan.services if built & problems.keys() & set(one.images)]
+    save = f" --save={shelf.saved[0]}" if shelf.saved else ""
+    lines = [f"{count} not there, and this run builds none (--kindinfra-no-build):"]
+    lines += [f"  {name}: {problem}" for name, problem in problems.items()]
+    if services:
+        lines.append(f"To fix: kindinfra build{save} {' '.join(services)}")
+    return "\n".join(lines)
