@@ -60,7 +60,9 @@ def again(run_once: Callable[[Callable[[Project], Run]], Run]) -> Run:
 
 
 def test_the_report_has_its_keys(left: Run) -> None:
-    assert set(left.report) == {"plan", "phases", "images", "endpoints", "outcome"}
+    assert set(left.report) == {
+        "plan", "phases", "images", "endpoints", "outcome", "memory", "git",
+    }  # fmt: skip
 
 
 def test_the_plan_stands_in_the_order_of_needs(left: Run) -> None:

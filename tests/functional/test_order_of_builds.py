@@ -39,7 +39,7 @@ def test_what_took_long_in_the_last_run_goes_first(two_images: Project) -> None:
     change(two_images)
     again = two_images.run(ONE_AT_A_TIME)
 
-    assert (first.code, again.code) == (0, 0)
+    assert (first.code, again.code) == (0, 0), first.text + again.text
     assert order(again) == ["build long", "build short"]
     assert again.report["memory"] == {
         "folder": str(two_images.fakes / "cache" / "pytest-kindinfra"),
