@@ -35,7 +35,7 @@ demo: setup ## a small system of services, tested on a real cluster
 test: setup ## everything that CI runs
 	@$(MAKE) lint
 	@$(TIMED) "unit and functional" $(BIN)/pytest tests/unit tests/functional -n 2 -q
-	@$(BIN)/pytest tests/e2e
+	@$(MAKE) e2e
 
 lint: venv ## format check, ruff, mypy, import-linter
 	@$(TIMED) "format" $(BIN)/ruff format --check --quiet .
@@ -49,8 +49,9 @@ unit: venv ## unit tests: no engine, no pytest run inside
 functional: venv ## pytest runs inside pytest, without an engine
 	@$(BIN)/pytest tests/functional -n 2
 
-e2e: setup ## tests on a real cluster
-	@$(BIN)/pytest tests/e2e
+e2e: setup ## tests on real clusters: first by two, then those that want to be alone
+	@$(BIN)/pytest tests/e2e -m "not alone" -n 2 --dist loadfile
+	@$(BIN)/pytest tests/e2e -m alone
 
 matrix: setup ## crash safety, RUNS=N times (docs/crash-safety.md)
 	@for run in $$(seq $(RUNS)); do \

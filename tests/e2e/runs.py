@@ -92,6 +92,14 @@ def until(there: Callable[[], object], *, within: float = LONGEST_WAIT) -> None:
         time.sleep(0.05)
 
 
+def state_is_there(folder: Path, name: str) -> bool:
+    """Whether a state file holds what is settled, rather than being in the making."""
+    return any(
+        '"running"' not in path.read_text()
+        for path in folder.glob(f".kindinfra/2*/state/{name}.json")
+    )
+
+
 def left_behind(folder: Path, artifacts: Path | None = None) -> list[str]:
     """Return the clusters that runs in `folder` have left, found by their run directories.
 

@@ -8,7 +8,16 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING
 
-from tests.e2e.runs import background_pytest, kindinfra, left_behind, run_pytest, until
+import pytest
+
+from tests.e2e.runs import (
+    background_pytest,
+    kindinfra,
+    left_behind,
+    run_pytest,
+    state_is_there,
+    until,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,9 +38,10 @@ def test_a_crashing_service_is_told_with_the_last_lines_of_its_log(small: Path) 
     assert list((run.folder / "pods").glob("*web*.log"))
 
 
+@pytest.mark.alone
 def test_what_a_killed_run_leaves_is_removed_by_gc_and_by_nobody_before(small: Path) -> None:
     process = background_pytest(small, "-n", "2", "cases.py")
-    until(lambda: list(small.glob(".kindinfra/2*/state/cluster.json")))
+    until(lambda: state_is_there(small, "cluster"))
     assert kindinfra("gc") == "nothing was left behind\n"
 
     os.kill(process.pid, signal.SIGKILL)
@@ -42,6 +52,7 @@ def test_what_a_killed_run_leaves_is_removed_by_gc_and_by_nobody_before(small: P
     assert left_behind(small) == []
 
 
+@pytest.mark.alone
 def test_a_kept_cluster_stays_until_the_printed_command_deletes_it(small: Path) -> None:
     run = run_pytest(small, "-n", "2", "--kindinfra-keep=always", *QUICK, "fixture_cases.py")
     (name,) = left_behind(small)

@@ -24,6 +24,7 @@ from tests.e2e.runs import (
     left_behind,
     run_of,
     run_pytest,
+    state_is_there,
     until,
 )
 
@@ -119,14 +120,6 @@ def test_a_signal_ends_the_run_and_deletes_the_cluster(
     assert run.report["outcome"]["state"] == "interrupted"
     assert left_behind(small) == []
     assert programs_of(run) == []
-
-
-def state_is_there(folder: Path, name: str) -> bool:
-    """Whether a state file holds what is settled, rather than being in the making."""
-    return any(
-        '"running"' not in path.read_text()
-        for path in folder.glob(f".kindinfra/2*/state/{name}.json")
-    )
 
 
 def programs_of(run: Run) -> list[str]:
@@ -233,6 +226,7 @@ def test_a_kind_node_that_is_removed_is_what_later_tests_are_told(small: Path) -
     assert left_behind(small) == []
 
 
+@pytest.mark.alone
 def test_an_engine_that_stops_is_what_tests_are_told_and_gc_cleans_up_later(small: Path) -> None:
     with EngineDoor(small / "engine.sock") as door:
         env = {"DOCKER_HOST": f"unix://{door.path}"}

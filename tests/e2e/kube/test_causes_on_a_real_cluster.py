@@ -12,6 +12,8 @@ import pytest
 from pytest_kindinfra.kube import Kube, ServiceFailedError
 from pytest_kindinfra.timeline import Deadline, monotonic
 
+pytestmark = pytest.mark.alone  # seconds from cause to error are looked at
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
