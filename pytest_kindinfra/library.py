@@ -21,6 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.buildsecrets import build_secrets
 from pytest_kindinfra.coordination import RunDirectory, hold
 from pytest_kindinfra.errors import CancelledError, DeclarationError, KindInfraError
 from pytest_kindinfra.graph import in_order
@@ -111,6 +112,7 @@ def build_images(
     tools, cancelled = make_tools(), threading.Event()
     if progress:
         tools.timeline.subscribe(progress)
+    tools.redactor.learn(value for image in plan.images for value in build_secrets(image))
     tools.engine.check(Deadline.after(settings.timeout))
     with _run(plan, settings) as run:
         request = make_request(settings, plan, run.path.name)
@@ -191,7 +193,7 @@ def _build(context: Context) -> dict[str, BuiltImage]:
             raise
     builds.remember()
     if failed := {name: error for name, error in errors.items() if error}:
-        raise KindInfraError(_failures(failed, context))
+        raise KindInfraError(context.tools.redactor.text(_failures(failed, context)))
     return {name: future.result() for name, future in builds.built.items()}
 
 

@@ -93,6 +93,19 @@ class TestBuild:
         assert "no compiler" in done.stderr
         assert "no space" in done.stderr
 
+    def test_no_failure_shows_the_secret_of_any_image(self, project: Project) -> None:
+        """Nor that of one which is built later, and which another build's output names."""
+        token = "hunter2-hunter2"  # no real one
+        project.image("api")
+        project.image("web", 'needs = ["api"]\nbuild_args = { TOKEN = "${SHOP_TOKEN}" }')
+        project.behave("build api", exit=2, complains=f"refused: {token}")
+
+        done = project.command("build", SHOP_TOKEN=token)
+
+        assert done.returncode == 1
+        assert "refused: ***" in done.stderr
+        assert token not in done.stdout + done.stderr
+
     def test_what_was_not_built_because_of_another_is_named_in_one_line(
         self, project: Project
     ) -> None:
