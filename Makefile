@@ -12,11 +12,9 @@ export PATH := $(PATH):$(CURDIR)/.tools/bin
 BIN   := .venv/bin
 TIMED := tools/machine/timed
 
-RUNS  ?= 1
-MATRIX_FAKES := $(addprefix tests/unit/test_,states.py interleavings.py loss.py coordination.py) \
-  $(addprefix tests/functional/test_,killed.py mishaps.py every_end.py once_for_all_workers.py failed_services.py \
-  fail_fast.py usage_errors.py other_plugins.py fixtures_given.py)
-MATRIX_REAL := $(addprefix tests/e2e/test_,exactly_once.py endings.py)
+RUNS   ?= 1
+# The tests that the page names, in a folder.
+named = $(shell grep -oE '`$(1)/\w+\.py::[A-Za-z0-9_:]+' docs/crash-safety.md | sed 's|^`|tests/|' | sort -u)
 
 .PHONY: help setup venv demo test lint unit functional e2e matrix bench-waiting format lock clean
 
@@ -53,9 +51,11 @@ e2e: setup ## tests on real clusters: first by two, then those that want to be a
 	@$(BIN)/pytest tests/e2e -m "not alone" -n 2 --dist loadfile
 	@$(BIN)/pytest tests/e2e -m alone
 
-matrix: setup ## crash safety, RUNS=N times (docs/crash-safety.md)
-	@for run in $$(seq $(RUNS)); do \
-	  echo "matrix: run $$run of $(RUNS)"; $(BIN)/pytest $(MATRIX_FAKES) -n 2 -q; $(BIN)/pytest $(MATRIX_REAL) -q; \
+matrix: setup ## crash safety, RUNS=N times: the tests that docs/crash-safety.md names
+	@for run in $$(seq $(RUNS)); do echo "matrix: run $$run of $(RUNS)"; \
+	  $(BIN)/pytest -n 2 -q $(call named,unit) $(call named,functional) & fakes=$$!; \
+	  $(BIN)/pytest -n 2 -q -m "not alone" $(call named,e2e); wait $$fakes; \
+	  $(BIN)/pytest -q -m alone $(call named,e2e); \
 	done
 
 bench-waiting: venv ## what waiting for results costs, beside a file lock recipe

@@ -43,7 +43,7 @@ def subjects(run: Run, kind: str) -> list[str]:
 # -- workers -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [2, 8])
+@pytest.mark.parametrize("workers", [2, 4, 8])
 def test_workers_share_one_stack_though_one_of_them_is_killed(small: Path, workers: int) -> None:
     run = run_pytest(small, "-n", str(workers), "mishap_cases.py", "-k", "shared")
 

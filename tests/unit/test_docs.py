@@ -54,7 +54,7 @@ _ADVERTISING = re.compile(
 )
 
 
-_NAMED_TEST = re.compile(r"`((?:unit|functional|e2e)/\w+\.py)::(\w+)`")
+_NAMED_TEST = re.compile(r"`((?:unit|functional|e2e)/\w+\.py)::(?:\w+::)?(\w+)`")
 
 
 def page_id(path: Path) -> str:
@@ -270,4 +270,5 @@ def test_the_page_on_crash_safety_names_tests() -> None:
 def test_the_tests_that_show_crash_safety_are_there(file: str, name: str) -> None:
     text = read(f"tests/{file}")
 
-    assert re.search(rf"^ *(?:def|class) {name}\b", text, re.MULTILINE), f"{file} has no {name}"
+    there = rf"^ *(?:def|class) {name}\b|^{name} ="
+    assert re.search(there, text, re.MULTILINE), f"{file} has no {name}"

@@ -83,6 +83,12 @@ class Coordination(RuleBasedStateMachine):
                 self.settle(name, "failed")
             self.locks.pop().release()
 
+    @rule()
+    def fill_the_disk(self) -> None:
+        """The thread ends without a word, as on a disk without room for one."""
+        if self.provisioning:
+            self.locks.pop().release()
+
     @rule(half_written=st.booleans())
     def kill_the_controller(self, *, half_written: bool) -> None:
         if half_written:
@@ -147,7 +153,7 @@ class Coordination(RuleBasedStateMachine):
 
 
 Coordination.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, derandomize=True
+    max_examples=80, stateful_step_count=30, deadline=None, derandomize=True
 )
 TestCoordination = Coordination.TestCase
 
