@@ -1,7 +1,8 @@
-"""Locks on files: who lives, and who goes first. The only user of filelock."""
+"""Locks on files: who lives, and who goes first. The only user of filelock, and of flock(2)."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from contextlib import contextmanager, suppress
@@ -38,16 +39,24 @@ def hold(path: Path) -> BaseFileLock:
 
 
 def is_held(path: Path) -> bool:
-    """Whether some process holds the lock at `path`; one that we may not ask counts as held."""
-    from filelock import FileLock, Timeout
+    """Whether some process holds the lock at `path`; one that we may not ask counts as held.
 
+    Asked by a shared lock, as flock(2) has it: filelock's own is exclusive, and of several waiters
+    who ask at once each would take the others for the holder.
+    """
     try:
-        if not path.exists():
-            return False
-        with FileLock(path).acquire(timeout=0):
-            return False
-    except (Timeout, PermissionError):
+        file = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except PermissionError:
         return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return True
+    finally:
+        os.close(file)
+    return False
 
 
 @contextmanager

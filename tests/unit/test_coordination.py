@@ -277,6 +277,24 @@ class TestLocks:
         with held(run):
             assert all(is_held(run.lock) for _ in range(3))
 
+    def test_waiters_who_ask_at_once_do_not_take_each_other_for_the_holder(
+        self, run: RunDirectory
+    ) -> None:
+        """With eight workers a dead provisioner was noticed a second late."""
+        hold(run.lock).release()
+        asked: list[bool] = []
+
+        def ask() -> None:
+            asked.extend(is_held(run.lock) for _ in range(300))
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert asked == [False] * 1200
+
     def test_a_lock_is_taken_once(self, run: RunDirectory) -> None:
         with process("lock = hold(run.lock); print('holding', flush=True); input()", run) as other:
             assert says(other) == "holding"
