@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pytest_kindinfra.timeline import Deadline
 
 _BEAT = 1.0
+_LATE = 3.0
+_LATE_EVERY = 0.5
 _CLUSTER_THREADS = 5
 _NAME_THREADS = 1
 
@@ -90,10 +92,19 @@ def bring_up(
 def tear_down(name: str, *, tools: Tools, kubeconfig: Path, deadline: Deadline) -> None:
     """Delete the cluster `name`; do nothing if there is none.
 
+    A creation that was cut short may have asked the engine for a container that is there only
+    after the deletion; so it is looked for once more, for a few seconds.
+
     Raises:
         CommandError: It could not be deleted.
     """
+    finished = kubeconfig.exists() and kubeconfig.stat().st_size > 0  # the last thing it writes
     tools.provider.delete(name, kubeconfig=kubeconfig, deadline=deadline)
+    late = deadline.within(0.0 if finished else _LATE)
+    while not late.passed:
+        late.pause(_LATE_EVERY)
+        if tools.provider.exists(name, deadline):
+            tools.provider.delete(name, kubeconfig=kubeconfig, deadline=deadline)
 
 
 class _ServiceLines:

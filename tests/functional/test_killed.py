@@ -96,9 +96,9 @@ def test_all_workers_killed_while_they_wait_get_the_same_stack_by_their_replacem
     project.behave("build api", until="go")
 
     running = project.start(workers=2)
-    for victim in until_workers(running, project, 2):
+    for number, victim in enumerate(until_workers(running, project, 2), start=3):
         os.kill(victim, signal.SIGKILL)
-    until_workers(running, project, 4)
+        until_workers(running, project, number)  # xdist cannot lose two at the same moment
     project.open("go")
     run = running.finish()
 
@@ -210,6 +210,7 @@ def test_a_signal_ends_programs_keeps_evidence_and_deletes(
         running.until_at("apply Namespace/default")
     elif stage == "tests":
         running.until_at("in the test")
+    running.until(project.standing)  # or there would be nothing to keep evidence of
     running.signal(SIGNALS[sent][0])
     if twice:
         running.until_called("export")

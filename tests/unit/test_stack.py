@@ -296,6 +296,28 @@ class TestEverythingWorks:
 
         assert bench.provider.clusters == {}
 
+    def test_a_kind_node_that_comes_after_the_deletion_is_deleted_too(
+        self, bench: Bench, soon: Deadline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Ctrl-C while the engine made the container left a cluster behind."""
+        deletions: list[str] = []
+
+        class Late(FakeProvider):
+            def delete(self, name: str, *, kubeconfig: Path, deadline: Deadline) -> None:
+                super().delete(name, kubeconfig=kubeconfig, deadline=deadline)
+                deletions.append(name)
+                if len(deletions) == 1:
+                    self.clusters[name] = (f"{name}-control-plane",)
+
+        monkeypatch.setattr("pytest_kindinfra.stack._LATE_EVERY", 0.01)
+        monkeypatch.setattr("pytest_kindinfra.stack._LATE", 0.1)
+        bench.provider = Late()
+
+        tear_down("k", tools=bench.tools, kubeconfig=bench.run.kubeconfig, deadline=soon)
+
+        assert bench.provider.clusters == {}
+        assert deletions == ["k", "k"]
+
 
 class TestSomethingFails:
     def test_an_image_that_cannot_be_built_holds_back_what_runs_it_and_no_more(
