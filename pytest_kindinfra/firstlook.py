@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import DeclarationError
-from pytest_kindinfra.options import Settings, read_settings
+from pytest_kindinfra.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     import pytest

@@ -27,12 +27,12 @@ from pytest_kindinfra.errors import CancelledError, DeclarationError, KindInfraE
 from pytest_kindinfra.graph import in_order
 from pytest_kindinfra.lines.builds import Builds
 from pytest_kindinfra.lines.context import Context, FirstFailure
-from pytest_kindinfra.options import Settings, read_settings
 from pytest_kindinfra.plan import resolve as make_plan
 from pytest_kindinfra.planning import make_request, read_declaration
 from pytest_kindinfra.render import check_files, render
 from pytest_kindinfra.request import Hooks
 from pytest_kindinfra.results import BlockedError, text_of
+from pytest_kindinfra.settings import Settings, read_settings
 from pytest_kindinfra.steps import save
 from pytest_kindinfra.timeline import Deadline
 from pytest_kindinfra.wiring import make_tools

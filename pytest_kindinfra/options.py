@@ -1,68 +1,19 @@
 """The options: one table, from which the command line, the environment and the file are read.
 
-The nearest wins: command line, then `KINDINFRA_*`, then `[options]` of the declaration, then the
-default; each value knows where it came from.
+Every pytest process loads this module; what is read by the table is `settings.py`'s, which only
+those load that need it.
 """
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable
 
     import pytest
-
-    from pytest_kindinfra.model import Load
-
-Keep = Literal["never", "always", "on-failure"]
-Progress = Literal["auto", "plain", "off"]
-Fail = Literal["gather", "fast"]
-Order = Literal["needs-last", "collected"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What the options say.
-
-    Attributes:
-        keep: Whether the cluster outlives the run.
-        cluster_name: None means a name made from the run's id.
-        node_image: None means the declaration's, else kind's own.
-        kind_config: None means the declaration's.
-        build_jobs: Builds at a time.
-        load: How images reach the kind nodes.
-        no_build: Every image must be there.
-        images: A folder of images that another run saved; implies `no_build`.
-        tag: The template of a further tag for each image, None for none.
-        timeout: Seconds for the cluster, for each build and for each service.
-        artifacts: Where runs leave their folders.
-        plan: Only say what would be done.
-        progress: Lines while work goes on.
-        fail: Whether the first failure cancels the rest.
-        order: Whether tests that need nothing are moved first.
-        sources: For each field that is not a default: where its value came from.
-    """
-
-    keep: Keep = "never"
-    cluster_name: str | None = None
-    node_image: str | None = None
-    kind_config: Path | None = None
-    build_jobs: int = 1
-    load: Load = "auto"
-    no_build: bool = False
-    images: Path | None = None
-    tag: str | None = None
-    timeout: float = 600
-    artifacts: Path = Path(".kindinfra")
-    plan: bool = False
-    progress: Progress = "auto"
-    fail: Fail = "gather"
-    order: Order = "needs-last"
-    sources: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,69 +175,3 @@ def add_options(parser: pytest.Parser) -> None:
         group.addoption(
             option.flag, dest=f"kindinfra_{option.key}", default=None, help=option.help, **kind
         )
-
-
-def read_settings(
-    option: Callable[[str], str | None],
-    file: Iterable[tuple[str, Any]],
-    *,
-    source: str | None,
-    overrides: bool = True,
-) -> tuple[Settings, tuple[str, ...]]:
-    """Return the settings, and a sentence for each value that cannot be used.
-
-    Args:
-        option: Gives the text of a command line option by its dest, None if it was not given.
-        file: The pairs of `[options]`.
-        source: The file's name.
-        overrides: Whether variables count that others may have set for purposes of their own.
-    """
-    from_file = {key: (str(value), f"{source} [options]") for key, value in file}
-    problems = list(_unknown_keys(from_file, source))
-    values: dict[str, Any] = {"build_jobs": min(4, os.cpu_count() or 1)}
-    sources: dict[str, str] = {}
-    for row in OPTIONS:
-        given = (_override(row) if overrides else None) or _nearest(row, option, from_file)
-        if given is None:
-            continue
-        text, where = given
-        try:
-            values[row.key] = _parse(row, text)
-            sources[row.key] = where
-        except ValueError:
-            expected = row.expected or " or ".join(row.choices) or row.metavar or "yes or no"
-            problems.append(f'{where}: {row.key} = "{text}": expected {expected}')
-    return Settings(**values, sources=sources), tuple(problems)
-
-
-def _override(row: Option) -> tuple[str, str] | None:
-    text = os.environ.get(row.override) if row.override else None
-    return (text, f"environment {row.override}") if text else None
-
-
-def _nearest(
-    row: Option, option: Callable[[str], str | None], file: Mapping[str, tuple[str, str]]
-) -> tuple[str, str] | None:
-    """Return the text of the nearest place that gives a value, and that place."""
-    if (text := option(f"kindinfra_{row.key}")) is not None:
-        return text, row.flag
-    if text := os.environ.get(row.variable):
-        return text, f"environment {row.variable}"
-    return file.get(row.key)
-
-
-def _parse(row: Option, text: str) -> Any:
-    if row.choices and text not in row.choices:
-        raise ValueError
-    return row.parse(text)
-
-
-def _unknown_keys(keys: Iterable[str], source: str | None) -> Iterable[str]:
-    from difflib import get_close_matches
-
-    known = [row.key for row in OPTIONS]
-    for key in keys:
-        if key not in known:
-            close = get_close_matches(key, known, n=1)
-            hint = f'; did you mean "{close[0]}"?' if close else f"; known: {', '.join(known)}"
-            yield f'{source} [options]: no such option "{key}"{hint}'

@@ -22,11 +22,11 @@ from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.filesystems import network_problem
 from pytest_kindinfra.kindconfig import port_problems
 from pytest_kindinfra.model import Declaration, Image, Plan, Service
-from pytest_kindinfra.options import Settings, read_settings
 from pytest_kindinfra.plan import resolve
 from pytest_kindinfra.render import check_files, load_kind_config, load_tables, render
 from pytest_kindinfra.request import Request
 from pytest_kindinfra.savedimages import read_saved_images
+from pytest_kindinfra.settings import Settings, read_settings
 from pytest_kindinfra.steps.sweep import sweep
 from pytest_kindinfra.timeline import Deadline
 from pytest_kindinfra.wiring import make_tools

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.errors import DeclarationError
-from pytest_kindinfra.neighbours import forbid_reruns, has_timeout, remote_workers, stops_early
 from pytest_kindinfra.options import add_options
 from pytest_kindinfra.selection import MARK, needs_last, needs_of, request_of
 
@@ -117,6 +116,8 @@ def pytest_xdist_node_collection_finished(node: Any) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Once `-x` ends the run, let no test wait any more: xdist would wait for it."""
+    from pytest_kindinfra.neighbours import stops_early
+
     if stops_early(node):
         node.config.stash[_CONTROLLER].end_waits()
 
@@ -124,6 +125,8 @@ def pytest_testnodedown(node: Any) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     """With pytest-timeout, wait before its clock starts: bringing up is not the test's time."""
+    from pytest_kindinfra.neighbours import has_timeout
+
     if has_timeout(item):
         _await_services(item)
     return (yield)
@@ -133,6 +136,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Wait for what the test needs; after skip marks, before its fixtures."""
     if failure := _await_services(item):
+        from pytest_kindinfra.neighbours import forbid_reruns
+
         forbid_reruns(item)  # what failed in a run is not tried again in it
         pytest.fail(failure, pytrace=False)
 
@@ -229,6 +234,8 @@ def _first_look(config: pytest.Config) -> FirstLook:
 
 def _refuse_remote_workers(config: pytest.Config) -> None:
     """Refuse xdist workers on other machines: a lock on files says nothing to them."""
+    from pytest_kindinfra.neighbours import remote_workers
+
     if words := remote_workers(config):
         msg = (
             f"kindinfra: {words}: workers must run on this machine, since they "

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
     from pytest_kindinfra.model import Phase
-    from pytest_kindinfra.options import Progress
+    from pytest_kindinfra.settings import Progress
     from pytest_kindinfra.timeline import Running
 
 HEARTBEAT = 30.0

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from pytest_kindinfra.options import OPTIONS, Option, Settings, add_options, read_settings
+from pytest_kindinfra.options import OPTIONS, Option, add_options
+from pytest_kindinfra.settings import Settings, read_settings
 
 SOURCE = "kindinfra.toml"
 TAG = "a tag, in which may stand {service} {user} {git} {time} {content} {random}"
