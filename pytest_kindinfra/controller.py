@@ -16,20 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.errors import DeclarationError, KindInfraError, StateError
+from pytest_kindinfra.errors import DeclarationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-
-    from filelock import BaseFileLock
 
     from pytest_kindinfra.coordination import RunDirectory
     from pytest_kindinfra.ending import Outcome, Started
     from pytest_kindinfra.firstlook import FirstLook
     from pytest_kindinfra.planning import Order
-    from pytest_kindinfra.request import Tools
 
-_NO_RESULT = "the bring-up ended without a result for it"
 _JOIN = 30.0
 _HURRIED_JOIN = 6.0
 """A little longer than programs get between being asked to end and being killed."""
@@ -77,7 +73,6 @@ class Controller:
         self.run = run
         self._about = about
         self.meanwhile: Callable[[], None] = lambda: None
-        self._beat: Callable[..., None] = lambda _running: None
         self._config = config
         self._run_id = run_id
         self._refused = False
@@ -140,6 +135,7 @@ class Controller:
         from pytest_kindinfra.coordination import hold
         from pytest_kindinfra.ending import Started
         from pytest_kindinfra.progress import ProgressLines
+        from pytest_kindinfra.provisioning import Provisioning
         from pytest_kindinfra.terminal import plan_line
         from pytest_kindinfra.timeline import now
         from pytest_kindinfra.wiring import make_tools
@@ -149,10 +145,18 @@ class Controller:
         self._write(plan_line(order.plan, tests=tests, cluster=order.request.cluster))
         progress = ProgressLines(self._config, how=order.settings.progress, since=now())
         tools.timeline.subscribe(progress)
-        self.meanwhile, self._beat = progress.let_out, progress.beat
+        self.meanwhile = progress.let_out
+        work = Provisioning(
+            order=order,
+            tools=tools,
+            run=self.run,
+            config=self._config,
+            cancelled=self._cancelled,
+            beat=progress.beat,
+        )
         thread = threading.Thread(
-            target=self._provision,
-            args=(order, tools, hold(self.run.provisioning)),
+            target=work.run_to_its_end,
+            args=(hold(self.run.provisioning),),
             name="kindinfra",
             daemon=True,
         )
@@ -174,54 +178,6 @@ class Controller:
         for number, handler in self._signals.items():
             signal.signal(number, handler)
         self._signals.clear()
-
-    def _provision(self, order: Order, tools: Tools, lock: BaseFileLock) -> None:
-        """Bring the stack up; runs in its thread and leaves a result for every service.
-
-        Whatever happens it lets go of the lock, which tells waiters that nothing more will come.
-        """
-        try:
-            error = self._bring_up(order, tools)
-            self._settle_the_rest(order, tools, error or KindInfraError(_NO_RESULT))
-        finally:
-            lock.release()
-
-    def _bring_up(self, order: Order, tools: Tools) -> BaseException | None:
-        """Return what went wrong with the bring-up itself, as no part of the stack's failure."""
-        try:
-            from pytest_kindinfra.request import Hooks
-            from pytest_kindinfra.stack import bring_up
-
-            hook = self._config.hook
-            hooks = Hooks(
-                before_build=lambda image: hook.pytest_kindinfra_before_build(
-                    config=self._config, image=image
-                ),
-                before_deploy=hook.pytest_kindinfra_before_deploy,
-                after_deploy=hook.pytest_kindinfra_after_deploy,
-                beat=self._beat,
-            )
-            bring_up(
-                order.plan,
-                order.request,
-                tools=tools,
-                run=self.run,
-                hooks=hooks,
-                cancelled=self._cancelled,
-            )
-        except BaseException as error:  # noqa: BLE001 - waiters in other processes must learn of it
-            return error
-        return None
-
-    def _settle_the_rest(self, order: Order, tools: Tools, error: BaseException) -> None:
-        from pytest_kindinfra.results import failure_record
-
-        names = {service.name: f'service "{service.name}"' for service in order.plan.services}
-        results = {f"service-{name}": subject for name, subject in names.items()}
-        for name, subject in {"cluster": "the cluster", **results}.items():
-            with suppress(OSError, StateError):  # settled, or the disk is full: the lock tells
-                record = failure_record(error, subject=subject)
-                self.run.settle(name, tools.redactor.record(record))
 
     # -- end ---------------------------------------------------------------------------------
 

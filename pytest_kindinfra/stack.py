@@ -43,6 +43,7 @@ def bring_up(
     run: RunDirectory,
     hooks: Hooks,
     cancelled: threading.Event,
+    watchers: list[threading.Thread] | None = None,
 ) -> None:
     """Bring up what `plan` says and write each result to `run`; returns when all is decided.
 
@@ -55,6 +56,7 @@ def bring_up(
         run: Gets the results.
         hooks: Called on the way.
         cancelled: Set when the run ends; everything is then given up at once.
+        watchers: Gets the threads that watch the kind nodes, which end when the run does.
     """
     context = Context(
         plan=plan,
@@ -64,6 +66,7 @@ def bring_up(
         hooks=hooks,
         cancelled=cancelled,
         failure=FirstFailure(cancelled, fast=request.fail_fast),
+        watchers=[] if watchers is None else watchers,
     )
     tools.redactor.learn(value for image in plan.images for value in build_secrets(image))
     # One thread for each line, so that lines that wait never keep another from starting.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_kindinfra.errors import CancelledError
@@ -68,6 +68,7 @@ class Context:
         hooks: Called on the way.
         cancelled: Set when the run ends.
         failure: Takes failures.
+        watchers: Gets the threads that watch the kind nodes.
     """
 
     plan: Plan
@@ -77,6 +78,7 @@ class Context:
     hooks: Hooks
     cancelled: threading.Event
     failure: FirstFailure
+    watchers: list[threading.Thread] = field(default_factory=list)
 
     def failure_record(self, error: BaseException, *, subject: str) -> dict[str, Any]:
         """Return the record that tells of a failure, without secrets: tests and reports show it."""

@@ -26,12 +26,14 @@ _ASK_ENGINE = 10.0
 def watch_nodes(cluster: Cluster, context: Context) -> None:
     """Have a thread watch each kind node until the run is cancelled.
 
-    They are daemons: what they wait for may never happen, and pytest's end must not wait for it.
+    They are daemons, since what they wait for may never happen; `context.watchers` gets them.
     """
     for node in cluster.nodes:
-        threading.Thread(
+        watcher = threading.Thread(
             target=_watch, args=(node, cluster, context), name=f"kindinfra-{node}", daemon=True
-        ).start()
+        )
+        watcher.start()
+        context.watchers.append(watcher)
 
 
 def _watch(node: str, cluster: Cluster, context: Context) -> None:
