@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 _BETWEEN_WAITS = 1.0
 _BALANCER = "-external-load-balancer"
-_PORT_TAKEN = re.compile("address already in use|port is already allocated")
-"""As Docker says it (moby, libnetwork/portallocator and cmd/docker-proxy)."""
+_PORT_TAKEN = re.compile("address already in use|port is already allocated", re.IGNORECASE)
+"""As Docker and systems say it (moby, libnetwork/portallocator and cmd/docker-proxy; strerror)."""
 _LABEL = "io.x-k8s.kind.cluster"
 _ENV = {"KIND_EXPERIMENTAL_PROVIDER": "docker"}
 _CTR = ("ctr", "--namespace", "k8s.io")

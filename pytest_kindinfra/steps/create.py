@@ -9,7 +9,8 @@ must not know another step.
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.coordination import host_lock, locked
@@ -18,7 +19,7 @@ from pytest_kindinfra.kindconfig import kind_config, user_ports
 from pytest_kindinfra.model import Cluster
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Container, Mapping
     from pathlib import Path
 
     from pytest_kindinfra.clusters.protocol import Provider
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from pytest_kindinfra.timeline import Deadline
 
 _TRIES = 3
+_QUIET_PORTS = range(20000, 30000)
+"""Below those that systems give to whoever asks for any: from 32768 on Linux, 49152 elsewhere. A
+port that was just found free there may be an outgoing connection's in the next moment."""
+_DRAWS = 20
 
 
 def create_cluster(
@@ -89,7 +94,7 @@ def create_cluster(
 
 
 def choose_host_ports(
-    mappings: Iterable[PortMapping], *, taken: Mapping[int, int]
+    mappings: Collection[PortMapping], *, taken: Mapping[int, int]
 ) -> dict[int, int]:
     """Return a port on 127.0.0.1 for each NodePort: the declared one, or a free one.
 
@@ -97,15 +102,23 @@ def choose_host_ports(
         mappings: What is to be mapped.
         taken: NodePort to host port as the user's own kind config maps them.
     """
+    declared = {mapping.host_port for mapping in mappings} | set(taken.values())
     with ExitStack() as held:  # all at once, so that no free port is found twice
         return {
-            mapping.node_port: taken.get(mapping.node_port) or mapping.host_port or _free_port(held)
+            mapping.node_port: taken.get(mapping.node_port)
+            or mapping.host_port
+            or _free_port(held, declared)
             for mapping in mappings
         }
 
 
-def _free_port(held: ExitStack) -> int:
-    listener = held.enter_context(socket.socket())
-    listener.bind(("127.0.0.1", 0))
-    port: int = listener.getsockname()[1]
-    return port
+def _free_port(held: ExitStack, declared: Container[int | None]) -> int:
+    draws = (SystemRandom().choice(_QUIET_PORTS) for _ in range(_DRAWS))
+    for port in (*(port for port in draws if port not in declared), 0):
+        listener = held.enter_context(socket.socket())
+        with suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            found: int = listener.getsockname()[1]
+            return found
+    msg = "no port of 127.0.0.1 is free"
+    raise ClusterError(msg)

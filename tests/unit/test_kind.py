@@ -242,6 +242,7 @@ class TestTakenPorts:
                 "address already in use"
             ),
             "listen tcp4 127.0.0.1:8080: bind: address already in use.",
+            "[Errno 98] Address already in use: 8080",
         ],
     )
     def test_are_an_error_of_their_own(self, says: str, soon: Deadline, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,7 @@ from pytest_kindinfra.lines.loss import watch_nodes
 from pytest_kindinfra.model import Cluster, Declaration, Plan, PortMapping
 from pytest_kindinfra.request import Hooks, Request, Tools
 from pytest_kindinfra.results import LOST, failure_record
-from pytest_kindinfra.steps.create import create_cluster
+from pytest_kindinfra.steps.create import choose_host_ports, create_cluster
 from pytest_kindinfra.steps.sweep import sweep
 from pytest_kindinfra.timeline import Deadline, Timeline
 from tests.fakes import FakeEngine, FakeProvider, FakeRunner, eventually
@@ -198,6 +199,38 @@ class TestAHostPortThatSomebodyTook:
             create(run, FakeProvider(on_create=fail), soon)
 
         assert len(tried) == 1
+
+
+class TestFreeHostPorts:
+    def test_are_none_that_systems_give_away_and_none_that_is_declared(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A port that was free a moment ago was taken by an outgoing connection."""
+        monkeypatch.setattr("pytest_kindinfra.steps.create._QUIET_PORTS", range(24100, 24112))
+        fixed = [PortMapping(service="a", endpoint=str(port), node_port=port, host_port=port,
+                             in_manifest=False) for port in range(24100, 24106)]  # fmt: skip
+        free = [PortMapping(service="b", endpoint=str(port), node_port=port, host_port=None,
+                            in_manifest=False) for port in range(30000, 30003)]  # fmt: skip
+
+        chosen = choose_host_ports([*fixed, *free], taken={30000: 24106})
+
+        assert chosen[30000] == 24106
+        others = {chosen[30001], chosen[30002]}
+        assert len(others) == 2
+        assert others.isdisjoint(range(24100, 24107))
+
+    def test_are_any_that_is_free_if_those_are_all_busy(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as busy:
+            port = busy.getsockname()[1]
+            monkeypatch.setattr("pytest_kindinfra.steps.create._QUIET_PORTS", range(port, port + 1))
+            mapping = PortMapping(service="b", endpoint="x", node_port=30000, host_port=None,
+                                  in_manifest=False)  # fmt: skip
+
+            chosen = choose_host_ports([mapping], taken={})
+
+        assert chosen[30000] not in (0, port)
 
 
 class TestLeftoversThatNobodyCanJudge:
