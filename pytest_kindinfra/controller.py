@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import shutil
-import signal
 import threading
 import warnings
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.errors import DeclarationError
+from pytest_kindinfra.interrupts import Interrupts, held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -60,10 +60,6 @@ def _import_early() -> None:
         importlib.import_module(name)
 
 
-def _interrupt(number: int, _frame: object) -> None:
-    raise KeyboardInterrupt(signal.Signals(number).name)
-
-
 class Controller:
     """Starts at most one bring-up, and ends it once."""
 
@@ -79,7 +75,7 @@ class Controller:
         self._started: Started | None = None
         self._ending: tuple[bool, bool] | None = None
         self._outcome: Outcome | None = None
-        self._signals: dict[int, Any] = {}
+        self._interrupts = Interrupts()
         self._cancelled = threading.Event()
 
     # -- beginning ---------------------------------------------------------------------------
@@ -161,23 +157,12 @@ class Controller:
             daemon=True,
         )
         self._started = Started(order=order, tools=tools, thread=thread, lock=lock)
-        self._catch_signals()
-        with warnings.catch_warnings():
+        self._interrupts.catch()
+        with held(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             thread.start()
             if not self._config.pluginmanager.hasplugin("dsession"):
                 _import_early()
-
-    def _catch_signals(self) -> None:
-        """Have SIGTERM and SIGHUP end the run as Ctrl-C does: with a teardown."""
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) == signal.SIG_DFL:
-                self._signals[number] = signal.signal(number, _interrupt)
-
-    def _restore_signals(self) -> None:
-        for number, handler in self._signals.items():
-            signal.signal(number, handler)
-        self._signals.clear()
 
     # -- end ---------------------------------------------------------------------------------
 
@@ -251,7 +236,7 @@ class Controller:
             interrupted=interrupted or not evidence,
         )
         self.meanwhile()
-        self._restore_signals()
+        self._interrupts.restore()
         self.run.release_reserve()
         started.lock.release()
 

@@ -228,6 +228,46 @@ def test_a_signal_ends_programs_keeps_evidence_and_deletes(
     assert processes_of(project) == []
 
 
+# Up to Python 3.11 the interrupt comes out of such a class as a RuntimeError: xdist is not in it.
+INTERRUPTED_IMPORT = """
+
+import signal, sys, threading, types
+
+class Interrupting:
+    def __set_name__(self, owner, name):
+        os.kill(os.getpid(), signal.{signal})
+        time.sleep(0.05)
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "kubernetes" and threading.current_thread() is threading.main_thread():
+            note("importing")
+            sys.meta_path.remove(Finder)
+            types.new_class("Owner", exec_body=lambda body: body.update(it=Interrupting()))
+
+import os, time
+sys.meta_path.insert(0, Finder)
+"""
+
+
+@pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_an_interrupt_while_the_client_is_imported_is_no_internal_error(
+    project: Project, sent: str
+) -> None:
+    project.service("api")
+    conftest = (project.folder / "conftest.py").read_text()
+    project.write("conftest.py", conftest + INTERRUPTED_IMPORT.format(signal=sent))
+    project.tests(ENDLESS)
+
+    run = project.start(workers=None).finish()
+
+    assert "importing" in project.told(), run.text
+    assert run.code == 2, run.text
+    assert "INTERNALERROR" not in run.text
+    assert run.clusters == []
+
+
 @pytest.mark.parametrize("workers", [None, 2])
 def test_a_second_interrupt_during_the_deletion_still_deletes(
     project: Project, workers: int | None
