@@ -8,7 +8,23 @@ if TYPE_CHECKING:
     from pytest_kindinfra.errors import KindInfraError, OnceError
     from pytest_kindinfra.kindcluster import KindCluster
     from pytest_kindinfra.library import build_images, resolve, save_images
-    from pytest_kindinfra.model import BuiltImage, Endpoint, EndpointSpec, Image, Plan, Service
+    from pytest_kindinfra.model import (
+        BuiltImage,
+        Endpoint,
+        EndpointSpec,
+        Image,
+        Phase,
+        Plan,
+        Service,
+    )
+    from pytest_kindinfra.stages import (
+        OwnStack,
+        build_and_deploy,
+        create_cluster,
+        delete_cluster,
+        deploy_service,
+        load_images,
+    )
     from pytest_kindinfra.view import Stack
 
 __all__ = [
@@ -19,10 +35,17 @@ __all__ = [
     "KindCluster",
     "KindInfraError",
     "OnceError",
+    "OwnStack",
+    "Phase",
     "Plan",
     "Service",
     "Stack",
+    "build_and_deploy",
     "build_images",
+    "create_cluster",
+    "delete_cluster",
+    "deploy_service",
+    "load_images",
     "resolve",
     "save_images",
 ]
@@ -35,10 +58,17 @@ _HOME = {
     "KindCluster": "kindcluster",
     "KindInfraError": "errors",
     "OnceError": "errors",
+    "OwnStack": "stages",
+    "Phase": "model",
     "Plan": "model",
     "Service": "model",
     "Stack": "view",
+    "build_and_deploy": "stages",
     "build_images": "library",
+    "create_cluster": "stages",
+    "delete_cluster": "stages",
+    "deploy_service": "stages",
+    "load_images": "stages",
     "resolve": "library",
     "save_images": "library",
 }

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pytest_kindinfra.model import BuiltImage, Declaration, Phase, Plan
+    from pytest_kindinfra.request import Tools
     from pytest_kindinfra.savedimages import SavedImage
 
 _NAME_THREADS = 1
@@ -108,24 +109,13 @@ def build_images(
         KindInfraError: Images could not be built; the text holds all causes.
     """
     given = {"build_jobs": jobs, "timeout": timeout, "tag": tag, "artifacts": artifacts}
-    settings = _settings(plan.declaration, given)
-    tools, cancelled = make_tools(), threading.Event()
-    if progress:
-        tools.timeline.subscribe(progress)
-    tools.redactor.learn(value for image in plan.images for value in build_secrets(image))
+    settings = settings_of(plan.declaration, given)
+    tools = tools_for(plan, progress=progress)
     tools.engine.check(Deadline.after(settings.timeout))
-    with _run(plan, settings) as run:
-        request = make_request(settings, plan, run.path.name)
-        context = Context(
-            plan=plan,
-            request=replace(request, no_build=False, images=None, build_anew=no_cache),
-            tools=tools,
-            run=run,
-            hooks=Hooks(),
-            cancelled=cancelled,
-            failure=FirstFailure(cancelled, fast=request.fail_fast),
-        )
-        return _build(context)
+    with new_run(plan, settings) as run:
+        context = make_context(plan, settings, tools=tools, run=run)
+        request = replace(context.request, no_build=False, images=None, build_anew=no_cache)
+        return _build(replace(context, request=request))
 
 
 def save_images(
@@ -141,7 +131,7 @@ def save_images(
     Raises:
         CommandError: One could not be written.
     """
-    settings, tools = _settings(plan.declaration, {}), make_tools()
+    settings, tools = settings_of(plan.declaration, {}), make_tools()
     return save.save_images(
         plan,
         images,
@@ -157,7 +147,16 @@ def _all_images(declaration: Declaration) -> tuple[Any, ...]:
     return tuple(images[name] for name in in_order(needs, needs))
 
 
-def _settings(declaration: Declaration, given: Mapping[str, Any]) -> Settings:
+def settings_of(declaration: Declaration, given: Mapping[str, Any]) -> Settings:
+    """Return all options: those given, then the environment's, then the declaration's.
+
+    Args:
+        declaration: With its `[options]`.
+        given: Key as in `[options]` to value; None means that it is not given.
+
+    Raises:
+        DeclarationError: One cannot be used.
+    """
     texts = {f"kindinfra_{key}": str(value) for key, value in given.items() if value is not None}
     settings, problems = read_settings(texts.get, declaration.options, source=declaration.source)
     if problems:
@@ -165,8 +164,31 @@ def _settings(declaration: Declaration, given: Mapping[str, Any]) -> Settings:
     return settings
 
 
+def tools_for(plan: Plan, *, progress: Callable[[Phase, bool], None] | None) -> Tools:
+    """Return who does the work, telling `progress`, keeping the secrets of the plan's builds."""
+    tools = make_tools()
+    if progress:
+        tools.timeline.subscribe(progress)
+    tools.redactor.learn(value for image in plan.images for value in build_secrets(image))
+    return tools
+
+
+def make_context(plan: Plan, settings: Settings, *, tools: Tools, run: RunDirectory) -> Context:
+    """Return a bring-up of this process's own, without hooks."""
+    request, cancelled = make_request(settings, plan, run.path.name), threading.Event()
+    return Context(
+        plan=plan,
+        request=request,
+        tools=tools,
+        run=run,
+        hooks=Hooks(),
+        cancelled=cancelled,
+        failure=FirstFailure(cancelled, fast=request.fail_fast),
+    )
+
+
 @contextmanager
-def _run(plan: Plan, settings: Settings) -> Iterator[RunDirectory]:
+def new_run(plan: Plan, settings: Settings) -> Iterator[RunDirectory]:
     """Give a run directory that is alive in the block."""
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     name = f"{stamp}-{secrets.token_hex(3)}"

@@ -9,7 +9,7 @@ engine.
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_kindinfra.buildsecrets import build_secrets
 from pytest_kindinfra.lines.builds import Builds
@@ -26,13 +26,22 @@ if TYPE_CHECKING:
     from pytest_kindinfra.coordination import RunDirectory
     from pytest_kindinfra.model import Plan, Service
     from pytest_kindinfra.request import Hooks, Request, Tools
+    from pytest_kindinfra.steps.deploy import ImagesInUse
     from pytest_kindinfra.timeline import Deadline
 
 _BEAT = 1.0
 _LATE = 3.0
 _LATE_EVERY = 0.5
-_CLUSTER_THREADS = 5
+CLUSTER_THREADS = 5
 _NAME_THREADS = 1
+
+
+class ImagesOf(Protocol):
+    """Knows when the images of a service are in the kind nodes."""
+
+    def of(self, service: Service) -> ImagesInUse:
+        """Wait for them; say what references become."""
+        ...
 
 
 def bring_up(
@@ -69,27 +78,44 @@ def bring_up(
         watchers=[] if watchers is None else watchers,
     )
     tools.redactor.learn(value for image in plan.images for value in build_secrets(image))
-    # One thread for each line, so that lines that wait never keep another from starting.
-    count = _CLUSTER_THREADS + _NAME_THREADS + 2 * len(plan.images)
-    count += len(external(context)) + len(plan.services)
-    with ThreadPoolExecutor(count, thread_name_prefix="kindinfra") as pool:
+    with lines_pool(context, more=CLUSTER_THREADS) as pool:
         builds = Builds(context)
         cluster = ClusterLine(context, pool, also=builds.look)
-        images = ImageLines(context, cluster, builds, pool)
-        services = _ServiceLines(context, cluster, images)
-        pending: set[Future[Any]] = {pool.submit(services.bring_up, one) for one in plan.services}
-        pending.add(cluster.taking_pods)
-        try:
-            while pending:
-                pending = wait(pending, timeout=_BEAT).not_done
-                hooks.beat(tools.timeline.running)
-        except BaseException as error:  # a bug of ours: the lines must not go on for nobody
-            context.failure.end("the bring-up", error)
-            raise
+        bring_up_services(context, cluster, ImageLines(context, cluster, builds, pool), pool)
         if cluster.taking_pods.exception():
             cancelled.set()  # builds would go on for nobody
         cluster.close()
     builds.remember()
+
+
+def lines_pool(context: Context, *, more: int = 0) -> ThreadPoolExecutor:
+    """Return a thread for each line, so that lines that wait never keep another from starting."""
+    count = more + _NAME_THREADS + 2 * len(context.plan.images)
+    count += len(external(context)) + len(context.plan.services)
+    return ThreadPoolExecutor(count, thread_name_prefix="kindinfra")
+
+
+def bring_up_services(
+    context: Context, cluster: ClusterLine, images: ImagesOf, pool: ThreadPoolExecutor
+) -> None:
+    """Bring up the plan's services, each once what it needs is there; returns when all is decided.
+
+    Args:
+        context: The bring-up.
+        cluster: Where they go; may still be on its way.
+        images: Says what a service runs, once the kind nodes have it.
+        pool: Has a thread for each service.
+    """
+    hooks, services = context.hooks, _ServiceLines(context, cluster, images)
+    lines = (pool.submit(services.bring_up, one) for one in context.plan.services)
+    pending: set[Future[Any]] = {*lines, cluster.taking_pods}
+    try:
+        while pending:
+            pending = wait(pending, timeout=_BEAT).not_done
+            hooks.beat(context.tools.timeline.running)
+    except BaseException as error:  # a bug of ours: the lines must not go on for nobody
+        context.failure.end("the bring-up", error)
+        raise
 
 
 def tear_down(name: str, *, tools: Tools, kubeconfig: Path, deadline: Deadline) -> None:
@@ -113,7 +139,7 @@ def tear_down(name: str, *, tools: Tools, kubeconfig: Path, deadline: Deadline) 
 class _ServiceLines:
     """The services' lines, and how far each is."""
 
-    def __init__(self, context: Context, cluster: ClusterLine, images: ImageLines) -> None:
+    def __init__(self, context: Context, cluster: ClusterLine, images: ImagesOf) -> None:
         self._context = context
         self._cluster = cluster
         self._images = images

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pytest_kindinfra.lines.cluster import SUBJECT
 from pytest_kindinfra.lines.context import needed
 from pytest_kindinfra.steps.deploy import ImagesInUse
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+    from collections.abc import Mapping
+    from concurrent.futures import Future, ThreadPoolExecutor
 
-    from pytest_kindinfra.lines.builds import Builds
     from pytest_kindinfra.lines.cluster import ClusterLine
     from pytest_kindinfra.lines.context import Context
-    from pytest_kindinfra.model import Service
+    from pytest_kindinfra.model import BuiltImage, Service
+
+
+class Building(Protocol):
+    """Where images come from: `Builds`, or what was built before."""
+
+    @property
+    def built(self) -> Mapping[str, Future[BuiltImage]]:
+        """Name to the image, as soon as the engine has it."""
+        ...
+
+    def begin(self, pool: ThreadPoolExecutor, ready: Future[None]) -> None:
+        """Begin, once there is an engine."""
+        ...
 
 
 class ImageLines:
     """All images of a run on their way into the kind nodes."""
 
     def __init__(
-        self, context: Context, cluster: ClusterLine, builds: Builds, pool: ThreadPoolExecutor
+        self, context: Context, cluster: ClusterLine, builds: Building, pool: ThreadPoolExecutor
     ) -> None:
         self._context = context
         self._cluster = cluster

@@ -17,6 +17,8 @@ from pytest_kindinfra.sending import Sender
 from pytest_kindinfra.timeline import now
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pytest_kindinfra.clusters.protocol import Provider
     from pytest_kindinfra.engines.protocol import Engine
     from pytest_kindinfra.model import Load
@@ -66,9 +68,22 @@ class ImageLoader:
             CommandError: It could not be sent.
             CancelledError: The run is ending.
         """
+        self.load_together({reference: name}, deadline)
+
+    def load_together(self, images: Mapping[str, str], deadline: Deadline) -> None:
+        """Return when all kind nodes have these images, which go in one stream.
+
+        Args:
+            images: What the engine knows each by, to its name in the timeline.
+            deadline: When to give up.
+
+        Raises:
+            CommandError: They could not be sent.
+            CancelledError: The run is ending.
+        """
         with self._state:
             batch = self._next
-            batch.names[reference] = name
+            batch.names.update(images)
         with self._stream:
             deadline.check()
             if self._is_unsent(batch):

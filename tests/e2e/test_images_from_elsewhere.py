@@ -23,7 +23,7 @@ from pytest_kindinfra.savedimages import read_saved_images
 from pytest_kindinfra.steps.find import Shelf, find_images
 from pytest_kindinfra.timeline import Deadline
 from pytest_kindinfra.wiring import make_tools
-from tests.e2e.runs import ROOT, run_pytest
+from tests.e2e.runs import run_pytest
 from tests.oci import put_image, put_index
 
 if TYPE_CHECKING:
@@ -162,20 +162,6 @@ def test_old_images_are_found_by_their_label_and_removed_by_name(shop: Path) -> 
             engine.remove(name, soon())
     (own,) = [one for one in engine.own_images(soon()) if web.reference in one.references]
     assert own.references == (web.reference,)
-
-
-def test_the_example_writes_what_its_images_are_called(tmp_path: Path) -> None:
-    folder = tmp_path / "example"
-    ignore = shutil.ignore_patterns(".kindinfra", "__pycache__")
-    shutil.copytree(ROOT / "examples" / "from-scripts", folder, ignore=ignore)
-    (folder / "greeter" / "hello.txt").write_text(str(tmp_path))
-
-    subprocess.run([sys.executable, "references.py", "images.env"], cwd=folder, check=True)
-
-    written = (folder / "images.env").read_text()
-    references = dict(line.split("=") for line in written.split())
-    assert list(references) == ["GREETER_IMAGE", "TEXTS_IMAGE"]
-    docker("image", "rm", *references.values())
 
 
 def as_it_is(archive: Path) -> Path:

@@ -15,10 +15,17 @@ from pytest_kindinfra import (
     KindCluster,
     KindInfraError,
     OnceError,
+    OwnStack,
+    Phase,
     Plan,
     Service,
     Stack,
+    build_and_deploy,
     build_images,
+    create_cluster,
+    delete_cluster,
+    deploy_service,
+    load_images,
     resolve,
     save_images,
 )
@@ -66,6 +73,21 @@ def stages() -> dict[str, BuiltImage]:
     save_images(plan, images, folder=Path("out"))
     assert_type(images["web"].reference, str)
     return images
+
+
+def stages_on_a_cluster(plan: Plan, images: dict[str, BuiltImage]) -> None:
+    """Without pytest."""
+    with create_cluster(plan, name="mine", progress=tell) as stack:
+        assert_type(stack, OwnStack)
+        load_images(stack, images)
+        assert_type(deploy_service(stack, "db"), tuple[Endpoint, ...])
+        assert_type(build_and_deploy(stack, "web"), dict[str, tuple[Endpoint, ...]])
+        assert_type(stack.url("web"), str)
+        delete_cluster(stack)
+
+
+def tell(phase: Phase, ended: bool) -> None:  # noqa: FBT001 - as `progress` is called
+    assert_type((phase.name, ended), tuple[str, bool])
 
 
 def errors() -> tuple[type[Exception], ...]:
