@@ -17,14 +17,8 @@ if TYPE_CHECKING:
         Plan,
         Service,
     )
-    from pytest_kindinfra.stages import (
-        OwnStack,
-        build_and_deploy,
-        create_cluster,
-        delete_cluster,
-        deploy_service,
-        load_images,
-    )
+    from pytest_kindinfra.ownstack import OwnStack, create_cluster, delete_cluster
+    from pytest_kindinfra.stages import build_and_deploy, deploy_service, load_images
     from pytest_kindinfra.view import Stack
 
 __all__ = [
@@ -58,15 +52,15 @@ _HOME = {
     "KindCluster": "kindcluster",
     "KindInfraError": "errors",
     "OnceError": "errors",
-    "OwnStack": "stages",
+    "OwnStack": "ownstack",
     "Phase": "model",
     "Plan": "model",
     "Service": "model",
     "Stack": "view",
     "build_and_deploy": "stages",
     "build_images": "library",
-    "create_cluster": "stages",
-    "delete_cluster": "stages",
+    "create_cluster": "ownstack",
+    "delete_cluster": "ownstack",
     "deploy_service": "stages",
     "load_images": "stages",
     "resolve": "library",

@@ -6,48 +6,29 @@
         build_and_deploy(stack, "web")
         print(stack.url("web"))
 
-The cluster belongs to the process that made it. Should that die, the next run of anybody deletes
-it, as does `kindinfra gc`.
+They bring up parts of the plan through the same lines as a test run does all of it.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Self
+from concurrent.futures import Future
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.graph import in_order
-from pytest_kindinfra.library import make_context, new_run, settings_of, tools_for
 from pytest_kindinfra.lines.builds import Builds
-from pytest_kindinfra.lines.cluster import ClusterLine
 from pytest_kindinfra.lines.images import ImageLines
-from pytest_kindinfra.stack import CLUSTER_THREADS, bring_up_services, lines_pool, tear_down
-from pytest_kindinfra.steps.diagnose import keep_evidence
+from pytest_kindinfra.stack import bring_up_services, lines_pool
 from pytest_kindinfra.suggestions import did_you_mean, listed
-from pytest_kindinfra.timeline import Deadline
-from pytest_kindinfra.view import Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping
+    from concurrent.futures import ThreadPoolExecutor
 
     from pytest_kindinfra.lines.context import Context
-    from pytest_kindinfra.model import BuiltImage, Endpoint, Phase, Plan, Service
-
-_DELETE_SECONDS = 120.0
-_EVIDENCE_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Life:
-    """What lives as long as the cluster does."""
-
-    context: Context
-    line: ClusterLine
-    held: ExitStack
-    images: dict[str, BuiltImage] = field(default_factory=dict)
+    from pytest_kindinfra.model import BuiltImage, Endpoint, Service
+    from pytest_kindinfra.ownstack import OwnStack
 
 
 class _Given:
@@ -60,59 +41,6 @@ class _Given:
 
     def begin(self, pool: ThreadPoolExecutor, ready: Future[None]) -> None:
         """Do nothing: all is there."""
-
-
-class OwnStack(Stack):
-    """A stack that this process brings up piece by piece; a `with` block deletes it at its end."""
-
-    def __init__(self, life: _Life) -> None:
-        super().__init__(life.context.run, waits=False)
-        self.life = life
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Delete the cluster."""
-        delete_cluster(self)
-
-
-def create_cluster(
-    plan: Plan,
-    *,
-    name: str | None = None,
-    timeout: float | None = None,
-    artifacts: Path | str | None = None,
-    progress: Callable[[Phase, bool], None] | None = None,
-) -> OwnStack:
-    """Create a kind cluster with ports for all declared endpoints, ready for pods.
-
-    Args:
-        plan: What `resolve` returned.
-        name: kind's name for it; None means `--kindinfra-cluster-name`'s value, or a new one.
-        timeout: Seconds for each piece of work; None means `--kindinfra-timeout`'s value.
-        artifacts: Where to leave logs, in a folder of their own; None means
-            `--kindinfra-artifacts`'s value.
-        progress: Called with each phase at its start (False) and end (True), from threads.
-
-    Returns:
-        The stack, with no service yet. Use it in a `with` block, or call `delete_cluster`.
-
-    Raises:
-        DeclarationError: An argument or option cannot be used.
-        ToolMissingError: Engine or kind is not there.
-        KindInfraError: It did not come up; nothing is left but the evidence.
-    """
-    given = {"cluster_name": name, "timeout": timeout, "artifacts": artifacts}
-    settings = settings_of(plan.declaration, given)
-    tools = tools_for(plan, progress=progress)
-    with ExitStack() as held:
-        run = held.enter_context(new_run(plan, settings))
-        context = make_context(plan, settings, tools=tools, run=run)
-        run.write("plan", {"services": [service.name for service in plan.services]})
-        life = _Life(context, _create(context), held.pop_all())
-    return OwnStack(life)
 
 
 def load_images(stack: OwnStack, images: Mapping[str, BuiltImage]) -> None:
@@ -186,72 +114,6 @@ def build_and_deploy(stack: OwnStack, *services: str) -> dict[str, tuple[Endpoin
     _raise_failures(stack, wanted)
     stack.life.images.update({name: one.result() for name, one in builds.built.items()})
     return {name: stack.endpoints(name) for name in named}
-
-
-def delete_cluster(stack: OwnStack) -> None:
-    """Delete the cluster and all that is in it; nothing happens the second time.
-
-    Args:
-        stack: What `create_cluster` returned.
-
-    Raises:
-        CommandError: It could not be deleted.
-    """
-    life = stack.life
-    with life.held:
-        if not life.context.run.read("closed"):
-            _end(life.context)
-            life.line.close()
-            stack.close()
-
-
-def _create(context: Context) -> ClusterLine:
-    context.tools.engine.check(context.deadline())
-    try:
-        return _create_to_its_end(context)
-    except BaseException:
-        with suppress(KindInfraError):
-            _keep(context)
-        _end(context)
-        raise
-
-
-def _create_to_its_end(context: Context) -> ClusterLine:
-    """Return when the cluster takes pods; with an error, once nobody works on it any more."""
-    with ThreadPoolExecutor(CLUSTER_THREADS) as pool:
-        line = ClusterLine(context, pool, also=lambda: None)
-        try:
-            line.taking_pods.result()
-        except BaseException:
-            context.cancelled.set()  # programs are ended, then threads
-            raise
-    return line
-
-
-def _keep(context: Context) -> None:
-    keep_evidence(
-        context.request.cluster,
-        folder=context.run.path,
-        provider=context.tools.provider,
-        namespaces=[context.request.namespace],
-        redactor=context.tools.redactor,
-        deadline=Deadline.after(_EVIDENCE_SECONDS),
-    )
-
-
-def _end(context: Context) -> None:
-    """Delete the cluster if this run may have made one."""
-    context.cancelled.set()
-    if context.run.read("cluster-name"):
-        tear_down(
-            context.request.cluster,
-            tools=context.tools,
-            kubeconfig=context.run.kubeconfig,
-            deadline=Deadline.after(_DELETE_SECONDS),
-        )
-    for watcher in context.watchers:
-        watcher.join()
-    context.run.close()
 
 
 def _services(stack: OwnStack, names: Iterable[str]) -> list[Service]:
