@@ -13,10 +13,11 @@ BIN   := .venv/bin
 TIMED := tools/machine/timed
 
 RUNS   ?= 1
+ROUNDS ?= 3
 # The tests that the page names, in a folder.
 named = $(shell grep -oE '`$(1)/\w+\.py::[A-Za-z0-9_:]+' docs/crash-safety.md | sed 's|^`|tests/|' | sort -u)
 
-.PHONY: help setup venv demo test lint unit functional e2e matrix bench-waiting format lock clean
+.PHONY: help setup venv demo test lint unit functional e2e matrix bench bench-boot bench-waiting format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +58,14 @@ matrix: setup ## crash safety, RUNS=N times: the tests that docs/crash-safety.md
 	  $(BIN)/pytest -n 2 -q -m "not alone" $(call named,e2e); wait $$fakes; \
 	  $(BIN)/pytest -q -m alone $(call named,e2e); \
 	done
+
+bench: setup ## a generated system brought up by scripts, other plugins and us, ROUNDS=N
+	@test -x .tools/peers/bin/python || $(BIN)/python -m venv .tools/peers
+	@.tools/peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement tools/bench/peers/requirements.txt
+	@$(BIN)/python tools/bench/setups.py --rounds=$(ROUNDS)
+
+bench-boot: setup ## when DNS answers in a new cluster, as kind boots it and as we do, ROUNDS=N
+	@$(BIN)/python tools/bench/boot.py --rounds=$(ROUNDS)
 
 bench-waiting: venv ## what waiting for results costs, beside a file lock recipe
 	@$(BIN)/python tools/bench/waiting.py

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.kubeyaml import copied
-from pytest_kindinfra.tuning import tuning_patches
+from pytest_kindinfra.tuning import PATCHES_MOUNT, directory_patches, tuning_patches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 RUN_MOUNT = "/kindinfra"
 """Where the run directory is mounted in each kind node: so `docker inspect` leads from any
 leftover container to its run directory and the lock in it, without a state file."""
+
+PATCHES = "kubeadm"
+"""The folder in the run directory with patches for kubeadm."""
 
 _ADDRESS = "127.0.0.1"
 _CONTROL_PLANE = "control-plane"
@@ -54,7 +57,11 @@ def kind_config(
     _map_ports(config["nodes"], ports)
     if tuning:
         own = config.get("kubeadmConfigPatches") or []
-        config["kubeadmConfigPatches"] = [*tuning_patches(config), *own]
+        patches = tuning_patches(config)
+        if run is not None:
+            _mount_patches(config["nodes"], run)
+            patches += directory_patches()
+        config["kubeadmConfigPatches"] = [*patches, *own]
     return config
 
 
@@ -115,6 +122,13 @@ def _complete_node(
         node["extraMounts"] = [*(node.get("extraMounts") or ()), mount]
     for mapping in node.get("extraPortMappings") or ():
         mapping["listenAddress"] = mapping.get("listenAddress") or _ADDRESS
+
+
+def _mount_patches(nodes: list[dict[str, Any]], run: Path) -> None:
+    """Let kubeadm see our patches; an engine that cannot see the folder makes an empty one."""
+    mount = {"hostPath": str(run / PATCHES), "containerPath": PATCHES_MOUNT, "readOnly": True}
+    for node in filter(_is_control_plane, nodes):
+        node["extraMounts"] = [*(node.get("extraMounts") or ()), mount]
 
 
 def _map_ports(nodes: list[dict[str, Any]], ports: Mapping[int, int]) -> None:

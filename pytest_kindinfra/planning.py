@@ -18,6 +18,7 @@ import pytest
 from pytest_kindinfra.busyports import busy_ports
 from pytest_kindinfra.cache import cache_folder
 from pytest_kindinfra.declaration import parse_declaration
+from pytest_kindinfra.diskspace import disk_problem
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.filesystems import network_problem
 from pytest_kindinfra.kindconfig import port_problems
@@ -70,7 +71,7 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
         plan = resolve(declaration, wanted=wanted["services"], rendered=rendered)
         request = make_request(settings, plan, run_id)
         found += port_problems(request.kind_config, plan.ports)
-        found += () if settings.plan else _busy_ports(plan)
+        found += () if settings.plan else _problems_of_host(plan, request)
     except DeclarationError as error:
         raise DeclarationError([*found, *error.problems]) from None
     if found:
@@ -84,6 +85,13 @@ def _problems_of_saved(settings: Settings, folder: Path) -> Iterator[str]:
             read_saved_images(folder / settings.images)
         except KindInfraError as error:
             yield f"{settings.sources['images']}: {error}"
+
+
+def _problems_of_host(plan: Plan, request: Request) -> Iterator[str]:
+    yield from _busy_ports(plan)
+    nodes = len((request.kind_config or {}).get("nodes") or ({},))
+    if problem := disk_problem(nodes=nodes, environ=os.environ):
+        yield problem
 
 
 def _busy_ports(plan: Plan) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ must not know another step.
 
 from __future__ import annotations
 
+import json
 import socket
 from contextlib import ExitStack, suppress
 from random import SystemRandom
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.coordination import host_lock, locked
 from pytest_kindinfra.errors import ClusterError, PortTakenError
-from pytest_kindinfra.kindconfig import kind_config, user_ports
+from pytest_kindinfra.kindconfig import PATCHES, kind_config, user_ports
 from pytest_kindinfra.model import Cluster
+from pytest_kindinfra.tuning import DNS_PATCH, dns_patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Mapping
@@ -75,6 +77,8 @@ def create_cluster(
             raise ClusterError(msg)
         # From here on a cluster of that name is ours to delete, whatever happens.
         run.write("cluster-name", {"name": name})
+        if tuning:
+            _write_patches(base or {}, run.path / PATCHES)
         for further_tries in reversed(range(_TRIES)):
             ports = choose_host_ports(plan.ports, taken=user_ports(base))
             config = kind_config(
@@ -91,6 +95,12 @@ def create_cluster(
                     raise
                 provider.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
     return Cluster(name=name, kubeconfig=run.kubeconfig, nodes=nodes, host_ports=ports, owned=True)
+
+
+def _write_patches(base: Mapping[str, Any], folder: Path) -> None:
+    """Write what kubeadm applies to what it deploys itself."""
+    folder.mkdir(exist_ok=True)
+    (folder / DNS_PATCH).write_text(json.dumps(dns_patch(base)))
 
 
 def choose_host_ports(

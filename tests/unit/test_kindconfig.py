@@ -11,6 +11,7 @@ import pytest
 from pytest_kindinfra.kindconfig import kind_config, port_problems, shape_problems, user_ports
 from pytest_kindinfra.kubeyaml import load_documents
 from pytest_kindinfra.model import PortMapping
+from pytest_kindinfra.tuning import dns_patch
 
 FOLDER = Path("/project")
 Config = dict[str, Any]
@@ -249,6 +250,42 @@ class TestTuning:
 
         assert all("unsafe-no-fsync" not in text for text in ours)
         assert all("kube-api-qps" in text for text in ours)
+
+    def test_control_planes_see_a_folder_with_patches_of_ours(self) -> None:
+        base = {"nodes": [{"role": "worker"}, {}]}
+
+        merged = config(base, tuning=True, run=Path("/run"))
+
+        mount = {
+            "hostPath": "/run/kubeadm",
+            "containerPath": "/kindinfra-kubeadm",
+            "readOnly": True,
+        }
+        assert [mount in node["extraMounts"] for node in merged["nodes"]] == [False, True]
+        documents = [next(iter(load_documents(text))) for text in merged["kubeadmConfigPatches"]]
+        assert documents[2:] == [
+            {
+                "apiVersion": f"kubeadm.k8s.io/{version}",
+                "kind": "InitConfiguration",
+                "patches": {"directory": "/kindinfra-kubeadm"},
+            }
+            for version in ("v1beta3", "v1beta4")
+        ]
+
+    def test_without_tuning_there_is_no_folder_with_patches(self) -> None:
+        assert "kindinfra-kubeadm" not in str(config(tuning=False, run=Path("/run")))
+
+    @pytest.mark.parametrize(
+        ("base", "replicas"), [({}, 1), ({"nodes": [{}]}, 1), ({"nodes": [{}, {}]}, None)]
+    )
+    def test_dns_is_probed_each_second_and_is_one_pod_for_one_node(
+        self, base: Config, replicas: int | None
+    ) -> None:
+        spec = dns_patch(base)["spec"]
+
+        (container,) = spec["template"]["spec"]["containers"]
+        assert container == {"name": "coredns", "readinessProbe": {"periodSeconds": 1}}
+        assert spec.get("replicas") == replicas
 
 
 @pytest.mark.parametrize(
