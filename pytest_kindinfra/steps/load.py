@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from pytest_kindinfra.sending import Volume
     from pytest_kindinfra.timeline import Deadline, Timeline
 
+_TOGETHER = 0.02
+"""Seconds until a stream begins: whoever was let go at the same moment as the first, which is when
+the kind nodes take images, comes along."""
+
 
 @dataclass(slots=True)
 class _Batch:
@@ -85,7 +89,7 @@ class ImageLoader:
             batch = self._next
             batch.names.update(images)
         with self._stream:
-            deadline.check()
+            deadline.pause(_TOGETHER if batch is self._next else 0.0)
             if self._is_unsent(batch):
                 self._send(batch, deadline)
         if batch.error:

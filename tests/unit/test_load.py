@@ -94,6 +94,22 @@ class TestStreams:
     def test_its_note_says_of_how_much(self, volume: Volume, note: str) -> None:
         assert note_of(volume) == note
 
+    def test_what_is_asked_for_at_one_moment_goes_in_one_stream(self, soon: Deadline) -> None:
+        bench, kind_nodes_answer = Bench(), threading.Event()
+        names = [f"image{number}" for number in range(8)]
+
+        def load(name: str) -> None:
+            assert kind_nodes_answer.wait(10)
+            bench.loader.load(name, f"localhost/{name}:1", soon)
+
+        with ThreadPoolExecutor(len(names)) as pool:
+            asked = [pool.submit(load, name) for name in names]
+            kind_nodes_answer.set()
+            for one in asked:
+                one.result(10)
+
+        assert bench.sources() == [refs(*names)]
+
     def test_what_is_asked_for_during_a_stream_goes_together_into_the_next(self) -> None:
         bench = Bench()
         bench.go_on.clear()

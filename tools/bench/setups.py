@@ -51,6 +51,7 @@ class Bench:
             "CLUSTER": name,
             "KUBECONFIG": str(self.folder / "kubeconfig"),
             "NODE_IMAGE": self.node_image,
+            "KINDINFRA_NODE_IMAGE": self.node_image,
             "KIND": shutil.which("kind") or "kind",
             "KUBECTL": shutil.which("kubectl") or "kubectl",
         }
@@ -76,8 +77,8 @@ class Bench:
             waiting = {port for port in waiting if not _answers(port, self.salt)}
             passed = time.monotonic() - start
             if waiting and (process.poll() or passed > _LONGEST):
-                msg = f"failed after {passed:.0f} s: see {self.folder}"
-                raise RuntimeError(msg)
+                logs = "".join(path.read_text()[-2000:] for path in self.folder.glob("*.log"))
+                raise SystemExit(f"{logs}\nfailed after {passed:.0f} s")
             time.sleep(_EVERY)
         return time.monotonic() - start
 
