@@ -78,7 +78,8 @@ class Bench:
             passed = time.monotonic() - start
             if waiting and (process.poll() or passed > _LONGEST):
                 logs = "".join(path.read_text()[-2000:] for path in self.folder.glob("*.log"))
-                raise SystemExit(f"{logs}\nfailed after {passed:.0f} s")
+                msg = f"{logs}\nfailed after {passed:.0f} s"
+                raise SystemExit(msg)
             time.sleep(_EVERY)
         return time.monotonic() - start
 
