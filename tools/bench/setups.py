@@ -33,6 +33,8 @@ from generated import PORTS, Sizes, make_project
 ROOT = Path(__file__).parents[2]
 _LONGEST = 600.0
 _EVERY = 0.05
+_GRACE = 30.0
+"""Seconds between the end of a script and its services' answers."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Bench:
         variables = {
             "CLUSTER": name,
             "KUBECONFIG": str(self.folder / "kubeconfig"),
+            "PORTS": " ".join(map(str, PORTS)),
             "NODE_IMAGE": self.node_image,
             "KINDINFRA_NODE_IMAGE": self.node_image,
             "KIND": shutil.which("kind") or "kind",
@@ -72,11 +75,13 @@ class Bench:
                 _delete_clusters(name)
 
     def _until_answered(self, process: subprocess.Popen[bytes], start: float) -> float:
-        waiting = set(PORTS)
+        waiting, ended = set(PORTS), _LONGEST
         while waiting:
             waiting = {port for port in waiting if not _answers(port, self.salt)}
             passed = time.monotonic() - start
-            if waiting and (process.poll() or passed > _LONGEST):
+            if process.poll() is not None:
+                ended = min(ended, passed)
+            if waiting and (process.poll() or passed > min(_LONGEST, ended + _GRACE)):
                 logs = "".join(path.read_text()[-2000:] for path in self.folder.glob("*.log"))
                 msg = f"{logs}\nfailed after {passed:.0f} s"
                 raise SystemExit(msg)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from pytest_kind import KindCluster
@@ -34,3 +36,15 @@ def test_all(cluster: KindCluster) -> None:
     cluster.kubectl("apply", "-f", "k8s")
     for name in NAMES:
         cluster.kubectl("rollout", "status", f"deployment/{name}")
+    for port in map(int, os.environ["PORTS"].split()):
+        await_answer(port)
+
+
+def await_answer(port: int) -> None:
+    """Return when a service answers: the cluster is deleted right after the last one."""
+    while True:
+        try:
+            with urlopen(f"http://127.0.0.1:{port}", timeout=1):
+                return
+        except OSError:
+            time.sleep(0.05)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from pytest_kubernetes.options import ClusterOptions
@@ -35,3 +37,15 @@ def test_all(cluster: AClusterManager) -> None:
         cluster.load_image(f"localhost/{name}:dev")
         cluster.apply(Path("k8s") / f"{name}.yaml")
         cluster.wait(f"deployments/{name}", "condition=Available=True", timeout=300)
+    for port in map(int, os.environ["PORTS"].split()):
+        await_answer(port)
+
+
+def await_answer(port: int) -> None:
+    """Return when a service answers: the cluster is deleted right after the last one."""
+    while True:
+        try:
+            with urlopen(f"http://127.0.0.1:{port}", timeout=1):
+                return
+        except OSError:
+            time.sleep(0.05)
