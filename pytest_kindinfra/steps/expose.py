@@ -1,8 +1,8 @@
 """Prove endpoints: what tests get has answered a request from this host.
 
 An accepted connection on 127.0.0.1 proves nothing, since the engine's proxy accepts before
-anything listens behind it; so a tcp endpoint is dialled at the kind node's own address too. A
-step must not know another step.
+anything listens behind it; so the kind node's own address is dialled first, where the host has a
+route to it. A step must not know another step.
 """
 
 from __future__ import annotations
@@ -25,10 +25,17 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 """Never `localhost`, which may resolve to an address that nobody listens on."""
 
+_WEB = ("http", "https")
 _EVERY = 0.05
 _MEANWHILE_EVERY = 1.0
 _ANSWER_WITHIN = 5.0
 _HELD_OPEN = 0.1
+_DIAL_WITHIN = 0.15
+"""Seconds. A SYN that comes a moment before kube-proxy's rules is lost, and the system sends it
+again only after a second; the engine's proxy would wait just so. Dialling anew instead, endpoints
+of ready pods answered after 0.3 s (median of 24) instead of 1.09."""
+_WITHOUT_ROUTE = 1.5
+"""Seconds until http is asked through the host port though the kind node does not answer."""
 _LOWEST_ERROR = 400
 
 
@@ -57,10 +64,13 @@ def prove_endpoint(
     """
     last = _LastTry()
     ask_next = monotonic() + _MEANWHILE_EVERY
+    no_route = monotonic() + _WITHOUT_ROUTE
 
     def answers() -> bool:
         try:
-            return _answers(spec, host_port, node)
+            if node and (spec.scheme not in _WEB or monotonic() < no_route):
+                socket.create_connection(node, timeout=_DIAL_WITHIN).close()
+            return _answers(spec, host_port)
         except (OSError, http.client.HTTPException, NotReadyError) as error:
             last.error = error
         nonlocal ask_next
@@ -82,12 +92,8 @@ class _LastTry:
     error: Exception | None = None
 
 
-def _answers(spec: EndpointSpec, host_port: int, node: tuple[str, int] | None) -> bool:
-    if spec.scheme in {"http", "https"}:
-        return _http_answers(spec, host_port)
-    if node:
-        socket.create_connection(node, timeout=_ANSWER_WITHIN).close()
-    return _tcp_answers(spec, host_port)
+def _answers(spec: EndpointSpec, host_port: int) -> bool:
+    return (_http_answers if spec.scheme in _WEB else _tcp_answers)(spec, host_port)
 
 
 def _http_answers(spec: EndpointSpec, host_port: int) -> bool:

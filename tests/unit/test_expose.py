@@ -110,6 +110,11 @@ def prove(spec: EndpointSpec, port: int, deadline: Deadline | None = None) -> En
     )
 
 
+def prove_through(server: Server, *, node_port: int) -> None:
+    node = ("127.0.0.1", node_port)
+    prove_endpoint("api", web(), host_port=server.port, node=node, deadline=Deadline.after(30))
+
+
 def refusal(spec: EndpointSpec, server: Server) -> str:
     """Return the message at the deadline, which passes after the first try."""
     tried = iter([False, False])
@@ -178,6 +183,31 @@ class TestHttp:
         spec = EndpointSpec(name="web", port=443, scheme="https")
         with serving(http(200)) as server:
             assert f"https://127.0.0.1:{server.port}: [SSL" in refusal(spec, server)
+
+    def test_nothing_is_sent_before_the_kind_node_accepts(self) -> None:
+        """A SYN that kube-proxy's rules missed held the first request up for a second."""
+        port, nodes = free_port(), list[Server]()
+        with serving(http(200)) as server:
+            heard_before: list[int] = []
+
+            def appear() -> None:
+                heard_before.append(len(server.heard))
+                nodes.append(Server(hang_up, port))
+
+            timer = threading.Timer(0.3, appear)
+            timer.start()
+            prove_through(server, node_port=port)
+            timer.join()
+        nodes[0].close()
+
+        assert heard_before == [0]
+        assert len(server.heard) == 1
+
+    def test_a_host_without_a_route_to_the_kind_node_asks_all_the_same(self) -> None:
+        with serving(http(200)) as server:
+            prove_through(server, node_port=free_port())
+
+        assert len(server.heard) == 1
 
 
 class TestTcp:

@@ -33,6 +33,8 @@ from generated import PORTS, Sizes, make_project
 ROOT = Path(__file__).parents[2]
 _LONGEST = 600.0
 _EVERY = 0.05
+_PATIENCE = 0.15
+"""Seconds for an answer: a connection that came before kube-proxy's rules hangs for one second."""
 _GRACE = 30.0
 """Seconds between the end of a script and its services' answers."""
 
@@ -90,7 +92,7 @@ class Bench:
 
 
 def _answers(port: int, text: str) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=1)
+    connection = HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)
     try:
         connection.request("GET", "/")
         return text in connection.getresponse().read().decode()
