@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pytest_kindinfra.errors import DeclarationError
+from pytest_kindinfra.helmtable import helm_first, read_helm
 from pytest_kindinfra.model import (
     ClusterSpec,
     Declaration,
@@ -133,32 +134,24 @@ def _service(name: str, table: Table) -> Service:
         endpoints=tuple(_endpoint(key, part) for key, part in table.tables("endpoints")),
         run=_run(table),
         inputs=table.texts("inputs"),
+        kustomize=table.path("kustomize"),
+        helm=read_helm(name, table),
+        helm_first=helm_first(table),
     )
-    supported = _reject_unsupported(table)
-    if supported:
-        _check_service(service, table)
+    _check_service(service, table)
     table.reject_unknown()
     return service
 
 
-def _reject_unsupported(table: Table) -> bool:
-    """Add a problem for what is planned but not there; say whether there was none."""
-    found = [key for key in ("helm", "kustomize") if table.raw(key) is not None]
-    for key in found:
-        table.complain(
-            f"has {key}, which this version does not support yet: render it to a file"
-            " and list that in manifests"
-        )
-    return not found
-
-
 def _check_service(service: Service, table: Table) -> None:
     # Raw values, so that one of a wrong type is not complained about twice.
-    deploys = any(table.raw(key) for key in ("manifests", "run"))
+    deploys = "helm" in table or any(table.raw(key) for key in ("manifests", "kustomize", "run"))
     if service.images and not deploys:
-        table.complain("has an image but neither manifests nor run, so nothing would use it")
+        table.complain(
+            "has an image but neither manifests, kustomize, helm nor run, so nothing would use it"
+        )
     elif not (deploys or service.needs or table.broken):
-        table.complain("has nothing in it: give it manifests, run or needs")
+        table.complain("has nothing in it: give it manifests, kustomize, helm, run or needs")
     if service.inputs and not service.run:
         table.complain("has inputs but no run that would read them")
 

@@ -73,9 +73,18 @@ class Facts:
 
     @cached_property
     def placeholders(self) -> dict[str, list[str]]:
-        """Service to the image names in `${image:NAME}` of its manifests, each once."""
+        """Service to the image names in `${image:NAME}` of its objects and values, each once."""
+        releases = self.rendered.releases
+        mentioned = {name: releases[name].mentions for name in releases}
         return {
-            name: list(dict.fromkeys(text for obj in objects for text in placeholder_names(obj)))
+            name: list(
+                dict.fromkeys(
+                    (
+                        *mentioned.get(name, ()),
+                        *(text for obj in objects for text in placeholder_names(obj)),
+                    )
+                )
+            )
             for name, objects in self.objects.items()
         }
 

@@ -28,7 +28,7 @@ from pytest_kindinfra.graph import in_order
 from pytest_kindinfra.lines.builds import Builds
 from pytest_kindinfra.lines.context import Context, FirstFailure
 from pytest_kindinfra.plan import resolve as make_plan
-from pytest_kindinfra.planning import make_request, read_declaration
+from pytest_kindinfra.planning import make_request, read_declaration, templating
 from pytest_kindinfra.render import check_files, render
 from pytest_kindinfra.request import Hooks
 from pytest_kindinfra.results import BlockedError, text_of
@@ -64,9 +64,10 @@ def resolve(*, folder: Path | str = ".", services: Iterable[str] | None = None) 
         problem = f"{declaration.folder}: neither kindinfra.toml nor [tool.kindinfra] is there"
         raise DeclarationError([problem])
     names = [one.name for one in declaration.services] if services is None else list(services)
-    problems = check_files(declaration)
+    problems, settings = check_files(declaration), settings_of(declaration, {})
     try:
-        rendered = render(declaration.services, folder=declaration.folder)
+        how = templating(declaration, settings, make_tools().runner)
+        rendered = render(declaration.services, folder=declaration.folder, how=how)
         plan = make_plan(declaration, wanted=dict.fromkeys(names, _ASKING), rendered=rendered)
     except DeclarationError as error:
         raise DeclarationError([*problems, *error.problems]) from None

@@ -14,7 +14,7 @@ from pytest_kindinfra.podspecs import group
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pytest_kindinfra.model import KubeObject
+    from pytest_kindinfra.model import KubeObject, Release
 
 _RANKS = (
     ("Namespace",),
@@ -43,10 +43,12 @@ class Rendered:
         objects: Service to its objects in applying order; a service whose manifests have a
             problem is missing, since nothing can be said of what it lacks.
         problems: One sentence for each problem.
+        releases: Service to its chart, whose objects are among `objects` too.
     """
 
     objects: dict[str, tuple[KubeObject, ...]] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    releases: dict[str, Release] = field(default_factory=dict)
 
 
 class NodePort(NamedTuple):
@@ -70,7 +72,7 @@ def parse_objects(text: str, *, source: str) -> tuple[list[KubeObject], list[str
     problems: list[str] = []
     try:
         for number, document in enumerate(load_documents(text), start=1):
-            for obj in _flattened(document):
+            for obj in flattened(document):
                 if fault := _fault(obj):
                     problems.append(f"{source}: document {number} {fault}")
                 else:
@@ -80,14 +82,15 @@ def parse_objects(text: str, *, source: str) -> tuple[list[KubeObject], list[str
     return objects, problems
 
 
-def _flattened(document: Any) -> Iterator[Any]:
+def flattened(document: Any) -> Iterator[Any]:
+    """Yield what a document holds: the items of a list, or itself unless it is empty."""
     if document is None:
         return
     if isinstance(document, dict) and str(document.get("kind", "")).endswith("List"):
         items = document.get("items")
         if isinstance(items, list):
             for item in items:
-                yield from _flattened(item)
+                yield from flattened(item)
             return
     yield document
 

@@ -92,6 +92,25 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Helm:
+    """A chart that is installed as a release, as declared in `helm` of a service.
+
+    Attributes:
+        chart: A folder with a Chart.yaml, or an archive of one.
+        values: Files of values, the later ones going before the earlier.
+        set: Values that go before those of all files, nested as a values file has them.
+        release: The release's name; None means the service's.
+        namespace: Where it goes; None means `[cluster] namespace`.
+    """
+
+    chart: Path
+    values: tuple[Path, ...] = ()
+    set: dict[str, Any] = field(default_factory=dict)
+    release: str | None = None
+    namespace: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """What a test asks for by name, as declared in `[services.NAME]`.
 
@@ -105,6 +124,9 @@ class Service:
         endpoints: In the order of declaration; the first is the default one.
         run: `module:function`, a Python step that gets the stack.
         inputs: Files or patterns that the run step reads.
+        kustomize: A folder with a kustomization.
+        helm: A chart.
+        helm_first: The chart is installed before all else is applied, not after.
     """
 
     name: str
@@ -116,6 +138,9 @@ class Service:
     endpoints: tuple[EndpointSpec, ...] = ()
     run: str | None = None
     inputs: tuple[str, ...] = ()
+    kustomize: Path | None = None
+    helm: Helm | None = None
+    helm_first: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +191,33 @@ class PortMapping:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A chart that was rendered once, and is to be installed.
+
+    Attributes:
+        name: The release's.
+        namespace: Where it goes.
+        chart: What helm is given: the declared chart, or a copy of it with its dependencies.
+        values: Files of values, as declared, absolute.
+        set: Values that go before those of the files.
+        objects: What the chart made when it was rendered, hooks too.
+        content: A hash of what it is made from: charts may render otherwise each time.
+        mentions: Names of images that stand in `${image:NAME}` of values.
+        version: The version of helm: `3.19.2`.
+    """
+
+    name: str
+    namespace: str
+    chart: Path
+    values: tuple[Path, ...] = ()
+    set: dict[str, Any] = field(default_factory=dict)
+    objects: tuple[KubeObject, ...] = ()
+    content: str = ""
+    mentions: tuple[str, ...] = ()
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a run is going to do; made by `resolve`, printed by `--kindinfra-plan`.
 
@@ -177,6 +229,8 @@ class Plan:
         image_uses: For each needed service: reference as written to the declared image's name.
         external: For each needed service: references as written that no declared image means.
         ports: For all declared endpoints, then the spare ones.
+        releases: For each needed service with a chart its release, whose objects are among
+            `objects` too.
     """
 
     declaration: Declaration
@@ -186,6 +240,7 @@ class Plan:
     image_uses: dict[str, dict[str, str]] = field(default_factory=dict)
     external: dict[str, tuple[str, ...]] = field(default_factory=dict)
     ports: tuple[PortMapping, ...] = ()
+    releases: dict[str, Release] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,4 +53,5 @@ def resolve(
         image_uses={name: facts.uses[name].images for name in names},
         external={name: facts.uses[name].external for name in names},
         ports=facts.ports[0],
+        releases={name: one for name, one in rendered.releases.items() if name in names},
     )

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_kindinfra.busyports import busy_ports
 from pytest_kindinfra.cache import cache_folder
+from pytest_kindinfra.charts import Templating, kubernetes_version
 from pytest_kindinfra.declaration import parse_declaration
 from pytest_kindinfra.diskspace import disk_problem
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
@@ -31,6 +32,9 @@ from pytest_kindinfra.settings import Settings, read_settings
 from pytest_kindinfra.steps.sweep import sweep
 from pytest_kindinfra.timeline import Deadline
 from pytest_kindinfra.wiring import make_tools
+
+if TYPE_CHECKING:
+    from pytest_kindinfra.process import Runner
 
 _SWEEP_SECONDS = 120.0
 
@@ -67,7 +71,11 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
         found.append(problem)
     found += _problems_of_saved(settings, declaration.folder)
     try:
-        rendered = render(declaration.services, folder=declaration.folder)
+        rendered = render(
+            declaration.services,
+            folder=declaration.folder,
+            how=templating(declaration, settings, make_tools().runner),
+        )
         plan = resolve(declaration, wanted=wanted["services"], rendered=rendered)
         request = make_request(settings, plan, run_id)
         found += port_problems(request.kind_config, plan.ports)
@@ -159,6 +167,29 @@ def _told(error: Exception) -> str:
     """Return an exception with the line that raised it."""
     at = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({Path(at.filename).name}, line {at.lineno})"
+
+
+def templating(declaration: Declaration, settings: Settings, runner: Runner) -> Templating:
+    """Return how charts and kustomizations are rendered."""
+    return Templating(
+        runner=runner,
+        namespace=declaration.cluster.namespace,
+        kubernetes=kubernetes_version(_node_image(declaration, settings)),
+        deadline=Deadline.after(settings.timeout),
+    )
+
+
+def _node_image(declaration: Declaration, settings: Settings) -> str | None:
+    """Return the node image of this run, None if kind chooses it."""
+    declared = declaration.cluster
+    if settings.node_image:
+        return settings.node_image
+    with suppress(DeclarationError):  # said when the plan is made
+        if config := settings.kind_config or declared.config:
+            nodes = load_kind_config(declaration.folder / config).get("nodes") or ()
+            if images := [node["image"] for node in nodes if node.get("image")]:
+                return str(images[0])
+    return declared.node_image
 
 
 def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from pytest_kindinfra.charts import Templating
     from pytest_kindinfra.model import Declaration, Image, KubeObject, Service
 
 __all__ = ["Rendered", "check_files", "load_kind_config", "load_tables", "render"]
@@ -72,16 +73,28 @@ def _read_toml(path: Path) -> dict[str, Any] | None:
         raise DeclarationError([f"{path.name}: {_reason(error)}"]) from error
 
 
-def render(services: Iterable[Service], *, folder: Path) -> Rendered:
-    """Read the manifests of all `services`; relative patterns start at `folder`."""
+def render(services: Iterable[Service], *, folder: Path, how: Templating | None = None) -> Rendered:
+    """Read the manifests of all `services`, and have their charts and kustomizations rendered.
+
+    Args:
+        services: All declared ones.
+        folder: Where relative paths start.
+        how: Who renders; needed if there is a chart or a kustomization.
+    """
+    from pytest_kindinfra.templates import Templates, template_all  # programs, threads
+
+    wanted = tuple(services)
+    templated = Templates() if how is None else template_all(wanted, folder=folder, how=how)
     objects: dict[str, tuple[KubeObject, ...]] = {}
     problems: list[str] = []
-    for service in services:
+    for service in wanted:
         own, found = _read_manifests(service, folder)
+        found += templated.problems.get(service.name, ())
         problems += found
-        if not found:
-            objects[service.name] = tuple(applying_order(own))
-    return Rendered(objects, tuple(problems))
+        if not found and service.name not in templated.problems:
+            made = (*own, *templated.objects.get(service.name, ()))
+            objects[service.name] = tuple(applying_order(made))
+    return Rendered(objects, (*templated.missing, *problems), templated.releases)
 
 
 def _read_manifests(service: Service, folder: Path) -> tuple[list[KubeObject], list[str]]:

@@ -74,6 +74,24 @@ def placeholder_names(obj: KubeObject) -> list[str]:
     return list(dict.fromkeys(match[1] for text in texts for match in _PLACEHOLDER.finditer(text)))
 
 
+def filled(value: Any, references: Mapping[str, str]) -> Any:
+    """Return a value, such as a chart's values, with references put in wherever a string is."""
+    if isinstance(value, dict):
+        return {key: filled(part, references) for key, part in value.items()}
+    if isinstance(value, list):
+        return [filled(part, references) for part in value]
+    return _filled(value, references)
+
+
+def mentioned(value: Any) -> list[str]:
+    """Return the names of the images that placeholders in `value` stand for, each once."""
+    if isinstance(value, str):
+        return list(dict.fromkeys(match[1] for match in _PLACEHOLDER.finditer(value)))
+    parts = value.values() if isinstance(value, dict) else value
+    inner = parts if isinstance(value, dict | list) else ()
+    return list(dict.fromkeys(name for part in inner for name in mentioned(part)))
+
+
 def _mark(metadata: dict[str, Any], labels: Mapping[str, str], content: str | None) -> None:
     _table(metadata, "labels").update(labels)
     if content is not None:

@@ -15,8 +15,9 @@ from pytest_kindinfra.buildsecrets import build_secrets
 from pytest_kindinfra.lines.builds import Builds
 from pytest_kindinfra.lines.cluster import SUBJECT, ClusterLine
 from pytest_kindinfra.lines.context import Context, FirstFailure, needed
+from pytest_kindinfra.lines.deployment import Deployment
 from pytest_kindinfra.lines.images import ImageLines, external
-from pytest_kindinfra.lines.service import Deployment, Reached, serve
+from pytest_kindinfra.lines.service import Reached, serve
 from pytest_kindinfra.results import service_record
 
 if TYPE_CHECKING:

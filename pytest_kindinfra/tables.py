@@ -40,6 +40,11 @@ class Table:
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The keys in the order in which they were written."""
+        return tuple(self._values)
+
     def complain(self, message: str) -> None:
         """Add a problem that begins with this table's place."""
         self.problems.append(f"{self.place} {message}")

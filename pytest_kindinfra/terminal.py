@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from pytest_kindinfra.model import Phase, Plan
+    from pytest_kindinfra.model import Phase, Plan, Service
     from pytest_kindinfra.timeline import Running
 
 _VERBS = {
@@ -78,7 +78,7 @@ def plan_lines(plan: Plan, tags: Mapping[str, str]) -> list[str]:
     lines += ["", "services, in the order of their needs:"]
     for service in plan.services:
         needs = ", ".join(_need(need.name, need.level) for need in service.needs) or "-"
-        lines.append(f"  {service.name:<20} needs {needs}")
+        lines.append(f"  {service.name:<20} needs {needs}{_templates(service, plan)}")
     lines += ["", "endpoints:"]
     names = {service.name for service in plan.services}
     for port in plan.ports:
@@ -87,6 +87,14 @@ def plan_lines(plan: Plan, tags: Mapping[str, str]) -> list[str]:
             where = f"127.0.0.1:{host} -> nodePort {port.node_port}"
             lines.append(f"  {port.service + '.' + port.endpoint:<32} {where}")
     return lines
+
+
+def _templates(service: Service, plan: Plan) -> str:
+    """Return what a service's objects are rendered from."""
+    texts = [f"kustomization {service.kustomize}"] if service.kustomize else []
+    if service.helm and (release := plan.releases.get(service.name)):
+        texts.append(f'chart {service.helm.chart} as "{release.name}" in {release.namespace}')
+    return "".join(f", {text}" for text in texts)
 
 
 def failure_lines(failures: Mapping[str, Mapping[str, Any]]) -> list[str]:

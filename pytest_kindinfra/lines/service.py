@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pytest_kindinfra.lines.releases import install, own_objects
 from pytest_kindinfra.steps.deploy import Target, apply_objects, node_port_services, run_function
 from pytest_kindinfra.steps.expose import prove_endpoint
 from pytest_kindinfra.timeline import call_within
@@ -19,11 +20,8 @@ from pytest_kindinfra.view import Stack
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_kindinfra.kube import Kube
-    from pytest_kindinfra.lines.context import Context
-    from pytest_kindinfra.model import Cluster, Endpoint, KubeObject, Level, Service
-    from pytest_kindinfra.steps.deploy import ImagesInUse
-    from pytest_kindinfra.timeline import Deadline
+    from pytest_kindinfra.lines.deployment import Deployment
+    from pytest_kindinfra.model import Endpoint, KubeObject, Level, Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +39,6 @@ class Reached:
                 future.set_exception(error)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deployment:
-    """One service on its way up, and all that its line needs to know."""
-
-    service: Service
-    cluster: Cluster
-    kube: Kube
-    images: ImagesInUse
-    context: Context
-    deadline: Deadline
-
-
 def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
     """Bring the service up and return its endpoints, each of which has answered.
 
@@ -67,15 +53,16 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
     context, service = deployment.context, deployment.service
     timeline, stack = context.tools.timeline, Stack(context.run, waits=False)
     _call_hook(deployment, context.hooks.before_deploy, stack)
-    objects = context.plan.objects.get(service.name, ())
+    objects = own_objects(context.plan, service.name)
+    release = context.plan.releases.get(service.name)
     if service.run:
         with timeline.span("run", service.name):
             folder = context.request.folder
             objects += run_function(service, stack, folder=folder, deadline=deployment.deadline)
     applied: tuple[KubeObject, ...] = ()
-    if objects:
+    if objects or release:
         with timeline.span("deploy", service.name):
-            applied = _apply(deployment, objects)
+            applied = _deploy(deployment, objects, release)
     reached.applied.set_result(None)
     with timeline.span("wait", service.name):
         _await_ready(deployment, applied, reached)
@@ -94,14 +81,28 @@ def _call_hook(deployment: Deployment, hook: Callable[..., object], stack: Stack
     )
 
 
-def _apply(deployment: Deployment, objects: tuple[KubeObject, ...]) -> tuple[KubeObject, ...]:
+def _deploy(
+    deployment: Deployment, objects: tuple[KubeObject, ...], release: Release | None
+) -> tuple[KubeObject, ...]:
+    """Apply what was written and install the chart, in the order of the declaration."""
     plan, service = deployment.context.plan, deployment.service
     ports = [port for port in plan.ports if port.service == service.name]
     # An endpoint's k8s service may stand among another service's manifests; ours come first.
-    known = [*objects, *(obj for others in plan.objects.values() for obj in others)]
+    own = (*objects, *(release.objects if release else ()))
+    known = [*own, *(obj for others in plan.objects.values() for obj in others)]
+    beside = node_port_services(service, known, ports)
+    if release is None:
+        return _apply(deployment, (*objects, *beside))
+    if service.helm_first:
+        installed = install(deployment, release, beside)
+        return (*installed, *_apply(deployment, objects))
+    return (*_apply(deployment, objects), *install(deployment, release, beside))
+
+
+def _apply(deployment: Deployment, objects: tuple[KubeObject, ...]) -> tuple[KubeObject, ...]:
     return apply_objects(
-        service,
-        (*objects, *node_port_services(service, known, ports)),
+        deployment.service,
+        objects,
         images=deployment.images,
         target=Target(kube=deployment.kube, namespace=deployment.context.request.namespace),
         deadline=deployment.deadline,

@@ -284,25 +284,14 @@ MANIFESTS = 'manifests = ["a.yaml"]'
         ),
         pytest.param(
             '[services.a]\nimage = "x"',
-            "[services.a] has an image but neither manifests nor run, so nothing would use it",
+            "[services.a] has an image but neither manifests, kustomize, helm nor run, so nothing"
+            " would use it",
             id="image alone",
         ),
         pytest.param(
             "[services.a]\nmanifests = []",
-            "[services.a] has nothing in it: give it manifests, run or needs",
+            "[services.a] has nothing in it: give it manifests, kustomize, helm, run or needs",
             id="nothing",
-        ),
-        pytest.param(
-            '[services.a]\nhelm = { chart = "x" }',
-            "[services.a] has helm, which this version does not support yet: render it to a file"
-            " and list that in manifests",
-            id="helm",
-        ),
-        pytest.param(
-            '[services.a]\nkustomize = "x"',
-            "[services.a] has kustomize, which this version does not support yet: render it to a"
-            " file and list that in manifests",
-            id="kustomize",
         ),
         pytest.param(
             f"[services.a]\n{MANIFESTS}\ntimeout = 0",

@@ -36,7 +36,7 @@ LONGEST_DECISION = 60
 EVERY_TABLE = {
     "cluster": {},
     "images": {"x": {}},
-    "services": {"x": {"endpoints": {"y": {}}}},
+    "services": {"x": {"endpoints": {"y": {}}, "helm": {}}},
     "options": {},
 }
 NOT_THERE_YET = "does not support yet"
@@ -231,10 +231,10 @@ def test_nothing_is_praised(page: Path) -> None:
     assert _ADVERTISING.findall(page.read_text("utf-8")) == []
 
 
-def test_decisions_are_numbered_without_a_gap() -> None:
+def test_no_two_decisions_have_one_number() -> None:
     numbers = [int(path.name.partition("-")[0]) for path in DECISIONS]
 
-    assert numbers == list(range(1, len(DECISIONS) + 1))
+    assert numbers == sorted(set(numbers))
 
 
 @pytest.mark.parametrize("page", DECISIONS, ids=page_id)

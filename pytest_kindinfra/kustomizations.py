@@ -1,0 +1,56 @@
+"""Kustomizations as objects: what kustomize makes of a folder.
+
+What comes of them is applied as manifests are. It must not know services or clusters.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.errors import ToolMissingError
+from pytest_kindinfra.manifests import parse_objects
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pytest_kindinfra.charts import Templating
+    from pytest_kindinfra.model import KubeObject
+
+_FILES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
+_PROGRAMS = {"kubectl": ("kubectl", "kustomize"), "kustomize": ("kustomize", "build")}
+
+
+def kustomization_problems(path: Path, folder: Path) -> Iterator[str]:
+    """Yield what of a kustomization is not there."""
+    if not (folder / path).is_dir():
+        yield f'kustomize "{path}": no such folder'
+    elif not any((folder / path / name).is_file() for name in _FILES):
+        yield f'kustomize "{path}": a folder without kustomization.yaml is no kustomization'
+
+
+def kustomize_command() -> tuple[str, ...]:
+    """Return the words before the folder.
+
+    Raises:
+        ToolMissingError: Neither program is there.
+    """
+    for program, words in _PROGRAMS.items():
+        if shutil.which(program):
+            return words
+    msg = '"kustomize" needs kubectl or kustomize, and neither is on PATH'
+    raise ToolMissingError(msg)
+
+
+def build_kustomization(
+    path: Path, *, folder: Path, command: tuple[str, ...], how: Templating
+) -> tuple[list[KubeObject], list[str]]:
+    """Return the objects of a kustomization, and what is wrong with them.
+
+    Raises:
+        CommandError: It was not rendered.
+    """
+    what = f'rendering kustomization "{path}"'
+    done = how.runner.run([*command, str(folder / path)], deadline=how.deadline, what=what)
+    return parse_objects(done.stdout, source=f'kustomization "{path}"')

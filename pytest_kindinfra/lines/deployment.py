@@ -1,0 +1,25 @@
+"""One service on its way up: what the parts of its line know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_kindinfra.kube import Kube
+    from pytest_kindinfra.lines.context import Context
+    from pytest_kindinfra.model import Cluster, Service
+    from pytest_kindinfra.steps.deploy import ImagesInUse
+    from pytest_kindinfra.timeline import Deadline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """One service on its way up, and all that its line needs to know."""
+
+    service: Service
+    cluster: Cluster
+    kube: Kube
+    images: ImagesInUse
+    context: Context
+    deadline: Deadline

@@ -1,0 +1,142 @@
+"""The chart of a service on its line: installed with the endpoints' NodePort services beside.
+
+Part of the recipe in `stack.py`. While helm runs, its hooks are watched: helm itself would wait
+for a Job whose image cannot be pulled until the time is up.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.charts import is_hook, placed
+from pytest_kindinfra.errors import CommandError, KindInfraError
+from pytest_kindinfra.kube.failure import SHORT_LINES, ServiceFailedError
+from pytest_kindinfra.manifests import is_builtin
+from pytest_kindinfra.steps.deploy import SERVICE_LABEL
+from pytest_kindinfra.steps.release import Helming, install_release
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_kindinfra.kube import Kube
+    from pytest_kindinfra.lines.deployment import Deployment
+    from pytest_kindinfra.model import KubeObject, Plan, Release
+
+
+def own_objects(plan: Plan, service: str) -> tuple[KubeObject, ...]:
+    """Return a service's objects but for those that its chart makes."""
+    release = plan.releases.get(service)
+    made = {id(obj) for obj in release.objects} if release else set()
+    return tuple(obj for obj in plan.objects.get(service, ()) if id(obj) not in made)
+
+
+def install(
+    deployment: Deployment, release: Release, beside: Sequence[KubeObject]
+) -> tuple[KubeObject, ...]:
+    """Install the release, and return its objects as applied, each with its namespace.
+
+    Args:
+        deployment: The service on its way up.
+        release: Its chart's.
+        beside: Further objects for the release: the NodePort services of endpoints.
+
+    Raises:
+        ServiceFailedError: A hook cannot work, or helm failed; names the cause and the command.
+        CancelledError: The run is ending.
+    """
+    context, kube, images = deployment.context, deployment.kube, deployment.images
+    how = Helming(
+        runner=context.tools.runner,
+        kubeconfig=deployment.cluster.kubeconfig,
+        folder=context.run.path / "helm" / deployment.service.name,
+        deadline=deployment.deadline,
+    )
+    rules = {
+        # Values with placeholders render to the reference of this run itself.
+        "images": {**{one: one for one in images.declared.values()}, **images.written},
+        "pin": sorted(images.loaded),
+        "placeholders": dict(images.declared),
+        "labels": {SERVICE_LABEL: deployment.service.name},
+        "content": release.content,
+        "beside": list(beside),
+    }
+    hooks = _Hooks(deployment, release)
+    try:
+        made = install_release(release, rules=rules, how=how, watch=hooks.check)
+    except CommandError as error:
+        raise _explained(error, hooks.why()) from error
+    return tuple(_at_home(obj, release, kube) for obj in made)
+
+
+class _Hooks:
+    """A release's hooks while helm runs them."""
+
+    def __init__(self, deployment: Deployment, release: Release) -> None:
+        self._kube = deployment.kube
+        self._deadline = deployment.deadline
+        self._namespace = release.namespace
+        self._restarts = deployment.service.restarts
+        hooks = [obj for obj in release.objects if is_hook(obj) and is_builtin(obj)]
+        there = {self._path(obj): obj for obj in hooks}
+        # Those of an earlier time say nothing of this one: helm replaces them.
+        self._old = {path: one["metadata"]["uid"] for path in there if (one := self._get(path))}
+        self._hooks = there
+        self._judges = {
+            path: deployment.kube.judge([obj], namespace=self._namespace, restarts=self._restarts)
+            for path, obj in there.items()
+        }
+
+    def check(self) -> None:
+        """Raise if a hook cannot work."""
+        for path, judge in self._judges.items():
+            if self._is_new(path):
+                judge.check()
+
+    def why(self) -> ServiceFailedError | None:
+        """Return what is wrong with the hooks, if anything is."""
+        try:
+            self.check()
+            late = [obj for path, obj in self._hooks.items() if self._is_new(path)]
+            self._kube.wait_ready(
+                late,
+                namespace=self._namespace,
+                deadline=self._deadline.within(0.0),
+                restarts=self._restarts,
+            )
+        except ServiceFailedError as error:
+            return error
+        except KindInfraError:  # the cluster does not answer: helm's own words must do
+            return None
+        return None
+
+    def _path(self, obj: KubeObject) -> str:
+        return self._kube.path_of(obj, namespace=self._namespace)
+
+    def _get(self, path: str) -> KubeObject | None:
+        with suppress(KindInfraError):
+            return self._kube.get(path)
+        return None
+
+    def _is_new(self, path: str) -> bool:
+        if path not in self._old:
+            return True
+        now = self._get(path)
+        return now is not None and now["metadata"]["uid"] != self._old[path]
+
+
+def _explained(error: CommandError, cause: ServiceFailedError | None) -> KindInfraError:
+    """Return helm's failure with what its hooks died of."""
+    if cause is None:
+        return error
+    head = str(error).partition("\n")[0]
+    short = [head, *cause.short.splitlines()][:SHORT_LINES]
+    return ServiceFailedError(f"{error}\n{cause}", short="\n".join(short), cause=cause.cause)
+
+
+def _at_home(obj: KubeObject, release: Release, kube: Kube) -> KubeObject:
+    """Return an object with the namespace that helm put it into."""
+    try:
+        return placed(obj, release.namespace) if kube.is_namespaced(obj) else obj
+    except KindInfraError:  # of a kind that is not there any more
+        return obj

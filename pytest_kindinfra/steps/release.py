@@ -1,0 +1,202 @@
+"""Install a chart as a real release, and end at once when one of its hooks cannot work.
+
+helm renders the chart again, against the cluster; `postrenderer.py` puts this run's images in. Its
+hooks it runs and waits for itself, and nothing else: readiness is asked for by others. A step
+must not know another step.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.charts import HELM_ENVIRONMENT, is_hook, values_options
+from pytest_kindinfra.errors import CommandError
+from pytest_kindinfra.manifests import flattened
+from pytest_kindinfra.postrenderer import Rules
+from pytest_kindinfra.privatefiles import write_private
+from pytest_kindinfra.timeline import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pytest_kindinfra.model import KubeObject, Release
+    from pytest_kindinfra.process import Runner
+
+_LOOK_EVERY = 0.25
+_PLUGIN = "kindinfra"
+_SCRIPT = """\
+#!/bin/sh
+export PYTHONPATH={package}${{PYTHONPATH:+:$PYTHONPATH}}
+exec {python} -P -m pytest_kindinfra.postrenderer {rules}
+"""
+_PLUGIN_YAML = """\
+apiVersion: v1
+type: postrenderer/v1
+name: {name}
+version: 0.1.0
+runtime: subprocess
+runtimeConfig:
+  platformCommand:
+  - command: ${{HELM_PLUGIN_DIR}}/post-render
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Helming:
+    """How a release is installed.
+
+    Attributes:
+        runner: Runs helm.
+        kubeconfig: Of the cluster.
+        folder: Gets what helm is given: values, the post-renderer.
+        deadline: When to stop.
+    """
+
+    runner: Runner
+    kubeconfig: Path
+    folder: Path
+    deadline: Deadline
+
+
+def install_release(
+    release: Release,
+    *,
+    rules: Mapping[str, Any],
+    how: Helming,
+    watch: Callable[[], None] = lambda: None,
+) -> tuple[KubeObject, ...]:
+    """Install a release or upgrade it, and return its objects without hooks, as applied.
+
+    Args:
+        release: What to install.
+        rules: What becomes of its objects: the fields of `postrenderer.Rules` but `made`.
+        how: With what.
+        watch: Called again and again while helm runs; what it raises ends helm.
+
+    Raises:
+        CommandError: helm failed.
+        CancelledError: The run is ending.
+    """
+    how.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    made = how.folder / "made.json"
+    made.unlink(missing_ok=True)
+    _write_post_renderer(how.folder, Rules(**rules, made=str(made)))
+    values = values_options(release, rules["placeholders"], how.folder)
+    environment = _environment(release, how)
+    argv = _command(release, values, how)
+    try:
+        _run(argv, release, how, environment, watch)
+    except CommandError as error:
+        raise _pasteable(error, environment, release) from error
+    objects = json.loads(made.read_text("utf-8")) if made.exists() else []
+    return tuple(obj for one in objects for obj in flattened(one) if not is_hook(obj))
+
+
+def uninstall_release(release: Release, *, how: Helming) -> None:
+    """Remove a release and its objects; nothing happens if there is none.
+
+    For clusters that stay: one of ours goes with all that is in it.
+
+    Raises:
+        CommandError: helm failed.
+    """
+    argv = [
+        *("helm", "uninstall", release.name, "--ignore-not-found"),
+        *("--namespace", release.namespace, "--kubeconfig", str(how.kubeconfig)),
+    ]
+    what = f'removing release "{release.name}"'
+    how.runner.run(argv, deadline=how.deadline, what=what, env=HELM_ENVIRONMENT)
+
+
+def _command(release: Release, values: Sequence[str], how: Helming) -> list[str]:
+    renderer = _PLUGIN if _takes_plugins(release) else str(how.folder / _PLUGIN / "post-render")
+    return [
+        *("helm", "upgrade", "--install", release.name, str(release.chart)),
+        *("--namespace", release.namespace, "--create-namespace"),
+        *("--kubeconfig", str(how.kubeconfig)),
+        *values,
+        *("--post-renderer", renderer),
+        # A little less than is left, so that helm says what it waited for.
+        *("--timeout", f"{max(1, int(how.deadline.left) - 2)}s"),
+    ]
+
+
+def _takes_plugins(release: Release) -> bool:
+    """Whether helm takes a plugin's name for a post-renderer, as from 4 on, and no program's."""
+    return not release.version.startswith("3.")
+
+
+def _write_post_renderer(folder: Path, rules: Rules) -> None:
+    """Write the rules, and a plugin whose program helm 3 takes as it is."""
+    plugin = folder / _PLUGIN
+    plugin.mkdir(exist_ok=True, mode=0o700)
+    write_private(folder / "rules.json", rules.to_json())
+    write_private(plugin / "plugin.yaml", _PLUGIN_YAML.format(name=_PLUGIN))
+    script = plugin / "post-render"
+    write_private(
+        script,
+        _SCRIPT.format(
+            package=shlex.quote(str(Path(__file__).parents[2])),
+            python=shlex.quote(sys.executable),
+            rules=shlex.quote(str(folder / "rules.json")),
+        ),
+    )
+    script.chmod(0o700)
+
+
+def _environment(release: Release, how: Helming) -> dict[str, str]:
+    """Return what helm needs in its environment beyond this process's."""
+    if not _takes_plugins(release):
+        return {}
+    asked = how.runner.run(["helm", "env", "HELM_PLUGINS"], deadline=how.deadline)
+    users = asked.stdout.strip()
+    return {"HELM_PLUGINS": f"{how.folder}:{users}" if users else str(how.folder)}
+
+
+def _run(
+    argv: Sequence[str],
+    release: Release,
+    how: Helming,
+    environment: Mapping[str, str],
+    watch: Callable[[], None],
+) -> None:
+    """Run helm to its end, or until `watch` raises."""
+    ended = Event()
+    what = f'installing release "{release.name}"'
+    with ThreadPoolExecutor(1, thread_name_prefix="kindinfra-helm") as pool:
+        running = pool.submit(
+            how.runner.run,
+            argv,
+            deadline=Deadline(how.deadline.at, ended),
+            what=what,
+            env={**HELM_ENVIRONMENT, **environment},
+        )
+        try:
+            while not wait_for([running], timeout=_LOOK_EVERY).done:
+                how.deadline.check()
+                watch()
+        except BaseException:
+            ended.set()
+            raise
+    running.result()
+
+
+def _pasteable(
+    error: CommandError, environment: Mapping[str, str], release: Release
+) -> CommandError:
+    """Return the error with what a person must set before the command."""
+    words = [f"{name}={value}" for name, value in environment.items()]
+    return CommandError(
+        [*words, *error.argv],
+        exit_code=error.exit_code,
+        output=error.output,
+        what=f'installing release "{release.name}"',
+    )

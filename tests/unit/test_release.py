@@ -1,0 +1,173 @@
+"""A release is installed by helm with this run's images; a hook that cannot work ends helm."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_kindinfra.errors import CancelledError, CommandError, NotReadyError
+from pytest_kindinfra.model import Release
+from pytest_kindinfra.process import Result, SubprocessRunner
+from pytest_kindinfra.steps.release import Helming, install_release, uninstall_release
+from pytest_kindinfra.timeline import Deadline, monotonic
+from tests.fakes import FakeRunner
+
+if TYPE_CHECKING:
+    from tests.fakes import Argv
+
+HOOK = {"kind": "Job", "metadata": {"name": "h", "annotations": {"helm.sh/hook": "pre-install"}}}
+POD = {"kind": "Pod", "metadata": {"name": "p"}}
+
+
+def release(version: str = "3.19.2", **given: Any) -> Release:
+    return Release(
+        name="api", namespace="shop", chart=Path("/charts/api"), version=version, **given
+    )
+
+
+def helming(folder: Path, runner: Any, *, deadline: Deadline | None = None) -> Helming:
+    return Helming(
+        runner=runner,
+        kubeconfig=Path("/run/kubeconfig"),
+        folder=folder / "helm",
+        deadline=deadline or Deadline.after(61),
+    )
+
+
+def rules(**given: Any) -> dict[str, Any]:
+    return {"images": {}, "placeholders": {}, **given}
+
+
+def test_it_is_one_call_with_values_and_the_post_renderer_in_files(tmp_path: Path) -> None:
+    runner = FakeRunner()
+    (tmp_path / "v.yaml").write_text("tag: '${image:web:tag}'")
+    one = release(values=(tmp_path / "v.yaml",), set={"n": 1})
+
+    install_release(
+        one, rules=rules(placeholders={"web": "localhost/web:1e10"}), how=helming(tmp_path, runner)
+    )
+
+    folder = tmp_path / "helm"
+    (argv,) = runner.argvs
+    assert argv[:-1] == (
+        *("helm", "upgrade", "--install", "api", "/charts/api", "--namespace", "shop"),
+        *("--create-namespace", "--kubeconfig", "/run/kubeconfig"),
+        *("--values", str(folder / "values-0.json"), "--values", str(folder / "set.json")),
+        *("--post-renderer", str(folder / "kindinfra" / "post-render"), "--timeout"),
+    )
+    assert argv[-1] in {"58s", "59s"}
+    assert runner.calls[0].env["HELM_KUBECONTEXT"] == ""
+    assert json.loads((folder / "values-0.json").read_text()) == {"tag": "1e10"}
+    assert json.loads((folder / "set.json").read_text()) == {"n": 1}
+    assert {path.stat().st_mode & 0o77 for path in folder.rglob("*")} == {0}
+
+
+def test_helm_4_is_given_a_plugin_beside_those_of_the_user(tmp_path: Path) -> None:
+    def helm(argv: Argv) -> str:
+        return "/users/plugins\n" if argv[1] == "env" else ""
+
+    runner = FakeRunner(helm)
+
+    install_release(release("4.0.5"), rules=rules(), how=helming(tmp_path, runner))
+
+    folder = tmp_path / "helm"
+    assert runner.argvs[0] == ("helm", "env", "HELM_PLUGINS")
+    assert runner.argvs[1][-3] == "kindinfra"
+    assert runner.calls[1].env["HELM_PLUGINS"] == f"{folder}:/users/plugins"
+    assert "type: postrenderer/v1" in (folder / "kindinfra" / "plugin.yaml").read_text()
+
+
+def test_the_post_renderer_is_a_program_that_works_anywhere(tmp_path: Path) -> None:
+    install_release(
+        release(),
+        rules=rules(images={"web": "localhost/web:1"}),
+        how=helming(tmp_path, FakeRunner()),
+    )
+    (tmp_path / "json.py").write_text("raise SystemExit('a module of the user')")
+
+    text = "{kind: Pod, apiVersion: v1, metadata: {name: p}, spec: {containers: [{image: web}]}}"
+    done = subprocess.run(
+        [tmp_path / "helm" / "kindinfra" / "post-render"],
+        input=text, cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert '"image": "localhost/web:1"' in done.stdout
+
+
+def test_what_was_made_comes_back_without_hooks(tmp_path: Path) -> None:
+    made = tmp_path / "helm" / "made.json"
+
+    def helm(_argv: Argv) -> str:
+        made.write_text(json.dumps([HOOK, POD]))
+        return ""
+
+    found = install_release(release(), rules=rules(), how=helming(tmp_path, FakeRunner(helm)))
+
+    assert found == (POD,)
+
+
+def test_a_failure_shows_a_command_that_can_be_pasted(tmp_path: Path) -> None:
+    def helm(argv: Argv) -> Result:
+        return Result(
+            "", "" if argv[1] == "env" else "Error: UPGRADE FAILED\n", int(argv[1] != "env")
+        )
+
+    with pytest.raises(CommandError) as caught:
+        install_release(release("4.0.5"), rules=rules(), how=helming(tmp_path, FakeRunner(helm)))
+
+    folder = tmp_path / "helm"
+    first, command, last = str(caught.value).splitlines()
+    assert first == 'installing release "api": exit code 1'
+    assert command.startswith(f"  $ HELM_PLUGINS={folder} helm upgrade --install api /charts/api")
+    assert last == "    Error: UPGRADE FAILED"
+
+
+@pytest.fixture
+def slow_helm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "helm").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "bin" / "helm").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+
+
+@pytest.mark.usefixtures("slow_helm")
+def test_what_the_watch_raises_ends_helm(tmp_path: Path) -> None:
+    def watch() -> None:
+        msg = "the hook's image cannot be pulled"
+        raise NotReadyError(msg)
+
+    began = monotonic()
+    with pytest.raises(NotReadyError, match="the hook's image cannot be pulled"):
+        install_release(
+            release(), rules=rules(), how=helming(tmp_path, SubprocessRunner()), watch=watch
+        )
+    assert monotonic() - began < 5
+
+
+@pytest.mark.usefixtures("slow_helm")
+def test_the_end_of_the_run_ends_helm(tmp_path: Path) -> None:
+    deadline = Deadline.after(60)
+    with pytest.raises(CancelledError):
+        install_release(
+            release(),
+            rules=rules(),
+            how=helming(tmp_path, SubprocessRunner(), deadline=deadline),
+            watch=deadline.cancelled.set,
+        )
+
+
+def test_a_release_can_be_removed(tmp_path: Path) -> None:
+    runner = FakeRunner()
+
+    uninstall_release(release(), how=helming(tmp_path, runner))
+
+    assert runner.argvs == [
+        (
+            *("helm", "uninstall", "api", "--ignore-not-found"),
+            *("--namespace", "shop", "--kubeconfig", "/run/kubeconfig"),
+        )
+    ]
