@@ -46,6 +46,8 @@ def new_controller(config: pytest.Config, first: FirstLook) -> Controller:
     run = RunDirectory(config.rootpath / first.settings.artifacts / run_id)
     cluster = first.settings.cluster_name or f"kindinfra-{run_id}"
     declared = f"{count(first.services, 'service')} in {first.source}"
+    if first.settings.kubeconfig:
+        cluster = f"of {first.settings.kubeconfig}"
     about = f"cluster {cluster}, engine docker, {declared}" if first.source else ""
     return Controller(config, run, run_id, about=about)
 
@@ -134,9 +136,10 @@ class Controller:
         from pytest_kindinfra.provisioning import Provisioning
         from pytest_kindinfra.terminal import plan_line
         from pytest_kindinfra.timeline import now
-        from pytest_kindinfra.wiring import make_tools
+        from pytest_kindinfra.wiring import make_tools, tools_for
 
-        lock, tools = hold(self.run.lock), make_tools()
+        lock = hold(self.run.lock)
+        tools = tools_for(order.request, self.run.kubeconfig, make_tools())
         self.run.write("plan", {"services": [service.name for service in order.plan.services]})
         self._write(plan_line(order.plan, tests=tests, cluster=order.request.cluster))
         progress = ProgressLines(self._config, how=order.settings.progress, since=now())

@@ -20,7 +20,7 @@ from pytest_kindinfra.view import Stack
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from filelock import BaseFileLock
 
@@ -47,7 +47,7 @@ class Outcome:
     """How it ended.
 
     Attributes:
-        state: passed, failed or interrupted.
+        state: passed, skipped, failed or interrupted.
         kept: The cluster is still there.
         failures: `cluster` or a service's name to its failed result.
     """
@@ -80,7 +80,9 @@ def end(
     """
     careful = partial(_careful, lambda line: write(started.tools.redactor.text(line)))
     failures = read_failures(run)
-    failed = failed or any(not one["cancelled"] for one in failures.values())
+    real = [one for one in failures.values() if not one["cancelled"]]
+    skipped = bool(real) and _is_skipped(started, real)
+    failed = failed or (bool(real) and not skipped)
     keep, cluster = started.order.settings.keep, started.order.request.cluster
     kept = keep == "always" or (keep == "on-failure" and failed)
     made = run.file("cluster-name").exists()
@@ -94,10 +96,18 @@ def end(
     elif made:
         # One that could not be deleted is no kept one: the next run tries again.
         stays = not careful("teardown", lambda: _delete(started, run))
-    state = "failed" if failed else "interrupted" if interrupted else "passed"
+    careful("closing", started.tools.closing.close)
+    passed = "skipped" if skipped else "passed"
+    state = "failed" if failed else "interrupted" if interrupted else passed
     outcome = Outcome(state=state, kept=stays, failures=failures)
     careful("the report", lambda: _report(started, run, outcome))
     return outcome
+
+
+def _is_skipped(started: Started, failures: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether tests were skipped for all of these failures, as `--kindinfra-missing` wants."""
+    missing = all(one["missing"] for one in failures)
+    return missing and started.order.settings.missing == "skip"
 
 
 def read_failures(run: RunDirectory) -> dict[str, dict[str, Any]]:
@@ -140,7 +150,8 @@ def closing_lines(
     if outcome.kept:
         name = started.order.request.cluster
         delete = started.tools.provider.delete_command(name)
-        lines += kept_lines(name, kubeconfig=run.kubeconfig, delete=delete)
+        what = f"what is of run {run.path.name} in " if started.order.request.existing else ""
+        lines += kept_lines(f"{what}cluster {name}", kubeconfig=run.kubeconfig, delete=delete)
     return [*map(started.tools.redactor.text, lines), f"all of it: {run.path}"]
 
 
@@ -192,7 +203,8 @@ def _call_before_teardown(run: RunDirectory, hook: Any) -> None:
 
 
 def _delete(started: Started, run: RunDirectory) -> None:
-    with started.tools.timeline.span("delete", "cluster"):
+    kind = "clear" if started.order.request.existing else "delete"
+    with started.tools.timeline.span(kind, "cluster"):
         tear_down(
             started.order.request.cluster,
             tools=started.tools,

@@ -303,7 +303,8 @@ class Phase:
     """A stretch of work: `kind subject`, start and end in seconds since the epoch.
 
     Attributes:
-        kind: build, create, load, deploy, wait or run.
+        kind: build, create, load, deploy, wait, run or delete; enter and clear stand for create
+            and delete where the cluster stays.
         subject: The image, service or cluster worked on.
         ok: It did not fail.
         note: A word for the table, such as `cached`.

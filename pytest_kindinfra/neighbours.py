@@ -1,4 +1,4 @@
-"""What we must know of plugins beside us: pytest-xdist, pytest-timeout, pytest-rerunfailures.
+"""What we must know of plugins beside us: pytest-xdist, -timeout, -rerunfailures, pytest-kind.
 
 All of them may be missing; what is theirs is asked by name. It must not know what a run does.
 """
@@ -17,6 +17,7 @@ _TIMEOUT = ("timeout", "pytest_timeout")
 """A plugin's name as an entry point, and as a module after `-p`."""
 
 _RERUNS = ("rerunfailures", "pytest_rerunfailures")
+_KIND = ("pytest-kind", "pytest_kind.plugin")
 _REMOTE = ("ssh=", "socket=")
 
 
@@ -37,6 +38,17 @@ def forbid_reruns(item: pytest.Item) -> None:
     """
     if _is_loaded(item.config, _RERUNS):
         item.add_marker(pytest.mark.flaky(reruns=0, condition=False), append=False)
+
+
+def warn_of_pytest_kind(config: pytest.Config) -> None:
+    """Warn if pytest-kind is loaded too: which of the two `kind_cluster` tests get is chance."""
+    if _is_loaded(config, _KIND):
+        name = next(one for one in _KIND if config.pluginmanager.hasplugin(one))
+        msg = (
+            "pytest-kind is loaded beside kindinfra, and both have a fixture kind_cluster: "
+            f"say -p no:{name}, or uninstall it"
+        )
+        config.issue_config_time_warning(pytest.PytestConfigWarning(msg), stacklevel=2)
 
 
 def remote_workers(config: pytest.Config) -> str:

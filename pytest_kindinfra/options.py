@@ -88,6 +88,12 @@ OPTIONS = (
         metavar="NAME",
         help="kind's name for the cluster (default: made from the run's id)",
     ),
+    Option(
+        key="kubeconfig",
+        parse=Path,
+        metavar="FILE",
+        help="Use the cluster of this kubeconfig, which stays; only what is ours is deleted",
+    ),
     Option(key="node_image", parse=str, metavar="IMAGE", help="Node image of the cluster"),
     Option(
         key="kind_config",
@@ -141,6 +147,13 @@ OPTIONS = (
         help="Where each run leaves logs and run.json (default: .kindinfra in the rootdir)",
     ),
     Option(key="plan", parse=_yes, metavar="", help="Say what would be done, and stop"),
+    Option(
+        key="missing",
+        parse=str,
+        metavar="HOW",
+        help="Without engine or kind, tests that need a cluster: error (default), skip",
+        choices=("error", "skip"),
+    ),
     Option(
         key="progress",
         parse=str,

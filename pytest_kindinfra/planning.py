@@ -21,6 +21,7 @@ from pytest_kindinfra.charts import Templating, kubernetes_version
 from pytest_kindinfra.declaration import parse_declaration
 from pytest_kindinfra.diskspace import disk_problem
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
+from pytest_kindinfra.existing import find_existing, problems_of_images, problems_of_options
 from pytest_kindinfra.filesystems import network_problem
 from pytest_kindinfra.kindconfig import port_problems
 from pytest_kindinfra.model import Declaration, Image, Plan, Service
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.process import Runner
 
 _SWEEP_SECONDS = 120.0
+_LOOK_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,8 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
         )
         plan = resolve(declaration, wanted=wanted["services"], rendered=rendered)
         request = make_request(settings, plan, run_id)
+        request, more = _with_existing(request, plan, settings)
+        found += more
         found += port_problems(request.kind_config, plan.ports)
         found += () if settings.plan else _problems_of_host(plan, request)
     except DeclarationError as error:
@@ -95,8 +99,25 @@ def _problems_of_saved(settings: Settings, folder: Path) -> Iterator[str]:
             yield f"{settings.sources['images']}: {error}"
 
 
+def _with_existing(request: Request, plan: Plan, settings: Settings) -> tuple[Request, list[str]]:
+    """Return the request with the cluster that is there already, if one is named."""
+    problems = list(problems_of_options(settings))
+    if settings.kubeconfig is None or settings.plan:
+        return request, problems
+    file = request.folder / settings.kubeconfig
+    try:
+        existing = find_existing(file, make_tools().provider, Deadline.after(_LOOK_SECONDS))
+    except KindInfraError as error:
+        return request, [*problems, f"{settings.sources['kubeconfig']} {file}: {error}"]
+    problems += problems_of_images(plan, existing)
+    request = replace(request, existing=existing, cluster=existing.context, kind_config=None)
+    return request, problems
+
+
 def _problems_of_host(plan: Plan, request: Request) -> Iterator[str]:
     yield from _busy_ports(plan)
+    if request.existing:
+        return
     nodes = len((request.kind_config or {}).get("nodes") or ({},))
     if problem := disk_problem(nodes=nodes, environ=os.environ):
         yield problem

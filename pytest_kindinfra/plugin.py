@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.kindcluster import KindCluster
     from pytest_kindinfra.once import Once
     from pytest_kindinfra.view import Stack
+    from pytest_kindinfra.waiting import Refusal
 
 _TO_THE_END = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 """Other exit codes are of runs that were ended before: `pytest.exit` takes any number."""
@@ -32,6 +33,7 @@ _TO_THE_END = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode
 _CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
 _NODES: pytest.StashKey[list[Any]] = pytest.StashKey()
 _RUN: pytest.StashKey[RunDirectory] = pytest.StashKey()
+_INITIAL: pytest.StashKey[frozenset[str]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,12 +51,14 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Find out which process this is, and where the run's folder will be."""
     from pytest_kindinfra.coordination import RunDirectory
+    from pytest_kindinfra.nestedhooks import known_conftests
 
     config.addinivalue_line(
         "markers",
         f"{MARK}(*services): the services on the kind cluster that the test needs, with all that "
         "they need; without a name the bare cluster",
     )
+    config.stash[_INITIAL] = known_conftests(config)
     workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
     if workerinput and "kindinfra_run" in workerinput:
         from pathlib import Path
@@ -62,7 +66,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_RUN] = RunDirectory(Path(workerinput["kindinfra_run"]))
         return
     from pytest_kindinfra.controller import new_controller
+    from pytest_kindinfra.neighbours import warn_of_pytest_kind
 
+    warn_of_pytest_kind(config)
     _refuse_remote_workers(config)
     controller = new_controller(config, _first_look(config))
     config.stash[_CONTROLLER] = controller
@@ -90,7 +96,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Say what the selected tests need: before xdist's own hook tells the controller."""
     if not _will_run(session.config):
         return
-    request = request_of(session.items)
+    request = _request(session)
     if controller := session.config.stash.get(_CONTROLLER, None):
         if request:
             controller.start(request)
@@ -135,11 +141,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
 @pytest.hookimpl
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Wait for what the test needs; after skip marks, before its fixtures."""
-    if failure := _await_services(item):
+    if refusal := _await_services(item):
         from pytest_kindinfra.neighbours import forbid_reruns
 
+        if refusal.missing and _first_look(item.config).settings.missing == "skip":
+            pytest.skip(f"kindinfra: {refusal.missing}")
         forbid_reruns(item)  # what failed in a run is not tried again in it
-        pytest.fail(failure, pytrace=False)
+        pytest.fail(refusal.text, pytrace=False)
 
 
 @pytest.hookimpl(trylast=True)
@@ -213,7 +221,7 @@ def kindinfra_once(request: pytest.FixtureRequest) -> Once:
     return Once(request.config.stash[_RUN])
 
 
-def _await_services(item: pytest.Item) -> str | None:
+def _await_services(item: pytest.Item) -> Refusal | None:
     if needs_of(item) is None:
         return None
     from pytest_kindinfra.waiting import await_services
@@ -221,6 +229,16 @@ def _await_services(item: pytest.Item) -> str | None:
     controller = item.config.stash.get(_CONTROLLER, None)
     meanwhile = controller.meanwhile if controller else lambda: None
     return await_services(item, item.config.stash[_RUN], meanwhile=meanwhile)
+
+
+def _request(session: pytest.Session) -> dict[str, Any] | None:
+    """Return what the selected tests need, with what is wrong about it."""
+    from pytest_kindinfra.nestedhooks import nested_hooks
+
+    if request := request_of(session.items):
+        config = session.config
+        request["problems"] += nested_hooks(config, config.stash[_INITIAL])
+    return request
 
 
 def _first_look(config: pytest.Config) -> FirstLook:

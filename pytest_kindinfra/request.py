@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """Who does the work, and who keeps its secrets."""
+    """Who does the work, and who keeps its secrets; `closing` is closed when the run has ended."""
 
     engine: Engine
     provider: Provider
     runner: Runner
     timeline: Timeline
     redactor: Redactor = field(default_factory=Redactor)
+    closing: ExitStack = field(default_factory=ExitStack)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,21 @@ class Hooks:
     before_deploy: Callable[..., object] = lambda **_: None
     after_deploy: Callable[..., object] = lambda **_: None
     beat: Callable[[tuple[Running, ...]], object] = lambda _running: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExistingCluster:
+    """A cluster that is there already.
+
+    Attributes:
+        kubeconfig: The user's file.
+        context: Its current context.
+        nodes: Its kind nodes; none if it is not a kind cluster of this host.
+    """
+
+    kubeconfig: Path
+    context: str
+    nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +80,7 @@ class Request:
         build_anew: Build without any cache, also what the engine has.
         tag: The template of a further tag for each image, None for none.
         cache: Where is kept what saves time in later runs; None keeps nothing.
+        existing: The cluster to use; None makes one.
     """
 
     cluster: str
@@ -81,3 +99,4 @@ class Request:
     build_anew: bool = False
     tag: str | None = None
     cache: Path | None = None
+    existing: ExistingCluster | None = None

@@ -14,6 +14,7 @@ from pytest_kindinfra.errors import (
     CancelledError,
     KindInfraError,
     NeedFailedError,
+    ToolMissingError,
     last_lines,
 )
 
@@ -39,10 +40,12 @@ class BlockedError(NeedFailedError):
         root: The image, service or cluster with which it began: `image "api"`.
         cause: The text of that failure.
         short: The same in at most five lines.
+        missing: It began with a program that is not here.
     """
 
     def __init__(self, *, root: str, error: BaseException) -> None:
         self.root = root
+        self.missing = is_missing(error)
         self.cause = text_of(error)
         super().__init__(f"{root} failed:\n{self.cause}")
         short = getattr(error, "short", None) or self.cause
@@ -74,7 +77,7 @@ def failure_record(error: BaseException, *, subject: str) -> dict[str, Any]:
     Returns:
         `state`: failed; `short`: at most five lines, for each test that it concerns; `full`:
         the whole cause, shown once; `root`: with what it began; `cancelled`: nothing is wrong,
-        the run ended.
+        the run ended; `missing`: it began with a program that is not here.
     """
     text = text_of(error)
     full = error.cause if isinstance(error, BlockedError) else text
@@ -85,7 +88,13 @@ def failure_record(error: BaseException, *, subject: str) -> dict[str, Any]:
         "full": full,
         "root": error.root if isinstance(error, BlockedError) else subject,
         "cancelled": isinstance(error, CancelledError),
+        "missing": is_missing(error),
     }
+
+
+def is_missing(error: BaseException) -> bool:
+    """Whether an error says that a program is not here, or comes of one that does."""
+    return isinstance(error, ToolMissingError) or getattr(error, "missing", False)
 
 
 def text_of(error: BaseException) -> str:

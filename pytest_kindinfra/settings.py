@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.options import Option
 
 Keep = Literal["never", "always", "on-failure"]
+Missing = Literal["error", "skip"]
 Progress = Literal["auto", "plain", "off"]
 Fail = Literal["gather", "fast"]
 Order = Literal["needs-last", "collected"]
@@ -32,6 +33,7 @@ class Settings:
     Attributes:
         keep: Whether the cluster outlives the run.
         cluster_name: None means a name made from the run's id.
+        kubeconfig: Of a cluster that is there already; None makes one.
         node_image: None means the declaration's, else kind's own.
         kind_config: None means the declaration's.
         build_jobs: Builds at a time.
@@ -42,6 +44,7 @@ class Settings:
         timeout: Seconds for the cluster, for each build and for each service.
         artifacts: Where runs leave their folders.
         plan: Only say what would be done.
+        missing: What becomes of tests that need a cluster where there is no engine or no kind.
         progress: Lines while work goes on.
         fail: Whether the first failure cancels the rest.
         order: Whether tests that need nothing are moved first.
@@ -50,6 +53,7 @@ class Settings:
 
     keep: Keep = "never"
     cluster_name: str | None = None
+    kubeconfig: Path | None = None
     node_image: str | None = None
     kind_config: Path | None = None
     build_jobs: int = 1
@@ -60,6 +64,7 @@ class Settings:
     timeout: float = 600
     artifacts: Path = Path(".kindinfra")
     plan: bool = False
+    missing: Missing = "error"
     progress: Progress = "auto"
     fail: Fail = "gather"
     order: Order = "needs-last"

@@ -16,6 +16,7 @@ from pytest_kindinfra.lines.builds import Builds
 from pytest_kindinfra.lines.cluster import SUBJECT, ClusterLine
 from pytest_kindinfra.lines.context import Context, FirstFailure, needed
 from pytest_kindinfra.lines.deployment import Deployment
+from pytest_kindinfra.lines.existing import ExistingLine, ImagesElsewhere
 from pytest_kindinfra.lines.images import ImageLines, external
 from pytest_kindinfra.lines.service import Reached, serve
 from pytest_kindinfra.results import service_record
@@ -81,12 +82,24 @@ def bring_up(
     tools.redactor.learn(value for image in plan.images for value in build_secrets(image))
     with lines_pool(context, more=CLUSTER_THREADS) as pool:
         builds = Builds(context)
-        cluster = ClusterLine(context, pool, also=builds.look)
-        bring_up_services(context, cluster, ImageLines(context, cluster, builds, pool), pool)
+        line = ExistingLine if request.existing else ClusterLine
+        cluster = line(context, pool, also=builds.look)
+        images = _images(context, cluster, builds, pool)
+        bring_up_services(context, cluster, images, pool)
         if cluster.taking_pods.exception():
             cancelled.set()  # builds would go on for nobody
         cluster.close()
     builds.remember()
+
+
+def _images(
+    context: Context, cluster: ClusterLine, builds: Builds, pool: ThreadPoolExecutor
+) -> ImagesOf:
+    """Return who brings images into the cluster, or leaves that to the cluster itself."""
+    existing = context.request.existing
+    if existing and not existing.nodes:
+        return ImagesElsewhere(context)
+    return ImageLines(context, cluster, builds, pool)
 
 
 def lines_pool(context: Context, *, more: int = 0) -> ThreadPoolExecutor:

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 _VERBS = {
     "build": ("building", "built"),
     "create": ("creating the cluster", "cluster created"),
+    "enter": ("entering the cluster", "cluster entered"),
     "load": ("loading", "loaded"),
     "deploy": ("applying", "applied"),
     "wait": ("waiting until ready", "ready"),
     "run": ("running its step", "step done"),
     "delete": ("deleting the cluster", "cluster deleted"),
+    "clear": ("deleting what is ours", "what is ours deleted"),
 }
 _BAR = 24
 _SAID = 100
@@ -183,11 +185,11 @@ def table_lines(
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
-def kept_lines(cluster: str, *, kubeconfig: Path, delete: Sequence[str]) -> list[str]:
-    """Return how to use and how to delete a cluster that was kept."""
+def kept_lines(what: str, *, kubeconfig: Path, delete: Sequence[str]) -> list[str]:
+    """Return how to use and how to delete what was kept, such as a cluster."""
     return [
         "",
-        f"kept: cluster {cluster}",
+        f"kept: {what}",
         f"  use it:    export KUBECONFIG={shlex.quote(str(kubeconfig))}",
         f"  delete it: {shlex.join(delete)}",
     ]

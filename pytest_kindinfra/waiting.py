@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.results import LOST
@@ -16,9 +16,21 @@ if TYPE_CHECKING:
     from pytest_kindinfra.coordination import RunDirectory
 
 
+class Refusal(NamedTuple):
+    """Why a test cannot run.
+
+    Attributes:
+        text: At most six lines, and where everything is kept.
+        missing: What is not here, engine or kind, if that is the reason; one line.
+    """
+
+    text: str
+    missing: str = ""
+
+
 def await_services(
     item: pytest.Item, run: RunDirectory, *, meanwhile: Callable[[], object]
-) -> str | None:
+) -> Refusal | None:
     """Wait until all that a test needs is ready.
 
     Args:
@@ -27,7 +39,7 @@ def await_services(
         meanwhile: Called again and again while waiting.
 
     Returns:
-        None, or why the test cannot run: at most six lines and where everything is kept.
+        None, or why the test cannot run.
     """
     if (needs := needs_of(item)) is None or item.config.option.setupplan:
         return None
@@ -35,7 +47,7 @@ def await_services(
         try:
             result = run.wait_for(name, meanwhile=meanwhile)
         except KindInfraError as error:
-            return str(error)
+            return Refusal(str(error))
         if result["state"] == "failed":
             return _told(result, run)
     # Asked last: what was there before the cluster was lost does not help any more.
@@ -43,5 +55,6 @@ def await_services(
     return _told(lost, run) if lost else None
 
 
-def _told(failure: dict[str, Any], run: RunDirectory) -> str:
-    return f"{failure['short']}\nall of it: {run.path}"
+def _told(failure: dict[str, Any], run: RunDirectory) -> Refusal:
+    missing = failure["full"].splitlines()[0] if failure["missing"] else ""
+    return Refusal(f"{failure['short']}\nall of it: {run.path}", missing)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
+from pytest_kindinfra.clusters.existing import Existing
 from pytest_kindinfra.clusters.kind import Kind
 from pytest_kindinfra.engines.docker import Docker
+from pytest_kindinfra.kube import OurObjects
 from pytest_kindinfra.process import SubprocessRunner
 from pytest_kindinfra.redaction import Redactor
 from pytest_kindinfra.request import Tools
@@ -13,8 +16,12 @@ from pytest_kindinfra.steps.load import ImageLoader
 from pytest_kindinfra.timeline import Timeline
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_kindinfra.clusters.protocol import Provider
     from pytest_kindinfra.model import Load
     from pytest_kindinfra.process import Runner
+    from pytest_kindinfra.request import Request
     from pytest_kindinfra.timeline import Deadline
 
 
@@ -29,6 +36,21 @@ def make_tools() -> Tools:
         timeline=Timeline(),
         redactor=redactor,
     )
+
+
+def tools_for(request: Request, kubeconfig: Path, tools: Tools) -> Tools:
+    """Return who does the work in the cluster of a request, which may be there already.
+
+    Args:
+        request: Says which cluster.
+        kubeconfig: That of the run.
+        tools: Who does the work where a cluster is made.
+    """
+    if (existing := request.existing) is None:
+        return tools
+    objects = OurObjects(request.run_id, kubeconfig)
+    provider = Existing(tools.provider, objects, existing.nodes)
+    return replace(tools, provider=cast("Provider", provider))
 
 
 def load_one_image(

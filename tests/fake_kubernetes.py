@@ -50,6 +50,7 @@ KINDS: dict[str, dict[str, tuple[str, bool]]] = {
     "apiextensions.k8s.io/v1": {
         "CustomResourceDefinition": ("customresourcedefinitions", False),
     },
+    "coordination.k8s.io/v1": {"Lease": ("leases", True)},
     "discovery.k8s.io/v1": {"EndpointSlice": ("endpointslices", True)},
     "networking.k8s.io/v1": {"Ingress": ("ingresses", True)},
     "rbac.authorization.k8s.io/v1": {
@@ -70,6 +71,8 @@ class FakeKubernetes:
         breaks: By a workload's name: the container status its pods come to instead.
         faults: Answers that are wrong on purpose, used up in order.
         logs: By a pod's owner: what its log says; another one for every one not named.
+        ports: A pod's name (empty for every other pod) and port to the port of this host that
+            plays it.
         requests: Method and path of each request so far.
     """
 
@@ -77,6 +80,7 @@ class FakeKubernetes:
     breaks: dict[str, Object] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     logs: dict[str, str] = field(default_factory=dict)
+    ports: dict[tuple[str, int], int] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
     bodies: dict[str, bytes] = field(default_factory=dict)
     objects: dict[str, Object] = field(default_factory=dict)

@@ -16,6 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
+from tests.fake_portforward import serve_portforward
+
 if TYPE_CHECKING:
     from tests.fake_kubernetes import FakeKubernetes
 
@@ -126,7 +128,12 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         query = {key: values[0] for key, values in parse_qs(split.query).items()}
         fake.requests.append((method, split.path))
-        if fault := self._fault(method, split.path):
+        address = Address.parse(split.path)
+        if address and address.part == "portforward":
+            port = int(query["ports"])
+            target = fake.ports.get((address.name, port)) or fake.ports.get(("", port))
+            serve_portforward(self, port, target)
+        elif fault := self._fault(method, split.path):
             self._fail(fault.status, fault.message, fault.reason)
         elif method == "GET" and query.get("watch"):
             self._watch(split.path, int(query["resourceVersion"]))
@@ -160,8 +167,8 @@ class _Handler(BaseHTTPRequestHandler):
         self, method: str, path: str, query: dict[str, str], body: bytes
     ) -> tuple[int, Any]:
         fake = self.server.fake
-        if path in {"/readyz", "/livez", "/version"}:
-            return 200, "ok"
+        if path in {"/readyz", "/livez", "/version", "/apis"}:
+            return 200, _groups(fake.kinds) if path == "/apis" else "ok"
         version = path.removeprefix("/apis/").removeprefix("/api/")
         if method == "GET" and version in fake.kinds:
             return 200, _discovery(fake.kinds[version])
@@ -172,9 +179,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self._get(address, query)
         if method == "DELETE":
             return self._found(fake.delete(address.path), address)
-        return self._write(method, address, body)
+        return self._write(method, address, body, dry_run="dryRun" in query)
 
-    def _write(self, method: str, address: Address, body: bytes) -> tuple[int, Any]:
+    def _write(
+        self, method: str, address: Address, body: bytes, *, dry_run: bool
+    ) -> tuple[int, Any]:
         fake = self.server.fake
         # YAML as the server reads it; what it stores is what YAML makes of our JSON.
         obj = yaml.safe_load(body.decode())
@@ -192,6 +201,8 @@ class _Handler(BaseHTTPRequestHandler):
         if address.namespace:
             obj["metadata"]["namespace"] = address.namespace
         fake.bodies[address.path] = body
+        if dry_run:
+            return 200, _merged(fake.objects.get(address.path, {}), obj)
         return 200, fake.apply(address, obj)
 
     def _get(self, address: Address, query: dict[str, str]) -> tuple[int, Any]:
@@ -203,8 +214,8 @@ class _Handler(BaseHTTPRequestHandler):
         kinds = fake.kinds[address.version]
         kind = next(name for name, (plural, _) in kinds.items() if plural == address.plural)
         items = [obj for path, obj in fake.objects.items() if is_in(address, path, obj)]
-        label, _, value = query.get("labelSelector", "").partition("=")
-        if label:
+        for wanted in filter(None, query.get("labelSelector", "").split(",")):
+            label, _, value = wanted.partition("=")
             items = [obj for obj in items if obj["metadata"].get("labels", {}).get(label) == value]
         version = str(fake.next_version())
         return 200, {
@@ -247,10 +258,26 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _discovery(kinds: dict[str, tuple[str, bool]]) -> Object:
     resources = [
-        {"name": plural, "kind": kind, "namespaced": namespaced}
+        {"name": plural, "kind": kind, "namespaced": namespaced, "verbs": ["list", "delete"]}
         for kind, (plural, namespaced) in kinds.items()
     ]
     return {"kind": "APIResourceList", "resources": resources}
+
+
+def _groups(kinds: dict[str, dict[str, tuple[str, bool]]]) -> Object:
+    groups = [
+        {"name": version.partition("/")[0], "preferredVersion": {"groupVersion": version}}
+        for version in kinds
+        if "/" in version
+    ]
+    return {"kind": "APIGroupList", "groups": groups}
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """Return what server-side apply would make of it, as far as tests look."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {**old, **{key: _merged(old.get(key), value) for key, value in new.items()}}
+    return new
 
 
 def _is_served(fake: FakeKubernetes, address: Address) -> bool:

@@ -213,6 +213,7 @@ class FakeProvider:
         configs: Name to the kind config that it was made with.
         runs: Name to the run directory mounted in it.
         ended: Kind node to what is known of its end.
+        machine_ids: Kind node to the id that it says it has.
         version: What `check` says; an exception is raised instead.
     """
 
@@ -223,6 +224,7 @@ class FakeProvider:
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: dict[str, Path] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)
+    machine_ids: dict[str, str] = field(default_factory=dict)
     version: str | Exception = "0.31.0"
 
     def check(self, deadline: Deadline) -> str:
@@ -250,6 +252,10 @@ class FakeProvider:
 
     def nodes_that_take_images(self, name: str, deadline: Deadline) -> tuple[str, ...]:
         return self.nodes(name, deadline)
+
+    def machine_id(self, node: str, deadline: Deadline) -> str:
+        deadline.check()
+        return self.machine_ids[node]
 
     def await_end(self, node: str, deadline: Deadline) -> str:
         wait_until(lambda: node in self.ended, deadline, every=0.005)

@@ -120,6 +120,11 @@ class Kind:
         addresses = self._runner.run(argv, deadline=deadline.within(30)).stdout.split()
         return addresses[0]
 
+    def machine_id(self, node: str, deadline: Deadline) -> str:
+        """See `Provider.machine_id`."""
+        argv = ["docker", "exec", node, "cat", "/etc/machine-id"]
+        return self._runner.run(argv, deadline=deadline.within(30)).stdout.strip()
+
     def await_end(self, node: str, deadline: Deadline) -> str:
         """See `Provider.await_end`; an engine that only restarts keeps its containers if told to.
 

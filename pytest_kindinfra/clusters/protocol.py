@@ -66,6 +66,10 @@ class Provider(Protocol):
         """Return the kind node's own address, as seen from this host."""
         ...
 
+    def machine_id(self, node: str, deadline: Deadline) -> str:
+        """Return the id that a kind node made for itself, which its kubelet tells the cluster."""
+        ...
+
     def await_end(self, node: str, deadline: Deadline) -> str:
         """Return when a kind node has stopped or is gone, with what is known of that.
 

@@ -59,7 +59,7 @@ class Applier:
 
     def _apply_once(self, obj: KubeObject, namespace: str, deadline: Deadline) -> KubeObject:
         resource = self._discovery.resource(obj)
-        complete = _completed(obj, resource, namespace)
+        complete = completed(obj, resource, namespace)
         meta = complete["metadata"]
         path = resource.path(meta["name"], meta.get("namespace", ""))
         try:
@@ -124,7 +124,8 @@ def _must_be_made_anew(error: ApiError, obj: KubeObject) -> bool:
     return error.status == INVALID and fixed and obj["kind"] in FIXED_KINDS
 
 
-def _completed(obj: KubeObject, resource: Resource, namespace: str) -> KubeObject:
+def completed(obj: KubeObject, resource: Resource, namespace: str) -> KubeObject:
+    """Return the object as it can be applied: in its namespace, without what a server adds."""
     meta = dict(obj["metadata"])
     if not resource.namespaced:
         meta.pop("namespace", None)

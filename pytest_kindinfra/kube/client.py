@@ -110,6 +110,26 @@ class Transport:
         with self.exchange(request) as response:
             return bytes(response.data)
 
+    def websocket(self, path: str, query: Mapping[str, Any], *, protocol: str) -> Any:
+        """Open a websocket at a path and return it; whoever has it closes it.
+
+        Raises:
+            ClusterError: The server does not answer, or refuses.
+        """
+        from kubernetes.stream import ws_client
+
+        calls: Any = ws_client
+        client = self.client()
+        headers = {name.lower(): value for name, value in _headers(client, "").items()}
+        headers["sec-websocket-protocol"] = protocol
+        url = calls.get_websocket_url(f"{client.configuration.host}{path}{_query_string(query)}")
+        try:
+            return calls.create_websocket(client.configuration, url, headers)
+        except Exception as error:
+            # Those of websocket-client have no common root with a name that all releases have.
+            msg = f"no websocket to {path}: {error}"
+            raise ClusterError(msg) from error
+
     @contextmanager
     def exchange(self, request: Request) -> Iterator[Any]:
         """Send the request once and give its answer, not read yet: for `lines`.

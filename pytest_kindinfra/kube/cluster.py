@@ -25,27 +25,27 @@ class Kube(Reader):
 
     def __init__(self, kubeconfig: Path) -> None:
         super().__init__(kubeconfig)
-        self._applier = Applier(self._transport, self._discovery)
+        self._applier = Applier(self.transport, self._discovery)
 
     def wait_for_api(self, deadline: Deadline) -> None:
         """Return when the API server is ready; ClusterError if it never was."""
-        bringup.wait_for_api(self._transport, deadline)
+        bringup.wait_for_api(self.transport, deadline)
 
     def wait_for_nodes(self, deadline: Deadline) -> None:
         """Return when every node is Ready; ClusterError says what is missing."""
-        bringup.wait_for_nodes(self._transport, deadline)
+        bringup.wait_for_nodes(self.transport, deadline)
 
     def wait_for_dns(self, deadline: Deadline) -> None:
         """Return when names can be resolved; ClusterError if they never could."""
-        bringup.wait_for_dns(self._transport, deadline)
+        bringup.wait_for_dns(self.transport, deadline)
 
     def ensure_namespace(self, name: str, deadline: Deadline, labels: Mapping[str, str]) -> None:
         """Make the namespace unless it is there; return when pods can be made in it."""
-        bringup.ensure_namespace(self._transport, name, deadline, labels)
+        bringup.ensure_namespace(self.transport, name, deadline, labels)
 
     def delete_namespace(self, name: str) -> None:
         """Ask for the namespace's end, without waiting for it."""
-        bringup.delete_namespace(self._transport, name)
+        bringup.delete_namespace(self.transport, name)
 
     def apply(self, obj: KubeObject, *, namespace: str, deadline: Deadline) -> KubeObject:
         """Apply the object, whatever is there; see `Applier.apply`."""

@@ -27,7 +27,7 @@ class Reader:
 
     def __init__(self, kubeconfig: Path) -> None:
         self.kubeconfig = kubeconfig
-        self._transport = Transport(kubeconfig)
+        self.transport = Transport(kubeconfig)
         self._discovery = Discovery(lambda path: self.request("GET", path))
         self._lock = threading.Lock()
         self._watches: dict[str, PodWatch] = {}
@@ -38,11 +38,11 @@ class Reader:
             watches, self._watches = list(self._watches.values()), {}
         for watch in watches:
             watch.close()
-        self._transport.close()
+        self.transport.close()
 
     def client(self) -> Any:
         """Return the `kubernetes.client.ApiClient`, made once."""
-        return self._transport.client()
+        return self.transport.client()
 
     def request(
         self,
@@ -61,7 +61,7 @@ class Reader:
             ClusterError: There was no answer.
         """
         request = Request(method, path, body, query, content_type, timeout)
-        answer = self._transport.send(request)
+        answer = self.transport.send(request)
         return json.loads(answer) if answer else None
 
     def path_of(self, obj: KubeObject, *, namespace: str) -> str:
@@ -108,7 +108,7 @@ class Reader:
         """Return the watch of a namespace's pods, started at the first call."""
         with self._lock:
             if namespace not in self._watches:
-                self._watches[namespace] = PodWatch(self._transport, namespace)
+                self._watches[namespace] = PodWatch(self.transport, namespace)
             return self._watches[namespace]
 
     def pod_logs(
@@ -124,19 +124,19 @@ class Reader:
         """Return the last lines of a container's log, bounded in bytes as well."""
         where = evidence.Container(namespace, pod, container)
         return evidence.pod_logs(
-            self._transport, where, previous=previous, lines=lines, limit_bytes=limit_bytes
+            self.transport, where, previous=previous, lines=lines, limit_bytes=limit_bytes
         )
 
     def events(self, namespace: str) -> list[KubeObject]:
         """Return the namespace's events."""
-        return evidence.events(self._transport, namespace)
+        return evidence.events(self.transport, namespace)
 
     def traces(self, pod: KubeObject) -> list[str]:
         """Return lines about a pod that is not ready: its last event, the ends of its logs."""
-        return evidence.traces(self._transport, pod)
+        return evidence.traces(self.transport, pod)
 
     def with_evidence(self, cause: Cause) -> Cause:
         """Return the cause with its pod's last event and log lines, as far as there are any."""
         pods = self.watch(cause.namespace).pods()[1] if cause.pod else ()
         pod = next((pod for pod in pods if pod["metadata"]["name"] == cause.pod), None)
-        return evidence.with_evidence(self._transport, cause, pod)
+        return evidence.with_evidence(self.transport, cause, pod)

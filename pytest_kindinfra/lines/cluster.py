@@ -37,6 +37,8 @@ class ClusterLine:
         taking_pods: Nodes ready, names resolved, namespace there; its result is written.
     """
 
+    _creating = "create"
+
     def __init__(
         self, context: Context, pool: ThreadPoolExecutor, *, also: Callable[[], None]
     ) -> None:
@@ -71,7 +73,7 @@ class ClusterLine:
         try:
             needed("the set-up", self.checked)
             self._context.run.begin("cluster")
-            with self._context.tools.timeline.span("create", "cluster"):
+            with self._context.tools.timeline.span(self._creating, "cluster"):
                 cluster = self._create_cluster()
             watch_nodes(cluster, self._context)
             return cluster  # noqa: TRY300 - an else would part what belongs together

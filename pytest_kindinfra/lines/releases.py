@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.charts import is_hook, placed
 from pytest_kindinfra.errors import CommandError, KindInfraError
+from pytest_kindinfra.kube import OurKube
 from pytest_kindinfra.kube.failure import SHORT_LINES, ServiceFailedError
 from pytest_kindinfra.manifests import is_builtin
 from pytest_kindinfra.steps.deploy import SERVICE_LABEL
@@ -51,13 +52,14 @@ def install(
         kubeconfig=deployment.cluster.kubeconfig,
         folder=context.run.path / "helm" / deployment.service.name,
         deadline=deployment.deadline,
+        labels=(labels := _labels(kube, release)),
     )
     rules = {
         # Values with placeholders render to the reference of this run itself.
         "images": {**{one: one for one in images.declared.values()}, **images.written},
         "pin": sorted(images.loaded),
         "placeholders": dict(images.declared),
-        "labels": {SERVICE_LABEL: deployment.service.name},
+        "labels": {SERVICE_LABEL: deployment.service.name, **labels},
         "content": release.content,
         "beside": list(beside),
     }
@@ -67,6 +69,26 @@ def install(
     except CommandError as error:
         raise _explained(error, hooks.why()) from error
     return tuple(_at_home(obj, release, kube) for obj in made)
+
+
+def _labels(kube: Kube, release: Release) -> dict[str, str]:
+    """Return the labels by which all of the release is found again in a cluster of others.
+
+    Raises:
+        KindInfraError: There is a release of that name which is not ours.
+    """
+    if not isinstance(kube, OurKube):
+        return {}
+    path = f"/api/v1/namespaces/{release.namespace}/secrets"
+    records = kube.list_(path, labelSelector=f"owner=helm,name={release.name}")
+    if any(not kube.is_ours(one) for one in records):
+        msg = (
+            f'release "{release.name}" is in namespace "{release.namespace}" already, and not of '
+            "this run, so it is left as it is\n"
+            "To fix: give it another name (helm.release) or use another [cluster] namespace"
+        )
+        raise KindInfraError(msg)
+    return kube.labels
 
 
 class _Hooks:

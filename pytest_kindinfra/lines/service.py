@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pytest_kindinfra.kube import OurKube
+from pytest_kindinfra.lines.forwarded import Forwarding
 from pytest_kindinfra.lines.releases import install, own_objects
 from pytest_kindinfra.steps.deploy import Target, apply_objects, node_port_services, run_function
 from pytest_kindinfra.steps.expose import prove_endpoint
@@ -90,7 +92,8 @@ def _deploy(
     # An endpoint's k8s service may stand among another service's manifests; ours come first.
     own = (*objects, *(release.objects if release else ()))
     known = [*own, *(obj for others in plan.objects.values() for obj in others)]
-    beside = node_port_services(service, known, ports)
+    shared = deployment.context.request.existing
+    beside = () if shared else node_port_services(service, known, ports)
     if release is None:
         return _apply(deployment, (*objects, *beside))
     if service.helm_first:
@@ -142,11 +145,20 @@ def _prove(deployment: Deployment, applied: tuple[KubeObject, ...]) -> tuple[End
     context, service, cluster = deployment.context, deployment.service, deployment.cluster
     if not service.endpoints:
         return ()
-    ports = {one.endpoint: one for one in context.plan.ports if one.service == service.name}
-    address = context.tools.provider.node_address(cluster.nodes[0], deployment.deadline)
     health = deployment.kube.judge(
         applied, namespace=context.request.namespace, restarts=service.restarts
     )
+    if isinstance(deployment.kube, OurKube):
+        return Forwarding(
+            service=service,
+            plan=context.plan,
+            namespace=context.request.namespace,
+            kube=deployment.kube,
+            meanwhile=health.check,
+            deadline=deployment.deadline,
+        ).endpoints()
+    ports = {one.endpoint: one for one in context.plan.ports if one.service == service.name}
+    address = context.tools.provider.node_address(cluster.nodes[0], deployment.deadline)
     return tuple(
         prove_endpoint(
             service.name,

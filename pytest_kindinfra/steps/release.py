@@ -12,7 +12,7 @@ import shlex
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -58,12 +58,14 @@ class Helming:
         kubeconfig: Of the cluster.
         folder: Gets what helm is given: values, the post-renderer.
         deadline: When to stop.
+        labels: Of the release's own record in the cluster.
     """
 
     runner: Runner
     kubeconfig: Path
     folder: Path
     deadline: Deadline
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def install_release(
@@ -122,6 +124,7 @@ def _command(release: Release, values: Sequence[str], how: Helming) -> list[str]
         *("helm", "upgrade", "--install", release.name, str(release.chart)),
         *("--namespace", release.namespace, "--create-namespace"),
         *("--kubeconfig", str(how.kubeconfig)),
+        *(f"--labels={key}={value}" for key, value in how.labels.items()),
         *values,
         *("--post-renderer", renderer),
         # A little less than is left, so that helm says what it waited for.

@@ -316,7 +316,7 @@ class TestTheTable:
 
 def test_a_kept_cluster_can_be_used_and_deleted_by_pasting() -> None:
     lines = kept_lines(
-        "kindinfra-1",
+        "cluster kindinfra-1",
         kubeconfig=Path("/my project/kubeconfig"),
         delete=("kind", "delete", "cluster", "--name", "kindinfra-1"),
     )

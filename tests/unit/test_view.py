@@ -22,7 +22,14 @@ METRICS = Endpoint(service="api", name="metrics", scheme="http", host="127.0.0.1
 
 
 def failed(short: str) -> dict[str, Any]:
-    return {"state": "failed", "short": short, "full": short, "root": "", "cancelled": False}
+    return {
+        "state": "failed",
+        "short": short,
+        "full": short,
+        "root": "",
+        "cancelled": False,
+        "missing": False,
+    }
 
 
 @pytest.fixture

@@ -1,0 +1,124 @@
+"""Find out about an existing cluster before anything is built: which it is, how images get there.
+
+It must not know pytest.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.errors import ClusterError, KindInfraError
+from pytest_kindinfra.kubeconfigs import current_context
+from pytest_kindinfra.kubeyaml import load_documents
+from pytest_kindinfra.request import ExistingCluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_kindinfra.clusters.protocol import Provider
+    from pytest_kindinfra.model import Plan
+    from pytest_kindinfra.settings import Settings
+    from pytest_kindinfra.timeline import Deadline
+
+_NODE_OF_KIND = re.compile(r"(.+)-(?:control-plane|worker)\d*")
+_FORBIDDEN = 403
+_MAKING = ("cluster_name", "node_image", "kind_config")
+
+
+def find_existing(file: Path, provider: Provider, deadline: Deadline) -> ExistingCluster:
+    """Return the cluster of a kubeconfig, which must answer.
+
+    Args:
+        file: The user's kubeconfig.
+        provider: Who knows the kind clusters of this host.
+        deadline: When to give up.
+
+    Raises:
+        KindInfraError: The file is no good, or the cluster does not answer.
+    """
+    path = Path(os.path.abspath(file.expanduser()))  # noqa: PTH100 - a link may be changed meanwhile
+    context = current_context(read_kubeconfig(path))
+    nodes = _nodes(path)
+    ours = bool(nodes) and _is_of_this_host(nodes, provider, deadline)
+    return ExistingCluster(kubeconfig=path, context=context, nodes=tuple(nodes) if ours else ())
+
+
+def read_kubeconfig(path: Path) -> Any:
+    """Return what a kubeconfig says.
+
+    Raises:
+        ClusterError: It cannot be read.
+    """
+    try:
+        return next(iter(load_documents(path.read_text())), None)
+    except OSError as error:
+        msg = f"it cannot be read: {error.strerror}"
+        raise ClusterError(msg) from error
+
+
+def _nodes(kubeconfig: Path) -> dict[str, str]:
+    """Return the names of the cluster's nodes with their machines' ids; none if we may not ask."""
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # of what the client imports; tests may have made them errors
+        from pytest_kindinfra.kube import ApiError, Kube
+
+        with closing(Kube(kubeconfig)) as kube:
+            try:
+                found = kube.list_("/api/v1/nodes")
+            except ApiError as error:
+                if error.status != _FORBIDDEN:
+                    raise
+                return {}
+    return {
+        node["metadata"]["name"]: (node.get("status", {}).get("nodeInfo") or {}).get(
+            "machineID", ""
+        )
+        for node in found
+    }
+
+
+def _is_of_this_host(nodes: dict[str, str], provider: Provider, deadline: Deadline) -> bool:
+    """Whether these are kind nodes here: by name, and by what each of them says who it is.
+
+    Kind clusters of the same name are on every second laptop.
+    """
+    match = _NODE_OF_KIND.fullmatch(next(iter(nodes)))
+    try:
+        provider.check(deadline)
+        if not match or not provider.exists(match[1], deadline):
+            return False
+        if set(provider.nodes(match[1], deadline)) != set(nodes):
+            return False
+        return all(provider.machine_id(name, deadline) == one for name, one in nodes.items())
+    except KindInfraError:
+        return False  # no kind, or no engine, here
+
+
+def problems_of_options(settings: Settings) -> Iterator[str]:
+    """Yield a sentence for each option of the command line that only a new cluster can heed."""
+    for key in _MAKING:
+        if settings.kubeconfig and settings.sources.get(key, "").startswith("--"):
+            yield (
+                f"{settings.sources[key]} is for a cluster that is made, but "
+                f"{settings.sources['kubeconfig']} names one that is there: leave one of them out"
+            )
+
+
+def problems_of_images(plan: Plan, existing: ExistingCluster) -> Iterator[str]:
+    """Yield a sentence for each image that cannot get into the cluster."""
+    if existing.nodes:
+        return
+    for image in plan.images:
+        if image.prebuilt is None:
+            yield (
+                f'[images.{image.name}] cannot be brought into "{existing.context}", which is no '
+                "kind cluster of this host\n  To fix: push it to a registry that the cluster pulls "
+                f'from and say [images.{image.name}] prebuilt = "REGISTRY/{image.name}:TAG"'
+            )

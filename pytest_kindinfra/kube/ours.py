@@ -1,0 +1,150 @@
+"""A cluster with things of others in it: what is there stays, and what is ours is marked as such.
+
+Each object of a run has the run's id in a label, so that all that is ours can be found again, and
+nothing else is ever deleted. It must not know whose cluster it is, nor what a service is.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.differences import first_differences
+from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.kube.apply import APPLY, completed
+from pytest_kindinfra.kube.client import ApiError
+from pytest_kindinfra.kube.cluster import Kube
+from pytest_kindinfra.kube.discovery import UnknownKindError
+from pytest_kindinfra.kubeyaml import copied
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pytest_kindinfra.kube.forwards import Forwards
+    from pytest_kindinfra.model import KubeObject
+    from pytest_kindinfra.timeline import Deadline
+
+RUN_LABEL = "dev.kindinfra/run"
+
+_NOT_COMPARED = ("apiVersion", "kind", "metadata", "status")
+_SHOWN = 3
+
+
+class OurKube(Kube):
+    """The API of a cluster that holds more than what this run puts there.
+
+    Attributes:
+        forwards: Lead to its pods; they live longer than this, and who made them closes them.
+    """
+
+    def __init__(self, kubeconfig: Path, run_id: str, forwards: Forwards) -> None:
+        super().__init__(kubeconfig)
+        self.forwards = forwards
+        self._run = run_id
+        self._made: dict[str, bool] = {}
+        self._known = threading.Lock()
+
+    def ensure_namespace(self, name: str, deadline: Deadline, labels: Mapping[str, str]) -> None:
+        """Make the namespace unless it is there; only one that we make is ours."""
+        super().ensure_namespace(name, deadline, {**labels, RUN_LABEL: self._run})
+
+    def apply(self, obj: KubeObject, *, namespace: str, deadline: Deadline) -> KubeObject:
+        """Apply the object, unless one of others is in its place.
+
+        A namespace of others is taken as it is, and so is an object that is there just as it is
+        declared; neither is touched.
+
+        Raises:
+            KindInfraError: What is there is another one.
+        """
+        found = self._find(obj, namespace)
+        if found is None or self.is_ours(found):
+            return super().apply(marked(obj, self._run), namespace=namespace, deadline=deadline)
+        if obj["kind"] != "Namespace" and (differing := self._differing(obj, found, namespace)):
+            raise KindInfraError(_told(obj, found, differing))
+        return found
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What marks an object as ours."""
+        return {RUN_LABEL: self._run}
+
+    def _find(self, obj: KubeObject, namespace: str) -> KubeObject | None:
+        try:
+            return self.get(self.path_of(obj, namespace=namespace))
+        except UnknownKindError:
+            return None  # where there is no such kind yet, there is no object of it
+
+    def is_ours(self, found: KubeObject) -> bool:
+        """Whether an object that is there was made by this run."""
+        meta = found["metadata"]
+        return self._has_label(found) or self._made_namespace(meta.get("namespace") or "")
+
+    def _made_namespace(self, name: str) -> bool:
+        """Whether this run made the namespace, so that nothing of others was in it before."""
+        if not name:
+            return False
+        with self._known:
+            if name not in self._made:
+                namespace = self.get(f"/api/v1/namespaces/{name}")
+                self._made[name] = bool(namespace and self._has_label(namespace))
+            return self._made[name]
+
+    def _has_label(self, obj: KubeObject) -> bool:
+        return bool((obj["metadata"].get("labels") or {}).get(RUN_LABEL) == self._run)
+
+    def _differing(self, obj: KubeObject, found: KubeObject, namespace: str) -> str:
+        """Return where the object there would be changed by applying, nothing if nowhere."""
+        resource = self._discovery.resource(obj)
+        complete = completed(obj, resource, namespace)
+        meta = complete["metadata"]
+        path = resource.path(meta["name"], meta.get("namespace", ""))
+        try:
+            would_be = self.request(
+                "PATCH",
+                path,
+                body=complete,
+                query={**APPLY, "dryRun": "All"},
+                content_type="application/apply-patch+yaml",
+            )
+        except ApiError as error:
+            return f"it cannot be changed into it: {error.message}"
+        differing = first_differences(_compared(found), _compared(would_be), limit=_SHOWN)
+        verb = "differs" if len(differing) == 1 else "differ"
+        return f"{', '.join(differing)} {verb}" if differing else ""
+
+
+def marked(obj: KubeObject, run_id: str) -> KubeObject:
+    """Return a copy of the object with the run's label, on its volume claims too.
+
+    Claims that a StatefulSet makes of its templates outlive it.
+    """
+    made: KubeObject = copied(obj)
+    _label(made, run_id)
+    for claim in (made.get("spec") or {}).get("volumeClaimTemplates") or ():
+        if made["kind"] == "StatefulSet":
+            _label(claim, run_id)
+    return made
+
+
+def _label(obj: dict[str, Any], run_id: str) -> None:
+    meta = obj.get("metadata") or {}
+    obj["metadata"] = {**meta, "labels": {**(meta.get("labels") or {}), RUN_LABEL: run_id}}
+
+
+def _compared(obj: KubeObject) -> dict[str, Any]:
+    return {key: value for key, value in obj.items() if key not in _NOT_COMPARED}
+
+
+def _told(obj: KubeObject, found: KubeObject, differing: str) -> str:
+    meta = found["metadata"]
+    where = f' in namespace "{meta["namespace"]}"' if meta.get("namespace") else ""
+    other = (meta.get("labels") or {}).get(RUN_LABEL)
+    whose = f"it belongs to run {other}" if other else "it is not of this run"
+    return (
+        f'{obj["kind"]} "{meta["name"]}"{where} is in the cluster already, and not as declared: '
+        f"{differing}\n{whose}, so it is left as it is\n"
+        "To fix: declare it just as it is there, or leave it out of the manifests; what has a "
+        "namespace may go into another one ([cluster] namespace)"
+    )

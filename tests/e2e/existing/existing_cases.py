@@ -1,0 +1,78 @@
+"""What tests see of a cluster that was there before; named so that the outer run leaves it."""
+
+from __future__ import annotations
+
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_kindinfra import Stack
+
+HELLO = b"hello\n"
+
+
+def fetch(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - ours
+        return bytes(answer.read())
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.kindinfra("web")
+def test_every_endpoint_is_the_same_in_all_workers(kindinfra: Stack, number: int) -> None:
+    urls = [kindinfra.url("web"), kindinfra.url("web", "direct"), kindinfra.url("web", "tcp")]
+    Path(f"urls-{number}").write_text(" ".join(urls))
+
+    assert fetch(urls[0]) == fetch(urls[1]) == HELLO
+
+
+@pytest.mark.kindinfra("web")
+def test_many_connections_at_once(kindinfra: Stack) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(fetch, [kindinfra.url("web")] * 40))
+
+    assert answers == [HELLO] * 40
+
+
+@pytest.mark.kindinfra("web")
+def test_an_endpoint_answers_again_when_its_pods_were_replaced(kindinfra: Stack) -> None:
+    from kubernetes import client
+
+    core, url = client.CoreV1Api(kindinfra.kube), kindinfra.url("web")
+    old = {pod.metadata.name for pod in core.list_namespaced_pod("shop").items if pod.metadata}
+    core.delete_collection_namespaced_pod("shop", label_selector="app=web")
+    late = time.monotonic() + 60
+    while True:
+        pods = {pod.metadata.name for pod in core.list_namespaced_pod("shop").items if pod.metadata}
+        try:
+            if old.isdisjoint(pods) and fetch(url) == HELLO:
+                break
+        except (OSError, urllib.error.URLError):
+            time.sleep(0.1)
+        assert time.monotonic() < late, "it does not answer"
+
+
+@pytest.mark.kindinfra("shared")
+def test_what_is_there_as_declared_is_taken(kindinfra: Stack) -> None:
+    from kubernetes import client
+
+    part = client.CustomObjectsApi(kindinfra.kube).get_namespaced_custom_object(
+        "example.org", "v1", "foreign", "parts", "wheel"
+    )
+    assert isinstance(part, dict)
+    assert part["spec"] == {"size": 3}
+
+
+@pytest.mark.kindinfra("clash")
+def test_what_is_there_otherwise_is_an_error() -> None:
+    """Never run."""
+
+
+def test_a_namespace_of_a_test(kindinfra: Stack, kindinfra_namespace: str) -> None:
+    assert kindinfra.cluster
+    assert kindinfra_namespace

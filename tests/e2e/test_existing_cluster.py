@@ -1,0 +1,172 @@
+"""Runs in a cluster that was there before: it stays, and so does everything in it but ours."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.runs import ROOT, run_pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.e2e.runs import Run
+
+NAME = "kindinfra-e2e-existing"
+NODE_IMAGE = "kindest/node:v1.34.4"
+KINDS = (
+    "namespaces,configmaps,serviceaccounts,secrets,services,deployments,leases,"
+    "customresourcedefinitions,clusterroles,clusterrolebindings,parts"
+)
+GONE_SOON = {"shop"}
+"""Its deletion was asked for and is not waited for."""
+
+
+class Cluster:
+    """A kind cluster made by hand, and what others have in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.kubeconfig = folder / "kubeconfig"
+
+    def kubectl(self, *words: str) -> str:
+        argv = ("kubectl", "--kubeconfig", str(self.kubeconfig), *words)
+        return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True).stdout
+
+    def objects(self) -> dict[str, str]:
+        """Return what is there: each object to its uid and resource version."""
+        items: list[Any] = json.loads(self.kubectl("get", KINDS, "-A", "-o", "json"))["items"]
+        return {
+            f"{one['kind']} {one['metadata'].get('namespace', '')}/{one['metadata']['name']}": (
+                f"{one['metadata']['uid']} {one['metadata']['resourceVersion']}"
+            )
+            for one in items
+            if one["kind"] != "Lease" or one["metadata"]["name"] == "kindinfra"
+        }
+
+
+def kind(*words: str) -> None:
+    subprocess.run(("kind", *words), capture_output=True, timeout=300, check=True)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    made = Cluster(tmp_path_factory.mktemp("cluster"))
+    config = ("--kubeconfig", str(made.kubeconfig))
+    try:
+        kind("create", "cluster", "--name", NAME, "--image", NODE_IMAGE, "--wait", "90s", *config)
+        folder = ROOT / "tests" / "e2e" / "existing"
+        made.kubectl("apply", "-f", str(folder / "foreign.yaml"), "-f", str(folder / "crd.yaml"))
+        yield made
+    finally:
+        kind("delete", "cluster", "--name", NAME, *config)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("project") / "existing"
+    shutil.copytree(ROOT / "tests" / "e2e" / "existing", folder)
+    (folder / "pytest.ini").touch()
+    dockerfile = folder / "svc" / "Dockerfile"
+    dockerfile.write_text(f"{dockerfile.read_text()}LABEL dev.kindinfra.e2e={id(folder)}\n")
+    yield folder
+    for file in folder.rglob("state/image-web.json"):
+        reference = json.loads(file.read_text())["value"]["reference"]
+        subprocess.run(["docker", "image", "rm", "-f", reference], check=False, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def before_and_run(cluster: Cluster, project: Path) -> tuple[dict[str, str], Run]:
+    before = cluster.objects()
+    option = f"--kindinfra-kubeconfig={cluster.kubeconfig}"
+    return before, run_pytest(project, "-n", "2", option, "existing_cases.py")
+
+
+def test_tests_pass_but_for_those_of_a_service_that_would_change_what_is_there(
+    before_and_run: tuple[dict[str, str], Run],
+) -> None:
+    _, run = before_and_run
+
+    assert "8 passed, 1 error" in run.output, run.output
+    assert run.report["outcome"]["failures"] == {
+        "clash": 'service "clash" is not there: ConfigMap "settings" in namespace "foreign" is in '
+        "the cluster already, and not as declared: data.mode differs\n"
+        "it is not of this run, so it is left as it is\n"
+        "To fix: declare it just as it is there, or leave it out of the manifests; what has a "
+        "namespace may go into another one ([cluster] namespace)"
+    }
+
+
+def test_all_workers_have_the_same_endpoints(
+    before_and_run: tuple[dict[str, str], Run], project: Path
+) -> None:
+    assert before_and_run
+    urls = {path.read_text() for path in project.glob("urls-*")}
+
+    assert len(urls) == 1
+    assert len(set(urls.pop().split())) == 3
+
+
+def test_what_others_have_there_is_untouched_and_what_is_ours_is_gone(
+    before_and_run: tuple[dict[str, str], Run], cluster: Cluster
+) -> None:
+    before, run = before_and_run
+
+    after = {
+        name: what
+        for name, what in cluster.objects().items()
+        if not any(f"Namespace /{one}" == name or f" {one}/" in name for one in GONE_SOON)
+        and not name.startswith("Namespace /test-a-namespace-of-a-test-")
+        and " test-a-namespace-of-a-test-" not in name
+    }
+    assert after == before
+    phases = json.loads(cluster.kubectl("get", "namespaces", "-o", "json"))["items"]
+    left = [one for one in phases if "dev.kindinfra/run" in one["metadata"].get("labels", {})]
+    assert {one["status"]["phase"] for one in left} <= {"Terminating"}
+    assert [one["kind"] for one in run.report["phases"] if one["kind"] in {"enter", "clear"}] == [
+        "enter",
+        "clear",
+    ]
+
+
+def test_no_thread_is_left(before_and_run: tuple[dict[str, str], Run], project: Path) -> None:
+    assert before_and_run
+    threads = {path.name: path.read_text().splitlines() for path in project.glob("threads-*")}
+
+    assert len(threads) == 3
+    left = [name for names in threads.values() for name in names if "kindinfra" in name.lower()]
+    assert left == []
+    assert threads["threads-controller"] == ["MainThread"]
+
+
+def test_a_namespace_that_another_run_holds_is_left_to_it(cluster: Cluster, project: Path) -> None:
+    cluster.kubectl("wait", "--for=delete", "namespace/shop", "--timeout=60s")
+    cluster.kubectl("create", "namespace", "shop")
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {
+            "name": "kindinfra",
+            "namespace": "shop",
+            "labels": {"dev.kindinfra/run": "other-run"},
+            "annotations": {"dev.kindinfra/host": "build-7"},
+        },
+    }
+    (project / "lease.json").write_text(json.dumps(lease))
+    cluster.kubectl("create", "-f", str(project / "lease.json"))
+
+    option = f"--kindinfra-kubeconfig={cluster.kubeconfig}"
+    run = run_pytest(project, "-p", "no:xdist", option, "existing_cases.py")
+
+    assert run.exit_code == 1
+    assert run.report["outcome"]["failures"]["cluster"] == (
+        'the cluster is not there: run other-run on "build-7" has namespace "shop" for itself\n'
+        "To fix: wait for its end, use another [cluster] namespace, or, if it is over: kubectl "
+        f"--kubeconfig {cluster.kubeconfig} delete all,leases.coordination.k8s.io "
+        "--all-namespaces --wait=false --selector dev.kindinfra/run=other-run"
+    )
+    assert "lease" in cluster.kubectl("get", "lease", "-n", "shop", "kindinfra", "-o", "name")

@@ -1,0 +1,218 @@
+"""Runs in a cluster that was there before, where neither an engine nor kind is needed."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fake_kubernetes import FakeKubernetes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.functional.project import Project
+
+OPTION = "--kindinfra-kubeconfig=kube.yaml"
+TESTS = """
+import urllib.request
+from pathlib import Path
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.kindinfra("store")
+def test_store(kindinfra, number):
+    Path(f"url-{number}").write_text(kindinfra.url("store"))
+    assert urllib.request.urlopen(kindinfra.url("store")).read() == b"here"
+    assert kindinfra.cluster == "fake"
+
+def test_free(): ...
+"""
+THREADS = """
+import threading
+from pathlib import Path
+
+def pytest_unconfigure(config):
+    name = "threads-" + getattr(config, "workerinput", {}).get("workerid", "controller")
+    Path(name).write_text("\\n".join(one.name for one in threading.enumerate()))
+"""
+
+
+class Web(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "4")
+        self.end_headers()
+        self.wfile.write(b"here")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def kubernetes(project: Project) -> Iterator[FakeKubernetes]:
+    """The cluster, whose pods all say the same at 8080, and the file that leads to it."""
+    with FakeKubernetes() as fake, ThreadingHTTPServer(("127.0.0.1", 0), Web) as web:
+        thread = threading.Thread(target=web.serve_forever, args=(0.01,))
+        thread.start()
+        fake.ports["", 8080] = web.server_port
+        fake.write_kubeconfig(project.folder / "kube.yaml")
+        for program in ("docker", "kind"):
+            project.remove(program)
+        yield fake
+        web.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_tests_run_there_and_nothing_of_ours_stays(
+    project: Project, kubernetes: FakeKubernetes, workers: int | None
+) -> None:
+    before = {path: obj["metadata"]["uid"] for path, obj in kubernetes.objects.items()}
+    project.service("store")
+    project.tests(TESTS)
+    project.write("conftest.py", THREADS)
+
+    run = project.run(OPTION, workers=workers)
+
+    assert (run.code, run.outcomes) == (0, {"passed": 5}), run.text
+    urls = {path.read_text() for path in project.folder.glob("url-*")}
+    assert len(urls) == 1
+    after = {path: obj["metadata"]["uid"] for path, obj in kubernetes.objects.items()}
+    assert after == before
+    threads = (project.folder / "threads-controller").read_text().splitlines()
+    assert threads == ["MainThread"]
+    assert run.report["outcome"] == {"state": "passed", "failures": {}, "kept": False}
+
+
+def test_a_named_image_of_a_registry_is_run_as_it_is(
+    project: Project, kubernetes: FakeKubernetes
+) -> None:
+    project.declare('[images.store]\nprebuilt = "registry.example.com/team/store:7"\n')
+    project.manifest("store", image="store")
+    project.declare("[services.store]\nmanifests = ['store.yaml']\nimage = 'store'\n")
+    project.tests(
+        """
+        @pytest.mark.kindinfra("store")
+        def test_store(kindinfra):
+            assert kindinfra.images == {"store": "registry.example.com/team/store:7"}
+    """
+    )
+
+    run = project.run(OPTION)
+
+    assert (run.code, run.outcomes) == (0, {"passed": 1}), run.text
+    body = kubernetes.bodies["/apis/apps/v1/namespaces/default/deployments/store"]
+    assert b'"image": "registry.example.com/team/store:7"' in body
+
+
+def test_an_image_that_cannot_get_there_is_a_usage_error(
+    project: Project, kubernetes: FakeKubernetes
+) -> None:
+    project.service("store", image=True)
+    project.tests(TESTS)
+
+    run = project.run(OPTION)
+
+    assert run.code == 4, run.text
+    assert (
+        '[images.store] cannot be brought into "fake", which is no kind cluster of this host\n'
+        "  To fix: push it to a registry that the cluster pulls from and say "
+        '[images.store] prebuilt = "REGISTRY/store:TAG"'
+    ) in run.text
+    assert [path for method, path in kubernetes.requests if method != "GET"] == []
+
+
+def test_options_for_a_cluster_that_is_made_are_refused_beside_it(
+    project: Project, kubernetes: FakeKubernetes
+) -> None:
+    project.service("store")
+    project.tests(TESTS)
+    assert kubernetes.url
+
+    run = project.run(OPTION, "--kindinfra-cluster-name=mine")
+
+    assert run.code == 4, run.text
+    assert (
+        "--kindinfra-cluster-name is for a cluster that is made, but --kindinfra-kubeconfig names "
+        "one that is there: leave one of them out"
+    ) in run.text
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_a_file_that_is_not_there_is_a_usage_error(project: Project, workers: int | None) -> None:
+    project.service("store")
+    project.tests(TESTS)
+
+    run = project.run(OPTION, workers=workers)
+
+    assert run.code == 4, run.text
+    where = project.folder / "kube.yaml"
+    told = f"--kindinfra-kubeconfig {where}: it cannot be read: No such file or directory"
+    assert told in run.text
+    assert run.all_calls == []
+
+
+def test_a_kept_run_says_how_to_delete_what_is_its(
+    project: Project, kubernetes: FakeKubernetes
+) -> None:
+    project.service("store")
+    project.tests(TESTS)
+
+    run = project.run(OPTION, "--kindinfra-keep=always")
+
+    assert run.code == 0, run.text
+    assert "/apis/apps/v1/namespaces/default/deployments/store" in kubernetes.objects
+    assert run.lines("kept: what is of run ")
+    (line,) = run.lines("delete it:")
+    assert " delete services,deployments.apps,leases.coordination.k8s.io --all-nam" in line
+
+
+def test_what_a_killed_run_left_in_the_namespace_is_deleted_by_the_next(
+    project: Project, kubernetes: FakeKubernetes
+) -> None:
+    project.service("store")
+    project.tests("""
+        @pytest.mark.kindinfra("store")
+        def test_store():
+            note("there")
+            await_gate("never")
+    """)
+    running = project.start(OPTION)
+    running.until_at("there")
+    running.process.kill()
+    running.finish()
+    assert "/apis/apps/v1/namespaces/default/deployments/store" in kubernetes.objects
+    before = kubernetes.objects["/apis/apps/v1/namespaces/default/deployments/store"]
+
+    project.tests(TESTS)
+    run = project.run(OPTION)
+
+    assert (run.code, run.outcomes) == (0, {"passed": 5}), run.text
+    assert "/apis/apps/v1/namespaces/default/deployments/store" not in kubernetes.objects
+    assert before["metadata"]["labels"]["dev.kindinfra/run"] not in run.folder
+
+
+def test_a_second_run_is_told_who_has_the_namespace(
+    project: Project, kubernetes: FakeKubernetes
+) -> None:
+    project.service("store")
+    project.tests(TESTS)
+    project.tests("""
+        @pytest.mark.kindinfra("store")
+        def test_store():
+            note("there")
+            await_gate("second-is-over")
+    """, "test_first.py")  # fmt: skip
+    running = project.start(OPTION, "test_first.py")
+    running.until_at("there")
+
+    second = project.run(OPTION, "test_it.py")
+
+    project.open("second-is-over")
+    first = running.finish()
+    assert kubernetes.url
+    assert first.code == 0, first.text
+    assert (second.code, second.outcomes) == (1, {"passed": 1, "errors": 4}), second.text
+    assert 'has namespace "default" for itself' in second.text

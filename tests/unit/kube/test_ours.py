@@ -1,0 +1,235 @@
+"""A cluster with things of others in it: what is taken, refused, marked and deleted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.kube import (
+    RUN_LABEL,
+    Forwards,
+    Holder,
+    OurKube,
+    OurObjects,
+    remove_all,
+    remove_command,
+    take,
+)
+from pytest_kindinfra.kube.ours import marked
+from tests.unit.kube.objects import config_map, crd, workload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pytest_kindinfra.model import KubeObject
+    from pytest_kindinfra.timeline import Deadline
+    from tests.fake_kubernetes import FakeKubernetes
+
+RUN = "20261126-1"
+
+
+@pytest.fixture
+def ours(fake: FakeKubernetes, tmp_path: Path) -> Iterator[OurKube]:
+    kubeconfig = fake.write_kubeconfig(tmp_path / "kubeconfig")
+    forwards = Forwards(kubeconfig)
+    kube = OurKube(kubeconfig, RUN, forwards)
+    yield kube
+    kube.close()
+    forwards.close()
+
+
+def cluster_role(name: str = "reader", **more: Any) -> KubeObject:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": name},
+        "rules": [{"verbs": ["get"]}],
+        **more,
+    }
+
+
+def namespace(name: str, **labels: str) -> KubeObject:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+class TestApplying:
+    def test_what_is_not_there_is_made_with_the_runs_label(
+        self, ours: OurKube, soon: Deadline
+    ) -> None:
+        made = ours.apply(config_map(mode="ours"), namespace="default", deadline=soon)
+
+        assert made["metadata"]["labels"] == {RUN_LABEL: RUN}
+
+    def test_what_is_ours_is_changed(self, ours: OurKube, soon: Deadline) -> None:
+        ours.apply(config_map(mode="ours"), namespace="default", deadline=soon)
+
+        again = ours.apply(config_map(mode="new"), namespace="default", deadline=soon)
+
+        assert again["data"] == {"mode": "new"}
+
+    def test_what_says_all_that_is_declared_is_taken_and_not_written_to(
+        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        there = fake.put(cluster_role(aggregationRule={"more": "than declared"}))
+        version = there["metadata"]["resourceVersion"]
+
+        taken = ours.apply(cluster_role(), namespace="default", deadline=soon)
+
+        assert taken["metadata"]["resourceVersion"] == version
+        assert RUN_LABEL not in (taken["metadata"].get("labels") or {})
+
+    def test_what_says_something_else_is_an_error_and_stays(
+        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        fake.put(config_map(mode="theirs"))
+
+        with pytest.raises(KindInfraError) as caught:
+            ours.apply(config_map(mode="ours"), namespace="default", deadline=soon)
+
+        assert str(caught.value) == (
+            'ConfigMap "settings" in namespace "default" is in the cluster already, and not as '
+            "declared: data.mode differs\n"
+            "it is not of this run, so it is left as it is\n"
+            "To fix: declare it just as it is there, or leave it out of the manifests; what has a "
+            "namespace may go into another one ([cluster] namespace)"
+        )
+        (path,) = [path for path in fake.objects if path.endswith("configmaps/settings")]
+        assert fake.objects[path]["data"] == {"mode": "theirs"}
+
+    def test_what_another_run_made_is_said_to_be_its(
+        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        fake.put(marked(cluster_role(rules=[]), "other"))
+
+        with pytest.raises(KindInfraError, match="it belongs to run other, so it is left as it is"):
+            ours.apply(cluster_role(), namespace="default", deadline=soon)
+
+    def test_what_cannot_even_be_changed_is_said_with_the_servers_words(
+        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        fake.put(workload())
+        fake.fail("PATCH", "deployments/api", 422, "field is immutable")
+
+        with pytest.raises(
+            KindInfraError, match="it cannot be changed into it: field is immutable"
+        ):
+            ours.apply(workload(replicas=2), namespace="default", deadline=soon)
+
+    def test_a_namespace_that_is_there_is_taken_whatever_it_says(
+        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        fake.put(namespace("shop", team="theirs"))
+
+        taken = ours.apply(namespace("shop", team="ours"), namespace="", deadline=soon)
+
+        assert taken["metadata"]["labels"] == {"team": "theirs"}
+
+    def test_in_a_namespace_of_ours_everything_is_ours(
+        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        ours.ensure_namespace("mine", soon, {})
+        fake.put(
+            config_map(mode="of a controller") | {"metadata": {"name": "x", "namespace": "mine"}}
+        )
+
+        made = ours.apply(config_map("x", mode="ours"), namespace="mine", deadline=soon)
+
+        assert made["data"] == {"mode": "ours"}
+
+    def test_an_object_of_a_kind_that_is_not_there_yet_is_applied(
+        self, ours: OurKube, soon: Deadline
+    ) -> None:
+        ours.apply(crd(), namespace="", deadline=soon)
+        gadget = {"apiVersion": "example.com/v1", "kind": "Gadget", "metadata": {"name": "g"}}
+
+        made = ours.apply(gadget, namespace="default", deadline=soon)
+
+        assert made["metadata"]["labels"] == {RUN_LABEL: RUN}
+
+    def test_claims_of_a_stateful_set_are_marked_since_they_outlive_it(self) -> None:
+        claims = [{"metadata": {"name": "data"}, "spec": {}}]
+        written = workload("StatefulSet", volumeClaimTemplates=claims)
+
+        made = marked(written, RUN)
+
+        label = {RUN_LABEL: RUN}
+        assert made["spec"]["volumeClaimTemplates"] == [
+            {"metadata": {"name": "data", "labels": label}, "spec": {}}
+        ]
+        assert "labels" not in claims[0]["metadata"]
+
+
+class TestRemoving:
+    def test_what_has_the_label_goes_and_nothing_else(
+        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        before = set(fake.objects)
+        fake.put(marked(config_map("other"), "another-run"))
+        fake.put(config_map("theirs"))
+        kept = set(fake.objects)
+        ours.ensure_namespace("mine", soon, {})
+        for obj in (crd(), cluster_role(), config_map("x"), workload()):
+            ours.apply(obj, namespace="default", deadline=soon)
+        gadget = {"apiVersion": "example.com/v1", "kind": "Gadget", "metadata": {"name": "g"}}
+        ours.apply(gadget, namespace="default", deadline=soon)
+        fake.requests.clear()
+
+        remove_all(ours, RUN, soon)
+
+        gone = [path.rpartition("/")[2] for method, path in fake.requests if method == "DELETE"]
+        assert gone[0] == "g"
+        assert gone[-1] == "gadgets.example.com"
+        assert set(gone) == {"g", "x", "api", "mine", "reader", "gadgets.example.com"}
+        served = {path for path in fake.objects if "/namespaces/mine/" not in path}
+        assert {path for path in served if "pods" not in path and "replicasets" not in path} == kept
+        assert before < kept
+
+    def test_what_may_not_be_listed_is_passed_over(
+        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        ours.apply(config_map("x"), namespace="default", deadline=soon)
+        fake.fail("GET", "/api/v1/secrets", 403, "forbidden")
+
+        remove_all(ours, RUN, soon)
+
+        assert not [path for path in fake.objects if path.endswith("configmaps/x")]
+
+    def test_what_cannot_be_deleted_is_told_after_all_the_rest_went(
+        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        ours.apply(config_map("x"), namespace="default", deadline=soon)
+        ours.apply(cluster_role(), namespace="default", deadline=soon)
+        fake.fail("DELETE", "configmaps/x", 403, "not you")
+
+        with pytest.raises(KindInfraError, match=r"not you"):
+            remove_all(ours, RUN, soon)
+
+        assert not [path for path in fake.objects if path.endswith("clusterroles/reader")]
+
+    def test_the_command_for_a_person_names_what_there_is(
+        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        ours.apply(workload(), namespace="default", deadline=soon)
+        ours.apply(config_map("x"), namespace="default", deadline=soon)
+
+        command = OurObjects(RUN, ours.kubeconfig).remove_command()
+
+        resources = "configmaps,deployments.apps"
+        assert fake.requests
+        assert command == remove_command(ours.kubeconfig, RUN, resources.split(","))
+        assert command[3:] == (
+            *("delete", resources, "--all-namespaces"),
+            *("--wait=false", "--selector", f"{RUN_LABEL}={RUN}"),
+        )
+
+
+class TestTakingANamespace:
+    def test_the_first_run_gets_it_and_the_second_learns_of_the_first(self, ours: OurKube) -> None:
+        first = Holder(run_id="1", host="here", folder="/runs/1")
+        second = Holder(run_id="2", host="there", folder="/runs/2")
+
+        assert take(ours, "default", first) is None
+        assert take(ours, "default", second) == first
