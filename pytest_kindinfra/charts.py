@@ -41,8 +41,6 @@ HELM_ENVIRONMENT = dict.fromkeys(
 """Emptied for helm: with these it would leave our kubeconfig for another cluster."""
 
 _VERSION = re.compile(r"\d+\.\d+(\.\d+)?")
-_STAND_IN = "localhost/{}:kindinfra"
-"""What `${image:NAME}` of values is while the reference is not known: matched by its name."""
 _HASH_DIGITS = 16
 _NOT_HASHED = (".md",)
 
@@ -150,6 +148,14 @@ def values_options(
     return tuple(word for file in files for word in ("--values", str(file)))
 
 
+def stand_in(image: str) -> str:
+    """Return what `${image:NAME}` of values is while the reference is not known.
+
+    It is matched as any reference is, by its last part.
+    """
+    return f"localhost/{image}:kindinfra"
+
+
 def is_hook(obj: KubeObject) -> bool:
     """Whether helm itself runs the object at some moment, and waits for it."""
     return "helm.sh/hook" in (obj["metadata"].get("annotations") or {})
@@ -169,7 +175,7 @@ def told(error: KindInfraError) -> str:
 
 
 def _render(release: Release, how: Templating) -> tuple[list[KubeObject], list[str]]:
-    stand_ins = {name: _STAND_IN.format(name) for name in release.mentions}
+    stand_ins = {name: stand_in(name) for name in release.mentions}
     claimed = ("--kube-version", how.kubernetes) if how.kubernetes else ()
     with TemporaryDirectory(prefix="kindinfra-") as folder:
         values = values_options(release, stand_ins, Path(folder))

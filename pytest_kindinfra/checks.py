@@ -33,6 +33,7 @@ def find_problems(facts: Facts, wanted: Mapping[str, Sequence[str]]) -> Iterator
     yield from facts.rendered.problems
     yield from _unknown_wanted(facts, wanted)
     yield from _duplicates(facts)
+    yield from _same_releases(facts)
     yield from _unknown_names(facts)
     yield from (f"services need each other: {cycle}" for cycle in cycles(facts.needs))
     yield from (f"images need each other: {cycle}" for cycle in cycles(facts.image_needs))
@@ -64,6 +65,19 @@ def _duplicates(facts: Facts) -> Iterator[str]:
     yield from _twice("image", [image.name for image in declaration.images])
     further = [name for image in declaration.images for name in {*image.names}]
     yield from _twice("further image name", further)
+
+
+def _same_releases(facts: Facts) -> Iterator[str]:
+    """Yield a sentence for each release that two services would take from each other."""
+    owners: dict[tuple[str, str], list[str]] = {}
+    for service, release in facts.rendered.releases.items():
+        owners.setdefault((release.namespace, release.name), []).append(service)
+    for (namespace, name), services in owners.items():
+        if len(services) > 1:
+            yield (
+                f'services {listed(services)} are one release "{name}" in namespace "{namespace}":'
+                " give each a release of its own"
+            )
 
 
 def _twice(noun: str, names: Iterable[str]) -> Iterator[str]:

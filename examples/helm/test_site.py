@@ -56,6 +56,16 @@ def test_the_hook_ran_before(kindinfra: Stack, kind_cluster: KindCluster) -> Non
     assert log == f"seeded by {kindinfra.images['site-app']}\n"
 
 
+@pytest.mark.kindinfra("check")
+def test_a_hook_that_names_the_image_itself_runs_this_runs_image(
+    kindinfra: Stack, kind_cluster: KindCluster
+) -> None:
+    job = got(kind_cluster, "job/site-check")["spec"]["template"]["spec"]
+
+    assert job["containers"][0]["image"] == kindinfra.images["site-app"]
+    assert kind_cluster.kubectl("logs", "job/site-check") == "hello, and welcome"
+
+
 def test_it_is_a_release(kind_cluster: KindCluster) -> None:
     kept = got(kind_cluster, "secrets", "-l", "owner=helm,name=site,status=deployed")
 

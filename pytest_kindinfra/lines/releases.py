@@ -68,6 +68,9 @@ def install(
         made = install_release(release, rules=rules, how=how, watch=hooks.check)
     except CommandError as error:
         raise _explained(error, hooks.why()) from error
+    except ServiceFailedError as error:
+        head = f'a hook of release "{release.name}" cannot work, so helm was ended'
+        raise _headed(head, error) from error
     return tuple(_at_home(obj, release, kube) for obj in made)
 
 
@@ -119,7 +122,12 @@ class _Hooks:
         """Return what is wrong with the hooks, if anything is."""
         try:
             self.check()
-            late = [obj for path, obj in self._hooks.items() if self._is_new(path)]
+            # Those that are not there have not been run, or are done with.
+            late = [
+                obj
+                for path, obj in self._hooks.items()
+                if self._get(path) is not None and self._is_new(path)
+            ]
             self._kube.wait_ready(
                 late,
                 namespace=self._namespace,
@@ -149,11 +157,13 @@ class _Hooks:
 
 def _explained(error: CommandError, cause: ServiceFailedError | None) -> KindInfraError:
     """Return helm's failure with what its hooks died of."""
-    if cause is None:
-        return error
-    head = str(error).partition("\n")[0]
-    short = [head, *cause.short.splitlines()][:SHORT_LINES]
-    return ServiceFailedError(f"{error}\n{cause}", short="\n".join(short), cause=cause.cause)
+    return error if cause is None else _headed(str(error), cause)
+
+
+def _headed(head: str, cause: ServiceFailedError) -> ServiceFailedError:
+    first = head.partition("\n")[0]
+    short = [f"{first}:", *cause.short.splitlines()][:SHORT_LINES]
+    return ServiceFailedError(f"{head}:\n{cause}", short="\n".join(short), cause=cause.cause)
 
 
 def _at_home(obj: KubeObject, release: Release, kube: Kube) -> KubeObject:

@@ -12,13 +12,14 @@ import shlex
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.charts import HELM_ENVIRONMENT, is_hook, values_options
 from pytest_kindinfra.errors import CommandError
+from pytest_kindinfra.frozencharts import freeze, hooks_need_us
 from pytest_kindinfra.manifests import flattened
 from pytest_kindinfra.postrenderer import Rules
 from pytest_kindinfra.privatefiles import write_private
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY = 0.25
 _PLUGIN = "kindinfra"
+_PROGRAM = "post-render"
 _SCRIPT = """\
 #!/bin/sh
 export PYTHONPATH={package}${{PYTHONPATH:+:$PYTHONPATH}}
@@ -45,7 +47,7 @@ version: 0.1.0
 runtime: subprocess
 runtimeConfig:
   platformCommand:
-  - command: ${{HELM_PLUGIN_DIR}}/post-render
+  - command: ${{HELM_PLUGIN_DIR}}/{program}
 """
 
 
@@ -90,10 +92,18 @@ def install_release(
     how.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     made = how.folder / "made.json"
     made.unlink(missing_ok=True)
-    _write_post_renderer(how.folder, Rules(**rules, made=str(made)))
-    values = values_options(release, rules["placeholders"], how.folder)
-    environment = _environment(release, how)
-    argv = _command(release, values, how)
+    everything = Rules(**rules, made=str(made))
+    values = values_options(release, everything.placeholders, how.folder)
+    environment: dict[str, str] = {}
+    if _takes_plugins(release):
+        environment = _plugins(how)
+        argv = _command(release, [*values, *_post_renderer(_PLUGIN, everything, how)], how)
+    elif hooks_need_us(release, everything):
+        frozen = replace(release, chart=_frozen(release, values, everything, how))
+        argv = _command(frozen, values, how)
+    else:
+        script = str(how.folder / _PLUGIN / _PROGRAM)
+        argv = _command(release, [*values, *_post_renderer(script, everything, how)], how)
     try:
         _run(argv, release, how, environment, watch)
     except CommandError as error:
@@ -118,18 +128,32 @@ def uninstall_release(release: Release, *, how: Helming) -> None:
     how.runner.run(argv, deadline=how.deadline, what=what, env=HELM_ENVIRONMENT)
 
 
-def _command(release: Release, values: Sequence[str], how: Helming) -> list[str]:
-    renderer = _PLUGIN if _takes_plugins(release) else str(how.folder / _PLUGIN / "post-render")
+def _command(release: Release, options: Sequence[str], how: Helming) -> list[str]:
     return [
         *("helm", "upgrade", "--install", release.name, str(release.chart)),
         *("--namespace", release.namespace, "--create-namespace"),
         *("--kubeconfig", str(how.kubeconfig)),
         *(f"--labels={key}={value}" for key, value in how.labels.items()),
-        *values,
-        *("--post-renderer", renderer),
+        *options,
         # A little less than is left, so that helm says what it waited for.
         *("--timeout", f"{max(1, int(how.deadline.left) - 2)}s"),
     ]
+
+
+def _frozen(release: Release, values: Sequence[str], rules: Rules, how: Helming) -> Path:
+    """Return a chart of what helm would install; see `frozencharts.py`."""
+    shown = [*_command(release, values, how), "--dry-run=server", "--output", "json"]
+    what = f'asking helm for release "{release.name}"'
+    chart = str(release.chart)
+
+    def ask(*argv: str) -> str:
+        done = how.runner.run(argv, deadline=how.deadline, what=what, env=HELM_ENVIRONMENT)
+        return done.stdout
+
+    described, crds = ask("helm", "show", "chart", chart), ask("helm", "show", "crds", chart)
+    folder = how.folder / release.name
+    freeze(ask(*shown), described, rules=rules, crds=crds, into=folder)
+    return folder
 
 
 def _takes_plugins(release: Release) -> bool:
@@ -137,28 +161,24 @@ def _takes_plugins(release: Release) -> bool:
     return not release.version.startswith("3.")
 
 
-def _write_post_renderer(folder: Path, rules: Rules) -> None:
-    """Write the rules, and a plugin whose program helm 3 takes as it is."""
-    plugin = folder / _PLUGIN
+def _post_renderer(name: str, rules: Rules, how: Helming) -> tuple[str, ...]:
+    """Write the rules, and a plugin whose program helm 3 takes as it is; return the option."""
+    folder, plugin = how.folder, how.folder / _PLUGIN
     plugin.mkdir(exist_ok=True, mode=0o700)
     write_private(folder / "rules.json", rules.to_json())
-    write_private(plugin / "plugin.yaml", _PLUGIN_YAML.format(name=_PLUGIN))
-    script = plugin / "post-render"
-    write_private(
-        script,
-        _SCRIPT.format(
-            package=shlex.quote(str(Path(__file__).parents[2])),
-            python=shlex.quote(sys.executable),
-            rules=shlex.quote(str(folder / "rules.json")),
-        ),
+    write_private(plugin / "plugin.yaml", _PLUGIN_YAML.format(name=_PLUGIN, program=_PROGRAM))
+    script = _SCRIPT.format(
+        package=shlex.quote(str(Path(__file__).parents[2])),
+        python=shlex.quote(sys.executable),
+        rules=shlex.quote(str(folder / "rules.json")),
     )
-    script.chmod(0o700)
+    write_private(plugin / _PROGRAM, script)
+    (plugin / _PROGRAM).chmod(0o700)
+    return "--post-renderer", name
 
 
-def _environment(release: Release, how: Helming) -> dict[str, str]:
-    """Return what helm needs in its environment beyond this process's."""
-    if not _takes_plugins(release):
-        return {}
+def _plugins(how: Helming) -> dict[str, str]:
+    """Return helm 4's folders of plugins: ours and the user's."""
     asked = how.runner.run(["helm", "env", "HELM_PLUGINS"], deadline=how.deadline)
     users = asked.stdout.strip()
     return {"HELM_PLUGINS": f"{how.folder}:{users}" if users else str(how.folder)}

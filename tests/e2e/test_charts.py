@@ -35,7 +35,7 @@ def test_the_chart_is_installed_by_the_helm_on_path(tmp_path: Path) -> None:
     run = run_pytest(folder)
 
     assert run.exit_code == 0, run.output
-    assert "4 passed" in run.output
+    assert "5 passed" in run.output
     assert left_behind(folder) == []
 
 

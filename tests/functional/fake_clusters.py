@@ -18,12 +18,13 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Self
 
 from tests.fake_kubernetes import FakeKubernetes
+from tests.fake_kubernetes_http import Address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from tests.fake_kubernetes_http import Address, Object
+    from tests.fake_kubernetes_http import Object
 
 PONG = b"+PONG\r\n"
 UNREADY: Object = {"state": {"running": {}}, "ready": False, "restartCount": 0}
@@ -185,10 +186,23 @@ class FakeClusters:
             kube.__exit__()
         return {}
 
-    def answer(self, question: dict[str, Any]) -> dict[str, str]:
+    def apply(self, obj: Object, namespace: str) -> dict[str, str]:
+        """Have an object in the newest cluster, as the fake `helm` wants it."""
+        kube = self.made[-1]
+        plural, _ = kube.kinds[obj["apiVersion"]][obj["kind"]]
+        where = obj["metadata"].setdefault("namespace", namespace)
+        address = Address(obj["apiVersion"], where, plural, obj["metadata"]["name"], "")
+        kube.apply(address, obj)
+        return {"path": address.path}
+
+    def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         try:
             if question["do"] == "create":
                 return self.create(question["name"], question["config"])
+            if question["do"] == "apply":
+                return self.apply(question["object"], question["namespace"])
+            if question["do"] == "status":
+                return dict(self.made[-1].objects[question["path"]].get("status") or {})
             return self.delete(question["name"])
         except OSError as error:  # such as a port that is taken
             return {"error": f"ERROR: failed to create cluster: {error}"}

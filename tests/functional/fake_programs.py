@@ -1,4 +1,4 @@
-"""`docker` and `kind` as far as the plugin can tell them from the real ones.
+"""`docker` and `kind` as far as the plugin can tell them from the real ones; helm is a file apart.
 
 Both keep their state in one folder: `calls.jsonl` (each call's start and end), `images/` (one
 file for each reference), `clusters/NAME/NODE/` (the references that a kind node has). How a call
@@ -44,7 +44,7 @@ def run(program: str, folder: str) -> None:
                   "argv": [program, *words], "env": environment, "start": time.time()})  # fmt: skip
     code = 0
     try:
-        ACTS.get(what, refuse)(folder, words)
+        _acts(program).get(what, refuse)(folder, words)
     except Failure as failure:
         print(failure, file=sys.stderr)  # noqa: T201
         code = failure.code
@@ -52,9 +52,20 @@ def run(program: str, folder: str) -> None:
     sys.exit(code)
 
 
+def _acts(program: str) -> dict[str, Callable[[str, list[str]], None]]:
+    if program in {"helm", "kubectl"}:
+        from importlib import import_module  # beside this file
+
+        acts: dict[str, Callable[[str, list[str]], None]] = import_module("fake_helm").ACTS
+        return acts
+    return ACTS
+
+
 def what_it_is(program: str, words: list[str]) -> str:
     """Return the words by which tests know such a call."""
     first = words[0]
+    if program in {"helm", "kubectl"}:
+        return f"{program} {first}"
     if first == "version":
         return f"{program} version"
     if first == "exec":

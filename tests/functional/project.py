@@ -316,7 +316,7 @@ class Project:
         for path in (self.folder, temporary, *(self.fakes / one for one in FOLDERS)):
             path.mkdir(parents=True, exist_ok=True)
         for program in ("docker", "kind"):
-            self._install(program)
+            self.install(program)
         if setpriv := shutil.which("setpriv"):
             (self.fakes / "bin" / "setpriv").symlink_to(setpriv)
         self.write("pytest.ini", PYTEST_INI)
@@ -384,6 +384,13 @@ class Project:
             f"[services.{name}]\nmanifests = ['{name}.yaml']\n"
             f"needs = {list(needs)}\n{own}{endpoint}{toml}"
         )
+
+    def chart(self, name: str, *objects: dict[str, Any]) -> None:
+        """Write a chart of objects, in whose strings `{{ .Values.KEY }}` is replaced."""
+        self.install("helm")
+        self.write(f"{name}/Chart.yaml", f"{{apiVersion: v2, name: {name}, version: 1.2.3}}")
+        for number, obj in enumerate(objects):
+            self.write(f"{name}/templates/{number}.json", json.dumps(obj))
 
     def manifest(self, name: str, *, image: str, kind: str = "Deployment") -> None:
         """Write `NAME.yaml`: a workload, and a k8s service unless it is a Job."""
@@ -505,7 +512,8 @@ class Project:
             **added,
         }
 
-    def _install(self, program: str) -> None:
+    def install(self, program: str) -> None:
+        """Have a fake program on PATH: docker and kind are; helm and kubectl may be."""
         path = self.fakes / "bin" / program
         path.write_text(
             PROGRAM.format(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.errors import CancelledError, CommandError, NotReadyError
+from pytest_kindinfra.errors import CancelledError, CommandError, KindInfraError, NotReadyError
+from pytest_kindinfra.kubeyaml import load_documents
 from pytest_kindinfra.model import Release
 from pytest_kindinfra.process import Result, SubprocessRunner
 from pytest_kindinfra.steps.release import Helming, install_release, uninstall_release
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tests.fakes import Argv
 
 HOOK = {"kind": "Job", "metadata": {"name": "h", "annotations": {"helm.sh/hook": "pre-install"}}}
+CRDS = "kind: CustomResourceDefinition\n"
 POD = {"kind": "Pod", "metadata": {"name": "p"}}
 
 
@@ -171,3 +173,107 @@ def test_a_release_can_be_removed(tmp_path: Path) -> None:
             *("--namespace", "shop", "--kubeconfig", "/run/kubeconfig"),
         )
     ]
+
+
+class TestHooksOfHelm3:
+    """helm 3 shows hooks to no post-renderer: see `frozencharts.py`."""
+
+    def hook(self, **container: Any) -> dict[str, Any]:
+        spec = {"template": {"spec": {"containers": [container]}}}
+        return {"apiVersion": "batch/v1", **HOOK, "spec": spec}
+
+    def install(
+        self, folder: Path, hook: dict[str, Any], version: str = "3.19.2", **given: Any
+    ) -> FakeRunner:
+        def helm(argv: Argv) -> str:
+            if argv[1] == "show":
+                return CRDS if argv[2] == "crds" else "{name: api, version: 1.2.3, keywords: [a]}"
+            if "--output" in argv:
+                return json.dumps({"manifest": json.dumps(POD), "hooks": [{"manifest": text}]})
+            return ""
+
+        text = json.dumps(hook)
+        runner = FakeRunner(helm)
+        one = release(version, objects=(hook,), **given)
+        reference = {"web": "localhost/web:1"}
+        images = {"web": reference["web"], "localhost/web:kindinfra": reference["web"]}
+        install_release(
+            one,
+            rules=rules(images=images, placeholders=reference, pin=["redis"]),
+            how=helming(folder, runner),
+        )
+        return runner
+
+    @pytest.mark.parametrize(
+        "container",
+        [
+            pytest.param({"image": "web"}, id="an image of ours"),
+            pytest.param({"image": "redis"}, id="one that is loaded"),
+            pytest.param({"image": "x:1", "args": ["${image:web}"]}, id="a placeholder"),
+            pytest.param(
+                {"image": "localhost/web:kindinfra", "imagePullPolicy": "Always"}, id="pulled"
+            ),
+        ],
+    )
+    def test_a_chart_of_what_it_renders_is_installed(
+        self, tmp_path: Path, container: dict[str, Any]
+    ) -> None:
+        runner = self.install(tmp_path, self.hook(**container), mentions=("web",))
+
+        chart = tmp_path / "helm" / "api"
+        assert [argv[1:3] for argv in runner.argvs] == [
+            ("show", "chart"),
+            ("show", "crds"),
+            ("upgrade", "--install"),
+            ("upgrade", "--install"),
+        ]
+        assert runner.argvs[2][-3:] == ("--dry-run=server", "--output", "json")
+        assert runner.argvs[3][4] == str(chart)
+        assert "--post-renderer" not in runner.argvs[3]
+        assert json.loads((chart / "Chart.yaml").read_text()) == {"name": "api", "version": "1.2.3"}
+        assert (chart / "crds" / "all.yaml").read_text() == CRDS
+        (pod, job) = load_documents((chart / "templates" / "all.yaml").read_text())
+        assert pod["kind"] == "Pod"
+        (made,) = job["spec"]["template"]["spec"]["containers"]
+        assert made != container
+
+    @pytest.mark.parametrize(
+        ("version", "container"),
+        [
+            pytest.param("4.0.5", {"image": "web"}, id="helm 4 shows hooks"),
+            pytest.param("3.19.2", {"image": "x:1"}, id="an image of a registry"),
+            pytest.param("3.19.2", {"image": "localhost/web:kindinfra"}, id="by a value"),
+        ],
+    )
+    def test_else_the_chart_itself_is(
+        self, tmp_path: Path, version: str, container: dict[str, Any]
+    ) -> None:
+        runner = self.install(tmp_path, self.hook(**container), version, mentions=("web",))
+
+        assert runner.argvs[-1][4] == "/charts/api"
+        assert "--post-renderer" in runner.argvs[-1]
+
+    def test_what_looks_like_a_template_stays_text(self, tmp_path: Path) -> None:
+        hook = self.hook(image="web", args=["{{ .Values.x }}", "{{{{"])
+
+        self.install(tmp_path, hook)
+
+        text = (tmp_path / "helm" / "api" / "templates" / "all.yaml").read_text()
+        assert "{{" not in text
+        (_, job) = load_documents(text)
+        (made,) = job["spec"]["template"]["spec"]["containers"]
+        assert made["args"] == ["{{ .Values.x }}", "{{{{"]
+
+    def test_an_answer_that_is_none_is_said(self, tmp_path: Path) -> None:
+        runner = FakeRunner(lambda argv: "{name: api}" if argv[1] == "show" else "no JSON")
+        one = release(objects=(self.hook(image="web"),))
+
+        with pytest.raises(KindInfraError) as caught:
+            install_release(
+                one, rules=rules(images={"web": "localhost/web:1"}), how=helming(tmp_path, runner)
+            )
+
+        assert str(caught.value) == (
+            "helm's answer to --dry-run=server --output json cannot be read:"
+            " JSONDecodeError('Expecting value: line 1 column 1 (char 0)')"
+        )
