@@ -17,7 +17,7 @@ ROUNDS ?= 3
 # The tests that the page names, in a folder.
 named = $(shell grep -oE '`$(1)/\w+\.py::[A-Za-z0-9_:]+' docs/crash-safety.md | sed 's|^`|tests/|' | sort -u)
 
-.PHONY: help setup venv demo test lint unit functional e2e matrix bench bench-boot bench-waiting format lock clean
+.PHONY: help setup venv demo test lint unit functional e2e matrix bench bench-boot bench-crowd bench-waiting format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ bench: setup ## a generated system brought up by scripts, other plugins and us, 
 
 bench-boot: setup ## when DNS answers in a new cluster, as kind boots it and as we do, ROUNDS=N
 	@$(BIN)/python tools/bench/boot.py --rounds=$(ROUNDS)
+
+bench-crowd: venv ## 50 services and 8 workers beside programs that only play, ROUNDS=N
+	@$(BIN)/python tools/bench/crowd.py --rounds=$(ROUNDS)
 
 bench-waiting: venv ## what waiting for results costs, beside a file lock recipe
 	@$(BIN)/python tools/bench/waiting.py

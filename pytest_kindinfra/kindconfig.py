@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.kubeyaml import copied
-from pytest_kindinfra.tuning import PATCHES_MOUNT, directory_patches, tuning_patches
+from pytest_kindinfra.tuning import PATCHES_MOUNT, init_patches, tuning_patches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -57,10 +57,9 @@ def kind_config(
     _map_ports(config["nodes"], ports)
     if tuning:
         own = config.get("kubeadmConfigPatches") or []
-        patches = tuning_patches(config)
+        patches = [*tuning_patches(config), *init_patches(directory=run is not None)]
         if run is not None:
             _mount_patches(config["nodes"], run)
-            patches += directory_patches()
         config["kubeadmConfigPatches"] = [*patches, *own]
     return config
 

@@ -4,7 +4,8 @@ The controller manager starts some forty controllers, each held back by a client
 requests a second; leader election waits for a rival that does not exist; and etcd syncs every
 write of a cluster that nobody will miss after a power cut. Its data stay where kind puts them, so
 that a kept cluster survives a restart of its container. CoreDNS answers seconds before its
-readiness probe is asked, every ten seconds and the first time at a random moment.
+readiness probe is asked, every ten seconds and the first time at a random moment. And kubeadm
+restarts the kubelet at its end, so that it renews a certificate that is good for a year.
 
 kind applies a patch to the documents whose kind and apiVersion it names and ignores it otherwise,
 so each is given in both forms of kubeadm's configuration, and no Kubernetes version has to be
@@ -25,6 +26,9 @@ _ALONE = {"leader-elect": "false"}
 _ETCD_HOME = "/var/lib/etcd"
 PATCHES_MOUNT = "/kindinfra-kubeadm"
 """Where kubeadm finds patches of ours, in the control planes."""
+_SKIPPED = ("preflight", "kubelet-finalize")
+"""Phases of `kubeadm init`: the one that kind itself skips, and the one that restarts the kubelet,
+which then takes no pods for 1.5-2 s (kubernetes/kubernetes#84118; there since 1.17)."""
 DNS_PATCH = "corednsdeployment+strategic.json"
 """A file's name, by which kubeadm knows what it patches; before Kubernetes 1.31 it ignores such a
 file with a warning (kubernetes/kubernetes#124820, cmd/kubeadm/app/util/patches/patches.go)."""
@@ -59,9 +63,15 @@ def dns_patch(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"spec": {"replicas": 1, **spec} if alone else spec}
 
 
-def directory_patches() -> list[str]:
-    """Return patches that tell kubeadm of `PATCHES_MOUNT`, unless the user's name another."""
-    patch = {"kind": "InitConfiguration", "patches": {"directory": PATCHES_MOUNT}}
+def init_patches(*, directory: bool) -> list[str]:
+    """Return patches of what `kubeadm init` does, of which the user's own take precedence.
+
+    Args:
+        directory: `PATCHES_MOUNT` is there.
+    """
+    patch: dict[str, Any] = {"kind": "InitConfiguration", "skipPhases": [*_SKIPPED]}
+    if directory:
+        patch["patches"] = {"directory": PATCHES_MOUNT}
     versions = ("kubeadm.k8s.io/v1beta3", "kubeadm.k8s.io/v1beta4")
     return [dump({"apiVersion": version, **patch}) for version in versions]
 

@@ -44,10 +44,11 @@ class GatedKubernetes(FakeKubernetes):
         gate_of: Callable[[str], Path | None],
         breaks: dict[str, Object],
         logs: dict[str, str],
+        ready_after: float,
     ) -> None:
         self.happened: list[tuple[str, float]] = []
         self._gate_of = gate_of
-        super().__init__(breaks=breaks, logs=logs)
+        super().__init__(ready_after=ready_after, breaks=breaks, logs=logs)
 
     def apply(self, address: Address, body: Object) -> Object:
         """Note it, and apply."""
@@ -147,6 +148,7 @@ class FakeClusters:
         self.breaks: dict[str, Object] = {}
         self.gates: dict[str, str] = {}
         self.logs: dict[str, str] = {}
+        self.ready_after = 0.02
         self.made: list[GatedKubernetes] = []
         self._running: dict[str, tuple[GatedKubernetes, Ports]] = {}
         self._server = _ControlServer(self)
@@ -166,7 +168,7 @@ class FakeClusters:
 
     def create(self, name: str, config: dict[str, Any]) -> dict[str, str]:
         """Start an API server, and listen where the config maps ports."""
-        kube = GatedKubernetes(self._gate_of, self.breaks, self.logs)
+        kube = GatedKubernetes(self._gate_of, self.breaks, self.logs, self.ready_after)
         kube.__enter__()
         ports, address = Ports(kube), _node_address()
         self._running[name] = (kube, ports)

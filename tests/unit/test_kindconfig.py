@@ -203,7 +203,7 @@ class TestTuning:
         }
 
     def test_leader_election_stays_on_with_several_control_planes(self) -> None:
-        old, new = patches({"nodes": [{}, {"role": "control-plane"}, {"role": "worker"}]})
+        old, new, *_ = patches({"nodes": [{}, {"role": "control-plane"}, {"role": "worker"}]})
 
         assert old["controllerManager"] == old["scheduler"] == {"extraArgs": LIMITS}
         assert "leader-elect" not in str(new)
@@ -213,7 +213,7 @@ class TestTuning:
 
         merged = config({"kubeadmConfigPatches": [own]}, tuning=True)
 
-        assert len(merged["kubeadmConfigPatches"]) == 3
+        assert len(merged["kubeadmConfigPatches"]) == 5
         assert merged["kubeadmConfigPatches"][-1] == own
 
     @pytest.mark.parametrize(
@@ -267,7 +267,24 @@ class TestTuning:
             {
                 "apiVersion": f"kubeadm.k8s.io/{version}",
                 "kind": "InitConfiguration",
+                "skipPhases": ["preflight", "kubelet-finalize"],
                 "patches": {"directory": "/kindinfra-kubeadm"},
+            }
+            for version in ("v1beta3", "v1beta4")
+        ]
+
+    def test_the_kubelet_is_not_restarted_for_a_certificate_of_a_year(self) -> None:
+        """It took no pods for 1.5 to 2 seconds."""
+        documents = [
+            next(iter(load_documents(text)))
+            for text in config(tuning=True)["kubeadmConfigPatches"][2:]
+        ]
+
+        assert documents == [
+            {
+                "apiVersion": f"kubeadm.k8s.io/{version}",
+                "kind": "InitConfiguration",
+                "skipPhases": ["preflight", "kubelet-finalize"],
             }
             for version in ("v1beta3", "v1beta4")
         ]

@@ -48,7 +48,9 @@ VARIANTS = {
     "plain": "as kind boots it",
     "tuned": "[cluster] tuning",
     "no-dns": "tuning without its patch of CoreDNS",
+    "restart": "tuning with kubeadm's restart of the kubelet",
 }
+_SKIP = "- kubelet-finalize\n"
 _LONGEST = 180
 _FAILED = "kind create failed"
 
@@ -77,9 +79,13 @@ def config_of(variant: str, node_image: str, run: Path) -> dict[str, object]:
     if variant == "plain":
         return kind_config(None, ports={}, node_image=node_image, tuning=False, folder=run)
     (run / PATCHES).mkdir()
-    if variant == "tuned":
+    if variant != "no-dns":
         (run / PATCHES / DNS_PATCH).write_text(json.dumps(dns_patch({})))
-    return kind_config(None, ports={}, node_image=node_image, tuning=True, folder=run, run=run)
+    config = kind_config(None, ports={}, node_image=node_image, tuning=True, folder=run, run=run)
+    if variant == "restart":
+        patches = config["kubeadmConfigPatches"]
+        config["kubeadmConfigPatches"] = [text.replace(_SKIP, "") for text in patches]
+    return config
 
 
 def watched(
@@ -109,19 +115,21 @@ def main() -> None:
     parser.add_argument(
         "--node-image", default=os.environ.get("NODE_IMAGE", "kindest/node:v1.34.4")
     )
+    parser.add_argument("--only", default=",".join(VARIANTS), help="variants, parted by commas")
     parser.add_argument("--json", type=Path)
     words = parser.parse_args()
     found: dict[str, dict[str, list[float]]] = {}
     for number in range(words.rounds):
-        for variant in list(VARIANTS)[:: 1 if number % 2 else -1]:
+        for variant in words.only.split(",")[:: 1 if number % 2 else -1]:
             for what, seconds in boot(variant, words.node_image).items():
                 found.setdefault(what, {}).setdefault(variant, []).append(seconds)
                 print(f"{number + 1} {variant:<6} {what:<24} {seconds:6.1f}", flush=True)
+    first = words.only.split(",")[0]
     for what, by_variant in found.items():
         print(f"\n{what}")
         for variant, values in by_variant.items():
             low, middle, high = quartiles(values)
-            part, least, most = ratio(values, by_variant["plain"])
+            part, least, most = ratio(values, by_variant[first])
             print(
                 f"  {middle:6.1f} s ({low:.1f} to {high:.1f})  "
                 f"ratio {part:.2f} ({least:.2f} to {most:.2f})  {VARIANTS[variant]}"
