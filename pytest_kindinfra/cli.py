@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.steps.sweep import sweep
 from pytest_kindinfra.timeline import Deadline
-from pytest_kindinfra.wiring import make_tools
+from pytest_kindinfra.wiring import engines_here, make_tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,12 +86,13 @@ def _build(given: argparse.Namespace) -> None:
 
 
 def _plan(given: argparse.Namespace) -> None:
-    from pytest_kindinfra.library import resolve
+    from pytest_kindinfra.library import resolve, settings_of
     from pytest_kindinfra.tags import known_tags
     from pytest_kindinfra.terminal import plan_lines
 
     plan = resolve(services=given.services or None)
-    for line in plan_lines(plan, known_tags(plan, make_tools().engine))[1:]:
+    engine = make_tools(settings_of(plan.declaration, {}).engine).engine
+    for line in plan_lines(plan, known_tags(plan, engine))[1:]:
         _say(line)
 
 
@@ -102,11 +103,11 @@ def _days(text: str) -> float:
 
 
 def _gc(given: argparse.Namespace) -> None:
-    """Delete leftovers, from any folder: each leads to its run directory by itself."""
-    tools = make_tools()
-    _gc_clusters(tools.provider)
-    if given.images:
-        _gc_images(tools, days=given.older_than)
+    """Delete leftovers of all engines, from any folder: each leads to its run directory."""
+    tools = [make_tools(engine) for engine in engines_here()]
+    _gc_clusters([one.provider for one in tools])
+    for one in tools if given.images else ():
+        _gc_images(one, days=given.older_than)
 
 
 def _gc_images(tools: Tools, *, days: float) -> None:
@@ -129,14 +130,17 @@ def _gc_images(tools: Tools, *, days: float) -> None:
         _say(f"no image of ours is older than {days:g} days")
 
 
-def _gc_clusters(provider: Provider) -> None:
-    swept = sweep(provider, Deadline.after(_GC_SECONDS))
-    for name in swept.deleted:
-        _say(f"deleted cluster {name}")
-    for name, why in swept.unclear.items():
-        _say(f"left alone: cluster {name}: {why}")
-        _say(f"  if nobody uses it: {shlex.join(provider.delete_command(name))}")
-    if not swept.deleted and not swept.unclear:
+def _gc_clusters(providers: Sequence[Provider]) -> None:
+    found = False
+    for provider in providers:
+        swept = sweep(provider, Deadline.after(_GC_SECONDS))
+        for name in swept.deleted:
+            _say(f"deleted cluster {name}")
+        for name, why in swept.unclear.items():
+            _say(f"left alone: cluster {name}: {why}")
+            _say(f"  if nobody uses it: {shlex.join(provider.delete_command(name))}")
+        found = found or bool(swept.deleted or swept.unclear)
+    if not found:
         _say("nothing was left behind")
 
 

@@ -48,7 +48,8 @@ def new_controller(config: pytest.Config, first: FirstLook) -> Controller:
     declared = f"{count(first.services, 'service')} in {first.source}"
     if first.settings.kubeconfig:
         cluster = f"of {first.settings.kubeconfig}"
-    about = f"cluster {cluster}, engine docker, {declared}" if first.source else ""
+    engine = first.settings.engine
+    about = f"cluster {cluster}, engine {engine}, {declared}" if first.source else ""
     return Controller(config, run, run_id, about=about)
 
 
@@ -125,7 +126,8 @@ class Controller:
         from pytest_kindinfra.terminal import plan_lines
         from pytest_kindinfra.wiring import make_tools
 
-        for line in plan_lines(order.plan, known_tags(order.plan, make_tools().engine)):
+        tools = make_tools(order.settings.engine)
+        for line in plan_lines(order.plan, known_tags(order.plan, tools.engine)):
             self._write(line)
         pytest.exit("kindinfra: that is the plan", returncode=0)
 
@@ -139,9 +141,14 @@ class Controller:
         from pytest_kindinfra.wiring import make_tools, tools_for
 
         lock = hold(self.run.lock)
-        tools = tools_for(order.request, self.run.kubeconfig, make_tools())
-        self.run.write("plan", {"services": [service.name for service in order.plan.services]})
-        self._write(plan_line(order.plan, tests=tests, cluster=order.request.cluster))
+        tools = make_tools(order.settings.engine)
+        tools = tools_for(order.request, self.run.kubeconfig, tools)
+        names = [service.name for service in order.plan.services]
+        self.run.write("plan", {"services": names, "engine": tools.engine.name})
+        line = plan_line(
+            order.plan, tests=tests, cluster=order.request.cluster, engine=tools.engine.name
+        )
+        self._write(line)
         progress = ProgressLines(self._config, how=order.settings.progress, since=now())
         tools.timeline.subscribe(progress)
         self.meanwhile = progress.let_out

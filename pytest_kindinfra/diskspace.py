@@ -6,7 +6,9 @@ An engine that is not on this host, or in a virtual machine of its own, is not j
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import tomllib
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,19 +22,50 @@ NODE_BYTES = 600_000_000
 
 _DAEMON = Path("/etc/docker/daemon.json")
 _DEFAULT_ROOT = "/var/lib/docker"
+_STORAGE = Path("/etc/containers/storage.conf")
+_PODMAN_ROOT = Path("/var/lib/containers/storage")
+_PODMAN_ELSEWHERE = ("CONTAINER_HOST", "CONTAINER_CONNECTION", "CONTAINERS_STORAGE_CONF")
 
 
-def disk_problem(*, nodes: int, environ: Mapping[str, str], daemon: Path = _DAEMON) -> str | None:
-    """Return why the engine's disk has no room for a cluster; None if it has or nobody can tell.
+def docker_root(environ: Mapping[str, str], *, daemon: Path = _DAEMON) -> Path | None:
+    """Return where the Docker engine of this host keeps all it has; None if nobody can tell.
 
     Args:
-        nodes: How many kind nodes there will be.
         environ: The environment, which may lead to another engine.
-        daemon: The configuration of the Docker engine (docs.docker.com, dockerd, `data-root`).
+        daemon: The engine's configuration (docs.docker.com, dockerd, `data-root`).
     """
     if _is_elsewhere(environ):
         return None
-    root = Path(_settings(daemon).get("data-root") or _DEFAULT_ROOT)
+    return Path(_settings(daemon).get("data-root") or _DEFAULT_ROOT)
+
+
+def podman_root(environ: Mapping[str, str], *, storage: Path = _STORAGE) -> Path | None:
+    """Return where podman keeps all it has; None if nobody can tell.
+
+    Args:
+        environ: The environment, which may lead to podman elsewhere.
+        storage: The host's configuration (containers-storage.conf(5), `graphroot`).
+    """
+    if any(name in environ for name in _PODMAN_ELSEWHERE):
+        return None
+    if os.geteuid():
+        data = Path(environ.get("XDG_DATA_HOME") or Path(environ.get("HOME", "/"), ".local/share"))
+        return data / "containers" / "storage"
+    with suppress(OSError, ValueError):
+        found = tomllib.loads(storage.read_text()).get("storage", {}).get("graphroot")
+        return Path(found or _PODMAN_ROOT)
+    return _PODMAN_ROOT
+
+
+def disk_problem(root: Path | None, *, nodes: int) -> str | None:
+    """Return why the engine's disk has no room for a cluster; None if it has or nobody can tell.
+
+    Args:
+        root: Where the engine keeps all it has, None if nobody can tell.
+        nodes: How many kind nodes there will be.
+    """
+    if root is None:
+        return None
     try:
         free = shutil.disk_usage(root).free
     except OSError:

@@ -121,6 +121,7 @@ class KindCluster:
         load_one_image(
             self.name,
             docker_image,
+            engine=(self._run.read("plan") or {}).get("engine", "auto"),
             how=self._how,
             runner=SubprocessRunner(),
             deadline=Deadline.after(_LOAD_SECONDS),

@@ -28,7 +28,12 @@ from pytest_kindinfra.graph import in_order
 from pytest_kindinfra.lines.builds import Builds
 from pytest_kindinfra.lines.context import Context, FirstFailure
 from pytest_kindinfra.plan import resolve as make_plan
-from pytest_kindinfra.planning import make_request, read_declaration, templating
+from pytest_kindinfra.planning import (
+    make_request,
+    option_problems,
+    read_declaration,
+    templating,
+)
 from pytest_kindinfra.render import check_files, render
 from pytest_kindinfra.request import Hooks
 from pytest_kindinfra.results import BlockedError, text_of
@@ -66,7 +71,7 @@ def resolve(*, folder: Path | str = ".", services: Iterable[str] | None = None) 
     names = [one.name for one in declaration.services] if services is None else list(services)
     problems, settings = check_files(declaration), settings_of(declaration, {})
     try:
-        how = templating(declaration, settings, make_tools().runner)
+        how = templating(declaration, settings, make_tools(settings.engine).runner)
         rendered = render(declaration.services, folder=declaration.folder, how=how)
         plan = make_plan(declaration, wanted=dict.fromkeys(names, _ASKING), rendered=rendered)
     except DeclarationError as error:
@@ -111,7 +116,7 @@ def build_images(
     """
     given = {"build_jobs": jobs, "timeout": timeout, "tag": tag, "artifacts": artifacts}
     settings = settings_of(plan.declaration, given)
-    tools = tools_for(plan, progress=progress)
+    tools = tools_for(plan, settings, progress=progress)
     tools.engine.check(Deadline.after(settings.timeout))
     with new_run(plan, settings) as run:
         context = make_context(plan, settings, tools=tools, run=run)
@@ -132,7 +137,8 @@ def save_images(
     Raises:
         CommandError: One could not be written.
     """
-    settings, tools = settings_of(plan.declaration, {}), make_tools()
+    settings = settings_of(plan.declaration, {})
+    tools = make_tools(settings.engine)
     return save.save_images(
         plan,
         images,
@@ -165,9 +171,17 @@ def settings_of(declaration: Declaration, given: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def tools_for(plan: Plan, *, progress: Callable[[Phase, bool], None] | None) -> Tools:
-    """Return who does the work, telling `progress`, keeping the secrets of the plan's builds."""
-    tools = make_tools()
+def tools_for(
+    plan: Plan, settings: Settings, *, progress: Callable[[Phase, bool], None] | None
+) -> Tools:
+    """Return who does the work, telling `progress`, keeping the secrets of the plan's builds.
+
+    Raises:
+        DeclarationError: The engine cannot take a flag of a build.
+    """
+    tools = make_tools(settings.engine)
+    if problems := tuple(option_problems(plan, tools.engine)):
+        raise DeclarationError(problems)
     if progress:
         tools.timeline.subscribe(progress)
     tools.redactor.learn(value for image in plan.images for value in build_secrets(image))

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 Level = Literal["applied", "started", "ready"]
 Scheme = Literal["tcp", "http", "https", "grpc"]
+EngineName = Literal["auto", "docker", "podman"]
 Load = Literal["auto", "archive", "delta"]
 KubeObject = dict[str, Any]
 """One Kubernetes object as parsed from YAML."""

@@ -102,6 +102,13 @@ OPTIONS = (
         help="A kind config to start from; ours is merged into it",
     ),
     Option(
+        key="engine",
+        parse=str,
+        metavar="ENGINE",
+        help="docker, podman, or auto (default: Docker if it answers, else podman)",
+        choices=("auto", "docker", "podman"),
+    ),
+    Option(
         key="build_jobs",
         parse=_positive_int,
         metavar="N",

@@ -84,11 +84,12 @@ def create_cluster(
     """
     given = {"cluster_name": name, "timeout": timeout, "artifacts": artifacts}
     settings = settings_of(plan.declaration, given)
-    tools = tools_for(plan, progress=progress)
+    tools = tools_for(plan, settings, progress=progress)
     with ExitStack() as held:
         run = held.enter_context(new_run(plan, settings))
         context = make_context(plan, settings, tools=tools, run=run)
-        run.write("plan", {"services": [service.name for service in plan.services]})
+        names = [service.name for service in plan.services]
+        run.write("plan", {"services": names, "engine": tools.engine.name})
         life = Life(context, _create(context), held.pop_all())
     return OwnStack(life)
 

@@ -19,12 +19,12 @@ from pytest_kindinfra.busyports import busy_ports
 from pytest_kindinfra.cache import cache_folder
 from pytest_kindinfra.charts import Templating, kubernetes_version
 from pytest_kindinfra.declaration import parse_declaration
-from pytest_kindinfra.diskspace import disk_problem
+from pytest_kindinfra.diskspace import disk_problem, docker_root, podman_root
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.existing import find_existing, problems_of_images, problems_of_options
 from pytest_kindinfra.filesystems import network_problem
 from pytest_kindinfra.kindconfig import port_problems
-from pytest_kindinfra.model import Declaration, Image, Plan, Service
+from pytest_kindinfra.model import Declaration, EngineName, Image, Plan, Service
 from pytest_kindinfra.plan import resolve
 from pytest_kindinfra.render import check_files, load_kind_config, load_tables, render
 from pytest_kindinfra.request import Request
@@ -32,9 +32,10 @@ from pytest_kindinfra.savedimages import read_saved_images
 from pytest_kindinfra.settings import Settings, read_settings
 from pytest_kindinfra.steps.sweep import sweep
 from pytest_kindinfra.timeline import Deadline
-from pytest_kindinfra.wiring import make_tools
+from pytest_kindinfra.wiring import choose_engine, make_tools
 
 if TYPE_CHECKING:
+    from pytest_kindinfra.engines.protocol import Engine
     from pytest_kindinfra.process import Runner
 
 _SWEEP_SECONDS = 120.0
@@ -68,6 +69,7 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
     settings, problems = read_settings(
         config.getoption, declaration.options, source=declaration.source
     )
+    settings = replace(settings, engine=choose_engine(settings.engine))
     found = [*wanted["problems"], *problems, *check_files(declaration)]
     if problem := network_problem(config.rootpath / settings.artifacts):
         found.append(problem)
@@ -76,14 +78,15 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
         rendered = render(
             declaration.services,
             folder=declaration.folder,
-            how=templating(declaration, settings, make_tools().runner),
+            how=templating(declaration, settings, make_tools(settings.engine).runner),
         )
         plan = resolve(declaration, wanted=wanted["services"], rendered=rendered)
         request = make_request(settings, plan, run_id)
         request, more = _with_existing(request, plan, settings)
         found += more
         found += port_problems(request.kind_config, plan.ports)
-        found += () if settings.plan else _problems_of_host(plan, request)
+        found += option_problems(plan, make_tools(settings.engine).engine)
+        found += () if settings.plan else _problems_of_host(plan, request, settings.engine)
     except DeclarationError as error:
         raise DeclarationError([*found, *error.problems]) from None
     if found:
@@ -104,9 +107,9 @@ def _with_existing(request: Request, plan: Plan, settings: Settings) -> tuple[Re
     problems = list(problems_of_options(settings))
     if settings.kubeconfig is None or settings.plan:
         return request, problems
-    file = request.folder / settings.kubeconfig
+    file, provider = request.folder / settings.kubeconfig, make_tools(settings.engine).provider
     try:
-        existing = find_existing(file, make_tools().provider, Deadline.after(_LOOK_SECONDS))
+        existing = find_existing(file, provider, Deadline.after(_LOOK_SECONDS))
     except KindInfraError as error:
         return request, [*problems, f"{settings.sources['kubeconfig']} {file}: {error}"]
     problems += problems_of_images(plan, existing)
@@ -114,20 +117,31 @@ def _with_existing(request: Request, plan: Plan, settings: Settings) -> tuple[Re
     return request, problems
 
 
-def _problems_of_host(plan: Plan, request: Request) -> Iterator[str]:
-    yield from _busy_ports(plan)
+def option_problems(plan: Plan, engine: Engine) -> Iterator[str]:
+    """Give a sentence for each image whose build options the engine cannot take."""
+    for image in plan.images:
+        if foreign := engine.foreign_options(image.build_options):
+            yield (
+                f"[images.{image.name}] build_options: {engine.name} does not know "
+                f"{', '.join(foreign)}; leave it out, or --kindinfra-engine=docker"
+            )
+
+
+def _problems_of_host(plan: Plan, request: Request, engine: EngineName) -> Iterator[str]:
+    yield from _busy_ports(plan, engine)
     if request.existing:
         return
     nodes = len((request.kind_config or {}).get("nodes") or ({},))
-    if problem := disk_problem(nodes=nodes, environ=os.environ):
+    root = podman_root(os.environ) if engine == "podman" else docker_root(os.environ)
+    if problem := disk_problem(root, nodes=nodes):
         yield problem
 
 
-def _busy_ports(plan: Plan) -> tuple[str, ...]:
+def _busy_ports(plan: Plan, engine: EngineName) -> tuple[str, ...]:
     """Return a sentence for each fixed host port that is busy, but not for a killed run's."""
     if busy := busy_ports(plan.ports):
         with suppress(KindInfraError):
-            sweep(make_tools().provider, Deadline.after(_SWEEP_SECONDS))
+            sweep(make_tools(engine).provider, Deadline.after(_SWEEP_SECONDS))
             busy = busy_ports(plan.ports)
     return busy
 

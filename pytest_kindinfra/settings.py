@@ -16,7 +16,7 @@ from pytest_kindinfra.options import OPTIONS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from pytest_kindinfra.model import Load
+    from pytest_kindinfra.model import EngineName, Load
     from pytest_kindinfra.options import Option
 
 Keep = Literal["never", "always", "on-failure"]
@@ -36,6 +36,7 @@ class Settings:
         kubeconfig: Of a cluster that is there already; None makes one.
         node_image: None means the declaration's, else kind's own.
         kind_config: None means the declaration's.
+        engine: Who builds, and runs the kind nodes.
         build_jobs: Builds at a time.
         load: How images reach the kind nodes.
         no_build: Every image must be there.
@@ -56,6 +57,7 @@ class Settings:
     kubeconfig: Path | None = None
     node_image: str | None = None
     kind_config: Path | None = None
+    engine: EngineName = "auto"
     build_jobs: int = 1
     load: Load = "auto"
     no_build: bool = False

@@ -59,12 +59,12 @@ def heartbeat_line(running: Running, *, at: float, since: float) -> str:
     )
 
 
-def plan_line(plan: Plan, *, tests: int, cluster: str) -> str:
+def plan_line(plan: Plan, *, tests: int, cluster: str, engine: str) -> str:
     """Return the line that says what a run is going to bring up."""
     services, images = len(plan.services), len(plan.images)
     return (
         f"kindinfra: {count(tests, 'test')} {'needs' if tests == 1 else 'need'} "
-        f"{count(services, 'service')} from {count(images, 'image')}, cluster {cluster}"
+        f"{count(services, 'service')} from {count(images, 'image')}, cluster {cluster} on {engine}"
     )
 
 

@@ -2,36 +2,70 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from pytest_kindinfra.clusters.existing import Existing
 from pytest_kindinfra.clusters.kind import Kind
 from pytest_kindinfra.engines.docker import Docker
+from pytest_kindinfra.engines.podman import Podman
+from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.kube import OurObjects
 from pytest_kindinfra.process import SubprocessRunner
 from pytest_kindinfra.redaction import Redactor
 from pytest_kindinfra.request import Tools
 from pytest_kindinfra.steps.load import ImageLoader
-from pytest_kindinfra.timeline import Timeline
+from pytest_kindinfra.timeline import Deadline, Timeline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from pytest_kindinfra.clusters.protocol import Provider
-    from pytest_kindinfra.model import Load
+    from pytest_kindinfra.engines.protocol import Engine
+    from pytest_kindinfra.model import EngineName, Load
     from pytest_kindinfra.process import Runner
     from pytest_kindinfra.request import Request
-    from pytest_kindinfra.timeline import Deadline
+
+_ASK_SECONDS = 10.0
+_ENGINES: dict[str, Callable[[Runner], Engine]] = {"docker": Docker, "podman": Podman}
 
 
-def make_tools() -> Tools:
+def choose_engine(wanted: EngineName) -> EngineName:
+    """Return which engine `auto` is: Docker if it answers, else podman.
+
+    None is asked where only one of the programs is there; whoever uses it is told what is wrong.
+    """
+    if wanted != "auto":
+        return wanted
+    if not shutil.which("podman"):
+        return "docker"
+    return "docker" if _answers("docker") else "podman"
+
+
+def engines_here() -> tuple[EngineName, ...]:
+    """Return all engines that answer; Docker if none does, whose check says what is wrong."""
+    names: tuple[EngineName, ...] = ("docker", "podman")
+    return tuple(name for name in names if _answers(name)) or ("docker",)
+
+
+def _answers(name: str) -> bool:
+    if shutil.which(name):
+        with suppress(KindInfraError):
+            return bool(_ENGINES[name](SubprocessRunner()).check(Deadline.after(_ASK_SECONDS)))
+    return False
+
+
+def make_tools(engine: EngineName = "auto") -> Tools:
     """Return who does the work on this machine."""
+    name = choose_engine(engine)
     redactor = Redactor()
     runner = SubprocessRunner(redactor)
     return Tools(
-        engine=Docker(runner),
-        provider=Kind(runner),
+        engine=_ENGINES[name](runner),
+        provider=Kind(runner, program=name),
         runner=runner,
         timeline=Timeline(),
         redactor=redactor,
@@ -54,17 +88,24 @@ def tools_for(request: Request, kubeconfig: Path, tools: Tools) -> Tools:
 
 
 def load_one_image(
-    cluster: str, reference: str, *, how: Load, runner: Runner, deadline: Deadline
+    cluster: str,
+    reference: str,
+    *,
+    engine: EngineName,
+    how: Load,
+    runner: Runner,
+    deadline: Deadline,
 ) -> None:
     """Load an image of the engine into every kind node of `cluster`, unless it is there.
 
     Raises:
         CommandError: It could not be loaded.
     """
-    provider = Kind(runner)
+    name = choose_engine(engine)
+    provider = Kind(runner, program=name)
     loader = ImageLoader(
         provider.nodes(cluster, deadline),
-        engine=Docker(runner),
+        engine=_ENGINES[name](runner),
         provider=provider,
         runner=runner,
         timeline=Timeline(),

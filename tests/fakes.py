@@ -140,6 +140,8 @@ class FakeEngine:
         in_use: References that cannot be removed.
         removed: References that were removed so far.
         version: What `check` says; an exception is raised instead.
+        name: What the user calls it.
+        foreign: Build options that it does not know.
     """
 
     images: dict[str, str] = field(default_factory=dict)
@@ -153,12 +155,16 @@ class FakeEngine:
     in_use: set[str] = field(default_factory=set)
     removed: list[str] = field(default_factory=list)
     name: str = "docker"
+    foreign: tuple[str, ...] = ()
 
     def check(self, deadline: Deadline) -> str:
         deadline.check()
         if isinstance(self.version, Exception):
             raise self.version
         return self.version
+
+    def foreign_options(self, options: Sequence[str]) -> tuple[str, ...]:
+        return tuple(option for option in options if option in self.foreign)
 
     def image_ids(self, references: Sequence[str], deadline: Deadline) -> dict[str, str]:
         deadline.check()

@@ -1,4 +1,4 @@
-"""kind by its command line, on the Docker engine.
+"""kind by its command line, on Docker or podman.
 
 `kind create` is called without `--wait`, since that polls without a pause and exits 0 on a
 timeout (kind#2654), and with `--retain`, since otherwise a failed one takes its logs along.
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError
+from pytest_kindinfra.inspected import inspected
 from pytest_kindinfra.kindconfig import RUN_MOUNT
 from pytest_kindinfra.privatefiles import write_private
 from pytest_kindinfra.process import which
@@ -29,16 +30,17 @@ _BALANCER = "-external-load-balancer"
 _PORT_TAKEN = re.compile("address already in use|port is already allocated", re.IGNORECASE)
 """As Docker and systems say it (moby, libnetwork/portallocator and cmd/docker-proxy; strerror)."""
 _LABEL = "io.x-k8s.kind.cluster"
-_ENV = {"KIND_EXPERIMENTAL_PROVIDER": "docker"}
+_PROVIDER = "KIND_EXPERIMENTAL_PROVIDER"
 _CTR = ("ctr", "--namespace", "k8s.io")
 _FIX = "install kind (https://kind.sigs.k8s.io) or put its folder on PATH"
 
 
 class Kind:
-    """The kind on PATH, with Docker as its engine."""
+    """The kind on PATH, with an engine whose program has Docker's words."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, *, program: str = "docker") -> None:
         self._runner = runner
+        self._program = program
 
     def check(self, deadline: Deadline) -> str:
         """See `Provider.check`."""
@@ -80,7 +82,7 @@ class Kind:
 
     def _answers(self, node: str, deadline: Deadline) -> bool:
         """Whether it does, in time; on a busy machine it may do at the next asking."""
-        argv = ["docker", "exec", node, "ctr", "version"]
+        argv = [self._program, "exec", node, "ctr", "version"]
         try:
             return self._runner.run(argv, deadline=deadline.within(10), check=False).exit_code == 0
         except CommandError:
@@ -100,23 +102,23 @@ class Kind:
         return self._listed(node, "content", deadline)
 
     def _listed(self, node: str, what: str, deadline: Deadline) -> frozenset[str]:
-        argv = ["docker", "exec", node, *_CTR, what, "list", "-q"]
+        argv = [self._program, "exec", node, *_CTR, what, "list", "-q"]
         return frozenset(self._runner.run(argv, deadline=deadline.within(60)).stdout.split())
 
     def forget_images(self, node: str, references: Sequence[str], deadline: Deadline) -> None:
         """See `Provider.forget_images`: `ctr` lists an image before it has unpacked it."""
-        argv = ["docker", "exec", node, *_CTR, "images", "remove", *map(normalise, references)]
+        argv = [self._program, "exec", node, *_CTR, "images", "remove", *map(normalise, references)]
         self._runner.run(argv, deadline=deadline.within(60), check=False)
 
     def import_command(self, node: str) -> tuple[str, ...]:
         """See `Provider.import_command`; the words of kind's own loader, less `--all-platforms`."""
-        into = ("docker", "exec", "--privileged", "-i", node)
+        into = (self._program, "exec", "--privileged", "-i", node)
         return (*into, *_CTR, "images", "import", "--digests", "-")
 
     def node_address(self, node: str, deadline: Deadline) -> str:
         """See `Provider.node_address`."""
         networks = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
-        argv = ["docker", "inspect", "--format", networks, node]
+        argv = [self._program, "inspect", "--format", networks, node]
         addresses = self._runner.run(argv, deadline=deadline.within(30)).stdout.split()
         return addresses[0]
 
@@ -128,32 +130,31 @@ class Kind:
     def await_end(self, node: str, deadline: Deadline) -> str:
         """See `Provider.await_end`; an engine that only restarts keeps its containers if told to.
 
-        `docker wait` ends when the container does, when it is removed, and when the engine goes.
+        `wait` ends when the container does, when it is removed, and when the engine goes.
         """
         while True:
-            done = self._runner.run(["docker", "wait", node], deadline=deadline, check=False)
+            done = self._runner.run([self._program, "wait", node], deadline=deadline, check=False)
             if not self._runs(node, deadline):
                 said = (done.stdout + done.stderr).strip()
                 return f"exit code {said}" if said.isdecimal() else said
             deadline.pause(_BETWEEN_WAITS)
 
     def _runs(self, node: str, deadline: Deadline) -> bool:
-        argv = ["docker", "inspect", "--format", "{{.State.Running}}", node]
+        argv = [self._program, "inspect", "--format", "{{.State.Running}}", node]
         result = self._runner.run(argv, deadline=deadline.within(10), check=False)
         return result.stdout.strip() == "true"
 
     def run_directories(self, deadline: Deadline) -> dict[str, Path]:
         """See `Provider.run_directories`: what is mounted at `RUN_MOUNT` tells, state files not."""
-        listing = ["docker", "ps", "--all", "--quiet", "--filter", f"label={_LABEL}"]
+        listing = [self._program, "ps", "--all", "--quiet", "--filter", f"label={_LABEL}"]
         ids = self._runner.run(listing, deadline=deadline.within(30)).stdout.split()
         if not ids:
             return {}
-        argv = ["docker", "inspect", "--format", "{{json .}}", *ids]
+        argv = [self._program, "inspect", "--format", "{{json .}}", *ids]
         result = self._runner.run(argv, deadline=deadline.within(30), check=False)
-        found = [json.loads(line) for line in result.stdout.splitlines() if line]
         return {
             item["Config"]["Labels"][_LABEL]: Path(mount["Source"])
-            for item in found
+            for item in inspected(result.stdout)
             for mount in item["Mounts"]
             if mount["Destination"] == RUN_MOUNT
         }
@@ -164,18 +165,32 @@ class Kind:
 
     def delete(self, name: str, *, kubeconfig: Path, deadline: Deadline) -> None:
         """See `Provider.delete`."""
+        if self._program == "podman":
+            self._kill(name, deadline)
         self._kind(
             *("delete", "cluster", "--name", name, "--kubeconfig", str(kubeconfig)),
             deadline=deadline,
             what=f'deleting cluster "{name}"',
         )
 
+    def _kill(self, name: str, deadline: Deadline) -> None:
+        """End the kind nodes at once: podman asks first, and waits 10 s for systemd in there."""
+        listing = ["podman", "ps", "--quiet", "--filter", f"label={_LABEL}={name}"]
+        ids = self._runner.run(listing, deadline=deadline.within(30), check=False).stdout.split()
+        if ids:
+            argv = ["podman", "kill", "--signal", "KILL", *ids]
+            self._runner.run(argv, deadline=deadline.within(30), check=False)
+
     def delete_command(self, name: str) -> Sequence[str]:
         """See `Provider.delete_command`."""
-        return ("kind", "delete", "cluster", "--name", name)
+        command = ("kind", "delete", "cluster", "--name", name)
+        which_engine = ("env", f"{_PROVIDER}={self._program}")
+        return command if self._program == "docker" else (*which_engine, *command)
 
     def _kind(
         self, *words: str, deadline: Deadline, what: str = "", log: Path | None = None
     ) -> Result:
         argv = ["kind", *words]
-        return self._runner.run(argv, deadline=deadline, what=what, env=_ENV, log=log)
+        return self._runner.run(
+            argv, deadline=deadline, what=what, env={_PROVIDER: self._program}, log=log
+        )

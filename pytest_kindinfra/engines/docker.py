@@ -6,20 +6,25 @@ only it speaks BuildKit, which runs a step that several builds share once (docs/
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pytest_kindinfra.engines.protocol import OwnImage
+from pytest_kindinfra.engines.asking import (
+    LABEL,
+    build_flags,
+    given_by_environment,
+    names_of,
+    own_image,
+)
 from pytest_kindinfra.errors import CommandError, KindInfraError, ToolMissingError
+from pytest_kindinfra.inspected import inspected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pytest_kindinfra.engines.protocol import BuildRequest
+    from pytest_kindinfra.engines.protocol import BuildRequest, OwnImage
     from pytest_kindinfra.process import Runner
     from pytest_kindinfra.timeline import Deadline
 
@@ -32,7 +37,6 @@ _READ_BY_DOCKER = re.compile(
     r"|TLS\w*)",
     re.IGNORECASE,
 )
-_LABEL = "dev.kindinfra.image"
 _FIX = "install Docker with buildx and start it (`docker version` must show a server)"
 
 
@@ -53,6 +57,11 @@ class Docker:
             msg = f"the Docker engine does not answer: {error}\nTo fix: {_FIX}"
             raise ToolMissingError(msg) from error
 
+    def foreign_options(self, options: Sequence[str]) -> tuple[str, ...]:
+        """See `Engine.foreign_options`: the declaration's options are Docker's."""
+        del options
+        return ()
+
     def image_ids(self, references: Sequence[str], deadline: Deadline) -> dict[str, str]:
         """See `Engine.image_ids`."""
         if not references:
@@ -60,8 +69,8 @@ class Docker:
         wanted = list(dict.fromkeys(references))
         argv = ["docker", "image", "inspect", "--format", "{{json .}}", *wanted]
         result = self._runner.run(argv, deadline=deadline.within(60), check=False)
-        found = [json.loads(line) for line in result.stdout.splitlines() if line]
-        ids = {tag: item["Id"] for item in found for tag in _names(item)}
+        found = inspected(result.stdout)
+        ids = {tag: item["Id"] for item in found for tag in (*names_of(item), item["Id"])}
         return {ref: ids[short] for ref in wanted if (short := _familiar(ref)) in ids}
 
     def build(self, request: BuildRequest, *, deadline: Deadline, log: Path) -> None:
@@ -70,7 +79,10 @@ class Docker:
             _build_command(request),
             deadline=deadline,
             what=f'building image "{request.name}"',
-            env={"BUILDKIT_PROGRESS": "plain", **_given_by_environment(request)},
+            env={
+                "BUILDKIT_PROGRESS": "plain",
+                **given_by_environment(request, read=_READ_BY_DOCKER),
+            },
             log=log,
         )
 
@@ -95,14 +107,14 @@ class Docker:
 
     def own_images(self, deadline: Deadline) -> list[OwnImage]:
         """See `Engine.own_images`."""
-        listing = ["docker", "image", "ls", "--quiet", "--no-trunc", "--filter", f"label={_LABEL}"]
+        listing = ["docker", "image", "ls", "--quiet", "--no-trunc", "--filter", f"label={LABEL}"]
         listed = self._runner.run(listing, deadline=deadline.within(60)).stdout.split()
         if not (ids := list(dict.fromkeys(listed))):
             return []
         argv = ["docker", "image", "inspect", "--format", "{{json .}}", *ids]
         # One that went meanwhile is an error, but the others are printed all the same.
         printed = self._runner.run(argv, deadline=deadline.within(60), check=False).stdout
-        return [_own_image(json.loads(line)) for line in printed.splitlines() if line]
+        return [own_image(item) for item in inspected(printed)]
 
     def remove(self, reference: str, deadline: Deadline) -> None:
         """See `Engine.remove`; without force, which would take it from containers."""
@@ -114,51 +126,14 @@ class Docker:
         return ("docker", "save", *map(_familiar, references))
 
 
-def _given_by_environment(request: BuildRequest) -> dict[str, str]:
-    """Return the build arguments that docker takes from its environment, so that no `ps` has them.
-
-    `--build-arg NAME` without a value means the variable NAME (docs.docker.com, `docker buildx
-    build`, `--build-arg`; tried with buildx 0.13).
-    """
-    return {
-        name: value
-        for name, value in request.build_args.items()
-        if name in request.unshown
-        and (os.environ.get(name) == value or not _READ_BY_DOCKER.fullmatch(name))
-    }
-
-
 def _build_command(request: BuildRequest) -> list[str]:
     """Return the argv; without provenance, since kind cannot load attestations (kind#3795)."""
-    elsewhere = _given_by_environment(request)
+    elsewhere = given_by_environment(request, read=_READ_BY_DOCKER)
     argv = ["docker", "buildx", "build", "--load", "--provenance=false", "--sbom=false"]
-    argv += ["--tag", request.reference, "--file", os.fspath(request.dockerfile)]
-    argv += ["--label", f"{_LABEL}={request.name}"]
-    if request.target:
-        argv += ["--target", request.target]
-    for name, value in sorted(request.build_args.items()):
-        argv += ["--build-arg", name if name in elsewhere else f"{name}={value}"]
+    argv += build_flags(request, elsewhere=elsewhere)
     for name, reference in sorted(request.contexts.items()):
         argv += ["--build-context", f"{name}=docker-image://{reference}"]
     return [*argv, *request.options, os.fspath(request.context)]
-
-
-def _own_image(item: dict[str, Any]) -> OwnImage:
-    times = (item["Created"], item.get("Metadata", {}).get("LastTagTime") or item["Created"])
-    return OwnImage(
-        name=item["Config"]["Labels"][_LABEL],
-        references=tuple(item.get("RepoTags") or ()),
-        since=max(datetime.fromisoformat(time).timestamp() for time in times),
-    )
-
-
-def _names(item: dict[str, object]) -> list[str]:
-    """Return every name under which an inspected image can be asked for."""
-    names: list[str] = []
-    for key in ("RepoTags", "RepoDigests"):
-        value = item.get(key)
-        names += value if isinstance(value, list) else []
-    return [*names, str(item["Id"])]
 
 
 def _familiar(reference: str) -> str:

@@ -26,6 +26,7 @@ class BuildRequest:
         unshown: Names of build arguments whose values belong into no command.
         contexts: Named contexts: the name in FROM to the reference of an image.
         options: Further flags.
+        bases: The other images that it starts from, as the Dockerfile names them.
     """
 
     name: str
@@ -37,6 +38,7 @@ class BuildRequest:
     unshown: frozenset[str]
     contexts: dict[str, str]
     options: tuple[str, ...]
+    bases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """What the user calls it: `docker`."""
+        """What the user calls it and its program: `docker` or `podman`."""
         ...
 
     def check(self, deadline: Deadline) -> str:
@@ -68,6 +70,10 @@ class Engine(Protocol):
         Raises:
             ToolMissingError: It is not installed, or does not answer.
         """
+        ...
+
+    def foreign_options(self, options: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the flags of `docker buildx build` that it cannot take."""
         ...
 
     def image_ids(self, references: Sequence[str], deadline: Deadline) -> dict[str, str]:

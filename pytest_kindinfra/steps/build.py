@@ -130,6 +130,7 @@ def _request(image: Image, tagged: Tagged, workshop: Workshop) -> BuildRequest:
         unshown=unshown_arguments(image),
         contexts=tagged.named,
         options=(*image.build_options, *(("--no-cache",) if workshop.anew else ())),
+        bases=tuple(tagged.bases),
     )
 
 

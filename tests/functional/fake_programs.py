@@ -1,8 +1,8 @@
-"""`docker` and `kind` as far as the plugin can tell them from the real ones; helm is a file apart.
+"""`docker`, `podman` and `kind` as far as the plugin can tell them from the real ones.
 
-Both keep their state in one folder: `calls.jsonl` (each call's start and end), `images/` (one
+All keep their state in one folder: `calls.jsonl` (each call's start and end), `images/` (one
 file for each reference), `clusters/NAME/NODE/` (the references that a kind node has). How a call
-is to go otherwise is in `behaviour.json`, by what it does:
+is to go otherwise is in `behaviour.json`, by what it does (helm is a file apart):
 
     {"build api": {"seconds": 0.5, "until": "gate", "exit": 1, "times": 1, "says": "no space"}}
 
@@ -44,7 +44,9 @@ def run(program: str, folder: str) -> None:
                   "argv": [program, *words], "env": environment, "start": time.time()})  # fmt: skip
     code = 0
     try:
-        _acts(program).get(what, refuse)(folder, words)
+        acts = _acts(program)
+        act = acts.get(f"{program} {what}") or acts.get(what) or refuse
+        act(folder, words)
     except Failure as failure:
         print(failure, file=sys.stderr)  # noqa: T201
         code = failure.code
@@ -322,6 +324,84 @@ def node(folder: str, name: str) -> str:
     raise Failure(msg)
 
 
+# -- podman: as docker, but for what it prints and how it names images (podman 4.3.1) -------------
+
+
+def podman_version(folder: str, _words: list[str]) -> None:
+    """Print the version; there is no server that could be down."""
+    behave(folder, "podman version")
+    print("4.3.1")  # noqa: T201
+
+
+def podman_inspect(folder: str, words: list[str]) -> None:
+    """Print as docker, but where that prints lines of JSON, one array over many lines."""
+    if words[2] != "{{json .}}":
+        inspect(folder, words)
+        return
+    import contextlib
+    import io
+
+    with contextlib.redirect_stdout(io.StringIO()) as lines:
+        inspect(folder, words)
+    found = [json.loads(line) for line in lines.getvalue().splitlines()]
+    print(json.dumps(found, indent=5))  # noqa: T201
+
+
+def podman_inspect_images(folder: str, words: list[str]) -> None:
+    """Print an array of those that are there; names are full ones, ids lack `sha256:`."""
+    behave(folder, "image inspect")
+    by_name = {full_name(one): one for one in listed(f"{folder}/images")}
+    found = []
+    for name in (one for one in words[2:] if one in by_name):
+        told = image(folder, by_name[name])
+        found.append({**told, "Id": told["Id"].partition(":")[2], "RepoTags": [name]})
+    print(json.dumps(found, indent=5))  # noqa: T201
+    missing = [one for one in words[2:] if one not in by_name]
+    if missing:
+        msg = f"Error: inspecting object: {missing[0]}: image not known"
+        raise Failure(msg, 125)
+
+
+def podman_build(folder: str, words: list[str]) -> None:
+    """Make an image appear under its tag, as far as its base is there."""
+    for path in (value(words, "--file"), value(words, "--ignorefile"), words[-1]):
+        if not os.path.exists(path):  # noqa: PTH110
+            msg = f"Error: stat {path}: no such file or directory"
+            raise Failure(msg, 125)
+    there = {full_name(one) for one in listed(f"{folder}/images")}
+    for context in values(words, "--build-context"):
+        base = context.partition("container-image://")[2]
+        if base not in there:
+            msg = f"Error: creating build container: initializing source docker://{base}"
+            raise Failure(msg, 125)
+    behave(folder, f"build {subject(words)}")
+    put(f"{folder}/images", value(words, "--tag"))
+
+
+def podman_save(folder: str, words: list[str]) -> None:
+    """Print an archive: the names of what would be in it."""
+    behave(folder, "save")
+    if "--multi-image-archive" not in words:
+        msg = "Error: this is not faked: podman save of one image"
+        raise Failure(msg, 98)
+    references = words[words.index("--multi-image-archive") + 1 :]
+    by_name = {full_name(one) for one in listed(f"{folder}/images")}
+    for reference in references:
+        if reference not in by_name:
+            msg = f"Error: {reference}: image not known"
+            raise Failure(msg, 125)
+    import tarfile
+
+    with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
+        for reference in references:
+            archive.addfile(tarfile.TarInfo(reference))
+
+
+def podman_kill(folder: str, _words: list[str]) -> None:
+    """Say nothing: who is killed is deleted next."""
+    behave(folder, "kill")
+
+
 # -- kind ------------------------------------------------------------------------------------------
 
 
@@ -449,6 +529,12 @@ def write(path: str, text: str) -> None:
 
 ACTS: dict[str, Callable[[str, list[str]], None]] = {
     "docker version": docker_version,
+    "podman version": podman_version,
+    "podman image inspect": podman_inspect_images,
+    "podman inspect": podman_inspect,
+    "podman build": podman_build,
+    "podman save": podman_save,
+    "podman kill": podman_kill,
     "image inspect": inspect_images,
     "image ls": list_own_images,
     "image rm": remove_image,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.diskspace import disk_problem
+from pytest_kindinfra.diskspace import disk_problem, docker_root
 
 if TYPE_CHECKING:
     from tests.functional.project import Project
@@ -51,4 +51,4 @@ def test_a_run_is_refused_with_what_is_free_and_what_is_needed(
 
 
 def test_this_machine_has_room_for_the_tests() -> None:
-    assert disk_problem(nodes=1, environ=os.environ) is None
+    assert disk_problem(docker_root(os.environ), nodes=1) is None

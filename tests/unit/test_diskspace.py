@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.diskspace import NODE_BYTES, disk_problem
+from pytest_kindinfra.diskspace import NODE_BYTES, disk_problem, docker_root, podman_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -36,17 +37,17 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], P
 
 
 def test_room_for_the_kind_nodes_is_enough(engine: Callable[[int], Path]) -> None:
-    assert disk_problem(nodes=2, environ={}, daemon=engine(2 * NODE_BYTES)) is None
+    assert disk_problem(docker_root({}, daemon=engine(2 * NODE_BYTES)), nodes=2) is None
 
 
 def test_a_disk_without_room_is_named_with_what_is_needed(
     engine: Callable[[int], Path], tmp_path: Path
 ) -> None:
-    assert disk_problem(nodes=1, environ={}, daemon=engine(200_000_000)) == (
+    assert disk_problem(docker_root({}, daemon=engine(200_000_000)), nodes=1) == (
         f"the engine's disk ({tmp_path}/data) has 0.2 GB free, and 1 kind node alone takes "
         "0.6 GB; to fix: free some; `kindinfra gc --images` removes old images of ours"
     )
-    said = disk_problem(nodes=3, environ={}, daemon=engine(1_000_000_000))
+    said = disk_problem(docker_root({}, daemon=engine(1_000_000_000)), nodes=3)
     assert said
     assert "1.0 GB free, and 3 kind nodes alone take 1.8 GB" in said
 
@@ -62,7 +63,7 @@ def test_a_disk_without_room_is_named_with_what_is_needed(
 def test_an_engine_elsewhere_is_not_judged(
     engine: Callable[[int], Path], environ: dict[str, str]
 ) -> None:
-    assert disk_problem(nodes=1, environ=environ, daemon=engine(0)) is None
+    assert disk_problem(docker_root(environ, daemon=engine(0)), nodes=1) is None
 
 
 @pytest.mark.parametrize(
@@ -75,11 +76,56 @@ def test_the_context_of_dockers_configuration_counts(
     (tmp_path / "config.json").write_text(text)
     environ = {"DOCKER_CONFIG": str(tmp_path)}
 
-    assert bool(disk_problem(nodes=1, environ=environ, daemon=engine(0))) == judged
+    assert bool(disk_problem(docker_root(environ, daemon=engine(0)), nodes=1)) == judged
 
 
 def test_a_folder_that_is_not_there_is_not_judged(tmp_path: Path) -> None:
     daemon = tmp_path / "daemon.json"
     daemon.write_text(json.dumps({"data-root": str(tmp_path / "nowhere")}))
 
-    assert disk_problem(nodes=1, environ={}, daemon=daemon) is None
+    assert disk_problem(docker_root({}, daemon=daemon), nodes=1) is None
+
+
+class TestPodman:
+    def test_the_hosts_configuration_says_where_images_are(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        storage = tmp_path / "storage.conf"
+        storage.write_text('[storage]\ndriver = "overlay"\ngraphroot = "/data/containers"\n')
+
+        assert podman_root({}, storage=storage) == Path("/data/containers")
+
+    @pytest.mark.parametrize("text", [None, "", "[storage\n"])
+    def test_without_one_it_is_the_usual_place(
+        self, text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        storage = tmp_path / "storage.conf"
+        if text is not None:
+            storage.write_text(text)
+
+        assert podman_root({}, storage=storage) == Path("/var/lib/containers/storage")
+
+    @pytest.mark.parametrize(
+        ("environ", "root"),
+        [
+            ({"HOME": "/home/me"}, "/home/me/.local/share/containers/storage"),
+            ({"HOME": "/home/me", "XDG_DATA_HOME": "/d"}, "/d/containers/storage"),
+        ],
+    )
+    def test_without_root_it_is_in_the_users_folder(
+        self, environ: dict[str, str], root: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+        assert podman_root(environ) == Path(root)
+
+    @pytest.mark.parametrize(
+        "name", ["CONTAINER_HOST", "CONTAINER_CONNECTION", "CONTAINERS_STORAGE_CONF"]
+    )
+    def test_podman_elsewhere_is_not_judged(self, name: str) -> None:
+        root = podman_root({name: "x"})
+
+        assert root is None
+        assert disk_problem(root, nodes=100_000_000) is None

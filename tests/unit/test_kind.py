@@ -276,3 +276,62 @@ class TestRunsOfOurs:
 
         assert Kind(runner).run_directories(soon) == {}
         assert len(runner.calls) == 1
+
+
+class TestPodman:
+    def test_every_call_goes_to_podman(self, soon: Deadline) -> None:
+        runner = answering(clusters="a\n", nodes="a-control-plane\n", ps="9ff8546f6258\n")
+        kind = Kind(runner, program="podman")
+        kind.exists("a", soon)
+        kind.nodes_that_take_images("a", soon)
+        kind.images_in("a-control-plane", soon)
+        kind.forget_images("a-control-plane", ["redis"], soon)
+        kind.delete("a", kubeconfig=Path("/k"), deadline=soon)
+
+        assert {argv[0] for argv in runner.argvs} == {"kind", "podman"}
+        assert kind.import_command("a-control-plane")[0] == "podman"
+        assert {call.env["KIND_EXPERIMENTAL_PROVIDER"] for call in runner.calls if call.env} == {
+            "podman"
+        }
+
+    def test_kind_nodes_are_killed_before_podman_waits_for_them(self, soon: Deadline) -> None:
+        runner = answering(ps="9ff8546f6258\n0b27c158feb3\n")
+        Kind(runner, program="podman").delete("a", kubeconfig=Path("/k"), deadline=soon)
+
+        assert runner.argvs == [
+            ("podman", "ps", "--quiet", "--filter", "label=io.x-k8s.kind.cluster=a"),
+            ("podman", "kill", "--signal", "KILL", "9ff8546f6258", "0b27c158feb3"),
+            ("kind", "delete", "cluster", "--name", "a", "--kubeconfig", "/k"),
+        ]
+
+    def test_what_a_person_types_to_delete_names_the_engine(self) -> None:
+        assert Kind(FakeRunner(), program="podman").delete_command("a") == (
+            *("env", "KIND_EXPERIMENTAL_PROVIDER=podman"),
+            *("kind", "delete", "cluster", "--name", "a"),
+        )
+
+    def test_run_directories_are_found_in_one_array(self, soon: Deadline) -> None:
+        node = {
+            "Config": {"Labels": {"io.x-k8s.kind.cluster": "a"}},
+            "Mounts": [
+                {"Type": "bind", "Source": "/lib/modules", "Destination": "/lib/modules"},
+                {"Type": "bind", "Source": "/runs/1", "Destination": RUN_MOUNT},
+            ],
+        }
+        runner = answering(ps="9ff8546f6258\n", inspect=json.dumps([node], indent=5) + "\n")
+
+        assert Kind(runner, program="podman").run_directories(soon) == {"a": Path("/runs/1")}
+
+    def test_a_port_that_is_taken_is_known_by_podmans_words(
+        self, soon: Deadline, tmp_path: Path
+    ) -> None:
+        says = (
+            "Error: cannot listen on the TCP port: listen tcp4 127.0.0.1:28999: bind: "
+            "address already in use\n"
+        )
+        runner = answering(create=Result("", says, 1))
+
+        with pytest.raises(PortTakenError):
+            Kind(runner, program="podman").create(
+                "a", config={}, kubeconfig=tmp_path / "kubeconfig", deadline=soon
+            )

@@ -143,8 +143,8 @@ class TestHeartbeats:
 
 class TestThePlan:
     def test_its_size_is_one_line(self) -> None:
-        assert plan_line(PLAN, tests=5, cluster="kindinfra-1") == (
-            "kindinfra: 5 tests need 2 services from 2 images, cluster kindinfra-1"
+        assert plan_line(PLAN, tests=5, cluster="kindinfra-1", engine="docker") == (
+            "kindinfra: 5 tests need 2 services from 2 images, cluster kindinfra-1 on docker"
         )
 
     def test_one_of_each_is_no_plural(self) -> None:
@@ -154,8 +154,8 @@ class TestThePlan:
             images=PLAN.images[:1],
         )
 
-        assert plan_line(plan, tests=1, cluster="a") == (
-            "kindinfra: 1 test needs 1 service from 1 image, cluster a"
+        assert plan_line(plan, tests=1, cluster="a", engine="podman") == (
+            "kindinfra: 1 test needs 1 service from 1 image, cluster a on podman"
         )
 
     def test_it_shows_images_services_and_endpoints(self) -> None:
