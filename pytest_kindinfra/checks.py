@@ -12,6 +12,7 @@ from pytest_kindinfra.exposing import find_port, selector, target_name
 from pytest_kindinfra.graph import cycles
 from pytest_kindinfra.manifests import service_ports
 from pytest_kindinfra.ports import written_node_port
+from pytest_kindinfra.readywhen import is_meant
 from pytest_kindinfra.suggestions import did_you_mean, listed
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def find_problems(facts: Facts, wanted: Mapping[str, Sequence[str]]) -> Iterator
     for service in facts.services.values():
         yield from _image_problems(facts, service)
         yield from _endpoint_problems(facts, service)
+        yield from _ready_problems(facts, service)
     yield from facts.ports[1]
 
 
@@ -134,6 +136,17 @@ def _endpoint_problems(facts: Facts, service: Service) -> Iterator[str]:
             yield from (f"{place} {problem}" for problem in _target_problems(spec, target))
         elif not service.run:  # what a Python step applies is not known yet
             yield f"{place} {_missing_target(facts, service, spec)}"
+
+
+def _ready_problems(facts: Facts, service: Service) -> Iterator[str]:
+    if service.run or service.name in facts.unread:  # what a Python step applies is not known yet
+        return
+    objects = facts.objects[service.name]
+    kinds = sorted({obj["kind"] for obj in objects})
+    for kind, _ in service.ready:
+        if not any(is_meant(kind, obj) for obj in objects):
+            hint = did_you_mean(kind, kinds) or f"; they have: {listed(kinds)}"
+            yield f"[services.{service.name}] ready.{kind}: none of its manifests has one{hint}"
 
 
 def _missing_target(facts: Facts, service: Service, spec: EndpointSpec) -> str:

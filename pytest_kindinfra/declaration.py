@@ -23,6 +23,7 @@ from pytest_kindinfra.model import (
     Service,
 )
 from pytest_kindinfra.podspecs import WORKLOAD_KINDS
+from pytest_kindinfra.readywhen import EXPECTED, parse_ready_when
 from pytest_kindinfra.suggestions import did_you_mean, listed
 from pytest_kindinfra.tables import Table
 
@@ -137,6 +138,7 @@ def _service(name: str, table: Table) -> Service:
         kustomize=table.path("kustomize"),
         helm=read_helm(name, table),
         helm_first=helm_first(table),
+        ready=_ready(table),
     )
     _check_service(service, table)
     table.reject_unknown()
@@ -187,6 +189,16 @@ def _run(table: Table) -> str | None:
     if run and not _FUNCTION.fullmatch(run):
         table.complain(f'run is "{run}", but must be "module:function"')
     return run
+
+
+def _ready(table: Table) -> tuple[tuple[str, str], ...]:
+    pairs = table.pairs("ready")
+    for kind, text in pairs:
+        try:
+            parse_ready_when(text)
+        except ValueError:
+            table.complain(f'ready.{kind} is "{text}", but must be {EXPECTED}')
+    return pairs
 
 
 def _endpoint(name: str, table: Table) -> EndpointSpec:

@@ -25,6 +25,7 @@ from pytest_kindinfra.buildsecrets import build_secrets
 from pytest_kindinfra.coordination import RunDirectory, hold
 from pytest_kindinfra.errors import CancelledError, DeclarationError, KindInfraError
 from pytest_kindinfra.graph import in_order
+from pytest_kindinfra.grpchealth import missing_package
 from pytest_kindinfra.lines.builds import Builds
 from pytest_kindinfra.lines.context import Context, FirstFailure
 from pytest_kindinfra.plan import resolve as make_plan
@@ -70,6 +71,7 @@ def resolve(*, folder: Path | str = ".", services: Iterable[str] | None = None) 
         raise DeclarationError([problem])
     names = [one.name for one in declaration.services] if services is None else list(services)
     problems, settings = check_files(declaration), settings_of(declaration, {})
+    problems += missing_package(declaration.services)
     try:
         how = templating(declaration, settings, make_tools(settings.engine).runner)
         rendered = render(declaration.services, folder=declaration.folder, how=how)

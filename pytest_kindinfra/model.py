@@ -128,6 +128,8 @@ class Service:
         kustomize: A folder with a kustomization.
         helm: A chart.
         helm_first: The chart is installed before all else is applied, not after.
+        ready: For custom resources: pairs of a kind and what its objects must say, such as
+            `("Widget", "condition=Ready")`.
     """
 
     name: str
@@ -142,6 +144,7 @@ class Service:
     kustomize: Path | None = None
     helm: Helm | None = None
     helm_first: bool = False
+    ready: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

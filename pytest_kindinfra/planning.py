@@ -23,6 +23,7 @@ from pytest_kindinfra.diskspace import disk_problem, docker_root, podman_root
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.existing import find_existing, problems_of_images, problems_of_options
 from pytest_kindinfra.filesystems import network_problem
+from pytest_kindinfra.grpchealth import missing_package
 from pytest_kindinfra.kindconfig import port_problems
 from pytest_kindinfra.model import Declaration, EngineName, Image, Plan, Service
 from pytest_kindinfra.plan import resolve
@@ -71,6 +72,7 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
     )
     settings = replace(settings, engine=choose_engine(settings.engine))
     found = [*wanted["problems"], *problems, *check_files(declaration)]
+    found += missing_package(declaration.services)
     if problem := network_problem(config.rootpath / settings.artifacts):
         found.append(problem)
     found += _problems_of_saved(settings, declaration.folder)

@@ -189,4 +189,7 @@ class _ServiceLines:
             images=images,
             context=self._context,
             deadline=self._context.deadline(service.timeout),
+            unready=lambda: (
+                not all(self._reached[need.name].ready.done() for need in service.needs)
+            ),
         )

@@ -220,6 +220,14 @@ class FakeKubernetes:
             found = [obj for obj in self.objects.values() if obj["kind"] == "Pod"]
             return [pod for pod in found if pod["metadata"]["labels"].get("fake/of") == name]
 
+    def endpoint_slices(self, namespace: str) -> list[Object]:
+        """Return what the cluster makes of each k8s service with a selector: who is behind it."""
+        there = [
+            obj for obj in self.objects.values() if obj["metadata"].get("namespace") == namespace
+        ]
+        pods = [obj for obj in there if obj["kind"] == "Pod"]
+        return [_slice(obj, pods) for obj in there if obj["kind"] == "Service"]
+
     # What the cluster does by itself.
 
     def _make_cluster(self) -> None:
@@ -347,6 +355,25 @@ def _replica_set(obj: Object) -> Object:
         },
         "spec": obj["spec"],
     }
+
+
+def _slice(k8s_service: Object, pods: list[Object]) -> Object:
+    meta = k8s_service["metadata"]
+    wanted = ((k8s_service.get("spec") or {}).get("selector") or {}).items()
+    behind = [pod for pod in pods if wanted and wanted <= pod["metadata"]["labels"].items()]
+    return {
+        "metadata": {
+            "name": f"{meta['name']}-1",
+            "namespace": meta["namespace"],
+            "labels": {"kubernetes.io/service-name": meta["name"]},
+        },
+        "endpoints": [{"conditions": {"ready": _is_ready(pod)}} for pod in behind],
+    }
+
+
+def _is_ready(pod: Object) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def _pod(obj: Object, owner: Object, number: int) -> Object:

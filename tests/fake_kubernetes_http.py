@@ -10,6 +10,7 @@ import re
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tests.fake_kubernetes import FakeKubernetes
 
 Object = dict[str, Any]
+TIMED = re.compile(r"\d{4}-\d\d-\d\dT")
 
 PATH = re.compile(
     r"^/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+/[^/]+))"
@@ -208,15 +210,18 @@ class _Handler(BaseHTTPRequestHandler):
     def _get(self, address: Address, query: dict[str, str]) -> tuple[int, Any]:
         fake = self.server.fake
         if address.part == "log":
-            return 200, self._log(address)
+            return 200, self._log(address, query)
         if address.name:
             return self._found(fake.objects.get(address.path), address)
         kinds = fake.kinds[address.version]
         kind = next(name for name, (plural, _) in kinds.items() if plural == address.plural)
         items = [obj for path, obj in fake.objects.items() if is_in(address, path, obj)]
+        if kind == "EndpointSlice":
+            items += fake.endpoint_slices(address.namespace)
         for wanted in filter(None, query.get("labelSelector", "").split(",")):
-            label, _, value = wanted.partition("=")
-            items = [obj for obj in items if obj["metadata"].get("labels", {}).get(label) == value]
+            label, given, value = wanted.partition("=")
+            told = [(obj, obj["metadata"].get("labels", {}).get(label)) for obj in items]
+            items = [obj for obj, is_ in told if (is_ == value if given else is_ is not None)]
         version = str(fake.next_version())
         return 200, {
             "apiVersion": address.version,
@@ -225,11 +230,17 @@ class _Handler(BaseHTTPRequestHandler):
             "items": items,
         }
 
-    def _log(self, address: Address) -> str:
+    def _log(self, address: Address, query: dict[str, str]) -> str:
         fake = self.server.fake
         pod = fake.objects.get(Address("v1", address.namespace, "pods", address.name, "").path, {})
         of = pod.get("metadata", {}).get("labels", {}).get("fake/of", "")
-        return fake.logs.get(of, "")
+        log = fake.logs.get(of, "")
+        if "timestamps" not in query:
+            return log
+        # As if all of it had been said just now, but for lines that have a time of their own.
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
+        lines = log.splitlines()[-int(query["tailLines"]) :]
+        return "\n".join(line if TIMED.match(line) else f"{now} {line}" for line in lines)
 
     def _found(self, obj: Object | None, address: Address) -> tuple[int, Any]:
         if obj is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.errors import ClusterError, KindInfraError
 from pytest_kindinfra.kube.client import SERVER_ERROR, ApiError, Request, Transport
 from pytest_kindinfra.kube.discovery import NOT_FOUND, Discovery, Resource, UnknownKindError
-from pytest_kindinfra.timeline import wait_until
+from pytest_kindinfra.timeline import monotonic, wait_until
 
 if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject
@@ -21,6 +21,10 @@ CONFLICT = 409
 PASSING_STATUS = frozenset({NOT_FOUND, CONFLICT, 429})
 """Not found: the namespace, or a CRD that is not served yet. Conflict: another writer."""
 PASSING_TEXT = ("error looking up service account", "is being terminated", "failed calling webhook")
+UNSURE = frozenset({401, 403})
+UNSURE_TEXT = ("Unauthorized", " cannot ")
+UNSURE_GRACE = 10.0
+"""An API server that was started again refuses everybody until it has read the roles."""
 REFUSED_TEXT = "failed to create typed patch object"
 """A field that the schema does not know; the server calls it an internal error."""
 TWICE_TEXT = "duplicate entries for key"
@@ -28,6 +32,12 @@ TWICE_TEXT = "duplicate entries for key"
 `kubectl apply` and `kubectl create` do, so such an object is created, or merged."""
 FIXED_KINDS = frozenset({"Job", "Pod"})
 FIXED_TEXT = ("field is immutable", "pod updates may not change fields")
+IMMUTABLE_TEXT = (
+    "immutable",
+    "may not change once set",
+    "updates to statefulset spec for fields other than",
+)
+"""How the API server refuses to change what is fixed from an object's creation on."""
 
 
 class Applier:
@@ -45,14 +55,15 @@ class Applier:
             UnknownKindError: There is no such kind, or there still was none.
             ClusterError: The server did not answer until the deadline.
         """
-        pause = 0.05
+        pause, sure_from = 0.05, monotonic() + UNSURE_GRACE
         while True:
             deadline.check()
             last = deadline.passed
             try:
                 return self._apply_once(obj, namespace, deadline)
             except KindInfraError as error:
-                if last or not passes(error):
+                unsure = _is_unsure(error) and monotonic() < sure_from
+                if last or not (unsure or passes(error)):
                     raise _about(error, obj, namespace) from None
             deadline.pause(pause)
             pause = min(1.0, pause * 2)
@@ -119,9 +130,25 @@ def passes(error: KindInfraError) -> bool:
     return by_status or any(text in error.message for text in PASSING_TEXT)
 
 
+def _is_unsure(error: KindInfraError) -> bool:
+    if not isinstance(error, ApiError) or error.status not in UNSURE:
+        return False
+    return any(text in error.message for text in UNSURE_TEXT)
+
+
 def _must_be_made_anew(error: ApiError, obj: KubeObject) -> bool:
     fixed = any(text in error.message for text in FIXED_TEXT)
     return error.status == INVALID and fixed and obj["kind"] in FIXED_KINDS
+
+
+def _way_out(error: ApiError, obj: KubeObject, namespace: str) -> str:
+    """Say what to do about a change that cannot be made, of an object that may hold something."""
+    if error.status != INVALID or not any(text in error.message for text in IMMUTABLE_TEXT):
+        return ""
+    name, kind = obj["metadata"]["name"], obj["kind"].lower()
+    where = obj["metadata"].get("namespace") or namespace
+    delete = f"kubectl --namespace {where} delete {kind} {name}"
+    return f"give it another name, or delete the one that is there: {delete}"
 
 
 def completed(obj: KubeObject, resource: Resource, namespace: str) -> KubeObject:
@@ -143,7 +170,7 @@ def _about(error: KindInfraError, obj: KubeObject, namespace: str) -> KindInfraE
     where = f' in namespace "{meta.get("namespace") or namespace}"'
     what = f'cannot apply {obj["kind"]} "{meta["name"]}"{where}'
     if isinstance(error, ApiError):
-        return error.about(what)
+        return error.about(what, fix=_way_out(error, obj, namespace))
     if isinstance(error, UnknownKindError):
         return UnknownKindError(f"{what}: {error}", may_come=error.may_come)
     return type(error)(f"{what}: {error}")

@@ -41,15 +41,18 @@ class ApiError(KindInfraError):
         message: The server's sentence.
     """
 
-    def __init__(self, *, status: int, reason: str, message: str, what: str) -> None:
+    def __init__(self, *, status: int, reason: str, message: str, what: str, fix: str = "") -> None:
         self.status = status
         self.reason = reason
         self.message = message
-        super().__init__(f"{what}: {message} ({status} {reason})")
+        way_out = f"\nTo fix: {fix}" if fix else ""
+        super().__init__(f"{what}: {message} ({status} {reason}){way_out}")
 
-    def about(self, what: str) -> ApiError:
-        """Return the same answer with other words for what was tried."""
-        return ApiError(status=self.status, reason=self.reason, message=self.message, what=what)
+    def about(self, what: str, *, fix: str = "") -> ApiError:
+        """Return the same answer with other words for what was tried, and what to do about it."""
+        return ApiError(
+            status=self.status, reason=self.reason, message=self.message, what=what, fix=fix
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,14 @@ from pytest_kindinfra.kube import bringup
 from pytest_kindinfra.kube.apply import Applier
 from pytest_kindinfra.kube.reader import Reader
 from pytest_kindinfra.kube.ready import SETTLE, ReadyWait
+from pytest_kindinfra.kube.troubles import Leniency
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from pytest_kindinfra.model import KubeObject, Level
+    from pytest_kindinfra.readywhen import Rules
     from pytest_kindinfra.timeline import Deadline
 
 
@@ -64,6 +66,8 @@ class Kube(Reader):
         restarts: int,
         level: Level = "ready",
         settle: float = SETTLE,
+        rules: Rules = (),
+        excused: Callable[[], bool] = lambda: False,
     ) -> None:
         """Return when all objects are ready, or as far as `level` says.
 
@@ -75,17 +79,29 @@ class Kube(Reader):
             level: `started` wants running containers only, `applied` nothing.
             settle: Seconds for which a container without a readiness probe must stay up to
                 count as ready; 0 is right if its endpoints are asked anyway.
+            rules: What objects of other kinds must say to be ready.
+            excused: Whether something else explains that containers crash.
 
         Raises:
             ServiceFailedError: One will not become ready, or not all were in time.
         """
+        leniency = Leniency(restarts=restarts, excused=excused)
         ReadyWait(
-            self, objects, namespace=namespace, restarts=restarts, level=level, settle=settle
-        ).run(deadline)
+            self, objects, namespace=namespace, leniency=leniency, level=level, settle=settle,
+            rules=rules,
+        ).run(deadline)  # fmt: skip
 
-    def judge(self, objects: Sequence[KubeObject], *, namespace: str, restarts: int) -> ReadyWait:
+    def judge(
+        self,
+        objects: Sequence[KubeObject],
+        *,
+        namespace: str,
+        restarts: int,
+        excused: Callable[[], bool] = lambda: False,
+    ) -> ReadyWait:
         """Return a wait whose `check()` raises once one of the objects is broken for good.
 
         For whoever waits for something else meanwhile, such as an endpoint.
         """
-        return ReadyWait(self, objects, namespace=namespace, restarts=restarts)
+        leniency = Leniency(restarts=restarts, excused=excused)
+        return ReadyWait(self, objects, namespace=namespace, leniency=leniency)

@@ -35,8 +35,12 @@ def pod_logs(
     previous: bool = False,
     lines: int = 50,
     limit_bytes: int = LIMIT_BYTES,
+    since: str = "",
 ) -> str:
-    """Return the last lines of a container's log, not more than `limit_bytes` of them."""
+    """Return the last lines of a container's log, not more than `limit_bytes` of them.
+
+    With `since`, a time to the second, only those from then on, each with its own time before it.
+    """
     # The server's own limitBytes keeps the beginning, but the end is what tells; it is
     # still set, well above, so that lines without an end do not fill the memory.
     query: dict[str, Any] = {"tailLines": lines, "limitBytes": max(limit_bytes, LIMIT_BYTES) * 4}
@@ -44,6 +48,8 @@ def pod_logs(
         query["container"] = where.container
     if previous:
         query["previous"] = "true"
+    if since:
+        query |= {"sinceTime": since, "timestamps": "true"}
     path = f"/api/v1/namespaces/{where.namespace}/pods/{where.pod}/log"
     body = transport.send(Request("GET", path, query=query, timeout=10))
     return body[-limit_bytes:].decode(errors="replace")
@@ -58,15 +64,14 @@ def events(transport: Transport, namespace: str) -> list[KubeObject]:
 
 def with_evidence(transport: Transport, cause: Cause, pod: KubeObject | None) -> Cause:
     """Return the cause with the pod's last event and log lines, as far as they are there."""
-    event = _last_event(transport, pod) if pod else ""
+    event = last_event(transport, pod) if pod else ""
     return replace(cause, event=event, log=_log_of(transport, cause))
 
 
 def traces(transport: Transport, pod: KubeObject) -> list[str]:
-    """Return lines about a pod that is not ready: its last event, the ends of its logs."""
+    """Return lines about a pod that is not ready: the ends of its containers' logs."""
     meta = pod["metadata"]
-    event = _last_event(transport, pod)
-    found = [f"  event: {event}"] if event else []
+    found: list[str] = []
     for one in containers_of(pod):
         where = Container(meta["namespace"], meta["name"], one["name"])
         if lines := _log(transport, where, previous=False):
@@ -75,7 +80,8 @@ def traces(transport: Transport, pod: KubeObject) -> list[str]:
     return found
 
 
-def _last_event(transport: Transport, pod: KubeObject) -> str:
+def last_event(transport: Transport, pod: KubeObject) -> str:
+    """Return the last warning about a pod as a sentence; empty if there is none."""
     try:
         found = latest_warning(pod, events(transport, pod["metadata"]["namespace"]))
     except (ApiError, ClusterError):

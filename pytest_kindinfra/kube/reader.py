@@ -10,6 +10,7 @@ from pytest_kindinfra.kube import evidence
 from pytest_kindinfra.kube.client import ApiError, Request, Transport
 from pytest_kindinfra.kube.discovery import NOT_FOUND, Discovery
 from pytest_kindinfra.kube.watch import PodWatch
+from pytest_kindinfra.workloads import SERVICE_NAME, lack_of_pods
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,6 +105,14 @@ class Reader:
             if error.status != NOT_FOUND:
                 raise
 
+    def lack_of_pods(self, k8s_service: KubeObject, *, namespace: str) -> str:
+        """Say that nobody is behind a k8s service; nothing if a ready pod is."""
+        meta = k8s_service["metadata"]
+        where = meta.get("namespace") or namespace
+        path = f"/apis/discovery.k8s.io/v1/namespaces/{where}/endpointslices"
+        found = self.list_(path, labelSelector=f"{SERVICE_NAME}={meta['name']}")
+        return lack_of_pods(k8s_service, found)
+
     def watch(self, namespace: str) -> PodWatch:
         """Return the watch of a namespace's pods, started at the first call."""
         with self._lock:
@@ -120,19 +129,28 @@ class Reader:
         previous: bool = False,
         lines: int = 50,
         limit_bytes: int = evidence.LIMIT_BYTES,
+        since: str = "",
     ) -> str:
-        """Return the last lines of a container's log, bounded in bytes as well."""
+        """Return the last lines of a container's log, bounded in bytes as well.
+
+        With `since`, a time to the second, only those from then on, each with its own time.
+        """
         where = evidence.Container(namespace, pod, container)
         return evidence.pod_logs(
-            self.transport, where, previous=previous, lines=lines, limit_bytes=limit_bytes
-        )
+            self.transport, where, previous=previous, lines=lines, limit_bytes=limit_bytes,
+            since=since,
+        )  # fmt: skip
 
     def events(self, namespace: str) -> list[KubeObject]:
         """Return the namespace's events."""
         return evidence.events(self.transport, namespace)
 
+    def last_event(self, pod: KubeObject) -> str:
+        """Return the last warning about a pod as a sentence; empty if there is none."""
+        return evidence.last_event(self.transport, pod)
+
     def traces(self, pod: KubeObject) -> list[str]:
-        """Return lines about a pod that is not ready: its last event, the ends of its logs."""
+        """Return lines about a pod that is not ready: the ends of its logs."""
         return evidence.traces(self.transport, pod)
 
     def with_evidence(self, cause: Cause) -> Cause:

@@ -11,25 +11,20 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.kube.client import SERVER_ERROR, ApiError
-from pytest_kindinfra.kube.failure import ServiceFailedError, failed, too_late
+from pytest_kindinfra.kube.failure import ServiceFailedError, too_late
+from pytest_kindinfra.kube.troubles import Leniency, Troubles
+from pytest_kindinfra.readywhen import Rules, rule_for
 from pytest_kindinfra.timeline import monotonic
 from pytest_kindinfra.workloads import (
-    REVISION,
-    Cause,
     Readiness,
-    allowed_restarts,
-    causes_in_events,
-    causes_of,
     describe_pod,
     gates,
     has_probes,
-    observed,
-    old_pods,
-    own_pods,
+    is_backed,
+    is_k8s_service,
     readiness,
     started,
     title,
-    waits_for_pods,
 )
 
 if TYPE_CHECKING:
@@ -41,13 +36,13 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.5
-EVENTS_AFTER = 1.5
-"""Seconds without a started pod after which the events are read as well."""
-EVENTS_EVERY = 1.0
 PODS_TOLD = 3
 SETTLE = 2.0
 """The kubelet looks every second which containers have ended, and tells it later under load."""
 TOO_MANY_REQUESTS = 429
+UNSURE = frozenset({401, 403})
+UNSURE_GRACE = 15.0
+"""An API server that was started again refuses everybody until it has read the roles."""
 
 
 class ReadyWait:
@@ -59,15 +54,16 @@ class ReadyWait:
         objects: Sequence[KubeObject],
         *,
         namespace: str,
-        restarts: int,
+        leniency: Leniency,
         level: Level = "ready",
         settle: float = SETTLE,
+        rules: Rules = (),
     ) -> None:
         self._kube = kube
         self._settle = settle if level == "ready" else 0.0
-        self._restarts = restarts
         self._level = level
-        waited = [obj for obj in objects if gates(obj)] if level != "applied" else []
+        self._rules = rules if level == "ready" else ()
+        waited = [obj for obj in objects if self._gates(obj, objects)]
         self._declared = {kube.path_of(obj, namespace=namespace): obj for obj in waited}
         self._pending = dict(self._declared)
         self._namespaces = {
@@ -76,11 +72,9 @@ class ReadyWait:
             if kube.is_namespaced(obj)
         }
         self._looks = 0
+        self._refused_since: float | None = None
         self._ready_since: dict[str, float] = {}
-        self._stuck_since: dict[str, float] = {}
-        self._since: dict[str, dict[tuple[str, ...], float]] = {}
-        self._replica_sets: dict[tuple[str, ...], tuple[KubeObject, ...]] = {}
-        self._events: dict[str, tuple[float, list[KubeObject]]] = {}
+        self._troubles = Troubles(kube, leniency)
 
     def run(self, deadline: Deadline) -> None:
         """Return when all are ready; see `Kube.wait_ready`."""
@@ -88,7 +82,7 @@ class ReadyWait:
         while True:
             deadline.check()
             last, seen = deadline.passed, self._versions()
-            with _patience():
+            with self._patience():
                 self._look()
             if not self._pending:
                 return
@@ -103,26 +97,42 @@ class ReadyWait:
         Raises:
             ServiceFailedError: One of them does not work, and will not.
         """
-        with _patience():
+        with self._patience():
             for path, declared in self._declared.items():
-                if obj := self._kube.get(path):
-                    self._judge(obj, declared, self._own_pods(obj))
+                if not is_k8s_service(declared) and (obj := self._kube.get(path)):
+                    self._troubles.judge(obj, declared, self._troubles.own_pods(obj))
+
+    def _gates(self, obj: KubeObject, objects: Sequence[KubeObject]) -> bool:
+        if self._level == "applied":
+            return False
+        backed = self._level == "ready" and is_backed(obj, objects)
+        return gates(obj) or backed or rule_for(obj, self._rules) is not None
 
     def _look(self) -> None:
-        for path, declared in list(self._pending.items()):
+        for path, declared in self._due().items():
             obj = self._kube.get(path)
             if obj is None:
                 continue
-            pods = self._own_pods(obj)
+            pods = self._troubles.own_pods(obj)
             ready = self._verdict(obj, pods).ready
             if self._is_settled(path, obj, ready=ready):
                 del self._pending[path]
             elif not ready:
-                self._judge(obj, declared, pods)
-                self._clear_the_way(obj)
+                self._troubles.judge(obj, declared, pods)
+                self._troubles.clear_the_way(obj)
         self._looks += 1
 
+    def _due(self) -> dict[str, KubeObject]:
+        """Return what to look at: k8s services only when their pods' makers are ready."""
+        pending = dict(self._pending)
+        first = {path: obj for path, obj in pending.items() if not is_k8s_service(obj)}
+        return first or pending
+
     def _verdict(self, obj: KubeObject, pods: Sequence[KubeObject]) -> Readiness:
+        if rule := rule_for(obj, self._rules):
+            return _verdict_of(rule.lack(obj))
+        if is_k8s_service(obj):
+            return _verdict_of(self._kube.lack_of_pods(obj, namespace=""))
         return started(obj, pods) if self._level == "started" else readiness(obj)
 
     def _is_settled(self, path: str, obj: KubeObject, *, ready: bool) -> bool:
@@ -139,65 +149,24 @@ class ReadyWait:
         at_once = not self._looks or has_probes(obj)
         return at_once or monotonic() - since >= self._settle
 
-    def _judge(self, obj: KubeObject, declared: KubeObject, pods: Sequence[KubeObject]) -> None:
-        causes = self._causes(obj, declared, pods)
-        before, moment = self._since.get(obj["metadata"]["uid"], {}), monotonic()
-        # Forgets what is not there any more: a grace runs from the last appearance.
-        since = {_key(cause): before.get(_key(cause), moment) for cause in causes}
-        self._since[obj["metadata"]["uid"]] = since
-        for cause in causes:
-            if moment - since[_key(cause)] >= cause.grace:
-                raise failed(self._kube.with_evidence(cause))
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Let pass what a server says that is short of breath; a refusal that lasts is raised."""
+        try:
+            yield
+        except ClusterError:
+            return
+        except ApiError as error:
+            passing = error.status >= SERVER_ERROR or error.status == TOO_MANY_REQUESTS
+            if not passing and not self._is_unsure(error):
+                raise
+        else:
+            self._refused_since = None
 
-    def _clear_the_way(self, obj: KubeObject) -> None:
-        """Delete a StatefulSet's pods that are broken and of an older revision.
-
-        Their controller waits for them to become ready before it replaces them, for ever:
-        https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback
-        """
-        for pod in old_pods(obj, self._pods(obj)):
-            if any(not cause.grace for cause in causes_of(obj, [pod], restarts=0)):
-                meta = pod["metadata"]
-                self._kube.delete(f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}")
-
-    def _causes(
-        self, obj: KubeObject, declared: KubeObject, pods: Sequence[KubeObject]
-    ) -> list[Cause]:
-        found = causes_of(obj, pods, restarts=allowed_restarts(declared, self._restarts))
-        if not waits_for_pods(obj, pods):
-            self._stuck_since.pop(obj["metadata"]["uid"], None)
-            return found
-        since = self._stuck_since.setdefault(obj["metadata"]["uid"], monotonic())
-        if not found and monotonic() - since >= EVENTS_AFTER:
-            return causes_in_events(obj, pods, self._recent_events(obj["metadata"]["namespace"]))
-        return found
-
-    def _own_pods(self, obj: KubeObject) -> tuple[KubeObject, ...]:
-        return own_pods(obj, self._pods(obj), self._sets_of(obj))
-
-    def _pods(self, obj: KubeObject) -> tuple[KubeObject, ...]:
-        namespace = obj["metadata"].get("namespace", "")
-        return self._kube.watch(namespace).pods()[1] if namespace else ()
-
-    def _sets_of(self, obj: KubeObject) -> tuple[KubeObject, ...]:
-        if obj["kind"] != "Deployment":
-            return ()
-        if not observed(obj):
-            return ()  # the newest one is not made yet
-        meta = obj["metadata"]
-        revision = (meta.get("annotations") or {}).get(REVISION, "")
-        key = (meta["uid"], str(meta.get("generation")), revision)
-        if key not in self._replica_sets:
-            path = f"/apis/apps/v1/namespaces/{meta['namespace']}/replicasets"
-            self._replica_sets[key] = tuple(self._kube.list_(path))
-        return self._replica_sets[key]
-
-    def _recent_events(self, namespace: str) -> list[KubeObject]:
-        when, found = self._events.get(namespace, (None, []))
-        if when is None or monotonic() - when > EVENTS_EVERY:
-            found = self._kube.events(namespace)
-            self._events[namespace] = (monotonic(), found)
-        return found
+    def _is_unsure(self, error: ApiError) -> bool:
+        if self._refused_since is None:
+            self._refused_since = monotonic()
+        return error.status in UNSURE and monotonic() - self._refused_since < UNSURE_GRACE
 
     def _versions(self) -> dict[str, int]:
         return {name: self._kube.watch(name).pods()[0] for name in self._namespaces}
@@ -210,7 +179,7 @@ class ReadyWait:
         return self._kube.watch(namespace).wait(version, seconds)
 
     def _too_late(self) -> ServiceFailedError:
-        return too_late([self._state(path, obj) for path, obj in self._pending.items()])
+        return too_late([self._state(path, obj) for path, obj in self._due().items()])
 
     def _state(self, path: str, declared: KubeObject) -> tuple[list[str], list[str]]:
         """Return what is to say of an object that is not ready, in brief and at length."""
@@ -218,25 +187,16 @@ class ReadyWait:
             obj = self._kube.get(path)
             if obj is None:
                 return [f"{title(declared)} is not there"], []
-            pods = self._own_pods(obj)
+            pods = self._troubles.own_pods(obj)
             bad = [pod for pod in pods if not readiness(pod).ready][:PODS_TOLD]
-            brief = [f"{title(obj)}: {self._verdict(obj, pods).why}", *map(describe_pod, bad)]
+            brief = [f"{title(obj)}: {self._verdict(obj, pods).why}"]
+            for pod in bad:
+                event = self._kube.last_event(pod)
+                brief += [describe_pod(pod), *([f"  event: {event}"] if event else [])]
             return brief, [line for pod in bad for line in self._kube.traces(pod)]
         except (ApiError, ClusterError) as error:
             return [f"{title(declared)}: {error}"], []
 
 
-def _key(cause: Cause) -> tuple[str, ...]:
-    return (cause.pod, cause.container, cause.reason)
-
-
-@contextmanager
-def _patience() -> Iterator[None]:
-    """Let pass what a server says that is short of breath; a refusal is no such thing."""
-    try:
-        yield
-    except ClusterError:
-        return
-    except ApiError as error:
-        if error.status < SERVER_ERROR and error.status != TOO_MANY_REQUESTS:
-            raise
+def _verdict_of(lack: str) -> Readiness:
+    return Readiness(ready=not lack, why=lack)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_kindinfra.kube import Kube
     from pytest_kindinfra.lines.context import Context
     from pytest_kindinfra.model import Cluster, Service
@@ -15,7 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """One service on its way up, and all that its line needs to know."""
+    """One service on its way up, and all that its line needs to know.
+
+    Attributes:
+        unready: Whether a need of which less than `ready` is asked is not ready yet.
+    """
 
     service: Service
     cluster: Cluster
@@ -23,3 +29,4 @@ class Deployment:
     images: ImagesInUse
     context: Context
     deadline: Deadline
+    unready: Callable[[], bool] = lambda: False

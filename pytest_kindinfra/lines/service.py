@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.kube import OurKube
-from pytest_kindinfra.lines.forwarded import Forwarding
+from pytest_kindinfra.lines.proofs import prove
 from pytest_kindinfra.lines.releases import install, own_objects
+from pytest_kindinfra.readywhen import rules_of
 from pytest_kindinfra.steps.deploy import Target, apply_objects, node_port_services, run_function
-from pytest_kindinfra.steps.expose import prove_endpoint
 from pytest_kindinfra.timeline import call_within
 from pytest_kindinfra.view import Stack
 
@@ -68,7 +67,7 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
     reached.applied.set_result(None)
     with timeline.span("wait", service.name):
         _await_ready(deployment, applied, reached)
-        endpoints = _prove(deployment, applied)
+        endpoints = prove(deployment, applied)
     proved = Stack(context.run, waits=False, proved={service.name: endpoints})
     _call_hook(deployment, context.hooks.after_deploy, proved)
     return endpoints
@@ -120,6 +119,8 @@ def _await_ready(deployment: Deployment, applied: tuple[KubeObject, ...], reache
         namespace=deployment.context.request.namespace,
         deadline=deployment.deadline,
         restarts=deployment.service.restarts,
+        rules=rules_of(deployment.service.ready),
+        excused=deployment.unready,
     )
     if _is_wanted(deployment, "started"):
         wait(level="started")
@@ -137,36 +138,4 @@ def _is_wanted(deployment: Deployment, level: Level) -> bool:
         need.name == deployment.service.name and need.level == level
         for service in deployment.context.plan.services
         for need in service.needs
-    )
-
-
-def _prove(deployment: Deployment, applied: tuple[KubeObject, ...]) -> tuple[Endpoint, ...]:
-    """Prove each endpoint, but stop as soon as what is behind them breaks for good."""
-    context, service, cluster = deployment.context, deployment.service, deployment.cluster
-    if not service.endpoints:
-        return ()
-    health = deployment.kube.judge(
-        applied, namespace=context.request.namespace, restarts=service.restarts
-    )
-    if isinstance(deployment.kube, OurKube):
-        return Forwarding(
-            service=service,
-            plan=context.plan,
-            namespace=context.request.namespace,
-            kube=deployment.kube,
-            meanwhile=health.check,
-            deadline=deployment.deadline,
-        ).endpoints()
-    ports = {one.endpoint: one for one in context.plan.ports if one.service == service.name}
-    address = context.tools.provider.node_address(cluster.nodes[0], deployment.deadline)
-    return tuple(
-        prove_endpoint(
-            service.name,
-            spec,
-            host_port=cluster.host_ports[ports[spec.name].node_port],
-            node=(address, ports[spec.name].node_port),
-            meanwhile=health.check,
-            deadline=deployment.deadline,
-        )
-        for spec in service.endpoints
     )

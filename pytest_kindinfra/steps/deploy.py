@@ -140,14 +140,18 @@ def run_function(
 def _as_objects(service: Service, returned: Any) -> tuple[KubeObject, ...]:
     if returned is None:
         return ()
-    if isinstance(returned, Mapping):
-        return (dict(returned),)
-    objects = tuple(returned) if isinstance(returned, Iterable) else (returned,)
+    several = isinstance(returned, Iterable) and not isinstance(returned, Mapping | str)
+    objects = tuple(returned) if several else (returned,)
     for obj in objects:
-        if not isinstance(obj, Mapping) or "kind" not in obj:
+        if not _is_object(obj):
             msg = f'"{service.run}" returned {obj!r}; expected None, an object or several'
             raise KindInfraError(msg)
     return tuple(dict(obj) for obj in objects)
+
+
+def _is_object(obj: Any) -> bool:
+    named = isinstance(obj, Mapping) and isinstance(obj.get("metadata"), Mapping)
+    return named and all((obj.get("kind"), obj.get("apiVersion"), obj["metadata"].get("name")))
 
 
 def _namespace(obj: KubeObject, target: Target) -> str:

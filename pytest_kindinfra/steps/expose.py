@@ -13,6 +13,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import NotReadyError
+from pytest_kindinfra.grpchealth import check_health
 from pytest_kindinfra.model import Endpoint
 from pytest_kindinfra.timeline import monotonic, wait_until
 
@@ -35,7 +36,8 @@ _DIAL_WITHIN = 0.15
 again only after a second; the engine's proxy would wait just so. Dialling anew instead, endpoints
 of ready pods answered after 0.3 s (median of 24) instead of 1.09."""
 _WITHOUT_ROUTE = 1.5
-"""Seconds until http is asked through the host port though the kind node does not answer."""
+"""Seconds until what is asked something is asked through the host port though the kind node does
+not answer."""
 _LOWEST_ERROR = 400
 
 
@@ -68,7 +70,7 @@ def prove_endpoint(
 
     def answers() -> bool:
         try:
-            if node and (spec.scheme not in _WEB or monotonic() < no_route):
+            if node and (not _is_asked(spec) or monotonic() < no_route):
                 socket.create_connection(node, timeout=_DIAL_WITHIN).close()
             return _answers(spec, host_port)
         except (OSError, http.client.HTTPException, NotReadyError) as error:
@@ -92,7 +94,15 @@ class _LastTry:
     error: Exception | None = None
 
 
+def _is_asked(spec: EndpointSpec) -> bool:
+    """Whether the probe is a round trip, which no proxy can answer for the service."""
+    return spec.scheme != "tcp" or bool(spec.expect)
+
+
 def _answers(spec: EndpointSpec, host_port: int) -> bool:
+    if spec.scheme == "grpc":
+        check_health((HOST, host_port), timeout=_ANSWER_WITHIN)
+        return True
     return (_http_answers if spec.scheme in _WEB else _tcp_answers)(spec, host_port)
 
 

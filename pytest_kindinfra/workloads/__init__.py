@@ -3,8 +3,14 @@
 Pure: it gets objects as the API server tells them, and knows neither the server nor time.
 """
 
+from pytest_kindinfra.workloads.backing import (
+    SERVICE_NAME,
+    is_backed,
+    is_k8s_service,
+    lack_of_pods,
+)
 from pytest_kindinfra.workloads.cause import Cause
-from pytest_kindinfra.workloads.causes import allowed_restarts, causes_of
+from pytest_kindinfra.workloads.causes import SCHEDULING_GRACE, allowed_restarts, causes_of
 from pytest_kindinfra.workloads.events import (
     causes_in_events,
     event_text,
@@ -14,6 +20,7 @@ from pytest_kindinfra.workloads.events import (
 from pytest_kindinfra.workloads.pods import (
     REVISION,
     containers_of,
+    crashes,
     describe_pod,
     has_probes,
     observed,
@@ -26,16 +33,22 @@ from pytest_kindinfra.workloads.readiness import Readiness, gates, readiness, st
 
 __all__ = [
     "REVISION",
+    "SCHEDULING_GRACE",
+    "SERVICE_NAME",
     "Cause",
     "Readiness",
     "allowed_restarts",
     "causes_in_events",
     "causes_of",
     "containers_of",
+    "crashes",
     "describe_pod",
     "event_text",
     "gates",
     "has_probes",
+    "is_backed",
+    "is_k8s_service",
+    "lack_of_pods",
     "latest_event",
     "latest_warning",
     "observed",

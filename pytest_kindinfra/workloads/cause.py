@@ -27,6 +27,7 @@ FIXES = {
     "OOMKilled": "raise the container's memory limit",
     "Unschedulable": "ask for less, or remove what no kind node offers",
     "FailedMount": CONFIG_FIX,
+    "ProvisioningFailed": "name a storage class that the cluster has, or leave it out",
 }
 
 

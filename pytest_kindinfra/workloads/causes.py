@@ -143,7 +143,7 @@ def _of_container(
         word, message = _ending(last, one)
         word = word if word == OUT_OF_MEMORY else reason
         yield against(obj, word, message, logs="previous", **where)
-    elif "running" in state and not one.get("ready") and last.get("reason") == OUT_OF_MEMORY:
+    elif "running" in state and not one.get("ready") and _was_enough(last, one, pod, restarts):
         yield against(obj, *_ending(last, one), logs="previous", **where)
     elif ended and _is_enough(ended, one, pod, restarts):
         grace = ENDED_GRACE if restarts else 0.0
@@ -156,6 +156,14 @@ def _is_enough(ended: dict[str, Any], one: dict[str, Any], pod: KubeObject, rest
         return True
     due = one.get("restartCount", 0) >= restarts and ended.get("reason") not in LOST
     return due and _failed(ended, one, pod)
+
+
+def _was_enough(last: dict[str, Any], one: dict[str, Any], pod: KubeObject, restarts: int) -> bool:
+    """Whether a container that runs again went down too often: a probe's kill has no back-off."""
+    if last.get("reason") == OUT_OF_MEMORY:
+        return True
+    often = bool(last) and one.get("restartCount", 0) > restarts
+    return often and _is_enough(last, one, pod, restarts)
 
 
 def _failed(ended: dict[str, Any], one: dict[str, Any], pod: KubeObject) -> bool:

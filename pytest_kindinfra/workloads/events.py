@@ -18,6 +18,7 @@ EVENT_GRACES = {
     "FailedAttachVolume": 10.0,
     "FailedCreatePodSandBox": 20.0,
     "FailedCreate": REPLICA_GRACE,
+    "ProvisioningFailed": 10.0,
 }
 UNINFORMATIVE = frozenset({"BackOff", "Failed"})
 """Their sentences are in the container's state as well, and better there."""
@@ -35,15 +36,27 @@ def causes_in_events(
         pods: Its own pods.
         events: All events of its namespace.
     """
+    pending = [pod for pod in pods if phase_of(pod) == "Pending"]
+    told = [(latest_event(one, events), one) for one in (obj, *pending)]
+    told += [(event, pod) for pod in pending for event in _of_claims(pod, events)]
     found = []
-    for one in [obj, *(pod for pod in pods if phase_of(pod) == "Pending")]:
-        event = latest_event(one, events)
+    for event, one in told:
         if event and (reason := event.get("reason", "")) in EVENT_GRACES:
             message = event.get("message") or ""
             grace = max(EVENT_GRACES[reason], passing_grace(message))
             pod = one["metadata"]["name"] if one["kind"] == "Pod" else ""
             found.append(against(obj, reason, message, grace, pod=pod))
     return found
+
+
+def _of_claims(pod: KubeObject, events: Sequence[KubeObject]) -> Iterator[KubeObject]:
+    """Yield the last event about each claim that the pod mounts."""
+    volumes = (pod.get("spec") or {}).get("volumes") or ()
+    for name in (volume.get("persistentVolumeClaim", {}).get("claimName") for volume in volumes):
+        about = {"kind": "PersistentVolumeClaim", "name": name}
+        mine = [event for event in events if about.items() <= event["involvedObject"].items()]
+        if mine:
+            yield max(mine, key=_when)
 
 
 def latest_event(obj: KubeObject, events: Sequence[KubeObject]) -> KubeObject | None:
@@ -64,7 +77,7 @@ def latest_warning(obj: KubeObject, events: Sequence[KubeObject]) -> KubeObject 
 
 def event_text(event: KubeObject) -> str:
     """Return an event as a sentence: `FailedMount: ... not found`."""
-    return f"{event.get('reason', '')}: {event.get('message') or ''}".strip()
+    return f"{event.get('reason', '')}: {(event.get('message') or '').strip()}".strip()
 
 
 def _about(obj: KubeObject, events: Sequence[KubeObject]) -> Iterator[KubeObject]:

@@ -107,6 +107,16 @@ def containers_of(pod: KubeObject) -> Iterator[dict[str, Any]]:
     yield from status.get("containerStatuses") or ()
 
 
+def crashes(pod: KubeObject) -> int:
+    """Return how often the container of the pod that crashed most has done so."""
+    counts = [
+        one.get("restartCount", 0) + ("running" not in (one.get("state") or {}))
+        for one in containers_of(pod)
+        if one.get("restartCount") or "terminated" in (one.get("state") or {})
+    ]
+    return max(counts, default=0)
+
+
 def phase_of(pod: KubeObject) -> str:
     """Return the pod's phase."""
     return str((pod.get("status") or {}).get("phase", "Pending"))

@@ -154,6 +154,15 @@ def _crd(obj: KubeObject) -> str:
     return "" if condition(obj, "Established") else "not established"
 
 
+def _api_service(obj: KubeObject) -> str:
+    if condition(obj, "Available"):
+        return ""
+    for entry in _status(obj).get("conditions") or ():
+        if entry["type"] == "Available":
+            return f"not available: {entry.get('reason', '')}: {entry.get('message', '')}"
+    return "not available"
+
+
 _JUDGES: dict[tuple[str, str], Callable[[KubeObject], str]] = {
     ("apps", "Deployment"): _deployment,
     ("apps", "ReplicaSet"): _replica_set,
@@ -163,5 +172,7 @@ _JUDGES: dict[tuple[str, str], Callable[[KubeObject], str]] = {
     ("", "PersistentVolumeClaim"): _claim,
     ("batch", "Job"): _job,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): _crd,
+    ("apiregistration.k8s.io", "APIService"): _api_service,
 }
+KINDS_WITH_A_RULE = frozenset(_JUDGES)
 _STARTING = frozenset(key for key in _JUDGES if key[0] in {"apps", "batch"}) | {("", "Pod")}

@@ -28,6 +28,20 @@ def problems(toml: str) -> list[str]:
     return list(caught.value.problems)
 
 
+def test_readiness_is_read_by_kind() -> None:
+    [service] = parsed(f"""
+        [services.a]
+        {MANIFESTS}
+        ready.Widget = "condition=Ready"
+        ready."Disk.example.com" = "jsonpath={{.status.phase}}=Up"
+    """).services
+
+    assert service.ready == (
+        ("Disk.example.com", "jsonpath={.status.phase}=Up"),
+        ("Widget", "condition=Ready"),
+    )
+
+
 def test_an_empty_declaration_has_defaults_only() -> None:
     declaration = parsed("")
 
@@ -353,6 +367,12 @@ MANIFESTS = 'manifests = ["a.yaml"]'
             f'[services.a]\n{MANIFESTS}\ninputs = ["x"]',
             "[services.a] has inputs but no run that would read them",
             id="inputs without run",
+        ),
+        pytest.param(
+            f'[services.a]\n{MANIFESTS}\nready.Widget = "Ready"',
+            '[services.a] ready.Widget is "Ready", but must be "condition=TYPE", '
+            '"condition=TYPE=STATUS" or "jsonpath={.status.FIELD}=VALUE"',
+            id="readiness in other words",
         ),
         pytest.param(
             f"[services.a]\n{MANIFESTS}\nendpoints.b = {{}}",

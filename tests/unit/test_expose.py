@@ -13,6 +13,7 @@ from pytest_kindinfra.errors import CancelledError, NotReadyError
 from pytest_kindinfra.model import Endpoint, EndpointSpec
 from pytest_kindinfra.steps.expose import prove_endpoint
 from pytest_kindinfra.timeline import Deadline, monotonic
+from tests.fake_grpc import NOT_YET, SERVES, grpc_server
 from tests.fakes import DeadlineWhen
 
 if TYPE_CHECKING:
@@ -130,6 +131,32 @@ def web(path: str | None = None) -> EndpointSpec:
 
 def tcp(send: str | None = None, expect: str | None = None) -> EndpointSpec:
     return EndpointSpec(name="sql", port=5432, scheme="tcp", send=send, expect=expect)
+
+
+def grpc() -> EndpointSpec:
+    return EndpointSpec(name="rpc", port=9000, scheme="grpc")
+
+
+class TestGrpc:
+    def test_a_server_must_say_that_it_serves(self) -> None:
+        with grpc_server(SERVES) as port:
+            endpoint = prove(grpc(), port)
+
+        assert endpoint.url == f"grpc://127.0.0.1:{port}"
+
+    def test_it_is_asked_until_it_does(self) -> None:
+        with grpc_server(NOT_YET, NOT_YET, SERVES) as port:
+            assert prove(grpc(), port).port == port
+
+    def test_what_it_said_last_is_told(self) -> None:
+        tried = iter([False, False])
+        with grpc_server(NOT_YET) as port, pytest.raises(NotReadyError) as caught:
+            prove(grpc(), port, DeadlineWhen(lambda: next(tried, True)))
+
+        assert str(caught.value) == (
+            f'endpoint "rpc" of "api" did not answer: grpc://127.0.0.1:{port}: '
+            "its health is NOT_SERVING"
+        )
 
 
 class TestHttp:

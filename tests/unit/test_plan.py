@@ -577,3 +577,22 @@ class TestEndpoints:
         obj = {**k8s_service("api", {"port": 80}), "apiVersion": "serving.knative.dev/v1"}
 
         assert len(refused(one(HTTP), api=[obj])) == 1
+
+
+# Readiness
+
+
+def test_readiness_of_a_kind_that_no_manifest_has_is_a_problem() -> None:
+    widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "one"}}
+    ready = tuple((kind, "condition=Ready") for kind in ("Wigdet", "Disk", "Widget.example.com"))
+
+    assert refused(service("a", ready=ready), a=[widget]) == [
+        '[services.a] ready.Wigdet: none of its manifests has one; did you mean "Widget"?',
+        '[services.a] ready.Disk: none of its manifests has one; they have: "Widget"',
+    ]
+
+
+def test_readiness_of_what_a_python_step_applies_is_not_known_yet() -> None:
+    plan = planned(service("a", run="x:y", ready=(("Disk", "condition=Ready"),)))
+
+    assert [one.name for one in plan.services] == ["a"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.errors import ClusterError, CommandError, ToolMissingError
-from pytest_kindinfra.kube import client, ready
+from pytest_kindinfra.kube import client, troubles
 from pytest_kindinfra.model import (
     Declaration,
     EndpointSpec,
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten what is long for the sake of real clusters."""
     monkeypatch.setattr(client, "PAUSES", (0.01, 0.01, 0.01))
-    monkeypatch.setattr(ready, "EVENTS_AFTER", 0.05)
-    monkeypatch.setattr(ready, "EVENTS_EVERY", 0.05)
+    monkeypatch.setattr(troubles, "EVENTS_AFTER", 0.05)
+    monkeypatch.setattr(troubles, "EVENTS_EVERY", 0.05)
 
 
 class Web(BaseHTTPRequestHandler):
@@ -92,12 +93,12 @@ def deployment(name: str, image: str) -> KubeObject:
     }
 
 
-def k8s_service(name: str) -> KubeObject:
+def k8s_service(name: str, selects: str | None = None) -> KubeObject:
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": name},
-        "spec": {"selector": {"app": name}, "ports": [{"port": 80}]},
+        "spec": {"selector": {"app": selects or name}, "ports": [{"port": 80}]},
     }
 
 
@@ -125,6 +126,8 @@ class Bench:
     timeline: Timeline = field(default_factory=Timeline)
     cancelled: threading.Event = field(default_factory=threading.Event)
     hooks: Hooks = field(default_factory=Hooks)
+    timeout: float = 20
+    selects: str | None = None
 
     def __post_init__(self) -> None:
         (self.folder / "Dockerfile").write_text("FROM scratch\n")
@@ -139,7 +142,10 @@ class Bench:
             services=services,
             images=(self.image,),
             objects={
-                one.name: (deployment(one.name, images[one.name]), k8s_service(one.name))
+                one.name: (
+                    deployment(one.name, images[one.name]),
+                    k8s_service(one.name, self.selects),
+                )
                 for one in services
             },
             image_uses={"db": {}, "api": {"api": "api"}, "other": {}},
@@ -170,7 +176,7 @@ class Bench:
             run_id="1",
             namespace="default",
             build_jobs=2,
-            timeout=20,
+            timeout=self.timeout,
             kind_config=None,
             node_image=None,
             tuning=False,
@@ -357,6 +363,21 @@ class TestSomethingFails:
         }
         assert "CrashLoopBackOff" in bench.run.read("service-api")["full"]
         assert bench.deployed("api") is None
+
+    def test_an_endpoint_without_pods_is_told_with_what_its_k8s_service_selects(
+        self, bench: Bench
+    ) -> None:
+        bench.timeout, bench.selects = 1.5, "dbb"
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            bench.web = listener.getsockname()[1]
+
+        bench.bring_up()
+
+        assert bench.run.read("service-db")["full"] == (
+            f'endpoint "web" of "db" did not answer: http://127.0.0.1:{bench.web}/: '
+            "[Errno 111] Connection refused\n"
+            'k8s service "db": no pod behind it (it selects app=dbb)'
+        )
 
     def test_a_hook_that_raises_fails_its_service_and_what_needs_it(self, bench: Bench) -> None:
         def before_deploy(*, stack: Any, service: Service) -> None:

@@ -11,6 +11,7 @@ from pytest_kindinfra.workloads import (
     allowed_restarts,
     causes_in_events,
     causes_of,
+    crashes,
     describe_pod,
     gates,
     has_probes,
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 VERSIONS = {"Pod": "v1", "PersistentVolumeClaim": "v1", "Service": "v1", "Job": "batch/v1",
             "CronJob": "batch/v1",
-            "CustomResourceDefinition": "apiextensions.k8s.io/v1"}  # fmt: skip
+            "CustomResourceDefinition": "apiextensions.k8s.io/v1",
+            "APIService": "apiregistration.k8s.io/v1"}  # fmt: skip
 WAITS_FOR_GOOD = [
     "ErrImagePull",
     "ImagePullBackOff",
@@ -167,6 +169,17 @@ def backing_off(restarts: int, code: int = 1, reason: str = "Error") -> dict[str
         (live("PersistentVolumeClaim", phase="Lost"), "its volume was lost"),
         (live("CustomResourceDefinition", conditions=[true("Established")]), ""),
         (live("CustomResourceDefinition"), "not established"),
+        (live("APIService", conditions=[true("Available")]), ""),
+        (live("APIService"), "not available"),
+        (
+            live(
+                "APIService",
+                conditions=[
+                    {"type": "Available", "status": "False", "reason": "No", "message": "gone"}
+                ],
+            ),
+            "not available: No: gone",
+        ),
         (live("CronJob"), ""),
         (live("Service"), ""),
         ({"apiVersion": "example.com/v1", "kind": "Deployment", "metadata": {"name": "x"}}, ""),
@@ -349,6 +362,10 @@ def test_a_container_that_is_on_its_way_is_none(reason: str) -> None:
         (container(0, **ended(1)), 0, "Error"),
         (container(5, **ended(255, "Unknown")), 2, None),
         (container(7, running={}), 2, None),
+        (container(3, running={}, last=ended(137)), 2, "Error"),
+        (container(2, running={}, last=ended(137)), 2, None),
+        ({**container(3, running={}, last=ended(137)), "ready": True}, 2, None),
+        (container(3, running={}, last=ended(255, "Unknown")), 2, None),
         (container(0, **ended(137, "OOMKilled")), 2, "OOMKilled"),
         (backing_off(1, 137, "OOMKilled"), 2, "OOMKilled"),
         (container(1, running={}, last=ended(137, "OOMKilled")), 2, "OOMKilled"),
@@ -528,6 +545,43 @@ def test_an_event_is_a_cause_while_it_is_the_last(
 
     assert [cause.reason for cause in found] == reasons
     assert all(cause.grace >= 1 for cause in found)
+
+
+def test_a_claim_that_gets_no_volume_speaks_against_the_pod_that_mounts_it() -> None:
+    volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}, {"name": "w"}]
+    about = {"kind": "PersistentVolumeClaim", "name": "data", "uid": "uid-data"}
+    waits = {**event("WaitForFirstConsumer", 1), "involvedObject": about}
+    fails = {**event("ProvisioningFailed", 2), "involvedObject": about, "message": "no class"}
+    other = {**fails, "involvedObject": {**about, "name": "other"}}
+    pending = pod(phase="Pending", spec={"volumes": volumes})
+
+    found = causes_in_events(live("Deployment"), [pending], [waits, fails, other])
+
+    assert [(one.reason, one.message, one.pod, one.grace) for one in found] == [
+        ("ProvisioningFailed", "no class", "api-1", 10.0)
+    ]
+    assert causes_in_events(live("Deployment"), [pending], [fails, {**waits, **later(3)}]) == []
+
+
+def later(second: int) -> dict[str, str]:
+    return {"lastTimestamp": f"2030-01-01T00:00:{second:02}Z"}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "count"),
+    [
+        ([container(running={})], 0),
+        ([container(2, running={})], 2),
+        ([container(2, waiting={}), container(1, running={})], 3),
+        ([container(**ended(1))], 1),
+        ([container(waiting={"reason": "ContainerCreating"})], 0),
+        ([], 0),
+    ],
+)
+def test_the_crashes_of_a_pod_are_those_of_its_worst_container(
+    statuses: list[dict[str, Any]], count: int
+) -> None:
+    assert crashes(pod(containerStatuses=statuses)) == count
 
 
 def test_the_last_warning_is_one_that_says_more_than_the_status() -> None:

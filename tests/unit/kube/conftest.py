@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.kube import Kube, client, ready
+from pytest_kindinfra.kube import Kube, client, troubles
 from pytest_kindinfra.timeline import Deadline
 from tests.fake_kubernetes import FakeKubernetes
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten what is long for the sake of real clusters."""
     monkeypatch.setattr(client, "PAUSES", (0.01, 0.01, 0.01))
-    monkeypatch.setattr(ready, "EVENTS_AFTER", 0.05)
-    monkeypatch.setattr(ready, "EVENTS_EVERY", 0.05)
+    monkeypatch.setattr(troubles, "EVENTS_AFTER", 0.05)
+    monkeypatch.setattr(troubles, "EVENTS_EVERY", 0.05)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.errors import CancelledError, ClusterError
-from pytest_kindinfra.kube import ApiError, Kube, UnknownKindError
+from pytest_kindinfra.kube import ApiError, Kube, UnknownKindError, apply
 from pytest_kindinfra.timeline import Deadline
 from tests.unit.kube.objects import config_map, crd, gadget, workload
 
@@ -58,6 +58,8 @@ def test_an_object_of_the_whole_cluster_gets_no_namespace(kube: Kube, soon: Dead
         (429, "too many requests"),
         (500, 'failed calling webhook "x": connection refused'),
         (503, "apiserver is shutting down"),
+        (403, 'configmaps is forbidden: User "x" cannot patch resource "configmaps"'),
+        (401, "Unauthorized"),
         (403, "error looking up service account default/default: not found"),
         (403, "unable to create new content in namespace because it is being terminated"),
         (0, "the connection breaks, more often than one request is tried"),
@@ -93,6 +95,16 @@ def test_a_refusal_is_told_at_once(
     what = 'cannot apply ConfigMap "settings" in namespace "default"'
     assert str(caught.value) == f"{what}: {message} ({status} Faked)"
     assert patches(fake) == 1
+
+
+def test_a_user_who_may_not_is_told_after_a_while(
+    kube: Kube, fake: FakeKubernetes, soon: Deadline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apply, "UNSURE_GRACE", 0.2)
+    fake.fail("PATCH", MAP, 403, 'User "x" cannot patch resource "configmaps"', times=99)
+
+    with pytest.raises(ApiError, match="cannot patch resource"):
+        kube.apply(config_map(), namespace="default", deadline=soon)
 
 
 def test_what_does_not_pass_is_told_at_the_deadline(kube: Kube, fake: FakeKubernetes) -> None:
@@ -194,7 +206,12 @@ def test_another_object_that_cannot_be_changed_is_left_alone(
     kube.apply(workload(), namespace="default", deadline=soon)
     fake.fail("PATCH", "/deployments/api", 422, "spec.selector: field is immutable")
 
-    with pytest.raises(ApiError, match="immutable"):
+    with pytest.raises(ApiError) as caught:
         kube.apply(workload(replicas=2), namespace="default", deadline=soon)
 
+    assert str(caught.value) == (
+        'cannot apply Deployment "api" in namespace "default": spec.selector: field is immutable '
+        "(422 Faked)\nTo fix: give it another name, or delete the one that is there: "
+        "kubectl --namespace default delete deployment api"
+    )
     assert ("DELETE", "/apis/apps/v1/namespaces/default/deployments/api") not in fake.requests

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.errors import CancelledError
-from pytest_kindinfra.kube import Kube, ServiceFailedError
+from pytest_kindinfra.kube import ApiError, Kube, ServiceFailedError, ready
+from pytest_kindinfra.readywhen import rules_of
 from pytest_kindinfra.timeline import Deadline, monotonic
-from tests.unit.kube.objects import config_map, workload
+from tests.unit.kube.objects import config_map, crd, gadget, workload
 
 if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject, Level
@@ -30,7 +31,12 @@ def deploy(kube: Kube, *objects: KubeObject) -> None:
 
 
 def wait(
-    kube: Kube, *objects: KubeObject, seconds: float = 5, restarts: int = 2, level: Level = "ready"
+    kube: Kube,
+    *objects: KubeObject,
+    seconds: float = 5,
+    restarts: int = 2,
+    level: Level = "ready",
+    **more: Any,
 ) -> None:
     kube.wait_ready(
         objects,
@@ -39,6 +45,7 @@ def wait(
         restarts=restarts,
         level=level,
         settle=0,
+        **more,
     )
 
 
@@ -155,7 +162,84 @@ def test_what_is_missing_is_said_when_the_time_is_up(kube: Kube, fake: FakeKuber
         "        loading\n"
         '    Deployment "gone" is not there'
     )
-    assert len(error.short.splitlines()) == 4
+    assert error.short == (
+        "not ready when the time was up:\n"
+        '    Deployment "api": 0 of 1 pods made\n'
+        '    pod "api-1-0" is Running, container "main" runs but is not ready\n'
+        "      event: Unhealthy: Readiness probe failed: 503\n"
+        '    Deployment "gone" is not there'
+    )
+
+
+def test_crashes_that_something_else_explains_are_not_counted_later_either(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    fake.breaks["api"] = CRASHED
+    deploy(kube, workload())
+    explained = threading.Event()
+    explained.set()
+    threading.Timer(0.3, explained.clear).start()
+
+    spared = failure(kube, workload(), restarts=1, excused=explained.is_set, seconds=0.8)
+    [pod] = fake.pods_of("api")
+    pod["status"]["containerStatuses"][0]["restartCount"] = 4
+    told = failure(kube, workload(), restarts=1)
+
+    assert spared.cause is None, "two restarts, and the crash after them, were explained"
+    assert not explained.is_set()
+    assert told.cause
+
+
+def test_one_crash_too_many_after_what_explained_them_is_a_cause(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    fake.breaks["api"] = CRASHED
+    deploy(kube, workload())
+    explained = threading.Event()
+    explained.set()
+
+    def crash_again() -> None:
+        explained.clear()
+        [pod] = fake.pods_of("api")
+        pod["status"]["containerStatuses"][0]["restartCount"] = 4
+        fake.put(pod)
+
+    threading.Timer(0.3, crash_again).start()
+
+    assert failure(kube, workload(), restarts=1, excused=explained.is_set).cause
+
+
+def test_a_k8s_service_is_ready_with_a_pod_behind_it(kube: Kube, fake: FakeKubernetes) -> None:
+    web = workload()
+    web["spec"]["template"]["metadata"] = {"labels": {"app": "api"}}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "api"},
+               "spec": {"selector": {"app": "api"}}}  # fmt: skip
+    deploy(kube, service, web)
+    wait(kube, service, web)
+    pods = fake.pods_of("api")
+    pods[0]["status"]["conditions"] = []
+
+    behind = failure(kube, service, web, seconds=0.2)
+    fake.delete(f"/api/v1/namespaces/default/pods/{pods[0]['metadata']['name']}")
+    nobody = failure(kube, service, web, seconds=0.2)
+
+    start = "not ready when the time was up:\n    "
+    assert str(behind) == f'{start}Service "api": 0 of 1 pods behind it ready'
+    assert str(nobody) == f'{start}Service "api": no pod behind it (it selects app=api)'
+
+
+def test_a_custom_resource_is_ready_by_what_was_declared(kube: Kube, fake: FakeKubernetes) -> None:
+    deploy(kube, crd(), gadget())
+    rules = rules_of([("Gadget", "condition=Ready")])
+    stored = fake.objects["/apis/example.com/v1/namespaces/default/gadgets/one"]
+
+    error = failure(kube, gadget(), rules=rules, seconds=0.2)
+    wait(kube, gadget())
+    stored["status"] = {"conditions": [{"type": "Ready", "status": "True"}]}
+    wait(kube, gadget(), rules=rules)
+
+    lack = "condition Ready is not there yet"
+    assert str(error) == f'not ready when the time was up:\n    Gadget "one": {lack}'
 
 
 def test_a_pod_that_cannot_be_made_is_told_by_its_event(kube: Kube, fake: FakeKubernetes) -> None:
@@ -176,6 +260,19 @@ def test_a_server_out_of_breath_is_asked_again(kube: Kube, fake: FakeKubernetes)
     fake.fail("GET", "/deployments/api", 503, times=2)
 
     wait(kube, workload())
+
+
+def test_a_server_that_has_not_read_the_roles_yet_is_asked_again(
+    kube: Kube, fake: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ready, "UNSURE_GRACE", 0.5)
+    deploy(kube, workload())
+    fake.fail("GET", "/deployments/api", 403, "you may not", times=2)
+    wait(kube, workload())
+    fake.fail("GET", "/deployments/api", 403, "you may not", times=99)
+
+    with pytest.raises(ApiError, match="you may not"):
+        wait(kube, workload())
 
 
 def test_the_end_of_the_run_ends_the_wait(kube: Kube, fake: FakeKubernetes) -> None:

@@ -1,0 +1,114 @@
+"""A service's Python step: what it is given, and what may come of it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_kindinfra.errors import KindInfraError, NotReadyError
+from pytest_kindinfra.model import Service
+from pytest_kindinfra.steps.deploy import run_function
+from pytest_kindinfra.timeline import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one"}}
+STEPS = f"""
+import threading
+
+MAP = {MAP}
+
+def nothing(stack): ...
+def one(stack): return MAP
+def several(stack): return [MAP, MAP]
+def one_by_one(stack):
+    yield MAP
+def told(stack): return {{**MAP, "data": {{"url": stack}}}}
+def a_text(stack): return "ConfigMap"
+def a_number(stack): return 7
+def no_object(stack): return {{"name": "one"}}
+def several_no_objects(stack): return [MAP, {{"kind": "ConfigMap", "apiVersion": "v1"}}]
+def fails(stack): raise LookupError("no seeds")
+def hangs(stack): threading.Event().wait(5)
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Runs a function of a module in a folder that nobody imported from before."""
+    (tmp_path / "some_steps.py").write_text(STEPS)
+
+    def run(name: str, seconds: float = 5) -> Any:
+        service = Service(name="seed", run=name if ":" in name else f"some_steps:{name}")
+        stack: Any = "http://db"
+        return run_function(service, stack, folder=tmp_path, deadline=Deadline.after(seconds))
+
+    yield run
+    sys.modules.pop("some_steps", None)
+    sys.path.remove(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "objects"),
+    [
+        ("nothing", ()),
+        ("one", (MAP,)),
+        ("several", (MAP, MAP)),
+        ("one_by_one", (MAP,)),
+        ("told", ({**MAP, "data": {"url": "http://db"}},)),
+    ],
+)
+def test_what_it_returns_is_to_be_applied(
+    run: Callable[..., Any], name: str, objects: tuple[Any, ...]
+) -> None:
+    assert run(name) == objects
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("a_text", "'ConfigMap'"),
+        ("a_number", "7"),
+        ("no_object", "{'name': 'one'}"),
+        ("several_no_objects", "{'kind': 'ConfigMap', 'apiVersion': 'v1'}"),
+    ],
+)
+def test_what_it_may_not_return_is_told(run: Callable[..., Any], name: str, told: str) -> None:
+    with pytest.raises(KindInfraError) as caught:
+        run(name)
+
+    assert str(caught.value) == (
+        f'"some_steps:{name}" returned {told}; expected None, an object or several'
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("some_steps:missing", "module 'some_steps' has no attribute 'missing'"),
+        ("nowhere:x", "No module named 'nowhere'"),
+    ],
+)
+def test_a_function_that_is_not_there_is_told(
+    run: Callable[..., Any], name: str, told: str
+) -> None:
+    with pytest.raises(KindInfraError) as caught:
+        run(name)
+
+    assert str(caught.value) == f'[services.seed] run = "{name}": {told}'
+
+
+def test_what_it_raises_is_raised(run: Callable[..., Any]) -> None:
+    with pytest.raises(LookupError, match="no seeds"):
+        run("fails")
+
+
+def test_one_that_does_not_return_is_left_at_its_deadline(run: Callable[..., Any]) -> None:
+    with pytest.raises(NotReadyError) as caught:
+        run("hangs", seconds=0.1)
+
+    assert str(caught.value) == 'run = "some_steps:hangs" did not return in time'
