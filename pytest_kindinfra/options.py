@@ -169,6 +169,13 @@ OPTIONS = (
         choices=("auto", "plain", "off"),
     ),
     Option(
+        key="logs",
+        parse=str,
+        metavar="WHEN",
+        help="Logs, restarts and events of the stack in a test's report: failed (default), off",
+        choices=("failed", "off"),
+    ),
+    Option(
         key="fail",
         parse=str,
         metavar="HOW",

@@ -34,6 +34,8 @@ _CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
 _NODES: pytest.StashKey[list[Any]] = pytest.StashKey()
 _RUN: pytest.StashKey[RunDirectory] = pytest.StashKey()
 _INITIAL: pytest.StashKey[frozenset[str]] = pytest.StashKey()
+_SINCE: pytest.StashKey[float] = pytest.StashKey()
+_FAILED: pytest.StashKey[bool] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -148,6 +150,28 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(f"kindinfra: {refusal.missing}")
         forbid_reruns(item)  # what failed in a run is not tried again in it
         pytest.fail(refusal.text, pytrace=False)
+    if needs_of(item) is not None:
+        from pytest_kindinfra.timeline import now
+
+        item.stash[_SINCE] = now()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add to a failed test's report what the stack's pods said and did since its start."""
+    report = yield
+    since = item.stash.get(_SINCE, None)
+    if report.failed and since is not None:
+        item.stash[_FAILED] = True
+        settings = _first_look(item.config).settings
+        if settings.logs == "failed":
+            from pytest_kindinfra.testreport import sections
+
+            run, shared = item.config.stash[_RUN], settings.kubeconfig is not None
+            report.sections += sections(item, run, since, shared=shared)
+    return report
 
 
 @pytest.hookimpl(trylast=True)
@@ -204,13 +228,18 @@ def kind_cluster(kindinfra: Stack, request: pytest.FixtureRequest) -> KindCluste
 
 @pytest.fixture
 def kindinfra_namespace(kindinfra: Stack, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A fresh namespace for one test, ready for pods; deleted afterwards, not waited for."""
+    """A fresh namespace for one test, ready for pods; deleted afterwards, not waited for.
+
+    It stays if the test failed and the cluster is kept then.
+    """
     from pytest_kindinfra.namespaces import fresh_name, make_namespace
 
     name = fresh_name(request.node.name)
     kube = make_namespace(kindinfra, name)
     yield name
-    kube.delete_namespace(name)
+    failed = request.node.stash.get(_FAILED, False)
+    if not failed or _first_look(request.config).settings.keep == "never":
+        kube.delete_namespace(name)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Keep = Literal["never", "always", "on-failure"]
 Missing = Literal["error", "skip"]
 Progress = Literal["auto", "plain", "off"]
+Logs = Literal["failed", "off"]
 Fail = Literal["gather", "fast"]
 Order = Literal["needs-last", "collected"]
 
@@ -47,6 +48,7 @@ class Settings:
         plan: Only say what would be done.
         missing: What becomes of tests that need a cluster where there is no engine or no kind.
         progress: Lines while work goes on.
+        logs: When a test's report tells what the stack's pods said and did.
         fail: Whether the first failure cancels the rest.
         order: Whether tests that need nothing are moved first.
         sources: For each field that is not a default: where its value came from.
@@ -68,6 +70,7 @@ class Settings:
     plan: bool = False
     missing: Missing = "error"
     progress: Progress = "auto"
+    logs: Logs = "failed"
     fail: Fail = "gather"
     order: Order = "needs-last"
     sources: dict[str, str] = field(default_factory=dict)

@@ -27,7 +27,7 @@ LATE = 4
 """Seconds until PostgreSQL begins to start."""
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 """What a PostgreSQL client says first; the server answers with one letter."""
-COREFILE = "grpc://.:1053 {\n  whoami\n}\n"
+COREFILE = "grpc://.:1053 {\n  errors\n}\n"
 TRUSTED = [{"name": "POSTGRES_HOST_AUTH_METHOD", "value": "trust"}]
 
 
