@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_kindinfra.kube import Kube
 from tests.e2e.runs import (
     background_pytest,
     kindinfra,
@@ -21,6 +22,8 @@ from tests.e2e.runs import (
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.e2e.runs import Run
 
 QUICK = ("--deselect", "cases.py::test_slow", "cases.py")
 
@@ -54,9 +57,15 @@ def test_what_a_killed_run_leaves_is_removed_by_gc_and_by_nobody_before(small: P
 
 @pytest.mark.alone
 def test_a_kept_cluster_stays_until_the_printed_command_deletes_it(small: Path) -> None:
-    run = run_pytest(small, "-n", "2", "--kindinfra-keep=always", *QUICK, "fixture_cases.py")
+    dockerfile = small / "svc" / "Dockerfile"
+    talks = 'CMD ["httpd", "-f", "-v", "-p", "8080", "-h", "/www"]'
+    dockerfile.write_text(f"{dockerfile.read_text()}{talks}\n")
+    cases = ("fixture_cases.py", "failing_cases.py")
+    run = run_pytest(small, "-n", "2", "--kindinfra-keep=on-failure", *QUICK, *cases)
     (name,) = left_behind(small)
-    assert run.exit_code == 0, run.output
+    assert run.exit_code == 1, run.output
+    assert re.search(r"\b1 failed\b", run.output), run.output
+    _look_at_the_failed_test(small, run)
     assert kindinfra("gc") == "nothing was left behind\n"
 
     (line,) = [line for line in run.output.splitlines() if "delete it:" in line]
@@ -65,3 +74,20 @@ def test_a_kept_cluster_stays_until_the_printed_command_deletes_it(small: Path) 
     subprocess.run(command, check=True, timeout=120)
 
     assert left_behind(small) == []
+
+
+def _look_at_the_failed_test(small: Path, run: Run) -> None:
+    """What its pods said is in its report, its namespace is there, others were made quickly."""
+    report = run.output.partition("____ test_fails ____")[2]
+    said = re.search(r"-+ kindinfra log of web-\S+/web -+\n(.+?)\n(?:---|===)", report, re.DOTALL)
+    assert said, run.output
+    assert "url:/no-such-page" in said[1]
+    kept = (small / "failed-namespace").read_text()
+    kube = Kube(run.folder / "kubeconfig")
+    found = kube.get(f"/api/v1/namespaces/{kept}")
+    kube.close()
+    assert found
+    assert found["status"]["phase"] == "Active"
+    seconds = (small / "seconds").read_text().split()
+    print(f"seconds for a namespace each: {' '.join(seconds)}")  # noqa: T201
+    assert float(seconds[len(seconds) // 2]) < 0.5
