@@ -23,7 +23,7 @@ WHOLE_SERVER = b"\0\0\0\0\0"
 
 SERVING = 1
 STATUSES = {0: "UNKNOWN", SERVING: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
-OK = 0
+OK, UNKNOWN = 0, 2
 REFUSING = frozenset({7, 12, 16})
 """Answers of a server that is there, but has no health service or tells strangers nothing:
 PERMISSION_DENIED, UNIMPLEMENTED, UNAUTHENTICATED."""
@@ -89,7 +89,8 @@ class _Answer:
             return f"HTTP status {self.headers.get(':status', 'missing')}"
         if "grpc-status" not in self.headers:
             return "it answers, but not in gRPC"
-        code = int(self.headers["grpc-status"])
+        told = self.headers["grpc-status"]
+        code = int(told) if told.isdigit() else UNKNOWN
         if code in REFUSING:
             return ""
         if code != OK:

@@ -30,8 +30,9 @@ def is_k8s_service(obj: KubeObject) -> bool:
 
 def is_backed(obj: KubeObject, objects: Iterable[KubeObject]) -> bool:
     """Whether the object is a k8s service that selects pods which one of `objects` makes."""
-    wanted = (obj.get("spec") or {}).get("selector")
-    return is_k8s_service(obj) and bool(wanted) and any(_makes(one, obj) for one in objects)
+    spec = obj.get("spec") or {}
+    selects = bool(spec.get("selector")) and spec.get("type") != "ExternalName"
+    return is_k8s_service(obj) and selects and any(_makes(one, obj) for one in objects)
 
 
 def lack_of_pods(obj: KubeObject, slices: Sequence[KubeObject]) -> str:

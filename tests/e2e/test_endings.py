@@ -81,7 +81,7 @@ def _look_at_the_failed_test(small: Path, run: Run) -> None:
     report = run.output.partition("____ test_fails ____")[2]
     said = re.search(r"-+ kindinfra log of web-\S+/web -+\n(.+?)\n(?:---|===)", report, re.DOTALL)
     assert said, run.output
-    assert "url:/no-such-page" in said[1]
+    assert "response:404" in said[1]
     kept = (small / "failed-namespace").read_text()
     kube = Kube(run.folder / "kubeconfig")
     found = kube.get(f"/api/v1/namespaces/{kept}")

@@ -23,6 +23,12 @@ def workload(kind: str = "Deployment", *, namespace: str = "", **spec: Any) -> d
     return {"apiVersion": version, "kind": kind, "metadata": meta, "spec": spec}
 
 
+def named_elsewhere() -> dict[str, Any]:
+    """Return a k8s service of which the cluster follows no pods, whatever it selects."""
+    made = k8s_service(app="api")
+    return {**made, "spec": {**made["spec"], "type": "ExternalName", "externalName": "x.test"}}
+
+
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "ReplicaSet"])
 def test_a_k8s_service_with_pods_of_the_same_service_is_waited_for(kind: str) -> None:
     assert is_backed(k8s_service(app="api"), [workload("Job"), workload(kind)])
@@ -47,6 +53,7 @@ def test_a_bare_pod_counts_by_its_own_labels() -> None:
         (k8s_service(app="api"), workload(namespace="elsewhere")),
         ({**k8s_service(app="api"), "apiVersion": "serving.knative.dev/v1"}, workload()),
         (workload(), workload()),
+        (named_elsewhere(), workload()),
     ],
 )
 def test_others_are_not_waited_for(service: dict[str, Any], other: dict[str, Any]) -> None:

@@ -52,6 +52,7 @@ def test_a_server_that_tells_no_health_is_there(code: int) -> None:
          "gRPC status NOT_FOUND: unknown service"),
         (Says(code=14), "gRPC status UNAVAILABLE"),
         (Says(code=77), "gRPC status 77"),
+        (Says(code=None, more={"grpc-status": "good"}), "gRPC status UNKNOWN"),
         (Says(status=502, code=None), "HTTP status 502"),
         (Says(b"", code=None, more={"x": "y"}), "it answers, but not in gRPC"),
         (HTTP_1, "it answers in HTTP/1, not in gRPC"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -46,7 +47,7 @@ class Case:
         reason: One of these words.
         says: Parts of the error.
         within: Seconds from the moment at which the API server knew of it, which it tells in
-            whole seconds, to the error: the grace, and time enough for a machine that is busy.
+            whole seconds, to the error, grace included; more where the machine is busy.
         restarts: Those that are allowed.
         told: When the error came, in seconds since the epoch.
         error: The error.
@@ -227,6 +228,11 @@ def cases(real_kube: Kube, shell_image: str, namespaces: tuple[str, str, str]) -
     return found
 
 
+def busy() -> float:
+    """Return how many times more than two programs want each core; 1 where it is quiet."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1) / 2)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_broken_service_is_told_with_its_cause_and_in_time(
     cases: dict[str, Case], name: str
@@ -238,7 +244,7 @@ def test_a_broken_service_is_told_with_its_cause_and_in_time(
     print(f"{name}: {seconds:.1f} s\n{case.error.short}\n\n{case.error}")  # noqa: T201
     assert case.error.cause.reason in case.reason.split("|")
     assert [text for text in case.says if text not in str(case.error)] == []
-    assert 0 <= seconds < case.within
+    assert 0 <= seconds < case.within * busy()
     assert len(case.error.short.splitlines()) <= 6
 
 
