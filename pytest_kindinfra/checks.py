@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_kindinfra.envtemplates import words
 from pytest_kindinfra.exposing import find_port, selector, target_name
 from pytest_kindinfra.graph import cycles
 from pytest_kindinfra.manifests import service_ports
@@ -38,6 +39,7 @@ def find_problems(facts: Facts, wanted: Mapping[str, Sequence[str]]) -> Iterator
     yield from _unknown_names(facts)
     yield from (f"services need each other: {cycle}" for cycle in cycles(facts.needs))
     yield from (f"images need each other: {cycle}" for cycle in cycles(facts.image_needs))
+    yield from _env_problems(facts)
     for service in facts.services.values():
         yield from _image_problems(facts, service)
         yield from _endpoint_problems(facts, service)
@@ -136,6 +138,20 @@ def _endpoint_problems(facts: Facts, service: Service) -> Iterator[str]:
             yield from (f"{place} {problem}" for problem in _target_problems(spec, target))
         elif not service.run:  # what a Python step applies is not known yet
             yield f"{place} {_missing_target(facts, service, spec)}"
+
+
+def _env_problems(facts: Facts) -> Iterator[str]:
+    for name, template in facts.declaration.env:
+        for word in words(template):
+            service = facts.services.get(word.service)
+            if word.service and service is None:
+                yield from _unknown(f"env.{name}:", [word.service], facts.services, "service")
+            elif service:
+                known = {spec.name: spec for spec in service.endpoints}
+                named = [word.endpoint] if word.endpoint else []
+                yield from _unknown(f"env.{name}:", named, known, f'endpoint of "{service.name}"')
+                if not known:
+                    yield f'env.{name}: service "{service.name}" has no endpoint'
 
 
 def _ready_problems(facts: Facts, service: Service) -> Iterator[str]:

@@ -144,7 +144,8 @@ class Controller:
         tools = make_tools(order.settings.engine)
         tools = tools_for(order.request, self.run.kubeconfig, tools)
         names = [service.name for service in order.plan.services]
-        self.run.write("plan", {"services": names, "engine": tools.engine.name})
+        env = dict(order.plan.declaration.env)
+        self.run.write("plan", {"services": names, "engine": tools.engine.name, "env": env})
         line = plan_line(
             order.plan, tests=tests, cluster=order.request.cluster, engine=tools.engine.name
         )

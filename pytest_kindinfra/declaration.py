@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from pytest_kindinfra.envtemplates import problems as env_problems
 from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.helmtable import helm_first, read_helm
 from pytest_kindinfra.model import (
@@ -42,7 +43,7 @@ _DEFAULTS = Service(name="")
 
 
 def parse_declaration(tables: Mapping[str, Any], *, folder: Path, source: str) -> Declaration:
-    """Return the records for the tables `cluster`, `images`, `services` and `options`.
+    """Return the records for the tables `cluster`, `images`, `services`, `env` and `options`.
 
     Args:
         tables: As TOML gave them.
@@ -60,8 +61,10 @@ def parse_declaration(tables: Mapping[str, Any], *, folder: Path, source: str) -
         cluster=_cluster(Table("[cluster]", root.raw("cluster", {}), problems)),
         images=tuple(_image(name, table) for name, table in root.tables("images")),
         services=tuple(_service(name, table) for name, table in root.tables("services")),
+        env=root.pairs("env"),
         options=_options(root.raw("options"), problems),
     )
+    problems += env_problems(declaration.env)
     root.place = source
     root.reject_unknown("table")
     if problems:

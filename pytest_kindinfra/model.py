@@ -164,6 +164,7 @@ class Declaration:
     Attributes:
         folder: Where the declaration lives; relative paths start here.
         source: The file's name for messages; None if there is no file.
+        env: Variables for tests, as pairs of a name and a text with words in braces, sorted.
         options: The `[options]` table, keys without prefix, values as TOML gave them.
     """
 
@@ -172,6 +173,7 @@ class Declaration:
     cluster: ClusterSpec = field(default_factory=ClusterSpec)
     images: tuple[Image, ...] = ()
     services: tuple[Service, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
 
 

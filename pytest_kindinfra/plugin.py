@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.controller import Controller
     from pytest_kindinfra.coordination import RunDirectory
+    from pytest_kindinfra.exports import Exports
     from pytest_kindinfra.firstlook import FirstLook
     from pytest_kindinfra.kindcluster import KindCluster
     from pytest_kindinfra.once import Once
@@ -34,6 +35,7 @@ _CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
 _NODES: pytest.StashKey[list[Any]] = pytest.StashKey()
 _RUN: pytest.StashKey[RunDirectory] = pytest.StashKey()
 _INITIAL: pytest.StashKey[frozenset[str]] = pytest.StashKey()
+_EXPORTS: pytest.StashKey[Exports] = pytest.StashKey()
 _SINCE: pytest.StashKey[float] = pytest.StashKey()
 _FAILED: pytest.StashKey[bool] = pytest.StashKey()
 
@@ -153,6 +155,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if needs_of(item) is not None:
         from pytest_kindinfra.timeline import now
 
+        _export(item.config)
         item.stash[_SINCE] = now()
 
 
@@ -268,6 +271,16 @@ def _request(session: pytest.Session) -> dict[str, Any] | None:
         config = session.config
         request["problems"] += nested_hooks(config, config.stash[_INITIAL])
     return request
+
+
+def _export(config: pytest.Config) -> None:
+    """Set the declared variables that are known by now."""
+    exports = config.stash.get(_EXPORTS, None)
+    if exports is None:
+        from pytest_kindinfra.exports import Exports
+
+        exports = config.stash[_EXPORTS] = Exports(config.stash[_RUN])
+    exports.set_those_that_are_ready()
 
 
 def _first_look(config: pytest.Config) -> FirstLook:

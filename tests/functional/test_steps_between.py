@@ -51,8 +51,16 @@ def early(stack):
     stack.url("db")
 """
 TESTS = """
+@pytest.fixture(scope="session")
+def url():
+    return os.environ["API_URL"]
+
 @pytest.mark.kindinfra("api")
-def test_api(): ...
+def test_api(url, kindinfra):
+    assert url == kindinfra.url("api") + "/v1"
+    assert os.environ["WHERE"] == "mine/shop"
+    assert os.environ["EARLY"] == "theirs"
+    note("variables are set")
 
 @pytest.mark.kindinfra("early")
 def test_early(): ...
@@ -67,8 +75,13 @@ def with_steps(project: Project) -> Run:
     project.declare('[services.seeds]\nrun = "steps:seed"\nneeds = ["db"]\n')
     project.declare('[services.early]\nrun = "steps:early"\n')
     project.service("api", needs=("seeds",))
+    project.service("unused")
+    project.declare("[env]")
+    project.declare('API_URL = "{url:api}/v1"')
+    project.declare('WHERE = "{cluster}/{namespace}"')
+    project.declare('EARLY = "{url:unused}"')
     project.tests(TESTS)
-    return project.run("--kindinfra-cluster-name=mine", workers=2)
+    return project.run("--kindinfra-cluster-name=mine", workers=2, EARLY="theirs")
 
 
 @pytest.fixture
@@ -94,6 +107,10 @@ def test_a_step_sees_the_endpoints_of_what_it_needs_and_no_others(ran: Run) -> N
     assert ran.outcomes == {"passed": 1, "errors": 1}
     assert ran.lines("service db: not there yet")
     assert ran.lines("To fix: name it in `needs`")
+
+
+def test_declared_variables_are_set_before_the_fixtures_of_tests(ran: Run) -> None:
+    assert "variables are set" in [what for what, _, _ in ran.notes], ran.text
 
 
 def test_what_a_step_returns_is_applied_where_services_go_and_waited_for(ran: Run) -> None:

@@ -28,6 +28,16 @@ def problems(toml: str) -> list[str]:
     return list(caught.value.problems)
 
 
+def test_variables_are_read() -> None:
+    declaration = parsed("""
+        [env]
+        B_URL = "{url:b}"
+        A_COUNT = 3
+    """)
+
+    assert declaration.env == (("A_COUNT", "3"), ("B_URL", "{url:b}"))
+
+
 def test_readiness_is_read_by_kind() -> None:
     [service] = parsed(f"""
         [services.a]
@@ -367,6 +377,9 @@ MANIFESTS = 'manifests = ["a.yaml"]'
             f'[services.a]\n{MANIFESTS}\ninputs = ["x"]',
             "[services.a] has inputs but no run that would read them",
             id="inputs without run",
+        ),
+        pytest.param(
+            '[env]\nA = "{url}"', "env.A: {url} needs a service", id="a variable of no service"
         ),
         pytest.param(
             f'[services.a]\n{MANIFESTS}\nready.Widget = "Ready"',

@@ -172,8 +172,8 @@ def test_every_key_of_the_declaration_has_a_row_and_every_row_is_a_key(
     }
     known = known_keys(monkeypatch)
 
-    assert known.pop("") == {"cluster", "images", "services", "options"}
-    assert {**known, "options": set()} == documented
+    assert known.pop("") == {"cluster", "images", "services", "env", "options"}
+    assert {**known, "env": set(), "options": set()} == documented
 
 
 def test_the_readmes_declaration_is_one() -> None:

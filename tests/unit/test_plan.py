@@ -596,3 +596,24 @@ def test_readiness_of_what_a_python_step_applies_is_not_known_yet() -> None:
     plan = planned(service("a", run="x:y", ready=(("Disk", "condition=Ready"),)))
 
     assert [one.name for one in plan.services] == ["a"]
+
+
+# Variables
+
+
+def test_variables_of_what_is_not_declared_are_problems() -> None:
+    api = service("api", endpoints=(EndpointSpec(name="web", port=80, service="api"),))
+    env = (("A", "{url:apii}"), ("B", "{url:api:wbe}"), ("C", "{port:none}"), ("D", "{url:api}"))
+    services = (api, service("none", "api"))
+    rendered = Rendered({"api": (k8s_service("api", {"port": 80}),), "none": ()}, ())
+
+    with pytest.raises(DeclarationError) as caught:
+        resolve(
+            Declaration(folder=Path(), services=services, env=env), wanted={}, rendered=rendered
+        )
+
+    assert list(caught.value.problems) == [
+        'env.A: "apii": no such service; did you mean "api"?',
+        'env.B: "wbe": no such endpoint of "api"; did you mean "web"?',
+        'env.C: service "none" has no endpoint',
+    ]

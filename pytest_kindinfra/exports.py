@@ -1,0 +1,40 @@
+"""Sets the declared variables in this process's environment, each once all in it is ready."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.envtemplates import Word, filled, words
+from pytest_kindinfra.errors import NotReadyError
+from pytest_kindinfra.view import Stack
+
+if TYPE_CHECKING:
+    from pytest_kindinfra.coordination import RunDirectory
+
+
+class Exports:
+    """The variables that are not set yet."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._stack = Stack(run, waits=False)
+        plan = run.settled("plan") or {}
+        self._left: dict[str, str] = dict(plan.get("env", {}))
+        self._services = set(plan.get("services", ()))
+
+    def set_those_that_are_ready(self) -> None:
+        """Set what can be set by now; a variable of a service that no test needs is left out."""
+        for name, template in list(self._left.items()):
+            if any(word.service and word.service not in self._services for word in words(template)):
+                continue
+            try:
+                os.environ[name] = filled(template, self._value)
+            except NotReadyError:  # not yet, or never
+                continue
+            del self._left[name]
+
+    def _value(self, word: Word) -> str:
+        if not word.service:
+            return str(getattr(self._stack, word.what))
+        endpoint = self._stack.endpoint(word.service, word.endpoint or None)
+        return str(getattr(endpoint, word.what))

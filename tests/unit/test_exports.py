@@ -1,0 +1,74 @@
+"""Variables get into the environment once what they tell of is ready."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_kindinfra.exports import Exports
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_kindinfra.coordination import RunDirectory
+
+ENDPOINTS = [
+    {"service": "api", "name": name, "scheme": "http", "host": "127.0.0.1", "port": port}
+    for name, port in (("web", 20001), ("metrics", 20002))
+]
+ENV = {
+    "T_URL": "{url:api}/v1",
+    "T_BOTH": "{host:api}:{port:api:metrics}",
+    "T_WHERE": "{cluster}/{namespace}",
+    "T_OTHER": "{url:other}",
+    "T_FIXED": "as it is",
+}
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ENV:
+        monkeypatch.setenv(name, "theirs")
+    yield
+    monkeypatch.undo()
+
+
+def env() -> dict[str, str]:
+    return {name: os.environ[name] for name in ENV if os.environ[name] != "theirs"}
+
+
+def test_each_is_set_as_soon_as_all_in_it_is_ready_and_the_rest_left_alone(
+    run: RunDirectory,
+) -> None:
+    run.make()
+    run.write("plan", {"services": ["api"], "env": ENV})
+    cluster = {"state": "ready", "name": "kind", "kubeconfig": "k", "namespace": "shop"}
+    exports = Exports(run)
+
+    exports.set_those_that_are_ready()
+    at_first = env()
+    run.write("cluster", cluster)
+    exports.set_those_that_are_ready()
+    with_cluster = env()
+    run.write("service-api", {"state": "ready", "endpoints": ENDPOINTS})
+    exports.set_those_that_are_ready()
+
+    assert at_first == {"T_FIXED": "as it is"}
+    assert with_cluster == {**at_first, "T_WHERE": "kind/shop"}
+    assert env() == {
+        **with_cluster,
+        "T_URL": "http://127.0.0.1:20001/v1",
+        "T_BOTH": "127.0.0.1:20002",
+    }
+
+
+def test_one_of_a_failed_service_stays_as_it_was(run: RunDirectory) -> None:
+    run.make()
+    run.write("plan", {"services": ["api"], "env": {"T_URL": "{url:api}"}})
+    run.write("service-api", {"state": "failed", "short": "no"})
+
+    Exports(run).set_those_that_are_ready()
+
+    assert env() == {}
