@@ -62,7 +62,9 @@ matrix: setup ## crash safety, RUNS=N times: the tests that docs/crash-safety.md
 bench: setup ## a generated system brought up by scripts, other plugins and us, ROUNDS=N
 	@test -x .tools/peers/bin/python || $(BIN)/python -m venv .tools/peers
 	@.tools/peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement tools/bench/peers/requirements.txt
-	@$(BIN)/python tools/bench/setups.py --rounds=$(ROUNDS)
+	@$(BIN)/python tools/bench/setups.py --rounds=$(ROUNDS) --json=.tools/bench.json
+	@.tools/peers/bin/python tools/bench/peers/picture.py .tools/bench.json .tools/bench.svg
+	@echo "written: .tools/bench.json, .tools/bench.svg"
 
 bench-boot: setup ## when DNS answers in a new cluster, as kind boots it and as we do, ROUNDS=N
 	@$(BIN)/python tools/bench/boot.py --rounds=$(ROUNDS)

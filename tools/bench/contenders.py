@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from generated import NAMES
+from generated import EDITED, NAMES
 
 HERE = Path(__file__).parent
 _NAMES = " ".join(NAMES)
@@ -28,6 +28,10 @@ for name in $names; do {_DEPLOY}; done
 _SIDE_BY_SIDE = f"""
 pids=; for name in $names; do {_BUILD} & pids+=" $!"; done
 for pid in $pids; do wait $pid; done
+"""
+_EDIT = f"""
+name={EDITED}; {_BASE}; {_BUILD}; {_LOAD}
+kubectl rollout restart deployment/$name; kubectl rollout status deployment/$name
 """
 _UNTUNED = "grep -q tuning kindinfra.toml || sed -i '1a tuning = false' kindinfra.toml"
 SHELL = {
@@ -60,6 +64,19 @@ class Contender:
     options: tuple[str, ...] | None = None
     tuning: bool = True
 
+    def edit_command(self) -> list[str]:
+        """Return the argv that brings an edited image into the cluster that is there."""
+        if self.name in SHELL:
+            return ["bash", "-c", _START + _EDIT]
+        return self.kept_command()
+
+    def kept_command(self) -> list[str]:
+        """Return the argv after which the cluster $CLUSTER stays."""
+        if self.name in SHELL:
+            return ["bash", "-c", _START + SHELL[self.name]]
+        kept = '--kindinfra-reuse --kindinfra-cluster-name="$CLUSTER"'
+        return ["bash", "-c", f'exec "$@" {kept}', "ours", *self.command(Path())]
+
     def command(self, peers: Path) -> list[str]:
         """Return the argv.
 
@@ -75,6 +92,9 @@ class Contender:
         ours = [sys.executable, *quietly, "-p", "no:xdist", *options, "test_ours.py"]
         return ours if self.tuning else ["bash", "-c", f'{_UNTUNED}; exec "$@"', "ours", *ours]
 
+
+EDITORS = ("serial", "ours")
+"""Those of whom it is known how they take an edit without a new cluster."""
 
 CONTENDERS = {
     one.name: one

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 NAMES = tuple(f"bench-s{number}" for number in range(1, 6))
 NEEDS = {NAMES[0]: (), NAMES[1]: (0,), NAMES[2]: (0,), NAMES[3]: (1,), NAMES[4]: (2, 3)}
+EDITED = NAMES[2]
 NODE_PORTS = tuple(range(30041, 30046))
 PORTS = tuple(range(28041, 28046))
 
@@ -51,6 +52,11 @@ import pytest
 @pytest.mark.kindinfra{NAMES}
 def test_all(kindinfra): ...
 """
+
+
+def edit(folder: Path, salt: str) -> None:
+    """Change what the service `EDITED` answers, and nothing else."""
+    (folder / EDITED / "index.html").write_text(f"{EDITED} {salt}")
 
 
 def _base(folder: Path, salt: str, sizes: Sizes) -> None:
