@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.steps.sweep import sweep
@@ -14,7 +15,7 @@ from pytest_kindinfra.timeline import Deadline
 from pytest_kindinfra.wiring import engines_here, make_tools
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pytest_kindinfra.clusters.protocol import Provider
     from pytest_kindinfra.model import Phase
@@ -29,14 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 1 for a failure, 2 for wrong arguments."""
     given = _parser().parse_args(arguments)
     try:
-        given.act(given)
+        return int(given.act(given) or 0)
     except KindInfraError as error:
         sys.stderr.write(f"kindinfra: {str(error).removeprefix('kindinfra: ')}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("kindinfra: interrupted\n")
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("services", **services)  # type: ignore[arg-type]
     plan.set_defaults(act=_plan)
 
+    _add_lasting(commands, services)
     gc = commands.add_parser("gc", help="Delete the clusters of runs that were killed")
     gc.add_argument("--images", action="store_true", help="Old images of ours too")
     gc.add_argument(
@@ -67,6 +68,77 @@ def _parser() -> argparse.ArgumentParser:
     )
     gc.set_defaults(act=_gc)
     return parser
+
+
+def _add_lasting(commands: Any, services: dict[str, Any]) -> None:
+    """Add the commands about the cluster that runs with --kindinfra-reuse share."""
+    named = argparse.ArgumentParser(add_help=False)
+    named.add_argument(
+        "--cluster-name", metavar="NAME", help="If it has another name than the options say"
+    )
+    up = commands.add_parser(
+        "up", parents=[named], help="Bring services up on the cluster of --kindinfra-reuse"
+    )
+    up.add_argument("services", **services)
+    up.set_defaults(act=_up)
+    down = commands.add_parser("down", parents=[named], help="End that cluster")
+    down.set_defaults(act=_down)
+    status = commands.add_parser("status", parents=[named], help="Say what of it is ready")
+    status.set_defaults(act=_status)
+    logs = commands.add_parser("logs", parents=[named], help="Show the logs of its pods")
+    logs.add_argument("service", nargs="?", metavar="SERVICE", help="default: all")
+    logs.add_argument("--lines", type=int, default=100, metavar="N", help="default: %(default)s")
+    logs.set_defaults(act=_logs)
+    doctor = commands.add_parser("doctor", help="Say what is missing or odd on this machine")
+    doctor.set_defaults(act=_doctor)
+
+
+def _up(given: argparse.Namespace) -> int:
+    from pytest_kindinfra.commands.up import up
+
+    well = up(
+        given.services,
+        cluster=given.cluster_name,
+        progress=_progress(),
+        say=_say,
+        width=shutil.get_terminal_size((100, 24)).columns,
+        color=sys.stdout.isatty(),
+    )
+    return 0 if well else 1
+
+
+def _down(given: argparse.Namespace) -> None:
+    from pytest_kindinfra.commands.down import down
+
+    _say(down(given.cluster_name))
+
+
+def _status(given: argparse.Namespace) -> int:
+    from pytest_kindinfra.commands.status import status
+
+    return _say_all(status(given.cluster_name))
+
+
+def _logs(given: argparse.Namespace) -> None:
+    from pytest_kindinfra.commands.logs import logs
+
+    for line in logs(given.service, cluster=given.cluster_name, lines=given.lines):
+        _say(line)
+
+
+def _doctor(_given: argparse.Namespace) -> int:
+    from pytest_kindinfra.commands.doctor import doctor
+
+    return _say_all(doctor())
+
+
+def _say_all(found: Iterable[tuple[str, bool]]) -> int:
+    """Show lines; return 1 if one tells of something that is not well."""
+    code = 0
+    for line, well in found:
+        _say(line)
+        code = code if well else 1
+    return code
 
 
 def _build(given: argparse.Namespace) -> None:

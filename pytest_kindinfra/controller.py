@@ -10,7 +10,7 @@ import importlib
 import shutil
 import threading
 import warnings
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -44,13 +44,21 @@ def new_controller(config: pytest.Config, first: FirstLook) -> Controller:
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     run_id = f"{stamp}-{secrets.token_hex(3)}"
     run = RunDirectory(config.rootpath / first.settings.artifacts / run_id)
-    cluster = first.settings.cluster_name or f"kindinfra-{run_id}"
+    cluster = _cluster_name(first, config, run_id)
     declared = f"{count(first.services, 'service')} in {first.source}"
     if first.settings.kubeconfig:
         cluster = f"of {first.settings.kubeconfig}"
     engine = first.settings.engine
     about = f"cluster {cluster}, engine {engine}, {declared}" if first.source else ""
     return Controller(config, run, run_id, about=about)
+
+
+def _cluster_name(first: FirstLook, config: pytest.Config, run_id: str) -> str:
+    if first.settings.reuse and not first.settings.cluster_name:
+        from pytest_kindinfra.homes import name_after
+
+        return name_after(config.rootpath)
+    return first.settings.cluster_name or f"kindinfra-{run_id}"
 
 
 def _import_early() -> None:
@@ -80,6 +88,7 @@ class Controller:
         self._outcome: Outcome | None = None
         self._interrupts = Interrupts()
         self._cancelled = threading.Event()
+        self._held = ExitStack()
 
     # -- beginning ---------------------------------------------------------------------------
 
@@ -160,6 +169,8 @@ class Controller:
             config=self._config,
             cancelled=self._cancelled,
             beat=progress.beat,
+            say=progress.say,
+            held=self._held,
         )
         thread = threading.Thread(
             target=work.run_to_its_end,
@@ -249,6 +260,7 @@ class Controller:
         self.meanwhile()
         self._interrupts.restore()
         self.run.release_reserve()
+        self._held.close()
         started.lock.release()
 
     # -- the terminal ------------------------------------------------------------------------

@@ -7,14 +7,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.coordination import RunDirectory
 from pytest_kindinfra.errors import KindInfraError, StateError
+from pytest_kindinfra.homes import is_kept
 from pytest_kindinfra.report import run_report, trace
 from pytest_kindinfra.results import BROKEN, LOST, failure_record
 from pytest_kindinfra.stack import tear_down
 from pytest_kindinfra.steps.diagnose import keep_evidence
-from pytest_kindinfra.terminal import build_line, failure_lines, kept_lines, table_lines
+from pytest_kindinfra.terminal import (
+    build_line,
+    failure_lines,
+    kept_lines,
+    reused_lines,
+    table_lines,
+)
 from pytest_kindinfra.timeline import Deadline, call_within
 from pytest_kindinfra.view import Stack
 
@@ -24,7 +33,6 @@ if TYPE_CHECKING:
 
     from filelock import BaseFileLock
 
-    from pytest_kindinfra.coordination import RunDirectory
     from pytest_kindinfra.planning import Order
     from pytest_kindinfra.request import Tools
 
@@ -90,7 +98,7 @@ def end(
         careful("evidence", lambda: _keep_evidence(started, run, hook))
     if made:
         careful("before teardown", lambda: _call_before_teardown(run, hook))
-    stays = made and kept
+    stays = made and (kept or is_for_reuse(run))
     if stays:
         careful("keeping", lambda: run.write("kept", {"cluster": cluster}))
     elif made:
@@ -147,12 +155,32 @@ def closing_lines(
     if line := build_line(phases, cached=len(cached)):
         lines += ["", line]
     lines += failure_lines(outcome.failures)
-    if outcome.kept:
-        name = started.order.request.cluster
+    name = started.order.request.cluster
+    if outcome.kept and is_for_reuse(run):
+        home = home_in(run)
+        lines += reused_lines(name, kubeconfig=home.kubeconfig, end=_down(started))
+    elif outcome.kept:
         delete = started.tools.provider.delete_command(name)
         what = f"what is of run {run.path.name} in " if started.order.request.existing else ""
         lines += kept_lines(f"{what}cluster {name}", kubeconfig=run.kubeconfig, delete=delete)
     return [*map(started.tools.redactor.text, lines), f"all of it: {run.path}"]
+
+
+def is_for_reuse(run: RunDirectory) -> bool:
+    """Whether the run's cluster is there for the next one."""
+    return run.file("home").exists() and is_kept(home_in(run))
+
+
+def home_in(run: RunDirectory) -> RunDirectory:
+    """Return the home of the run's cluster, which outlives it."""
+    return RunDirectory(Path(run.read("home")["path"]))
+
+
+def _down(started: Started) -> list[str]:
+    """Return the command that ends the cluster."""
+    settings = started.order.settings
+    named = [f"--cluster-name={settings.cluster_name}"] if settings.cluster_name else []
+    return ["kindinfra", "down", *named]
 
 
 def _careful(write: Callable[[str], None], what: str, step: Callable[[], object]) -> bool:

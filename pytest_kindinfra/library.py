@@ -207,15 +207,21 @@ def make_context(plan: Plan, settings: Settings, *, tools: Tools, run: RunDirect
 @contextmanager
 def new_run(plan: Plan, settings: Settings) -> Iterator[RunDirectory]:
     """Give a run directory that is alive in the block."""
-    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    name = f"{stamp}-{secrets.token_hex(3)}"
-    run = RunDirectory(plan.declaration.folder / settings.artifacts / name)
-    run.make()
+    run = new_folder(plan, settings)
     lock = hold(run.lock)
     try:
         yield run
     finally:
         lock.release()
+
+
+def new_folder(plan: Plan, settings: Settings) -> RunDirectory:
+    """Make a run directory; it is alive once somebody holds its lock."""
+    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    name = f"{stamp}-{secrets.token_hex(3)}"
+    run = RunDirectory(plan.declaration.folder / settings.artifacts / name)
+    run.make()
+    return run
 
 
 def _build(context: Context) -> dict[str, BuiltImage]:

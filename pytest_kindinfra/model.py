@@ -279,6 +279,9 @@ class Cluster:
         nodes: The names of the kind nodes' containers.
         host_ports: NodePort to port on 127.0.0.1.
         owned: This run made it and may delete it.
+        home: The folder of a cluster that outlives the run; None for any other.
+        ports: The plan's mappings with the NodePorts that this cluster has for them; empty where
+            they are the plan's own.
     """
 
     name: str
@@ -286,6 +289,26 @@ class Cluster:
     nodes: tuple[str, ...]
     host_ports: dict[int, int]
     owned: bool
+    home: Path | None = None
+    ports: tuple[PortMapping, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A cluster as its containers show it, whether or not it works.
+
+    Attributes:
+        nodes: The names of the kind nodes' containers.
+        running: All of them run.
+        folder: What is mounted where a run of ours mounts its run directory, or a cluster that
+            outlives runs its home; None for a cluster that is none of ours.
+        host_ports: Port of a kind node to port of this host.
+    """
+
+    nodes: tuple[str, ...]
+    running: bool
+    folder: Path | None
+    host_ports: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

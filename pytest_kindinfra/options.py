@@ -83,6 +83,12 @@ OPTIONS = (
         choices=("never", "always", "on-failure"),
     ),
     Option(
+        key="reuse",
+        parse=_yes,
+        metavar="",
+        help="Take over the cluster that the last such run left, and leave it to the next",
+    ),
+    Option(
         key="cluster_name",
         parse=str,
         metavar="NAME",

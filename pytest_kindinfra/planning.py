@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,11 +24,12 @@ from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.existing import find_existing, problems_of_images, problems_of_options
 from pytest_kindinfra.filesystems import network_problem
 from pytest_kindinfra.grpchealth import missing_package
+from pytest_kindinfra.homes import home_of, name_after
 from pytest_kindinfra.kindconfig import port_problems
-from pytest_kindinfra.model import Declaration, EngineName, Image, Plan, Service
+from pytest_kindinfra.model import Declaration, EngineName, Image, Plan, Service, Standing
 from pytest_kindinfra.plan import resolve
 from pytest_kindinfra.render import check_files, load_kind_config, load_tables, render
-from pytest_kindinfra.request import Request
+from pytest_kindinfra.request import Request, Reuse
 from pytest_kindinfra.savedimages import read_saved_images
 from pytest_kindinfra.settings import Settings, read_settings
 from pytest_kindinfra.steps.sweep import sweep
@@ -36,11 +37,13 @@ from pytest_kindinfra.timeline import Deadline
 from pytest_kindinfra.wiring import choose_engine, make_tools
 
 if TYPE_CHECKING:
+    from pytest_kindinfra.clusters.protocol import Provider
     from pytest_kindinfra.engines.protocol import Engine
     from pytest_kindinfra.process import Runner
 
 _SWEEP_SECONDS = 120.0
 _LOOK_SECONDS = 30.0
+_ASK_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +91,7 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
         found += more
         found += port_problems(request.kind_config, plan.ports)
         found += option_problems(plan, make_tools(settings.engine).engine)
-        found += () if settings.plan else _problems_of_host(plan, request, settings.engine)
+        found += () if settings.plan else problems_of_host(plan, request, settings.engine)
     except DeclarationError as error:
         raise DeclarationError([*found, *error.problems]) from None
     if found:
@@ -129,22 +132,48 @@ def option_problems(plan: Plan, engine: Engine) -> Iterator[str]:
             )
 
 
-def _problems_of_host(plan: Plan, request: Request, engine: EngineName) -> Iterator[str]:
-    yield from _busy_ports(plan, engine)
+def problems_of_host(plan: Plan, request: Request, engine: EngineName) -> Iterator[str]:
+    """Yield what makes a run impossible on this host: a name or ports taken, no room."""
+    provider = make_tools(engine).provider
     if request.existing:
+        yield from _busy_ports(plan, provider, ours=())
         return
+    there = _standing(request, provider)
+    if there and there.folder is None:
+        delete = " ".join(provider.delete_command(request.cluster))
+        yield (
+            f'there is already a cluster "{request.cluster}", and no run of ours made it; to fix: '
+            f"choose another --kindinfra-cluster-name, or delete it: {delete}"
+        )
+    yield from _busy_ports(plan, provider, ours=there.host_ports.values() if there else ())
     nodes = len((request.kind_config or {}).get("nodes") or ({},))
     root = podman_root(os.environ) if engine == "podman" else docker_root(os.environ)
-    if problem := disk_problem(root, nodes=nodes):
+    if there is None and (problem := disk_problem(root, nodes=nodes)):
         yield problem
 
 
-def _busy_ports(plan: Plan, engine: EngineName) -> tuple[str, ...]:
-    """Return a sentence for each fixed host port that is busy, but not for a killed run's."""
-    if busy := busy_ports(plan.ports):
+def _standing(request: Request, provider: Provider) -> Standing | None:
+    """Return the cluster of that name; one named after the run's id cannot be there."""
+    if not request.named:
+        return None
+    with suppress(KindInfraError):  # what is missing is told when the bring-up begins
+        return provider.standing(request.cluster, Deadline.after(_ASK_SECONDS))
+    return None
+
+
+def _busy_ports(plan: Plan, provider: Provider, *, ours: Collection[int]) -> tuple[str, ...]:
+    """Return a sentence for each fixed host port that is busy, but not for a killed run's.
+
+    Args:
+        plan: Says which ports are fixed.
+        provider: Knows killed runs.
+        ours: Those of the cluster that this run takes over, or replaces.
+    """
+    ports = [one for one in plan.ports if one.host_port not in ours]
+    if busy := busy_ports(ports):
         with suppress(KindInfraError):
-            sweep(make_tools(engine).provider, Deadline.after(_SWEEP_SECONDS))
-            busy = busy_ports(plan.ports)
+            sweep(provider, Deadline.after(_SWEEP_SECONDS))
+            busy = busy_ports(ports)
     return busy
 
 
@@ -237,8 +266,12 @@ def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:
     """
     declared, folder = plan.declaration.cluster, plan.declaration.folder
     config = settings.kind_config or declared.config
+    name = cluster_name(settings, folder=folder, run_id=run_id)
+    home = home_of(folder / settings.artifacts, name).path
     return Request(
-        cluster=settings.cluster_name or f"kindinfra-{run_id}",
+        cluster=name,
+        named=settings.reuse or settings.cluster_name is not None,
+        reuse=Reuse(home=home) if settings.reuse else None,
         run_id=run_id,
         namespace=declared.namespace,
         build_jobs=settings.build_jobs,
@@ -254,6 +287,13 @@ def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:
         tag=settings.tag,
         cache=cache_folder(),
     )
+
+
+def cluster_name(settings: Settings, *, folder: Path, run_id: str) -> str:
+    """Return kind's name for the cluster of a run in `folder`."""
+    if settings.cluster_name:
+        return settings.cluster_name
+    return name_after(folder) if settings.reuse else f"kindinfra-{run_id}"
 
 
 def _kind_config(path: Path, settings: Settings) -> dict[str, Any]:

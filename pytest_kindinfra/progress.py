@@ -69,6 +69,10 @@ class ProgressLines:
             return
         self._add(progress_line(phase, ended=ended, since=self._since))
 
+    def say(self, text: str) -> None:
+        """Say something of the bring-up as a whole, however little is wanted."""
+        self._add(f"kindinfra: {text}")
+
     def beat(self, running: tuple[Running, ...]) -> None:
         """Say what takes long and what it printed last, and what goes on after a silence.
 

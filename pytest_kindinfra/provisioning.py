@@ -15,6 +15,7 @@ from pytest_kindinfra.errors import KindInfraError, StateError
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
+    from contextlib import ExitStack
 
     import pytest
     from filelock import BaseFileLock
@@ -37,6 +38,8 @@ class Provisioning:
         config: Whose hooks are called.
         cancelled: Set when the run ends.
         beat: Called each second with what goes on.
+        say: Called with lines for the user.
+        held: Gets what is to be let go of after the run's end.
     """
 
     order: Order
@@ -45,6 +48,8 @@ class Provisioning:
     config: pytest.Config
     cancelled: threading.Event
     beat: Callable[..., object]
+    say: Callable[[str], object]
+    held: ExitStack
 
     def run_to_its_end(self, lock: BaseFileLock) -> None:
         """Bring the stack up, let go of the lock, and watch the cluster until the run ends.
@@ -74,6 +79,7 @@ class Provisioning:
                 hooks=self._hooks(),
                 cancelled=self.cancelled,
                 watchers=watchers,
+                held=self.held,
             )
         except BaseException as error:  # noqa: BLE001 - waiters in other processes must learn of it
             return error
@@ -90,6 +96,7 @@ class Provisioning:
             before_deploy=hook.pytest_kindinfra_before_deploy,
             after_deploy=hook.pytest_kindinfra_after_deploy,
             beat=self.beat,
+            say=self.say,
         )
 
     def _settle_the_rest(self, error: BaseException) -> None:

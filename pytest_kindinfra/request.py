@@ -35,13 +35,27 @@ class Tools:
 class Hooks:
     """What others want called on the way; whatever one raises fails that image or service.
 
-    `beat` is called each second with what goes on.
+    `beat` is called each second with what goes on, `say` with a line for the user.
     """
 
     before_build: Callable[[Image], object] = lambda _image: None
     before_deploy: Callable[..., object] = lambda **_: None
     after_deploy: Callable[..., object] = lambda **_: None
     beat: Callable[[tuple[Running, ...]], object] = lambda _running: None
+    say: Callable[[str], object] = lambda _line: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reuse:
+    """A cluster that outlives the run.
+
+    Attributes:
+        home: Where one that is made anew keeps what later runs must know.
+        knows_all: The declaration holds all services that there are; without hooks it may not.
+    """
+
+    home: Path
+    knows_all: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +79,7 @@ class Request:
 
     Attributes:
         cluster: The name of the cluster to make.
+        named: The name is no new one: a cluster of that name may be there.
         run_id: The run's id.
         namespace: Where services go.
         build_jobs: Builds at a time.
@@ -81,6 +96,7 @@ class Request:
         tag: The template of a further tag for each image, None for none.
         cache: Where is kept what saves time in later runs; None keeps nothing.
         existing: The cluster to use; None makes one.
+        reuse: How the cluster outlives the run; None for one that does not.
     """
 
     cluster: str
@@ -100,3 +116,5 @@ class Request:
     tag: str | None = None
     cache: Path | None = None
     existing: ExistingCluster | None = None
+    named: bool = False
+    reuse: Reuse | None = None

@@ -33,6 +33,7 @@ class Settings:
 
     Attributes:
         keep: Whether the cluster outlives the run.
+        reuse: The cluster is that of the last such run, and stays for the next.
         cluster_name: None means a name made from the run's id.
         kubeconfig: Of a cluster that is there already; None makes one.
         node_image: None means the declaration's, else kind's own.
@@ -55,6 +56,7 @@ class Settings:
     """
 
     keep: Keep = "never"
+    reuse: bool = False
     cluster_name: str | None = None
     kubeconfig: Path | None = None
     node_image: str | None = None

@@ -9,6 +9,7 @@ engine.
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_kindinfra.buildsecrets import build_secrets
@@ -18,6 +19,8 @@ from pytest_kindinfra.lines.context import Context, FirstFailure, needed
 from pytest_kindinfra.lines.deployment import Deployment
 from pytest_kindinfra.lines.existing import ExistingLine, ImagesElsewhere
 from pytest_kindinfra.lines.images import ImageLines, external
+from pytest_kindinfra.lines.oldimages import drop_old_images
+from pytest_kindinfra.lines.renewal import Renewal
 from pytest_kindinfra.lines.service import Reached, serve
 from pytest_kindinfra.results import service_record
 
@@ -55,6 +58,7 @@ def bring_up(
     hooks: Hooks,
     cancelled: threading.Event,
     watchers: list[threading.Thread] | None = None,
+    held: ExitStack | None = None,
 ) -> None:
     """Bring up what `plan` says and write each result to `run`; returns when all is decided.
 
@@ -68,6 +72,7 @@ def bring_up(
         hooks: Called on the way.
         cancelled: Set when the run ends; everything is then given up at once.
         watchers: Gets the threads that watch the kind nodes, which end when the run does.
+        held: Gets what is to be let go of after the run's end: a cluster that outlives it.
     """
     context = Context(
         plan=plan,
@@ -78,6 +83,7 @@ def bring_up(
         cancelled=cancelled,
         failure=FirstFailure(cancelled, fast=request.fail_fast),
         watchers=[] if watchers is None else watchers,
+        held=held or ExitStack(),
     )
     tools.redactor.learn(value for image in plan.images for value in build_secrets(image))
     with lines_pool(context, more=CLUSTER_THREADS) as pool:
@@ -88,6 +94,8 @@ def bring_up(
         bring_up_services(context, cluster, images, pool)
         if cluster.taking_pods.exception():
             cancelled.set()  # builds would go on for nobody
+        elif not cancelled.is_set():
+            drop_old_images(context, cluster.created.result(), cluster.taking_pods.result())
         cluster.close()
     builds.remember()
 
@@ -182,13 +190,22 @@ class _ServiceLines:
         images = self._images.of(service)
         for need in service.needs:
             needed(f'service "{need.name}"', getattr(self._reached[need.name], need.level))
+        cluster, deadline = self._cluster.created.result(), self._context.deadline(service.timeout)
         return Deployment(
             service=service,
-            cluster=self._cluster.created.result(),
+            cluster=cluster,
             kube=kube,
             images=images,
             context=self._context,
-            deadline=self._context.deadline(service.timeout),
+            deadline=deadline,
+            renewal=Renewal(
+                service,
+                home=cluster.home,
+                kube=kube,
+                namespace=self._context.request.namespace,
+                needs={one.name: self._reached[one.name].token.result() for one in service.needs},
+                deadline=deadline,
+            ),
             unready=lambda: (
                 not all(self._reached[need.name].ready.done() for need in service.needs)
             ),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.graph import in_order
@@ -39,7 +39,7 @@ class _Given:
         for name, image in images.items():
             self.built[name].set_result(image)
 
-    def begin(self, pool: ThreadPoolExecutor, ready: Future[None]) -> None:
+    def begin(self, pool: ThreadPoolExecutor, ready: Future[Any]) -> None:
         """Do nothing: all is there."""
 
 

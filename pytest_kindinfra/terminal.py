@@ -21,6 +21,7 @@ _VERBS = {
     "deploy": ("applying", "applied"),
     "wait": ("waiting until ready", "ready"),
     "run": ("running its step", "step done"),
+    "take": ("taking the cluster over", "cluster taken over"),
     "delete": ("deleting the cluster", "cluster deleted"),
     "clear": ("deleting what is ours", "what is ours deleted"),
 }
@@ -192,6 +193,16 @@ def kept_lines(what: str, *, kubeconfig: Path, delete: Sequence[str]) -> list[st
         f"kept: {what}",
         f"  use it:    export KUBECONFIG={shlex.quote(str(kubeconfig))}",
         f"  delete it: {shlex.join(delete)}",
+    ]
+
+
+def reused_lines(cluster: str, *, kubeconfig: Path, end: Sequence[str]) -> list[str]:
+    """Return how to use and how to end a cluster that is there for the next run."""
+    return [
+        "",
+        f"for the next run: cluster {cluster}",
+        f"  use it: export KUBECONFIG={shlex.quote(str(kubeconfig))}",
+        f"  end it: {shlex.join(end)}",
     ]
 
 

@@ -7,16 +7,18 @@ on who called whom.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import CommandError
+from pytest_kindinfra.kindconfig import RUN_MOUNT
+from pytest_kindinfra.model import Standing
 from pytest_kindinfra.process import Result
 from pytest_kindinfra.references import normalise
 from pytest_kindinfra.timeline import Deadline, monotonic, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from pytest_kindinfra.engines.protocol import BuildRequest, OwnImage
     from pytest_kindinfra.process import Copy
@@ -218,6 +220,7 @@ class FakeProvider:
         on_create: Called with the name and the kubeconfig's path; may raise.
         configs: Name to the kind config that it was made with.
         runs: Name to the run directory mounted in it.
+        stopped: Names of clusters whose kind nodes do not run.
         ended: Kind node to what is known of its end.
         machine_ids: Kind node to the id that it says it has.
         version: What `check` says; an exception is raised instead.
@@ -229,6 +232,7 @@ class FakeProvider:
     on_create: Callable[[str, Path], object] = lambda _name, _kubeconfig: None
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: dict[str, Path] = field(default_factory=dict)
+    stopped: set[str] = field(default_factory=set)
     ended: dict[str, str] = field(default_factory=dict)
     machine_ids: dict[str, str] = field(default_factory=dict)
     version: str | Exception = "0.31.0"
@@ -242,6 +246,28 @@ class FakeProvider:
     def exists(self, name: str, deadline: Deadline) -> bool:
         deadline.check()
         return name in self.clusters
+
+    def standing(self, name: str, deadline: Deadline) -> Standing | None:
+        deadline.check()
+        if name not in self.clusters:
+            return None
+        mappings = [
+            mapping
+            for node in self.configs.get(name, {}).get("nodes") or ()
+            for mapping in node.get("extraPortMappings") or ()
+        ]
+        mounts = [
+            Path(mount["hostPath"])
+            for node in self.configs.get(name, {}).get("nodes") or ()
+            for mount in node.get("extraMounts") or ()
+            if mount["containerPath"] == RUN_MOUNT
+        ]
+        return Standing(
+            nodes=self.clusters[name],
+            running=name not in self.stopped,
+            folder=mounts[0] if mounts else self.runs.get(name),
+            host_ports={one["containerPort"]: one["hostPort"] for one in mappings},
+        )
 
     def create(
         self, name: str, *, config: dict[str, Any], kubeconfig: Path, deadline: Deadline

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError
 from pytest_kindinfra.inspected import inspected
 from pytest_kindinfra.kindconfig import RUN_MOUNT
+from pytest_kindinfra.model import Standing
 from pytest_kindinfra.privatefiles import write_private
 from pytest_kindinfra.process import which
 from pytest_kindinfra.references import normalise
@@ -50,6 +51,16 @@ class Kind:
     def exists(self, name: str, deadline: Deadline) -> bool:
         """See `Provider.exists`; compares whole lines: `a` is not there because `a-b` is."""
         return name in self._kind("get", "clusters", deadline=deadline.within(30)).stdout.split()
+
+    def standing(self, name: str, deadline: Deadline) -> Standing | None:
+        """See `Provider.standing`."""
+        listing = [self._program, "ps", "--all", "--quiet", "--filter", f"label={_LABEL}={name}"]
+        ids = self._runner.run(listing, deadline=deadline.within(30)).stdout.split()
+        if not ids:
+            return None
+        argv = [self._program, "inspect", "--format", "{{json .}}", *ids]
+        result = self._runner.run(argv, deadline=deadline.within(30), check=False)
+        return standing_of(inspected(result.stdout))
 
     def create(
         self, name: str, *, config: dict[str, Any], kubeconfig: Path, deadline: Deadline
@@ -194,3 +205,24 @@ class Kind:
         return self._runner.run(
             argv, deadline=deadline, what=what, env={_PROVIDER: self._program}, log=log
         )
+
+
+def standing_of(containers: Sequence[dict[str, Any]]) -> Standing | None:
+    """Return what `docker inspect` shows of one cluster; None if all its containers are gone."""
+    if not containers:
+        return None
+    mounts = [mount for item in containers for mount in item.get("Mounts") or ()]
+    folders = [mount["Source"] for mount in mounts if mount["Destination"] == RUN_MOUNT]
+    names = sorted(item["Name"].removeprefix("/") for item in containers)
+    bindings = [(item.get("HostConfig") or {}).get("PortBindings") or {} for item in containers]
+    return Standing(
+        nodes=tuple(name for name in names if not name.endswith(_BALANCER)),
+        running=all(item["State"]["Running"] for item in containers),
+        folder=Path(folders[0]) if folders else None,
+        host_ports={
+            int(port.partition("/")[0]): int(hosts[0]["HostPort"])
+            for mapped in bindings
+            for port, hosts in mapped.items()
+            if port.endswith("/tcp") and hosts and hosts[0]["HostPort"].isdecimal()
+        },
+    )

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from pytest_kindinfra.model import Standing
     from pytest_kindinfra.timeline import Deadline
 
 
@@ -24,6 +25,10 @@ class Provider(Protocol):
 
     def exists(self, name: str, deadline: Deadline) -> bool:
         """Whether there is a cluster of exactly this name."""
+        ...
+
+    def standing(self, name: str, deadline: Deadline) -> Standing | None:
+        """Return what containers show of the cluster of exactly this name, None if it has none."""
         ...
 
     def create(

@@ -5,8 +5,24 @@ user of filelock. None of them knows pytest, xdist or what a result means. The s
 and who may change them: docs/how-it-works.md.
 """
 
-from pytest_kindinfra.coordination.locks import hold, host_lock, is_held, locked
+from pytest_kindinfra.coordination.locks import (
+    held_alone,
+    hold,
+    hold_within,
+    host_lock,
+    is_held,
+    locked,
+)
 from pytest_kindinfra.coordination.run import RunDirectory
 from pytest_kindinfra.coordination.state import write_json
 
-__all__ = ["RunDirectory", "hold", "host_lock", "is_held", "locked", "write_json"]
+__all__ = [
+    "RunDirectory",
+    "held_alone",
+    "hold",
+    "hold_within",
+    "host_lock",
+    "is_held",
+    "locked",
+    "write_json",
+]

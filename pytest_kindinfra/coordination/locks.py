@@ -13,7 +13,7 @@ from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.timeline import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from filelock import BaseFileLock
 
@@ -36,6 +36,41 @@ def hold(path: Path) -> BaseFileLock:
     lock = FileLock(path, thread_local=False)
     lock.acquire(timeout=_PROBED_FOR, poll_interval=_LOCK_EVERY)
     return lock
+
+
+def hold_within(
+    path: Path, deadline: Deadline, *, waiting: Callable[[], object]
+) -> BaseFileLock | None:
+    """Take the lock at `path` and return it; None if another process held it until the deadline.
+
+    Args:
+        path: The lock's file.
+        deadline: When to give up.
+        waiting: Called once, if somebody else has it.
+
+    Raises:
+        CancelledError: The run is ending.
+    """
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, thread_local=False)
+    if wait_until(lambda: _taken(lock), deadline.within(_PROBED_FOR), every=_LOCK_EVERY):
+        return lock
+    waiting()
+    return lock if wait_until(lambda: _taken(lock), deadline, every=_LOCK_EVERY) else None
+
+
+@contextmanager
+def held_alone(path: Path) -> Iterator[bool]:
+    """Hold the lock at `path` in the block, and say whether that was possible at once."""
+    from filelock import FileLock
+
+    lock = FileLock(path, thread_local=False)
+    try:
+        yield _taken(lock)
+    finally:
+        lock.release()
 
 
 def is_held(path: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.buildsecrets import build_secrets
 from pytest_kindinfra.digests import Digests
@@ -63,7 +63,7 @@ class Builds:
             self._context.plan, shelf, before=self._call_hook, deadline=self._context.deadline
         )
 
-    def begin(self, pool: ThreadPoolExecutor, ready: Future[None]) -> None:
+    def begin(self, pool: ThreadPoolExecutor, ready: Future[Any]) -> None:
         """Begin with all images; each waits for `ready`, which says that there is an engine."""
         self._ready = ready
         self._names = Names(self._context, pool)

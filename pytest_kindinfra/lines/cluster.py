@@ -5,12 +5,14 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from pytest_kindinfra.coordination import RunDirectory
 from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.lines.context import needed
 from pytest_kindinfra.lines.loss import watch_nodes
+from pytest_kindinfra.lines.renewal import forget_undeclared
+from pytest_kindinfra.lines.taking import obtain_cluster
 from pytest_kindinfra.redaction import credentials_in
 from pytest_kindinfra.results import cluster_record
-from pytest_kindinfra.steps.create import create_cluster
 from pytest_kindinfra.steps.load import ImageLoader
 from pytest_kindinfra.steps.sweep import sweep
 from pytest_kindinfra.timeline import wait_until
@@ -37,8 +39,6 @@ class ClusterLine:
         taking_pods: Nodes ready, names resolved, namespace there; its result is written.
     """
 
-    _creating = "create"
-
     def __init__(
         self, context: Context, pool: ThreadPoolExecutor, *, also: Callable[[], None]
     ) -> None:
@@ -57,12 +57,13 @@ class ClusterLine:
         if not self.taking_pods.exception():
             self.taking_pods.result().close()
 
-    def _check(self) -> None:
+    def _check(self) -> str:
         """See that the tools are there, before each of them fails in its own words."""
         tools = self._context.tools
         tools.engine.check(self._context.deadline())
-        tools.provider.check(self._context.deadline())
+        version = tools.provider.check(self._context.deadline())
         self._also()
+        return version
 
     def _sweep(self) -> None:
         """Delete what killed runs left behind, beside all else."""
@@ -73,8 +74,7 @@ class ClusterLine:
         try:
             needed("the set-up", self.checked)
             self._context.run.begin("cluster")
-            with self._context.tools.timeline.span(self._creating, "cluster"):
-                cluster = self._create_cluster()
+            cluster = self._create_cluster()
             watch_nodes(cluster, self._context)
             return cluster  # noqa: TRY300 - an else would part what belongs together
         except BaseException as error:
@@ -85,22 +85,10 @@ class ClusterLine:
             self._learn_credentials()
 
     def _create_cluster(self) -> Cluster:
-        request = self._context.request
-        return create_cluster(
-            request.cluster,
-            plan=self._context.plan,
-            base=request.kind_config,
-            node_image=request.node_image,
-            tuning=request.tuning,
-            run=self._context.run,
-            folder=request.folder,
-            provider=self._context.tools.provider,
-            begun=self._begin,
-            deadline=self._context.deadline(),
-        )
+        return obtain_cluster(self._context, self.checked.result(), self._begin)
 
     def _begin(self, count: int) -> None:
-        """Let loads look for that many kind nodes; a second try makes as many."""
+        """Let loads look for that many kind nodes, 0 for none: they are there, and take images."""
         if not self._begun.done():
             self._begun.set_result(count)
 
@@ -115,7 +103,7 @@ class ClusterLine:
         name, deadline = self._context.request.cluster, self._context.deadline()
 
         def all_take_images() -> tuple[str, ...]:
-            if self.created.done():
+            if not count or self.created.done():
                 return self.created.result().nodes
             nodes = tools.provider.nodes_that_take_images(name, deadline)
             return nodes if len(nodes) == count else ()
@@ -152,5 +140,13 @@ class ClusterLine:
             kube.ensure_namespace(namespace, deadline, {})
             kube.wait_for_nodes(deadline)
             kube.wait_for_dns(deadline)
+        self._forget_undeclared(cluster, kube)
         context.run.settle("cluster", cluster_record(cluster, namespace=namespace))
         return kube
+
+    def _forget_undeclared(self, cluster: Cluster, kube: Kube) -> None:
+        """Delete what an earlier run left of services that are not declared any more."""
+        context = self._context
+        if cluster.home and context.request.reuse and context.request.reuse.knows_all:
+            declared = [one.name for one in context.plan.declaration.services]
+            forget_undeclared(kube, RunDirectory(cluster.home), declared=declared)

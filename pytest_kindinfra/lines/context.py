@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -69,6 +70,7 @@ class Context:
         cancelled: Set when the run ends.
         failure: Takes failures.
         watchers: Gets the threads that watch the kind nodes.
+        held: Gets what is to be let go of after the run's end.
     """
 
     plan: Plan
@@ -79,6 +81,7 @@ class Context:
     cancelled: threading.Event
     failure: FirstFailure
     watchers: list[threading.Thread] = field(default_factory=list)
+    held: ExitStack = field(default_factory=ExitStack)
 
     def failure_record(self, error: BaseException, *, subject: str) -> dict[str, Any]:
         """Return the record that tells of a failure, without secrets: tests and reports show it."""

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.kube import Kube
     from pytest_kindinfra.lines.context import Context
-    from pytest_kindinfra.model import Cluster, Service
+    from pytest_kindinfra.lines.renewal import Renewal
+    from pytest_kindinfra.model import Cluster, PortMapping, Service
     from pytest_kindinfra.steps.deploy import ImagesInUse
     from pytest_kindinfra.timeline import Deadline
 
@@ -29,4 +30,11 @@ class Deployment:
     images: ImagesInUse
     context: Context
     deadline: Deadline
+    renewal: Renewal
     unready: Callable[[], bool] = lambda: False
+
+    @property
+    def ports(self) -> dict[str, PortMapping]:
+        """Endpoint to its port mapping in this cluster."""
+        ports = self.cluster.ports or self.context.plan.ports
+        return {one.endpoint: one for one in ports if one.service == self.service.name}

@@ -34,14 +34,12 @@ if TYPE_CHECKING:
 class ExistingLine(ClusterLine):
     """An existing cluster on its way to taking our pods."""
 
-    _creating = "enter"
-
-    def _check(self) -> None:
+    def _check(self) -> str:
         """See that the tools are there which this cluster needs: none if it has no kind nodes."""
         if self._existing.nodes:
-            super()._check()
-        else:
-            self._also()
+            return super()._check()
+        self._also()
+        return ""
 
     def _sweep(self) -> None:
         """Leave killed runs to those that make clusters."""
@@ -54,6 +52,10 @@ class ExistingLine(ClusterLine):
         return existing
 
     def _create_cluster(self) -> Cluster:
+        with self._context.tools.timeline.span("enter", "cluster"):
+            return self._enter()
+
+    def _enter(self) -> Cluster:
         """Enter the cluster, from which moment on what has our label is ours to delete."""
         request, run = self._context.request, self._context.run
         file = self._existing.kubeconfig

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_kindinfra.lines.cluster import SUBJECT
 from pytest_kindinfra.lines.context import needed
@@ -25,7 +25,7 @@ class Building(Protocol):
         """Name to the image, as soon as the engine has it."""
         ...
 
-    def begin(self, pool: ThreadPoolExecutor, ready: Future[None]) -> None:
+    def begin(self, pool: ThreadPoolExecutor, ready: Future[Any]) -> None:
         """Begin, once there is an engine."""
         ...
 

@@ -49,7 +49,7 @@ def prove(deployment: Deployment, applied: tuple[KubeObject, ...]) -> tuple[Endp
 def _mapped(deployment: Deployment, *, meanwhile: Callable[[], object]) -> Iterator[Endpoint]:
     """Prove the endpoints whose NodePorts are mapped to this host."""
     context, service, cluster = deployment.context, deployment.service, deployment.cluster
-    ports = {one.endpoint: one for one in context.plan.ports if one.service == service.name}
+    ports = deployment.ports
     address = context.tools.provider.node_address(cluster.nodes[0], deployment.deadline)
     for spec in service.endpoints:
         try:

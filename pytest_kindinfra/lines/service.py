@@ -6,7 +6,7 @@ Part of the recipe in `stack.py`; it must not know the other services' lines.
 from __future__ import annotations
 
 from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.lines.proofs import prove
 from pytest_kindinfra.lines.releases import install, own_objects
 from pytest_kindinfra.readywhen import rules_of
+from pytest_kindinfra.rewriting import content_hash
 from pytest_kindinfra.steps.deploy import Target, apply_objects, node_port_services, run_function
 from pytest_kindinfra.timeline import call_within
 from pytest_kindinfra.view import Stack
@@ -27,15 +28,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """How far a service is: each future is resolved once, with nothing or with the failure."""
+    """How far a service is: each future is resolved once, with nothing or with the failure.
 
+    `token` is the service's in the ledger, there before `applied`; empty without a ledger.
+    """
+
+    token: Future[str] = field(default_factory=Future)
     applied: Future[None] = field(default_factory=Future)
     started: Future[None] = field(default_factory=Future)
     ready: Future[None] = field(default_factory=Future)
 
     def fail(self, error: BaseException) -> None:
         """Tell whoever waits for a level that was not reached."""
-        for future in (self.applied, self.started, self.ready):
+        for future in (self.token, self.applied, self.started, self.ready):
             with suppress(InvalidStateError):
                 future.set_exception(error)
 
@@ -57,19 +62,19 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
     objects = own_objects(context.plan, service.name)
     release = context.plan.releases.get(service.name)
     if service.run:
-        with timeline.span("run", service.name):
-            folder = context.request.folder
-            objects += run_function(service, stack, folder=folder, deadline=deployment.deadline)
-    applied: tuple[KubeObject, ...] = ()
-    if objects or release:
-        with timeline.span("deploy", service.name):
-            applied = _deploy(deployment, objects, release)
+        step = partial(_call_step, deployment, stack)
+        objects += deployment.renewal.step(step, folder=context.request.folder)
+    with timeline.span("deploy", service.name) if objects or release else nullcontext():
+        applied = _deploy(deployment, objects, release)
+    reached.token.set_result(deployment.renewal.token)
     reached.applied.set_result(None)
     with timeline.span("wait", service.name):
         _await_ready(deployment, applied, reached)
+        deployment.renewal.await_routes()
         endpoints = prove(deployment, applied)
     proved = Stack(context.run, waits=False, proved={service.name: endpoints})
     _call_hook(deployment, context.hooks.after_deploy, proved)
+    deployment.renewal.ready(endpoints)
     return endpoints
 
 
@@ -82,32 +87,56 @@ def _call_hook(deployment: Deployment, hook: Callable[..., object], stack: Stack
     )
 
 
+def _call_step(deployment: Deployment, stack: Stack) -> tuple[KubeObject, ...]:
+    context, service = deployment.context, deployment.service
+    with context.tools.timeline.span("run", service.name):
+        folder = context.request.folder
+        return run_function(service, stack, folder=folder, deadline=deployment.deadline)
+
+
 def _deploy(
     deployment: Deployment, objects: tuple[KubeObject, ...], release: Release | None
 ) -> tuple[KubeObject, ...]:
-    """Apply what was written and install the chart, in the order of the declaration."""
-    plan, service = deployment.context.plan, deployment.service
-    ports = [port for port in plan.ports if port.service == service.name]
+    """Make way, bring what was written and the chart, and take note of what is there then."""
+    plan, service, renewal = deployment.context.plan, deployment.service, deployment.renewal
     # An endpoint's k8s service may stand among another service's manifests; ours come first.
     own = (*objects, *(release.objects if release else ()))
     known = [*own, *(obj for others in plan.objects.values() for obj in others)]
     shared = deployment.context.request.existing
-    beside = () if shared else node_port_services(service, known, ports)
+    beside = () if shared else node_port_services(service, known, deployment.ports.values())
+    renewal.make_way(objects, beside, release, deployment.images)
+    applied = _bring(deployment, objects, beside, release)
+    renewal.note(applied)
+    return applied
+
+
+def _bring(
+    deployment: Deployment,
+    objects: tuple[KubeObject, ...],
+    beside: tuple[KubeObject, ...],
+    release: Release | None,
+) -> tuple[KubeObject, ...]:
+    """Apply what was written and install the chart, in the order of the declaration."""
+    content = content_hash(objects)
     if release is None:
-        return _apply(deployment, (*objects, *beside))
-    if service.helm_first:
+        return _apply(deployment, (*objects, *beside), content)
+    if deployment.service.helm_first:
         installed = install(deployment, release, beside)
-        return (*installed, *_apply(deployment, objects))
-    return (*_apply(deployment, objects), *install(deployment, release, beside))
+        return (*installed, *_apply(deployment, objects, content))
+    applied = _apply(deployment, objects, content)
+    return (*applied, *install(deployment, release, beside))
 
 
-def _apply(deployment: Deployment, objects: tuple[KubeObject, ...]) -> tuple[KubeObject, ...]:
+def _apply(
+    deployment: Deployment, objects: tuple[KubeObject, ...], content: str
+) -> tuple[KubeObject, ...]:
     return apply_objects(
         deployment.service,
         objects,
         images=deployment.images,
         target=Target(kube=deployment.kube, namespace=deployment.context.request.namespace),
         deadline=deployment.deadline,
+        content=content,
     )
 
 

@@ -58,14 +58,23 @@ def apply_objects(
     images: ImagesInUse,
     target: Target,
     deadline: Deadline,
+    content: str | None = None,
 ) -> tuple[KubeObject, ...]:
     """Apply `objects` in their order and return them as applied.
+
+    Args:
+        service: Whose they are.
+        objects: As written.
+        images: What becomes of image references.
+        target: Where they go.
+        deadline: When to give up.
+        content: What pods are restarted by when it changes; None means a hash of `objects`.
 
     Raises:
         KindInfraError: The API server refused one.
         CancelledError: The run is ending.
     """
-    content = content_hash(objects)  # a changed ConfigMap restarts the pods that read it
+    content = content or content_hash(objects)  # a changed ConfigMap restarts who reads it
     applied = []
     for obj in objects:
         kube, namespace = target.kube, _namespace(obj, target)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.coordination import RunDirectory, is_held
+from pytest_kindinfra.coordination import RunDirectory, held_alone, is_held
 from pytest_kindinfra.errors import StateError
 
 if TYPE_CHECKING:
@@ -42,10 +42,24 @@ def sweep(provider: Provider, deadline: Deadline) -> Swept:
         run = RunDirectory(folder)
         if why := why_unclear(run):
             swept.unclear[name] = why
-        elif is_garbage(run):
-            provider.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
+        elif is_garbage(run) and _delete_alone(name, run, provider, deadline):
             swept.deleted.append(name)
     return swept
+
+
+def left_behind(provider: Provider, deadline: Deadline) -> list[str]:
+    """Return the clusters that `sweep` would delete."""
+    found = {name: RunDirectory(path) for name, path in provider.run_directories(deadline).items()}
+    return [name for name, run in found.items() if not why_unclear(run) and is_garbage(run)]
+
+
+def _delete_alone(name: str, run: RunDirectory, provider: Provider, deadline: Deadline) -> bool:
+    """Delete the cluster, unless somebody takes it over at this moment; say whether it went."""
+    with held_alone(run.lock) as alone:
+        if alone and run.read("kept") is None:
+            provider.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
+            return True
+    return False
 
 
 def why_unclear(run: RunDirectory) -> str:

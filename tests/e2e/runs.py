@@ -84,6 +84,15 @@ def kindinfra(*arguments: str) -> str:
     return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
+def run_command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a folder, whatever comes of it."""
+    program = Path(sys.executable).with_name("kindinfra")
+    return subprocess.run(
+        [str(program), *arguments], cwd=folder, capture_output=True, text=True,
+        timeout=LONGEST_WAIT, check=False,
+    )  # fmt: skip
+
+
 def until(there: Callable[[], object], *, within: float = LONGEST_WAIT) -> None:
     """Wait until `there()` is true, so many seconds at the most."""
     end = time.monotonic() + within
@@ -110,6 +119,7 @@ def left_behind(folder: Path, artifacts: Path | None = None) -> list[str]:
     runs = [*folder.glob(".kindinfra/2*"), *(artifacts.glob("2*") if artifacts else ())]
     there = {*_lines("kind", "get", "clusters"), *_lines("docker", "ps", "-a", *NAMES)}
     names = {f"kindinfra-{run.name}" for run in runs}
+    names |= {home.name for home in folder.glob(".kindinfra/reused/*")}
     return sorted(name for name in names if any(one.startswith(name) for one in there))
 
 

@@ -73,7 +73,7 @@ def what_it_is(program: str, words: list[str]) -> str:
     if first == "exec":
         at = words.index("k8s.io")
         return "blobs" if words[at + 1] == "content" else words[at + 2]
-    if first in {"image", "get"}:
+    if first in {"image", "get"} or words[:2] == ["buildx", "version"]:
         return " ".join(words[:2])
     return "build" if first == "buildx" else first
 
@@ -150,10 +150,16 @@ def docker_version(folder: str, _words: list[str]) -> None:
     print("28.0.0")  # noqa: T201
 
 
-def ps(folder: str, _words: list[str]) -> None:
-    """Print the ids of all containers: the names of the kind nodes."""
+def buildx_version(_folder: str, _words: list[str]) -> None:
+    """Print the version of the plugin that builds."""
+    print("github.com/docker/buildx v0.29.1 a1b2c3")  # noqa: T201
+
+
+def ps(folder: str, words: list[str]) -> None:
+    """Print the ids of all containers, or one cluster's: the names of the kind nodes."""
     behave(folder, "ps")
-    for cluster in listed(f"{folder}/clusters"):
+    _, _, wanted = value(words, "--filter").removeprefix("label=").partition("=")
+    for cluster in [wanted] if wanted else listed(f"{folder}/clusters"):
         print("\n".join(nodes(folder, cluster)))  # noqa: T201
 
 
@@ -169,8 +175,11 @@ def inspect(folder: str, words: list[str]) -> None:
     for name in words[3:]:
         path = node(folder, name)
         labels = {"io.x-k8s.kind.cluster": path.split("/")[-2]}
-        mounts = json.loads(read(path, "mounts"))
-        print(json.dumps({"Config": {"Labels": labels}, "Mounts": mounts}))  # noqa: T201
+        state = {"Running": not os.path.exists(f"{path}/stopped")}  # noqa: PTH110
+        mounts, ports = (json.loads(read(path, what)) for what in ("mounts", "ports"))
+        shown = {"Name": f"/{name}", "State": state, "Config": {"Labels": labels},
+                 "Mounts": mounts, "HostConfig": {"PortBindings": ports}}  # fmt: skip
+        print(json.dumps(shown))  # noqa: T201
 
 
 def wait(folder: str, words: list[str]) -> None:
@@ -439,6 +448,9 @@ def create(folder: str, words: list[str]) -> None:
         mounts = [{"Source": mount["hostPath"], "Destination": mount["containerPath"]}
                   for mount in spec.get("extraMounts", ())]  # fmt: skip
         write(f"{cluster}/{name}-{tail}/mounts", json.dumps(mounts))
+        ports = {f"{one['containerPort']}/tcp": [{"HostPort": str(one["hostPort"])}]
+                 for one in spec.get("extraPortMappings") or ()}  # fmt: skip
+        write(f"{cluster}/{name}-{tail}/ports", json.dumps(ports))
         for reference in behaviour(folder, "create").get("images", ()):
             put(f"{cluster}/{name}-{tail}/images", reference)
     behave(folder, "create")
@@ -535,6 +547,7 @@ ACTS: dict[str, Callable[[str, list[str]], None]] = {
     "podman build": podman_build,
     "podman save": podman_save,
     "podman kill": podman_kill,
+    "buildx version": buildx_version,
     "image inspect": inspect_images,
     "image ls": list_own_images,
     "image rm": remove_image,

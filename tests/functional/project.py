@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass, field
+from itertools import chain, repeat
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any, Self
@@ -32,7 +33,9 @@ import pytest
 from tests.functional.fake_clusters import FakeClusters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tests.functional.fake_clusters import GatedKubernetes
 
 LONGEST_RUN = 180.0
 FOLDERS = ("bin", "gates", "images", "clusters")
@@ -279,14 +282,20 @@ class Running:
             pytest.fail(f"the run did not end:\n{self._text(self._out)}{self._text(self._err)}")
         calls, notes, kubes = self._before
         project = self._project
+
+        def since(
+            known: list[tuple[int, int]],
+        ) -> Iterator[tuple[GatedKubernetes, tuple[int, int]]]:
+            return zip(project.clusters.made, chain(known, repeat((0, 0))), strict=False)
+
         return Run(
             code=self.process.returncode,
             out=self._text(self._out),
             err=self._text(self._err),
             all_calls=project.calls()[calls:],
             notes=project.notes()[notes:],
-            happened=[entry for kube in project.clusters.made[kubes:] for entry in kube.happened],
-            requests=[entry for kube in project.clusters.made[kubes:] for entry in kube.requests],
+            happened=[one for kube, (seen, _) in since(kubes) for one in kube.happened[seen:]],
+            requests=[one for kube, (_, seen) in since(kubes) for one in kube.requests[seen:]],
             folder=project.newest_folder(),
             clusters=project.standing(),
         )
@@ -295,6 +304,10 @@ class Running:
         file.seek(0)
         text: str = file.read().decode()
         return text
+
+    def so_far(self) -> str:
+        """Return what it has printed."""
+        return self._text(self._out)
 
     def close(self) -> None:
         if self.process.poll() is None:
@@ -438,6 +451,7 @@ class Project:
         node = self.fakes / "clusters" / name / f"{name}-control-plane"
         node.mkdir(parents=True)
         (node / "mounts").write_text("[]")
+        (node / "ports").write_text("{}")
 
     def images(self) -> list[str]:
         """Return the references that the engine has."""
@@ -542,8 +556,10 @@ class Project:
         """Return what tests noted that begins so."""
         return [what for what, *_ in self.notes() if what.startswith(start)]
 
-    def history(self) -> tuple[int, int, int]:
-        return len(self.calls()), len(self.notes()), len(self.clusters.made)
+    def history(self) -> tuple[int, int, list[tuple[int, int]]]:
+        """Return how much has happened so far: calls, notes, and of each cluster."""
+        kubes = [(len(kube.happened), len(kube.requests)) for kube in self.clusters.made]
+        return len(self.calls()), len(self.notes()), kubes
 
     def newest_folder(self) -> str:
         latest = self.folder / ".kindinfra" / "latest"

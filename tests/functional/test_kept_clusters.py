@@ -61,11 +61,27 @@ def test_somebody_elses_cluster_of_that_name_is_not_touched(project: Project) ->
 
     run = project.run("--kindinfra-cluster-name=dev", workers=2)
 
-    assert run.code != 0
-    assert 'there is already a cluster "dev"' in run.text
-    assert "To fix:" in run.text
+    assert run.code == 4
+    assert (
+        '  - there is already a cluster "dev", and no run of ours made it; to fix: choose another '
+        "--kindinfra-cluster-name, or delete it: kind delete cluster --name dev\n"
+    ) in run.text
     assert (run.calls("create"), run.calls("delete")) == ([], [])
     assert run.clusters == ["dev"]
+
+
+def test_one_of_ours_of_that_name_is_made_anew(project: Project) -> None:
+    project.tests(PASSING)
+    project.run("--kindinfra-keep=always", "--kindinfra-cluster-name=mine", workers=None)
+
+    run = project.run("--kindinfra-cluster-name=mine", workers=None)
+
+    assert run.code == 0, run.text
+    assert [call.what for call in run.calls("delete") + run.calls("create")] == [
+        "delete", "delete", "create"
+    ]  # fmt: skip
+    assert run.lines('cluster "mine" of an earlier run is made anew')
+    assert run.clusters == []
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def settled_at(run: Run, name: str) -> float:
     [
         pytest.param("pytest_kindinfra.stack", "bring_up", 2, id="the recipe"),
         pytest.param("pytest_kindinfra.stack", "ImageLines", None, id="in the recipe"),
-        pytest.param("pytest_kindinfra.lines.cluster", "create_cluster", 2, id="a step"),
+        pytest.param("pytest_kindinfra.lines.taking", "create_cluster", 2, id="a step"),
         pytest.param("pytest_kindinfra.stack", "service_record", None, id="a result"),
         pytest.param("pytest_kindinfra.progress", "running_line", 2, id="the progress lines"),
     ],

@@ -1,0 +1,1 @@
+"""The commands about a cluster that outlives runs, and about this machine; `cli.py` calls them."""

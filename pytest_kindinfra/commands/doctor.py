@@ -1,0 +1,193 @@
+"""`kindinfra doctor`: what is missing or odd on this machine, each with what to do about it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pytest_kindinfra.diskspace import disk_problem, docker_root, podman_root
+from pytest_kindinfra.errors import DeclarationError, KindInfraError, last_lines
+from pytest_kindinfra.filesystems import network_problem
+from pytest_kindinfra.library import resolve, settings_of
+from pytest_kindinfra.planning import read_declaration
+from pytest_kindinfra.steps.sweep import left_behind
+from pytest_kindinfra.timeline import Deadline
+from pytest_kindinfra.wiring import make_tools
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from pytest_kindinfra.model import EngineName
+    from pytest_kindinfra.request import Tools
+
+_ASK_SECONDS = 20.0
+_INOTIFY = {"max_user_instances": 512, "max_user_watches": 524288}
+"""kind.sigs.k8s.io/docs/user/known-issues, "Pod errors due to too many open files"."""
+_LEAST_MEMORY = 2_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What was found of one thing.
+
+    Attributes:
+        state: `missing` is what no cluster comes up without, `odd` what may be in the way.
+        what: The thing.
+        said: What is known of it.
+        fix: What to do about it; empty for what is well.
+    """
+
+    state: Literal["ok", "odd", "missing"]
+    what: str
+    said: str
+    fix: str = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """Return what is shown of it."""
+        head = f"{self.state:<8} {self.what:<12} {self.said}"
+        return [head, f"{'':<8} {'':<12} To fix: {self.fix}"] if self.fix else [head]
+
+
+def examine(
+    tools: Tools, *, environ: Mapping[str, str], proc: Path = Path("/proc")
+) -> list[Finding]:
+    """Return what was found, one finding for each thing that was looked at."""
+    return [
+        *_programs(tools),
+        *_machine(tools.engine.name, environ, proc),
+        *_folder(Path.cwd()),
+        *_leftovers(tools),
+    ]
+
+
+def _programs(tools: Tools) -> Iterator[Finding]:
+    deadline = Deadline.after(_ASK_SECONDS)
+    engine = _asked("engine", lambda: f"{tools.engine.name} {tools.engine.check(deadline)}")
+    yield engine
+    if tools.engine.name == "docker" and engine.state == "ok":
+        argv = ["docker", "buildx", "version"]
+        found = _asked("buildx", lambda: _first_line(tools, argv, deadline))
+        fix = "install the buildx plugin: https://docs.docker.com/go/buildx/"
+        yield found if found.state == "ok" else _with_fix(found, fix)
+    yield _asked("kind", lambda: tools.provider.check(deadline))
+    yield _optional("kubectl", "kind_cluster.kubectl() and port_forward() need it")
+    yield _optional("helm", "services that are charts need it")
+    if sys.platform == "linux":
+        yield _optional("setpriv", "programs of a killed run go on for a while without it")
+
+
+def _first_line(tools: Tools, argv: list[str], deadline: Deadline) -> str:
+    return tools.runner.run(argv, deadline=deadline).stdout.partition("\n")[0].strip()
+
+
+def _asked(what: str, ask: Callable[[], str]) -> Finding:
+    try:
+        return Finding(state="ok", what=what, said=ask())
+    except KindInfraError as error:
+        said, _, fix = str(error).partition("To fix: ")
+        return Finding(state="missing", what=what, said=_in_one_line(said), fix=fix.strip())
+
+
+def _with_fix(found: Finding, fix: str) -> Finding:
+    return Finding(state=found.state, what=found.what, said=found.said, fix=found.fix or fix)
+
+
+def _in_one_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0] if len(lines) < 2 else f"{lines[0]}: {last_lines(text, 1).strip()}"  # noqa: PLR2004 - first and last
+
+
+def _optional(program: str, why: str) -> Finding:
+    if path := shutil.which(program):
+        return Finding(state="ok", what=program, said=path)
+    return Finding(state="odd", what=program, said=f"not on PATH; {why}", fix=f"install {program}")
+
+
+def _machine(engine: str, environ: Mapping[str, str], proc: Path) -> Iterator[Finding]:
+    root = podman_root(environ) if engine == "podman" else docker_root(environ)
+    problem = disk_problem(root, nodes=1)
+    said, _, fix = (problem or "room for a kind node, as far as can be seen").partition(
+        "; to fix: "
+    )
+    yield Finding(state="missing" if problem else "ok", what="disk", said=said, fix=fix)
+    for name, least in _INOTIFY.items():
+        yield from _inotify(proc / "sys" / "fs" / "inotify" / name, least)
+    yield from _memory(proc / "meminfo")
+
+
+def _inotify(path: Path, least: int) -> Iterator[Finding]:
+    try:
+        there = int(path.read_text())
+    except (OSError, ValueError):
+        return  # no Linux
+    key = f"fs.inotify.{path.name}"
+    if there >= least:
+        yield Finding(state="ok", what="inotify", said=f"{key} is {there}")
+        return
+    said = f"{key} is {there}; with several kind nodes pods may fail with too many open files"
+    yield Finding(state="odd", what="inotify", said=said, fix=f"sysctl {key}={least}")
+
+
+def _memory(path: Path) -> Iterator[Finding]:
+    try:
+        fields = dict(line.split(":", 1) for line in path.read_text().splitlines())
+        available = int(fields["MemAvailable"].split()[0])
+    except (OSError, ValueError, KeyError):
+        return
+    said = f"{available / 1e6:.1f} GB available"
+    if available >= _LEAST_MEMORY:
+        yield Finding(state="ok", what="memory", said=said)
+    else:
+        fix = "end other programs; a kind node takes about 1 GB before any service"
+        yield Finding(state="odd", what="memory", said=said, fix=fix)
+
+
+def _folder(folder: Path) -> Iterator[Finding]:
+    try:
+        declaration = read_declaration(folder)
+        if declaration.source is None:
+            yield Finding(state="ok", what="declaration", said=f"none in {folder}")
+        else:
+            plan = resolve(folder=folder)
+            said = f"{declaration.source}: {len(plan.services)} services, {len(plan.images)} images"
+            yield Finding(state="ok", what="declaration", said=said)
+        artifacts = folder / settings_of(declaration, {}).artifacts
+    except DeclarationError as error:
+        count = len(error.problems)
+        said = f"{error.problems[0]}{f' (and {count - 1} more)' if count > 1 else ''}"
+        yield Finding(
+            state="missing", what="declaration", said=said, fix="kindinfra plan tells all"
+        )
+        return
+    problem = network_problem(artifacts)
+    said, _, fix = (problem or str(artifacts)).partition("; to fix: ")
+    yield Finding(state="missing" if problem else "ok", what="artifacts", said=said, fix=fix)
+
+
+def _leftovers(tools: Tools) -> Iterator[Finding]:
+    try:
+        found = left_behind(tools.provider, Deadline.after(_ASK_SECONDS))
+    except KindInfraError:
+        return  # the engine was found missing before
+    if found:
+        said = f"of killed runs: {', '.join(found)}"
+        yield Finding(state="odd", what="clusters", said=said, fix="kindinfra gc")
+    else:
+        yield Finding(state="ok", what="clusters", said="none was left behind")
+
+
+def doctor() -> Iterator[tuple[str, bool]]:
+    """Yield lines, and whether what each tells of is there."""
+    engine: EngineName = "auto"
+    with suppress(DeclarationError):  # which is a finding of its own
+        engine = settings_of(read_declaration(Path.cwd()), {}).engine
+    tools = make_tools(engine)
+    for finding in examine(tools, environ=os.environ):
+        for line in finding.lines:
+            yield line, finding.state != "missing"

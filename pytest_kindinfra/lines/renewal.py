@@ -1,0 +1,221 @@
+"""What of a service is done again on a cluster that is there, and what is left alone.
+
+Objects that did not change are applied and stay as they are, since server-side apply changes
+nothing then. This sees to the rest: what the service no longer has is deleted, what cannot be
+changed or was broken is made anew, and a Python step whose inputs are the same is not called. On
+a cluster that ends with its run it does nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.charts import is_hook
+from pytest_kindinfra.coordination import RunDirectory
+from pytest_kindinfra.errors import ClusterError
+from pytest_kindinfra.ledger import (
+    Entry,
+    by_service,
+    drop_entry,
+    endpoint_records,
+    hashed,
+    identity,
+    key,
+    merged,
+    new_token,
+    read_entry,
+    same_needs,
+    write_entry,
+)
+from pytest_kindinfra.lines.routes import await_routes, pods_of
+from pytest_kindinfra.rewriting import content_hash
+from pytest_kindinfra.runinputs import inputs_hash
+from pytest_kindinfra.steps.deploy import SERVICE_LABEL
+from pytest_kindinfra.timeline import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+    from pathlib import Path
+
+    from pytest_kindinfra.kube import Kube
+    from pytest_kindinfra.model import Endpoint, KubeObject, Release, Service
+    from pytest_kindinfra.steps.deploy import ImagesInUse
+    from pytest_kindinfra.timeline import Deadline
+
+_RUN_ONCE = frozenset({"Job", "Pod"})
+_WITH_PODS = _RUN_ONCE | {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"}
+_GONE_EVERY = 0.05
+
+
+class Renewal:
+    """One service on a cluster that may have it already.
+
+    Attributes:
+        token: Changes whenever something of the service does; known after `note`.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        home: Path | None,
+        kube: Kube,
+        namespace: str,
+        needs: Mapping[str, str],
+        deadline: Deadline,
+    ) -> None:
+        self._service = service
+        self._home = RunDirectory(home) if home else None
+        self._kube = kube
+        self._namespace = namespace
+        self._deadline = deadline
+        self._before = read_entry(self._home, service.name) if self._home else None
+        self._entry = Entry(needs=dict(needs))
+        self._renewed = self._before is None or not (
+            self._before.ready and same_needs(self._before, needs)
+        )
+        self.token = ""
+        self._replaced: dict[str, str] = {}
+
+    def step(
+        self, call: Callable[[], tuple[KubeObject, ...]], *, folder: Path
+    ) -> tuple[KubeObject, ...]:
+        """Return what the Python step returns, or returned if nothing that it reads changed."""
+        if self._home is None:
+            return call()
+        step = inputs_hash(self._service, folder)
+        before = self._before
+        if before and step and step == before.step and not self._renewed:
+            self._entry = replace(self._entry, step=step, returned=before.returned)
+            return tuple(before.returned)
+        self._renewed = True
+        self._begin(before.objects if before else ())
+        returned = call()
+        self._entry = replace(self._entry, step=step, returned=list(returned) if step else [])
+        return returned
+
+    def make_way(
+        self,
+        objects: Iterable[KubeObject],
+        beside: Iterable[KubeObject],
+        release: Release | None,
+        images: ImagesInUse,
+    ) -> None:
+        """Delete what is no more, and what must be made anew.
+
+        Args:
+            objects: As written or returned by the step.
+            beside: Our k8s services for endpoints; with a chart they are its own.
+            release: The service's chart; what it no longer has helm deletes.
+            images: What the service runs.
+        """
+        if self._home is None:
+            return
+        own = [*objects, *([] if release else beside)]
+        made = [obj for obj in release.objects if not is_hook(obj)] if release else []
+        content = hashed(
+            content_hash(own), images.written, images.declared, release and release.content
+        )
+        wanted = [identity(obj, namespace=self._namespace) for obj in own]
+        chart = [identity(obj, namespace=release.namespace) for obj in made] if release else []
+        before = self._before or Entry()
+        changed = content != before.content
+        self._renewed = self._renewed or changed
+        self._entry = replace(self._entry, content=content)
+        self._begin([*before.objects, *wanted])
+        keep = {key(obj) for obj in wanted}
+        there = {key(obj): obj for obj in before.objects}
+        if self._before and changed:
+            self._replaced = pods_of(self._kube, self._service.name)
+        self._delete([obj for name, obj in there.items() if name not in keep], awaited=False)
+        known = [*(obj for obj in wanted if key(obj) in there), *chart]
+        if self._before:
+            self._delete([obj for obj in known if self._is_done_anew(obj)], awaited=True)
+        self._entry = replace(self._entry, objects=wanted)
+
+    def note(self, applied: Iterable[KubeObject]) -> None:
+        """Take what was applied: an object that is not the same one as before is a change too."""
+        if self._home is None:
+            return
+        own = {key(obj) for obj in self._entry.objects}
+        found = [(self._identity(obj), str(obj["metadata"].get("uid"))) for obj in applied]
+        # A chart may give other names each time, which is no change by itself.
+        uids = {key(obj): uid for obj, uid in found if key(obj) in own}
+        before = self._before or Entry()
+        same = not self._renewed and uids == before.uids
+        self.token = before.token if same else new_token()
+        charted = [obj for obj, _ in found if key(obj) not in own]
+        self._entry = replace(self._entry, uids=uids, token=self.token, charted=charted)
+        write_entry(self._home, self._service.name, self._entry)
+
+    def _identity(self, obj: KubeObject) -> KubeObject:
+        return identity(obj, namespace=self._namespace)
+
+    def await_routes(self) -> None:
+        """Return when requests are led to the pods that are there now; call it once they are."""
+        if self._replaced:
+            await_routes(self._kube, self._service.name, self._replaced, self._deadline)
+
+    def ready(self, endpoints: Iterable[Endpoint]) -> None:
+        """Keep that the service is ready, for the next run."""
+        if self._home:
+            entry = replace(self._entry, ready=True, endpoints=endpoint_records(endpoints))
+            write_entry(self._home, self._service.name, entry)
+
+    def _begin(self, objects: Iterable[KubeObject]) -> None:
+        """Keep what there may be from now on, with nothing of it ready."""
+        if self._home:
+            charted = self._before.charted if self._before else []
+            entry = Entry(objects=merged(objects), charted=charted)
+            write_entry(self._home, self._service.name, entry)
+
+    def _is_done_anew(self, obj: KubeObject) -> bool:
+        """Whether an object that is there must go, since applying would not bring it up again."""
+        kind, before = obj["kind"], self._before
+        if before is None or not before.ready:
+            return kind in _WITH_PODS  # what is broken may stay so, whatever was mended around it
+        return kind in _RUN_ONCE and self._renewed
+
+    def _delete(self, objects: Collection[KubeObject], *, awaited: bool) -> None:
+        gone = delete_objects(self._kube, objects, service=self._service.name)
+        for path in gone if awaited else ():
+            _await_end(self._kube, path, self._deadline)
+
+
+def delete_objects(kube: Kube, objects: Collection[KubeObject], *, service: str) -> list[str]:
+    """Delete those of the objects that are there and have our label; return their paths.
+
+    Their end is not waited for: a namespace may never go.
+    """
+    gone = [path for obj in objects if (path := _path_if_ours(kube, obj, service))]
+    for path in gone:
+        kube.delete(path)
+    return gone
+
+
+def _await_end(kube: Kube, path: str, deadline: Deadline) -> None:
+    if not wait_until(lambda: kube.get(path) is None, deadline, every=_GONE_EVERY):
+        msg = f"{path} was to be made anew, but its old self does not go away"
+        raise ClusterError(msg)
+
+
+def _path_if_ours(kube: Kube, obj: KubeObject, service: str) -> str | None:
+    from pytest_kindinfra.kube.discovery import UnknownKindError
+
+    try:
+        path = kube.path_of(obj, namespace="")
+    except UnknownKindError:  # its CRD is gone, and so is the object
+        return None
+    found = kube.get(path)
+    labels = (found or {}).get("metadata", {}).get("labels") or {}
+    return path if labels.get(SERVICE_LABEL) == service else None
+
+
+def forget_undeclared(kube: Kube, home: RunDirectory, *, declared: Collection[str]) -> list[str]:
+    """Delete what there is of services that are not declared any more; return their names."""
+    gone = [(name, entry) for name, entry in by_service(home) if name not in declared]
+    for name, entry in gone:
+        delete_objects(kube, [*entry.objects, *entry.charted], service=name)
+        drop_entry(home, name)
+    return [name for name, _ in gone]

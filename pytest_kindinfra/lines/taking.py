@@ -1,0 +1,249 @@
+"""The cluster of a name that may be there already: taken over, replaced, or left alone.
+
+Two runs that want the same one go one after the other, by the lock in its home. What decides
+whether a cluster will do is `takeover.py`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.coordination import RunDirectory, held_alone, is_held
+from pytest_kindinfra.errors import ClusterError, KindInfraError, StateError
+from pytest_kindinfra.homes import forget, is_kept, lock_home, user_of
+from pytest_kindinfra.model import Cluster
+from pytest_kindinfra.privatefiles import write_private
+from pytest_kindinfra.steps.create import create_cluster
+from pytest_kindinfra.takeover import Made, fit_ports, made_with, why_unlike, with_ports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pytest_kindinfra.lines.context import Context
+    from pytest_kindinfra.model import Standing
+    from pytest_kindinfra.request import Reuse
+    from pytest_kindinfra.timeline import Deadline
+
+_ANSWERS_WITHIN = 15.0
+"""A cluster that runs answers at once; one whose engine was started again may take some seconds."""
+
+
+class _UnfitError(KindInfraError):
+    """A cluster that is there will not do; says why."""
+
+
+def _demand(good: object, why_not: str) -> None:
+    if not good:
+        raise _UnfitError(why_not)
+
+
+def obtain_cluster(context: Context, version: str, begun: Callable[[int], object]) -> Cluster:
+    """Return the cluster of the run; its API server answers.
+
+    Args:
+        context: The bring-up.
+        version: The provider's.
+        begun: Called with the number of kind nodes that are being made, 0 if they are there.
+
+    Raises:
+        ClusterError: It could not be created, or another run uses it.
+    """
+    if (reuse := context.request.reuse) is None:
+        if context.request.named:
+            _clear_the_way(context)
+        return _create(context, context.run, begun)
+    return _Taking(context, reuse, version, begun).cluster()
+
+
+def _create(context: Context, folder: RunDirectory, begun: Callable[[int], object]) -> Cluster:
+    request = context.request
+    with context.tools.timeline.span("create", "cluster"):
+        return create_cluster(
+            request.cluster,
+            plan=context.plan,
+            base=request.kind_config,
+            node_image=request.node_image,
+            tuning=request.tuning,
+            run=folder,
+            folder=request.folder,
+            provider=context.tools.provider,
+            begun=begun,
+            deadline=context.deadline(),
+        )
+
+
+def _clear_the_way(context: Context) -> None:
+    """Delete a cluster of ours of that name, unless its run lives."""
+    name, provider = context.request.cluster, context.tools.provider
+    there = provider.standing(name, context.deadline())
+    if there is None or there.folder is None:
+        return  # a foreign one was told before, or is told by whoever creates
+    folder = RunDirectory(there.folder)
+    if is_held(folder.lock):
+        raise ClusterError(_in_use(name, folder))
+    context.hooks.say(f'cluster "{name}" of an earlier run is made anew')
+    if not folder.lock.exists():
+        provider.delete(name, kubeconfig=folder.kubeconfig, deadline=context.deadline())
+        return
+    with held_alone(folder.lock) as alone:
+        if not alone:
+            raise ClusterError(_in_use(name, folder))
+        provider.delete(name, kubeconfig=folder.kubeconfig, deadline=context.deadline())
+
+
+def _in_use(name: str, folder: RunDirectory) -> str:
+    return (
+        f'cluster "{name}" is in use by {user_of(folder)} ({folder.path})\n'
+        "To fix: wait for its end, or take another --kindinfra-cluster-name"
+    )
+
+
+class _Taking:
+    """One run's way to a cluster that outlives it."""
+
+    def __init__(
+        self, context: Context, reuse: Reuse, version: str, begun: Callable[[int], object]
+    ) -> None:
+        self._context = context
+        self._home = RunDirectory(reuse.home)
+        self._begun = begun
+        request = context.request
+        self._wanted = made_with(
+            request.kind_config,
+            node_image=request.node_image,
+            provider=version,
+            tuning=request.tuning,
+            folder=request.folder,
+            ports=context.plan.ports,
+        )
+
+    def cluster(self) -> Cluster:
+        """Return it, taken over if that is possible."""
+        self._lock(self._home)
+        there = self._standing()
+        if there is None:
+            return self._make()
+        if there.folder is None:
+            return _create(self._context, self._context.run, self._begun)  # which says why not
+        home = RunDirectory(there.folder)
+        if home.path != self._home.path and home.path.is_dir():
+            self._lock(home)
+        try:
+            return self._take(there, home)
+        except _UnfitError as why:
+            self._say(f"is made anew: {why}")
+            self._delete(home)
+            return self._make()
+
+    def _lock(self, home: RunDirectory) -> None:
+        deadline = self._context.deadline()
+        lock = lock_home(
+            home,
+            user=f"the run in {self._context.run.path}",
+            waiting=lambda user: self._say(
+                f"is in use by {user}; waiting for its end, {deadline.left:.0f} s at most"
+            ),
+            deadline=deadline,
+        )
+        self._context.held.callback(lock.release)
+
+    def _take(self, there: Standing, home: RunDirectory) -> Cluster:
+        """Return the cluster that is there.
+
+        Raises:
+            _UnfitError: It will not do.
+        """
+        made = _made(home)
+        if not is_kept(home) or made is None:
+            msg = "it was not made to its end, or not for reuse"
+            raise _UnfitError(msg)
+        _demand(there.running, "its kind nodes do not run")
+        why = why_unlike(made, self._wanted)
+        _demand(not why, why)
+        fit = fit_ports(self._context.plan, made, there.host_ports)
+        _demand(not fit.why_not, fit.why_not)
+        with self._context.tools.timeline.span("take", "cluster"):
+            _await_answer(home.kubeconfig, self._context.deadline(_ANSWERS_WITHIN))
+        home.write("made", asdict(with_ports(made, fit.ports)))
+        self._context.run.write("cluster-name", {"name": self._name})
+        self._note(home, taken=True)
+        self._begun(0)
+        return self._ours(
+            home,
+            Cluster(
+                name=self._name,
+                kubeconfig=home.kubeconfig,
+                nodes=there.nodes,
+                host_ports=there.host_ports,
+                owned=True,
+                ports=fit.ports,
+            ),
+        )
+
+    def _make(self) -> Cluster:
+        forget(self._home)
+        self._context.run.write("cluster-name", {"name": self._name})
+        self._note(self._home, taken=False)
+        try:
+            cluster = _create(self._context, self._home, self._begun)
+        except BaseException:
+            self._copy_credentials(self._home)  # for whoever keeps evidence
+            raise
+        self._home.write("made", asdict(self._wanted))
+        self._home.write("kept", {"cluster": self._name})
+        return self._ours(self._home, cluster)
+
+    def _ours(self, home: RunDirectory, cluster: Cluster) -> Cluster:
+        """Return the cluster with this run's own copy of the credentials: tests may change it."""
+        self._copy_credentials(home)
+        return replace(cluster, kubeconfig=self._context.run.kubeconfig, home=home.path)
+
+    def _copy_credentials(self, home: RunDirectory) -> None:
+        if home.kubeconfig.exists():
+            write_private(self._context.run.kubeconfig, home.kubeconfig.read_text())
+
+    def _note(self, home: RunDirectory, *, taken: bool) -> None:
+        self._context.run.write("home", {"path": str(home.path), "taken": taken})
+
+    def _standing(self) -> Standing | None:
+        return self._context.tools.provider.standing(self._name, self._context.deadline())
+
+    def _delete(self, home: RunDirectory) -> None:
+        self._context.tools.provider.delete(
+            self._name, kubeconfig=home.kubeconfig, deadline=self._context.deadline()
+        )
+        if home.path.is_dir():
+            forget(home)
+
+    @property
+    def _name(self) -> str:
+        return self._context.request.cluster
+
+    def _say(self, text: str) -> None:
+        self._context.hooks.say(f'cluster "{self._name}" {text}')
+
+
+def _made(home: RunDirectory) -> Made | None:
+    """Return what a cluster was made with, None if nobody knows."""
+    try:
+        record = home.read("made")
+        return Made(**record) if record else None
+    except (StateError, TypeError):
+        return None
+
+
+def _await_answer(kubeconfig: Path, deadline: Deadline) -> None:
+    from pytest_kindinfra.kube import Kube
+
+    there = kubeconfig.exists() and kubeconfig.stat().st_size
+    _demand(there, "its credentials are gone")
+    kube = Kube(kubeconfig)
+    try:
+        kube.wait_for_api(deadline)
+    except ClusterError as error:
+        msg = "its API server does not answer"
+        raise _UnfitError(msg) from error
+    finally:
+        kube.close()
