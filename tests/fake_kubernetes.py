@@ -296,11 +296,19 @@ class FakeKubernetes:
 
     def _finish(self, obj: Object, pods: list[Object]) -> None:
         name = obj["metadata"]["name"]
+        if not self._is_there(obj):
+            return
         for pod in pods:
             self._run_pod(pod, name)
         if name not in self.breaks:
             obj["status"] = _done(obj, len(pods))
             self.put(obj)
+
+    def _is_there(self, obj: Object) -> bool:
+        """Whether a workload was neither deleted nor changed since it was started."""
+        wanted = [obj["metadata"].get(key) for key in ("uid", "generation")]
+        found = [one["metadata"] for one in self.objects.values()]
+        return any([meta.get(key) for key in ("uid", "generation")] == wanted for meta in found)
 
     def _run_pod(self, pod: Object, name: str) -> None:
         running = {"state": {"running": {}}, "ready": True, "restartCount": 0}
