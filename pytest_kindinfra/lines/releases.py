@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pytest_kindinfra.lines.deployment import Deployment
     from pytest_kindinfra.model import KubeObject, Plan, Release
 
+_CUT_SHORT = {"pending-install", "pending-upgrade", "pending-rollback"}
+
 
 def own_objects(plan: Plan, service: str) -> tuple[KubeObject, ...]:
     """Return a service's objects but for those that its chart makes."""
@@ -47,6 +49,9 @@ def install(
         CancelledError: The run is ending.
     """
     context, kube, images = deployment.context, deployment.kube, deployment.images
+    if release.namespace != context.request.namespace:
+        # helm would make it too, and a hook that is a pod come before the service account.
+        kube.ensure_namespace(release.namespace, deployment.deadline, {})
     how = Helming(
         runner=context.tools.runner,
         kubeconfig=deployment.cluster.kubeconfig,
@@ -63,6 +68,7 @@ def install(
         "content": release.content,
         "beside": list(beside),
     }
+    _clear_the_way(kube, release)
     hooks = _Hooks(deployment, release)
     try:
         made = install_release(release, rules=rules, how=how, watch=hooks.check)
@@ -92,6 +98,17 @@ def _labels(kube: Kube, release: Release) -> dict[str, str]:
         )
         raise KindInfraError(msg)
     return kube.labels
+
+
+def _clear_the_way(kube: Kube, release: Release) -> None:
+    """Remove the record of an installation that was cut short: helm refuses to go on from one.
+
+    What it had installed before stays recorded.
+    """
+    path = f"/api/v1/namespaces/{release.namespace}/secrets"
+    for record in kube.list_(path, labelSelector=f"owner=helm,name={release.name}"):
+        if record["metadata"]["labels"].get("status") in _CUT_SHORT:
+            kube.delete(f"{path}/{record['metadata']['name']}")
 
 
 class _Hooks:

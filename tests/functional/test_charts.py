@@ -265,3 +265,48 @@ def test_services_beside_a_broken_release_are_tested(project: Project) -> None:
     run = project.run()
 
     assert run.outcomes == {"passed": 1, "errors": 1}, run.text
+
+
+def test_an_installation_that_was_cut_short_is_no_obstacle(project: Project) -> None:
+    declare_web(project)
+    project.write(
+        "conftest.py",
+        """
+        def pytest_kindinfra_before_deploy(stack, service):
+            from kubernetes.client import CoreV1Api
+
+            for number, status in enumerate(["deployed", "pending-upgrade"], start=1):
+                labels = {"owner": "helm", "name": "web", "status": status}
+                name = f"sh.helm.release.v1.web.v{number}"
+                record = {"metadata": {"name": name, "labels": labels}}
+                record |= {"apiVersion": "v1", "kind": "Secret"}
+                CoreV1Api(stack.kube).create_namespaced_secret("default", record)
+    """,
+    )
+
+    run = project.run()
+
+    assert (run.code, run.outcomes) == (0, {"passed": 1}), run.text
+    deleted = [path.rpartition("/")[2] for method, path in run.requests if method == "DELETE"]
+    assert deleted == ["sh.helm.release.v1.web.v2"]
+
+
+def test_a_releases_own_namespace_is_there_before_helm_runs(project: Project) -> None:
+    declare_web(project)
+    project.declare("""
+        [services.far]
+        helm = { chart = "charts/far", namespace = "far-away" }
+        endpoints.http = { port = 8080 }
+    """)
+    project.chart("charts/far", workload("far", "quay.io/far:1"), k8s_service("far"))
+    project.tests("""
+        @pytest.mark.kindinfra("far")
+        def test_far(): ...
+    """)
+
+    run = project.run()
+
+    assert (run.code, run.outcomes) == (0, {"passed": 1}), run.text
+    assert run.at("apply Namespace/far-away") < run.at("apply Deployment/far")
+    (beside,) = [obj for obj in made_by_helm(run, "far") if "kindinfra" in obj["metadata"]["name"]]
+    assert beside["metadata"]["namespace"] == "far-away"
