@@ -34,7 +34,7 @@ def completed_chart(chart: Path, how: Templating) -> Path:
     aside = Path(tempfile.mkdtemp(prefix="kindinfra-chart-"))
     atexit.register(shutil.rmtree, aside, ignore_errors=True)
     copy = aside / chart.resolve().name
-    shutil.copytree(chart, copy)
+    shutil.copytree(chart, copy, ignore_dangling_symlinks=True)
     # A lock file is a promise about the list as it stands: of a changed one helm wants none of it.
     changed = _made_absolute(copy, chart)
     locked = not changed and any((chart / name).is_file() for name in _LOCKS)

@@ -21,6 +21,7 @@ from pytest_kindinfra.manifests import parse_objects
 from pytest_kindinfra.model import Release
 from pytest_kindinfra.podspecs import group, pod_templates
 from pytest_kindinfra.privatefiles import write_private
+from pytest_kindinfra.references import stand_in
 from pytest_kindinfra.rewriting import filled, mentioned
 
 if TYPE_CHECKING:
@@ -146,14 +147,6 @@ def values_options(
         files.append(folder / "set.json")
         write_private(files[-1], json.dumps(filled(release.set, references), indent=2))
     return tuple(word for file in files for word in ("--values", str(file)))
-
-
-def stand_in(image: str) -> str:
-    """Return what `${image:NAME}` of values is while the reference is not known.
-
-    It is matched as any reference is, by its last part.
-    """
-    return f"localhost/{image}:kindinfra"
 
 
 def is_hook(obj: KubeObject) -> bool:

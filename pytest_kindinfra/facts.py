@@ -15,10 +15,11 @@ from pytest_kindinfra.manifests import applying_order
 from pytest_kindinfra.matching import Uses, match_references
 from pytest_kindinfra.podspecs import image_references
 from pytest_kindinfra.ports import allot_ports
+from pytest_kindinfra.references import stand_in
 from pytest_kindinfra.rewriting import placeholder_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pytest_kindinfra.manifests import Rendered
     from pytest_kindinfra.model import Declaration, Image, KubeObject, PortMapping, Service
@@ -67,9 +68,15 @@ class Facts:
     def references(self) -> dict[str, list[str]]:
         """Service to the image references in its manifests, each once."""
         return {
-            name: list(dict.fromkeys(ref for obj in objects for ref in image_references(obj)))
+            name: [ref for ref in _references(objects) if ref not in self._unknown_stand_ins(name)]
             for name, objects in self.objects.items()
         }
+
+    def _unknown_stand_ins(self, name: str) -> set[str]:
+        """Return what stands for images that nobody declared: the placeholder is the mistake."""
+        release = self.rendered.releases.get(name)
+        mentions = release.mentions if release else ()
+        return {stand_in(image) for image in mentions if image not in self.images}
 
     @cached_property
     def placeholders(self) -> dict[str, list[str]]:
@@ -123,3 +130,8 @@ class Facts:
         used = (*self.uses[name].images.values(), *self.placeholders[name])
         named = dict.fromkeys((*self.services[name].images, *used))
         return tuple(image for image in named if image in self.images)
+
+
+def _references(objects: Iterable[KubeObject]) -> list[str]:
+    """Return the image references in objects, each once."""
+    return list(dict.fromkeys(ref for obj in objects for ref in image_references(obj)))

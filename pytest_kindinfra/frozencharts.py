@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.charts import is_hook, stand_in
+from pytest_kindinfra.charts import is_hook
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.kubeyaml import load_documents
 from pytest_kindinfra.podspecs import containers
 from pytest_kindinfra.postrenderer import post_render, to_stream
 from pytest_kindinfra.privatefiles import write_private
+from pytest_kindinfra.references import stand_in
 from pytest_kindinfra.rewriting import rewrite
 
 if TYPE_CHECKING:

@@ -36,6 +36,14 @@ def is_bare_or_local(reference: str) -> bool:
     return "/" not in repository or repository.startswith(f"{_LOCAL_DOMAIN}/")
 
 
+def stand_in(image: str) -> str:
+    """Return what `${image:NAME}` in a chart's values is while no reference of the run is known.
+
+    It is matched as any reference is, by its last part.
+    """
+    return f"localhost/{image}:kindinfra"
+
+
 def split(reference: str) -> tuple[str, str]:
     """Return the repository as written and what follows it: tag, digest, or `TAG@DIGEST`.
 

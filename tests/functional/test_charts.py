@@ -174,6 +174,7 @@ def test_what_is_wrong_with_charts_comes_with_all_else_before_anything_is_made(
 ) -> None:
     declare_web(project, image="webb")
     project.chart("charts/bad", workload("bad", "web"))
+    project.chart("charts/twin", workload("twin", "{{ .Values.image }}"))
     project.behave("template bad", exit=1, complains="Error: bad template")
     project.declare("""
         [services.bad]
@@ -183,7 +184,7 @@ def test_what_is_wrong_with_charts_comes_with_all_else_before_anything_is_made(
         [services.overlay]
         kustomize = "k"
         [services.twin]
-        helm = { chart = "charts/web", set = { image = "web" }, release = "web" }
+        helm = { chart = "charts/twin", set = { image = "${image:wweb}" }, release = "web" }
     """)
 
     run = project.run()
@@ -193,6 +194,9 @@ def test_what_is_wrong_with_charts_comes_with_all_else_before_anything_is_made(
     assert (
         '[services.overlay]: "kustomize" needs kubectl or kustomize, and neither is on PATH'
     ) in run.text
+    assert '[services.twin] placeholder for image "wweb": no such image; did you mean "web"?' in (
+        run.text
+    )
     assert 'services "web", "twin" are one release "web" in namespace "default"' in run.text
     assert '[services.bad] rendering chart "bad": exit code 1\n' in run.text
     assert "Error: bad template" in run.text
