@@ -74,12 +74,14 @@ def helm_version(how: Templating) -> str:
     """Return helm's version: `3.19.2`.
 
     Raises:
-        CommandError: It did not say.
+        KindInfraError: It did not say.
     """
     argv = ["helm", "version", "--template", "{{.Version}}"]
     text = how.runner.run(argv, deadline=how.deadline, what="asking helm's version").stdout
-    found = _VERSION.search(text)
-    return found[0] if found else text.strip()
+    if found := _VERSION.search(text):
+        return found[0]
+    msg = f'helm version says "{text.strip()}", which is no version'
+    raise KindInfraError(msg)
 
 
 def chart_problems(helm: Helm, folder: Path) -> Iterator[str]:

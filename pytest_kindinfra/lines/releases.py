@@ -7,15 +7,18 @@ for a Job whose image cannot be pulled until the time is up.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.charts import is_hook, placed
 from pytest_kindinfra.errors import CommandError, KindInfraError
 from pytest_kindinfra.kube import OurKube
+from pytest_kindinfra.kube.discovery import UnknownKindError
 from pytest_kindinfra.kube.failure import SHORT_LINES, ServiceFailedError
+from pytest_kindinfra.lines.records import Records
 from pytest_kindinfra.manifests import is_builtin
+from pytest_kindinfra.rewriting import content_hash
 from pytest_kindinfra.steps.deploy import SERVICE_LABEL
-from pytest_kindinfra.steps.release import Helming, install_release
+from pytest_kindinfra.steps.release import Helming, install_release, recorded_objects
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +26,6 @@ if TYPE_CHECKING:
     from pytest_kindinfra.kube import Kube
     from pytest_kindinfra.lines.deployment import Deployment
     from pytest_kindinfra.model import KubeObject, Plan, Release
-
-_CUT_SHORT = {"pending-install", "pending-upgrade", "pending-rollback"}
 
 
 def own_objects(plan: Plan, service: str) -> tuple[KubeObject, ...]:
@@ -48,27 +49,25 @@ def install(
         ServiceFailedError: A hook cannot work, or helm failed; names the cause and the command.
         CancelledError: The run is ending.
     """
-    context, kube, images = deployment.context, deployment.kube, deployment.images
+    context, kube = deployment.context, deployment.kube
     if release.namespace != context.request.namespace:
         # helm would make it too, and a hook that is a pod come before the service account.
         kube.ensure_namespace(release.namespace, deployment.deadline, {})
+    records = Records(kube, release)
+    records.refuse_foreign()
+    rules = _rules(deployment, release, beside)
+    content = content_hash([rules])
     how = Helming(
         runner=context.tools.runner,
         kubeconfig=deployment.cluster.kubeconfig,
         folder=context.run.path / "helm" / deployment.service.name,
         deadline=deployment.deadline,
-        labels=(labels := _labels(kube, release)),
+        labels=records.labels(content),
     )
-    rules = {
-        # Values with placeholders render to the reference of this run itself.
-        "images": {**{one: one for one in images.declared.values()}, **images.written},
-        "pin": sorted(images.loaded),
-        "placeholders": dict(images.declared),
-        "labels": {SERVICE_LABEL: deployment.service.name, **labels},
-        "content": release.content,
-        "beside": list(beside),
-    }
-    _clear_the_way(kube, release)
+    if records.is_deployed(content) and (there := _recorded(release, how, kube)) is not None:
+        # Helm has nothing to do: random values of the chart stay, and its hooks are done with.
+        return there
+    records.clear_cut_short()
     hooks = _Hooks(deployment, release)
     try:
         made = install_release(release, rules=rules, how=how, watch=hooks.check)
@@ -80,35 +79,31 @@ def install(
     return tuple(_at_home(obj, release, kube) for obj in made)
 
 
-def _labels(kube: Kube, release: Release) -> dict[str, str]:
-    """Return the labels by which all of the release is found again in a cluster of others.
-
-    Raises:
-        KindInfraError: There is a release of that name which is not ours.
-    """
-    if not isinstance(kube, OurKube):
-        return {}
-    path = f"/api/v1/namespaces/{release.namespace}/secrets"
-    records = kube.list_(path, labelSelector=f"owner=helm,name={release.name}")
-    if any(not kube.is_ours(one) for one in records):
-        msg = (
-            f'release "{release.name}" is in namespace "{release.namespace}" already, and not of '
-            "this run, so it is left as it is\n"
-            "To fix: give it another name (helm.release) or use another [cluster] namespace"
-        )
-        raise KindInfraError(msg)
-    return kube.labels
+def _rules(
+    deployment: Deployment, release: Release, beside: Sequence[KubeObject]
+) -> dict[str, Any]:
+    """Return what becomes of the release's objects: the fields of `postrenderer.Rules`."""
+    images, kube = deployment.images, deployment.kube
+    ours = kube.labels if isinstance(kube, OurKube) else {}
+    return {
+        # Values with placeholders render to the reference of this run itself.
+        "images": {**{one: one for one in images.declared.values()}, **images.written},
+        "pin": sorted(images.loaded),
+        "placeholders": dict(images.declared),
+        "labels": {SERVICE_LABEL: deployment.service.name, **ours},
+        "content": release.content,
+        "beside": list(beside),
+    }
 
 
-def _clear_the_way(kube: Kube, release: Release) -> None:
-    """Remove the record of an installation that was cut short: helm refuses to go on from one.
-
-    What it had installed before stays recorded.
-    """
-    path = f"/api/v1/namespaces/{release.namespace}/secrets"
-    for record in kube.list_(path, labelSelector=f"owner=helm,name={release.name}"):
-        if record["metadata"]["labels"].get("status") in _CUT_SHORT:
-            kube.delete(f"{path}/{record['metadata']['name']}")
+def _recorded(release: Release, how: Helming, kube: Kube) -> tuple[KubeObject, ...] | None:
+    """Return the objects of a release that is there, if each of them is."""
+    try:
+        objects = [_at_home(obj, release, kube) for obj in recorded_objects(release, how=how)]
+        paths = [kube.path_of(obj, namespace=release.namespace) for obj in objects]
+        return tuple(objects) if all(kube.get(path) for path in paths) else None
+    except UnknownKindError:  # its CRD is gone, and so is the object
+        return None
 
 
 class _Hooks:

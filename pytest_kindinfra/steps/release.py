@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.charts import HELM_ENVIRONMENT, is_hook, values_options
 from pytest_kindinfra.errors import CommandError
 from pytest_kindinfra.frozencharts import freeze, hooks_need_us
-from pytest_kindinfra.manifests import flattened
+from pytest_kindinfra.manifests import flattened, parse_objects
 from pytest_kindinfra.postrenderer import Rules
 from pytest_kindinfra.privatefiles import write_private
 from pytest_kindinfra.timeline import Deadline
@@ -110,6 +110,22 @@ def install_release(
         raise _pasteable(error, environment, release) from error
     objects = json.loads(made.read_text("utf-8")) if made.exists() else []
     return tuple(obj for one in objects for obj in flattened(one) if not is_hook(obj))
+
+
+def recorded_objects(release: Release, *, how: Helming) -> tuple[KubeObject, ...]:
+    """Return the objects of a release that is there, without hooks, as they were applied.
+
+    Raises:
+        CommandError: helm has no such release.
+    """
+    argv = [
+        *("helm", "get", "manifest", release.name),
+        *("--namespace", release.namespace, "--kubeconfig", str(how.kubeconfig)),
+    ]
+    what = f'reading release "{release.name}"'
+    done = how.runner.run(argv, deadline=how.deadline, what=what, env=HELM_ENVIRONMENT)
+    objects, _ = parse_objects(done.stdout, source=release.name)
+    return tuple(objects)
 
 
 def uninstall_release(release: Release, *, how: Helming) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -253,9 +254,11 @@ def test_a_release_that_fails_shows_the_command_the_exit_code_and_the_last_lines
     folder = Path(run.folder)
     head, command, *rest = told(run)
     assert head == 'installing release "web": exit code 1'
-    assert command.partition(" --timeout ")[0] == (
+    shown = re.sub(r"content=[0-9a-f]{16} (.*) --timeout \d+s$", r"content=HASH \1", command)
+    assert shown == (
         f"  $ helm upgrade --install web {folder}/helm/web/web --namespace default"
-        f" --create-namespace --kubeconfig {folder}/kubeconfig --values {folder}/helm/web/set.json"
+        f" --create-namespace --kubeconfig {folder}/kubeconfig"
+        f" --labels=dev.kindinfra/content=HASH --values {folder}/helm/web/set.json"
     )
     assert rest == ["    Error: UPGRADE FAILED: the webhook said no"]
 

@@ -302,6 +302,13 @@ class TestProblems:
             ),
         )
 
+    def test_a_helm_that_does_not_say_its_version_is_named(self, folder: Path) -> None:
+        runner = FakeRunner(Helms(version="dev"))
+
+        found = self.problems(folder, chart("api"), runner=runner)
+
+        assert found == ['[services.api] helm version says "dev", which is no version']
+
     def test_values_that_are_no_yaml_are_named(self, folder: Path) -> None:
         (folder / "v.yaml").write_text("a: [1")
 

@@ -13,7 +13,12 @@ from pytest_kindinfra.errors import CancelledError, CommandError, KindInfraError
 from pytest_kindinfra.kubeyaml import load_documents
 from pytest_kindinfra.model import Release
 from pytest_kindinfra.process import Result, SubprocessRunner
-from pytest_kindinfra.steps.release import Helming, install_release, uninstall_release
+from pytest_kindinfra.steps.release import (
+    Helming,
+    install_release,
+    recorded_objects,
+    uninstall_release,
+)
 from pytest_kindinfra.timeline import Deadline, monotonic
 from tests.fakes import FakeRunner
 
@@ -160,6 +165,20 @@ def test_the_end_of_the_run_ends_helm(tmp_path: Path) -> None:
             how=helming(tmp_path, SubprocessRunner(), deadline=deadline),
             watch=deadline.cancelled.set,
         )
+
+
+def test_what_is_recorded_is_read_as_it_was_applied(tmp_path: Path) -> None:
+    runner = FakeRunner(lambda _argv: "---\n{kind: Pod, apiVersion: v1, metadata: {name: p}}\n")
+
+    found = recorded_objects(release(), how=helming(tmp_path, runner))
+
+    assert found == ({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p"}},)
+    assert runner.argvs == [
+        (
+            *("helm", "get", "manifest", "api"),
+            *("--namespace", "shop", "--kubeconfig", "/run/kubeconfig"),
+        )
+    ]
 
 
 def test_a_release_can_be_removed(tmp_path: Path) -> None:

@@ -1,0 +1,74 @@
+"""What helm has recorded of a release in the cluster: whose it is, how far it got, from what.
+
+A fresh cluster has no records. In one that is reused or shared they say whether helm may go on,
+and whether there is anything for it to do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.kube import OurKube
+
+if TYPE_CHECKING:
+    from pytest_kindinfra.kube import Kube
+    from pytest_kindinfra.model import KubeObject, Release
+
+CONTENT_LABEL = "dev.kindinfra/content"
+_CUT_SHORT = {"pending-install", "pending-upgrade", "pending-rollback"}
+_LABELS_SINCE = (3, 13)
+
+
+class Records:
+    """The records of one release, as they were when this was made."""
+
+    def __init__(self, kube: Kube, release: Release) -> None:
+        self._kube = kube
+        self._release = release
+        self._path = f"/api/v1/namespaces/{release.namespace}/secrets"
+        selected = f"owner=helm,name={release.name}"
+        self._records = sorted(kube.list_(self._path, labelSelector=selected), key=_version)
+
+    def refuse_foreign(self) -> None:
+        """Raise KindInfraError if there is a release of that name which is not ours."""
+        kube, release = self._kube, self._release
+        if isinstance(kube, OurKube) and any(not kube.is_ours(one) for one in self._records):
+            msg = (
+                f'release "{release.name}" is in namespace "{release.namespace}" already, and not '
+                "of this run, so it is left as it is\n"
+                "To fix: give it another name (helm.release) or use another [cluster] namespace"
+            )
+            raise KindInfraError(msg)
+
+    def clear_cut_short(self) -> None:
+        """Remove the record of an installation that was cut short: helm refuses to go on from it.
+
+        What it had installed before stays recorded.
+        """
+        for record in self._records:
+            if _label(record, "status") in _CUT_SHORT:
+                self._kube.delete(f"{self._path}/{record['metadata']['name']}")
+
+    def is_deployed(self, content: str) -> bool:
+        """Whether the newest record is of a whole installation made from just that."""
+        newest = self._records[-1:]
+        return any(
+            _label(one, "status") == "deployed" and _label(one, CONTENT_LABEL) == content
+            for one in newest
+        )
+
+    def labels(self, content: str) -> dict[str, str]:
+        """Return the labels for the record of an installation; older versions of helm give none."""
+        ours = self._kube.labels if isinstance(self._kube, OurKube) else {}
+        version = tuple(int(part) for part in self._release.version.split(".")[:2])
+        return {**ours, CONTENT_LABEL: content} if version >= _LABELS_SINCE else {**ours}
+
+
+def _version(record: KubeObject) -> int:
+    text = _label(record, "version")
+    return int(text) if text.isdigit() else 0
+
+
+def _label(record: KubeObject, name: str) -> str:
+    return str((record["metadata"].get("labels") or {}).get(name, ""))
