@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.functional.project import processes_of
 
 if TYPE_CHECKING:
     from tests.functional.project import Project, Run
@@ -317,3 +320,17 @@ def test_a_releases_own_namespace_is_there_before_helm_runs(project: Project) ->
     assert run.at("apply Namespace/far-away") < run.at("apply Deployment/far")
     (beside,) = [obj for obj in made_by_helm(run, "far") if "kindinfra" in obj["metadata"]["name"]]
     assert beside["metadata"]["namespace"] == "far-away"
+
+
+def test_an_interrupt_ends_the_rendering(project: Project) -> None:
+    declare_web(project)
+    project.behave("template web", seconds=60)
+    running = project.start()
+    running.until_called("helm template")
+
+    running.signal(signal.SIGINT)
+    run = running.finish()
+
+    assert run.code == 2, run.text
+    assert run.call("helm template").end is None
+    assert processes_of(project) == []
