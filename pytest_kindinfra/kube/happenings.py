@@ -95,19 +95,17 @@ def _to_microseconds(text: str) -> str:
 
 def _restarts(pod: KubeObject, since: Moment) -> Iterator[str]:
     for one in containers_of(pod):
-        if ended := _ended(one, since):
+        if ended := _ended(one, "state", since) or _ended(one, "lastState", since):
             count, where = one.get("restartCount", 0), f"{_name(pod)}/{one['name']}"
             why = f"{ended.get('reason', 'ended')}, exit code {ended.get('exitCode')}"
             yield f"{ended['finishedAt']} {where}: {why} (restarts so far: {count})"
 
 
-def _ended(one: dict[str, Any], since: Moment) -> dict[str, Any]:
-    """Return how a container ended the last time, if that was not before."""
-    for key in ("state", "lastState"):
-        ended: dict[str, Any] = (one.get(key) or {}).get("terminated") or {}
-        if since.is_before(ended.get("finishedAt") or "") and one.get("restartCount", 0):
-            return ended
-    return {}
+def _ended(one: dict[str, Any], key: str, since: Moment) -> dict[str, Any]:
+    """Return how a container ended, now or the last time, if that was a failure, and not before."""
+    ended: dict[str, Any] = (one.get(key) or {}).get("terminated") or {}
+    failed = one.get("restartCount") or ended.get("exitCode")
+    return ended if failed and since.is_before(ended.get("finishedAt") or "") else {}
 
 
 def _events(
@@ -135,7 +133,7 @@ def _containers(
     for pod in pods:
         for one in containers_of(pod):
             title = f"log of {_name(pod)}/{one['name']}"
-            if _ended(one, since):
+            if _ended(one, "lastState", since):
                 yield f"{title}, before its restart", pod, one["name"], True
             yield title, pod, one["name"], False
 

@@ -103,6 +103,30 @@ def test_a_restart_an_event_and_both_logs_are_told(kube: Kube, fake: FakeKuberne
 
 
 @pytest.mark.usefixtures("api")
+def test_a_container_that_failed_is_told_before_it_is_started_again(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    ended = {"exitCode": 1, "reason": "Error", "finishedAt": "2030-01-01T12:00:02Z"}
+    [pod] = fake.pods_of("api")
+    pod["status"]["containerStatuses"][0]["state"] = {"terminated": ended}
+    fake.logs["api"] = timed(["bad password"])
+
+    assert told(kube, "api-1-0") == {
+        "restarts": "2030-01-01T12:00:02Z api-1-0/main: Error, exit code 1 (restarts so far: 0)",
+        "log of api-1-0/main": "bad password",
+    }
+
+
+@pytest.mark.usefixtures("api")
+def test_a_container_that_did_its_work_is_no_news(kube: Kube, fake: FakeKubernetes) -> None:
+    ended = {"exitCode": 0, "reason": "Completed", "finishedAt": "2030-01-01T12:00:02Z"}
+    [pod] = fake.pods_of("api")
+    pod["status"]["containerStatuses"][0]["state"] = {"terminated": ended}
+
+    assert told(kube, "api-1-0") == {}
+
+
+@pytest.mark.usefixtures("api")
 def test_a_long_log_is_told_by_its_end(kube: Kube, fake: FakeKubernetes) -> None:
     fake.logs["api"] = timed(f"{number}" for number in range(LINES * 2))
 
