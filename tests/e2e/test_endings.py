@@ -21,6 +21,7 @@ from tests.e2e.runs import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.e2e.runs import Run
@@ -55,7 +56,17 @@ def test_what_a_killed_run_leaves_is_removed_by_gc_and_by_nobody_before(small: P
     assert left_behind(small) == []
 
 
+@pytest.fixture
+def _nothing_stays(small: Path) -> Iterator[None]:
+    """Delete what a test of kept clusters leaves if it fails."""
+    yield
+    for name in left_behind(small):
+        delete = ["kind", "delete", "cluster", "--name", name]
+        subprocess.run(delete, check=False, capture_output=True, timeout=120)
+
+
 @pytest.mark.alone
+@pytest.mark.usefixtures("_nothing_stays")
 def test_a_kept_cluster_stays_until_the_printed_command_deletes_it(small: Path) -> None:
     dockerfile = small / "svc" / "Dockerfile"
     talks = 'CMD ["httpd", "-f", "-v", "-p", "8080", "-h", "/www"]'
