@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.kube.reader import Reader
     from pytest_kindinfra.model import KubeObject
 
-EVENTS_AFTER = 1.5
+EVENTS_AFTER = 0.75
 """Seconds without a started pod after which the events are read as well."""
 EVENTS_EVERY = 1.0
 

@@ -53,5 +53,11 @@ def test_a_case_is_on_the_page_with_the_reason_that_its_test_wants() -> None:
     assert [case for case, told in CASES if told.split("`")[1] not in wanted[case]] == []
 
 
+def test_every_case_has_its_seconds() -> None:
+    rows = PAGE.partition("## Causes")[2].partition("\n\n*")[0]
+
+    assert len(re.findall(r"^\| `[\w-]+` \|.*\| \d+\.\d \|$", rows, re.MULTILINE)) == len(NAMES)
+
+
 def test_every_reason_is_on_the_page() -> None:
     assert [word for word in (*WAITING_FOR_GOOD, *EVENT_GRACES) if f"`{word}`" not in PAGE] == []
