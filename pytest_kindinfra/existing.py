@@ -44,8 +44,9 @@ def find_existing(file: Path, provider: Provider, deadline: Deadline) -> Existin
     path = Path(os.path.abspath(file.expanduser()))  # noqa: PTH100 - a link may be changed meanwhile
     context = current_context(read_kubeconfig(path))
     nodes = _nodes(path)
-    ours = bool(nodes) and _is_of_this_host(nodes, provider, deadline)
-    return ExistingCluster(kubeconfig=path, context=context, nodes=tuple(nodes) if ours else ())
+    if nodes and (name := _name_here(nodes, provider, deadline)):
+        return ExistingCluster(kubeconfig=path, name=name, nodes=tuple(nodes))
+    return ExistingCluster(kubeconfig=path, name=context)
 
 
 def read_kubeconfig(path: Path) -> Any:
@@ -84,21 +85,23 @@ def _nodes(kubeconfig: Path) -> dict[str, str]:
     }
 
 
-def _is_of_this_host(nodes: dict[str, str], provider: Provider, deadline: Deadline) -> bool:
-    """Whether these are kind nodes here: by name, and by what each of them says who it is.
+def _name_here(nodes: dict[str, str], provider: Provider, deadline: Deadline) -> str:
+    """Return what kind calls the cluster of these nodes, nothing if they are not of this host.
 
-    Kind clusters of the same name are on every second laptop.
+    They are if there are kind nodes of these names, and each says of itself what its kubelet told
+    the cluster: kind clusters of the same name are on every second laptop.
     """
     match = _NODE_OF_KIND.fullmatch(next(iter(nodes)))
     try:
         provider.check(deadline)
         if not match or not provider.exists(match[1], deadline):
-            return False
-        if set(provider.nodes(match[1], deadline)) != set(nodes):
-            return False
-        return all(provider.machine_id(name, deadline) == one for name, one in nodes.items())
+            return ""
+        same = set(provider.nodes(match[1], deadline)) == set(nodes) and all(
+            provider.machine_id(node, deadline) == machine for node, machine in nodes.items()
+        )
     except KindInfraError:
-        return False  # no kind, or no engine, here
+        return ""  # no kind, or no engine, here
+    return match[1] if same else ""
 
 
 def problems_of_options(settings: Settings) -> Iterator[str]:
@@ -118,7 +121,7 @@ def problems_of_images(plan: Plan, existing: ExistingCluster) -> Iterator[str]:
     for image in plan.images:
         if image.prebuilt is None:
             yield (
-                f'[images.{image.name}] cannot be brought into "{existing.context}", which is no '
+                f'[images.{image.name}] cannot be brought into "{existing.name}", which is no '
                 "kind cluster of this host\n  To fix: push it to a registry that the cluster pulls "
                 f'from and say [images.{image.name}] prebuilt = "REGISTRY/{image.name}:TAG"'
             )

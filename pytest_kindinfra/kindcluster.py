@@ -104,15 +104,19 @@ class KindCluster:
             remote_port: The port there.
             *args: Further arguments of kubectl, such as `-n NAMESPACE`.
             local_port: A fixed port; None means one that kubectl chooses.
-            retries: How often kubectl is started, if it ends, before giving up.
+            retries: How often kubectl is started before giving up. Once the far end has answered,
+                it is started again whenever it ends.
 
         Raises:
             KindInfraError: The far end did not answer.
         """
         argv = [self.kubectl_path, "--kubeconfig", str(self.kubeconfig_path), "port-forward"]
         argv += ["--address", "127.0.0.1", service_or_pod_name]
-        argv += [f"{local_port or ''}:{remote_port}", *args]
-        with forwarded(argv, retries=retries) as port:
+
+        def command(local: int | None) -> list[str]:
+            return [*argv, f"{local or ''}:{remote_port}", *args]
+
+        with forwarded(command, local_port=local_port, retries=retries) as port:
             yield port
 
     def _load(self, docker_image: str) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pytest_kindinfra.view import Stack
 
 LABELS = {"dev.kindinfra/test": "true"}
+RUN_LABEL = "dev.kindinfra/run"
+"""By it the namespace is found again in a cluster that stays, if its test cannot delete it."""
 
 _LONGEST = 63
 _RANDOM_BYTES = 4
@@ -32,5 +34,6 @@ def make_namespace(stack: Stack, name: str) -> Kube:
     Raises:
         ClusterError: It did not come to be within half a minute.
     """
-    stack.api.ensure_namespace(name, Deadline.after(_SECONDS), LABELS)
+    labels = {**LABELS, RUN_LABEL: stack.run_id}
+    stack.api.ensure_namespace(name, Deadline.after(_SECONDS), labels)
     return stack.api

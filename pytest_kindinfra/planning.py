@@ -118,7 +118,7 @@ def _with_existing(request: Request, plan: Plan, settings: Settings) -> tuple[Re
     except KindInfraError as error:
         return request, [*problems, f"{settings.sources['kubeconfig']} {file}: {error}"]
     problems += problems_of_images(plan, existing)
-    request = replace(request, existing=existing, cluster=existing.context, kind_config=None)
+    request = replace(request, existing=existing, cluster=existing.name, kind_config=None)
     return request, problems
 
 

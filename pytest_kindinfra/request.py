@@ -64,12 +64,12 @@ class ExistingCluster:
 
     Attributes:
         kubeconfig: The user's file.
-        context: Its current context.
+        name: What kind calls it; the context's name if it is no kind cluster of this host.
         nodes: Its kind nodes; none if it is not a kind cluster of this host.
     """
 
     kubeconfig: Path
-    context: str
+    name: str
     nodes: tuple[str, ...] = ()
 
 

@@ -103,6 +103,11 @@ class Stack:
         return str(self._cluster["name"])
 
     @property
+    def run_id(self) -> str:
+        """The run's id, which is in the names and labels of what it makes."""
+        return self._run.path.name
+
+    @property
     def images(self) -> dict[str, str]:
         """The declared images that are built so far: name to full reference."""
         records = self._run.read_all("image-")

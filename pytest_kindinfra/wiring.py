@@ -11,7 +11,7 @@ from pytest_kindinfra.clusters.existing import Existing
 from pytest_kindinfra.clusters.kind import Kind
 from pytest_kindinfra.engines.docker import Docker
 from pytest_kindinfra.engines.podman import Podman
-from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.errors import ClusterError, KindInfraError
 from pytest_kindinfra.kube import OurObjects
 from pytest_kindinfra.process import SubprocessRunner
 from pytest_kindinfra.redaction import Redactor
@@ -100,11 +100,18 @@ def load_one_image(
 
     Raises:
         CommandError: It could not be loaded.
+        ClusterError: The cluster has no kind nodes here.
     """
     name = choose_engine(engine)
     provider = Kind(runner, program=name)
+    if not (nodes := provider.nodes(cluster, deadline)):
+        msg = (
+            f'image "{reference}" cannot be loaded into "{cluster}", which is no kind cluster of '
+            "this host\nTo fix: push it to a registry that the cluster pulls from"
+        )
+        raise ClusterError(msg)
     loader = ImageLoader(
-        provider.nodes(cluster, deadline),
+        nodes,
         engine=_ENGINES[name](runner),
         provider=provider,
         runner=runner,

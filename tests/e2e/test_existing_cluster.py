@@ -143,6 +143,18 @@ def test_no_thread_is_left(before_and_run: tuple[dict[str, str], Run], project: 
     assert threads["threads-controller"] == ["MainThread"]
 
 
+def test_a_suite_for_pytest_kind_passes_there_in_one_process(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    shutil.copytree(ROOT / "tests" / "e2e" / "from_pytest_kind", tmp_path / "suite")
+    (tmp_path / "suite" / "pytest.ini").touch()
+
+    option = f"--kindinfra-kubeconfig={cluster.kubeconfig}"
+    run = run_pytest(tmp_path / "suite", "-p", "no:xdist", option, "suite_cases.py")
+
+    assert "20 passed" in run.output, run.output
+
+
 def test_a_namespace_that_another_run_holds_is_left_to_it(cluster: Cluster, project: Path) -> None:
     cluster.kubectl("wait", "--for=delete", "namespace/shop", "--timeout=60s")
     cluster.kubectl("create", "namespace", "shop")

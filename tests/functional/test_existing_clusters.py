@@ -216,3 +216,44 @@ def test_a_second_run_is_told_who_has_the_namespace(
     assert first.code == 0, first.text
     assert (second.code, second.outcomes) == (1, {"passed": 1, "errors": 4}), second.text
     assert 'has namespace "default" for itself' in second.text
+
+
+def test_endpoints_still_answer_before_the_teardown(
+    project: Project, kubernetes: FakeKubernetes
+) -> None:
+    project.service("store")
+    project.tests(TESTS)
+    project.write(
+        "conftest.py",
+        """
+        import urllib.request
+        from story import note
+
+        def pytest_kindinfra_before_teardown(stack, directory):
+            note("coverage " + urllib.request.urlopen(stack.url("store")).read().decode())
+    """,
+    )
+
+    run = project.run(OPTION)
+
+    assert kubernetes.url
+    assert run.code == 0, run.text
+    assert "coverage here" in [told for told, _, _ in run.notes]
+
+
+def test_no_image_can_be_loaded_by_a_test(project: Project, kubernetes: FakeKubernetes) -> None:
+    assert kubernetes.url
+    project.install("kind")
+    project.tests(
+        """
+        from pytest_kindinfra import KindInfraError
+
+        def test_load(kind_cluster):
+            with pytest.raises(KindInfraError, match='cannot be loaded into "fake", which is no'):
+                kind_cluster.load_docker_image("x:1")
+    """
+    )
+
+    run = project.run(OPTION)
+
+    assert (run.code, run.outcomes) == (0, {"passed": 1}), run.text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 from contextlib import contextmanager
@@ -12,9 +14,10 @@ import pytest
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.forward import forwarded
+from tests.fakes import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @contextmanager
@@ -45,9 +48,9 @@ def server(*, closes: bool = False) -> Iterator[int]:
                 connection.close()
 
 
-def kubectl(script: str, *args: object) -> list[str]:
-    """Return a command that stands in for kubectl."""
-    return ["sh", "-c", script, "kubectl", *map(str, args)]
+def kubectl(script: str, *args: object) -> Callable[[int | None], list[str]]:
+    """Return what makes a command that stands in for kubectl; $0 is the local port."""
+    return lambda local: ["sh", "-c", script, str(local or ""), *map(str, args)]
 
 
 FORWARDS = 'echo "Forwarding from 127.0.0.1:$1 -> 80"; exec sleep 60'
@@ -58,7 +61,7 @@ def runs(pid: str) -> bool:
 
 
 def test_the_port_that_kubectl_chose_is_given() -> None:
-    with server() as port, forwarded(kubectl(FORWARDS, port), retries=1) as given:
+    with server() as port, forwarded(kubectl(FORWARDS, port), local_port=None, retries=1) as given:
         assert given == port
 
 
@@ -66,7 +69,7 @@ def test_kubectl_ends_with_the_block(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     script = f'echo $$ > "$2"; {FORWARDS}'
 
-    with server() as port, forwarded(kubectl(script, port, pid), retries=1):
+    with server() as port, forwarded(kubectl(script, port, pid), local_port=None, retries=1):
         assert runs(pid.read_text())
 
     assert not runs(pid.read_text())
@@ -78,7 +81,7 @@ def test_it_is_started_again_when_kubectl_ends(tmp_path: Path) -> None:
 
     with (
         server() as port,
-        forwarded(kubectl(script, port, tmp_path / "tried"), retries=2) as given,
+        forwarded(kubectl(script, port, tmp_path / "tried"), local_port=None, retries=2) as given,
     ):
         assert given == port
 
@@ -87,7 +90,7 @@ def test_a_far_end_that_closes_at_once_is_no_answer() -> None:
     with (
         server(closes=True) as port,
         pytest.raises(KindInfraError, match="did not answer after 1 tries"),
-        forwarded(kubectl(FORWARDS, port), retries=1),
+        forwarded(kubectl(FORWARDS, port), local_port=None, retries=1),
     ):
         pass
 
@@ -95,10 +98,38 @@ def test_a_far_end_that_closes_at_once_is_no_answer() -> None:
 def test_what_kubectl_said_last_is_told() -> None:
     with (
         pytest.raises(KindInfraError) as caught,
-        forwarded(kubectl('echo "error: pods not found" >&2; exit 1'), retries=1),
+        forwarded(kubectl('echo "error: pods not found" >&2; exit 1'), local_port=None, retries=1),
     ):
         pass
 
     assert str(caught.value) == (
         "the port-forward did not answer after 1 tries: error: pods not found"
     )
+
+
+def test_it_is_started_again_on_the_same_port_when_it_ends_later(tmp_path: Path) -> None:
+    """As kubectl does when its pod goes."""
+    pid, ports = tmp_path / "pid", tmp_path / "ports"
+    script = f'echo $$ > "$2"; echo "$0" >> "$3"; {FORWARDS}'
+
+    with (
+        server() as port,
+        forwarded(kubectl(script, port, pid, ports), local_port=None, retries=1) as given,
+    ):
+        first = pid.read_text()
+        os.kill(int(first), signal.SIGKILL)
+        assert eventually(lambda: pid.read_text() not in {"", first})
+        assert runs(pid.read_text())
+
+    assert not runs(pid.read_text())
+    assert given == port
+    assert ports.read_text().splitlines() == ["", str(port)]
+    assert [one for one in threading.enumerate() if "kindinfra" in one.name] == []
+
+
+def test_a_certain_port_is_asked_for(tmp_path: Path) -> None:
+    ports = tmp_path / "ports"
+    script = f'echo "$0" >> "$2"; {FORWARDS}'
+
+    with server() as port, forwarded(kubectl(script, port, ports), local_port=7, retries=1):
+        assert ports.read_text() == "7\n"
