@@ -135,7 +135,7 @@ class Kind:
 
     def machine_id(self, node: str, deadline: Deadline) -> str:
         """See `Provider.machine_id`."""
-        argv = ["docker", "exec", node, "cat", "/etc/machine-id"]
+        argv = [self._program, "exec", node, "cat", "/etc/machine-id"]
         return self._runner.run(argv, deadline=deadline.within(30)).stdout.strip()
 
     def await_end(self, node: str, deadline: Deadline) -> str:

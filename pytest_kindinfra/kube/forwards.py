@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.errors import ClusterError, KindInfraError, NotReadyError
 from pytest_kindinfra.kube.reader import Reader
 from pytest_kindinfra.kube.tunnel import Tunnel
+from pytest_kindinfra.timeline import Deadline
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,8 @@ _WAITING_CONNECTIONS = 64
 _TRIES = 3
 """A pod may go between the moment at which it is picked and the connection to it."""
 _HELD_OPEN = 0.5
+_END_SECONDS = 5.0
+_MOMENT = 0.01
 
 
 class Forwards:
@@ -66,16 +69,21 @@ class Forwards:
         return forward
 
     def close(self) -> None:
-        """End all connections and threads; twice does no harm."""
+        """End all connections and threads; twice does no harm.
+
+        A thread that waits for an API server that does not answer any more is left to itself.
+        """
         with self._lock:
             if self._closed:
                 return
             self._closed = True
             os.close(self._end)  # now the other end can be read, for everybody
             threads = list(self._threads)
+        deadline = Deadline.after(_END_SECONDS)
         for thread in threads:
-            thread.join()
-        os.close(self._ending)
+            thread.join(max(deadline.left, _MOMENT))
+        if not any(thread.is_alive() for thread in threads):
+            os.close(self._ending)
         self._reader.close()
 
     def reach(self, backend: Backend) -> Tunnel:

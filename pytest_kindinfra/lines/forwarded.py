@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pytest_kindinfra.timeline import Deadline
 
 _EVERY = 0.2
-_WEB = frozenset({"http", "https"})
 _VERSIONS = {"Service": "v1", "Pod": "v1", "Job": "batch/v1"}
 
 
@@ -59,7 +58,7 @@ class Forwarding:
         forward = self.kube.forwards.open(
             self._backend(spec), port=spec.host_port, name=f"{name}.{spec.name}"
         )
-        if spec.scheme not in _WEB and not spec.expect:
+        if spec.scheme == "tcp" and not spec.expect:
             self._await_far_end(spec, forward)
         return prove_endpoint(
             name,

@@ -38,11 +38,15 @@ class Cluster:
         return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True).stdout
 
     def objects(self) -> dict[str, str]:
-        """Return what is there: each object to its uid and resource version."""
+        """Return what is there: each object to its uid, and to what changes when it is written to.
+
+        That is its generation where it has one: the version then changes with its status.
+        """
         items: list[Any] = json.loads(self.kubectl("get", KINDS, "-A", "-o", "json"))["items"]
         return {
             f"{one['kind']} {one['metadata'].get('namespace', '')}/{one['metadata']['name']}": (
-                f"{one['metadata']['uid']} {one['metadata']['resourceVersion']}"
+                f"{one['metadata']['uid']} "
+                f"{one['metadata'].get('generation') or one['metadata']['resourceVersion']}"
             )
             for one in items
             if one["kind"] != "Lease" or one["metadata"]["name"] == "kindinfra"
@@ -61,6 +65,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         kind("create", "cluster", "--name", NAME, "--image", NODE_IMAGE, "--wait", "90s", *config)
         folder = ROOT / "tests" / "e2e" / "existing"
         made.kubectl("apply", "-f", str(folder / "foreign.yaml"), "-f", str(folder / "crd.yaml"))
+        chart = str(folder / "chart")
+        helm = ("helm", "install", "theirs", chart, "--namespace", "foreign", *config)
+        subprocess.run(helm, capture_output=True, timeout=60, check=True)
         yield made
     finally:
         kind("delete", "cluster", "--name", NAME, *config)
@@ -86,18 +93,21 @@ def before_and_run(cluster: Cluster, project: Path) -> tuple[dict[str, str], Run
     return before, run_pytest(project, "-n", "2", option, "existing_cases.py")
 
 
-def test_tests_pass_but_for_those_of_a_service_that_would_change_what_is_there(
+def test_tests_pass_but_for_those_of_services_that_would_change_what_is_there(
     before_and_run: tuple[dict[str, str], Run],
 ) -> None:
     _, run = before_and_run
 
-    assert "8 passed, 1 error" in run.output, run.output
+    assert "9 passed, 2 errors" in run.output, run.output
     assert run.report["outcome"]["failures"] == {
+        "taken": 'service "taken" is not there: release "theirs" is in namespace "foreign" '
+        "already, and not of this run, so it is left as it is\n"
+        "To fix: give it another name (helm.release) or use another [cluster] namespace",
         "clash": 'service "clash" is not there: ConfigMap "settings" in namespace "foreign" is in '
         "the cluster already, and not as declared: data.mode differs\n"
         "it is not of this run, so it is left as it is\n"
         "To fix: declare it just as it is there, or leave it out of the manifests; what has a "
-        "namespace may go into another one ([cluster] namespace)"
+        "namespace may go into another one ([cluster] namespace)",
     }
 
 

@@ -46,7 +46,7 @@ def test_an_endpoint_answers_again_when_its_pods_were_replaced(kindinfra: Stack)
     core, url = client.CoreV1Api(kindinfra.kube), kindinfra.url("web")
     old = {pod.metadata.name for pod in core.list_namespaced_pod("shop").items if pod.metadata}
     core.delete_collection_namespaced_pod("shop", label_selector="app=web")
-    late = time.monotonic() + 60
+    late = time.monotonic() + 180
     while True:
         pods = {pod.metadata.name for pod in core.list_namespaced_pod("shop").items if pod.metadata}
         try:
@@ -66,6 +66,19 @@ def test_what_is_there_as_declared_is_taken(kindinfra: Stack) -> None:
     )
     assert isinstance(part, dict)
     assert part["spec"] == {"size": 3}
+
+
+@pytest.mark.kindinfra("texts")
+def test_a_chart_is_installed(kindinfra: Stack) -> None:
+    from kubernetes import client
+
+    core = client.CoreV1Api(kindinfra.kube)
+    assert core.read_namespaced_config_map("texts-texts", "foreign").data == {"greeting": "hello"}
+
+
+@pytest.mark.kindinfra("taken")
+def test_a_release_of_others_is_an_error() -> None:
+    """Never run."""
 
 
 @pytest.mark.kindinfra("clash")

@@ -40,6 +40,19 @@ def eventually_get(url: str) -> str:
             time.sleep(0.2)
 
 
+def eventually_says(kind_cluster: KindCluster, text: str, *command: str) -> None:
+    """Wait until kubectl prints that; another test replaces the pod, beside this one perhaps."""
+    late = time.monotonic() + 60
+    while True:
+        try:
+            if text in kind_cluster.kubectl(*command, stderr=subprocess.DEVNULL):
+                return
+        except subprocess.CalledProcessError:
+            pass
+        assert time.monotonic() < late, "it does not say so"
+        time.sleep(0.2)
+
+
 @pytest.fixture(scope="session")
 def hello(kind_cluster: KindCluster) -> Iterator[str]:
     kind_cluster.load_docker_image("busybox")
@@ -105,23 +118,12 @@ def test_kubectl_create(kind_cluster: KindCluster) -> None:
 def test_kubectl_exec(kind_cluster: KindCluster, hello: str) -> None:
     assert hello
     command = ("exec", "deployment/hello", *NAMESPACE, "--", "cat", "/www/about")
-    late = time.monotonic() + 60
-    while True:  # another test replaces the pod
-        try:
-            assert kind_cluster.kubectl(*command, stderr=subprocess.DEVNULL) == "about\n"
-            break
-        except subprocess.CalledProcessError:
-            assert time.monotonic() < late, "it does not answer"
-            time.sleep(0.2)
+    eventually_says(kind_cluster, "about\n", *command)
 
 
 def test_kubectl_logs(kind_cluster: KindCluster, hello: str) -> None:
     assert hello
-    logs = ("logs", "-l", "application=hello", "--tail=-1", *NAMESPACE)
-    late = time.monotonic() + 60
-    while "serving" not in kind_cluster.kubectl(*logs):
-        assert time.monotonic() < late, "it does not serve"
-        time.sleep(0.2)
+    eventually_says(kind_cluster, "serving", "logs", "deployment/hello", *NAMESPACE)
 
 
 def test_kubectl_wait(kind_cluster: KindCluster) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from pytest_kindinfra.errors import ClusterError, NotReadyError
 from pytest_kindinfra.kube import Backend, Forwards
+from pytest_kindinfra.kube import forwards as forwards_module
 from tests.fakes import eventually
 
 if TYPE_CHECKING:
@@ -248,3 +249,24 @@ def test_a_client_that_has_said_all_still_gets_its_answer(
         assert connection.recv(100) == b"LAST WORDS"
         assert connection.recv(100) == b""
     assert eventually(lambda: len([t for t in threading.enumerate() if "web.http" in t.name]) == 1)
+
+
+def test_closing_does_not_wait_for_an_api_server_that_does_not_answer(
+    tmp_path: Path, fake: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwards_module, "_END_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        kubeconfig = fake.write_kubeconfig(tmp_path / "kubeconfig")
+        text = kubeconfig.read_text().replace(
+            fake.url, f"http://127.0.0.1:{silent.getsockname()[1]}"
+        )
+        kubeconfig.write_text(text)
+        made = Forwards(kubeconfig)
+        forward = made.open(backend(), port=None, name="web.http")
+        with socket.create_connection(("127.0.0.1", forward.port), timeout=10):
+            asked, _ = silent.accept()
+            before = time.monotonic()
+            made.close()
+            assert time.monotonic() - before < 5
+            asked.close()
+    assert eventually(lambda: not [t for t in threading.enumerate() if "web.http" in t.name])
