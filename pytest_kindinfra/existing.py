@@ -105,13 +105,21 @@ def _name_here(nodes: dict[str, str], provider: Provider, deadline: Deadline) ->
 
 
 def problems_of_options(settings: Settings) -> Iterator[str]:
-    """Yield a sentence for each option of the command line that only a new cluster can heed."""
+    """Yield a sentence for each option that only a cluster of ours can heed.
+
+    Those that say how to make one may stand in the file or the environment for other runs.
+    """
     for key in _MAKING:
         if settings.kubeconfig and settings.sources.get(key, "").startswith("--"):
             yield (
                 f"{settings.sources[key]} is for a cluster that is made, but "
                 f"{settings.sources['kubeconfig']} names one that is there: leave one of them out"
             )
+    if settings.kubeconfig and settings.reuse:
+        yield (
+            f"{settings.sources['reuse']} leaves services for the next run, but from the cluster "
+            f"of {settings.sources['kubeconfig']} what is ours is deleted: leave one of them out"
+        )
 
 
 def problems_of_images(plan: Plan, existing: ExistingCluster) -> Iterator[str]:

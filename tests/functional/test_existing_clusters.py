@@ -140,6 +140,20 @@ def test_options_for_a_cluster_that_is_made_are_refused_beside_it(
     ) in run.text
 
 
+def test_reuse_is_refused_beside_it(project: Project, kubernetes: FakeKubernetes) -> None:
+    project.service("store")
+    project.tests(TESTS)
+
+    run = project.run(OPTION, KINDINFRA_REUSE="1")
+
+    assert run.code == 4, run.text
+    assert (
+        "environment KINDINFRA_REUSE leaves services for the next run, but from the cluster of "
+        "--kindinfra-kubeconfig what is ours is deleted: leave one of them out"
+    ) in run.text
+    assert [path for method, path in kubernetes.requests if method != "GET"] == []
+
+
 @pytest.mark.parametrize("workers", [None, 2])
 def test_a_file_that_is_not_there_is_a_usage_error(project: Project, workers: int | None) -> None:
     project.service("store")
