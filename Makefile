@@ -17,7 +17,7 @@ ROUNDS ?= 3
 # The tests that the page names, in a folder.
 named = $(shell grep -oE '`$(1)/\w+\.py::[A-Za-z0-9_:]+' docs/crash-safety.md | sed 's|^`|tests/|' | sort -u)
 
-.PHONY: help setup venv demo test lint unit functional e2e matrix bench bench-boot bench-crowd bench-waiting format lock clean
+.PHONY: help setup registry-image venv demo test lint unit functional e2e matrix bench bench-boot bench-crowd bench-waiting format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,7 +48,10 @@ unit: venv ## unit tests: no engine, no pytest run inside
 functional: venv ## pytest runs inside pytest, without an engine
 	@$(BIN)/pytest tests/functional -n 2
 
-e2e: setup ## tests on real clusters: first by two, then those that want to be alone
+registry-image: setup
+	@tools/machine/registry-image
+
+e2e: setup registry-image ## tests on real clusters: first by two, then those that want to be alone
 	@$(BIN)/pytest tests/e2e -m "not alone" -n 2 --dist loadfile
 	@$(BIN)/pytest tests/e2e -m alone
 

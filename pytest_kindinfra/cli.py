@@ -17,7 +17,6 @@ from pytest_kindinfra.wiring import engines_here, make_tools
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from pytest_kindinfra.clusters.protocol import Provider
     from pytest_kindinfra.model import Phase
     from pytest_kindinfra.request import Tools
 
@@ -177,7 +176,7 @@ def _days(text: str) -> float:
 def _gc(given: argparse.Namespace) -> None:
     """Delete leftovers of all engines, from any folder: each leads to its run directory."""
     tools = [make_tools(engine) for engine in engines_here()]
-    _gc_clusters([one.provider for one in tools])
+    _gc_clusters(tools)
     for one in tools if given.images else ():
         _gc_images(one, days=given.older_than)
 
@@ -202,18 +201,32 @@ def _gc_images(tools: Tools, *, days: float) -> None:
         _say(f"no image of ours is older than {days:g} days")
 
 
-def _gc_clusters(providers: Sequence[Provider]) -> None:
+def _gc_clusters(tools: Sequence[Tools]) -> None:
     found = False
-    for provider in providers:
-        swept = sweep(provider, Deadline.after(_GC_SECONDS))
+    for one in tools:
+        swept = sweep(one.provider, Deadline.after(_GC_SECONDS))
         for name in swept.deleted:
             _say(f"deleted cluster {name}")
         for name, why in swept.unclear.items():
             _say(f"left alone: cluster {name}: {why}")
-            _say(f"  if nobody uses it: {shlex.join(provider.delete_command(name))}")
+            _say(f"  if nobody uses it: {shlex.join(one.provider.delete_command(name))}")
         found = found or bool(swept.deleted or swept.unclear)
+        if _gc_registry(one):
+            _say("removed the registry")
+            found = True
     if not found:
         _say("nothing was left behind")
+
+
+def _gc_registry(tools: Tools) -> bool:
+    """Remove the registry of ours, which only Docker runs, if nobody uses it."""
+    from pytest_kindinfra.cache import cache_folder
+    from pytest_kindinfra.steps.host import close_registry
+
+    if tools.engine.name != "docker":
+        return False
+    deadline = Deadline.after(_GC_SECONDS)
+    return close_registry(tools.registries, tools.provider, cache=cache_folder(), deadline=deadline)
 
 
 def _progress() -> Callable[[Phase, bool], None]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_REGISTRY = re.compile(r"localhost:[1-9]\d{0,4}")
 _IMAGE_NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _LEVELS = ("applied", "started", "ready")
@@ -85,7 +86,10 @@ def _cluster(table: Table) -> ClusterSpec:
         node_image=table.text("node_image"),
         namespace=table.text("namespace") or "default",
         tuning=table.flag("tuning", default=True),
+        registry=table.text("registry"),
     )
+    if spec.registry and not _REGISTRY.fullmatch(spec.registry):
+        table.complain(f'registry "{spec.registry}" must be a port of this host: "localhost:5001"')
     _check_label(spec.namespace, "namespace", table)
     table.reject_unknown()
     return spec

@@ -13,7 +13,7 @@ from typing import Any, Literal
 Level = Literal["applied", "started", "ready"]
 Scheme = Literal["tcp", "http", "https", "grpc"]
 EngineName = Literal["auto", "docker", "podman"]
-Load = Literal["auto", "archive", "delta"]
+Load = Literal["auto", "archive", "delta", "registry"]
 KubeObject = dict[str, Any]
 """One Kubernetes object as parsed from YAML."""
 
@@ -149,12 +149,22 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSpec:
-    """What was declared about the cluster in `[cluster]`."""
+    """What was declared about the cluster in `[cluster]`.
+
+    Attributes:
+        config: A kind config to start from.
+        node_image: None means kind's own choice.
+        namespace: Where services go.
+        tuning: Boot faster than kind does.
+        registry: The address of a registry of the user's on this host, `localhost:5001`; None
+            means one of ours, where one is asked for.
+    """
 
     config: Path | None = None
     node_image: str | None = None
     namespace: str = "default"
     tuning: bool = True
+    registry: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

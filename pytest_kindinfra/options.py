@@ -124,8 +124,9 @@ OPTIONS = (
         key="load",
         parse=str,
         metavar="HOW",
-        help="Load images by delta (only what a kind node lacks), archive, or auto (default: both)",
-        choices=("auto", "archive", "delta"),
+        help="Load images by delta (only what a kind node lacks), archive, auto (default: both), "
+        "or through a registry",
+        choices=("auto", "archive", "delta", "registry"),
     ),
     Option(
         key="no_build",

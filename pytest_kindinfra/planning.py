@@ -25,6 +25,7 @@ from pytest_kindinfra.existing import find_existing, problems_of_images, problem
 from pytest_kindinfra.filesystems import network_problem
 from pytest_kindinfra.grpchealth import missing_package
 from pytest_kindinfra.homes import home_of, name_after
+from pytest_kindinfra.hosting import with_registry
 from pytest_kindinfra.kindconfig import port_problems
 from pytest_kindinfra.model import Declaration, EngineName, Image, Plan, Service, Standing
 from pytest_kindinfra.plan import resolve
@@ -79,6 +80,7 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
     if problem := network_problem(config.rootpath / settings.artifacts):
         found.append(problem)
     found += _problems_of_saved(settings, declaration.folder)
+    found += _problems_of_load(settings)
     try:
         rendered = render(
             declaration.services,
@@ -105,6 +107,11 @@ def _problems_of_saved(settings: Settings, folder: Path) -> Iterator[str]:
             read_saved_images(folder / settings.images)
         except KindInfraError as error:
             yield f"{settings.sources['images']}: {error}"
+
+
+def _problems_of_load(settings: Settings) -> Iterator[str]:
+    if settings.load == "registry" and settings.engine == "podman":
+        yield f'{settings.sources["load"]}: load = "registry" needs Docker, but the engine is podman'
 
 
 def _with_existing(request: Request, plan: Plan, settings: Settings) -> tuple[Request, list[str]]:
@@ -265,7 +272,8 @@ def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:
         DeclarationError: The kind config cannot be read.
     """
     declared, folder = plan.declaration.cluster, plan.declaration.folder
-    config = settings.kind_config or declared.config
+    file = settings.kind_config or declared.config
+    config = _kind_config(folder / file, settings) if file else None
     name = cluster_name(settings, folder=folder, run_id=run_id)
     home = home_of(folder / settings.artifacts, name).path
     return Request(
@@ -276,12 +284,13 @@ def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:
         namespace=declared.namespace,
         build_jobs=settings.build_jobs,
         timeout=settings.timeout,
-        kind_config=_kind_config(folder / config, settings) if config else None,
+        kind_config=with_registry(config) if settings.load == "registry" else config,
         node_image=settings.node_image or declared.node_image,
         tuning=declared.tuning,
         folder=folder,
         fail_fast=settings.fail == "fast",
         load=settings.load,
+        registry=declared.registry,
         no_build=settings.no_build or settings.images is not None,
         images=settings.images and folder / settings.images,
         tag=settings.tag,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.engines.protocol import Engine
     from pytest_kindinfra.model import Image, Load
     from pytest_kindinfra.process import Runner
+    from pytest_kindinfra.registries.protocol import RegistryHost
     from pytest_kindinfra.timeline import Running, Timeline
 
 
@@ -27,6 +28,7 @@ class Tools:
     provider: Provider
     runner: Runner
     timeline: Timeline
+    registries: RegistryHost
     redactor: Redactor = field(default_factory=Redactor)
     closing: ExitStack = field(default_factory=ExitStack)
 
@@ -90,6 +92,8 @@ class Request:
         folder: Where relative paths start.
         fail_fast: The first failure cancels everything.
         load: How images reach the kind nodes.
+        registry: The address of the user's own registry, None for one of ours; only with
+            `load` registry.
         no_build: Every image must be there.
         images: A folder of saved images; only with `no_build`.
         build_anew: Build without any cache, also what the engine has.
@@ -110,6 +114,7 @@ class Request:
     folder: Path
     fail_fast: bool = False
     load: Load = "auto"
+    registry: str | None = None
     no_build: bool = False
     images: Path | None = None
     build_anew: bool = False

@@ -49,6 +49,12 @@ class Volume:
     sent: int
     whole: int
 
+    @property
+    def note(self) -> str:
+        """`3 of 263 MB`, or `263 MB` if all of it was sent."""
+        sent, whole = (f"{number / 1_000_000:.0f}" for number in (self.sent, self.whole))
+        return f"{whole} MB" if sent == whole else f"{sent} of {whole} MB"
+
 
 class Sender:
     """Sends images to kind nodes; one stream at a time."""
@@ -61,6 +67,10 @@ class Sender:
         self._runner = runner
         self._how: Load = how
         self._held: dict[str, frozenset[str]] = {}
+
+    def name_of(self, reference: str, deadline: Deadline) -> str:  # noqa: ARG002 - others ask
+        """Return what pods run in place of `reference`: in an archive it keeps its name."""
+        return reference
 
     def send(
         self, references: tuple[str, ...], nodes: tuple[str, ...], deadline: Deadline

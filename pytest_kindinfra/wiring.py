@@ -15,6 +15,7 @@ from pytest_kindinfra.errors import ClusterError, KindInfraError
 from pytest_kindinfra.kube import OurObjects
 from pytest_kindinfra.process import SubprocessRunner
 from pytest_kindinfra.redaction import Redactor
+from pytest_kindinfra.registries.container import DockerRegistry
 from pytest_kindinfra.request import Tools
 from pytest_kindinfra.steps.load import ImageLoader
 from pytest_kindinfra.timeline import Deadline, Timeline
@@ -68,6 +69,7 @@ def make_tools(engine: EngineName = "auto") -> Tools:
         provider=Kind(runner, program=name),
         runner=runner,
         timeline=Timeline(),
+        registries=DockerRegistry(runner),
         redactor=redactor,
     )
 
@@ -98,6 +100,8 @@ def load_one_image(
 ) -> None:
     """Load an image of the engine into every kind node of `cluster`, unless it is there.
 
+    Never through a registry: whoever asks runs it under the name that it has in the engine.
+
     Raises:
         CommandError: It could not be loaded.
         ClusterError: The cluster has no kind nodes here.
@@ -116,6 +120,6 @@ def load_one_image(
         provider=provider,
         runner=runner,
         timeline=Timeline(),
-        how=how,
+        how="auto" if how == "registry" else how,
     )
     loader.load(reference, reference, deadline)

@@ -234,7 +234,7 @@ class FakeKubernetes:
         ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
         self.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "fake-control-plane"},
                   "status": {"conditions": [ready]}})  # fmt: skip
-        for name in ("default", "kube-system"):
+        for name in ("default", "kube-system", "kube-public"):
             self.apply(Address("v1", "", "namespaces", name, ""), _namespace(name))
         self.put(
             {

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.errors import CommandError
+from pytest_kindinfra.errors import ClusterError, CommandError
+from pytest_kindinfra.hosting import Registry
 from pytest_kindinfra.kindconfig import RUN_MOUNT
 from pytest_kindinfra.model import Standing
 from pytest_kindinfra.process import Result
@@ -141,6 +142,8 @@ class FakeEngine:
         own: What `own_images` returns.
         in_use: References that cannot be removed.
         removed: References that were removed so far.
+        on_push: Called with each name that is pushed: returns what is printed, or raises.
+        pushed: Names that were pushed so far.
         version: What `check` says; an exception is raised instead.
         name: What the user calls it.
         foreign: Build options that it does not know.
@@ -158,6 +161,8 @@ class FakeEngine:
     removed: list[str] = field(default_factory=list)
     name: str = "docker"
     foreign: tuple[str, ...] = ()
+    on_push: Callable[[str], str] = lambda _name: "5f70bf18a086: Pushed\n"
+    pushed: list[str] = field(default_factory=list)
 
     def check(self, deadline: Deadline) -> str:
         deadline.check()
@@ -195,6 +200,13 @@ class FakeEngine:
         deadline.check()
         archive.write_text(reference)
 
+    def push(self, name: str, deadline: Deadline) -> str:
+        deadline.check()
+        assert name in self.images
+        printed = self.on_push(name)
+        self.pushed.append(name)
+        return printed
+
     def own_images(self, deadline: Deadline) -> list[OwnImage]:
         deadline.check()
         return self.own
@@ -204,6 +216,7 @@ class FakeEngine:
         if reference in self.in_use:
             raise CommandError(["rm", reference], exit_code=1, output="in use")
         self.removed.append(reference)
+        self.images.pop(reference, None)
 
     def save_command(self, references: Sequence[str]) -> tuple[str, ...]:
         return ("save", *references)
@@ -219,6 +232,8 @@ class FakeProvider:
         blobs: Kind node to the digests in its content store.
         on_create: Called with the name and the kubeconfig's path; may raise.
         configs: Name to the kind config that it was made with.
+        silent: Kind nodes that take no images yet.
+        on_pull: Called with kind node and name at each pull; may raise.
         runs: Name to the run directory mounted in it.
         stopped: Names of clusters whose kind nodes do not run.
         ended: Kind node to what is known of its end.
@@ -231,6 +246,8 @@ class FakeProvider:
     blobs: dict[str, set[str]] = field(default_factory=dict)
     on_create: Callable[[str, Path], object] = lambda _name, _kubeconfig: None
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    silent: set[str] = field(default_factory=set)
+    on_pull: Callable[[str, str], object] = lambda _node, _name: None
     runs: dict[str, Path] = field(default_factory=dict)
     stopped: set[str] = field(default_factory=set)
     ended: dict[str, str] = field(default_factory=dict)
@@ -283,7 +300,7 @@ class FakeProvider:
         return self.clusters[name]
 
     def nodes_that_take_images(self, name: str, deadline: Deadline) -> tuple[str, ...]:
-        return self.nodes(name, deadline)
+        return tuple(node for node in self.nodes(name, deadline) if node not in self.silent)
 
     def machine_id(self, node: str, deadline: Deadline) -> str:
         deadline.check()
@@ -309,6 +326,12 @@ class FakeProvider:
         deadline.check()
         self.images.get(node, set()).difference_update(map(normalise, references))
 
+    def pull(self, node: str, name: str, deadline: Deadline) -> str:
+        deadline.check()
+        self.on_pull(node, name)
+        self.images.setdefault(node, set()).add(name)
+        return ""
+
     def import_command(self, node: str) -> tuple[str, ...]:
         return ("import", node)
 
@@ -328,3 +351,47 @@ class FakeProvider:
 
     def delete_command(self, name: str) -> Sequence[str]:
         return ("delete", name)
+
+
+@dataclass
+class FakeRegistries:
+    """One registry of the user's and one of ours, whose content is the engine's pushes.
+
+    Attributes:
+        engine: Who pushes.
+        mine: The address of the user's own.
+        opened: Kind nodes that may pull, in order.
+        there: Ours runs.
+    """
+
+    engine: FakeEngine = field(default_factory=FakeEngine)
+    mine: str = "localhost:5001"
+    opened: list[str] = field(default_factory=list)
+    there: bool = False
+
+    def find(self, address: str, deadline: Deadline) -> Registry:
+        deadline.check()
+        if address != self.mine:
+            msg = f"nothing at {address}"
+            raise ClusterError(msg)
+        return Registry(container="mine", address=address, port=5000)
+
+    def run(self, deadline: Deadline) -> Registry:
+        deadline.check()
+        self.there = True
+        return Registry(container="ours", address="localhost:20001", port=5000)
+
+    def open_to(self, node: str, registry: Registry, folder: Path, deadline: Deadline) -> None:
+        deadline.check()
+        assert folder.is_dir()
+        assert registry.port
+        self.opened.append(node)
+
+    def has(self, name: str, deadline: Deadline) -> bool:
+        deadline.check()
+        return name in self.engine.pushed
+
+    def remove(self, deadline: Deadline) -> bool:
+        deadline.check()
+        was, self.there = self.there, False
+        return was

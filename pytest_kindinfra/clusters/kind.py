@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError
+from pytest_kindinfra.hosting import HOSTS_DIR
 from pytest_kindinfra.inspected import inspected
 from pytest_kindinfra.kindconfig import RUN_MOUNT
 from pytest_kindinfra.model import Standing
@@ -120,6 +121,12 @@ class Kind:
         """See `Provider.forget_images`: `ctr` lists an image before it has unpacked it."""
         argv = [self._program, "exec", node, *_CTR, "images", "remove", *map(normalise, references)]
         self._runner.run(argv, deadline=deadline.within(60), check=False)
+
+    def pull(self, node: str, name: str, deadline: Deadline) -> str:
+        """See `Provider.pull`; reads hosts.toml files whatever containerd's own config says."""
+        words = ("images", "pull", "--hosts-dir", HOSTS_DIR, name)
+        argv = [self._program, "exec", node, *_CTR, *words]
+        return self._runner.run(argv, deadline=deadline, what=f"pulling {name} into {node}").stdout
 
     def import_command(self, node: str) -> tuple[str, ...]:
         """See `Provider.import_command`; the words of kind's own loader, less `--all-platforms`."""

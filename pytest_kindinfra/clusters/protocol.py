@@ -63,6 +63,14 @@ class Provider(Protocol):
         """Have a kind node no longer list these images, of which it may have only parts."""
         ...
 
+    def pull(self, node: str, name: str, deadline: Deadline) -> str:
+        """Have a kind node pull an image from a registry that it was opened to.
+
+        Raises:
+            CommandError: It could not.
+        """
+        ...
+
     def import_command(self, node: str) -> tuple[str, ...]:
         """Return the command that reads an image archive from its standard input."""
         ...

@@ -105,6 +105,11 @@ class Docker:
         argv = ["docker", "save", "--output", os.fspath(archive), _familiar(reference)]
         self._runner.run(argv, deadline=deadline, what=f'saving "{reference}"')
 
+    def push(self, name: str, deadline: Deadline) -> str:
+        """See `Engine.push`."""
+        argv = ["docker", "push", name]
+        return self._runner.run(argv, deadline=deadline, what=f'pushing "{name}"').stdout
+
     def own_images(self, deadline: Deadline) -> list[OwnImage]:
         """See `Engine.own_images`."""
         listing = ["docker", "image", "ls", "--quiet", "--no-trunc", "--filter", f"label={LABEL}"]

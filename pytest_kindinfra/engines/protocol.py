@@ -113,6 +113,14 @@ class Engine(Protocol):
         """
         ...
 
+    def push(self, name: str, deadline: Deadline) -> str:
+        """Push an image to the registry that its name begins with; return what was printed.
+
+        Raises:
+            CommandError: There is no such image, or the registry does not take it.
+        """
+        ...
+
     def own_images(self, deadline: Deadline) -> list[OwnImage]:
         """Return the images with our label.
 

@@ -6,27 +6,28 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.coordination import RunDirectory
-from pytest_kindinfra.errors import ClusterError
+from pytest_kindinfra.hosting import hosting_map
 from pytest_kindinfra.lines.context import needed
 from pytest_kindinfra.lines.loss import watch_nodes
 from pytest_kindinfra.lines.renewal import forget_undeclared
+from pytest_kindinfra.lines.takers import Takers
 from pytest_kindinfra.lines.taking import obtain_cluster
+from pytest_kindinfra.pushing import RegistrySender
 from pytest_kindinfra.redaction import credentials_in
 from pytest_kindinfra.results import cluster_record
+from pytest_kindinfra.steps.host import open_registry
 from pytest_kindinfra.steps.load import ImageLoader
 from pytest_kindinfra.steps.sweep import sweep
-from pytest_kindinfra.timeline import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pytest_kindinfra.hosting import Registry
     from pytest_kindinfra.kube import Kube
     from pytest_kindinfra.lines.context import Context
     from pytest_kindinfra.model import Cluster
 
 SUBJECT = "the cluster"
-
-_RUNTIME_EVERY = 0.5
 
 
 class ClusterLine:
@@ -44,10 +45,12 @@ class ClusterLine:
     ) -> None:
         """Begin; `also` belongs to the set-up, so that no cluster is made if it raises."""
         self._context = context
+        self._pool = pool
         self._also = also
         self._begun: Future[int] = Future()
         self.checked = pool.submit(self._check)
         self._swept = pool.submit(self._sweep)
+        self._registry = pool.submit(self._open_registry)
         self.created = pool.submit(self._create)
         self.loader = pool.submit(self._await_runtime)
         self.taking_pods = pool.submit(self._await_pods)
@@ -99,26 +102,53 @@ class ClusterLine:
             self._context.tools.redactor.learn(credentials_in(kubeconfig.read_text()))
 
     def _await_runtime(self) -> ImageLoader:
-        count, tools = self._begun.result(), self._context.tools
-        name, deadline = self._context.request.cluster, self._context.deadline()
-
-        def all_take_images() -> tuple[str, ...]:
-            if not count or self.created.done():
-                return self.created.result().nodes
-            nodes = tools.provider.nodes_that_take_images(name, deadline)
-            return nodes if len(nodes) == count else ()
-
-        nodes = wait_until(all_take_images, deadline, every=_RUNTIME_EVERY)
-        if not nodes:
-            msg = f'the container runtime of cluster "{name}" does not answer'
-            raise ClusterError(msg)
-        return ImageLoader(
+        context, deadline = self._context, self._context.deadline()
+        takers = Takers(
+            provider=context.tools.provider,
+            cluster=context.request.cluster,
+            count=self._begun.result(),
+            created=self.created,
+        )
+        nodes = takers.first(deadline)
+        late = len(nodes) < takers.count
+        loader = ImageLoader(
             nodes,
-            engine=tools.engine,
-            provider=tools.provider,
-            runner=tools.runner,
-            timeline=tools.timeline,
-            how=self._context.request.load,
+            engine=context.tools.engine,
+            provider=context.tools.provider,
+            runner=context.tools.runner,
+            timeline=context.tools.timeline,
+            how=context.request.load,
+            sender=self._through(self._registry.result()),
+            late=late,
+        )
+        if late:
+            self._pool.submit(takers.join_late, loader, nodes, deadline)
+        return loader
+
+    def _open_registry(self) -> Registry | None:
+        """Have a registry, where images go through one."""
+        context = self._context
+        if context.request.load != "registry":
+            return None
+        needed("the set-up", self.checked)
+        return open_registry(
+            context.tools.registries,
+            address=context.request.registry,
+            cache=context.request.cache,
+            run=context.run.path,
+            deadline=context.deadline(),
+        )
+
+    def _through(self, registry: Registry | None) -> RegistrySender | None:
+        context = self._context
+        if registry is None:
+            return None
+        return RegistrySender(
+            registry,
+            host=context.tools.registries,
+            engine=context.tools.engine,
+            provider=context.tools.provider,
+            folder=context.run.path,
         )
 
     def _await_pods(self) -> Kube:
@@ -140,6 +170,8 @@ class ClusterLine:
             kube.ensure_namespace(namespace, deadline, {})
             kube.wait_for_nodes(deadline)
             kube.wait_for_dns(deadline)
+            if registry := self._registry.result():
+                kube.apply(hosting_map(registry), namespace="kube-public", deadline=deadline)
         self._forget_undeclared(cluster, kube)
         context.run.settle("cluster", cluster_record(cluster, namespace=namespace))
         return kube

@@ -53,11 +53,12 @@ class ImageLines:
         """
         uses = self._context.plan.image_uses.get(service.name, {})
         foreign = self._context.plan.external.get(service.name, ())
+        found = {ref: needed(f'image "{ref}"', self._external[ref]) for ref in foreign}
+        there = {ref: name for ref, name in found.items() if name}
+        others = {ref: name for ref, name in there.items() if name != ref}
         return ImagesInUse(
-            written={reference: self._loaded_as(name) for reference, name in uses.items()},
-            loaded=frozenset(
-                ref for ref in foreign if needed(f'image "{ref}"', self._external[ref])
-            ),
+            written={**others, **{ref: self._loaded_as(name) for ref, name in uses.items()}},
+            loaded=frozenset(ref for ref, name in there.items() if name == ref),
             declared={name: self._loaded_as(name) for name in service.images},
         )
 
@@ -67,17 +68,15 @@ class ImageLines:
     def _load(self, name: str) -> str:
         built = needed(f'image "{name}"', self._built[name])
         loader = needed(SUBJECT, self._cluster.loader)
-        loader.load(name, built.reference, self._context.deadline())
-        return built.reference
+        return loader.load(name, built.reference, self._context.deadline())
 
-    def _load_external(self, reference: str) -> bool:
-        """Load it if the engine has it; else the kind node may pull it."""
+    def _load_external(self, reference: str) -> str | None:
+        """Load it if the engine has it, and return what pods run; else kind nodes may pull it."""
         needed("the set-up", self._cluster.checked)
         if not self._context.tools.engine.image_ids([reference], self._context.deadline()):
-            return False
+            return None
         loader = needed(SUBJECT, self._cluster.loader)
-        loader.load(reference, reference, self._context.deadline())
-        return True
+        return loader.load(reference, reference, self._context.deadline())
 
 
 def external(context: Context) -> tuple[str, ...]:

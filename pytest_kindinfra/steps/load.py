@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.model import Phase
 from pytest_kindinfra.references import normalise
 from pytest_kindinfra.sending import Sender
-from pytest_kindinfra.timeline import now
+from pytest_kindinfra.timeline import now, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,12 +24,40 @@ if TYPE_CHECKING:
     from pytest_kindinfra.engines.protocol import Engine
     from pytest_kindinfra.model import Load
     from pytest_kindinfra.process import Runner
-    from pytest_kindinfra.sending import Volume
     from pytest_kindinfra.timeline import Deadline, Timeline
 
 _TOGETHER = 0.02
 """Seconds until a stream begins: whoever was let go at the same moment as the first, which is when
 the kind nodes take images, comes along."""
+
+
+_LOOK_EVERY = 0.05
+
+
+class Sent(Protocol):
+    """How much a load took."""
+
+    @property
+    def sent(self) -> int | None:
+        """Bytes that went to all kind nodes together, where that is known."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """A word for the table."""
+        ...
+
+
+class Sending(Protocol):
+    """Brings images of the engine into kind nodes; one call at a time."""
+
+    def name_of(self, reference: str, deadline: Deadline) -> str:
+        """Return what pods run in place of `reference`."""
+        ...
+
+    def send(self, references: tuple[str, ...], nodes: tuple[str, ...], deadline: Deadline) -> Sent:
+        """Return when all of `nodes` have all images."""
+        ...
 
 
 @dataclass(slots=True)
@@ -40,7 +69,18 @@ class _Batch:
 
 
 class ImageLoader:
-    """Loads images into the kind nodes of one cluster; safe from several threads."""
+    """Loads images into the kind nodes of one cluster; safe from several threads.
+
+    Args:
+        nodes: The kind nodes that take images now.
+        engine: Has the images.
+        provider: Knows the kind nodes.
+        runner: Runs programs.
+        timeline: Gets a phase for each image.
+        how: The way, where `sender` is not given.
+        sender: The way.
+        late: Further kind nodes will `join`; until then no load is done.
+    """
 
     def __init__(
         self,
@@ -51,17 +91,26 @@ class ImageLoader:
         runner: Runner,
         timeline: Timeline,
         how: Load = "auto",
+        sender: Sending | None = None,
+        late: bool = False,
     ) -> None:
         self._nodes = nodes
         self._provider = provider
-        self._sender = Sender(engine=engine, provider=provider, runner=runner, how=how)
+        self._sender: Sending = sender or Sender(
+            engine=engine, provider=provider, runner=runner, how=how
+        )
         self._timeline = timeline
         self._stream = threading.Lock()
         self._state = threading.Lock()
         self._next = _Batch()
+        self._sent: dict[str, str] = {}
+        self._complete = threading.Event()
+        self._late_error: BaseException | None = None
+        if not late:
+            self._complete.set()
 
-    def load(self, name: str, reference: str, deadline: Deadline) -> None:
-        """Return when all kind nodes have the image.
+    def load(self, name: str, reference: str, deadline: Deadline) -> str:
+        """Return what pods run in place of `reference`, when all kind nodes have the image.
 
         Args:
             name: What the image is called in the timeline.
@@ -73,6 +122,7 @@ class ImageLoader:
             CancelledError: The run is ending.
         """
         self.load_together({reference: name}, deadline)
+        return self._sender.name_of(reference, deadline)
 
     def load_together(self, images: Mapping[str, str], deadline: Deadline) -> None:
         """Return when all kind nodes have these images, which go in one stream.
@@ -94,6 +144,36 @@ class ImageLoader:
                 self._send(batch, deadline)
         if batch.error:
             raise batch.error
+        self._await_late(deadline)
+
+    def join(self, nodes: tuple[str, ...], deadline: Deadline) -> None:
+        """Take the kind nodes that were late, and send them all that the others got.
+
+        Raises:
+            CommandError: It could not be sent; every load fails then.
+            CancelledError: The run is ending.
+        """
+        with self._stream:
+            self._nodes += nodes
+            try:
+                self._send_what_is_missing(self._sent, deadline)
+            except BaseException as error:
+                self.give_up(error)
+                raise
+        self._complete.set()
+
+    def give_up(self, error: BaseException) -> None:
+        """Fail all loads, since kind nodes that were late will not join."""
+        self._late_error = error
+        self._complete.set()
+
+    def _await_late(self, deadline: Deadline) -> None:
+        there = self._complete.is_set()
+        if not there and not wait_until(self._complete.is_set, deadline, every=_LOOK_EVERY):
+            msg = f"not all kind nodes take images; those that do: {', '.join(self._nodes)}"
+            raise ClusterError(msg)
+        if self._late_error:
+            raise self._late_error
 
     def _is_unsent(self, batch: _Batch) -> bool:
         """Whether nobody has sent it yet; from now on images go into another one."""
@@ -106,19 +186,24 @@ class ImageLoader:
     def _send(self, batch: _Batch, deadline: Deadline) -> None:
         """Send one batch; its failure is kept for everyone who waits for a part of it."""
         try:
-            if missing := self._missing(tuple(batch.names), deadline):
-                self._send_missing(batch.names, missing, deadline)
+            self._send_what_is_missing(batch.names, deadline)
+            self._sent.update(batch.names)
         except Exception as error:  # noqa: BLE001 - raised again in each waiting thread
             batch.error = error
+
+    def _send_what_is_missing(self, names: dict[str, str], deadline: Deadline) -> None:
+        if missing := self._missing(tuple(names), deadline):
+            self._send_missing(names, missing, deadline)
 
     def _missing(
         self, references: tuple[str, ...], deadline: Deadline
     ) -> dict[str, tuple[str, ...]]:
         """Return, for each kind node that lacks some, the images that it lacks."""
         missing = {}
+        full = {ref: normalise(self._sender.name_of(ref, deadline)) for ref in references}
         for node in self._nodes:
             there = self._provider.images_in(node, deadline)
-            lacking = tuple(ref for ref in references if normalise(ref) not in there)
+            lacking = tuple(ref for ref in references if full[ref] not in there)
             if lacking:
                 missing[node] = lacking
         return missing
@@ -129,7 +214,7 @@ class ImageLoader:
         references = tuple(dict.fromkeys(ref for refs in missing.values() for ref in refs))
         start = now()
         volume = self._sender.send(references, tuple(missing), deadline)
-        end, note = now(), note_of(volume)
+        end = now()
         for reference in references:
             self._timeline.add(
                 Phase(
@@ -137,13 +222,7 @@ class ImageLoader:
                     subject=names[reference],
                     start=start,
                     end=end,
-                    note=note,
+                    note=volume.note,
                     sent=volume.sent,
                 )
             )
-
-
-def note_of(volume: Volume) -> str:
-    """Return the note of a load: `3 of 263 MB`, or `263 MB` if all of it was sent."""
-    sent, whole = (f"{number / 1_000_000:.0f}" for number in (volume.sent, volume.whole))
-    return f"{whole} MB" if sent == whole else f"{sent} of {whole} MB"

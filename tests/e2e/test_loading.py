@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,17 @@ import pytest
 
 from pytest_kindinfra.clusters.kind import Kind
 from pytest_kindinfra.engines.docker import Docker
+from pytest_kindinfra.lines.takers import Takers
 from pytest_kindinfra.process import SubprocessRunner
 from pytest_kindinfra.steps.load import ImageLoader
 from pytest_kindinfra.timeline import Deadline, Timeline
+from tests.e2e.runs import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from pytest_kindinfra.model import Cluster
 
 NODE_IMAGE = os.environ.get("KINDINFRA_NODE_IMAGE", "kindest/node:v1.34.4")
 MEGABYTE = 1_000_000
@@ -87,6 +92,20 @@ class Loading:
             nodes, engine=docker, provider=kind, runner=runner, timeline=self.timeline
         )
 
+    @classmethod
+    def without_late(cls, *nodes: str) -> Loading:
+        """Return one whose further kind nodes are to join later."""
+        loading = cls(*nodes)
+        loading.loader = ImageLoader(
+            nodes,
+            engine=docker,
+            provider=kind,
+            runner=runner,
+            timeline=loading.timeline,
+            late=True,
+        )
+        return loading
+
     def load(self, reference: str) -> int:
         """Load an image and return how many bytes were sent."""
         self.loader.load("it", reference, Deadline.after(120))
@@ -140,4 +159,43 @@ def test_what_a_kind_node_has_no_more_is_sent_again(nodes: tuple[str, ...], imag
 
     assert sent > 2 * BASE_SIZE
     assert [small_file(node, image) for node in nodes] == ["b", "b"]
+    assert all(image in ready(node) for node in nodes)
+
+
+def test_a_kind_node_that_is_late_gets_what_the_other_got(
+    nodes: tuple[str, ...], images: Images
+) -> None:
+    """Its containerd is down while the image is loaded, and answers afterwards."""
+    late, deadline = next(node for node in nodes if "worker" in node), Deadline.after(120)
+    name = late.removesuffix("-worker")
+    created: Future[Cluster] = Future()
+    takers = Takers(provider=kind, cluster=name, count=2, created=created, together=0.5)
+    image = images.build("1", content="a")
+    run("docker", "exec", late, "systemctl", "stop", "containerd")
+    try:
+        there = takers.first(deadline)
+        loading = Loading.without_late(*there)
+        with ThreadPoolExecutor(2) as pool:
+            load = pool.submit(loading.load, image)
+            until(lambda: image in kind.images_in(there[0], deadline))
+            unfinished = not load.done()
+            joining = pool.submit(takers.join_late, loading.loader, there, deadline)
+            run("docker", "exec", late, "systemctl", "start", "containerd")
+            joining.result()
+            load.result()
+    finally:
+        run("docker", "exec", late, "systemctl", "start", "containerd")
+
+    assert (there, unfinished) == ((f"{name}-control-plane",), True)
+    assert [small_file(node, image) for node in nodes] == ["a", "a"]
+
+
+def test_one_stream_goes_to_all_kind_nodes(nodes: tuple[str, ...], images: Images) -> None:
+    image, loading = images.build("1", content="a"), Loading(*nodes)
+
+    sent = loading.load(image)
+
+    (phase,) = loading.timeline.phases
+    assert 2 * BASE_SIZE < sent < 3 * BASE_SIZE
+    assert phase.name == "load it"
     assert all(image in ready(node) for node in nodes)

@@ -158,6 +158,8 @@ def buildx_version(_folder: str, _words: list[str]) -> None:
 def ps(folder: str, words: list[str]) -> None:
     """Print the ids of all containers, or one cluster's: the names of the kind nodes."""
     behave(folder, "ps")
+    if not any(word.startswith("label=io.x-k8s.kind") for word in words):
+        return  # a registry's container: there is none
     _, _, wanted = value(words, "--filter").removeprefix("label=").partition("=")
     for cluster in [wanted] if wanted else listed(f"{folder}/clusters"):
         print("\n".join(nodes(folder, cluster)))  # noqa: T201

@@ -55,6 +55,16 @@ def test_podman_is_taken_where_docker_is_there_but_does_not_answer(shop: Project
     assert run.lines(" on podman")
 
 
+def test_a_registry_is_refused_before_anything_is_built(shop: Project) -> None:
+    run = shop.run("--kindinfra-engine=podman", "--kindinfra-load=registry", workers=2)
+
+    assert run.code == 4, run.text
+    assert (
+        '  - --kindinfra-load: load = "registry" needs Docker, but the engine is podman' in run.text
+    )
+    assert run.calls("build") == []
+
+
 def test_docker_is_taken_where_both_answer(shop: Project) -> None:
     run = shop.run(workers=0)
 

@@ -224,8 +224,14 @@ MANIFESTS = 'manifests = ["a.yaml"]'
         pytest.param(
             "[cluster]\nnodes = 3",
             '[cluster] has an unknown key "nodes"; known: "config", "namespace", "node_image",'
-            ' "tuning"',
+            ' "registry", "tuning"',
             id="unknown key without a near one",
+        ),
+        pytest.param(
+            '[cluster]\nregistry = "registry.example.com"',
+            '[cluster] registry "registry.example.com" must be a port of this host:'
+            ' "localhost:5001"',
+            id="registry elsewhere",
         ),
         pytest.param(
             '[images.a]\ncontxt = "x"',

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_kindinfra.errors import CancelledError, CommandError
 from pytest_kindinfra.sending import Volume
-from pytest_kindinfra.steps.load import ImageLoader, note_of
+from pytest_kindinfra.steps.load import ImageLoader
 from pytest_kindinfra.timeline import Deadline, Timeline
 from tests.fakes import FakeEngine, FakeProvider, FakeRunner, Piped, eventually
 
@@ -43,7 +43,7 @@ class Bench:
             self.provider.images.setdefault(node, set()).update(piped.source[1:])
         return tuple(1_500_000 for _ in piped.sinks)
 
-    def load(self, *names: str, pool: ThreadPoolExecutor) -> list[Future[None]]:
+    def load(self, *names: str, pool: ThreadPoolExecutor) -> list[Future[str]]:
         """Ask for images in threads of their own, and wait until all have asked."""
         asked = [
             pool.submit(self.loader.load, name, f"localhost/{name}:1", self.deadline)
@@ -92,7 +92,7 @@ class TestStreams:
         ],
     )
     def test_its_note_says_of_how_much(self, volume: Volume, note: str) -> None:
-        assert note_of(volume) == note
+        assert volume.note == note
 
     def test_what_is_asked_for_at_one_moment_goes_in_one_stream(self, soon: Deadline) -> None:
         bench, kind_nodes_answer = Bench(), threading.Event()

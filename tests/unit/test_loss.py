@@ -19,7 +19,7 @@ from pytest_kindinfra.results import LOST, failure_record
 from pytest_kindinfra.steps.create import choose_host_ports, create_cluster
 from pytest_kindinfra.steps.sweep import sweep
 from pytest_kindinfra.timeline import Deadline, Timeline
-from tests.fakes import FakeEngine, FakeProvider, FakeRunner, eventually
+from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner, eventually
 
 if TYPE_CHECKING:
     import threading
@@ -42,7 +42,8 @@ def context(run: RunDirectory, tmp_path: Path) -> Iterator[Context]:
             kind_config=None, node_image=None, tuning=False, folder=tmp_path,
         ),
         tools=Tools(
-            engine=FakeEngine(), provider=FakeProvider(), runner=FakeRunner(), timeline=Timeline()
+            engine=FakeEngine(), provider=FakeProvider(), runner=FakeRunner(), timeline=Timeline(),
+            registries=FakeRegistries(),
         ),
         run=run,
         hooks=Hooks(),

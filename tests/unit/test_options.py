@@ -137,7 +137,7 @@ class TestProblems:
             ("plan", "perhaps", "yes or no"),
             ("progress", "loud", "auto or plain or off"),
             ("order", "random", "needs-last or collected"),
-            ("load", "registry", "auto or archive or delta"),
+            ("load", "pull", "auto or archive or delta or registry"),
         ],
     )
     def test_a_value_that_cannot_be_used_is_named(self, key: str, text: str, expected: str) -> None:

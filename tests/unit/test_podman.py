@@ -72,6 +72,13 @@ class TestCheck:
         )
 
 
+def test_a_registry_without_tls_is_pushed_to(soon: Deadline) -> None:
+    runner = FakeRunner(lambda _: "done")
+
+    assert Podman(runner).push("localhost:5001/x:1", soon) == "done"
+    assert runner.argvs == [("podman", "push", "--tls-verify=false", "localhost:5001/x:1")]
+
+
 class TestImageIds:
     @pytest.mark.parametrize(
         ("reference", "image_id"),

@@ -17,6 +17,7 @@ from pytest_kindinfra.model import (
     EndpointSpec,
     Image,
     KubeObject,
+    Load,
     Need,
     Plan,
     PortMapping,
@@ -26,7 +27,7 @@ from pytest_kindinfra.request import Hooks, Request, Tools
 from pytest_kindinfra.stack import bring_up, tear_down
 from pytest_kindinfra.timeline import Timeline
 from tests.fake_kubernetes import KEY, TOKEN, FakeKubernetes
-from tests.fakes import FakeEngine, FakeProvider, FakeRunner, eventually
+from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,8 +129,11 @@ class Bench:
     hooks: Hooks = field(default_factory=Hooks)
     timeout: float = 20
     selects: str | None = None
+    load: Load = "auto"
+    registry: str | None = None
 
     def __post_init__(self) -> None:
+        self.registries = FakeRegistries(self.engine)
         (self.folder / "Dockerfile").write_text("FROM scratch\n")
         self.provider.on_create = lambda _, path: self.kubernetes.write_kubeconfig(path)
 
@@ -165,7 +169,11 @@ class Bench:
     @property
     def tools(self) -> Tools:
         return Tools(
-            engine=self.engine, provider=self.provider, runner=self.runner, timeline=self.timeline
+            engine=self.engine,
+            provider=self.provider,
+            runner=self.runner,
+            timeline=self.timeline,
+            registries=self.registries,
         )
 
     def bring_up(self) -> None:
@@ -179,6 +187,8 @@ class Bench:
             timeout=self.timeout,
             kind_config=None,
             node_image=None,
+            load=self.load,
+            registry=self.registry,
             tuning=False,
             folder=self.folder,
         )
@@ -250,6 +260,33 @@ class TestEverythingWorks:
         (container,) = api["spec"]["template"]["spec"]["containers"]
         assert container["image"] == built == bench.engine.builds[0].reference
         assert container["imagePullPolicy"] == "IfNotPresent"
+
+    def test_pods_run_what_a_registry_calls_their_images(self, bench: Bench) -> None:
+        bench.load, bench.registry = "registry", bench.registries.mine
+        bench.engine.images["postgres:16"] = "sha256:0123456789abcdef"
+
+        bench.bring_up()
+
+        images = {}
+        for name in ("db", "api", "other"):
+            obj = bench.deployed(name)
+            assert obj
+            images[name] = obj["spec"]["template"]["spec"]["containers"][0]["image"]
+        mine = bench.registries.mine
+        assert images["db"] == f"{mine}/library/postgres:16-0123456789ab"
+        assert images["api"].startswith(f"{mine}/api:")
+        assert images["other"] == "other:1"
+        assert sorted(bench.engine.pushed) == sorted([images["db"], images["api"]])
+        told = "/api/v1/namespaces/kube-public/configmaps/local-registry-hosting"
+        assert told in bench.kubernetes.objects
+
+    def test_a_registry_that_is_not_there_fails_the_cluster(self, bench: Bench) -> None:
+        bench.load, bench.registry = "registry", "localhost:9"
+
+        bench.bring_up()
+
+        assert bench.results()["cluster"] == "the cluster"
+        assert "nothing at localhost:9" in bench.run.read("cluster")["full"]
 
     def test_images_that_the_engine_has_are_loaded_and_others_left_to_be_pulled(
         self, bench: Bench

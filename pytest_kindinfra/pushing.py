@@ -1,0 +1,133 @@
+"""Images on their way through a registry beside the cluster: pushed once, pulled by each kind node.
+
+Only layers that the registry lacks are pushed, and only those that a kind node lacks are pulled.
+Pods run the name that an image has in the registry, so a kind node that lost it pulls it again.
+"""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.errors import CommandError, KindInfraError
+from pytest_kindinfra.hosting import pushed_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pytest_kindinfra.clusters.protocol import Provider
+    from pytest_kindinfra.engines.protocol import Engine
+    from pytest_kindinfra.hosting import Registry
+    from pytest_kindinfra.registries.protocol import RegistryHost
+    from pytest_kindinfra.timeline import Deadline
+
+_TRIES = 3
+_PAUSE = 1.0
+_LAYER = re.compile(r"^\w+: (Pushed|Layer already exists|Mounted from .*)\s*$", re.MULTILINE)
+"""What Docker says of each layer in the end (moby, distribution/push_v2.go)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """How much of images had to be pushed: layers, of how many in all."""
+
+    layers: int
+    of: int
+    sent: int | None = None
+
+    @property
+    def note(self) -> str:
+        """`2 of 5 layers pushed`."""
+        return f"{self.layers} of {self.of} layers pushed" if self.of else "in the registry"
+
+
+class RegistrySender:
+    """Brings images into kind nodes through a registry; one call at a time."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        host: RegistryHost,
+        engine: Engine,
+        provider: Provider,
+        folder: Path,
+    ) -> None:
+        self._registry = registry
+        self._host = host
+        self._engine = engine
+        self._provider = provider
+        self._folder = folder
+        self._open: set[str] = set()
+        self._names: dict[str, str] = {}
+
+    def name_of(self, reference: str, deadline: Deadline) -> str:
+        """Return what pods run in place of `reference`.
+
+        Raises:
+            KindInfraError: The engine has no such image.
+        """
+        if reference not in self._names:
+            ids = self._engine.image_ids([reference], deadline)
+            if reference not in ids:
+                msg = f'the engine has no image "{reference}"'
+                raise KindInfraError(msg)
+            address = self._registry.address
+            self._names[reference] = pushed_name(address, reference, ids[reference])
+        return self._names[reference]
+
+    def send(
+        self, references: tuple[str, ...], nodes: tuple[str, ...], deadline: Deadline
+    ) -> Pushed:
+        """Return when all of `nodes` have all images.
+
+        Raises:
+            CommandError: One could not be pushed or pulled in three tries.
+            CancelledError: The run is ending.
+        """
+        layers = [one for ref in references for one in self._push(ref, deadline)]
+        names = [self.name_of(reference, deadline) for reference in references]
+        with ThreadPoolExecutor(len(nodes)) as pool:
+            for done in [pool.submit(self._pull, node, names, deadline) for node in nodes]:
+                done.result()
+        return Pushed(layers.count("Pushed"), len(layers))
+
+    def _push(self, reference: str, deadline: Deadline) -> list[str]:
+        """Push an image unless it is there; return what became of each layer."""
+        name = self.name_of(reference, deadline)
+        if self._host.has(name, deadline):
+            return []
+        return _LAYER.findall(_often(partial(self._push_as, name, reference, deadline), deadline))
+
+    def _push_as(self, name: str, reference: str, deadline: Deadline) -> str:
+        """Push under a name that the engine has for that long only, or `gc --images` would fail."""
+        self._engine.tag(reference, name, deadline)
+        try:
+            return self._engine.push(name, deadline)
+        finally:
+            with suppress(CommandError):
+                self._engine.remove(name, deadline)
+
+    def _pull(self, node: str, names: list[str], deadline: Deadline) -> None:
+        if node not in self._open:
+            self._host.open_to(node, self._registry, self._folder, deadline)
+            self._open.add(node)
+        there = self._provider.images_in(node, deadline)
+        for name in names:
+            if name not in there:
+                _often(partial(self._provider.pull, node, name, deadline), deadline)
+
+
+def _often(act: Callable[[], str], deadline: Deadline) -> str:
+    """Call until it works, three times at most: kind restarts containerd while it boots."""
+    for _ in range(_TRIES - 1):
+        try:
+            return act()
+        except CommandError:
+            deadline.pause(_PAUSE)
+    return act()

@@ -1,0 +1,1 @@
+"""Registries beside the cluster: who runs one, and who lets kind nodes know of it."""

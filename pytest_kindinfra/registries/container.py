@@ -1,0 +1,161 @@
+"""A registry in a container of the Docker engine: the user's, or one of ours that all runs share.
+
+Ours is known by its label. It gets a free port of 127.0.0.1, which Docker takes for safe without
+TLS, and keeps what was pushed until `kindinfra gc` removes it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.errors import ClusterError, CommandError
+from pytest_kindinfra.hosting import CERTS, Registry, hosts_toml
+from pytest_kindinfra.timeline import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_kindinfra.process import Runner
+    from pytest_kindinfra.timeline import Deadline
+
+NAME = "kindinfra-registry"
+LABEL = "dev.kindinfra.registry"
+_IMAGE = "registry:2"
+_PORT = 5000
+_STARTS_IN = 20.0
+_ASKS_EVERY = 0.05
+_ANSWERS_IN = 5.0
+_FOUND = 200
+_HERE = "127.0.0.1"
+_MANIFESTS = ", ".join(
+    f"application/vnd.{kind}+json"
+    for kind in (
+        "oci.image.manifest.v1",
+        "oci.image.index.v1",
+        "docker.distribution.manifest.v2",
+        "docker.distribution.manifest.list.v2",
+    )
+)
+
+
+class DockerRegistry:
+    """Registries in containers of the Docker engine that `docker` on PATH talks to."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    def find(self, address: str, deadline: Deadline) -> Registry:
+        """See `RegistryHost.find`."""
+        port = address.rpartition(":")[2]
+        for item in self._containers("--filter", f"publish={port}", deadline=deadline):
+            for inside, published in (item["NetworkSettings"]["Ports"] or {}).items():
+                if any(one["HostPort"] == port for one in published or ()):
+                    number = int(inside.partition("/")[0])
+                    name = item["Name"].removeprefix("/")
+                    return self._answering(name, address, number, deadline)
+        msg = (
+            f'[cluster] registry = "{address}": no container of the engine is published there\n'
+            f"To fix: docker run --detach --publish={_HERE}:{port}:{_PORT} {_IMAGE}, or leave the"
+            " key out to have one of ours"
+        )
+        raise ClusterError(msg)
+
+    def run(self, deadline: Deadline) -> Registry:
+        """See `RegistryHost.run`."""
+        if not (found := self._ours(deadline)):
+            self._start(deadline)
+            found = self._ours(deadline)
+        elif not found[0]["State"]["Running"]:
+            self._docker("start", NAME, deadline=deadline)
+            found = self._ours(deadline)
+        published = found[0]["NetworkSettings"]["Ports"][f"{_PORT}/tcp"][0]["HostPort"]
+        return self._answering(NAME, f"localhost:{published}", _PORT, deadline)
+
+    def open_to(self, node: str, registry: Registry, folder: Path, deadline: Deadline) -> None:
+        """See `RegistryHost.open_to`; the words of kind's own script, less the shell."""
+        missing = self._networks(node, deadline) - self._networks(registry.container, deadline)
+        for network in sorted(missing):
+            self._join(network, registry.container, deadline)
+        place = folder / CERTS / registry.address
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "hosts.toml").write_text(hosts_toml(registry))
+        # The folder goes into the one that may be there already, beside others' registries.
+        self._docker("cp", str(folder / CERTS), f"{node}:/etc/containerd/", deadline=deadline)
+
+    def has(self, name: str, deadline: Deadline) -> bool:
+        """See `RegistryHost.has`; HEAD asks for no content (opencontainers/distribution-spec)."""
+        address, _, rest = name.partition("/")
+        path, _, tag = rest.rpartition(":")
+        return _ask("HEAD", address, f"/v2/{path}/manifests/{tag}", deadline) == _FOUND
+
+    def remove(self, deadline: Deadline) -> bool:
+        """See `RegistryHost.remove`."""
+        there = bool(self._ours(deadline))
+        if there:
+            self._docker("rm", "--force", "--volumes", NAME, deadline=deadline)
+        return there
+
+    def _start(self, deadline: Deadline) -> None:
+        words = ("--label", f"{LABEL}=true", "--publish", f"{_HERE}::{_PORT}", _IMAGE)
+        try:
+            self._docker("run", "--detach", "--name", NAME, *words, deadline=deadline)
+        except CommandError as error:
+            msg = f"{error}\nTo fix: docker pull {_IMAGE}, or name a registry of yours in [cluster]"
+            raise ClusterError(msg) from error
+
+    def _answering(self, container: str, address: str, port: int, deadline: Deadline) -> Registry:
+        """Return the registry once it answers."""
+        soon = deadline.within(_STARTS_IN)
+        if not wait_until(
+            lambda: _ask("GET", address, "/v2/", deadline) == _FOUND, soon, every=_ASKS_EVERY
+        ):
+            msg = (
+                f'the registry at "{address}" (container "{container}") does not answer\n'
+                f"To fix: docker logs {container}"
+            )
+            raise ClusterError(msg)
+        return Registry(container=container, address=address, port=port)
+
+    def _join(self, network: str, container: str, deadline: Deadline) -> None:
+        """Join a network; another run may do so at the same moment."""
+        try:
+            self._docker("network", "connect", network, container, deadline=deadline)
+        except CommandError:
+            if network not in self._networks(container, deadline):
+                raise
+
+    def _networks(self, container: str, deadline: Deadline) -> set[str]:
+        form = "{{json .NetworkSettings.Networks}}"
+        return set(
+            json.loads(self._docker("inspect", "--format", form, container, deadline=deadline))
+        )
+
+    def _ours(self, deadline: Deadline) -> list[dict[str, Any]]:
+        return self._containers("--all", "--filter", f"label={LABEL}", deadline=deadline)
+
+    def _containers(self, *which: str, deadline: Deadline) -> list[dict[str, Any]]:
+        ids = self._docker("ps", "--quiet", *which, deadline=deadline).split()
+        if not ids:
+            return []
+        printed = self._docker("inspect", "--format", "{{json .}}", *ids, deadline=deadline)
+        return [json.loads(line) for line in printed.splitlines() if line]
+
+    def _docker(self, *words: str, deadline: Deadline) -> str:
+        return self._runner.run(["docker", *words], deadline=deadline.within(120)).stdout
+
+
+def _ask(method: str, address: str, path: str, deadline: Deadline) -> int | None:
+    """Return the status of an answer, None if there was none."""
+    port = int(address.rpartition(":")[2])
+    connection = http.client.HTTPConnection(
+        _HERE, port, timeout=max(0.1, min(_ANSWERS_IN, deadline.left))
+    )
+    try:
+        connection.request(method, path, headers={"Accept": _MANIFESTS, "Host": address})
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()

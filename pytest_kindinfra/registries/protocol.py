@@ -1,0 +1,54 @@
+"""What this project asks of whoever runs a registry beside the cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_kindinfra.hosting import Registry
+    from pytest_kindinfra.timeline import Deadline
+
+
+class RegistryHost(Protocol):
+    """Finds and runs registries in containers."""
+
+    def find(self, address: str, deadline: Deadline) -> Registry:
+        """Return the user's own registry.
+
+        Args:
+            address: What was declared: `localhost:5001`.
+            deadline: When to give up.
+
+        Raises:
+            ClusterError: No container is published there, or nothing answers.
+        """
+        ...
+
+    def run(self, deadline: Deadline) -> Registry:
+        """Return ours, started unless it runs; one for all runs of this host.
+
+        Raises:
+            ClusterError: It cannot be started.
+        """
+        ...
+
+    def open_to(self, node: str, registry: Registry, folder: Path, deadline: Deadline) -> None:
+        """Let a kind node pull from the registry.
+
+        Args:
+            node: The kind node's name.
+            registry: What `find` or `run` returned.
+            folder: Gets the file that the kind node is given.
+            deadline: When to give up.
+        """
+        ...
+
+    def has(self, name: str, deadline: Deadline) -> bool:
+        """Whether a registry has the image that it would be pulled by as `name`."""
+        ...
+
+    def remove(self, deadline: Deadline) -> bool:
+        """Remove ours with all that it holds; return whether there was one."""
+        ...
