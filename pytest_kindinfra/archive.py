@@ -8,6 +8,7 @@ blobs it has already (containerd#9554), and says `content digest ...: not found`
 
 from __future__ import annotations
 
+import json
 import re
 import tarfile
 from typing import IO, TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _BLOB = re.compile(r"blobs/(\w+)/([0-9a-f]+)")
+_DESCRIPTION = "manifest.json"
 _END = bytes(2 * tarfile.BLOCKSIZE)
 
 
@@ -26,15 +28,16 @@ class DeltaCopy:
     """Copies an archive to several sinks, to each without the blobs that it holds.
 
     Attributes:
-        digests: Those of all blobs in the archive, as far as it was read: `sha256:...`.
+        sizes: Digests of all blobs in the archive, as far as it was read, to their bytes.
         size: Bytes of the archive, as far as it was read.
     """
 
     def __init__(self, held: Sequence[frozenset[str]]) -> None:
         """Take for each sink, in their order, the digests that it holds."""
         self._held = held
-        self.digests: set[str] = set()
+        self.sizes: dict[str, int] = {}
         self.size = 0
+        self._described = b""
 
     def __call__(self, source: IO[bytes], sinks: Sequence[Sink]) -> None:
         """Read `source` and write to `sinks`.
@@ -47,6 +50,25 @@ class DeltaCopy:
                 self._copy(archive, member, sinks)
         self.size += len(_END)
         _write(sinks, _END)
+
+    def layers(self) -> dict[str, dict[str, int]]:
+        """Return the name of each image in the archive to its layers, digest to bytes.
+
+        An archive that does not say so, or not in Docker's words, has none.
+        """
+        try:
+            described = json.loads(self._described or b"[]")
+            return {
+                name: {
+                    digest: self.sizes[digest]
+                    for path in one["Layers"]
+                    if (digest := _digest_in(path)) in self.sizes
+                }
+                for one in described
+                for name in one["RepoTags"] or ()
+            }
+        except (ValueError, LookupError, TypeError):
+            return {}
 
     def _copy(
         self, archive: tarfile.TarFile, member: tarfile.TarInfo, sinks: Sequence[Sink]
@@ -63,14 +85,21 @@ class DeltaCopy:
         if wanted and (content := archive.extractfile(member) if member.isreg() else None):
             while chunk := content.read(_CHUNK):
                 _write(wanted, chunk)
+                if member.name == _DESCRIPTION:
+                    self._described += chunk
             _write(wanted, bytes(_padded(member.size) - member.size))
         if digest:
-            self.digests.add(digest)
+            self.sizes[digest] = member.size
 
 
 def _digest(member: tarfile.TarInfo) -> str | None:
     """Return the digest of the blob that a file of the archive is."""
-    found = _BLOB.fullmatch(member.name) if member.isreg() else None
+    return _digest_in(member.name) if member.isreg() else None
+
+
+def _digest_in(name: str) -> str | None:
+    """Return `sha256:0f1e...` of `blobs/sha256/0f1e...`."""
+    found = _BLOB.fullmatch(name)
     return f"{found[1]}:{found[2]}" if found else None
 
 

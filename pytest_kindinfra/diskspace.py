@@ -10,11 +10,12 @@ import os
 import shutil
 import tomllib
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 NODE_BYTES = 600_000_000
 """What a kind node takes before anything is loaded: its own images, unpacked logs, etcd's log of
@@ -22,6 +23,9 @@ NODE_BYTES = 600_000_000
 
 _DAEMON = Path("/etc/docker/daemon.json")
 _DEFAULT_ROOT = "/var/lib/docker"
+_FIX = "to fix: free some; `kindinfra gc --images` removes old images of ours"
+_PLENTY = 50_000_000_000
+"""Free bytes with which nobody asks how much images take."""
 _STORAGE = Path("/etc/containers/storage.conf")
 _PODMAN_ROOT = Path("/var/lib/containers/storage")
 _PODMAN_ELSEWHERE = ("CONTAINER_HOST", "CONTAINER_CONNECTION", "CONTAINERS_STORAGE_CONF")
@@ -57,12 +61,26 @@ def podman_root(environ: Mapping[str, str], *, storage: Path = _STORAGE) -> Path
     return _PODMAN_ROOT
 
 
-def disk_problem(root: Path | None, *, nodes: int) -> str | None:
-    """Return why the engine's disk has no room for a cluster; None if it has or nobody can tell.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What the images of a run take, in bytes.
+
+    Attributes:
+        in_node: In each kind node.
+        builds: In the engine.
+    """
+
+    in_node: int = 0
+    builds: int = 0
+
+
+def disk_problem(root: Path | None, *, nodes: int, images: Callable[[], Room] = Room) -> str | None:
+    """Return why the engine's disk has no room for a run; None if it has or nobody can tell.
 
     Args:
         root: Where the engine keeps all it has, None if nobody can tell.
         nodes: How many kind nodes there will be.
+        images: Says what images will take; called only where it may matter.
     """
     if root is None:
         return None
@@ -70,13 +88,31 @@ def disk_problem(root: Path | None, *, nodes: int) -> str | None:
         free = shutil.disk_usage(root).free
     except OSError:
         return None
-    if free >= (needed := nodes * NODE_BYTES):
+    beginning = f"the engine's disk ({root}) has {_gigabytes(free)} free"
+    if free < (alone := nodes * NODE_BYTES):
+        verb = "take" if nodes > 1 else "takes"
+        return f"{beginning}, and {_kind_nodes(nodes)} alone {verb} {_gigabytes(alone)}; {_FIX}"
+    if free >= _PLENTY:
         return None
-    return (
-        f"the engine's disk ({root}) has {_gigabytes(free)} free, and {nodes} kind "
-        f"node{'s' * (nodes > 1)} alone {'take' if nodes > 1 else 'takes'} {_gigabytes(needed)}; "
-        "to fix: free some; `kindinfra gc --images` removes old images of ours"
-    )
+    room = images()
+    if free >= (needed := alone + nodes * room.in_node + room.builds):
+        return None
+    about = f"this run takes about {_gigabytes(needed)}"
+    return f"{beginning}, and {about}: {_parts(nodes, room)}; {_FIX}"
+
+
+def _parts(nodes: int, room: Room) -> str:
+    each, place = (" each", "each") if nodes > 1 else ("", "it")
+    parts = [
+        f"{_kind_nodes(nodes)} with {_gigabytes(NODE_BYTES)}{each}",
+        f"images of {_gigabytes(room.in_node)} in {place}, packed and unpacked",
+        *([f"builds of {_gigabytes(room.builds)}"] if room.builds else []),
+    ]
+    return ", ".join(parts)
+
+
+def _kind_nodes(count: int) -> str:
+    return f"{count} kind node{'s' * (count > 1)}"
 
 
 def _is_elsewhere(environ: Mapping[str, str]) -> bool:

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from pytest_kindinfra.render import check_files, load_kind_config, load_tables, 
 from pytest_kindinfra.request import Request, Reuse
 from pytest_kindinfra.savedimages import read_saved_images
 from pytest_kindinfra.settings import Settings, read_settings
+from pytest_kindinfra.steps.estimate import estimate_room
 from pytest_kindinfra.steps.sweep import sweep
 from pytest_kindinfra.timeline import Deadline
 from pytest_kindinfra.wiring import choose_engine, make_tools
@@ -111,7 +113,8 @@ def _problems_of_saved(settings: Settings, folder: Path) -> Iterator[str]:
 
 def _problems_of_load(settings: Settings) -> Iterator[str]:
     if settings.load == "registry" and settings.engine == "podman":
-        yield f'{settings.sources["load"]}: load = "registry" needs Docker, but the engine is podman'
+        where = settings.sources["load"]
+        yield f'{where}: load = "registry" needs Docker, but the engine is podman'
 
 
 def _with_existing(request: Request, plan: Plan, settings: Settings) -> tuple[Request, list[str]]:
@@ -155,7 +158,14 @@ def problems_of_host(plan: Plan, request: Request, engine: EngineName) -> Iterat
     yield from _busy_ports(plan, provider, ours=there.host_ports.values() if there else ())
     nodes = len((request.kind_config or {}).get("nodes") or ({},))
     root = podman_root(os.environ) if engine == "podman" else docker_root(os.environ)
-    if there is None and (problem := disk_problem(root, nodes=nodes)):
+    room = partial(
+        estimate_room,
+        plan,
+        cache=request.cache,
+        engine=make_tools(engine).engine,
+        deadline=Deadline.after(_LOOK_SECONDS),
+    )
+    if there is None and (problem := disk_problem(root, nodes=nodes, images=room)):
         yield problem
 
 

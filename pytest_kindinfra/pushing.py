@@ -47,7 +47,11 @@ class Pushed:
 
 
 class RegistrySender:
-    """Brings images into kind nodes through a registry; one call at a time."""
+    """Brings images into kind nodes through a registry; one call at a time.
+
+    Attributes:
+        layers: Nothing: what Docker packs on its way is not seen here.
+    """
 
     def __init__(
         self,
@@ -65,6 +69,7 @@ class RegistrySender:
         self._folder = folder
         self._open: set[str] = set()
         self._names: dict[str, str] = {}
+        self.layers: dict[str, dict[str, int]] = {}
 
     def name_of(self, reference: str, deadline: Deadline) -> str:
         """Return what pods run in place of `reference`.

@@ -57,7 +57,12 @@ class Volume:
 
 
 class Sender:
-    """Sends images to kind nodes; one stream at a time."""
+    """Sends images to kind nodes; one stream at a time.
+
+    Attributes:
+        layers: The name of each image that was sent to its layers, digest to bytes; without what
+            went in whole archives, which nobody looked into.
+    """
 
     def __init__(
         self, *, engine: Engine, provider: Provider, runner: Runner, how: Load = "auto"
@@ -67,6 +72,7 @@ class Sender:
         self._runner = runner
         self._how: Load = how
         self._held: dict[str, frozenset[str]] = {}
+        self.layers: dict[str, dict[str, int]] = {}
 
     def name_of(self, reference: str, deadline: Deadline) -> str:  # noqa: ARG002 - others ask
         """Return what pods run in place of `reference`: in an archive it keeps its name."""
@@ -114,7 +120,8 @@ class Sender:
         if copy is None:
             return Volume(sum(sent), sum(sent))
         for node in nodes:
-            self._held[node] |= copy.digests
+            self._held[node] |= copy.sizes.keys()
+        self.layers.update(copy.layers())
         return Volume(sum(sent), copy.size * len(nodes))
 
     def _held_by(self, node: str, deadline: Deadline) -> frozenset[str]:

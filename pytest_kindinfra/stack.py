@@ -97,7 +97,7 @@ def bring_up(
         elif not cancelled.is_set():
             drop_old_images(context, cluster.created.result(), cluster.taking_pods.result())
         cluster.close()
-    builds.remember()
+    builds.remember(cluster.layers)
 
 
 def _images(

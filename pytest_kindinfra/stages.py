@@ -110,7 +110,7 @@ def build_and_deploy(stack: OwnStack, *services: str) -> dict[str, tuple[Endpoin
         builds.look()
         images = ImageLines(context, stack.life.line, builds, pool)
         bring_up_services(context, stack.life.line, images, pool)
-    builds.remember()
+    builds.remember(stack.life.line.layers)
     _raise_failures(stack, wanted)
     stack.life.images.update({name: one.result() for name, one in builds.built.items()})
     return {name: stack.endpoints(name) for name in named}

@@ -55,14 +55,22 @@ def manifest_of(layers: Sequence[bytes]) -> tuple[bytes, bytes]:
 def save(images: Mapping[str, Sequence[bytes]]) -> bytes:
     """Return the archive of images, each a reference and its layers."""
     blobs: dict[str, bytes] = {}
-    entries = []
+    entries, described = [], []
     for reference, layers in images.items():
         config, manifest = manifest_of(layers)
         blobs |= {digest(blob): blob for blob in (config, manifest, *layers)}
         name = {NAME: normalise(reference)}
         entries.append({"digest": digest(manifest), "annotations": name})
-    files = [(f"blobs/{key.replace(':', '/')}", blobs[key]) for key in sorted(blobs)]
-    return tar([*files, ("index.json", json.dumps({"manifests": entries}).encode())])
+        paths = [path_of(digest(layer)) for layer in layers]
+        described.append({"RepoTags": [reference], "Layers": paths})
+    files = [(path_of(key), blobs[key]) for key in sorted(blobs)]
+    index = ("index.json", json.dumps({"manifests": entries}).encode())
+    return tar([*files, index, ("manifest.json", json.dumps(described).encode())])
+
+
+def path_of(key: str) -> str:
+    """Return where the blob of a digest is in an archive."""
+    return f"blobs/{key.replace(':', '/')}"
 
 
 @dataclass

@@ -21,7 +21,7 @@ from pytest_kindinfra.timeline import Deadline, monotonic, wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pytest_kindinfra.engines.protocol import BuildRequest, OwnImage
+    from pytest_kindinfra.engines.protocol import BuildRequest, ImageSize, OwnImage
     from pytest_kindinfra.process import Copy
 
 Argv = tuple[str, ...]
@@ -142,6 +142,7 @@ class FakeEngine:
         own: What `own_images` returns.
         in_use: References that cannot be removed.
         removed: References that were removed so far.
+        sizes: Reference to size.
         on_push: Called with each name that is pushed: returns what is printed, or raises.
         pushed: Names that were pushed so far.
         version: What `check` says; an exception is raised instead.
@@ -161,6 +162,7 @@ class FakeEngine:
     removed: list[str] = field(default_factory=list)
     name: str = "docker"
     foreign: tuple[str, ...] = ()
+    sizes: dict[str, ImageSize] = field(default_factory=dict)
     on_push: Callable[[str], str] = lambda _name: "5f70bf18a086: Pushed\n"
     pushed: list[str] = field(default_factory=list)
 
@@ -176,6 +178,10 @@ class FakeEngine:
     def image_ids(self, references: Sequence[str], deadline: Deadline) -> dict[str, str]:
         deadline.check()
         return {ref: self.images[ref] for ref in references if ref in self.images}
+
+    def image_sizes(self, references: Sequence[str], deadline: Deadline) -> dict[str, ImageSize]:
+        deadline.check()
+        return {ref: self.sizes[ref] for ref in references if ref in self.sizes}
 
     def build(self, request: BuildRequest, *, deadline: Deadline, log: Path) -> None:
         self.deadlines.append(deadline)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.engines.asking import (
     LABEL,
@@ -17,6 +17,7 @@ from pytest_kindinfra.engines.asking import (
     names_of,
     own_image,
 )
+from pytest_kindinfra.engines.protocol import ImageSize
 from pytest_kindinfra.errors import CommandError, KindInfraError, ToolMissingError
 from pytest_kindinfra.inspected import inspected
 
@@ -64,14 +65,25 @@ class Docker:
 
     def image_ids(self, references: Sequence[str], deadline: Deadline) -> dict[str, str]:
         """See `Engine.image_ids`."""
+        found = self._inspect(references, deadline)
+        return {reference: item["Id"] for reference, item in found.items()}
+
+    def image_sizes(self, references: Sequence[str], deadline: Deadline) -> dict[str, ImageSize]:
+        """See `Engine.image_sizes`."""
+        return {
+            reference: ImageSize(size=item["Size"], layers=tuple(item["RootFS"]["Layers"] or ()))
+            for reference, item in self._inspect(references, deadline).items()
+        }
+
+    def _inspect(self, references: Sequence[str], deadline: Deadline) -> dict[str, dict[str, Any]]:
         if not references:
             return {}
         wanted = list(dict.fromkeys(references))
         argv = ["docker", "image", "inspect", "--format", "{{json .}}", *wanted]
         result = self._runner.run(argv, deadline=deadline.within(60), check=False)
         found = inspected(result.stdout)
-        ids = {tag: item["Id"] for item in found for tag in (*names_of(item), item["Id"])}
-        return {ref: ids[short] for ref in wanted if (short := _familiar(ref)) in ids}
+        items = {tag: item for item in found for tag in (*names_of(item), item["Id"])}
+        return {ref: items[short] for ref in wanted if (short := _familiar(ref)) in items}
 
     def build(self, request: BuildRequest, *, deadline: Deadline, log: Path) -> None:
         """See `Engine.build`."""

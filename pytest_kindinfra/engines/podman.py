@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.engines.asking import (
     LABEL,
@@ -19,6 +19,7 @@ from pytest_kindinfra.engines.asking import (
     names_of,
     own_image,
 )
+from pytest_kindinfra.engines.protocol import ImageSize
 from pytest_kindinfra.errors import CommandError, KindInfraError, ToolMissingError
 from pytest_kindinfra.inspected import inspected
 from pytest_kindinfra.references import normalise
@@ -80,14 +81,24 @@ class Podman:
 
     def image_ids(self, references: Sequence[str], deadline: Deadline) -> dict[str, str]:
         """See `Engine.image_ids`; ids as Docker writes them, so that tags are the same."""
+        found = self._inspect(references, deadline)
+        return {reference: f"sha256:{item['Id']}" for reference, item in found.items()}
+
+    def image_sizes(self, references: Sequence[str], deadline: Deadline) -> dict[str, ImageSize]:
+        """See `Engine.image_sizes`."""
+        return {
+            reference: ImageSize(size=item["Size"], layers=tuple(item["RootFS"]["Layers"] or ()))
+            for reference, item in self._inspect(references, deadline).items()
+        }
+
+    def _inspect(self, references: Sequence[str], deadline: Deadline) -> dict[str, dict[str, Any]]:
         if not references:
             return {}
         full = {ref: normalise(ref) for ref in references}
         argv = ["podman", "image", "inspect", *dict.fromkeys(full.values())]
         result = self._runner.run(argv, deadline=deadline.within(60), check=False)
-        found = inspected(result.stdout)
-        ids = {name: f"sha256:{item['Id']}" for item in found for name in names_of(item)}
-        return {ref: ids[name] for ref, name in full.items() if name in ids}
+        items = {name: item for item in inspected(result.stdout) for name in names_of(item)}
+        return {ref: items[name] for ref, name in full.items() if name in items}
 
     def build(self, request: BuildRequest, *, deadline: Deadline, log: Path) -> None:
         """See `Engine.build`."""

@@ -56,6 +56,19 @@ class OwnImage:
     since: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSize:
+    """How large an image is.
+
+    Attributes:
+        size: Bytes, of all its layers.
+        layers: What names its layers.
+    """
+
+    size: int
+    layers: tuple[str, ...]
+
+
 class Engine(Protocol):
     """Builds and exports images."""
 
@@ -78,6 +91,10 @@ class Engine(Protocol):
 
     def image_ids(self, references: Sequence[str], deadline: Deadline) -> dict[str, str]:
         """Return the ids of those images that the engine has, by reference as given."""
+        ...
+
+    def image_sizes(self, references: Sequence[str], deadline: Deadline) -> dict[str, ImageSize]:
+        """Return the sizes of those images that the engine has, by reference as given."""
         ...
 
     def build(self, request: BuildRequest, *, deadline: Deadline, log: Path) -> None:

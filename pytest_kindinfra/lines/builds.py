@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.buildsecrets import build_secrets
 from pytest_kindinfra.digests import Digests
 from pytest_kindinfra.durations import keep_durations, read_durations
+from pytest_kindinfra.imagesizes import keep_sizes
 from pytest_kindinfra.imageuses import ImageUse, note_use
 from pytest_kindinfra.lines.context import needed
 from pytest_kindinfra.lines.names import Names
 from pytest_kindinfra.ranking import build_ranks
+from pytest_kindinfra.references import normalise
 from pytest_kindinfra.results import BROKEN
 from pytest_kindinfra.savedimages import read_saved_images
 from pytest_kindinfra.slots import BuildSlots
@@ -20,8 +22,10 @@ from pytest_kindinfra.steps.find import Shelf, find_images
 from pytest_kindinfra.timeline import call_within, now
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from concurrent.futures import Future, ThreadPoolExecutor
 
+    from pytest_kindinfra.imagesizes import Layers
     from pytest_kindinfra.lines.context import Context
     from pytest_kindinfra.model import BuiltImage, Image
 
@@ -80,14 +84,25 @@ class Builds:
         run = {name for service in plan.services for name in service.images}
         return tuple(image for image in plan.images if image.name in run)
 
-    def remember(self) -> None:
-        """Keep what saves time in later runs; call it when all is done."""
+    def remember(self, layers: Mapping[str, Layers] | None = None) -> None:
+        """Keep what later runs want to know; call it when all is done.
+
+        Args:
+            layers: Full reference of an image to its layers, where they were seen.
+        """
         if (cache := self._context.request.cache) is None:
             return
         phases = self._context.tools.timeline.phases
         self._note(keep_durations(cache, self._context.plan.declaration, phases))
+        self._note(keep_sizes(cache, self._context.request.folder, self._named(layers or {})))
         problems = [*self._problems, *self._digests.keep()]
         self._context.run.write("memory", {"folder": str(cache), "problems": problems})
+
+    def _named(self, layers: Mapping[str, Layers]) -> dict[str, Layers]:
+        """Return them by declared name where there is one: tags are others in the next run."""
+        built = (one.result() for one in self.built.values() if one.done() and not one.exception())
+        names = {normalise(one.reference): one.name for one in built}
+        return {names.get(reference, reference): found for reference, found in layers.items()}
 
     def _make_workshop(self) -> Workshop:
         context = self._context

@@ -60,6 +60,12 @@ class ClusterLine:
         if not self.taking_pods.exception():
             self.taking_pods.result().close()
 
+    @property
+    def layers(self) -> dict[str, dict[str, int]]:
+        """What loads found out of images: full reference to layers, digest to bytes."""
+        known = self.loader.done() and not self.loader.exception()
+        return self.loader.result().layers if known else {}
+
     def _check(self) -> str:
         """See that the tools are there, before each of them fails in its own words."""
         tools = self._context.tools

@@ -49,7 +49,13 @@ class Sent(Protocol):
 
 
 class Sending(Protocol):
-    """Brings images of the engine into kind nodes; one call at a time."""
+    """Brings images of the engine into kind nodes; one call at a time.
+
+    Attributes:
+        layers: What was found out: the name of an image to its layers, digest to bytes.
+    """
+
+    layers: dict[str, dict[str, int]]
 
     def name_of(self, reference: str, deadline: Deadline) -> str:
         """Return what pods run in place of `reference`."""
@@ -161,6 +167,11 @@ class ImageLoader:
                 self.give_up(error)
                 raise
         self._complete.set()
+
+    @property
+    def layers(self) -> dict[str, dict[str, int]]:
+        """What was found out of images: full reference to layers, digest to bytes."""
+        return {normalise(name): layers for name, layers in self._sender.layers.items()}
 
     def give_up(self, error: BaseException) -> None:
         """Fail all loads, since kind nodes that were late will not join."""

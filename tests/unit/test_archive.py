@@ -43,8 +43,30 @@ def test_it_knows_how_large_the_archive_is_and_which_blobs_are_in_it() -> None:
 
     copy(io.BytesIO(archive), [io.BytesIO()])
 
-    assert copy.digests == {digest(BASE)}
+    assert copy.sizes == {digest(BASE): 4000}
     assert copy.size == 512 + 4096 + 512 + 512 + 1024
+
+
+def test_it_knows_the_layers_of_each_image_also_of_those_left_out() -> None:
+    archive = save({"localhost/api:1": [BASE, TOP], "redis:7": [BASE]})
+    copy = DeltaCopy([frozenset({digest(BASE)})])
+
+    copy(io.BytesIO(archive), [io.BytesIO()])
+
+    assert copy.layers() == {
+        "localhost/api:1": {digest(BASE): 4000, digest(TOP): 300},
+        "redis:7": {digest(BASE): 4000},
+    }
+
+
+@pytest.mark.parametrize("described", [b"", b"{", b"[1]", b"{}", b'[{"RepoTags": ["x:1"]}]'])
+def test_of_an_archive_that_describes_nothing_no_layers_are_known(described: bytes) -> None:
+    archive = tar([(path(BASE), BASE), ("manifest.json", described)])
+    copy = DeltaCopy([frozenset()])
+
+    copy(io.BytesIO(archive), [io.BytesIO()])
+
+    assert copy.layers() == {}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.diskspace import NODE_BYTES, disk_problem, docker_root, podman_root
+from pytest_kindinfra.diskspace import NODE_BYTES, Room, disk_problem, docker_root, podman_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +50,37 @@ def test_a_disk_without_room_is_named_with_what_is_needed(
     said = disk_problem(docker_root({}, daemon=engine(1_000_000_000)), nodes=3)
     assert said
     assert "1.0 GB free, and 3 kind nodes alone take 1.8 GB" in said
+
+
+def test_room_for_images_counts_in_each_kind_node(
+    engine: Callable[[int], Path], tmp_path: Path
+) -> None:
+    root = docker_root({}, daemon=engine(3_000_000_000))
+
+    def problem(nodes: int, **room: int) -> str | None:
+        return disk_problem(root, nodes=nodes, images=lambda: Room(**room))
+
+    assert problem(1, in_node=2_000_000_000) is None
+    assert problem(2, in_node=800_000_000, builds=200_000_000) is None
+    assert problem(1, in_node=2_600_000_000) == (
+        f"the engine's disk ({tmp_path}/data) has 3.0 GB free, and this run takes about 3.2 GB:"
+        " 1 kind node with 0.6 GB, images of 2.6 GB in it, packed and unpacked; to fix: free some;"
+        " `kindinfra gc --images` removes old images of ours"
+    )
+    assert problem(2, in_node=1_000_000_000, builds=400_000_000) == (
+        f"the engine's disk ({tmp_path}/data) has 3.0 GB free, and this run takes about 3.6 GB:"
+        " 2 kind nodes with 0.6 GB each, images of 1.0 GB in each, packed and unpacked, builds of"
+        " 0.4 GB; to fix: free some; `kindinfra gc --images` removes old images of ours"
+    )
+
+
+def test_where_there_is_plenty_nobody_asks_for_sizes(engine: Callable[[int], Path]) -> None:
+    def ask() -> Room:
+        pytest.fail("asked")
+
+    root = docker_root({}, daemon=engine(10**12))
+
+    assert disk_problem(root, nodes=1, images=ask) is None
 
 
 @pytest.mark.parametrize(
