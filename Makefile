@@ -51,7 +51,10 @@ functional: venv ## pytest runs inside pytest, without an engine
 registry-image: setup
 	@tools/machine/registry-image
 
-e2e: setup registry-image ## tests on real clusters: first by two, then those that want to be alone
+podman: setup
+	@tools/machine/podman
+
+e2e: setup registry-image podman ## tests on real clusters: first by two, then those that want to be alone
 	@$(BIN)/pytest tests/e2e -m "not alone" -n 2 --dist loadfile
 	@$(BIN)/pytest tests/e2e -m alone
 
