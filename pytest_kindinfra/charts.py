@@ -7,7 +7,6 @@ know services or clusters.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.chartcontent import release_content
 from pytest_kindinfra.errors import KindInfraError, indent
 from pytest_kindinfra.kubeyaml import load_documents
 from pytest_kindinfra.manifests import parse_objects
@@ -25,7 +25,7 @@ from pytest_kindinfra.references import stand_in
 from pytest_kindinfra.rewriting import filled, mentioned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from pytest_kindinfra.model import Helm, KubeObject
     from pytest_kindinfra.process import Runner
@@ -42,8 +42,6 @@ HELM_ENVIRONMENT = dict.fromkeys(
 """Emptied for helm: with these it would leave our kubeconfig for another cluster."""
 
 _VERSION = re.compile(r"\d+\.\d+(\.\d+)?")
-_HASH_DIGITS = 16
-_NOT_HASHED = (".md",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +124,7 @@ def plan_release(
         set=helm.set,
         mentions=tuple(mentions),
         version=version,
-        content=_content(helm, chart, files),
+        content=release_content(helm, chart=chart, values=files),
     )
     objects, problems = _render(release, how)
     if release.namespace != how.namespace:
@@ -207,15 +205,3 @@ def _read_values(file: Path) -> Any:
         msg = f'values "{file.name}": {error}'
         raise KindInfraError(msg) from error
     return documents[0] if documents else None
-
-
-def _content(helm: Helm, chart: Path, files: Sequence[Path]) -> str:
-    """Return a hash of what a release is made from."""
-    found = hashlib.sha256(json.dumps(helm.set, sort_keys=True, default=str).encode())
-    found.update(f"{helm.release}\0{helm.namespace}\0".encode())
-    inner = sorted(path for path in chart.rglob("*") if path.is_file()) or [chart]
-    for path in (*files, *inner):
-        if path.suffix not in _NOT_HASHED:
-            found.update(f"{path.relative_to(chart) if path in inner else path.name}\0".encode())
-            found.update(hashlib.sha256(path.read_bytes()).digest())
-    return found.hexdigest()[:_HASH_DIGITS]

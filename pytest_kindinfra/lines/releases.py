@@ -64,9 +64,11 @@ def install(
         deadline=deployment.deadline,
         labels=records.labels(content),
     )
-    if records.is_deployed(content) and (there := _recorded(release, how, kube)) is not None:
+    if not deployment.renewal.anew and records.is_deployed(content):
         # Helm has nothing to do: random values of the chart stay, and its hooks are done with.
-        return there
+        there = _recorded(release, how, kube)
+        if there is not None:
+            return there
     records.clear_cut_short()
     hooks = _Hooks(deployment, release)
     try:

@@ -95,6 +95,11 @@ class Renewal:
         self._entry = replace(self._entry, step=step, returned=list(returned) if step else [])
         return returned
 
+    @property
+    def anew(self) -> bool:
+        """Whether what runs once is to run again; known after `make_way`."""
+        return self._renewed
+
     def make_way(
         self,
         objects: Iterable[KubeObject],

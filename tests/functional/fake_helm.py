@@ -25,9 +25,10 @@ if TYPE_CHECKING:
         read,
         value,
         values,
+        write,
     )
 else:
-    from fake_programs import Failure, ask, behave, behaviour, read, value, values
+    from fake_programs import Failure, ask, behave, behaviour, read, value, values, write
 
 HOOK_LIMIT = 60.0
 
@@ -87,6 +88,13 @@ def upgrade(folder: str, words: list[str]) -> None:
     for obj in hooks.values():
         if _hook(obj).startswith("post-install"):
             _run_hook(folder, obj, namespace)
+    _record(folder, release, words, plain)
+
+
+def get(folder: str, words: list[str]) -> None:
+    """Print the objects of a release, without hooks."""
+    behave(folder, f"get {words[2]}")
+    print(read(f"{folder}/releases", words[2]))  # noqa: T201
 
 
 def kustomize(folder: str, words: list[str]) -> None:
@@ -94,6 +102,20 @@ def kustomize(folder: str, words: list[str]) -> None:
     behave(folder, "kubectl kustomize")
     names = sorted(name for name in os.listdir(words[1]) if name != "kustomization.yaml")  # noqa: PTH208
     print("\n---\n".join(read(words[1], name) for name in names))  # noqa: T201
+
+
+def _record(folder: str, release: str, words: list[str], objects: list[dict[str, Any]]) -> None:
+    """Keep the objects, and a Secret that says that the release is deployed."""
+    os.makedirs(f"{folder}/releases", exist_ok=True)  # noqa: PTH103
+    write(f"{folder}/releases/{release}", _stream(objects))
+    labels = {"owner": "helm", "name": release, "version": "1", "status": "deployed"}
+    for word in words:
+        if word.startswith("--labels="):
+            name, _, text = word.removeprefix("--labels=").partition("=")
+            labels[name] = text
+    meta = {"name": f"sh.helm.release.v1.{release}.v1", "labels": labels}
+    record = {"apiVersion": "v1", "kind": "Secret", "metadata": meta}
+    _apply(folder, record, value(words, "--namespace"))
 
 
 def _version(folder: str) -> str:
@@ -181,5 +203,6 @@ ACTS = {
     "helm show": show,
     "helm dependency": dependency,
     "helm upgrade": upgrade,
+    "helm get": get,
     "kubectl kustomize": kustomize,
 }

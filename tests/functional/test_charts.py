@@ -334,3 +334,42 @@ def test_an_interrupt_ends_the_rendering(project: Project) -> None:
     assert run.code == 2, run.text
     assert run.call("helm template").end is None
     assert processes_of(project) == []
+
+
+def test_a_release_that_is_there_as_it_would_be_made_is_left_alone(project: Project) -> None:
+    declare_web(project)
+
+    first = project.run("--kindinfra-reuse")
+    same = project.run("--kindinfra-reuse")
+    project.write("charts/web/values.yaml", "{}")
+    changed = project.run("--kindinfra-reuse")
+
+    assert [run.outcomes for run in (first, same, changed)] == [{"passed": 1}] * 3, changed.text
+    # Each first one is --dry-run: helm 3 shows the hook to no post-renderer.
+    assert [len(run.calls("helm upgrade")) for run in (first, same, changed)] == [2, 0, 2]
+    assert [call.what for call in same.calls("helm get")] == ["helm get"]
+
+
+def test_an_object_that_somebody_deleted_is_made_again(project: Project) -> None:
+    declare_web(project)
+    project.run("--kindinfra-reuse")
+    (kube,) = project.clusters.made
+    kube.delete("/apis/apps/v1/namespaces/default/deployments/web")
+
+    run = project.run("--kindinfra-reuse")
+
+    assert (run.code, run.outcomes) == (0, {"passed": 1}), run.text
+    assert len(run.calls("helm upgrade")) == 2
+
+
+def test_hooks_run_again_when_a_need_changed(project: Project) -> None:
+    project.service("store")
+    declare_web(project)
+    project.declare('needs = ["store"]')
+    project.run("--kindinfra-reuse")
+    project.manifest("store", image="quay.io/store:2")
+
+    run = project.run("--kindinfra-reuse")
+
+    assert (run.code, run.outcomes) == (0, {"passed": 1}), run.text
+    assert len(run.calls("helm upgrade")) == 2

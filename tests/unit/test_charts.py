@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ from pytest_kindinfra.timeline import Deadline
 from tests.fakes import FakeRunner
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_kindinfra.manifests import Rendered
     from tests.fakes import Argv
 
@@ -57,6 +61,24 @@ class Helms:
         files = [argv[n + 1] for n, word in enumerate(argv) if word == "--values"]
         self.values = [json.loads(Path(file).read_text()) for file in files if ".json" in file]
         return self.prints
+
+
+def packing(helms: Helms, time: int, text: str) -> Callable[[Argv], str]:
+    """Return a helm that packs a dependency at that time."""
+
+    def helm(argv: Argv) -> str:
+        if argv[1] == "dependency":
+            copy = Path(argv[-1])
+            (copy / "charts").mkdir()
+            (copy / "Chart.lock").write_text(f"generated: {time}")
+            with tarfile.open(copy / "charts" / "lib-1.0.0.tgz", "w:gz") as packed:
+                member = tarfile.TarInfo("lib/values.yaml")
+                member.mtime, member.size = time, len(text)
+                packed.addfile(member, io.BytesIO(text.encode()))
+            return ""
+        return helms(argv)
+
+    return helm
 
 
 def rendered(folder: Path, *services: Service, runner: FakeRunner) -> Rendered:
@@ -198,6 +220,15 @@ class TestDependencies:
 
         assert ("helm", "dependency", "update", str(copy)) in runner.argvs
         assert f"repository: file://{folder / 'lib'}\n" in (copy / "Chart.yaml").read_text()
+
+    def test_the_hash_is_the_same_however_often_it_is_completed(self, folder: Path) -> None:
+        self.depends(folder, "file://../lib")
+        seen = []
+        for number, text in enumerate(["a: 1", "a: 1", "a: 2"]):
+            runner = FakeRunner(packing(Helms(), number, text))
+            seen.append(rendered(folder, chart("api"), runner=runner).releases["api"].content)
+
+        assert [seen.index(one) for one in seen] == [0, 0, 2]
 
     def test_two_services_of_one_chart_complete_it_once(self, folder: Path) -> None:
         self.depends(folder, "https://example.com")
