@@ -17,7 +17,7 @@ ROUNDS ?= 3
 # The tests that the page names, in a folder.
 named = $(shell grep -oE '`$(1)/\w+\.py::[A-Za-z0-9_:]+' docs/crash-safety.md | sed 's|^`|tests/|' | sort -u)
 
-.PHONY: help setup registry-image venv demo test lint unit functional e2e matrix bench bench-boot bench-crowd bench-waiting format lock clean
+.PHONY: help setup registry-image podman venv demo test lint unit functional e2e matrix bench bench-boot bench-crowd bench-waiting format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

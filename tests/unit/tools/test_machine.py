@@ -214,3 +214,31 @@ def test_a_pull_that_is_answered_may_take_its_time(machine: Machine) -> None:
     result = machine.bash("engine=docker; pull postgres:15 && echo pulled", registry_patience="1")
 
     assert result.stdout == "pulled\n"
+
+
+def test_who_cannot_install_podman_is_told_nothing_and_nothing_fails(with_docker: Machine) -> None:
+    result = with_docker.run(SETUP / "podman")
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert with_docker.calls == ["id -u"]
+
+
+def test_podman_takes_over_from_docker_only_what_it_lacks(with_docker: Machine) -> None:
+    for name in (*STAND_INS.values(), "kindest+node:v1.34.4"):
+        (with_docker.home / "images" / name).write_text("r1\n")
+    with_docker.program(
+        "podman",
+        """
+        case "$1 $2 ${@: -1}" in
+        "image inspect docker.io/library/redis:7") exit 1 ;;
+        "image inspect localhost/"*) exit 1 ;;
+        "image inspect "*) echo r1 ;;
+        esac""",
+    )
+
+    result = with_docker.run(SETUP / "podman")
+
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.startswith("podman: taking over from Docker: redis:7\npodman: done in ")
+    assert "docker save redis:7" in with_docker.calls
+    assert "podman load --quiet" in with_docker.calls
