@@ -69,6 +69,9 @@ def _answer(connection: socket.socket, says: Says, asked: list[dict[str, str]] |
     if says.raw:
         connection.recv(65536)
         connection.sendall(says.raw)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):  # what is left unread would make a reset of the end
+            pass
         return
     http = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
     http.initiate_connection()
