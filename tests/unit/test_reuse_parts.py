@@ -22,7 +22,7 @@ from pytest_kindinfra.runinputs import inputs_hash
 from pytest_kindinfra.steps.sweep import sweep
 from pytest_kindinfra.timeline import Deadline, Timeline
 from tests.fake_kubernetes import FakeKubernetes
-from tests.fakes import FakeEngine, FakeProvider, FakeRunner
+from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -220,7 +220,7 @@ class TestDoctor:
 
     def tools(self, **changes: Any) -> Tools:
         parts: dict[str, Any] = {
-            "engine": FakeEngine(), "provider": FakeProvider(),
+            "engine": FakeEngine(), "provider": FakeProvider(), "registries": FakeRegistries(),
             "runner": FakeRunner(lambda _: "buildx v1\nmore\n"), "timeline": Timeline(),
         }  # fmt: skip
         return Tools(**(parts | changes))
