@@ -12,6 +12,8 @@ export PATH := $(PATH):$(CURDIR)/.tools/bin
 BIN   := .venv/bin
 TIMED := tools/machine/timed
 
+# These tests mostly start programs and wait for them: more workers than cores.
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
 RUNS   ?= 1
 ROUNDS ?= 3
 # The tests that the page names, in a folder.
@@ -33,7 +35,7 @@ demo: setup ## a small system of services, tested on a real cluster
 
 test: setup ## everything that CI runs
 	@$(MAKE) lint
-	@$(TIMED) "unit and functional" $(BIN)/pytest tests/unit tests/functional -n 2 -q
+	@$(TIMED) "unit and functional" $(BIN)/pytest tests/unit tests/functional -n $(WORKERS) -q
 	@$(MAKE) e2e
 
 lint: venv ## format check, ruff, mypy, import-linter
@@ -43,10 +45,10 @@ lint: venv ## format check, ruff, mypy, import-linter
 	@$(TIMED) "import-linter" $(BIN)/lint-imports
 
 unit: venv ## unit tests: no engine, no pytest run inside
-	@$(BIN)/pytest tests/unit -n 2
+	@$(BIN)/pytest tests/unit -n $(WORKERS)
 
 functional: venv ## pytest runs inside pytest, without an engine
-	@$(BIN)/pytest tests/functional -n 2
+	@$(BIN)/pytest tests/functional -n $(WORKERS)
 
 registry-image: setup
 	@tools/machine/registry-image

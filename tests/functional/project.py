@@ -517,6 +517,7 @@ class Project:
 
     def _environment(self, added: dict[str, str]) -> dict[str, str]:
         own = {name: text for name, text in os.environ.items() if not name.startswith(FOREIGN)}
+        own.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of some thousand runs compiles all
         return own | {
             "PATH": str(self.fakes / "bin"),
             "HOME": str(self.fakes),
