@@ -37,6 +37,7 @@ class Bench:
     Attributes:
         folder: Of the project.
         salt: What its services answer.
+        edges: How far a need must be: `ready` or `applied`.
         node_image: Of the kind node.
         peers: A Python with the other plugins.
         cluster: A name that is free.
@@ -44,6 +45,7 @@ class Bench:
 
     folder: Path
     salt: str
+    edges: str
     node_image: str
     peers: Path
     cluster: str = field(default_factory=lambda: f"bench-{secrets.token_hex(3)}")
@@ -79,6 +81,7 @@ class Bench:
     def _running(self, name: str, command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
         variables = {
             "CLUSTER": self.cluster,
+            "EDGES": self.edges,
             "KUBECONFIG": str(self.folder / "kubeconfig"),
             "PORTS": " ".join(map(str, PORTS)),
             "NODE_IMAGE": self.node_image,

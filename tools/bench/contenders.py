@@ -1,7 +1,8 @@
 """Who brings the generated project up: scripts, other plugins, and ours with and without parts.
 
 Scripts get CLUSTER, KUBECONFIG and NODE_IMAGE in their environment and run in the project. What
-they do is what people write; `best` is the best that we could write in a shell.
+they do is what people write; `best` is the best that we could write in a shell. Where $EDGES is `ready`
+they keep the order of needs as we do; else they apply everything and wait then.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from generated import EDITED, NAMES
+from generated import EDITED, LEVELS, NAMES
 
 HERE = Path(__file__).parent
 _NAMES = " ".join(NAMES)
@@ -19,12 +20,15 @@ _CREATE = "kind create cluster -q --name $CLUSTER --config kind.yaml --image $NO
 _BASE = "docker build -q -t bench-base base"
 _BUILD = "docker build -q -t localhost/$name:dev $name"
 _LOAD = "kind load docker-image -q --name $CLUSTER localhost/$name:dev"
-_DEPLOY = "kubectl apply -f k8s/$name.yaml && kubectl rollout status deployment/$name"
+_STATUS = "kubectl rollout status deployment/$name"
 _SERIAL = f"""
 {_CREATE} --wait 120s
 for name in $names; do {_LOAD}; done
-for name in $names; do {_DEPLOY}; done
+if test $EDGES = applied; then kubectl apply -f k8s; for name in $names; do {_STATUS}; done
+else for name in $names; do kubectl apply -f k8s/$name.yaml; {_STATUS}; done; fi
 """
+_AVAILABLE = "kubectl wait --for=condition=Available --timeout=300s deployment"
+_LEVELS = " ".join(",".join(level) for level in LEVELS)
 _SIDE_BY_SIDE = f"""
 pids=; for name in $names; do {_BUILD} & pids+=" $!"; done
 for pid in $pids; do wait $pid; done
@@ -42,8 +46,11 @@ SHELL = {
         {_BASE}; {_SIDE_BY_SIDE}
         wait $create
         kind load docker-image -q --name $CLUSTER $(printf 'localhost/%s:dev ' $names)
-        kubectl apply -f k8s
-        kubectl wait --for=condition=Available deployment --all --timeout=300s
+        if test $EDGES = applied; then kubectl apply -f k8s; {_AVAILABLE} --all
+        else for level in {_LEVELS}; do
+            for name in ${{level//,/ }}; do echo -f k8s/$name.yaml; done | xargs kubectl apply
+            {_AVAILABLE} ${{level//,/ }}
+        done; fi
     """,
 }
 

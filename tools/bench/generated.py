@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 NAMES = tuple(f"bench-s{number}" for number in range(1, 6))
 NEEDS = {NAMES[0]: (), NAMES[1]: (0,), NAMES[2]: (0,), NAMES[3]: (1,), NAMES[4]: (2, 3)}
+LEVELS = (NAMES[:1], NAMES[1:3], NAMES[3:4], NAMES[4:])
+"""Those whose needs are met once the levels before are ready."""
+
 EDITED = NAMES[2]
 NODE_PORTS = tuple(range(30041, 30046))
 PORTS = tuple(range(28041, 28046))

@@ -49,7 +49,7 @@ def bring_up(name: str, words: argparse.Namespace) -> dict[str, float]:
         salt = secrets.token_hex(8)
         make_project(Path(folder), salt=salt, edges=words.edges, sizes=words.sizes)
         for state in words.states.split(","):
-            bench = Bench(Path(folder), salt, words.node_image, words.peers)
+            bench = Bench(Path(folder), salt, words.edges, words.node_image, words.peers)
             if state != "edit":
                 seconds[state] = bench.run(CONTENDERS[name])
             elif name in EDITORS:

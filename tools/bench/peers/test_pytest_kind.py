@@ -33,8 +33,12 @@ def test_all(cluster: KindCluster) -> None:
     for name in NAMES:
         subprocess.run(["docker", "build", "-q", "-t", f"localhost/{name}:dev", name], check=True)
         cluster.load_docker_image(f"localhost/{name}:dev")
-    cluster.kubectl("apply", "-f", "k8s")
+    in_order = os.environ["EDGES"] == "ready"
+    if not in_order:
+        cluster.kubectl("apply", "-f", "k8s")
     for name in NAMES:
+        if in_order:
+            cluster.kubectl("apply", "-f", f"k8s/{name}.yaml")
         cluster.kubectl("rollout", "status", f"deployment/{name}")
     for port in map(int, os.environ["PORTS"].split()):
         await_answer(port)

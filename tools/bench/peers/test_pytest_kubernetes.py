@@ -36,9 +36,16 @@ def test_all(cluster: AClusterManager) -> None:
         subprocess.run(["docker", "build", "-q", "-t", f"localhost/{name}:dev", name], check=True)
         cluster.load_image(f"localhost/{name}:dev")
         cluster.apply(Path("k8s") / f"{name}.yaml")
-        cluster.wait(f"deployments/{name}", "condition=Available=True", timeout=300)
+        if os.environ["EDGES"] == "ready":
+            await_available(cluster, name)
+    for name in NAMES:
+        await_available(cluster, name)
     for port in map(int, os.environ["PORTS"].split()):
         await_answer(port)
+
+
+def await_available(cluster: AClusterManager, name: str) -> None:
+    cluster.wait(f"deployments/{name}", "condition=Available=True", timeout=300)
 
 
 def await_answer(port: int) -> None:
