@@ -1,7 +1,7 @@
 """Who brings the generated project up: scripts, other plugins, and ours with and without parts.
 
 Scripts get CLUSTER, KUBECONFIG and NODE_IMAGE in their environment and run in the project. What
-they do is what people write; `best` is the best that we could write in a shell. Where $EDGES is `ready`
+do is what people write; `best` is the best that we could write in a shell. With EDGES=ready in
 they keep the order of needs as we do; else they apply everything and wait then.
 """
 
