@@ -68,7 +68,11 @@ class ImageLines:
     def _load(self, name: str) -> str:
         built = needed(f'image "{name}"', self._built[name])
         loader = needed(SUBJECT, self._cluster.loader)
+        loader.more_come = self._are_being_built
         return loader.load(name, built.reference, self._context.deadline())
+
+    def _are_being_built(self) -> bool:
+        return not all(future.done() for future in self._built.values())
 
     def _load_external(self, reference: str) -> str | None:
         """Load it if the engine has it, and return what pods run; else kind nodes may pull it."""

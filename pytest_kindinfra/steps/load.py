@@ -18,7 +18,7 @@ from pytest_kindinfra.sending import Sender
 from pytest_kindinfra.timeline import now, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pytest_kindinfra.clusters.protocol import Provider
     from pytest_kindinfra.engines.protocol import Engine
@@ -30,6 +30,9 @@ _TOGETHER = 0.02
 """Seconds until a stream begins: whoever was let go at the same moment as the first, which is when
 the kind nodes take images, comes along."""
 
+_LINGER = 0.5
+"""Seconds for which a stream waits for images of builds that still run. Builds of one kind end at
+about the same time, and an image that missed the stream has its base read by the engine again."""
 
 _LOOK_EVERY = 0.05
 
@@ -86,6 +89,9 @@ class ImageLoader:
         how: The way, where `sender` is not given.
         sender: The way.
         late: Further kind nodes will `join`; until then no load is done.
+
+    Attributes:
+        more_come: Whether images are still being built, which a stream waits a moment for.
     """
 
     def __init__(
@@ -106,6 +112,7 @@ class ImageLoader:
             engine=engine, provider=provider, runner=runner, how=how
         )
         self._timeline = timeline
+        self.more_come: Callable[[], bool] = lambda: False
         self._stream = threading.Lock()
         self._state = threading.Lock()
         self._next = _Batch()
@@ -145,12 +152,18 @@ class ImageLoader:
             batch = self._next
             batch.names.update(images)
         with self._stream:
-            deadline.pause(_TOGETHER if batch is self._next else 0.0)
+            if batch is self._next:
+                self._await_others(deadline)
             if self._is_unsent(batch):
                 self._send(batch, deadline)
         if batch.error:
             raise batch.error
         self._await_late(deadline)
+
+    def _await_others(self, deadline: Deadline) -> None:
+        """Let those come along who ask now, or within a moment while builds run."""
+        deadline.pause(_TOGETHER)
+        wait_until(lambda: not self.more_come(), deadline.within(_LINGER), every=_LOOK_EVERY)
 
     def join(self, nodes: tuple[str, ...], deadline: Deadline) -> None:
         """Take the kind nodes that were late, and send them all that the others got.

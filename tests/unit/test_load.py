@@ -110,6 +110,26 @@ class TestStreams:
 
         assert bench.sources() == [refs(*names)]
 
+    def test_a_stream_waits_a_moment_for_images_whose_builds_end_together(self) -> None:
+        bench = Bench()
+        bench.loader.more_come = lambda: len(bench.loader._next.names) < 2  # noqa: SLF001
+
+        with ThreadPoolExecutor(4) as pool:
+            first = bench.load("api", pool=pool)
+            second = bench.load("db", pool=pool)
+            for asked in first + second:
+                asked.result(10)
+
+        assert bench.sources() == [refs("api", "db")]
+
+    def test_it_does_not_wait_for_a_build_that_takes_longer(self, soon: Deadline) -> None:
+        bench = Bench()
+        bench.loader.more_come = lambda: True
+
+        bench.loader.load("api", "localhost/api:1", soon)
+
+        assert bench.sources() == [refs("api")]
+
     def test_what_is_asked_for_during_a_stream_goes_together_into_the_next(self) -> None:
         bench = Bench()
         bench.go_on.clear()
