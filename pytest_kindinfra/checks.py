@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.envtemplates import words
 from pytest_kindinfra.exposing import find_port, selector, target_name
 from pytest_kindinfra.graph import cycles
+from pytest_kindinfra.imagepaths import leads_somewhere
 from pytest_kindinfra.manifests import service_ports
 from pytest_kindinfra.ports import written_node_port
 from pytest_kindinfra.readywhen import is_meant
@@ -44,6 +45,7 @@ def find_problems(facts: Facts, wanted: Mapping[str, Sequence[str]]) -> Iterator
         yield from _image_problems(facts, service)
         yield from _endpoint_problems(facts, service)
         yield from _ready_problems(facts, service)
+        yield from _path_problems(facts, service)
     yield from facts.ports[1]
 
 
@@ -155,14 +157,30 @@ def _env_problems(facts: Facts) -> Iterator[str]:
 
 
 def _ready_problems(facts: Facts, service: Service) -> Iterator[str]:
+    for kind, _ in service.ready:
+        yield from _kind_problems(facts, service, f"ready.{kind}", kind)
+
+
+def _path_problems(facts: Facts, service: Service) -> Iterator[str]:
+    for kind, path in service.images_at:
+        yield from _kind_problems(facts, service, f"images_at.{kind}", kind)
+        objects = [obj for obj in facts.objects[service.name] if is_meant(kind, obj)]
+        if objects and not any(leads_somewhere(obj, path) for obj in objects):
+            yield (
+                f'[services.{service.name}] images_at.{kind}: "{path}" leads to no image, '
+                "container or pod template in its manifests"
+            )
+
+
+def _kind_problems(facts: Facts, service: Service, key: str, kind: str) -> Iterator[str]:
+    """Say that no object is of a kind that a key names."""
     if service.run or service.name in facts.unread:  # what a Python step applies is not known yet
         return
     objects = facts.objects[service.name]
     kinds = sorted({obj["kind"] for obj in objects})
-    for kind, _ in service.ready:
-        if not any(is_meant(kind, obj) for obj in objects):
-            hint = did_you_mean(kind, kinds) or f"; they have: {listed(kinds)}"
-            yield f"[services.{service.name}] ready.{kind}: none of its manifests has one{hint}"
+    if not any(is_meant(kind, obj) for obj in objects):
+        hint = did_you_mean(kind, kinds) or f"; they have: {listed(kinds)}"
+        yield f"[services.{service.name}] {key}: none of its manifests has one{hint}"
 
 
 def _missing_target(facts: Facts, service: Service, spec: EndpointSpec) -> str:

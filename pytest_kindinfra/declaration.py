@@ -146,6 +146,7 @@ def _service(name: str, table: Table) -> Service:
         helm=read_helm(name, table),
         helm_first=helm_first(table),
         ready=_ready(table),
+        images_at=table.pairs("images_at"),
     )
     _check_service(service, table)
     table.reject_unknown()

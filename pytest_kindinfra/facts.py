@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.exposing import find_target
 from pytest_kindinfra.graph import in_order
+from pytest_kindinfra.imagepaths import image_references_at
 from pytest_kindinfra.manifests import applying_order
 from pytest_kindinfra.matching import Uses, match_references
-from pytest_kindinfra.podspecs import image_references
 from pytest_kindinfra.ports import allot_ports
 from pytest_kindinfra.references import stand_in
 from pytest_kindinfra.rewriting import placeholder_names
@@ -21,6 +21,7 @@ from pytest_kindinfra.rewriting import placeholder_names
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from pytest_kindinfra.imagepaths import ImagePaths
     from pytest_kindinfra.manifests import Rendered
     from pytest_kindinfra.model import Declaration, Image, KubeObject, PortMapping, Service
 
@@ -68,7 +69,11 @@ class Facts:
     def references(self) -> dict[str, list[str]]:
         """Service to the image references in its manifests, each once."""
         return {
-            name: [ref for ref in _references(objects) if ref not in self._unknown_stand_ins(name)]
+            name: [
+                ref
+                for ref in _references(objects, self.services[name].images_at)
+                if ref not in self._unknown_stand_ins(name)
+            ]
             for name, objects in self.objects.items()
         }
 
@@ -88,7 +93,11 @@ class Facts:
                 dict.fromkeys(
                     (
                         *mentioned.get(name, ()),
-                        *(text for obj in objects for text in placeholder_names(obj)),
+                        *(
+                            text
+                            for obj in objects
+                            for text in placeholder_names(obj, self.services[name].images_at)
+                        ),
                     )
                 )
             )
@@ -132,6 +141,6 @@ class Facts:
         return tuple(image for image in named if image in self.images)
 
 
-def _references(objects: Iterable[KubeObject]) -> list[str]:
+def _references(objects: Iterable[KubeObject], paths: ImagePaths) -> list[str]:
     """Return the image references in objects, each once."""
-    return list(dict.fromkeys(ref for obj in objects for ref in image_references(obj)))
+    return list(dict.fromkeys(ref for obj in objects for ref in image_references_at(obj, paths)))

@@ -130,6 +130,8 @@ class Service:
         helm_first: The chart is installed before all else is applied, not after.
         ready: For custom resources: pairs of a kind and what its objects must say, such as
             `("Widget", "condition=Ready")`.
+        images_at: For custom resources: pairs of a kind and the path to what its objects run, such
+            as `("Widget", "spec.template")`.
     """
 
     name: str
@@ -145,6 +147,7 @@ class Service:
     helm: Helm | None = None
     helm_first: bool = False
     ready: tuple[tuple[str, str], ...] = ()
+    images_at: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Where pods are described in Kubernetes' built-in kinds, and what runs in them.
 
-Custom resources are left alone, whatever their kind is called. Pure; works on parsed objects.
+Custom resources are left alone, whatever their kind is called: `imagepaths.py` is for them. Pure;
+works on parsed objects.
 """
 
 from __future__ import annotations

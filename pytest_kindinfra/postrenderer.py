@@ -39,6 +39,7 @@ class Rules:
         placeholders: Declared image to its reference.
         labels: Added to all objects and pods.
         content: Put into pod templates.
+        paths: Where custom resources name what they run: pairs of a kind and a path.
         beside: Further objects.
         made: A file for what came of it.
     """
@@ -48,6 +49,7 @@ class Rules:
     placeholders: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     content: str | None = None
+    paths: list[list[str]] = field(default_factory=list)
     beside: list[KubeObject] = field(default_factory=list)
     made: str
 
@@ -86,6 +88,7 @@ def _rewritten(obj: Any, rules: Rules) -> Any:
         namespace=None,
         labels=rules.labels,
         content=rules.content,
+        paths=rules.paths,
     )
 
 

@@ -11,13 +11,15 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.imagepaths import containers_at, fields_at
 from pytest_kindinfra.kubeyaml import copied
-from pytest_kindinfra.podspecs import containers, pod_templates
+from pytest_kindinfra.podspecs import pod_templates
 from pytest_kindinfra.references import split
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
+    from pytest_kindinfra.imagepaths import ImagePaths
     from pytest_kindinfra.model import KubeObject
 
 CONTENT_ANNOTATION = "kindinfra/content"
@@ -36,6 +38,7 @@ def rewrite(
     pin: Collection[str] = (),
     placeholders: Mapping[str, str] | None = None,
     content: str | None = None,
+    paths: ImagePaths = (),
 ) -> KubeObject:
     """Return a copy of `obj` as it is to be applied; what was written stays untouched.
 
@@ -48,6 +51,7 @@ def rewrite(
         placeholders: Declared image to its reference, for `${image:NAME}` in command, arguments
             and environment.
         content: The service's hash, put into pod templates.
+        paths: Where custom resources name what they run.
     """
     made: KubeObject = copied(obj)
     metadata = _table(made, "metadata")
@@ -56,9 +60,11 @@ def rewrite(
     _table(metadata, "labels").update(labels)
     for template in pod_templates(made):
         _mark(_table(template, "metadata"), labels, content)
-    for container in containers(made):
+    for container in containers_at(made, paths):
         _set_image(container, images, pin)
         _fill_in(container, placeholders or {})
+    for parent, key in fields_at(made, paths):
+        parent[key] = images.get(parent[key], parent[key])
     return made
 
 
@@ -68,9 +74,9 @@ def content_hash(objects: Iterable[KubeObject]) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:_HASH_DIGITS]
 
 
-def placeholder_names(obj: KubeObject) -> list[str]:
+def placeholder_names(obj: KubeObject, paths: ImagePaths = ()) -> list[str]:
     """Return the names of the images that placeholders of `obj` stand for, each once."""
-    texts = (text for container in containers(obj) for text in _texts(container))
+    texts = (text for container in containers_at(obj, paths) for text in _texts(container))
     return list(dict.fromkeys(match[1] for text in texts for match in _PLACEHOLDER.finditer(text)))
 
 

@@ -94,6 +94,7 @@ def _rules(
         "placeholders": dict(images.declared),
         "labels": {SERVICE_LABEL: deployment.service.name, **ours},
         "content": release.content,
+        "paths": [list(pair) for pair in deployment.service.images_at],
         "beside": list(beside),
     }
 

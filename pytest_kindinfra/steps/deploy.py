@@ -86,6 +86,7 @@ def apply_objects(
             namespace=None,  # filled in by apply, which knows what is namespaced
             labels={SERVICE_LABEL: service.name},
             content=content,
+            paths=service.images_at,
         )
         applied.append(kube.apply(ready, namespace=namespace, deadline=deadline))
         if obj["kind"] == "CustomResourceDefinition":

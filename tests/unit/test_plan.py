@@ -592,6 +592,19 @@ def test_readiness_of_a_kind_that_no_manifest_has_is_a_problem() -> None:
     ]
 
 
+def test_a_path_to_images_that_leads_nowhere_is_a_problem() -> None:
+    widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "one"}}
+    paths = (("Wigdet", "spec.template"), ("Widget", "spec.tmplate"))
+
+    assert refused(service("a", images_at=paths), a=[widget]) == [
+        '[services.a] images_at.Wigdet: none of its manifests has one; did you mean "Widget"?',
+        (
+            '[services.a] images_at.Widget: "spec.tmplate" leads to no image, container or pod'
+            " template in its manifests"
+        ),
+    ]
+
+
 def test_readiness_of_what_a_python_step_applies_is_not_known_yet() -> None:
     plan = planned(service("a", run="x:y", ready=(("Disk", "condition=Ready"),)))
 
