@@ -205,7 +205,7 @@ def _keep_evidence(started: Started, run: RunDirectory, hook: Any) -> None:
     )
     stack = Stack(run, waits=False)
     call_within(
-        lambda: hook.pytest_kindinfra_diagnose(stack=stack, directory=run.path),
+        _never_fatal(partial(hook.pytest_kindinfra_diagnose, stack=stack, directory=run.path)),
         Deadline.after(_EVIDENCE_SECONDS),
         what="pytest_kindinfra_diagnose",
     )
@@ -224,10 +224,30 @@ def _namespaces(started: Started) -> list[str]:
 def _call_before_teardown(run: RunDirectory, hook: Any) -> None:
     stack = Stack(run, waits=False)
     call_within(
-        lambda: hook.pytest_kindinfra_before_teardown(stack=stack, directory=run.path),
+        _never_fatal(
+            partial(hook.pytest_kindinfra_before_teardown, stack=stack, directory=run.path)
+        ),
         Deadline.after(_EVIDENCE_SECONDS),
         what="pytest_kindinfra_before_teardown",
     )
+
+
+def _never_fatal(call: Callable[[], object]) -> Callable[[], None]:
+    """Return a call of hooks whose `pytest.fail()`, `.skip()` or `.exit()` is a failure like any.
+
+    Those are no Exceptions, so that the cluster would not be deleted after them.
+    """
+
+    def careful_call() -> None:
+        try:
+            call()
+        except Exception:
+            raise
+        except BaseException as error:
+            msg = f"{type(error).__name__}: {error}"
+            raise KindInfraError(msg) from error
+
+    return careful_call
 
 
 def _delete(started: Started, run: RunDirectory) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.functional.endings import assert_deleted_once
+from tests.functional.project import CONFTEST
 
 if TYPE_CHECKING:
     from tests.functional.project import Project
@@ -164,3 +165,27 @@ def test_an_engine_that_does_not_answer_is_said(project: Project) -> None:
     assert "the Docker engine does not answer" in run.out
     assert "Cannot connect to the Docker daemon" in run.out
     assert run.calls("create") == []
+
+
+HOOK = """
+def pytest_kindinfra_{hook}(stack, directory):
+    pytest.{outcome}("said in a hook")
+"""
+
+
+@pytest.mark.parametrize("outcome", ["fail", "skip", "exit"])
+@pytest.mark.parametrize("hook", ["before_teardown", "diagnose"])
+def test_a_hook_at_the_end_that_fails_as_a_test_does_leaves_no_cluster(
+    project: Project, hook: str, outcome: str
+) -> None:
+    project.service("api")
+    project.write("conftest.py", CONFTEST + HOOK.format(hook=hook, outcome=outcome))
+    project.tests('@pytest.mark.kindinfra("api")\ndef test_it(): assert False\n')
+
+    run = project.run(workers=None)
+
+    assert_deleted_once(run)
+    assert run.code == 1, run.text
+    what = {"before_teardown": "before teardown", "diagnose": "evidence"}[hook]
+    assert f"kindinfra: {what} failed: " in run.text
+    assert "said in a hook" in run.text
