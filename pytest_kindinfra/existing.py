@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError, KindInfraError
-from pytest_kindinfra.kubeconfigs import current_context
+from pytest_kindinfra.kubeconfigs import only_current
 from pytest_kindinfra.kubeyaml import load_documents
 from pytest_kindinfra.request import ExistingCluster
 
@@ -42,7 +42,7 @@ def find_existing(file: Path, provider: Provider, deadline: Deadline) -> Existin
         KindInfraError: The file is no good, or the cluster does not answer.
     """
     path = Path(os.path.abspath(file.expanduser()))  # noqa: PTH100 - a link may be changed meanwhile
-    context = current_context(read_kubeconfig(path))
+    context = str(only_current(read_kubeconfig(path), path.parent)["current-context"])
     nodes = _nodes(path)
     if nodes and (name := _name_here(nodes, provider, deadline)):
         return ExistingCluster(kubeconfig=path, name=name, nodes=tuple(nodes))
@@ -59,6 +59,9 @@ def read_kubeconfig(path: Path) -> Any:
         return next(iter(load_documents(path.read_text())), None)
     except OSError as error:
         msg = f"it cannot be read: {error.strerror}"
+        raise ClusterError(msg) from error
+    except ValueError as error:  # no UTF-8, or no YAML
+        msg = f"it cannot be read: {error}"
         raise ClusterError(msg) from error
 
 

@@ -176,7 +176,11 @@ def _make_client(kubeconfig: Path) -> Any:
 
     configuration = client.Configuration()
     load: Any = config.load_kube_config
-    load(config_file=str(kubeconfig), client_configuration=configuration)
+    try:
+        load(config_file=str(kubeconfig), client_configuration=configuration)
+    except config.ConfigException as error:  # such as a file of a certificate that is not there
+        msg = f"{kubeconfig}: {error}"
+        raise ClusterError(msg) from error
     configuration.connection_pool_maxsize = 32
     if urlsplit(configuration.host).hostname in {"127.0.0.1", "localhost", "::1"}:
         # HTTPS_PROXY in the environment would be asked for this machine's own port.

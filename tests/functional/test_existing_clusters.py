@@ -11,7 +11,7 @@ import pytest
 from tests.fake_kubernetes import FakeKubernetes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.functional.project import Project
 
@@ -271,3 +271,38 @@ def test_no_image_can_be_loaded_by_a_test(project: Project, kubernetes: FakeKube
     run = project.run(OPTION)
 
     assert (run.code, run.outcomes) == (0, {"passed": 1}), run.text
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        pytest.param(
+            lambda text: text.replace("current-context: ", "current-context: gone-"),
+            'it has no context "gone-',
+            id="a context that was deleted",
+        ),
+        pytest.param(lambda _: "a: [", "it cannot be read: ", id="no YAML"),
+        pytest.param(
+            lambda text: text.replace(
+                "server: http:", "certificate-authority: /nowhere/ca.crt\n    server: https:"
+            ),
+            "ca.crt",
+            id="a missing certificate",
+        ),
+    ],
+)
+def test_a_kubeconfig_that_is_no_good_is_a_usage_error(
+    project: Project, kubernetes: FakeKubernetes, change: Callable[[str], str], why: str
+) -> None:
+    assert kubernetes.url
+    file = project.folder / "kube.yaml"
+    file.write_text(change(file.read_text()))
+    project.service("store")
+    project.tests(TESTS)
+
+    run = project.run(OPTION)
+
+    assert run.code == 4, run.text
+    assert f"--kindinfra-kubeconfig {file}: " in run.text
+    assert why in run.text
+    assert "INTERNALERROR" not in run.text
