@@ -184,16 +184,23 @@ class _Taking:
 
     def _make(self) -> Cluster:
         forget(self._home)
-        self._context.run.write("cluster-name", {"name": self._name})
-        self._note(self._home, taken=False)
         try:
-            cluster = _create(self._context, self._home, self._begun)
+            cluster = _create(self._context, self._home, self._begin)
         except BaseException:
             self._copy_credentials(self._home)  # for whoever keeps evidence
             raise
         self._home.write("made", asdict(self._wanted))
         self._home.write("kept", {"cluster": self._name})
         return self._ours(self._home, cluster)
+
+    def _begin(self, count: int) -> None:
+        """Note that the cluster is this run's to delete; not before nobody else can have made it.
+
+        A run with another home waits for no lock of ours, and may have been faster.
+        """
+        self._context.run.write("cluster-name", {"name": self._name})
+        self._note(self._home, taken=False)
+        self._begun(count)
 
     def _ours(self, home: RunDirectory, cluster: Cluster) -> Cluster:
         """Return the cluster with this run's own copy of the credentials: tests may change it."""

@@ -1,0 +1,120 @@
+"""The way to a cluster of a name that other runs may want at the same time."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_kindinfra.coordination import RunDirectory
+from pytest_kindinfra.errors import ClusterError
+from pytest_kindinfra.homes import home_of
+from pytest_kindinfra.lines.context import Context, FirstFailure
+from pytest_kindinfra.lines.taking import obtain_cluster
+from pytest_kindinfra.model import Declaration, Plan
+from pytest_kindinfra.request import Hooks, Request, Reuse, Tools
+from pytest_kindinfra.timeline import Timeline
+from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_kindinfra.model import Cluster
+
+NAME = "shop"
+
+
+class Bench:
+    """Runs that want the cluster of one name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.provider = FakeProvider()
+        self.contexts: list[Context] = []
+        self.said: list[str] = []
+
+    def context(self, run: str, *, home: Path | None = None, timeout: float = 5) -> Context:
+        """Return a run that wants it; with a home for whoever comes later."""
+        directory = RunDirectory(self.folder / run)
+        directory.make()
+        engine, cancelled = FakeEngine(), threading.Event()
+        request = Request(
+            cluster=NAME,
+            named=True,
+            run_id=run,
+            namespace="default",
+            build_jobs=1,
+            timeout=timeout,
+            kind_config=None,
+            node_image=None,
+            tuning=False,
+            folder=self.folder,
+            reuse=Reuse(home=home) if home else None,
+        )
+        context = Context(
+            plan=Plan(declaration=Declaration(folder=self.folder)),
+            request=request,
+            tools=Tools(
+                engine=engine,
+                provider=self.provider,
+                runner=FakeRunner(),
+                timeline=Timeline(),
+                registries=FakeRegistries(engine),
+            ),
+            run=directory,
+            hooks=Hooks(say=self.said.append),
+            cancelled=cancelled,
+            failure=FirstFailure(cancelled, fast=False),
+        )
+        self.contexts.append(context)
+        return context
+
+    def meanwhile(self, name: str, act: Any) -> None:
+        """Have `act` happen once, right after the provider's `name` has answered."""
+        method = getattr(self.provider, name)
+
+        def answer(*args: Any, **more: Any) -> Any:
+            found = method(*args, **more)
+            setattr(self.provider, name, method)
+            act()
+            return found
+
+        setattr(self.provider, name, answer)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    for context in made.contexts:
+        context.held.close()
+
+
+def obtain(context: Context) -> Cluster:
+    return obtain_cluster(context, "0.31.0", lambda _count: None)
+
+
+def test_a_cluster_that_another_run_made_meanwhile_is_not_this_runs_to_delete(
+    bench: Bench,
+) -> None:
+    faster = bench.context("faster", home=home_of(bench.folder / "a", NAME).path)
+    slower = bench.context("slower", home=home_of(bench.folder / "b", NAME).path)
+    bench.meanwhile("standing", lambda: obtain(faster))
+
+    with pytest.raises(ClusterError, match=f'there is already a cluster "{NAME}"'):
+        obtain(slower)
+
+    assert [one.run.file("cluster-name").exists() for one in (faster, slower)] == [True, False]
+    assert [one.run.file("home").exists() for one in (faster, slower)] == [True, False]
+
+
+def test_the_same_holds_for_one_that_does_not_stay(bench: Bench) -> None:
+    faster, slower = bench.context("faster"), bench.context("slower")
+    bench.meanwhile("standing", lambda: obtain(faster))
+
+    with pytest.raises(ClusterError, match=f'there is already a cluster "{NAME}"'):
+        obtain(slower)
+
+    assert [one.run.file("cluster-name").exists() for one in (faster, slower)] == [True, False]
