@@ -191,8 +191,13 @@ def tools_for(
 
 
 def make_context(plan: Plan, settings: Settings, *, tools: Tools, run: RunDirectory) -> Context:
-    """Return a bring-up of this process's own, without hooks."""
-    request, cancelled = make_request(settings, plan, run.path.name), threading.Event()
+    """Return a bring-up of this process's own, without hooks.
+
+    Its cluster ends with it, whatever options say of reuse: who may delete a cluster must not have
+    taken over one that is kept for others.
+    """
+    own = replace(settings, reuse=False)
+    request, cancelled = make_request(own, plan, run.path.name), threading.Event()
     return Context(
         plan=plan,
         request=request,

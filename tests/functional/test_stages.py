@@ -174,3 +174,19 @@ def test_an_interrupt_deletes_the_cluster(shop: Project, phase: str) -> None:
 
     assert lines == ["interrupted"]
     assert shop.standing() == []
+
+
+def test_a_script_takes_over_no_cluster_that_is_kept_for_runs_with_reuse(shop: Project) -> None:
+    shop.tests("@pytest.mark.kindinfra('db')\ndef test_it(): ...\n")
+    shop.run("--kindinfra-reuse", workers=None)
+    kept = shop.standing()
+    shop.declare("[options]\nreuse = true\n")
+
+    lines = lines_of(shop, """
+        with create_cluster(plan) as stack:
+            print(stack.cluster)
+    """)  # fmt: skip
+
+    assert len(kept) == 1
+    assert lines != kept
+    assert shop.standing() == kept
