@@ -10,18 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import ClusterError
-from pytest_kindinfra.timeline import wait_until
+from pytest_kindinfra.timeline import Deadline, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from filelock import BaseFileLock
 
-    from pytest_kindinfra.timeline import Deadline
-
 _LOCK_EVERY = 0.05
 _PROBED_FOR = 1.0
-"""Seconds that `hold` waits: whoever asks whether a lock is free holds it for a moment."""
+"""Seconds to wait for a lock in any case: whoever asks whether it is free holds it for a moment."""
 
 
 def hold(path: Path) -> BaseFileLock:
@@ -63,12 +61,15 @@ def hold_within(
 
 @contextmanager
 def held_alone(path: Path) -> Iterator[bool]:
-    """Hold the lock at `path` in the block, and say whether that was possible at once."""
+    """Hold the lock at `path` in the block, and say whether that was possible.
+
+    Not at once, but as soon as those who only ask whether it is free have had their answer.
+    """
     from filelock import FileLock
 
-    lock = FileLock(path, thread_local=False)
+    lock, soon = FileLock(path, thread_local=False), Deadline.after(_PROBED_FOR)
     try:
-        yield _taken(lock)
+        yield bool(wait_until(lambda: _taken(lock), soon, every=_LOCK_EVERY))
     finally:
         lock.release()
 

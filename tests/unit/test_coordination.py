@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -12,7 +14,14 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import Timeout
 
-from pytest_kindinfra.coordination import RunDirectory, hold, is_held, locked, write_json
+from pytest_kindinfra.coordination import (
+    RunDirectory,
+    held_alone,
+    hold,
+    is_held,
+    locked,
+    write_json,
+)
 from pytest_kindinfra.errors import CancelledError, ClusterError, ProvisionerDiedError
 from pytest_kindinfra.timeline import Deadline, monotonic
 from tests.fakes import eventually
@@ -294,6 +303,18 @@ class TestLocks:
             thread.join()
 
         assert asked == [False] * 1200
+
+    def test_somebody_who_only_asks_is_not_taken_for_the_holder(self, run: RunDirectory) -> None:
+        """`kindinfra down` said now and then that a cluster was in use that nobody used."""
+        hold(run.lock).release()
+        asking = os.open(run.lock, os.O_RDONLY)
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        answered = threading.Timer(0.1, os.close, [asking])
+        answered.start()
+
+        with held_alone(run.lock) as alone:
+            assert alone
+        answered.join()
 
     def test_a_lock_is_taken_once(self, run: RunDirectory) -> None:
         with process("lock = hold(run.lock); print('holding', flush=True); input()", run) as other:
