@@ -56,7 +56,7 @@ def is_kept(home: RunDirectory) -> bool:
 
 def forget(home: RunDirectory) -> None:
     """Remove what is known of a cluster that is gone; the lock stays, since others may wait."""
-    for name in ("kept", "made", "cluster-name", *home.names(APPLIED)):
+    for name in ("kept", "made", "swept", "cluster-name", *home.names(APPLIED)):
         home.file(name).unlink(missing_ok=True)
     home.kubeconfig.unlink(missing_ok=True)
 

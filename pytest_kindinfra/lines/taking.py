@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.coordination import RunDirectory, held_alone, is_held
+from pytest_kindinfra.coordination import RunDirectory, held_alone
 from pytest_kindinfra.errors import ClusterError, KindInfraError, StateError
 from pytest_kindinfra.homes import forget, is_kept, lock_home, user_of
 from pytest_kindinfra.model import Cluster
@@ -75,22 +75,40 @@ def _create(context: Context, folder: RunDirectory, begun: Callable[[int], objec
 
 
 def _clear_the_way(context: Context) -> None:
-    """Delete a cluster of ours of that name, unless its run lives."""
-    name, provider = context.request.cluster, context.tools.provider
-    there = provider.standing(name, context.deadline())
-    if there is None or there.folder is None:
-        return  # a foreign one was told before, or is told by whoever creates
-    folder = RunDirectory(there.folder)
-    if is_held(folder.lock):
-        raise ClusterError(_in_use(name, folder))
-    context.hooks.say(f'cluster "{name}" of an earlier run is made anew')
+    """Delete a cluster of ours of that name, unless its run lives.
+
+    A sweep that deletes it just now holds its lock too, but not for long.
+    """
+    deadline = context.deadline()
+    while (folder := _folder_of_ours(context)) and not _is_cleared(context, folder):
+        if deadline.passed or not folder.file("swept").exists():
+            raise ClusterError(_in_use(context.request.cluster, folder))
+
+
+def _folder_of_ours(context: Context) -> RunDirectory | None:
+    there = context.tools.provider.standing(context.request.cluster, context.deadline())
+    # A foreign one was told before, or is told by whoever creates.
+    return RunDirectory(there.folder) if there and there.folder else None
+
+
+def _is_cleared(context: Context, folder: RunDirectory) -> bool:
+    """Delete the cluster if nobody has it, and say whether that is so."""
     if not folder.lock.exists():
-        provider.delete(name, kubeconfig=folder.kubeconfig, deadline=context.deadline())
-        return
-    with held_alone(folder.lock) as alone:
-        if not alone:
-            raise ClusterError(_in_use(name, folder))
-        provider.delete(name, kubeconfig=folder.kubeconfig, deadline=context.deadline())
+        _delete_old(context, folder)
+        return True
+    try:
+        with held_alone(folder.lock) as alone:
+            if alone and _folder_of_ours(context) == folder:
+                _delete_old(context, folder)
+            return alone
+    except PermissionError:  # somebody else's
+        return False
+
+
+def _delete_old(context: Context, folder: RunDirectory) -> None:
+    name = context.request.cluster
+    context.hooks.say(f'cluster "{name}" of an earlier run is made anew')
+    context.tools.provider.delete(name, kubeconfig=folder.kubeconfig, deadline=context.deadline())
 
 
 def _in_use(name: str, folder: RunDirectory) -> str:

@@ -7,6 +7,7 @@ nothing. What was kept on purpose is never touched. A step must not know another
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -54,9 +55,15 @@ def left_behind(provider: Provider, deadline: Deadline) -> list[str]:
 
 
 def _delete_alone(name: str, run: RunDirectory, provider: Provider, deadline: Deadline) -> bool:
-    """Delete the cluster, unless somebody takes it over at this moment; say whether it went."""
+    """Delete the cluster, unless somebody takes it over at this moment; say whether it went.
+
+    A run that wants the name may have deleted it since it was listed, and made its own.
+    """
     with held_alone(run.lock) as alone:
-        if alone and run.read("kept") is None:
+        there = provider.standing(name, deadline) if alone else None
+        if there and there.folder == run.path and run.read("kept") is None:
+            with suppress(OSError):  # of a full disk, which the deletion helps
+                run.write("swept", {"cluster": name})  # for who wants the name, and finds it locked
             provider.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
             return True
     return False

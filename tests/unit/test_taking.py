@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.coordination import RunDirectory
+from pytest_kindinfra.coordination import RunDirectory, hold
 from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.homes import home_of
 from pytest_kindinfra.lines.context import Context, FirstFailure
 from pytest_kindinfra.lines.taking import obtain_cluster
 from pytest_kindinfra.model import Declaration, Plan
 from pytest_kindinfra.request import Hooks, Request, Reuse, Tools
-from pytest_kindinfra.timeline import Timeline
+from pytest_kindinfra.steps.sweep import sweep
+from pytest_kindinfra.timeline import Deadline, Timeline
 from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from pytest_kindinfra.model import Cluster
 
@@ -118,3 +119,60 @@ def test_the_same_holds_for_one_that_does_not_stay(bench: Bench) -> None:
         obtain(slower)
 
     assert [one.run.file("cluster-name").exists() for one in (faster, slower)] == [True, False]
+
+
+class TestWhatAKilledRunLeft:
+    @pytest.fixture
+    def dead(self, bench: Bench) -> RunDirectory:
+        """A cluster of the name, whose run was killed."""
+        context = bench.context("dead")
+        obtain(context)
+        bench.provider.runs[NAME] = context.run.path
+        hold(context.run.lock).release()
+        return context.run
+
+    def test_a_sweep_that_deletes_it_just_now_is_waited_for(
+        self, bench: Bench, dead: RunDirectory
+    ) -> None:
+        sweeping, begun, delete = threading.Event(), threading.Event(), bench.provider.delete
+
+        def delete_slowly(name: str, *, kubeconfig: Path, deadline: Deadline) -> None:
+            begun.set()
+            sweeping.wait(1.3)  # longer than a lock is waited for in any case
+            delete(name, kubeconfig=kubeconfig, deadline=deadline)
+
+        bench.provider.delete = delete_slowly  # type: ignore[method-assign]
+        other = threading.Thread(target=sweep, args=(bench.provider, Deadline.after(5)))
+        other.start()
+        assert begun.wait(5)
+
+        cluster = obtain(bench.context("next"))
+
+        other.join()
+        standing = bench.provider.standing(NAME, Deadline.after(5))
+        assert standing
+        assert standing.folder == cluster.kubeconfig.parent != dead.path
+
+    def test_one_that_lives_is_not(self, bench: Bench, dead: RunDirectory) -> None:
+        lock = hold(dead.lock)
+
+        with pytest.raises(ClusterError) as caught:
+            obtain(bench.context("next"))
+
+        lock.release()
+        assert str(caught.value) == (
+            f'cluster "{NAME}" is in use by another run ({dead.path})\n'
+            "To fix: wait for its end, or take another --kindinfra-cluster-name"
+        )
+
+    def test_a_sweep_that_comes_late_leaves_the_next_one_of_that_name_alone(
+        self, bench: Bench, dead: RunDirectory
+    ) -> None:
+        following = bench.context("next")
+        bench.meanwhile("run_directories", lambda: obtain(following))
+
+        swept = sweep(bench.provider, Deadline.after(5))
+
+        assert dead.lock.exists()
+        assert swept.deleted == []
+        assert list(bench.provider.clusters) == [NAME]
