@@ -127,6 +127,7 @@ class _Taking:
         self._context = context
         self._home = RunDirectory(reuse.home)
         self._begun = begun
+        self._locked: list[Path] = []
         request = context.request
         self._wanted = made_with(
             request.kind_config,
@@ -141,13 +142,14 @@ class _Taking:
         """Return it, taken over if that is possible."""
         self._lock(self._home)
         there = self._standing()
+        while there and there.folder and not self._is_locked(there.folder):
+            self._lock(RunDirectory(there.folder))
+            there = self._standing()  # whoever had it may have deleted it, or made it anew
         if there is None:
             return self._make()
         if there.folder is None:
             return _create(self._context, self._context.run, self._begun)  # which says why not
         home = RunDirectory(there.folder)
-        if home.path != self._home.path and home.path.is_dir():
-            self._lock(home)
         try:
             return self._take(there, home)
         except _UnfitError as why:
@@ -166,6 +168,11 @@ class _Taking:
             deadline=deadline,
         )
         self._context.held.callback(lock.release)
+        self._locked.append(home.path)
+
+    def _is_locked(self, home: Path) -> bool:
+        """Whether nobody else can use a home: it is ours by now, however it is spelled, or gone."""
+        return not home.is_dir() or any(home.samefile(one) for one in self._locked)
 
     def _take(self, there: Standing, home: RunDirectory) -> Cluster:
         """Return the cluster that is there.

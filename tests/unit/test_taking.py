@@ -176,3 +176,38 @@ class TestWhatAKilledRunLeft:
         assert dead.lock.exists()
         assert swept.deleted == []
         assert list(bench.provider.clusters) == [NAME]
+
+
+class TestHomes:
+    def end(self, context: Context) -> None:
+        """End a run whose cluster stays."""
+        context.held.close()
+
+    def test_two_spellings_of_one_home_are_one(self, bench: Bench) -> None:
+        home = home_of(bench.folder / "artifacts", NAME).path
+        first = bench.context("first", home=home)
+        obtain(first)
+        self.end(first)
+        (bench.folder / "link").symlink_to(bench.folder)
+        other = home_of(bench.folder / "link" / "artifacts", NAME).path
+
+        # It is made anew, since no API server answers.
+        cluster = obtain(bench.context("second", home=other, timeout=2))
+
+        assert cluster.home == other
+
+    def test_one_that_was_deleted_while_it_was_waited_for_is_made(self, bench: Bench) -> None:
+        """Its credentials were looked for, and a line said that it was made anew for that."""
+        first = bench.context("first", home=home_of(bench.folder / "a", NAME).path)
+        obtain(first)
+        second = bench.context("second", home=home_of(bench.folder / "b", NAME).path)
+
+        def end() -> None:
+            bench.provider.clusters.clear()
+            self.end(first)
+
+        bench.meanwhile("standing", end)
+
+        obtain(second)
+
+        assert bench.said == []
