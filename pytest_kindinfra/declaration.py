@@ -60,8 +60,8 @@ def parse_declaration(tables: Mapping[str, Any], *, folder: Path, source: str) -
         folder=folder,
         source=source,
         cluster=_cluster(Table("[cluster]", root.raw("cluster", {}), problems)),
-        images=tuple(_image(name, table) for name, table in root.tables("images")),
-        services=tuple(_service(name, table) for name, table in root.tables("services")),
+        images=tuple(read_image(name, table) for name, table in root.tables("images")),
+        services=tuple(read_service(name, table) for name, table in root.tables("services")),
         env=root.pairs("env"),
         options=_options(root.raw("options"), problems),
     )
@@ -95,7 +95,8 @@ def _cluster(table: Table) -> ClusterSpec:
     return spec
 
 
-def _image(name: str, table: Table) -> Image:
+def read_image(name: str, table: Table) -> Image:
+    """Return an image; what is wrong is complained about to the table."""
     if not _IMAGE_NAME.fullmatch(name):
         table.complain("has a name that no image can have: lower-case letters, digits, - . _")
     image = Image(
@@ -130,7 +131,8 @@ def _check_image(table: Table) -> None:
         table.complain(f"has {given[0]}, so nothing is built: remove {', '.join(useless)}")
 
 
-def _service(name: str, table: Table) -> Service:
+def read_service(name: str, table: Table) -> Service:
+    """Return a service; what is wrong is complained about to the table."""
     _check_label(name, "the name", table)
     service = Service(
         name=name,

@@ -26,6 +26,7 @@ from pytest_kindinfra.existing import find_existing, problems_of_images, problem
 from pytest_kindinfra.filesystems import network_problem
 from pytest_kindinfra.grpchealth import missing_package
 from pytest_kindinfra.homes import home_of, name_after
+from pytest_kindinfra.hookrecords import read_record
 from pytest_kindinfra.hosting import with_registry
 from pytest_kindinfra.kindconfig import port_problems
 from pytest_kindinfra.model import Declaration, EngineName, Image, Plan, Service, Standing
@@ -229,7 +230,11 @@ def _added_by_hooks(config: pytest.Config) -> list[Any]:
         raise DeclarationError(
             f"{where}: expected Service or Image, got {one!r}" for one in strange
         )
-    return added
+    read = [read_record(one) for one in added]
+    if problems := [problem for _, found in read for problem in found]:
+        where = _hook_of(config)
+        raise DeclarationError(f"{where}: {problem}" for problem in problems)
+    return [record for record, _ in read]
 
 
 def _flat(result: Any) -> list[Any]:

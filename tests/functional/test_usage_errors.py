@@ -212,6 +212,34 @@ def test_workers_of_a_refused_run_end_by_themselves(project: Project) -> None:
     assert {worker for _, _, worker in run.notes} >= {"gw0", "gw1", "gw2", "gw3"}
 
 
+@pytest.mark.parametrize("workers", [None, 2])
+def test_wrong_values_in_a_hooks_records_are_said_with_its_file(
+    project: Project, workers: int | None
+) -> None:
+    conftest = (project.folder / "conftest.py").read_text()
+    records = """[
+        Service(name="seed", run="seed", needs=("db:redy",)),
+        Service(name="web", manifests="web.yaml", endpoints=("http",)),
+        Image(name="app", build_args=("VERSION",)),
+        Image(name=3),
+    ]"""
+    start = "from pytest_kindinfra import Image, Service"
+    project.write("conftest.py", f"{start}\n{conftest}\n{RETURNING.format(records)}")
+    project.tests(TESTS)
+
+    where = "pytest_kindinfra_services in conftest.py: "
+    assert_refused(
+        project.run(workers=workers),
+        f'{where}[services.seed] run is "seed", but must be "module:function"',
+        f'{where}[services.seed] needs "db:redy", but after the colon comes one of "applied", '
+        '"started", "ready"; did you mean "ready"?',
+        f"{where}[services.web] manifests must be a list of strings, not a string",
+        f"{where}[services.web] endpoints must be EndpointSpec with a name, not 'http'",
+        f"{where}[images.app] build_args must be a table of strings, not a list",
+        f"{where}[images] has a name that is no string: 3",
+    )
+
+
 @pytest.mark.parametrize("workers", [None, 4])
 def test_a_hook_that_raises_is_said_with_its_file(project: Project, workers: int | None) -> None:
     conftest = (project.folder / "conftest.py").read_text()

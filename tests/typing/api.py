@@ -14,6 +14,7 @@ from pytest_kindinfra import (
     Image,
     KindCluster,
     KindInfraError,
+    Need,
     OnceError,
     OwnStack,
     Phase,
@@ -62,6 +63,7 @@ def pytest_kindinfra_services(config: pytest.Config) -> list[Service | Image]:
     return [
         Image(name="web", context=config.rootpath),
         Service(name="web", images=("web",), manifests=("web.yaml",), endpoints=(endpoint,)),
+        Service(name="seed", run="seed:fill", needs=(Need(name="web", level="started"),)),
     ]
 
 
