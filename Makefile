@@ -16,6 +16,7 @@ TIMED := tools/machine/timed
 WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
 RUNS   ?= 1
 ROUNDS ?= 3
+IMAGES ?= made-up
 # The tests that the page names, in a folder.
 named = $(shell grep -oE '`$(1)/\w+\.py::[A-Za-z0-9_:]+' docs/crash-safety.md | sed 's|^`|tests/|' | sort -u)
 
@@ -67,10 +68,10 @@ matrix: setup ## crash safety, RUNS=N times: the tests that docs/crash-safety.md
 	  $(BIN)/pytest -q -m alone $(call named,e2e); \
 	done
 
-bench: setup ## a generated system brought up by scripts, other plugins and us, ROUNDS=N
+bench: setup ## a system brought up by scripts, other plugins and us, ROUNDS=N, IMAGES=example|made-up
 	@test -x .tools/peers/bin/python || $(BIN)/python -m venv .tools/peers
 	@.tools/peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement tools/bench/peers/requirements.txt
-	@$(BIN)/python tools/bench/setups.py --rounds=$(ROUNDS) --json=.tools/bench.json
+	@$(BIN)/python tools/bench/setups.py --images=$(IMAGES) --rounds=$(ROUNDS) --json=.tools/bench.json
 	@.tools/peers/bin/python tools/bench/peers/picture.py .tools/bench.json .tools/bench.svg
 	@echo "written: .tools/bench.json, .tools/bench.svg"
 

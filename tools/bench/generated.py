@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
+from contents import make_up, take_example
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from contents import Sizes
 
 NAMES = tuple(f"bench-s{number}" for number in range(1, 6))
 NEEDS = {NAMES[0]: (), NAMES[1]: (0,), NAMES[2]: (0,), NAMES[3]: (1,), NAMES[4]: (2, 3)}
@@ -20,27 +22,20 @@ NODE_PORTS = tuple(range(30041, 30046))
 PORTS = tuple(range(28041, 28046))
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Megabytes of the layers that all share and of each image's own; CPU seconds of a build."""
-
-    base_mb: int
-    own_mb: int
-    burn: float
-
-
-def make_project(folder: Path, *, salt: str, edges: str, sizes: Sizes) -> None:
+def make_project(folder: Path, *, salt: str, edges: str, sizes: Sizes | None) -> None:
     """Write everything into `folder`.
 
     Args:
         folder: Empty.
         salt: What services answer; contents that depend on it were never built before.
         edges: How far a need must be, for those that know of needs: `ready` or `applied`.
-        sizes: Of images.
+        sizes: Of images that are made up; None for those of the example.
     """
-    _base(folder / "base", salt, sizes)
+    if sizes:
+        make_up(folder, NAMES, salt, sizes)
+    else:
+        take_example(folder, NAMES, salt)
     for name in NAMES:
-        _service(folder / name, name, salt, sizes)
         (folder / "k8s").mkdir(exist_ok=True)
         (folder / "k8s" / f"{name}.yaml").write_text(_manifest(name))
     (folder / "kind.yaml").write_text(_kind_config())
@@ -60,38 +55,6 @@ def test_all(kindinfra): ...
 def edit(folder: Path, salt: str) -> None:
     """Change what the service `EDITED` answers, and nothing else."""
     (folder / EDITED / "index.html").write_text(f"{EDITED} {salt}")
-
-
-def _base(folder: Path, salt: str, sizes: Sizes) -> None:
-    folder.mkdir()
-    (folder / "blob").write_bytes(os.urandom(sizes.base_mb * 1_000_000))
-    (folder / "burn.py").write_text(_burning(sizes.burn))
-    (folder / "salt").write_text(salt)
-    (folder / "Dockerfile").write_text(
-        "FROM python:3.11-slim\nCOPY blob burn.py salt /\nRUN python3 /burn.py\n"
-    )
-
-
-def _burning(seconds: float) -> str:
-    return (
-        f"import time\nend = time.process_time() + {seconds}\n"
-        "while time.process_time() < end:\n    pass\n"
-    )
-
-
-def _service(folder: Path, name: str, salt: str, sizes: Sizes) -> None:
-    folder.mkdir()
-    (folder / "blob").write_bytes(os.urandom(sizes.own_mb * 1_000_000))
-    (folder / "index.html").write_text(f"{name} {salt}")
-    (folder / "Dockerfile").write_text(
-        dedent("""\
-            FROM bench-base
-            COPY blob /
-            RUN python3 /burn.py
-            COPY index.html /www/
-            CMD ["python3", "-m", "http.server", "8080", "--directory", "/www"]
-        """)
-    )
 
 
 def _manifest(name: str) -> str:

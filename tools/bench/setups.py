@@ -1,8 +1,9 @@
 """The same system brought up by scripts, by other plugins and by us, in turns within one run.
 
-A project is generated: a base image that is large and costs processor time, services that start
-from it, and edges between them. Each contender gets it with contents that nobody built yet (cold),
-then the same with a new cluster (warm); some then get one byte edited with the cluster kept (edit).
+A project is generated: a base image, services that start from it, and edges between them. Its
+images are made up (large, and costly to build) or those of the example. Each contender gets it with
+contents that nobody built yet (cold), then the same with a new cluster (warm); some then get one
+byte edited with the cluster kept (edit).
 Time ends when every service has answered on its port of this host with the right text, which this
 program asks itself. Method: as many rounds as asked for, contenders in another order each time;
 ratios are of medians, with an interval from pairs. `picture.py` draws what `--json` wrote.
@@ -23,8 +24,9 @@ from pathlib import Path
 
 from bringing import Bench, remove_images
 from contenders import CONTENDERS, EDITORS
+from contents import Sizes
 from figures import quartiles, ratio
-from generated import Sizes, make_project
+from generated import make_project
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,6 +79,7 @@ def main() -> None:
     parser.add_argument("--only", help="contenders, parted by commas: " + ", ".join(CONTENDERS))
     parser.add_argument("--states", default="cold,warm,edit", help="in this order; cold is first")
     parser.add_argument("--edges", choices=("ready", "applied"), default="ready")
+    parser.add_argument("--images", choices=("made-up", "example"), default="made-up")
     parser.add_argument("--node-image", default="kindest/node:v1.34.4")
     parser.add_argument("--peers", type=Path, default=ROOT / ".tools/peers/bin/python")
     parser.add_argument("--base-mb", type=int, default=20, help="beside python:3.11-slim's 180")
@@ -84,12 +87,13 @@ def main() -> None:
     parser.add_argument("--burn", type=float, default=3.0, help="CPU seconds of each build")
     parser.add_argument("--json", type=Path)
     words = parser.parse_args()
-    words.sizes = Sizes(base_mb=words.base_mb, own_mb=words.own_mb, burn=words.burn)
+    made_up = Sizes(base_mb=words.base_mb, own_mb=words.own_mb, burn=words.burn)
+    words.sizes = made_up if words.images == "made-up" else None
     found = measure(words)
     show(found)
     if words.json:
         about = {name: one.about for name, one in CONTENDERS.items()}
-        sizes = asdict(words.sizes)
+        sizes = asdict(words.sizes) if words.sizes else "example"
         document = {"edges": words.edges, "sizes": sizes, "about": about, "seconds": found}
         words.json.write_text(json.dumps(document, indent=1))
 
