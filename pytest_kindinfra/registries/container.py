@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import http.client
 import json
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError, CommandError
+from pytest_kindinfra.freeports import free_port
 from pytest_kindinfra.hosting import CERTS, Registry, hosts_toml
 from pytest_kindinfra.timeline import wait_until
 
@@ -98,10 +100,15 @@ class DockerRegistry:
         return there
 
     def _start(self, deadline: Deadline) -> None:
-        words = ("--label", f"{LABEL}=true", "--publish", f"{_HERE}::{_PORT}", _IMAGE)
+        # On a port that is named: Docker draws another one for what it drew itself at each start,
+        # and whenever the container joins a network.
+        with ExitStack() as held:
+            port = free_port(held)
+        words = ("--label", f"{LABEL}=true", "--publish", f"{_HERE}:{port}:{_PORT}", _IMAGE)
         try:
             self._docker("run", "--detach", "--name", NAME, *words, deadline=deadline)
         except CommandError as error:
+            self.remove(deadline)  # what could not listen to its port was made all the same
             msg = f"{error}\nTo fix: docker pull {_IMAGE}, or name a registry of yours in [cluster]"
             raise ClusterError(msg) from error
 

@@ -9,19 +9,18 @@ must not know another step.
 from __future__ import annotations
 
 import json
-import socket
-from contextlib import ExitStack, suppress
-from random import SystemRandom
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.coordination import host_lock, locked
 from pytest_kindinfra.errors import ClusterError, PortTakenError
+from pytest_kindinfra.freeports import free_port
 from pytest_kindinfra.kindconfig import PATCHES, kind_config, user_ports
 from pytest_kindinfra.model import Cluster
 from pytest_kindinfra.tuning import DNS_PATCH, dns_patch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from pytest_kindinfra.clusters.protocol import Provider
@@ -30,10 +29,6 @@ if TYPE_CHECKING:
     from pytest_kindinfra.timeline import Deadline
 
 _TRIES = 3
-_QUIET_PORTS = range(20000, 30000)
-"""Below those that systems give to whoever asks for any: from 32768 on Linux, 49152 elsewhere. A
-port that was just found free there may be an outgoing connection's in the next moment."""
-_DRAWS = 20
 
 
 def create_cluster(
@@ -117,18 +112,6 @@ def choose_host_ports(
         return {
             mapping.node_port: taken.get(mapping.node_port)
             or mapping.host_port
-            or _free_port(held, declared)
+            or free_port(held, declared)
             for mapping in mappings
         }
-
-
-def _free_port(held: ExitStack, declared: Container[int | None]) -> int:
-    draws = (SystemRandom().choice(_QUIET_PORTS) for _ in range(_DRAWS))
-    for port in (*(port for port in draws if port not in declared), 0):
-        listener = held.enter_context(socket.socket())
-        with suppress(OSError):
-            listener.bind(("127.0.0.1", port))
-            found: int = listener.getsockname()[1]
-            return found
-    msg = "no port of 127.0.0.1 is free"
-    raise ClusterError(msg)

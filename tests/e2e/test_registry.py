@@ -152,6 +152,21 @@ def test_images_reach_pods_through_it(shop: Path, registries: DockerRegistry) ->
     assert registries.remove(Deadline.after(60))
 
 
+@pytest.mark.alone
+def test_it_keeps_its_port_when_it_joins_the_network_of_a_cluster(
+    registries: DockerRegistry,
+) -> None:
+    before, network = registries.run(Deadline.after(60)), f"kindinfra-e2e-{uuid.uuid4().hex[:8]}"
+    docker("network", "create", network)
+    try:
+        docker("network", "connect", network, before.container)
+
+        assert registries.run(Deadline.after(60)) == before
+    finally:
+        registries.remove(Deadline.after(60))
+        docker("network", "rm", network)
+
+
 class WithoutNodes(DockerRegistry):
     """Real registries, and kind nodes that only play a part."""
 

@@ -207,7 +207,7 @@ class TestFreeHostPorts:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A port that was free a moment ago was taken by an outgoing connection."""
-        monkeypatch.setattr("pytest_kindinfra.steps.create._QUIET_PORTS", range(24100, 24112))
+        monkeypatch.setattr("pytest_kindinfra.freeports._QUIET_PORTS", range(24100, 24112))
         fixed = [PortMapping(service="a", endpoint=str(port), node_port=port, host_port=port,
                              in_manifest=False) for port in range(24100, 24106)]  # fmt: skip
         free = [PortMapping(service="b", endpoint=str(port), node_port=port, host_port=None,
@@ -225,7 +225,7 @@ class TestFreeHostPorts:
     ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as busy:
             port = busy.getsockname()[1]
-            monkeypatch.setattr("pytest_kindinfra.steps.create._QUIET_PORTS", range(port, port + 1))
+            monkeypatch.setattr("pytest_kindinfra.freeports._QUIET_PORTS", range(port, port + 1))
             mapping = PortMapping(service="b", endpoint="x", node_port=30000, host_port=None,
                                   in_manifest=False)  # fmt: skip
 

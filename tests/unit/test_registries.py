@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -62,6 +63,7 @@ class Engine:
     port: int
     containers: dict[str, dict[str, Any]] = field(default_factory=dict)
     refuses: str = ""
+    left: bool = False
 
     def __post_init__(self) -> None:
         self.runner = FakeRunner(self.answer)
@@ -87,6 +89,8 @@ class Engine:
             case ("inspect", "--format", _, *names):
                 return "\n".join(json.dumps(self.containers[name]) for name in names)
             case ("run", *_) if self.refuses:
+                if self.left:
+                    self.add(container.NAME, running=False)
                 return Result("", self.refuses, 125)
             case ("run" | "start", *_):
                 self.add(container.NAME)
@@ -106,11 +110,27 @@ class TestOurs:
         engine = Engine(port)
 
         assert engine.host.run(soon) == ours(port)
-        assert (
-            *("docker", "run", "--detach", "--name", "kindinfra-registry"),
-            *("--label", "dev.kindinfra.registry=true", "--publish", "127.0.0.1::5000"),
-            "registry:2",
-        ) in engine.runner.argvs
+        (run,) = [argv for argv in engine.runner.argvs if argv[1] == "run"]
+        assert run[:5] == ("docker", "run", "--detach", "--name", "kindinfra-registry")
+        assert run[5:8] == ("--label", "dev.kindinfra.registry=true", "--publish")
+        assert run[9:] == ("registry:2",)
+
+    def test_its_port_is_named_since_docker_draws_another_when_it_joins_a_network(
+        self, port: int, soon: Deadline
+    ) -> None:
+        engine = Engine(port)
+        engine.host.run(soon)
+
+        (run,) = [argv for argv in engine.runner.argvs if argv[1] == "run"]
+        assert re.fullmatch(r"127\.0\.0\.1:2\d{4}:5000", run[8])
+
+    def test_one_that_could_not_listen_is_not_left_behind(self, port: int, soon: Deadline) -> None:
+        engine = Engine(port, refuses="port is already allocated", left=True)
+
+        with pytest.raises(ClusterError, match="port is already allocated"):
+            engine.host.run(soon)
+
+        assert ("docker", "rm", "--force", "--volumes", "kindinfra-registry") in engine.runner.argvs
 
     def test_the_one_that_runs_is_shared(self, port: int, soon: Deadline) -> None:
         engine = Engine(port)
@@ -134,10 +154,11 @@ class TestOurs:
         with pytest.raises(ClusterError) as caught:
             engine.host.run(soon)
 
-        assert str(caught.value) == (
+        said = re.sub(r":2\d{4}:", ":PORT:", str(caught.value))
+        assert said == (
             "a command failed: exit code 125\n"
             "  $ docker run --detach --name kindinfra-registry --label dev.kindinfra.registry=true"
-            " --publish 127.0.0.1::5000 registry:2\n"
+            " --publish 127.0.0.1:PORT:5000 registry:2\n"
             "    Unable to find image 'registry:2' locally\n"
             "    dial tcp: timeout\n"
             "To fix: docker pull registry:2, or name a registry of yours in [cluster]"
