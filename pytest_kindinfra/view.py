@@ -109,8 +109,11 @@ class Stack:
 
     @property
     def images(self) -> dict[str, str]:
-        """The declared images that are built so far: name to full reference."""
-        records = self._run.read_all("image-")
+        """The declared images that are built so far: name to the full reference that pods run.
+
+        That is the name in the registry once an image went through one.
+        """
+        records = self._run.read_all("image-") | self._run.read_all("runs-as-")
         return {name: record["reference"] for name, record in records.items()}
 
     @property

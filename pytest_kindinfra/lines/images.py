@@ -69,7 +69,10 @@ class ImageLines:
         built = needed(f'image "{name}"', self._built[name])
         loader = needed(SUBJECT, self._cluster.loader)
         loader.more_come = self._are_being_built
-        return loader.load(name, built.reference, self._context.deadline())
+        runs = loader.load(name, built.reference, self._context.deadline())
+        if runs != built.reference:
+            self._context.run.write(f"runs-as-{name}", {"reference": runs})
+        return runs
 
     def _are_being_built(self) -> bool:
         return not all(future.done() for future in self._built.values())

@@ -72,6 +72,7 @@ def test_its_pod_runs_what_was_pushed(kindinfra, name):
         assert answer.read() == name.encode()
     (image,) = images_of(kindinfra, name)
     assert image.startswith(f"localhost:") and f"/{name}:" in image
+    assert image == kindinfra.images[name]
 
 @pytest.mark.kindinfra("redis")
 def test_an_image_that_was_not_built_goes_the_same_way(kindinfra):

@@ -150,5 +150,12 @@ class TestTheCluster:
 
         assert stack.images == {"api": "localhost/api:1f", "db": "localhost/db:2e"}
 
+    def test_an_image_that_went_through_a_registry_is_called_as_pods_call_it(
+        self, run: RunDirectory, stack: Stack
+    ) -> None:
+        run.write("runs-as-api", {"reference": "localhost:5001/api:1f-2e3d"})
+
+        assert stack.images == {"api": "localhost:5001/api:1f-2e3d"}
+
     def test_what_was_never_asked_of_it_needs_no_closing(self, stack: Stack) -> None:
         stack.close()

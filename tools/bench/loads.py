@@ -125,7 +125,7 @@ def _load(
     if way == _KIND:
         _run("kind", "load", "docker-image", "--name", cluster, image)
     elif way == _SAVE:
-        _run("docker", "save", "--output", os.devnull, image)
+        subprocess.run(["docker", "save", image], check=True, stdout=subprocess.DEVNULL)
     else:
         loader = ImageLoader(
             nodes,
