@@ -158,12 +158,14 @@ def _build(given: argparse.Namespace) -> None:
 
 def _plan(given: argparse.Namespace) -> None:
     from pytest_kindinfra.library import resolve, settings_of
+    from pytest_kindinfra.plan import keep_out
     from pytest_kindinfra.tags import known_tags
     from pytest_kindinfra.terminal import plan_lines
 
     plan = resolve(services=given.services or None)
-    engine = make_tools(settings_of(plan.declaration, {}).engine).engine
-    for line in plan_lines(plan, known_tags(plan, engine))[1:]:
+    settings = settings_of(plan.declaration, {})
+    tags = known_tags(keep_out(plan, settings.artifacts), make_tools(settings.engine).engine)
+    for line in plan_lines(plan, tags)[1:]:
         _say(line)
 
 

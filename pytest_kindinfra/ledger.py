@@ -37,6 +37,7 @@ class Entry:
         needs: The services that it needs, to their tokens at that time.
         objects: Its objects by `identity`, without those of a chart.
         charted: Those of a chart.
+        release: The chart's release: `name` and `namespace`; empty without one.
         uids: `key` of an object to the uid that it had.
         returned: The objects that its Python step returned.
         endpoints: As in a service's result.
@@ -49,6 +50,7 @@ class Entry:
     needs: dict[str, str] = field(default_factory=dict)
     objects: list[KubeObject] = field(default_factory=list)
     charted: list[KubeObject] = field(default_factory=list)
+    release: dict[str, str] = field(default_factory=dict)
     uids: dict[str, str] = field(default_factory=dict)
     returned: list[KubeObject] = field(default_factory=list)
     endpoints: list[dict[str, Any]] = field(default_factory=list)

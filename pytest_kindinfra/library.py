@@ -28,6 +28,7 @@ from pytest_kindinfra.graph import in_order
 from pytest_kindinfra.grpchealth import missing_package
 from pytest_kindinfra.lines.builds import Builds
 from pytest_kindinfra.lines.context import Context, FirstFailure
+from pytest_kindinfra.plan import keep_out
 from pytest_kindinfra.plan import resolve as make_plan
 from pytest_kindinfra.planning import (
     make_request,
@@ -197,6 +198,7 @@ def make_context(plan: Plan, settings: Settings, *, tools: Tools, run: RunDirect
     taken over one that is kept for others.
     """
     own = replace(settings, reuse=False)
+    plan = keep_out(plan, settings.artifacts)
     request, cancelled = make_request(own, plan, run.path.name), threading.Event()
     return Context(
         plan=plan,

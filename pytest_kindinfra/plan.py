@@ -5,7 +5,9 @@ Pure; it must not know pytest, files or clusters.
 
 from __future__ import annotations
 
+import os.path
 from dataclasses import replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.checks import find_problems
@@ -16,9 +18,10 @@ from pytest_kindinfra.model import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from pytest_kindinfra.manifests import Rendered
-    from pytest_kindinfra.model import Declaration
+    from pytest_kindinfra.model import Declaration, Image
 
 
 def resolve(
@@ -55,3 +58,21 @@ def resolve(
         ports=facts.ports[0],
         releases={name: one for name, one in rendered.releases.items() if name in names},
     )
+
+
+def keep_out(plan: Plan, written: Path) -> Plan:
+    """Return the plan with no build context that holds a folder which runs write into.
+
+    Args:
+        plan: What was resolved.
+        written: The artifacts folder; with it in a context each run would build anew.
+    """
+    folder = plan.declaration.folder
+    return replace(plan, images=tuple(_without(image, folder, written) for image in plan.images))
+
+
+def _without(image: Image, folder: Path, written: Path) -> Image:
+    way = PurePath(os.path.relpath(folder / written, folder / image.context))
+    if way.parts[:1] in ((), ("..",)):
+        return image
+    return replace(image, ignore=(*image.ignore, way.as_posix()))

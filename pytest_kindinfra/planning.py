@@ -30,7 +30,7 @@ from pytest_kindinfra.hookrecords import read_record
 from pytest_kindinfra.hosting import with_registry
 from pytest_kindinfra.kindconfig import port_problems
 from pytest_kindinfra.model import Declaration, EngineName, Image, Plan, Service, Standing
-from pytest_kindinfra.plan import resolve
+from pytest_kindinfra.plan import keep_out, resolve
 from pytest_kindinfra.render import check_files, load_kind_config, load_tables, render
 from pytest_kindinfra.request import Request, Reuse
 from pytest_kindinfra.savedimages import read_saved_images
@@ -91,6 +91,7 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
             how=templating(declaration, settings, make_tools(settings.engine).runner),
         )
         plan = resolve(declaration, wanted=wanted["services"], rendered=rendered)
+        plan = keep_out(plan, settings.artifacts)
         request = make_request(settings, plan, run_id)
         request, more = _with_existing(request, plan, settings)
         found += more

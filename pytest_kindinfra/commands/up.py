@@ -12,6 +12,7 @@ from pytest_kindinfra.coordination import hold
 from pytest_kindinfra.ending import Started, closing_lines, end
 from pytest_kindinfra.errors import DeclarationError, KindInfraError, StateError
 from pytest_kindinfra.library import new_folder, resolve, settings_of, tools_for
+from pytest_kindinfra.plan import keep_out
 from pytest_kindinfra.planning import Order, make_request, problems_of_host
 from pytest_kindinfra.request import Hooks
 from pytest_kindinfra.results import failure_record
@@ -88,6 +89,7 @@ def up(
 def _order(services: Sequence[str], cluster: str | None) -> Order:
     plan = resolve(services=services or None)
     settings = settings_of(plan.declaration, {"reuse": True, "cluster_name": cluster})
+    plan = keep_out(plan, settings.artifacts)
     request = _without_hooks(make_request(settings, plan, ""))
     if problems := list(problems_of_host(plan, request, settings.engine)):
         raise DeclarationError(problems)

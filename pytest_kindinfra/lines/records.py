@@ -26,9 +26,7 @@ class Records:
     def __init__(self, kube: Kube, release: Release) -> None:
         self._kube = kube
         self._release = release
-        self._path = f"/api/v1/namespaces/{release.namespace}/secrets"
-        selected = f"owner=helm,name={release.name}"
-        self._records = sorted(kube.list_(self._path, labelSelector=selected), key=_version)
+        self._records = _records_of(kube, release.name, release.namespace)
 
     def refuse_foreign(self) -> None:
         """Raise KindInfraError if there is a release of that name which is not ours."""
@@ -48,7 +46,7 @@ class Records:
         """
         for record in self._records:
             if _label(record, "status") in _CUT_SHORT:
-                self._kube.delete(f"{self._path}/{record['metadata']['name']}")
+                self._kube.delete(_path_of(record))
 
     def is_deployed(self, content: str) -> bool:
         """Whether the newest record is of a whole installation made from just that."""
@@ -63,6 +61,22 @@ class Records:
         ours = self._kube.labels if isinstance(self._kube, OurKube) else {}
         version = tuple(int(part) for part in self._release.version.split(".")[:2])
         return {**ours, CONTENT_LABEL: content} if version >= _LABELS_SINCE else {**ours}
+
+
+def forget_release(kube: Kube, name: str, namespace: str) -> None:
+    """Delete the records of a release whose objects are gone."""
+    for record in _records_of(kube, name, namespace):
+        kube.delete(_path_of(record))
+
+
+def _records_of(kube: Kube, name: str, namespace: str) -> list[KubeObject]:
+    path = f"/api/v1/namespaces/{namespace}/secrets"
+    return sorted(kube.list_(path, labelSelector=f"owner=helm,name={name}"), key=_version)
+
+
+def _path_of(record: KubeObject) -> str:
+    meta = record["metadata"]
+    return f"/api/v1/namespaces/{meta['namespace']}/secrets/{meta['name']}"
 
 
 def _version(record: KubeObject) -> int:

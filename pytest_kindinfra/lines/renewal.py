@@ -28,6 +28,7 @@ from pytest_kindinfra.ledger import (
     same_needs,
     write_entry,
 )
+from pytest_kindinfra.lines.records import forget_release
 from pytest_kindinfra.lines.routes import await_routes, pods_of
 from pytest_kindinfra.rewriting import content_hash
 from pytest_kindinfra.runinputs import inputs_hash
@@ -134,10 +135,20 @@ class Renewal:
         if self._before and changed:
             self._replaced = pods_of(self._kube, self._service.name)
         self._delete([obj for name, obj in there.items() if name not in keep], awaited=False)
+        self._part_from(before, release, keep)
         known = [*(obj for obj in wanted if key(obj) in there), *chart]
         if self._before:
             self._delete([obj for obj in known if self._is_done_anew(obj)], awaited=True)
         self._entry = replace(self._entry, objects=wanted)
+
+    def _part_from(self, before: Entry, release: Release | None, keep: Collection[str]) -> None:
+        """Delete what there is of a chart whose release has another name now, or is none."""
+        named = {"name": release.name, "namespace": release.namespace} if release else {}
+        self._entry = replace(self._entry, release=named)
+        if before.release and before.release != named:
+            charted = [obj for obj in before.charted if key(obj) not in keep]
+            self._delete(charted, awaited=True)
+            forget_release(self._kube, **before.release)
 
     def note(self, applied: Iterable[KubeObject]) -> None:
         """Take what was applied: an object that is not the same one as before is a change too."""
@@ -171,8 +182,8 @@ class Renewal:
     def _begin(self, objects: Iterable[KubeObject]) -> None:
         """Keep what there may be from now on, with nothing of it ready."""
         if self._home:
-            charted = self._before.charted if self._before else []
-            entry = Entry(objects=merged(objects), charted=charted)
+            before = self._before or Entry()
+            entry = Entry(objects=merged(objects), charted=before.charted, release=before.release)
             write_entry(self._home, self._service.name, entry)
 
     def _is_done_anew(self, obj: KubeObject) -> bool:
@@ -222,5 +233,7 @@ def forget_undeclared(kube: Kube, home: RunDirectory, *, declared: Collection[st
     gone = [(name, entry) for name, entry in by_service(home) if name not in declared]
     for name, entry in gone:
         delete_objects(kube, [*entry.objects, *entry.charted], service=name)
+        if entry.release:
+            forget_release(kube, **entry.release)
         drop_entry(home, name)
     return [name for name, _ in gone]

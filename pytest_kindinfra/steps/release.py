@@ -128,22 +128,6 @@ def recorded_objects(release: Release, *, how: Helming) -> tuple[KubeObject, ...
     return tuple(objects)
 
 
-def uninstall_release(release: Release, *, how: Helming) -> None:
-    """Remove a release and its objects; nothing happens if there is none.
-
-    For clusters that stay: one of ours goes with all that is in it.
-
-    Raises:
-        CommandError: helm failed.
-    """
-    argv = [
-        *("helm", "uninstall", release.name, "--ignore-not-found"),
-        *("--namespace", release.namespace, "--kubeconfig", str(how.kubeconfig)),
-    ]
-    what = f'removing release "{release.name}"'
-    how.runner.run(argv, deadline=how.deadline, what=what, env=HELM_ENVIRONMENT)
-
-
 def _command(release: Release, options: Sequence[str], how: Helming) -> list[str]:
     return [
         *("helm", "upgrade", "--install", release.name, str(release.chart)),

@@ -373,3 +373,36 @@ def test_hooks_run_again_when_a_need_changed(project: Project) -> None:
 
     assert (run.code, run.outcomes) == (0, {"passed": 1}), run.text
     assert len(run.calls("helm upgrade")) == 2
+
+
+@pytest.mark.parametrize("declared", ["release", "manifests"])
+def test_a_release_that_is_named_no_more_leaves_nothing_behind(
+    project: Project, declared: str
+) -> None:
+    declare_web(project)
+    project.run("--kindinfra-reuse")
+    (kube,) = project.clusters.made
+    toml = (project.folder / "kindinfra.toml").read_text()
+    if declared == "release":
+        toml = toml.replace("{ chart =", '{ release = "shop", chart =')
+    else:
+        helm = next(line for line in toml.splitlines() if line.strip().startswith("helm ="))
+        toml = toml.replace(helm, 'manifests = ["plain.yaml"]')
+        plain = [
+            workload("plain", "web"),
+            {
+                **k8s_service("web"),
+                "spec": {"selector": {"app": "plain"}, "ports": [{"port": 8080}]},
+            },
+        ]
+        project.write("plain.yaml", "\n---\n".join(json.dumps(obj) for obj in plain))
+    (project.folder / "kindinfra.toml").write_text(toml)
+
+    run = project.run("--kindinfra-reuse")
+
+    assert (run.code, run.outcomes) == (0, {"passed": 1}), run.text
+    names = {path.rpartition("/")[2] for path in kube.objects}
+    assert not [name for name in names if name.startswith("sh.helm.release.v1.web.")]
+    assert (
+        "web" in {path.rpartition("/")[2] for path in kube.objects if "/deployments/" in path}
+    ) is (declared == "release")

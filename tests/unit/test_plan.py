@@ -14,7 +14,7 @@ from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.graph import cycles, in_order
 from pytest_kindinfra.manifests import Rendered
 from pytest_kindinfra.model import Declaration, EndpointSpec, Image, Need, PortMapping, Service
-from pytest_kindinfra.plan import resolve
+from pytest_kindinfra.plan import keep_out, resolve
 
 if TYPE_CHECKING:
     from pytest_kindinfra.model import Plan
@@ -630,3 +630,21 @@ def test_variables_of_what_is_not_declared_are_problems() -> None:
         'env.B: "wbe": no such endpoint of "api"; did you mean "web"?',
         'env.C: service "none" has no endpoint',
     ]
+
+
+class TestTheArtifactsFolder:
+    def ignored(self, context: str, artifacts: str) -> tuple[str, ...]:
+        api = Image(name="api", context=Path(context), ignore=("*.md",))
+        plan = planned(
+            service("api", images=("api",)), images=(api,), api=[deployment("api", "api")]
+        )
+        return keep_out(plan, Path(artifacts)).images[0].ignore
+
+    def test_in_a_context_it_is_kept_out_of_it_whatever_it_is_called(self) -> None:
+        assert self.ignored(".", "out/runs") == ("*.md", "out/runs")
+        assert self.ignored("services", "services/out") == ("*.md", "out")
+        assert self.ignored("x/../services", "services/out") == ("*.md", "out")
+
+    def test_elsewhere_it_changes_nothing(self) -> None:
+        assert self.ignored("services", "out") == ("*.md",)
+        assert self.ignored("out", "out") == ("*.md",)

@@ -17,7 +17,6 @@ from pytest_kindinfra.steps.release import (
     Helming,
     install_release,
     recorded_objects,
-    uninstall_release,
 )
 from pytest_kindinfra.timeline import Deadline, monotonic
 from tests.fakes import FakeRunner
@@ -176,19 +175,6 @@ def test_what_is_recorded_is_read_as_it_was_applied(tmp_path: Path) -> None:
     assert runner.argvs == [
         (
             *("helm", "get", "manifest", "api"),
-            *("--namespace", "shop", "--kubeconfig", "/run/kubeconfig"),
-        )
-    ]
-
-
-def test_a_release_can_be_removed(tmp_path: Path) -> None:
-    runner = FakeRunner()
-
-    uninstall_release(release(), how=helming(tmp_path, runner))
-
-    assert runner.argvs == [
-        (
-            *("helm", "uninstall", "api", "--ignore-not-found"),
             *("--namespace", "shop", "--kubeconfig", "/run/kubeconfig"),
         )
     ]
