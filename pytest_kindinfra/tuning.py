@@ -27,8 +27,8 @@ _ETCD_HOME = "/var/lib/etcd"
 PATCHES_MOUNT = "/kindinfra-kubeadm"
 """Where kubeadm finds patches of ours, in the control planes."""
 _SKIPPED = ("preflight", "kubelet-finalize")
-"""Phases of `kubeadm init`: the one that kind itself skips, and the one that restarts the kubelet,
-which then takes no pods for 1.5-2 s (kubernetes/kubernetes#84118; there since 1.17)."""
+"""Phases of `kubeadm init`: the one that kind itself skips, and the one that restarts the kubelet
+when pods are to start (kubernetes/kubernetes#84118; docs/decisions/0031; there since 1.17)."""
 DNS_PATCH = "corednsdeployment+strategic.json"
 """A file's name, by which kubeadm knows what it patches; before Kubernetes 1.31 it ignores such a
 file with a warning (kubernetes/kubernetes#124820, cmd/kubeadm/app/util/patches/patches.go)."""
