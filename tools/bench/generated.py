@@ -44,11 +44,15 @@ def make_project(folder: Path, *, salt: str, edges: str, sizes: Sizes | None) ->
     (folder / "test_ours.py").write_text(_OURS)
 
 
+# It stays for a moment, so that the bench has its answers before the cluster is deleted.
 _OURS = f"""
+import time
+
 import pytest
 
 @pytest.mark.kindinfra{NAMES}
-def test_all(kindinfra): ...
+def test_all(kindinfra):
+    time.sleep(2)
 """
 
 
