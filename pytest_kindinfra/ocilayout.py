@@ -11,8 +11,10 @@ from __future__ import annotations
 import io
 import json
 import platform
+import sys
 import tarfile
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pytest_kindinfra.errors import KindInfraError
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 INDEX = "index.json"
 
 _INDEXES = ("vnd.oci.image.index", "vnd.docker.distribution.manifest.list")
+_ZSTD = b"\x28\xb5\x2f\xfd"
+"""How a frame begins (RFC 8878, 3.1.1)."""
 _ATTESTATION = "vnd.docker.reference.type"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -35,7 +39,7 @@ def is_layout(path: Path) -> bool:
     if path.is_dir():
         return (path / INDEX).is_file()
     try:
-        with tarfile.open(path) as archive:
+        with _opened(path) as archive:
             names = {name.removeprefix("./") for name in archive.getnames()}
     except (OSError, tarfile.TarError, EOFError):
         return False
@@ -49,11 +53,36 @@ def unpack(archive: Path, into: Path) -> None:
         KindInfraError: It cannot be read.
     """
     try:
-        with tarfile.open(archive) as file:
+        with _opened(archive) as file:
             file.extractall(into, filter="data")
     except (OSError, tarfile.TarError, EOFError) as error:
         msg = f'"{archive}" cannot be unpacked: {error}'
         raise KindInfraError(msg) from error
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
+    """Open an archive to be read once, packed or not."""
+    with archive.open("rb") as file:
+        packed = file.read(len(_ZSTD)) == _ZSTD
+        file.seek(0)
+        unpacked = _unpacked(file) if packed else nullcontext(file)
+        with unpacked as plain, tarfile.open(fileobj=plain, mode="r|*") as opened:
+            yield opened
+
+
+@contextmanager
+def _unpacked(file: BinaryIO) -> Iterator[Any]:
+    """Unpack zstd, which Python does by itself from 3.14 on."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    try:
+        with zstd.open(file) as plain:
+            yield plain
+    except zstd.ZstdError as error:
+        raise tarfile.ReadError(str(error)) from error
 
 
 def write_docker_archive(layout: Path, reference: str, archive: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import sys
 import tarfile
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,11 @@ from pytest_kindinfra.imagefiles import load_image_file
 from pytest_kindinfra.ocilayout import is_layout, unpack, write_docker_archive
 from tests.fakes import FakeEngine
 from tests.oci import INDEX, put_image, put_index, put_json
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -174,6 +181,24 @@ class TestLoading:
 
         assert list(engine.images) == [REFERENCE]
         assert sorted(path.name for path in layout.parent.iterdir()) == ["layout", "layout.tar.gz"]
+
+    def test_one_that_is_packed_by_zstd_is_unpacked_too(self, layout: Path, soon: Deadline) -> None:
+        engine, archive = FakeEngine(on_load=classic), layout.parent / "layout.tar.zst"
+        with zstd.open(archive, "wb") as packed, tarfile.open(fileobj=packed, mode="w|") as file:
+            file.add(put_index(layout, put_image(layout, "x")), arcname=".")
+
+        load_image_file(archive, REFERENCE, engine, soon)
+
+        assert list(engine.images) == [REFERENCE]
+
+    def test_one_that_ends_too_early_is_the_engines_error(
+        self, layout: Path, soon: Deadline
+    ) -> None:
+        archive = layout.parent / "layout.tar.zst"
+        archive.write_bytes(zstd.compress(os.urandom(9000))[:5000])
+
+        with pytest.raises(CommandError):
+            load_image_file(archive, REFERENCE, FakeEngine(on_load=classic), soon)
 
     def test_what_is_called_otherwise_in_there_gets_the_name(
         self, layout: Path, soon: Deadline

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.kube import Kube, ServiceFailedError
-from pytest_kindinfra.timeline import Deadline, now
+from pytest_kindinfra.timeline import Deadline, now, wait_until
 from pytest_kindinfra.workloads.events import EVENT_GRACES
 from tests.e2e.kube.objects import (
     bare_pod,
     claim,
+    config_map,
     container,
     daemon_set,
     deployment,
@@ -279,6 +280,63 @@ def test_a_container_without_a_probe_that_ends_at_once_is_not_taken_for_ready(
         real_kube.wait_ready(
             [brief], namespace=namespaces[0], deadline=Deadline.after(20), restarts=0
         )
+
+
+def test_a_pod_that_backs_off_from_pulling_already_is_told_by_that_name(
+    real_kube: Kube, namespaces: tuple[str, str, str]
+) -> None:
+    late = deployment("late", containers=[{"name": "main", "image": "localhost:1/none:1"}])
+    real_kube.apply(late, namespace=namespaces[0], deadline=Deadline.after(10))
+    waiting = "ImagePullBackOff"
+    assert wait_until(
+        lambda: waiting in str(pods_of(real_kube, namespaces[0], "late")),
+        Deadline.after(40),
+        every=0.2,
+    )
+
+    with pytest.raises(ServiceFailedError, match=waiting):
+        real_kube.wait_ready(
+            [late], namespace=namespaces[0], deadline=Deadline.after(20), restarts=0
+        )
+
+
+def test_crashes_that_a_need_explains_are_not_counted(
+    real_kube: Kube, namespaces: tuple[str, str, str], shell_image: str
+) -> None:
+    key = {"name": "need", "key": "there", "optional": True}
+    main = container(
+        shell_image,
+        'test "$NEED" || exit 7; sleep 1000',
+        env=[{"name": "NEED", "valueFrom": {"configMapKeyRef": key}}],
+        readinessProbe=probe("true"),
+    )
+    hasty = deployment("hasty", containers=[main])
+    looks_after: list[int] = []
+    real_kube.apply(hasty, namespace=namespaces[0], deadline=Deadline.after(10))
+
+    def excused() -> bool:
+        """Have the need come once there was a crash."""
+        crashed = "exitCode" in str(pods_of(real_kube, namespaces[0], "hasty"))
+        if crashed and not looks_after:
+            need = config_map("need", there="yes")
+            real_kube.apply(need, namespace=namespaces[0], deadline=Deadline.after(10))
+        looks_after.extend([1] if crashed else [])
+        return len(looks_after) < 2
+
+    real_kube.wait_ready(
+        [hasty],
+        namespace=namespaces[0],
+        deadline=Deadline.after(60),
+        restarts=0,
+        excused=excused,
+    )
+
+    (pod,) = pods_of(real_kube, namespaces[0], "hasty")
+    assert pod["status"]["containerStatuses"][0]["restartCount"] >= 1
+
+
+def pods_of(kube: Kube, namespace: str, app: str) -> list[KubeObject]:
+    return kube.list_(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"app={app}")
 
 
 def test_what_was_missing_is_said_when_the_time_is_up(
