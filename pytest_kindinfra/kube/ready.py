@@ -109,7 +109,14 @@ class ReadyWait:
         return gates(obj) or backed or rule_for(obj, self._rules) is not None
 
     def _look(self) -> None:
-        for path, declared in self._due().items():
+        due = self._due()
+        self._look_at(due)
+        if due.keys().isdisjoint(self._pending):
+            self._look_at(self._due())  # k8s services, whose turn it is now
+        self._looks += 1
+
+    def _look_at(self, due: dict[str, KubeObject]) -> None:
+        for path, declared in due.items():
             obj = self._kube.get(path)
             if obj is None:
                 continue
@@ -120,7 +127,6 @@ class ReadyWait:
             elif not ready:
                 self._troubles.judge(obj, declared, pods)
                 self._troubles.clear_the_way(obj)
-        self._looks += 1
 
     def _due(self) -> dict[str, KubeObject]:
         """Return what to look at: k8s services only when their pods' makers are ready."""
