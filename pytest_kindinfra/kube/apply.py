@@ -74,11 +74,15 @@ class Applier:
         meta = complete["metadata"]
         path = resource.path(meta["name"], meta.get("namespace", ""))
         try:
-            return self._patch(path, complete)
+            applied = self._patch(path, complete)
         except ApiError as error:
             if not _must_be_made_anew(error, obj):
                 raise
-        self._remove(path, deadline)
+            self._remove(path)
+        else:
+            if not is_ending(applied):
+                return applied
+        self._await_end(path, deadline)
         return self._patch(path, complete)
 
     def _patch(self, path: str, obj: KubeObject) -> KubeObject:
@@ -100,11 +104,12 @@ class Applier:
         answer: KubeObject = json.loads(self._transport.send(request))
         return answer
 
-    def _remove(self, path: str, deadline: Deadline) -> None:
-        first = self._fetch(path)
-        if first is None:
-            return
-        self._transport.send(Request("DELETE", path, query={"propagationPolicy": "Background"}))
+    def _remove(self, path: str) -> None:
+        if self._fetch(path):
+            query = {"propagationPolicy": "Background"}
+            self._transport.send(Request("DELETE", path, query=query))
+
+    def _await_end(self, path: str, deadline: Deadline) -> None:
         if not wait_until(lambda: self._fetch(path) is None, deadline, every=0.1):
             msg = f"{path} was to be made anew, but its old self does not go away"
             raise ClusterError(msg)
@@ -116,6 +121,11 @@ class Applier:
             if error.status != NOT_FOUND:
                 raise
             return None
+
+
+def is_ending(obj: KubeObject) -> bool:
+    """Whether an object is there only until its finalizers or its pod's grace period are done."""
+    return "deletionTimestamp" in obj["metadata"]
 
 
 def passes(error: KindInfraError) -> bool:

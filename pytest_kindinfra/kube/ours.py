@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.differences import first_differences
 from pytest_kindinfra.errors import KindInfraError
-from pytest_kindinfra.kube.apply import APPLY, completed
+from pytest_kindinfra.kube.apply import APPLY, completed, is_ending
 from pytest_kindinfra.kube.client import ApiError
 from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.kube.discovery import UnknownKindError
 from pytest_kindinfra.kubeyaml import copied
+from pytest_kindinfra.timeline import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +30,7 @@ RUN_LABEL = "dev.kindinfra/run"
 
 _NOT_COMPARED = ("apiVersion", "kind", "metadata", "status")
 _SHOWN = 3
+_ENDS_EVERY = 0.1
 
 
 class OurKube(Kube):
@@ -58,7 +60,7 @@ class OurKube(Kube):
         Raises:
             KindInfraError: What is there is another one.
         """
-        found = self._find(obj, namespace)
+        found = self._standing(obj, namespace, deadline)
         if found is None or self.is_ours(found):
             return super().apply(marked(obj, self._run), namespace=namespace, deadline=deadline)
         if obj["kind"] != "Namespace" and (differing := self._differing(obj, found, namespace)):
@@ -69,6 +71,17 @@ class OurKube(Kube):
     def labels(self) -> dict[str, str]:
         """What marks an object as ours."""
         return {RUN_LABEL: self._run}
+
+    def _standing(self, obj: KubeObject, namespace: str, deadline: Deadline) -> KubeObject | None:
+        """Return what is there; what an earlier run is just deleting is waited for."""
+        found: list[KubeObject | None] = [None]
+
+        def settled() -> bool:
+            found[0] = self._find(obj, namespace)
+            return found[0] is None or not is_ending(found[0])
+
+        wait_until(settled, deadline, every=_ENDS_EVERY)
+        return found[0]
 
     def _find(self, obj: KubeObject, namespace: str) -> KubeObject | None:
         try:

@@ -112,6 +112,21 @@ def test_a_job_or_pod_that_cannot_be_changed_is_made_anew(
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
 
 
+def test_a_pod_that_is_just_being_deleted_is_waited_for_and_made_anew(
+    real_kube: Kube, namespace: str, shell_image: str
+) -> None:
+    main = container(shell_image, "trap '' TERM; while true; do sleep 0.1; done")
+    pod = bare_pod("stubborn", containers=[main], terminationGracePeriodSeconds=2)
+    first = apply(real_kube, namespace, pod)
+    real_kube.wait_ready([pod], namespace=namespace, deadline=Deadline.after(20), restarts=0)
+    real_kube.delete(f"/api/v1/namespaces/{namespace}/pods/stubborn")
+
+    second = apply(real_kube, namespace, pod)
+
+    assert second["metadata"]["uid"] != first["metadata"]["uid"]
+    assert "deletionTimestamp" not in second["metadata"]
+
+
 def test_a_deployments_selector_cannot_be_changed_and_the_way_out_is_told(
     real_kube: Kube, namespace: str, shell_image: str
 ) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject
+    from tests.fake_kubernetes import FakeKubernetes
 
 
 def config_map(name: str = "settings", **data: str) -> KubeObject:
@@ -39,3 +41,12 @@ def crd() -> KubeObject:
 
 def gadget() -> KubeObject:
     return {"apiVersion": "example.com/v1", "kind": "Gadget", "metadata": {"name": "one"}}
+
+
+def end_soon(fake: FakeKubernetes, tail: str) -> KubeObject:
+    """Have an object be as one whose deletion was asked for: it is there for a moment yet."""
+    (path,) = [path for path in fake.objects if path.endswith(tail)]
+    stored = fake.objects[path]
+    stored["metadata"]["deletionTimestamp"] = "2026-11-26T12:00:00Z"
+    threading.Timer(0.2, fake.delete, [path]).start()
+    return {**stored, "metadata": dict(stored["metadata"])}

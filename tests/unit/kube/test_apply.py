@@ -10,7 +10,7 @@ import pytest
 from pytest_kindinfra.errors import CancelledError, ClusterError
 from pytest_kindinfra.kube import ApiError, Kube, UnknownKindError, apply
 from pytest_kindinfra.timeline import Deadline
-from tests.unit.kube.objects import config_map, crd, gadget, workload
+from tests.unit.kube.objects import config_map, crd, end_soon, gadget, workload
 
 if TYPE_CHECKING:
     from tests.fake_kubernetes import FakeKubernetes
@@ -198,6 +198,18 @@ def test_a_job_that_cannot_be_changed_is_made_anew(
     second = kube.apply(workload("Job", parallelism=2), namespace="default", deadline=soon)
 
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
+
+
+def test_what_is_just_being_deleted_is_waited_for_and_made_anew(
+    kube: Kube, fake: FakeKubernetes, soon: Deadline
+) -> None:
+    kube.apply(config_map(), namespace="default", deadline=soon)
+    first = end_soon(fake, "configmaps/settings")
+
+    second = kube.apply(config_map(), namespace="default", deadline=soon)
+
+    assert second["metadata"]["uid"] != first["metadata"]["uid"]
+    assert "deletionTimestamp" not in second["metadata"]
 
 
 def test_another_object_that_cannot_be_changed_is_left_alone(

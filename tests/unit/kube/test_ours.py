@@ -18,7 +18,7 @@ from pytest_kindinfra.kube import (
     take,
 )
 from pytest_kindinfra.kube.ours import marked
-from tests.unit.kube.objects import config_map, crd, workload
+from tests.unit.kube.objects import config_map, crd, end_soon, workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,6 +98,17 @@ class TestApplying:
         )
         (path,) = [path for path in fake.objects if path.endswith("configmaps/settings")]
         assert fake.objects[path]["data"] == {"mode": "theirs"}
+
+    def test_what_an_earlier_run_is_just_deleting_is_waited_for(
+        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        fake.put(marked(config_map(mode="old"), "earlier"))
+        end_soon(fake, "configmaps/settings")
+
+        made = ours.apply(config_map(mode="new"), namespace="default", deadline=soon)
+
+        assert made["data"] == {"mode": "new"}
+        assert made["metadata"]["labels"] == {RUN_LABEL: RUN}
 
     def test_what_another_run_made_is_said_to_be_its(
         self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
