@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import CommandError, KindInfraError
 from pytest_kindinfra.hosting import pushed_name
+from pytest_kindinfra.timeline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from pytest_kindinfra.engines.protocol import Engine
     from pytest_kindinfra.hosting import Registry
     from pytest_kindinfra.registries.protocol import RegistryHost
-    from pytest_kindinfra.timeline import Deadline
 
 _TRIES = 3
 _PAUSE = 1.0
+_TIDIES_IN = 10.0
 _LAYER = re.compile(r"^\w+: (Pushed|Layer already exists|Mounted from .*)\s*$", re.MULTILINE)
 """What Docker says of each layer in the end (moby, distribution/push_v2.go)."""
 
@@ -115,8 +116,8 @@ class RegistrySender:
         try:
             return self._engine.push(name, deadline)
         finally:
-            with suppress(CommandError):
-                self._engine.remove(name, deadline)
+            with suppress(CommandError):  # also when the run is ending
+                self._engine.remove(name, Deadline.after(_TIDIES_IN))
 
     def _pull(self, node: str, names: list[str], deadline: Deadline) -> None:
         if node not in self._open:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.archive import DeltaCopy
 from pytest_kindinfra.errors import CommandError, KindInfraError
+from pytest_kindinfra.timeline import Deadline
 
 if TYPE_CHECKING:
     from pytest_kindinfra.clusters.protocol import Provider
     from pytest_kindinfra.engines.protocol import Engine
     from pytest_kindinfra.model import Load
     from pytest_kindinfra.process import Runner
-    from pytest_kindinfra.timeline import Deadline
 
 # Whether each try leaves out what a kind node holds. Loads fail now and then for no reason, once
 # in 30,000 in one project's CI (kind#921, istio#18027), so there is more than one.
@@ -29,6 +29,7 @@ _TRIES: dict[Load, tuple[bool, ...]] = {
     "delta": (True, True, True),
 }
 _PAUSE = 1.0
+_TIDIES_IN = 10.0
 _LACKS_CONTENT = re.compile(r"content digest \w+:[0-9a-f]+: not found")
 _HOPELESS = re.compile(
     "no space left on device|no such (image|container)|reference does not exist"
@@ -95,7 +96,7 @@ class Sender:
             except CommandError as error:
                 self._held.clear()
                 if number == len(tries) or _is_hopeless(error):
-                    self._forget(references, nodes, deadline)
+                    self._forget(references, nodes)
                     raise
                 if not _LACKS_CONTENT.search(error.output):
                     deadline.pause(_PAUSE)
@@ -129,13 +130,11 @@ class Sender:
             self._held[node] = self._provider.blobs_in(node, deadline)
         return self._held[node]
 
-    def _forget(
-        self, references: tuple[str, ...], nodes: tuple[str, ...], deadline: Deadline
-    ) -> None:
+    def _forget(self, references: tuple[str, ...], nodes: tuple[str, ...]) -> None:
         """Have no kind node list what it may not have whole, or a later load would skip it."""
         for node in nodes:
-            with suppress(KindInfraError):
-                self._provider.forget_images(node, references, deadline)
+            with suppress(KindInfraError):  # also when the time is up
+                self._provider.forget_images(node, references, Deadline.after(_TIDIES_IN))
 
 
 def _is_hopeless(error: CommandError) -> bool:

@@ -57,7 +57,7 @@ class PodWatch:
         while not self._closed.is_set():
             try:
                 self._follow(self._list())
-            except (ApiError, ClusterError):
+            except (ApiError, ClusterError, ValueError, LookupError):  # or half an answer
                 self._closed.wait(RETRY_PAUSE)
 
     def _list(self) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra import pushing
-from pytest_kindinfra.errors import CommandError, KindInfraError
+from pytest_kindinfra.errors import CancelledError, CommandError, KindInfraError
 from pytest_kindinfra.hosting import Registry
 from pytest_kindinfra.pushing import Pushed, RegistrySender
 from tests.fakes import FakeEngine, FakeProvider, FakeRegistries
@@ -74,6 +74,19 @@ def test_it_is_pushed_once_and_pulled_by_each_kind_node(bench: Bench, soon: Dead
 
 def test_the_engine_keeps_only_the_name_that_it_had(bench: Bench, soon: Deadline) -> None:
     bench.send(soon)
+
+    assert list(bench.engine.images) == ["localhost/api:1"]
+
+
+def test_a_run_that_ends_meanwhile_leaves_no_further_name(bench: Bench, soon: Deadline) -> None:
+    def cancel(_: str) -> str:
+        soon.cancelled.set()
+        raise CommandError(["docker"], exit_code=None, output="")
+
+    bench.engine.on_push = cancel
+
+    with pytest.raises(CancelledError):
+        bench.send(soon)
 
     assert list(bench.engine.images) == ["localhost/api:1"]
 

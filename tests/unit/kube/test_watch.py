@@ -5,9 +5,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from pytest_kindinfra.kube import client
+from pytest_kindinfra.kube import watch as watching
 from pytest_kindinfra.timeline import Deadline, monotonic, wait_until
 
 if TYPE_CHECKING:
+    import pytest
+
     from pytest_kindinfra.kube import Kube
     from tests.fake_kubernetes import FakeKubernetes
 
@@ -77,6 +81,22 @@ def test_it_lists_anew_when_the_server_has_forgotten(kube: Kube, fake: FakeKuber
     fake.hang_up()
 
     assert sees(kube)
+
+
+def test_it_lists_anew_after_half_an_answer(
+    kube: Kube, fake: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halves = [b'{"type": "ADDED", "object": {}}', b'{"type": "ADD']
+    whole = client.lines
+    monkeypatch.setattr(
+        watching, "lines", lambda response: iter([halves.pop()]) if halves else whole(response)
+    )
+
+    assert sees(kube)
+    assert wait_until(lambda: not halves, Deadline.after(5), every=0.01)
+    put_pod(fake, "new")
+
+    assert sees(kube, "new")
 
 
 def test_it_survives_a_server_that_refuses_for_a_while(kube: Kube, fake: FakeKubernetes) -> None:
