@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pytest_kindinfra import Stack
 
 HELLO = b"hello\n"
@@ -22,6 +25,14 @@ def fetch(url: str) -> bytes:
         return bytes(answer.read())
 
 
+@pytest.fixture
+def web_alone() -> Iterator[None]:
+    """One of these tests replaces the pods, which breaks the connections of others."""
+    with FileLock("web.lock"):
+        yield
+
+
+@pytest.mark.usefixtures("web_alone")
 @pytest.mark.parametrize("number", range(4))
 @pytest.mark.kindinfra("web")
 def test_every_endpoint_is_the_same_in_all_workers(kindinfra: Stack, number: int) -> None:
@@ -31,6 +42,7 @@ def test_every_endpoint_is_the_same_in_all_workers(kindinfra: Stack, number: int
     assert fetch(urls[0]) == fetch(urls[1]) == HELLO
 
 
+@pytest.mark.usefixtures("web_alone")
 @pytest.mark.kindinfra("web")
 def test_many_connections_at_once(kindinfra: Stack) -> None:
     with ThreadPoolExecutor(20) as pool:
@@ -39,6 +51,7 @@ def test_many_connections_at_once(kindinfra: Stack) -> None:
     assert answers == [HELLO] * 40
 
 
+@pytest.mark.usefixtures("web_alone")
 @pytest.mark.kindinfra("web")
 def test_an_endpoint_answers_again_when_its_pods_were_replaced(kindinfra: Stack) -> None:
     from kubernetes import client
