@@ -52,7 +52,8 @@ def test_what_a_killed_run_leaves_is_removed_by_gc_and_by_nobody_before(small: P
     process.communicate(timeout=60)
     (name,) = left_behind(small)
 
-    assert kindinfra("gc") == f"deleted cluster {name}\n"
+    # It names the registry of ours too if an earlier run on this host left one.
+    assert f"deleted cluster {name}" in kindinfra("gc").splitlines()
     assert left_behind(small) == []
 
 

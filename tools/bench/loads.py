@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING
 
 from figures import quartiles, ratio
 
+from pytest_kindinfra.cache import cache_folder
 from pytest_kindinfra.clusters.kind import Kind
 from pytest_kindinfra.engines.docker import Docker
 from pytest_kindinfra.hosting import with_registry
 from pytest_kindinfra.process import SubprocessRunner
 from pytest_kindinfra.pushing import RegistrySender
 from pytest_kindinfra.registries.container import DockerRegistry
+from pytest_kindinfra.steps.host import close_registry
 from pytest_kindinfra.steps.load import ImageLoader
 from pytest_kindinfra.timeline import Deadline, Timeline
 
@@ -59,6 +61,7 @@ def main() -> None:
             _kind.delete(name, kubeconfig=Path(folder) / "kubeconfig", deadline=Deadline.after(120))
             ids = _lines("docker", "image", "ls", "--quiet", f"{name}/*")
             _run("docker", "image", "rm", "--force", *ids, check=False)
+            close_registry(_host, _kind, cache=cache_folder(), deadline=Deadline.after(60))
     for line in _table(seconds):
         print(line)
     if given.json:
