@@ -74,14 +74,15 @@ class OurKube(Kube):
 
     def _standing(self, obj: KubeObject, namespace: str, deadline: Deadline) -> KubeObject | None:
         """Return what is there; what an earlier run is just deleting is waited for."""
-        found: list[KubeObject | None] = [None]
+        found: KubeObject | None = None
 
         def settled() -> bool:
-            found[0] = self._find(obj, namespace)
-            return found[0] is None or not is_ending(found[0])
+            nonlocal found
+            found = self._find(obj, namespace)
+            return found is None or not is_ending(found)
 
         wait_until(settled, deadline, every=_ENDS_EVERY)
-        return found[0]
+        return found
 
     def _find(self, obj: KubeObject, namespace: str) -> KubeObject | None:
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError, CommandError
@@ -108,7 +108,8 @@ class DockerRegistry:
         try:
             self._docker("run", "--detach", "--name", NAME, *words, deadline=deadline)
         except CommandError as error:
-            self.remove(deadline)  # what could not listen to its port was made all the same
+            with suppress(CommandError):  # made, but not listening; one that runs is not removed
+                self._docker("rm", "--volumes", NAME, deadline=deadline)
             msg = f"{error}\nTo fix: docker pull {_IMAGE}, or name a registry of yours in [cluster]"
             raise ClusterError(msg) from error
 

@@ -130,7 +130,8 @@ def remove_images() -> None:
         ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}"],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
-    ours = [name for name in listed.stdout.split() if "/bench-" in name]
+    names = listed.stdout.split()
+    ours = [name for name in names if name.rpartition("/")[2].startswith("bench-")]
     if ours:
         subprocess.run(["docker", "image", "rm", *ours], check=True, capture_output=True)
 

@@ -211,15 +211,21 @@ def test_one_crash_too_many_after_what_explained_them_is_a_cause(
     assert failure(kube, workload(), restarts=1, excused=explained).cause
 
 
-def test_a_k8s_service_is_looked_at_as_soon_as_its_pods_makers_are_ready(
-    kube: Kube, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def deploy_backed(kube: Kube) -> tuple[KubeObject, KubeObject]:
+    """Return a k8s service and the Deployment behind it, both ready."""
     web = workload()
     web["spec"]["template"]["metadata"] = {"labels": {"app": "api"}}
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "api"},
                "spec": {"selector": {"app": "api"}}}  # fmt: skip
     deploy(kube, service, web)
     wait(kube, service, web)
+    return service, web
+
+
+def test_a_k8s_service_is_looked_at_as_soon_as_its_pods_makers_are_ready(
+    kube: Kube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, web = deploy_backed(kube)
     monkeypatch.setattr(ready, "FIRST_PAUSE", 60.0)
     start = monotonic()
 
@@ -229,12 +235,7 @@ def test_a_k8s_service_is_looked_at_as_soon_as_its_pods_makers_are_ready(
 
 
 def test_a_k8s_service_is_ready_with_a_pod_behind_it(kube: Kube, fake: FakeKubernetes) -> None:
-    web = workload()
-    web["spec"]["template"]["metadata"] = {"labels": {"app": "api"}}
-    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "api"},
-               "spec": {"selector": {"app": "api"}}}  # fmt: skip
-    deploy(kube, service, web)
-    wait(kube, service, web)
+    service, web = deploy_backed(kube)
     pods = fake.pods_of("api")
     pods[0]["status"]["conditions"] = []
 
