@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.charts import HELM_ENVIRONMENT
 from pytest_kindinfra.kubeyaml import dump, load_documents
+from pytest_kindinfra.textfiles import read_text
 
 if TYPE_CHECKING:
     from pytest_kindinfra.charts import Templating
@@ -77,7 +78,7 @@ def _dependencies(file: Path) -> list[dict[str, Any]]:
 def _list(file: Path) -> dict[str, Any]:
     """Return what a file says; one that is no YAML helm complains about itself."""
     try:
-        documents = list(load_documents(file.read_text("utf-8")))
+        documents = list(load_documents(read_text(file)))
     except (OSError, ValueError):
         return {}
     return documents[0] if documents and isinstance(documents[0], dict) else {}

@@ -23,6 +23,7 @@ from pytest_kindinfra.podspecs import group, pod_templates
 from pytest_kindinfra.privatefiles import write_private
 from pytest_kindinfra.references import stand_in
 from pytest_kindinfra.rewriting import filled, mentioned
+from pytest_kindinfra.textfiles import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -200,7 +201,7 @@ def _filled_file(file: Path, references: Mapping[str, str], folder: Path, number
 
 def _read_values(file: Path) -> Any:
     try:
-        documents = list(load_documents(file.read_text("utf-8")))
+        documents = list(load_documents(read_text(file)))
     except (OSError, ValueError) as error:
         msg = f'values "{file.name}": {error}'
         raise KindInfraError(msg) from error

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.textfiles import read_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -56,7 +58,7 @@ def podman_root(environ: Mapping[str, str], *, storage: Path = _STORAGE) -> Path
         data = Path(environ.get("XDG_DATA_HOME") or Path(environ.get("HOME", "/"), ".local/share"))
         return data / "containers" / "storage"
     with suppress(OSError, ValueError):
-        found = tomllib.loads(storage.read_text()).get("storage", {}).get("graphroot")
+        found = tomllib.loads(read_text(storage)).get("storage", {}).get("graphroot")
         return Path(found or _PODMAN_ROOT)
     return _PODMAN_ROOT
 
@@ -128,7 +130,7 @@ def _is_elsewhere(environ: Mapping[str, str]) -> bool:
 
 def _settings(path: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError):
-        found = json.loads(path.read_text())
+        found = json.loads(read_text(path))
         if isinstance(found, dict):
             return found
     return {}

@@ -16,6 +16,7 @@ from pytest_kindinfra.errors import ClusterError, KindInfraError
 from pytest_kindinfra.kubeconfigs import only_current
 from pytest_kindinfra.kubeyaml import load_documents
 from pytest_kindinfra.request import ExistingCluster
+from pytest_kindinfra.textfiles import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +57,7 @@ def read_kubeconfig(path: Path) -> Any:
         ClusterError: It cannot be read.
     """
     try:
-        return next(iter(load_documents(path.read_text())), None)
+        return next(iter(load_documents(read_text(path))), None)
     except OSError as error:
         msg = f"it cannot be read: {error.strerror}"
         raise ClusterError(msg) from error

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.declaration import read_image, read_service
+from pytest_kindinfra.kubeyaml import key_text
 from pytest_kindinfra.model import EndpointSpec, Helm, Image, Need, Service
 from pytest_kindinfra.tables import Table
 
@@ -72,8 +73,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
+        return {_name(key): _plain(one) for key, one in value.items()}
     return value
+
+
+def _name(key: Any) -> str:
+    """Return a key of a table as a values file has it: `8080` of a number."""
+    try:
+        return key_text(key)
+    except ValueError:
+        return str(key)
 
 
 def _mapping(value: Any) -> Any:

@@ -31,6 +31,17 @@ _RANKS = (
     ),
 )
 _RANK_OF = {kind: rank for rank, kinds in enumerate(_RANKS) for kind in kinds}
+_SET_BY_SERVER = (
+    *("uid", "resourceVersion", "selfLink", "creationTimestamp", "generation", "managedFields"),
+)
+_NOT_APPLIED = frozenset(
+    {*_SET_BY_SERVER, "deletionTimestamp", "deletionGracePeriodSeconds", "ownerReferences"}
+)
+_JOB_LABELS = frozenset(
+    f"{prefix}{name}"
+    for prefix in ("", "batch.kubernetes.io/")
+    for name in ("controller-uid", "job-name")
+)
 # A webhook refuses objects until its pod answers, so it comes when all else is there.
 _LAST = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
 
@@ -76,7 +87,7 @@ def parse_objects(text: str, *, source: str) -> tuple[list[KubeObject], list[str
                 if fault := _fault(obj):
                     problems.append(f"{source}: document {number} {fault}")
                 else:
-                    objects.append(obj)
+                    objects.append(cleaned(obj))
     except ValueError as error:
         problems.append(f"{source}: {error}")
     return objects, problems
@@ -93,6 +104,49 @@ def flattened(document: Any) -> Iterator[Any]:
                 yield from flattened(item)
             return
     yield document
+
+
+def cleaned(obj: KubeObject) -> KubeObject:
+    """Return an object without what only the cluster that it was exported from can know.
+
+    `kubectl get -o yaml` prints uids, versions and addresses; in another cluster they are refused,
+    or lead to what is not there: an object whose owner is missing is deleted at once.
+    """
+    metadata = obj["metadata"]
+    exported = any(metadata.get(key) for key in _SET_BY_SERVER)
+    made = {**obj, "metadata": {k: v for k, v in metadata.items() if k not in _NOT_APPLIED}}
+    if exported or is_builtin(obj):
+        made.pop("status", None)
+    spec = made.get("spec")
+    if exported and isinstance(spec, dict):
+        made["spec"] = _without_addresses(made["kind"], spec) if not group(obj) else spec
+        if (group(obj), obj["kind"]) == ("batch", "Job"):
+            made["spec"] = _without_job_labels(spec)
+    return made
+
+
+def _without_addresses(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the spec of an exported Pod or k8s service without what the old cluster chose."""
+    if kind == "Pod":
+        return {k: v for k, v in spec.items() if k not in {"nodeName", "ephemeralContainers"}}
+    if kind == "Service" and spec.get("clusterIP") not in {None, "", "None"}:
+        chosen = {"clusterIP", "clusterIPs", "healthCheckNodePort"}
+        return {k: v for k, v in spec.items() if k not in chosen}
+    return spec
+
+
+def _without_job_labels(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the spec of an exported Job without the selector that its old cluster made."""
+    if spec.get("manualSelector"):
+        return spec
+    made = {key: value for key, value in spec.items() if key != "selector"}
+    template = made.get("template")
+    metadata = template.get("metadata") if isinstance(template, dict) else None
+    labels = metadata.get("labels") if isinstance(metadata, dict) else None
+    if isinstance(metadata, dict) and isinstance(labels, dict):
+        kept = {key: value for key, value in labels.items() if key not in _JOB_LABELS}
+        made["template"] = {**made["template"], "metadata": {**metadata, "labels": kept}}
+    return made
 
 
 def _fault(obj: Any) -> str:

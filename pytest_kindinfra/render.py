@@ -13,6 +13,7 @@ from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.kindconfig import shape_problems
 from pytest_kindinfra.kubeyaml import load_documents
 from pytest_kindinfra.manifests import Rendered, applying_order, parse_objects
+from pytest_kindinfra.textfiles import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -53,7 +54,7 @@ def load_kind_config(path: Path) -> dict[str, Any]:
         DeclarationError: It cannot be read, or has not a kind config's outline.
     """
     try:
-        documents = [part for part in load_documents(path.read_text("utf-8")) if part is not None]
+        documents = [part for part in load_documents(read_text(path)) if part is not None]
     except (OSError, ValueError) as error:
         raise DeclarationError([f"{path.name}: {_reason(error)}"]) from error
     if len(documents) > 1 or not all(isinstance(part, dict) for part in documents):
@@ -68,7 +69,7 @@ def _read_toml(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(read_text(path))
     except (OSError, ValueError) as error:  # tomllib's text ends with line and column
         raise DeclarationError([f"{path.name}: {_reason(error)}"]) from error
 
@@ -140,7 +141,7 @@ def _nothing_there(pattern: str, folder: Path) -> str:
 
 def _read_objects(folder: Path, path: str) -> tuple[list[KubeObject], list[str]]:
     try:
-        text = (folder / path).read_text("utf-8")
+        text = read_text(folder / path)
     except (OSError, ValueError) as error:
         return [], [f"{path}: {_reason(error)}"]
     return parse_objects(text, source=path)

@@ -22,6 +22,7 @@ from pytest_kindinfra.model import BuiltImage, Cluster
 from pytest_kindinfra.privatefiles import write_private
 from pytest_kindinfra.results import cluster_record
 from pytest_kindinfra.steps.deploy import ImagesInUse
+from pytest_kindinfra.textfiles import read_text
 
 if TYPE_CHECKING:
     from pytest_kindinfra.kube import Holder, Kube, OurKube
@@ -59,7 +60,7 @@ class ExistingLine(ClusterLine):
         """Enter the cluster, from which moment on what has our label is ours to delete."""
         request, run = self._context.request, self._context.run
         file = self._existing.kubeconfig
-        config = next(iter(load_documents(file.read_text())), None)
+        config = next(iter(load_documents(read_text(file))), None)
         own = only_current(config, file.parent)
         write_private(run.kubeconfig, json.dumps(own))  # JSON is YAML
         run.write("cluster-name", {"name": request.cluster})

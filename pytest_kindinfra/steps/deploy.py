@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.exposing import expose_service, find_target, target_name
+from pytest_kindinfra.kubeyaml import as_json
 from pytest_kindinfra.rewriting import content_hash, rewrite
 from pytest_kindinfra.timeline import call_within
 
@@ -156,7 +157,24 @@ def _as_objects(service: Service, returned: Any) -> tuple[KubeObject, ...]:
         if not _is_object(obj):
             msg = f'"{service.run}" returned {obj!r}; expected None, an object or several'
             raise KindInfraError(msg)
-    return tuple(dict(obj) for obj in objects)
+    return tuple(_read(service, obj) for obj in objects)
+
+
+def _read(service: Service, obj: Mapping[str, Any]) -> KubeObject:
+    """Return an object as JSON has it, as objects of manifests are."""
+    try:
+        read: KubeObject = as_json(_plain(obj))
+    except ValueError as error:
+        msg = f'"{service.run}" returned {obj!r}: {error}'
+        raise KindInfraError(msg) from error
+    return read
+
+
+def _plain(value: Any) -> Any:
+    """Return tables of any type as dicts, and tuples as lists."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _is_object(obj: Any) -> bool:

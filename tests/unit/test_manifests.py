@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -117,6 +118,78 @@ items:
 
         assert obj["data"] == value
         assert type(obj["data"]) is type(value)
+
+
+class TestExports:
+    """What `kubectl get -o yaml` printed is applied as `kubectl apply` would in a new cluster."""
+
+    def read(self, api: str, kind: str, spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+        exported = {
+            "name": "x",
+            "uid": "5c0f6a5e",
+            "resourceVersion": "48230",
+            "selfLink": "/api/v1/x",
+            "creationTimestamp": "2026-03-02T08:12:41Z",
+            "generation": 4,
+            "managedFields": [{"manager": "kubectl"}],
+            "ownerReferences": [{"kind": "Shop", "name": "shop", "uid": "1"}],
+            **metadata,
+        }
+        obj = {"apiVersion": api, "kind": kind, "metadata": exported, "spec": spec}
+        text = json.dumps({"kind": "List", "items": [{**obj, "status": {"phase": "old"}}]})
+        (read,), problems = parse_objects(text, source="x.json")
+        assert problems == []
+        return read
+
+    def test_what_only_the_old_cluster_knew_is_left_out(self) -> None:
+        assert self.read("apps/v1", "Deployment", {"replicas": 1}, labels={"app": "x"}) == {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "x", "labels": {"app": "x"}},
+            "spec": {"replicas": 1},
+        }
+
+    def test_a_custom_resource_loses_its_status_only_if_it_was_exported(self) -> None:
+        written = made("Widget", api="example.org/v1", status={"phase": "set by hand"})
+        (read,), _ = parse_objects(json.dumps(written), source="x.json")
+
+        assert read == written
+        assert "status" not in self.read("example.org/v1", "Widget", {})
+
+    def test_a_k8s_service_gets_a_new_address(self) -> None:
+        spec = {"clusterIP": "10.96.77.10", "clusterIPs": ["10.96.77.10"], "ports": []}
+
+        assert self.read("v1", "Service", spec)["spec"] == {"ports": []}
+
+    @pytest.mark.parametrize("address", ["None", ""])
+    def test_one_without_an_address_stays_so(self, address: str) -> None:
+        spec = {"clusterIP": address, "clusterIPs": [address]}
+
+        assert self.read("v1", "Service", spec)["spec"] == spec
+
+    def test_an_address_that_was_written_by_hand_stays(self) -> None:
+        service = made("Service", spec={"clusterIP": "10.96.0.99"})
+
+        assert parse_objects(json.dumps(service), source="x.json") == ([service], [])
+
+    def test_a_pod_is_not_bound_to_a_node_of_the_old_cluster(self) -> None:
+        spec = {"nodeName": "old-worker", "ephemeralContainers": [{}], "containers": []}
+
+        assert self.read("v1", "Pod", spec)["spec"] == {"containers": []}
+
+    def test_a_job_loses_the_selector_that_was_made_for_it(self) -> None:
+        labels = {"controller-uid": "1", "batch.kubernetes.io/job-name": "x", "app": "x"}
+        template = {"metadata": {"labels": labels}, "spec": {}}
+        spec = {"selector": {"matchLabels": {"controller-uid": "1"}}, "template": template}
+
+        assert self.read("batch/v1", "Job", spec)["spec"] == {
+            "template": {"metadata": {"labels": {"app": "x"}}, "spec": {}}
+        }
+
+    def test_two_exports_of_one_object_have_one_hash(self) -> None:
+        first, second = (self.read("v1", "ConfigMap", {}, uid=uid) for uid in ("a", "b"))
+
+        assert content_hash([first]) == content_hash([second])
 
 
 class TestOrder:
