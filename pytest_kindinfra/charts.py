@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.chartcontent import release_content
 from pytest_kindinfra.errors import KindInfraError, indent
 from pytest_kindinfra.kubeyaml import load_documents
-from pytest_kindinfra.manifests import parse_objects
+from pytest_kindinfra.manifests import Written, parse_objects, place_of
+from pytest_kindinfra.manifests import is_hook as is_hook  # noqa: PLC0414 - others look for it here
 from pytest_kindinfra.model import Release
 from pytest_kindinfra.podspecs import group, pod_templates
 from pytest_kindinfra.privatefiles import write_private
@@ -150,16 +151,12 @@ def values_options(
     return tuple(word for file in files for word in ("--values", str(file)))
 
 
-def is_hook(obj: KubeObject) -> bool:
-    """Whether helm itself runs the object at some moment, and waits for it."""
-    return "helm.sh/hook" in (obj["metadata"].get("annotations") or {})
-
-
 def placed(obj: KubeObject, namespace: str) -> KubeObject:
     """Return an object with the namespace where helm puts it, unless it names one."""
     if obj["metadata"].get("namespace"):
         return obj
-    return {**obj, "metadata": {**obj["metadata"], "namespace": namespace}}
+    placed = {**obj, "metadata": {**obj["metadata"], "namespace": namespace}}
+    return Written(placed, place=place_of(obj))
 
 
 def told(error: KindInfraError) -> str:

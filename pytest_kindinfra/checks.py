@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.envtemplates import words
 from pytest_kindinfra.exposing import find_port, selector, target_name
-from pytest_kindinfra.graph import cycles
+from pytest_kindinfra.facts import may_be_shared
+from pytest_kindinfra.graph import cycles, in_order
 from pytest_kindinfra.imagepaths import leads_somewhere
-from pytest_kindinfra.manifests import service_ports
+from pytest_kindinfra.manifests import place_of, service_ports
+from pytest_kindinfra.matching import same_last_part
 from pytest_kindinfra.ports import written_node_port
 from pytest_kindinfra.readywhen import is_meant
+from pytest_kindinfra.references import split
 from pytest_kindinfra.suggestions import did_you_mean, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from pytest_kindinfra.facts import Facts
+    from pytest_kindinfra.facts import Facts, Holder
     from pytest_kindinfra.model import EndpointSpec, KubeObject, Service
 
 _TESTS_NAMED = 2
@@ -37,6 +40,7 @@ def find_problems(facts: Facts, wanted: Mapping[str, Sequence[str]]) -> Iterator
     yield from _unknown_wanted(facts, wanted)
     yield from _duplicates(facts)
     yield from _same_releases(facts)
+    yield from _same_objects(facts, wanted)
     yield from _unknown_names(facts)
     yield from (f"services need each other: {cycle}" for cycle in cycles(facts.needs))
     yield from (f"images need each other: {cycle}" for cycle in cycles(facts.image_needs))
@@ -86,6 +90,54 @@ def _same_releases(facts: Facts) -> Iterator[str]:
             )
 
 
+def _same_objects(facts: Facts, wanted: Iterable[str]) -> Iterator[str]:
+    """Yield a sentence for each set of services that would apply the same objects.
+
+    Of services that are never needed together, such as two variants of one, each may have them.
+    """
+    needed = in_order([name for name in wanted if name in facts.services], facts.needs)
+    together: dict[tuple[str, ...], list[list[Holder]]] = {}
+    for identity, holders in facts.holders(n for n in needed if n in facts.services).items():
+        services = tuple(dict.fromkeys(one.service for one in holders))
+        releases = {one.release for one in holders}
+        if len(holders) == 1 or (len(releases) == 1 and None not in releases):
+            continue  # of one release helm, or `_same_releases`, says more
+        if len(services) == 1:
+            yield _twice_in_one(services[0], holders)
+        elif not may_be_shared(identity, holders):
+            together.setdefault(services, []).append(holders)
+    for services, groups in together.items():
+        yield _in_several(services, groups)
+
+
+def _twice_in_one(service: str, holders: Sequence[Holder]) -> str:
+    return (
+        f"[services.{service}] {_named(holders[0].obj)} is there {len(holders)} times:"
+        f" {_places(holders)}\n  To fix: keep one of them"
+    )
+
+
+def _in_several(services: Sequence[str], groups: Iterable[Sequence[Holder]]) -> str:
+    lines = [f"  {_named(holders[0].obj)}: {_places(holders)}" for holders in groups]
+    return "\n".join(
+        (
+            f"services {listed(services)} have the same objects and would apply them twice:",
+            *lines,
+            "  To fix: give them to a service of their own, which the others need",
+        )
+    )
+
+
+def _named(obj: KubeObject) -> str:
+    return f'{obj["kind"]} "{obj["metadata"]["name"]}"'
+
+
+def _places(holders: Iterable[Holder]) -> str:
+    """Return where an object stands: `"api" by a.yaml, document 1 and "web" by ...`."""
+    found = (f'"{one.service}" by {place_of(one.obj) or "its manifests"}' for one in holders)
+    return " and ".join(dict.fromkeys(found))
+
+
 def _twice(noun: str, names: Iterable[str]) -> Iterator[str]:
     seen: set[str] = set()
     for name in names:
@@ -117,17 +169,30 @@ def _unknown(
 def _image_problems(facts: Facts, service: Service) -> Iterator[str]:
     place = f"[services.{service.name}]"
     uses, placeholders = facts.uses[service.name], facts.placeholders[service.name]
-    yield from (f"{place} {problem}" for problem in uses.problems)
-    texts = [name for name in placeholders if name not in facts.images]
-    yield from _unknown(f"{place} placeholder for image", texts, facts.images, "image")
+    for reference, problem in uses.problems.items():
+        yield f"{place} {facts.place_of_image(service.name, reference)}{problem}"
+    for name in placeholders:
+        where = f"{place} {facts.place_of_image(service.name, name)}placeholder for image"
+        yield from _unknown(where, [name], facts.images, "image")
     # With a mistyped reference it is clear why nothing uses the image.
     if service.run or service.name in facts.unread or uses.problems:
         return
     used = {*uses.images.values(), *placeholders}
     for name in service.images:
         if name in facts.images and name not in used:
-            found = listed(facts.references[service.name])
-            yield f'{place} image "{name}": none of its manifests runs it; they run: {found}'
+            found = facts.references[service.name]
+            yield (
+                f'{place} image "{name}": none of its manifests runs it; they run: {listed(found)}'
+                + _names_hint(name, found)
+            )
+
+
+def _names_hint(name: str, references: Iterable[str]) -> str:
+    """Return how to have a reference with a registry or a digest mean the image."""
+    if same := same_last_part(references, name):
+        repository = split(same[0])[0]
+        return f'\n  To fix: say [images.{name}] names = ["{repository}"], if that is this image'
+    return ""
 
 
 def _endpoint_problems(facts: Facts, service: Service) -> Iterator[str]:
@@ -199,9 +264,18 @@ def _target_problems(spec: EndpointSpec, target: KubeObject) -> Iterator[str]:
     name = target["metadata"]["name"]
     if spec.workload is None and find_port(target, spec.port) is None:
         port = f'"{spec.port}"' if isinstance(spec.port, str) else spec.port
-        yield f'leads to port {port}, but k8s service "{name}" has: {_described_ports(target)}'
+        has = _described_ports(target)
+        yield f'leads to port {port}, but k8s service "{name}"{_in_file(target)} has: {has}'
     elif written_node_port(spec, target) is None and not selector(target):
-        yield f'leads to k8s service "{name}", which selects no pods: give it a nodePort'
+        yield (
+            f'leads to k8s service "{name}"{_in_file(target)}, which selects no pods:'
+            " give it a nodePort"
+        )
+
+
+def _in_file(obj: KubeObject) -> str:
+    """Return ` (web.yaml, document 2)`, or nothing."""
+    return f" ({place_of(obj)})" if place_of(obj) else ""
 
 
 def _described_ports(k8s_service: KubeObject) -> str:

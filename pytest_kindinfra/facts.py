@@ -7,23 +7,47 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_kindinfra.exposing import find_target
 from pytest_kindinfra.graph import in_order
 from pytest_kindinfra.imagepaths import image_references_at
-from pytest_kindinfra.manifests import applying_order
+from pytest_kindinfra.manifests import (
+    applying_order,
+    custom_cluster_scoped,
+    identity_of,
+    is_hook,
+    is_same_content,
+    place_of,
+)
 from pytest_kindinfra.matching import Uses, match_references
 from pytest_kindinfra.ports import allot_ports
 from pytest_kindinfra.references import stand_in
-from pytest_kindinfra.rewriting import placeholder_names
+from pytest_kindinfra.rewriting import has_placeholder, placeholder_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pytest_kindinfra.imagepaths import ImagePaths
-    from pytest_kindinfra.manifests import Rendered
+    from pytest_kindinfra.manifests import Identity, Rendered
     from pytest_kindinfra.model import Declaration, Image, KubeObject, PortMapping, Service
+
+
+class Holder(NamedTuple):
+    """A service that has an object, and the namespace and name of the release that makes it."""
+
+    service: str
+    obj: KubeObject
+    release: tuple[str, str] | None
+
+
+def may_be_shared(identity: Identity, holders: Sequence[Holder]) -> bool:
+    """Whether several services may have an object: one without a namespace, exactly alike.
+
+    Of objects that charts make helm wants one release to be the owner.
+    """
+    same = all(is_same_content(holders[0].obj, one.obj) for one in holders)
+    return same and not identity.namespace and not any(one.release for one in holders)
 
 
 @dataclass(frozen=True)
@@ -62,8 +86,62 @@ class Facts:
     @cached_property
     def objects(self) -> dict[str, tuple[KubeObject, ...]]:
         """Service to its objects in applying order."""
-        rendered = self.rendered.objects
-        return {name: tuple(applying_order(rendered.get(name, ()))) for name in self.services}
+        return {name: tuple(applying_order(self._each_once(name))) for name in self.services}
+
+    def _each_once(self, name: str) -> list[KubeObject]:
+        """Return a service's objects without those that stand there twice, exactly alike."""
+        found: list[KubeObject] = []
+        there: dict[Identity, list[KubeObject]] = {}
+        for obj in self.rendered.objects.get(name, ()):
+            charted = id(obj) in self._charted
+            alike = () if charted else there.setdefault(self.identity(obj), [])
+            if not any(is_same_content(obj, one) for one in alike):
+                found.append(obj)
+                if isinstance(alike, list):
+                    alike.append(obj)
+        return found
+
+    @cached_property
+    def _charted(self) -> set[int]:
+        """The ids of the objects that charts make."""
+        return {id(obj) for one in self.rendered.releases.values() for obj in one.objects}
+
+    @cached_property
+    def _cluster_scoped(self) -> frozenset[tuple[str, str]]:
+        everything = (obj for objects in self.rendered.objects.values() for obj in objects)
+        return custom_cluster_scoped(everything)
+
+    def identity(self, obj: KubeObject) -> Identity:
+        """Return which object of the cluster `obj` is."""
+        return identity_of(
+            obj,
+            namespace=self.declaration.cluster.namespace,
+            cluster_scoped=self._cluster_scoped,
+        )
+
+    def holders(self, services: Iterable[str]) -> dict[Identity, list[Holder]]:
+        """Return each object to the services that have it, but for what helm sees to itself.
+
+        That are hooks, which helm makes anew each time, and CRDs in a chart's `crds`, which helm
+        leaves alone if they are there.
+        """
+        found: dict[Identity, list[Holder]] = {}
+        for name in services:
+            release = self.rendered.releases.get(name)
+            for obj in self.objects[name]:
+                charted = id(obj) in self._charted
+                if charted and (is_hook(obj) or "/crds/" in f"/{place_of(obj)}"):
+                    continue
+                where = (release.namespace, release.name) if charted and release else None
+                found.setdefault(self.identity(obj), []).append(Holder(name, obj, where))
+        return found
+
+    @cached_property
+    def shared(self) -> tuple[KubeObject, ...]:
+        """Objects without a namespace that several services have, exactly alike."""
+        groups = self.holders(self.services).items()
+        alike = (holders for identity, holders in groups if may_be_shared(identity, holders))
+        return tuple(one.obj for holders in alike for one in holders if len(holders) > 1)
 
     @cached_property
     def references(self) -> dict[str, list[str]]:
@@ -72,7 +150,7 @@ class Facts:
             name: [
                 ref
                 for ref in _references(objects, self.services[name].images_at)
-                if ref not in self._unknown_stand_ins(name)
+                if ref not in self._unknown_stand_ins(name) and not has_placeholder(ref)
             ]
             for name, objects in self.objects.items()
         }
@@ -109,6 +187,20 @@ class Facts:
         """Service to what its image references mean."""
         images = self.declaration.images
         return {name: match_references(refs, images) for name, refs in self.references.items()}
+
+    def place_of_image(self, name: str, text: str) -> str:
+        """Return `PLACE: ` of the first object of a service that names an image so, or nothing.
+
+        Args:
+            name: The service.
+            text: A reference, or a placeholder's name.
+        """
+        paths = self.services[name].images_at
+        for obj in self.objects[name]:
+            named = (*image_references_at(obj, paths), *placeholder_names(obj, paths))
+            if text in named and place_of(obj):
+                return f"{place_of(obj)}: "
+        return ""
 
     @cached_property
     def targets(self) -> dict[tuple[str, str], KubeObject | None]:

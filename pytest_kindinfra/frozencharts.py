@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.charts import is_hook
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.kubeyaml import load_documents
-from pytest_kindinfra.podspecs import containers
+from pytest_kindinfra.podspecs import image_fields
 from pytest_kindinfra.postrenderer import post_render, to_stream
 from pytest_kindinfra.privatefiles import write_private
 from pytest_kindinfra.references import stand_in
@@ -72,8 +72,8 @@ def _needs_us(hook: KubeObject, release: Release, rules: Rules) -> bool:
         labels={},
     )
     pulled = any(
-        one.get("image") in ours and one.get("imagePullPolicy") == "Always"
-        for one in containers(hook)
+        field.table.get(field.key) in ours and field.table.get(field.policy or "") == "Always"
+        for field in image_fields(hook)
     )
     return pulled or with_us != plain
 

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.podspecs import containers
+from pytest_kindinfra.podspecs import (
+    ImageField,
+    containers,
+    image_fields,
+    image_volumes,
+    written_references,
+)
 from pytest_kindinfra.readywhen import is_meant
 
 if TYPE_CHECKING:
@@ -29,18 +35,21 @@ def containers_at(obj: KubeObject, paths: ImagePaths) -> Iterator[dict[str, Any]
         yield from _containers_in(value)
 
 
-def fields_at(obj: KubeObject, paths: ImagePaths) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield each table and key at which a path leads to a reference itself."""
+def fields_at(obj: KubeObject, paths: ImagePaths) -> Iterator[ImageField]:
+    """Yield each place where `obj` names an image: in its pods, then at the paths of its kind."""
+    yield from image_fields(obj)
     for value, (parent, key) in _values(obj, paths):
         if isinstance(value, str):
-            yield parent, key
+            yield ImageField(parent, key, None)
+        for container in _containers_in(value):
+            yield ImageField(container, "image", "imagePullPolicy")
+        for source in _volumes_in(value):
+            yield ImageField(source, "reference", "pullPolicy")
 
 
 def image_references_at(obj: KubeObject, paths: ImagePaths) -> list[str]:
     """Return the image references of `obj` as written, each once, in order."""
-    found = [container.get("image") for container in containers_at(obj, paths)]
-    found += [parent[key] for parent, key in fields_at(obj, paths)]
-    return list(dict.fromkeys(image for image in found if isinstance(image, str) and image))
+    return written_references(fields_at(obj, paths))
 
 
 def leads_somewhere(obj: KubeObject, path: str) -> bool:
@@ -61,6 +70,12 @@ def _values(obj: KubeObject, paths: ImagePaths) -> Iterator[tuple[Any, tuple[dic
             parent = parent.get(key) if isinstance(parent, dict) else None
         if isinstance(parent, dict) and last in parent:
             yield parent[last], (parent, last)
+
+
+def _volumes_in(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield the image volumes of a pod template or of a pod's spec."""
+    if isinstance(value, dict):
+        yield from image_volumes(value["spec"] if isinstance(value.get("spec"), dict) else value)
 
 
 def _containers_in(value: Any) -> Iterator[dict[str, Any]]:

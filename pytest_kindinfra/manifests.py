@@ -5,6 +5,7 @@ Pure; works on text and parsed objects, and must not know files or clusters.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,6 +43,35 @@ _JOB_LABELS = frozenset(
     for prefix in ("", "batch.kubernetes.io/")
     for name in ("controller-uid", "job-name")
 )
+_HELM_SEPARATOR = re.compile(r"^---[ \t]*\n", re.MULTILINE)
+_HELM_SOURCE = re.compile(r"^# Source: (\S+)", re.MULTILINE)
+_CLUSTER_SCOPED = frozenset(
+    {
+        *(("", kind) for kind in ("Namespace", "Node", "PersistentVolume")),
+        ("apiextensions.k8s.io", "CustomResourceDefinition"),
+        ("apiregistration.k8s.io", "APIService"),
+        ("certificates.k8s.io", "CertificateSigningRequest"),
+        ("networking.k8s.io", "IngressClass"),
+        ("node.k8s.io", "RuntimeClass"),
+        *(("rbac.authorization.k8s.io", kind) for kind in ("ClusterRole", "ClusterRoleBinding")),
+        ("scheduling.k8s.io", "PriorityClass"),
+        *(("storage.k8s.io", kind) for kind in ("CSIDriver", "CSINode", "StorageClass")),
+        *(
+            ("admissionregistration.k8s.io", f"{kind}{tail}")
+            for kind, tails in (
+                ("ValidatingWebhook", ("Configuration",)),
+                ("MutatingWebhook", ("Configuration",)),
+                ("ValidatingAdmissionPolicy", ("", "Binding")),
+                ("MutatingAdmissionPolicy", ("", "Binding")),
+            )
+            for tail in tails
+        ),
+        *(
+            ("flowcontrol.apiserver.k8s.io", kind)
+            for kind in ("FlowSchema", "PriorityLevelConfiguration")
+        ),
+    }
+)
 # A webhook refuses objects until its pod answers, so it comes when all else is there.
 _LAST = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
 
@@ -60,6 +90,23 @@ class Rendered:
     objects: dict[str, tuple[KubeObject, ...]] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     releases: dict[str, Release] = field(default_factory=dict)
+
+
+class Written(dict[str, Any]):
+    """An object that was read from a file, and knows which.
+
+    Attributes:
+        place: `web.yaml, document 2`, or `chart "web", templates/web.yaml`.
+    """
+
+    def __init__(self, obj: Any = (), *, place: str = "") -> None:
+        super().__init__(obj)
+        self.place = place
+
+
+def place_of(obj: KubeObject) -> str:
+    """Return the file that an object was read from, and where in it; empty if that is not known."""
+    return obj.place if isinstance(obj, Written) else ""
 
 
 class NodePort(NamedTuple):
@@ -81,16 +128,27 @@ def parse_objects(text: str, *, source: str) -> tuple[list[KubeObject], list[str
     """
     objects: list[KubeObject] = []
     problems: list[str] = []
+    places = dict(enumerate(_templates(text, source), start=1))
     try:
         for number, document in enumerate(load_documents(text), start=1):
             for obj in flattened(document):
                 if fault := _fault(obj):
                     problems.append(f"{source}: document {number} {fault}")
                 else:
-                    objects.append(cleaned(obj))
+                    place = places.get(number, f"{source}, document {number}")
+                    objects.append(Written(cleaned(obj), place=place))
     except ValueError as error:
         problems.append(f"{source}: {error}")
     return objects, problems
+
+
+def _templates(text: str, source: str) -> Iterator[str]:
+    """Yield the place of each document that helm rendered: it says which template made it."""
+    place = ""
+    for part in _HELM_SEPARATOR.split(text)[1:] if _HELM_SOURCE.search(text) else ():
+        if found := _HELM_SOURCE.match(part):
+            place = f"{source}, {found[1].partition('/')[2]}"
+        yield place or source
 
 
 def flattened(document: Any) -> Iterator[Any]:
@@ -160,10 +218,59 @@ def _fault(obj: Any) -> str:
     return f"{kind}has no {' and no '.join(missing)}" if missing else ""
 
 
+def is_hook(obj: KubeObject) -> bool:
+    """Whether helm itself runs the object at some moment, and waits for it."""
+    return "helm.sh/hook" in (obj["metadata"].get("annotations") or {})
+
+
 def is_builtin(obj: KubeObject) -> bool:
     """Whether the kind is Kubernetes' own, not one that a CRD defines."""
     name = group(obj)
     return "." not in name or name.endswith(".k8s.io")
+
+
+class Identity(NamedTuple):
+    """What makes an object the same one in the cluster, whatever is in it."""
+
+    group: str
+    kind: str
+    namespace: str
+    name: str
+
+
+def custom_cluster_scoped(objects: Iterable[KubeObject]) -> frozenset[tuple[str, str]]:
+    """Return group and kind of what CRDs among the objects define without a namespace."""
+    specs = (obj.get("spec") for obj in objects if obj["kind"] == "CustomResourceDefinition")
+    return frozenset(
+        (str(spec.get("group")), str((spec.get("names") or {}).get("kind")))
+        for spec in specs
+        if isinstance(spec, dict) and spec.get("scope") == "Cluster"
+    )
+
+
+def identity_of(
+    obj: KubeObject, *, namespace: str, cluster_scoped: frozenset[tuple[str, str]] = frozenset()
+) -> Identity:
+    """Return which object of the cluster `obj` is.
+
+    Args:
+        obj: An object.
+        namespace: Where objects go that name none.
+        cluster_scoped: Group and kind of custom resources that have no namespace.
+    """
+    kind, metadata = (group(obj), str(obj["kind"])), obj["metadata"]
+    scoped = kind in _CLUSTER_SCOPED or kind in cluster_scoped
+    where = "" if scoped else str(metadata.get("namespace") or namespace)
+    return Identity(*kind, where, str(metadata["name"]))
+
+
+def is_same_content(one: KubeObject, other: KubeObject) -> bool:
+    """Whether two spellings of one object say the same, but for a namespace that may be missing."""
+    first, second = (
+        {**obj, "metadata": {k: v for k, v in obj["metadata"].items() if k != "namespace"}}
+        for obj in (one, other)
+    )
+    return first == second
 
 
 def applying_order(objects: Iterable[KubeObject]) -> list[KubeObject]:

@@ -250,6 +250,8 @@ class Plan:
         ports: For all declared endpoints, then the spare ones.
         releases: For each needed service with a chart its release, whose objects are among
             `objects` too.
+        shared: Objects without a namespace, such as a Namespace, that several declared services
+            have exactly alike: they belong to none of them.
     """
 
     declaration: Declaration
@@ -260,6 +262,7 @@ class Plan:
     external: dict[str, tuple[str, ...]] = field(default_factory=dict)
     ports: tuple[PortMapping, ...] = ()
     releases: dict[str, Release] = field(default_factory=dict)
+    shared: tuple[KubeObject, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,7 @@ def resolve(
         external={name: facts.uses[name].external for name in names},
         ports=facts.ports[0],
         releases={name: one for name, one in rendered.releases.items() if name in names},
+        shared=facts.shared,
     )
 
 

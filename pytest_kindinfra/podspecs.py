@@ -6,10 +6,10 @@ works on parsed objects.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pytest_kindinfra.model import KubeObject
 
@@ -33,6 +33,20 @@ _TEMPLATE_PATHS: dict[tuple[str, str], tuple[str, ...]] = {
     ("batch", "Job"): ("spec", "template"),
     ("batch", "CronJob"): ("spec", "jobTemplate", "spec", "template"),
 }
+
+
+class ImageField(NamedTuple):
+    """A place for an image reference.
+
+    Attributes:
+        table: What the key is in.
+        key: The reference's key.
+        policy: The key of the pull policy beside it; None where there is none.
+    """
+
+    table: dict[str, Any]
+    key: str
+    policy: str | None
 
 
 def group(obj: KubeObject) -> str:
@@ -70,7 +84,29 @@ def containers(obj: KubeObject) -> Iterator[dict[str, Any]]:
                     yield container
 
 
+def image_volumes(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the source of each volume of a pod's spec that is an image."""
+    for volume in spec.get("volumes") or ():
+        source = volume.get("image") if isinstance(volume, dict) else None
+        if isinstance(source, dict):
+            yield source
+
+
+def image_fields(obj: KubeObject) -> Iterator[ImageField]:
+    """Yield where `obj` names images: in its containers, then in the volumes of its pods."""
+    for container in containers(obj):
+        yield ImageField(container, "image", "imagePullPolicy")
+    for spec in pod_specs(obj):
+        for source in image_volumes(spec):
+            yield ImageField(source, "reference", "pullPolicy")
+
+
 def image_references(obj: KubeObject) -> list[str]:
     """Return the image references of `obj` as written, each once, in order."""
-    found = [container.get("image") for container in containers(obj)]
+    return written_references(image_fields(obj))
+
+
+def written_references(fields: Iterable[ImageField]) -> list[str]:
+    """Return what is written in fields, each once, in order; what is no text is left out."""
+    found = (field.table.get(field.key) for field in fields)
     return list(dict.fromkeys(image for image in found if isinstance(image, str) and image))

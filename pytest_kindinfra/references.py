@@ -6,10 +6,17 @@ list under its full name only. Pure; it must not know engines or clusters.
 
 from __future__ import annotations
 
+import re
+
 _DEFAULT_DOMAIN = "docker.io"
 _OLD_DEFAULT_DOMAIN = "index.docker.io"
 _LOCAL_DOMAIN = "localhost"
 _DEFAULT_TAG = "latest"
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_PATH = re.compile(rf"{_PART}(?:/{_PART})*")
+_DOMAIN = re.compile(r"(?:[A-Za-z0-9](?:[-.A-Za-z0-9]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]+)?")
+_TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+_DIGEST = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}")
 
 
 def normalise(reference: str) -> str:
@@ -22,6 +29,32 @@ def normalise(reference: str) -> str:
     if domain == _DEFAULT_DOMAIN and "/" not in path:
         path = f"library/{path}"
     return f"{domain}/{path}" + _suffix(tag, digest, default=_DEFAULT_TAG)
+
+
+def name_in_node(reference: str) -> str:
+    """Return the name by which a kind node's container runtime looks for a reference.
+
+    That is the full form, but for a reference with tag and digest: there the digest alone counts
+    (containerd's CRI takes its name from `ParseDockerRef` of distribution/reference).
+    """
+    repository, _, digest = _parts(normalise(reference))
+    return f"{repository}@{digest}" if digest else normalise(reference)
+
+
+def has_digest(reference: str) -> bool:
+    """Whether a reference says by a digest which content it means."""
+    return bool(_parts(reference)[2])
+
+
+def is_reference(text: str) -> bool:
+    """Whether a text has the form of an image reference (distribution/reference)."""
+    repository, tag, digest = _parts(text)
+    domain, path = _domain_and_path(repository)
+    return (
+        bool(_DOMAIN.fullmatch(domain) and _PATH.fullmatch(path))
+        and (":" not in text.partition("@")[0].rpartition("/")[2] or bool(_TAG.fullmatch(tag)))
+        and ("@" not in text or bool(_DIGEST.fullmatch(digest)))
+    )
 
 
 def last_part(reference: str) -> str:

@@ -11,8 +11,9 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.imagepaths import containers_at, fields_at
+from pytest_kindinfra.imagepaths import containers_at, fields_at, image_references_at
 from pytest_kindinfra.kubeyaml import copied
+from pytest_kindinfra.manifests import Written, place_of
 from pytest_kindinfra.podspecs import pod_templates
 from pytest_kindinfra.references import split
 
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.imagepaths import ImagePaths
     from pytest_kindinfra.model import KubeObject
+    from pytest_kindinfra.podspecs import ImageField
 
 CONTENT_ANNOTATION = "kindinfra/content"
 """Where the hash of a service's objects stands in its pod templates."""
 
-_PLACEHOLDER = re.compile(r"\$\{image:([^:}]+)(?::(repository|tag))?\}")
+_PARTS = ("repository", "tag")
+# A shell's own `${image:-default}` and `${image:0:3}` are none.
+_PLACEHOLDER = re.compile(r"\$\{image:(?![-+=?]|\s*-?\d+[:}])([^:}]+)(?::([A-Za-z]+))?\}")
 _HASH_DIGITS = 16
 
 
@@ -53,18 +57,17 @@ def rewrite(
         content: The service's hash, put into pod templates.
         paths: Where custom resources name what they run.
     """
-    made: KubeObject = copied(obj)
+    made: KubeObject = Written(copied(obj), place=place_of(obj))
     metadata = _table(made, "metadata")
     if namespace is not None and not metadata.get("namespace"):
         metadata["namespace"] = namespace
     _table(metadata, "labels").update(labels)
     for template in pod_templates(made):
         _mark(_table(template, "metadata"), labels, content)
+    for field in fields_at(made, paths):
+        _set_image(field, images, pin, placeholders or {})
     for container in containers_at(made, paths):
-        _set_image(container, images, pin)
         _fill_in(container, placeholders or {})
-    for parent, key in fields_at(made, paths):
-        parent[key] = images.get(parent[key], parent[key])
     return made
 
 
@@ -76,8 +79,14 @@ def content_hash(objects: Iterable[KubeObject]) -> str:
 
 def placeholder_names(obj: KubeObject, paths: ImagePaths = ()) -> list[str]:
     """Return the names of the images that placeholders of `obj` stand for, each once."""
-    texts = (text for container in containers_at(obj, paths) for text in _texts(container))
-    return list(dict.fromkeys(match[1] for text in texts for match in _PLACEHOLDER.finditer(text)))
+    texts = [text for container in containers_at(obj, paths) for text in _texts(container)]
+    texts += image_references_at(obj, paths)
+    return list(dict.fromkeys(name for text in texts for name in mentioned(text)))
+
+
+def has_placeholder(text: str) -> bool:
+    """Whether there is a placeholder in `text`, for a declared image or not."""
+    return bool(_PLACEHOLDER.search(text))
 
 
 def filled(value: Any, references: Mapping[str, str]) -> Any:
@@ -92,10 +101,15 @@ def filled(value: Any, references: Mapping[str, str]) -> Any:
 def mentioned(value: Any) -> list[str]:
     """Return the names of the images that placeholders in `value` stand for, each once."""
     if isinstance(value, str):
-        return list(dict.fromkeys(match[1] for match in _PLACEHOLDER.finditer(value)))
+        return list(dict.fromkeys(_name(match) for match in _PLACEHOLDER.finditer(value)))
     parts = value.values() if isinstance(value, dict) else value
     inner = parts if isinstance(value, dict | list) else ()
     return list(dict.fromkeys(name for part in inner for name in mentioned(part)))
+
+
+def _name(match: re.Match[str]) -> str:
+    """Return the image's name; with a part that there is not, which is a name of no image."""
+    return match[1] if match[2] in {None, *_PARTS} else f"{match[1]}:{match[2]}"
 
 
 def _mark(metadata: dict[str, Any], labels: Mapping[str, str], content: str | None) -> None:
@@ -104,14 +118,21 @@ def _mark(metadata: dict[str, Any], labels: Mapping[str, str], content: str | No
         _table(metadata, "annotations")[CONTENT_ANNOTATION] = content
 
 
-def _set_image(container: dict[str, Any], images: Mapping[str, str], pin: Collection[str]) -> None:
-    written = str(container.get("image"))
-    if written in images:
-        container["image"] = images[written]
-    elif written not in pin:
+def _set_image(
+    field: ImageField,
+    images: Mapping[str, str],
+    pin: Collection[str],
+    placeholders: Mapping[str, str],
+) -> None:
+    written = str(field.table.get(field.key))
+    reference = images.get(written) or _filled(written, placeholders)
+    if reference != written:
+        field.table[field.key] = reference
+    elif written not in images and written not in pin:
         return
     # Without it `latest`, and a reference without a tag, would be pulled at each start.
-    container["imagePullPolicy"] = "IfNotPresent"
+    if field.policy:
+        field.table[field.policy] = "IfNotPresent"
 
 
 def _fill_in(container: dict[str, Any], references: Mapping[str, str]) -> None:

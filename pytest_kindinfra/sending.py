@@ -7,15 +7,19 @@ and forgotten at the first failure. See docs/decisions/0012.
 from __future__ import annotations
 
 import re
-from contextlib import suppress
+import secrets
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.archive import DeltaCopy
 from pytest_kindinfra.errors import CommandError, KindInfraError
+from pytest_kindinfra.references import has_digest
 from pytest_kindinfra.timeline import Deadline
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pytest_kindinfra.clusters.protocol import Provider
     from pytest_kindinfra.engines.protocol import Engine
     from pytest_kindinfra.model import Load
@@ -28,6 +32,7 @@ _TRIES: dict[Load, tuple[bool, ...]] = {
     "archive": (False, False, False),
     "delta": (True, True, True),
 }
+_FOR_A_LOAD = "localhost/kindinfra-load"
 _PAUSE = 1.0
 _TIDIES_IN = 10.0
 _LACKS_CONTENT = re.compile(r"content digest \w+:[0-9a-f]+: not found")
@@ -89,14 +94,35 @@ class Sender:
                 list none of these images, of which they may have parts.
             CancelledError: The run is ending.
         """
+        with self._named(references, deadline) as names:
+            return self._send(names, nodes, deadline)
+
+    @contextmanager
+    def _named(self, references: tuple[str, ...], deadline: Deadline) -> Iterator[dict[str, str]]:
+        """Give each reference the name that its image has in the archive, for that long.
+
+        An archive has no names with digests, so an image that is asked for by one gets a tag.
+        """
+        made: dict[str, str] = {}
+        try:
+            for reference in filter(has_digest, references):
+                made[reference] = f"{_FOR_A_LOAD}:{secrets.token_hex(8)}"
+                self._engine.tag(reference, made[reference], deadline)
+            yield {reference: made.get(reference, reference) for reference in references}
+        finally:
+            for name in made.values():
+                with suppress(KindInfraError):  # also when the run is ending
+                    self._engine.remove(name, Deadline.after(_TIDIES_IN))
+
+    def _send(self, names: dict[str, str], nodes: tuple[str, ...], deadline: Deadline) -> Volume:
         tries = _TRIES[self._how]
         for number, delta in enumerate(tries, start=1):
             try:
-                return self._try(references, nodes, deadline, delta=delta)
+                return self._try(names, nodes, deadline, delta=delta)
             except CommandError as error:
                 self._held.clear()
                 if number == len(tries) or _is_hopeless(error):
-                    self._forget(references, nodes)
+                    self._forget((*names, *names.values()), nodes)
                     raise
                 if not _LACKS_CONTENT.search(error.output):
                     deadline.pause(_PAUSE)
@@ -104,7 +130,7 @@ class Sender:
 
     def _try(
         self,
-        references: tuple[str, ...],
+        names: dict[str, str],
         nodes: tuple[str, ...],
         deadline: Deadline,
         *,
@@ -112,18 +138,29 @@ class Sender:
     ) -> Volume:
         copy = DeltaCopy([self._held_by(node, deadline) for node in nodes]) if delta else None
         sent = self._runner.pipe(
-            self._engine.save_command(references),
+            self._engine.save_command(tuple(names.values())),
             [self._provider.import_command(node) for node in nodes],
             deadline=deadline,
-            what=f"loading {', '.join(references)} into {', '.join(nodes)}",
+            what=f"loading {', '.join(names)} into {', '.join(nodes)}",
             copy=copy,
         )
+        for node in nodes:
+            self._name_by_digest(node, names, deadline)
         if copy is None:
             return Volume(sum(sent), sum(sent))
         for node in nodes:
             self._held[node] |= copy.sizes.keys()
-        self.layers.update(copy.layers())
+        called = {name: reference for reference, name in names.items()}
+        self.layers |= {called.get(name, name): found for name, found in copy.layers().items()}
         return Volume(sum(sent), copy.size * len(nodes))
+
+    def _name_by_digest(self, node: str, names: dict[str, str], deadline: Deadline) -> None:
+        """Give images the names by which pods ask for them, in place of those of the archive."""
+        others = {reference: name for reference, name in names.items() if name != reference}
+        for reference, name in others.items():
+            self._provider.name_image(node, name, reference, deadline)
+        if others:
+            self._provider.forget_images(node, tuple(others.values()), deadline)
 
     def _held_by(self, node: str, deadline: Deadline) -> frozenset[str]:
         if node not in self._held:

@@ -7,7 +7,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pytest_kindinfra.model import Phase, Plan, Service
@@ -82,6 +82,8 @@ def plan_lines(plan: Plan, tags: Mapping[str, str]) -> list[str]:
     for service in plan.services:
         needs = ", ".join(_need(need.name, need.level) for need in service.needs) or "-"
         lines.append(f"  {service.name:<20} needs {needs}{_templates(service, plan)}")
+    if replaced := list(_replaced(plan)):
+        lines += ["", "replaced in manifests:", *replaced]
     lines += ["", "endpoints:"]
     names = {service.name for service in plan.services}
     for port in plan.ports:
@@ -90,6 +92,13 @@ def plan_lines(plan: Plan, tags: Mapping[str, str]) -> list[str]:
             where = f"127.0.0.1:{host} -> nodePort {port.node_port}"
             lines.append(f"  {port.service + '.' + port.endpoint:<32} {where}")
     return lines
+
+
+def _replaced(plan: Plan) -> Iterator[str]:
+    """Yield which references as written mean declared images, for all services."""
+    for service in plan.services:
+        for reference, image in plan.image_uses.get(service.name, {}).items():
+            yield f"  {service.name:<20} {reference} -> image {image}"
 
 
 def _templates(service: Service, plan: Plan) -> str:

@@ -15,7 +15,7 @@ from pytest_kindinfra.hosting import Registry
 from pytest_kindinfra.kindconfig import RUN_MOUNT
 from pytest_kindinfra.model import Standing
 from pytest_kindinfra.process import Result
-from pytest_kindinfra.references import normalise
+from pytest_kindinfra.references import name_in_node, normalise
 from pytest_kindinfra.timeline import Deadline, monotonic, wait_until
 
 if TYPE_CHECKING:
@@ -228,6 +228,16 @@ class FakeEngine:
         return ("save", *references)
 
 
+def takes_images(provider: FakeProvider) -> Callable[[Piped], None]:
+    """Return what `FakeRunner.on_pipe` does where kind nodes list what is sent to them."""
+
+    def take(piped: Piped) -> None:
+        for _, node in piped.sinks:
+            provider.images.setdefault(node, set()).update(map(normalise, piped.source[1:]))
+
+    return take
+
+
 @dataclass
 class FakeProvider:
     """A provider whose clusters are names, and a kubeconfig that leads wherever a test says.
@@ -330,7 +340,12 @@ class FakeProvider:
 
     def forget_images(self, node: str, references: Sequence[str], deadline: Deadline) -> None:
         deadline.check()
-        self.images.get(node, set()).difference_update(map(normalise, references))
+        self.images.get(node, set()).difference_update(map(name_in_node, references))
+
+    def name_image(self, node: str, name: str, reference: str, deadline: Deadline) -> None:
+        deadline.check()
+        assert normalise(name) in self.images[node]
+        self.images[node].add(name_in_node(reference))
 
     def pull(self, node: str, name: str, deadline: Deadline) -> str:
         deadline.check()

@@ -19,7 +19,7 @@ from pytest_kindinfra.kindconfig import RUN_MOUNT
 from pytest_kindinfra.model import Standing
 from pytest_kindinfra.privatefiles import write_private
 from pytest_kindinfra.process import which
-from pytest_kindinfra.references import normalise
+from pytest_kindinfra.references import name_in_node, normalise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,8 +119,15 @@ class Kind:
 
     def forget_images(self, node: str, references: Sequence[str], deadline: Deadline) -> None:
         """See `Provider.forget_images`: `ctr` lists an image before it has unpacked it."""
-        argv = [self._program, "exec", node, *_CTR, "images", "remove", *map(normalise, references)]
+        names = map(name_in_node, references)
+        argv = [self._program, "exec", node, *_CTR, "images", "remove", *names]
         self._runner.run(argv, deadline=deadline.within(60), check=False)
+
+    def name_image(self, node: str, name: str, reference: str, deadline: Deadline) -> None:
+        """See `Provider.name_image`; the CRI is told of the new name by containerd's event."""
+        names = (normalise(name), name_in_node(reference))
+        argv = [self._program, "exec", node, *_CTR, "images", "tag", "--force", *names]
+        self._runner.run(argv, deadline=deadline.within(60))
 
     def pull(self, node: str, name: str, deadline: Deadline) -> str:
         """See `Provider.pull`; reads hosts.toml files whatever containerd's own config says."""

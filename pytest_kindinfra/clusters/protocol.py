@@ -63,6 +63,20 @@ class Provider(Protocol):
         """Have a kind node no longer list these images, of which it may have only parts."""
         ...
 
+    def name_image(self, node: str, name: str, reference: str, deadline: Deadline) -> None:
+        """Give an image of a kind node the name by which pods ask for `reference`.
+
+        Args:
+            node: The kind node.
+            name: What the image is called there.
+            reference: What it is to be called as well, such as `NAME:TAG@DIGEST`.
+            deadline: When to give up.
+
+        Raises:
+            CommandError: The kind node has no such image.
+        """
+        ...
+
     def pull(self, node: str, name: str, deadline: Deadline) -> str:
         """Have a kind node pull an image from a registry that it was opened to.
 

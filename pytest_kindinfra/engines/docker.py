@@ -20,6 +20,7 @@ from pytest_kindinfra.engines.asking import (
 from pytest_kindinfra.engines.protocol import ImageSize
 from pytest_kindinfra.errors import CommandError, KindInfraError, ToolMissingError
 from pytest_kindinfra.inspected import inspected
+from pytest_kindinfra.references import has_digest, name_in_node
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +80,8 @@ class Docker:
         if not references:
             return {}
         wanted = list(dict.fromkeys(references))
-        argv = ["docker", "image", "inspect", "--format", "{{json .}}", *wanted]
+        asked = [_familiar(ref) if has_digest(ref) else ref for ref in wanted]
+        argv = ["docker", "image", "inspect", "--format", "{{json .}}", *asked]
         result = self._runner.run(argv, deadline=deadline.within(60), check=False)
         found = inspected(result.stdout)
         items = {tag: item for item in found for tag in (*names_of(item), item["Id"])}
@@ -110,7 +112,8 @@ class Docker:
 
     def tag(self, reference: str, name: str, deadline: Deadline) -> None:
         """See `Engine.tag`."""
-        self._runner.run(["docker", "tag", reference, name], deadline=deadline.within(60))
+        source = _familiar(reference) if has_digest(reference) else reference
+        self._runner.run(["docker", "tag", source, name], deadline=deadline.within(60))
 
     def save(self, reference: str, archive: Path, deadline: Deadline) -> None:
         """See `Engine.save`; Docker itself writes aside and renames."""
@@ -154,8 +157,9 @@ def _build_command(request: BuildRequest) -> list[str]:
 
 
 def _familiar(reference: str) -> str:
-    """Return the form in which Docker prints a reference: `docker.io/library/x` is `x:latest`."""
-    from pytest_kindinfra.references import normalise
+    """Return the form in which Docker prints a reference: `docker.io/library/x` is `x:latest`.
 
-    full = normalise(reference)
+    Of a tag and a digest it prints the digest alone, which is also what it looks for.
+    """
+    full = name_in_node(reference)
     return full.removeprefix("docker.io/library/").removeprefix("docker.io/")

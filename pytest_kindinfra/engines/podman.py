@@ -22,7 +22,7 @@ from pytest_kindinfra.engines.asking import (
 from pytest_kindinfra.engines.protocol import ImageSize
 from pytest_kindinfra.errors import CommandError, KindInfraError, ToolMissingError
 from pytest_kindinfra.inspected import inspected
-from pytest_kindinfra.references import normalise
+from pytest_kindinfra.references import name_in_node, normalise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,7 +94,7 @@ class Podman:
     def _inspect(self, references: Sequence[str], deadline: Deadline) -> dict[str, dict[str, Any]]:
         if not references:
             return {}
-        full = {ref: normalise(ref) for ref in references}
+        full = {ref: name_in_node(ref) for ref in references}  # it takes no tag with a digest
         argv = ["podman", "image", "inspect", *dict.fromkeys(full.values())]
         result = self._runner.run(argv, deadline=deadline.within(60), check=False)
         items = {name: item for item in inspected(result.stdout) for name in names_of(item)}
@@ -179,7 +179,7 @@ def _long_names(bases: Sequence[str]) -> dict[str, str]:
 
 
 def _full(reference: str) -> str:
-    return reference if _ID.fullmatch(reference) else normalise(reference)
+    return reference if _ID.fullmatch(reference) else name_in_node(reference)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.errors import ClusterError, KindInfraError
 from pytest_kindinfra.kube.client import SERVER_ERROR, ApiError, Request, Transport
 from pytest_kindinfra.kube.discovery import NOT_FOUND, Discovery, Resource, UnknownKindError
+from pytest_kindinfra.manifests import place_of
 from pytest_kindinfra.timeline import monotonic, wait_until
 
 if TYPE_CHECKING:
@@ -178,7 +179,8 @@ def completed(obj: KubeObject, resource: Resource, namespace: str) -> KubeObject
 def _about(error: KindInfraError, obj: KubeObject, namespace: str) -> KindInfraError:
     meta = obj["metadata"]
     where = f' in namespace "{meta.get("namespace") or namespace}"'
-    what = f'cannot apply {obj["kind"]} "{meta["name"]}"{where}'
+    place = f" ({place_of(obj)})" if place_of(obj) else ""
+    what = f'cannot apply {obj["kind"]} "{meta["name"]}"{where}{place}'
     if isinstance(error, ApiError):
         return error.about(what, fix=_way_out(error, obj, namespace))
     if isinstance(error, UnknownKindError):

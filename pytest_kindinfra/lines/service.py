@@ -137,6 +137,7 @@ def _apply(
         target=Target(kube=deployment.kube, namespace=deployment.context.request.namespace),
         deadline=deployment.deadline,
         content=content,
+        shared=deployment.context.plan.shared,
     )
 
 

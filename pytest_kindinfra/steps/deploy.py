@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pytest_kindinfra.view import Stack
 
 SERVICE_LABEL = "dev.kindinfra/service"
+SHARED = "SHARED"
+"""The label's value at an object that several services have: no service, since names are in lower
+case, so that none deletes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,7 @@ def apply_objects(
     target: Target,
     deadline: Deadline,
     content: str | None = None,
+    shared: Collection[KubeObject] = (),
 ) -> tuple[KubeObject, ...]:
     """Apply `objects` in their order and return them as applied.
 
@@ -70,6 +74,7 @@ def apply_objects(
         target: Where they go.
         deadline: When to give up.
         content: What pods are restarted by when it changes; None means a hash of `objects`.
+        shared: Objects that other services have too, exactly alike.
 
     Raises:
         KindInfraError: The API server refused one.
@@ -85,7 +90,7 @@ def apply_objects(
             pin=images.loaded,
             placeholders=images.declared,
             namespace=None,  # filled in by apply, which knows what is namespaced
-            labels={SERVICE_LABEL: service.name},
+            labels={SERVICE_LABEL: SHARED if obj in shared else service.name},
             content=content,
             paths=service.images_at,
         )

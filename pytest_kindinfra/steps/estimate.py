@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.diskspace import Room
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.imagesizes import read_sizes
-from pytest_kindinfra.references import normalise
+from pytest_kindinfra.references import name_in_node
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -42,9 +42,9 @@ def estimate_room(plan: Plan, *, cache: Path | None, engine: Engine, deadline: D
     images = [image for image in plan.images if image.name in used]
     there = {ref for refs in plan.external.values() for ref in refs}
     there |= {image.prebuilt for image in images if image.prebuilt}
-    names = {image.name for image in images} | {normalise(ref) for ref in there}
+    names = {image.name for image in images} | {name_in_node(ref) for ref in there}
     layers = _together(known[name] for name in names if name in known)
-    unknown = [ref for ref in sorted(there) if normalise(ref) not in known]
+    unknown = [ref for ref in sorted(there) if name_in_node(ref) not in known]
     size = sum(layers.values()) + _of_engine(unknown, layers, engine, deadline)
     size = max(size, *(_archive_size(folder, image) for image in images), 0)
     return Room(in_node=_COPIES * size, builds=_of_builds(images, known, engine, deadline))

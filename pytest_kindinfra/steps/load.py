@@ -8,12 +8,13 @@ stream runs goes together into the next one. A step must not know another step.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_kindinfra.errors import ClusterError
+from pytest_kindinfra.errors import CancelledError, ClusterError
 from pytest_kindinfra.model import Phase
-from pytest_kindinfra.references import normalise
+from pytest_kindinfra.references import name_in_node
 from pytest_kindinfra.sending import Sender
 from pytest_kindinfra.timeline import now, wait_until
 
@@ -184,7 +185,7 @@ class ImageLoader:
     @property
     def layers(self) -> dict[str, dict[str, int]]:
         """What was found out of images: full reference to layers, digest to bytes."""
-        return {normalise(name): layers for name, layers in self._sender.layers.items()}
+        return {name_in_node(name): layers for name, layers in self._sender.layers.items()}
 
     def give_up(self, error: BaseException) -> None:
         """Fail all loads, since kind nodes that were late will not join."""
@@ -218,13 +219,25 @@ class ImageLoader:
     def _send_what_is_missing(self, names: dict[str, str], deadline: Deadline) -> None:
         if missing := self._missing(tuple(names), deadline):
             self._send_missing(names, missing, deadline)
+            with suppress(CancelledError):  # whoever waits for more is told of that
+                self._see_them_there(tuple(names), deadline)
+
+    def _see_them_there(self, references: tuple[str, ...], deadline: Deadline) -> None:
+        """Raise unless the kind nodes list all images by the names that pods ask for."""
+        for node, lacking in self._missing(references, deadline).items():
+            msg = (
+                f"kind node {node} took {', '.join(lacking)} without a failure, but does not list"
+                f" it\nTo fix: try --kindinfra-load=archive, and look at"
+                f" `docker exec {node} ctr --namespace k8s.io images list`"
+            )
+            raise ClusterError(msg)
 
     def _missing(
         self, references: tuple[str, ...], deadline: Deadline
     ) -> dict[str, tuple[str, ...]]:
         """Return, for each kind node that lacks some, the images that it lacks."""
         missing = {}
-        full = {ref: normalise(self._sender.name_of(ref, deadline)) for ref in references}
+        full = {ref: name_in_node(self._sender.name_of(ref, deadline)) for ref in references}
         for node in self._nodes:
             there = self._provider.images_in(node, deadline)
             lacking = tuple(ref for ref in references if full[ref] not in there)

@@ -60,6 +60,9 @@ class TestImageIds:
             ("redis:7", "sha256:1"),
             ("docker.io/library/redis:7", "sha256:1"),
             ("redis@sha256:aa", "sha256:1"),
+            ("redis:7@sha256:aa", "sha256:1"),
+            ("redis:of-another-tag@sha256:aa", "sha256:1"),
+            ("index.docker.io/library/redis:7@sha256:aa", "sha256:1"),
             ("localhost/api:1f", "sha256:2"),
             ("docker.io/org/app:1", "sha256:3"),
         ],
@@ -70,6 +73,12 @@ class TestImageIds:
         engine = Docker(FakeRunner(lambda _: inspected(REDIS, API, ORG)))
 
         assert engine.image_ids([reference], soon) == {reference: image_id}
+
+    def test_of_tag_and_digest_the_digest_is_asked_for(self, soon: Deadline) -> None:
+        runner = FakeRunner(lambda _: inspected(REDIS))
+        Docker(runner).image_ids(["docker.io/library/redis:7@sha256:aa"], soon)
+
+        assert runner.argvs[0][-1] == "redis@sha256:aa"
 
     def test_what_is_not_there_is_left_out(self, soon: Deadline) -> None:
         engine = Docker(FakeRunner(lambda _: inspected(API, exit_code=1)))
@@ -293,6 +302,13 @@ class TestArchives:
         Docker(runner).tag("localhost/api:1f", "localhost/api:ci-7", soon)
 
         assert runner.argvs == [("docker", "tag", "localhost/api:1f", "localhost/api:ci-7")]
+
+    def test_one_that_is_known_by_tag_and_digest_gets_one_too(self, soon: Deadline) -> None:
+        runner = FakeRunner()
+
+        Docker(runner).tag("redis:7@sha256:aa", "localhost/x:1", soon)
+
+        assert runner.argvs == [("docker", "tag", "redis@sha256:aa", "localhost/x:1")]
 
     def test_an_archive_of_one_image_is_written(self, soon: Deadline) -> None:
         runner = FakeRunner()

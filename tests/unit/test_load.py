@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pytest_kindinfra.errors import CancelledError, CommandError
+from pytest_kindinfra.errors import CancelledError, ClusterError, CommandError
 from pytest_kindinfra.sending import Volume
 from pytest_kindinfra.steps.load import ImageLoader
 from pytest_kindinfra.timeline import Deadline, Timeline
 from tests.fakes import FakeEngine, FakeProvider, FakeRunner, Piped, eventually
+
+DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 
 @dataclass
@@ -162,6 +164,14 @@ class TestStreams:
 
         assert len(bench.runner.pipes) == 1
 
+    def test_one_with_tag_and_digest_is_looked_for_by_its_digest(self, soon: Deadline) -> None:
+        bench = Bench()
+        bench.provider.images["node"] = {f"docker.io/library/redis@{DIGEST}"}
+
+        bench.loader.load("redis", f"redis:7@{DIGEST}", soon)
+
+        assert bench.runner.pipes == []
+
     def test_only_the_kind_nodes_that_lack_something_get_it(self, soon: Deadline) -> None:
         bench = Bench(nodes=("one", "two", "three"))
         bench.provider.images["two"] = {"localhost/api:1"}
@@ -234,6 +244,15 @@ class TestFailure:
 
         assert first[0].exception() is None
         assert bench.sources() == [refs("a")]
+
+    def test_an_image_that_a_kind_node_took_and_does_not_list_is_a_failure(
+        self, soon: Deadline
+    ) -> None:
+        bench = Bench()
+        bench.runner.on_pipe = lambda _: (1,)
+
+        with pytest.raises(ClusterError, match="kind node node took localhost/api:1 without a fai"):
+            bench.loader.load("api", "localhost/api:1", soon)
 
     def test_a_failure_is_no_part_of_a_later_try(self, soon: Deadline) -> None:
         """The first failure was raised again, although the image had been sent meanwhile."""

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_kindinfra.references import is_bare_or_local, last_part, normalise, split
+from pytest_kindinfra.references import (
+    is_bare_or_local,
+    is_reference,
+    last_part,
+    name_in_node,
+    normalise,
+    split,
+)
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
@@ -104,3 +111,62 @@ def test_a_reference_without_a_registry_is_bare_or_local(reference: str, *, expe
 )
 def test_a_reference_splits_into_repository_and_tag(reference: str, parts: tuple[str, str]) -> None:
     assert split(reference) == parts
+
+
+@pytest.mark.parametrize(
+    ("reference", "name"),
+    [
+        ("redis", "docker.io/library/redis:latest"),
+        ("redis:7", "docker.io/library/redis:7"),
+        (f"redis@{DIGEST}", f"docker.io/library/redis@{DIGEST}"),
+        (f"redis:7@{DIGEST}", f"docker.io/library/redis@{DIGEST}"),
+        (f"localhost:5000/a/b:1@{DIGEST}", f"localhost:5000/a/b@{DIGEST}"),
+    ],
+)
+def test_a_kind_node_looks_for_the_digest_alone_where_there_is_one(
+    reference: str, name: str
+) -> None:
+    assert name_in_node(reference) == name
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "redis",
+        "a",
+        "org/api_v1.2-x:1",
+        "localhost/org/x:dev",
+        "registry.example:5000/x:1",
+        "[::1]:5000/x",
+        "Registry/a:1",
+        f"redis@{DIGEST}",
+        f"quay.io/metallb/controller:v0.14.9@{DIGEST}",
+        "gcr.io/k8s-minikube/kicbase:V1_x.y-z",
+    ],
+)
+def test_what_the_kubelet_takes_is_a_reference(reference: str) -> None:
+    assert is_reference(reference)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "${image:web",
+        "${images:web}",
+        "$(IMAGE)",
+        "{{ .Values.image }}",
+        "Web:1",
+        "org/Web",
+        "web:",
+        "web@",
+        "web@sha256:12",
+        "web :1",
+        "web:a/b c",
+        "-web",
+        "web/",
+        "/web",
+        "web:ä",
+    ],
+)
+def test_what_the_kubelet_calls_an_invalid_name_is_none(text: str) -> None:
+    assert not is_reference(text)

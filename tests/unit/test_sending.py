@@ -134,6 +134,58 @@ class TestDelta:
         ]
 
 
+class TestDigests:
+    """A pod that asks by a digest finds the image only under that name."""
+
+    REFERENCE = f"docker.io/org/web:1@{digest(b'manifest')}"
+    NAME = f"docker.io/org/web@{digest(b'manifest')}"
+
+    def bench(self, how: Load = "auto") -> tuple[Bench, FakeEngine]:
+        bench = Bench(how)
+        engine = FakeEngine(images={self.REFERENCE: "sha256:1"})
+        bench.sender = Sender(engine=engine, provider=bench.provider, runner=bench.runner, how=how)
+
+        def stream(piped: Piped) -> tuple[int, ...]:
+            (name,) = piped.source[1:]
+            assert name in engine.images, "the archive is made while the name is there"
+            bench.content.images[name] = [BASE, WEB]
+            return bench.content.stream(piped)
+
+        bench.runner.on_pipe = stream
+        return bench, engine
+
+    @pytest.mark.parametrize("how", ["auto", "archive", "delta"])
+    def test_the_kind_nodes_list_it_by_its_digest_and_by_no_other_name(self, how: Load) -> None:
+        bench, _ = self.bench(how)
+
+        bench.send(self.REFERENCE, nodes=("node", "second"))
+
+        assert bench.provider.images == {"node": {self.NAME}, "second": {self.NAME}}
+
+    def test_the_engine_has_no_further_name_afterwards(self) -> None:
+        bench, engine = self.bench()
+
+        bench.send(self.REFERENCE)
+
+        assert engine.images == {self.REFERENCE: "sha256:1"}
+
+    def test_the_engine_has_no_further_name_after_a_failure(self) -> None:
+        bench, engine = self.bench()
+        bench.answer("no space left on device")
+
+        with pytest.raises(CommandError):
+            bench.send(self.REFERENCE)
+
+        assert engine.images == {self.REFERENCE: "sha256:1"}
+
+    def test_its_layers_are_known_by_the_reference(self) -> None:
+        bench, _ = self.bench()
+
+        bench.send(self.REFERENCE)
+
+        assert set(bench.sender.layers) == {self.REFERENCE}
+
+
 class TestMissingContent:
     """What a kind node was seen to have may be gone: kubelet and people remove things."""
 

@@ -27,7 +27,14 @@ from pytest_kindinfra.request import Hooks, Request, Tools
 from pytest_kindinfra.stack import bring_up, tear_down
 from pytest_kindinfra.timeline import Timeline
 from tests.fake_kubernetes import KEY, TOKEN, FakeKubernetes
-from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner, eventually
+from tests.fakes import (
+    FakeEngine,
+    FakeProvider,
+    FakeRegistries,
+    FakeRunner,
+    eventually,
+    takes_images,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,6 +141,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.registries = FakeRegistries(self.engine)
+        self.runner.on_pipe = takes_images(self.provider)
         (self.folder / "Dockerfile").write_text("FROM scratch\n")
         self.provider.on_create = lambda _, path: self.kubernetes.write_kubeconfig(path)
 
