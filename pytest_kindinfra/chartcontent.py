@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tarfile
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from pytest_kindinfra.model import Helm
 
 _HASH_DIGITS = 16
-_NOT_HASHED = (".md", ".lock")
+_NOT_HASHED = ("Chart.lock", "requirements.lock")
 _PACKED = ".tgz"
 
 
@@ -35,22 +36,36 @@ def _parts(chart: Path, values: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
     """Yield the name and content of all that counts, in an order of its own."""
     for path in values:
         yield path.name, path.read_bytes()
-    for path in sorted(path for path in chart.rglob("*") if path.is_file()) or [chart]:
+    for path in sorted(_files(chart)) or [chart]:
         name = str(path.relative_to(chart))
         if path.suffix == _PACKED:
             yield from ((f"{name}/{inner}", content) for inner, content in _members(path))
-        elif path.suffix not in _NOT_HASHED:
+        elif path.name not in _NOT_HASHED:
             yield name, path.read_bytes()
+
+
+def _files(chart: Path) -> Iterator[Path]:
+    """Yield the files of a chart as helm finds them: also behind links, such as a sub-chart's."""
+    for text, folders, names in os.walk(chart, followlinks=True):
+        folder = Path(text)
+        # A link to a folder above would lead round and round.
+        above = {parent.resolve() for parent in (folder, *folder.parents)}
+        folders[:] = [one for one in folders if (folder / one).resolve() not in above]
+        yield from (path for name in names if (path := folder / name).is_file())
 
 
 def _members(archive: Path) -> list[tuple[str, bytes]]:
     """Return the files in a packed chart, sorted; one that is no archive helm complains about."""
     try:
         with tarfile.open(archive) as packed:
-            files = [one for one in packed if one.isfile() and not one.name.endswith(_NOT_HASHED)]
+            files = [one for one in packed if one.isfile() and _counts(one.name)]
             return sorted((one.name, _read(packed, one)) for one in files)
     except tarfile.TarError:
         return [("", archive.read_bytes())]
+
+
+def _counts(name: str) -> bool:
+    return PurePosixPath(name).name not in _NOT_HASHED
 
 
 def _read(packed: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -172,8 +172,7 @@ def _image_problems(facts: Facts, service: Service) -> Iterator[str]:
     for reference, problem in uses.problems.items():
         yield f"{place} {facts.place_of_image(service.name, reference)}{problem}"
     for name in placeholders:
-        where = f"{place} {facts.place_of_image(service.name, name)}placeholder for image"
-        yield from _unknown(where, [name], facts.images, "image")
+        yield from _placeholder_problems(facts, service, name)
     # With a mistyped reference it is clear why nothing uses the image.
     if service.run or service.name in facts.unread or uses.problems:
         return
@@ -185,6 +184,15 @@ def _image_problems(facts: Facts, service: Service) -> Iterator[str]:
                 f'{place} image "{name}": none of its manifests runs it; they run: {listed(found)}'
                 + _names_hint(name, found)
             )
+
+
+def _placeholder_problems(facts: Facts, service: Service, name: str) -> Iterator[str]:
+    place = f"[services.{service.name}] {facts.place_of_image(service.name, name)}placeholder"
+    image, colon, part = name.partition(":")
+    if colon:
+        text = f"${{image:{name}}}"
+        yield f'{place} "{text}": "{part}" must be "repository" or "tag", or left out'
+    yield from _unknown(f"{place} for image", [image], facts.images, "image")
 
 
 def _names_hint(name: str, references: Iterable[str]) -> str:

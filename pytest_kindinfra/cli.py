@@ -6,10 +6,10 @@ import argparse
 import shlex
 import shutil
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.options import path
 from pytest_kindinfra.steps.sweep import sweep
 from pytest_kindinfra.timeline import Deadline
 from pytest_kindinfra.wiring import engines_here, make_tools
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("services", **services)  # type: ignore[arg-type]
     build.add_argument("--no-cache", action="store_true", help="Build everything anew")
     build.add_argument(
-        "--save", type=Path, metavar="DIR", help="Write archives for --kindinfra-images=DIR"
+        "--save", type=path, metavar="DIR", help="Write archives for --kindinfra-images=DIR"
     )
     build.set_defaults(act=_build)
 

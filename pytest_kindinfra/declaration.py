@@ -26,7 +26,7 @@ from pytest_kindinfra.model import (
 from pytest_kindinfra.podspecs import WORKLOAD_KINDS
 from pytest_kindinfra.readywhen import EXPECTED, parse_ready_when
 from pytest_kindinfra.suggestions import did_you_mean, listed
-from pytest_kindinfra.tables import Table
+from pytest_kindinfra.tables import Table, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +75,7 @@ def parse_declaration(tables: Mapping[str, Any], *, folder: Path, source: str) -
 
 def _options(value: Any, problems: list[str]) -> tuple[tuple[str, Any], ...]:
     if value is not None and not isinstance(value, dict):
-        problems.append("[options] must be a table")
+        problems.append(f"[options] must be a table, not {shown(value)}")
         return ()
     return tuple((value or {}).items())
 

@@ -6,12 +6,13 @@ nested, as a values file has it. Pure; it must not read files.
 
 from __future__ import annotations
 
+import os.path
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.model import Helm
-from pytest_kindinfra.tables import Table
+from pytest_kindinfra.tables import Table, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,7 +37,7 @@ def read_helm(service: str, table: Table) -> Helm | None:
     _check_names(service, release, namespace, own)
     helm = Helm(
         chart=own.path("chart") or Path(),
-        values=tuple(Path(text) for text in own.texts("values")),
+        values=tuple(Path(os.path.expanduser(text)) for text in own.texts("values")),  # noqa: PTH111
         set=_values(own),
         release=release,
         namespace=namespace,
@@ -76,7 +77,7 @@ def _values(own: Table) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        own.complain("set must be a table of values")
+        own.complain(f"set must be a table of values, not {shown(value)}")
         return {}
     for key, strange in _strange(value):
         own.complain(f"set.{key} is {strange!r}, which no values file can hold: write a string")

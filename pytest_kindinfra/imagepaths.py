@@ -56,7 +56,7 @@ def leads_somewhere(obj: KubeObject, path: str) -> bool:
     """Whether there is something in `obj` that can run an image, at a path with dots."""
     paths = ((str(obj.get("kind")), path),)
     return any(
-        isinstance(value, str) or any(True for _ in _containers_in(value))
+        isinstance(value, str) or any(_containers_in(value)) or any(_volumes_in(value))
         for value, _ in _values(obj, paths)
     )
 

@@ -109,8 +109,10 @@ def _near_miss(reference: str, images: tuple[Image, ...]) -> str | None:
     if not is_bare_or_local(reference) or has_digest(reference):
         return None
     word, names = last_part(reference), [image.name for image in images]
+    if word in _WELL_KNOWN and "/" not in reference:
+        return None
     near = difflib.get_close_matches(word, names, n=1, cutoff=_NEAR)
-    if not near and word not in _WELL_KNOWN:
+    if not near:
         near = [
             name for name in names if _SHORTEST <= len(name) <= _SHORT and _one_edit(word, name)
         ]

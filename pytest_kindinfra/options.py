@@ -6,6 +6,7 @@ those load that need it.
 
 from __future__ import annotations
 
+import os.path
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,11 @@ def _positive_float(text: str) -> float:
     return value
 
 
+def path(text: str) -> Path:
+    """Return a path; a `~` that no shell replaced, as after `=`, is the home folder."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path's own raises without a home
+
+
 def _template(text: str) -> str:
     from pytest_kindinfra.naming import check_template
 
@@ -96,14 +102,14 @@ OPTIONS = (
     ),
     Option(
         key="kubeconfig",
-        parse=Path,
+        parse=path,
         metavar="FILE",
         help="Use the cluster of this kubeconfig, which stays; only what is ours is deleted",
     ),
     Option(key="node_image", parse=str, metavar="IMAGE", help="Node image of the cluster"),
     Option(
         key="kind_config",
-        parse=Path,
+        parse=path,
         metavar="FILE",
         help="A kind config to start from; ours is merged into it",
     ),
@@ -119,6 +125,7 @@ OPTIONS = (
         parse=_positive_int,
         metavar="N",
         help="Image builds at a time (default: the smaller of 4 and the cores)",
+        expected="a whole number, 1 or more",
     ),
     Option(
         key="load",
@@ -136,7 +143,7 @@ OPTIONS = (
     ),
     Option(
         key="images",
-        parse=Path,
+        parse=path,
         metavar="DIR",
         help="Build nothing; take images from a folder made by kindinfra build --save=DIR",
     ),
@@ -153,10 +160,11 @@ OPTIONS = (
         parse=_positive_float,
         metavar="S",
         help="Seconds for the cluster, for each build and for each service (default: 600)",
+        expected="a number of seconds above 0",
     ),
     Option(
         key="artifacts",
-        parse=Path,
+        parse=path,
         metavar="DIR",
         help="Where each run leaves logs and run.json (default: .kindinfra in the rootdir)",
     ),

@@ -76,9 +76,12 @@ def pod_specs(obj: KubeObject) -> Iterator[dict[str, Any]]:
 
 
 def containers(obj: KubeObject) -> Iterator[dict[str, Any]]:
-    """Yield each init container and container of `obj`, in the order in which they start."""
+    """Yield each init container and container of `obj`, in the order in which they start.
+
+    A pod of the cluster may have ephemeral containers as well.
+    """
     for spec in pod_specs(obj):
-        for key in ("initContainers", "containers"):
+        for key in ("initContainers", "containers", "ephemeralContainers"):
             for container in spec.get(key) or ():
                 if isinstance(container, dict):
                     yield container

@@ -6,6 +6,7 @@ The only part of resolving that reads files, so that everything after it is pure
 from __future__ import annotations
 
 import glob
+import os.path
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.kindconfig import shape_problems
 from pytest_kindinfra.kubeyaml import load_documents
 from pytest_kindinfra.manifests import Rendered, applying_order, parse_objects
+from pytest_kindinfra.tables import shown
 from pytest_kindinfra.textfiles import read_text
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ def load_tables(folder: Path) -> tuple[Mapping[str, Any], str] | None:
     if own is not None:
         return own, DECLARATION_FILE
     if shared is not None and not isinstance(shared, dict):
-        raise DeclarationError([f"{PROJECT_FILE}: tool.kindinfra must be a table"])
+        problem = f"{PROJECT_FILE}: tool.kindinfra must be a table, not {shown(shared)}"
+        raise DeclarationError([problem])
     return None if shared is None else (shared, PROJECT_FILE)
 
 
@@ -127,6 +130,7 @@ def _url_problem(place: str, pattern: str) -> str:
 
 def _matches(pattern: str, folder: Path) -> list[str]:
     """Return the files that a pattern matches, relative to `folder`, sorted."""
+    pattern = os.path.expanduser(pattern)  # noqa: PTH111 - a pattern is no path
     if (folder / pattern).is_file():  # its name may have brackets
         return [pattern]
     found = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207 - keeps ".."
@@ -134,7 +138,7 @@ def _matches(pattern: str, folder: Path) -> list[str]:
 
 
 def _nothing_there(pattern: str, folder: Path) -> str:
-    if (folder / pattern).is_dir():
+    if (folder / os.path.expanduser(pattern)).is_dir():  # noqa: PTH111
         return f'that is a folder; write "{pattern.rstrip("/")}/*.yaml"'
     return "no such file" if glob.escape(pattern) == pattern else "matches no file"
 

@@ -155,12 +155,14 @@ class Sender:
         return Volume(sum(sent), copy.size * len(nodes))
 
     def _name_by_digest(self, node: str, names: dict[str, str], deadline: Deadline) -> None:
-        """Give images the names by which pods ask for them, in place of those of the archive."""
-        others = {reference: name for reference, name in names.items() if name != reference}
-        for reference, name in others.items():
-            self._provider.name_image(node, name, reference, deadline)
-        if others:
-            self._provider.forget_images(node, tuple(others.values()), deadline)
+        """Give images the names by which pods ask for them, beside those of the archive.
+
+        Those stay: of several names containerd's CRI takes one with a tag first, and it does not
+        find the one without that `ctr images import --digests` makes (`import-DATE@DIGEST`).
+        """
+        for reference, name in names.items():
+            if name != reference:
+                self._provider.name_image(node, name, reference, deadline)
 
     def _held_by(self, node: str, deadline: Deadline) -> frozenset[str]:
         if node not in self._held:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_kindinfra.options import OPTIONS
+from pytest_kindinfra.suggestions import did_you_mean, listed
+from pytest_kindinfra.tables import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -93,7 +95,8 @@ def read_settings(
         source: The file's name.
         overrides: Whether variables count that others may have set for purposes of their own.
     """
-    from_file = {key: (str(value), f"{source} [options]") for key, value in file}
+    written = dict(file)
+    from_file = {key: (str(value), f"{source} [options]") for key, value in written.items()}
     problems = list(_unknown_keys(from_file, source))
     values: dict[str, Any] = {"build_jobs": min(4, os.cpu_count() or 1)}
     sources: dict[str, str] = {}
@@ -106,9 +109,22 @@ def read_settings(
             values[row.key] = _parse(row, text)
             sources[row.key] = where
         except ValueError:
-            expected = row.expected or " or ".join(row.choices) or row.metavar or "yes or no"
-            problems.append(f'{where}: {row.key} = "{text}": expected {expected}')
+            value = written.get(row.key) if where.endswith(" [options]") else text
+            problems.append(f"{_given(row, value, where)}: expected {_expected(row, text)}")
     return Settings(**values, sources=sources), tuple(problems)
+
+
+def _given(row: Option, value: Any, where: str) -> str:
+    """Return a value with its place: `--kindinfra-timeout=soon`, `environment KINDINFRA_X=1`."""
+    if where.endswith(" [options]"):
+        return f"{where} {row.key} = {shown(value)}"
+    return f"{where}={value}"
+
+
+def _expected(row: Option, text: str) -> str:
+    if row.choices:
+        return f"one of {listed(row.choices)}{did_you_mean(text, row.choices)}"
+    return row.expected or row.metavar or "yes or no"
 
 
 def _override(row: Option) -> tuple[str, str] | None:

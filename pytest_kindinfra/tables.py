@@ -6,9 +6,11 @@ names every mistake. Pure; it must not know which keys there are.
 
 from __future__ import annotations
 
+import os.path
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
+from pytest_kindinfra.redaction import looks_secret
 from pytest_kindinfra.suggestions import did_you_mean, listed
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 HIGHEST_PORT = 65535
+_LONGEST = 80
 
 
 class Table:
@@ -35,7 +38,7 @@ class Table:
         self.broken = not isinstance(value, dict)
         self._values: Mapping[str, Any] = {} if self.broken else value
         if self.broken:
-            problems.append(f"{place} must be a table, not {_described(value)}")
+            problems.append(f"{place} must be a table, not {shown(value)}")
 
     def __contains__(self, key: str) -> bool:
         return key in self._values
@@ -61,7 +64,8 @@ class Table:
         values = self._typed(key, list, "a list of strings") or []
         if all(isinstance(value, str) and value for value in values):
             return tuple(values)
-        self.complain(f"{key} must be a list of strings that are not empty")
+        wrong = next(value for value in values if not isinstance(value, str) or not value)
+        self.complain(f"{key} must be a list of strings that are not empty, but has {shown(wrong)}")
         return ()
 
     def flag(self, key: str, *, default: bool) -> bool:
@@ -110,9 +114,9 @@ class Table:
         return default
 
     def path(self, key: str) -> Path | None:
-        """Return a path as written, or None."""
+        """Return a path as written, but for `~`, which becomes the home folder; or None."""
         value = self.text(key)
-        return None if value is None else Path(value)
+        return None if value is None else Path(os.path.expanduser(value))  # noqa: PTH111
 
     def pairs(self, key: str) -> tuple[tuple[str, str], ...]:
         """Return a table of plain values as pairs of strings, sorted by key."""
@@ -124,7 +128,8 @@ class Table:
             elif isinstance(value, str | int | float):
                 pairs.append((name, str(value)))
             else:
-                self.complain(f"{key}.{name} must be a string, not {_described(value)}")
+                what = "a value of another type" if looks_secret(name) else shown(value)
+                self.complain(f"{key}.{name} must be a string, not {what}")
         return tuple(pairs)
 
     def tables(self, key: str) -> Iterator[tuple[str, Table]]:
@@ -153,12 +158,26 @@ class Table:
         # Python takes true for a number; TOML does not.
         misfit = isinstance(value, bool) and kinds is not bool
         if misfit or not isinstance(value, kinds):
-            self.complain(f"{key} must be {expected}, not {_described(value)}")
+            self.complain(f"{key} must be {expected}, not {shown(value)}")
             return None
         return value
 
 
-def _described(value: Any) -> str:
-    """Return what a TOML author calls a value of that type."""
-    names = {dict: "a table", list: "a list", bool: "a boolean", str: "a string", int: "a number"}
-    return names.get(type(value), f"{value!r}")
+def shown(value: Any) -> str:
+    """Return a value about as TOML has it: `"soon"`, `true`, `the list ["a"]`; long ones cut."""
+    noun = "the table " if isinstance(value, dict) else "the list "
+    text = _toml(value)
+    short = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return f"{noun}{short}" if isinstance(value, dict | list) else short
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key} = {_toml(part)}' for key, part in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return str(value) if isinstance(value, int | float) else repr(value)

@@ -56,7 +56,7 @@ def test_a_template_with_an_unknown_field_is_a_usage_error(api: Project) -> None
 
     assert run.code == 4
     assert (
-        '--kindinfra-tag: tag = "{servise}": expected a tag, in which may stand '
+        "--kindinfra-tag={servise}: expected a tag, in which may stand "
         "{service} {user} {git} {time} {content} {random}"
     ) in run.text
     assert run.all_calls == []
@@ -72,7 +72,7 @@ def test_a_tag_from_outside_that_is_none_matters_only_where_something_is_needed(
     needy = api.run("test_it.py", IMAGE_TAG="registry.example/x:1")
 
     assert (free.code, needy.code) == (0, 4)
-    assert 'environment IMAGE_TAG: tag = "registry.example/x:1": expected a tag' in needy.text
+    assert "environment IMAGE_TAG=registry.example/x:1: expected a tag" in needy.text
 
 
 @pytest.mark.parametrize(("status", "dirty"), [("", False), (" M api/main.go", True)])

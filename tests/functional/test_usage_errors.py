@@ -84,8 +84,8 @@ def test_values_that_no_option_has_are_said_at_once_with_their_places(
 
     assert_refused(
         run,
-        '--kindinfra-keep: keep = "sometimes": expected never or always or on-failure',
-        'environment KINDINFRA_BUILD_JOBS: build_jobs = "many"',
+        '--kindinfra-keep=sometimes: expected one of "never", "always", "on-failure"',
+        "environment KINDINFRA_BUILD_JOBS=many: expected a whole number, 1 or more",
     )
 
 
@@ -233,9 +233,9 @@ def test_wrong_values_in_a_hooks_records_are_said_with_its_file(
         f'{where}[services.seed] run is "seed", but must be "module:function"',
         f'{where}[services.seed] needs "db:redy", but after the colon comes one of "applied", '
         '"started", "ready"; did you mean "ready"?',
-        f"{where}[services.web] manifests must be a list of strings, not a string",
+        f'{where}[services.web] manifests must be a list of strings, not "web.yaml"',
         f"{where}[services.web] endpoints must be EndpointSpec with a name, not 'http'",
-        f"{where}[images.app] build_args must be a table of strings, not a list",
+        f"{where}[images.app] build_args must be a table of strings, not the list",
         f"{where}[images] has a name that is no string: 3",
     )
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_kindinfra.chartcontent import release_content
 from pytest_kindinfra.charts import Templating, kubernetes_version
+from pytest_kindinfra.manifests import place_of
 from pytest_kindinfra.model import Helm, Service
 from pytest_kindinfra.render import render
 from pytest_kindinfra.timeline import Deadline
@@ -153,7 +155,7 @@ def test_the_hash_is_of_what_a_release_is_made_from_and_not_of_what_it_prints(fo
 
     seen: list[str] = []
     same = content() == content()
-    (folder / "api" / "README.md").touch()
+    (folder / "api" / "Chart.lock").touch()
     content()
     content(set={"a": 1})
     (folder / "api" / "values.yaml").touch()
@@ -161,6 +163,56 @@ def test_the_hash_is_of_what_a_release_is_made_from_and_not_of_what_it_prints(fo
 
     assert same
     assert [seen.index(one) for one in seen] == [0, 0, 0, 3, 4]
+
+
+def test_each_object_knows_the_template_that_made_it(folder: Path) -> None:
+    text = (
+        f"---\n# Source: api/crds/c.yaml\n{POD}\n---\n{POD}\n"
+        f"---\n# Source: api/charts/db/templates/p.yaml\n{POD}\n"
+    )
+
+    found = rendered(folder, chart("api", namespace="other"), runner=FakeRunner(Helms(prints=text)))
+
+    assert sorted(place_of(obj) for obj in found.objects["api"]) == [
+        'chart "api", charts/db/templates/p.yaml',
+        'chart "api", crds/c.yaml',
+        'chart "api", crds/c.yaml',
+    ]
+
+
+class TestContent:
+    """A release is installed again only if the hash of what it is made from is another one."""
+
+    def test_a_change_behind_a_link_is_one(self, tmp_path: Path) -> None:
+        """Helm follows links; a sub-chart of a monorepo's common folder was never noticed."""
+        common, chart = tmp_path / "common", tmp_path / "api"
+        for path in (common / "templates", chart / "charts"):
+            path.mkdir(parents=True)
+        (chart / "charts" / "common").symlink_to("../../common")
+        (common / "templates" / "x.yaml").write_text("old")
+        before = content_of(chart)
+
+        (common / "templates" / "x.yaml").write_text("new")
+
+        assert content_of(chart) != before
+
+    def test_a_link_that_leads_back_is_followed_once(self, tmp_path: Path) -> None:
+        (tmp_path / "api" / "charts").mkdir(parents=True)
+        (tmp_path / "api" / "Chart.yaml").write_text("name: api")
+        (tmp_path / "api" / "charts" / "self").symlink_to("..")
+
+        assert content_of(tmp_path / "api") == content_of(tmp_path / "api")
+
+    def test_a_text_that_a_template_may_read_counts(self, tmp_path: Path) -> None:
+        (tmp_path / "notes.md").write_text("old")
+        before = content_of(tmp_path)
+        (tmp_path / "notes.md").write_text("new")
+
+        assert content_of(tmp_path) != before
+
+
+def content_of(chart: Path) -> str:
+    return release_content(Helm(chart=chart), chart=chart, values=())
 
 
 @pytest.mark.parametrize(

@@ -243,25 +243,25 @@ MANIFESTS = 'manifests = ["a.yaml"]'
             '[services.a.endpoints.b] has an unknown key "hostport"; did you mean "host_port"?',
             id="unknown key of an endpoint",
         ),
-        pytest.param("services = 3", "services must be a table, not a number", id="no table"),
+        pytest.param("services = 3", "services must be a table, not 3", id="no table"),
         pytest.param(
-            'services.a = "x"', "[services.a] must be a table, not a string", id="no inner table"
+            'services.a = "x"', '[services.a] must be a table, not "x"', id="no inner table"
         ),
-        pytest.param("cluster = false", "[cluster] must be a table, not a boolean", id="cluster"),
-        pytest.param("options = 3", "[options] must be a table", id="options no table"),
+        pytest.param("cluster = false", "[cluster] must be a table, not false", id="cluster"),
+        pytest.param("options = 3", "[options] must be a table, not 3", id="options no table"),
         pytest.param(
             '[services.a]\nmanifests = "a.yaml"',
-            "[services.a] manifests must be a list of strings, not a string",
+            '[services.a] manifests must be a list of strings, not "a.yaml"',
             id="a string for a list",
         ),
         pytest.param(
             "[services.a]\nmanifests = [1]",
-            "[services.a] manifests must be a list of strings that are not empty",
+            "[services.a] manifests must be a list of strings that are not empty, but has 1",
             id="a list of numbers",
         ),
         pytest.param(
             '[cluster]\ntuning = "yes"',
-            "[cluster] tuning must be true or false, not a string",
+            '[cluster] tuning must be true or false, not "yes"',
             id="a string for a boolean",
         ),
         pytest.param(
@@ -274,8 +274,19 @@ MANIFESTS = 'manifests = ["a.yaml"]'
         ),
         pytest.param(
             "[images.a]\nbuild_args = { X = [1] }",
-            "[images.a] build_args.X must be a string, not a list",
+            "[images.a] build_args.X must be a string, not the list [1]",
             id="build argument",
+        ),
+        pytest.param(
+            '[images.a]\nbuild_args = { API_TOKEN = ["very", "secret"] }',
+            "[images.a] build_args.API_TOKEN must be a string, not a value of another type",
+            id="a secret is not shown",
+        ),
+        pytest.param(
+            f"[cluster]\nnamespace = {{ {', '.join(f'k{n} = true' for n in range(50))} }}",
+            f"[cluster] namespace must be a string, not the table {{"
+            f"{', '.join(f'k{n} = true' for n in range(50))[:79]}...",
+            id="a long value is cut",
         ),
         pytest.param(
             f"[services.A]\n{MANIFESTS}",
@@ -330,7 +341,7 @@ MANIFESTS = 'manifests = ["a.yaml"]'
         ),
         pytest.param(
             f'[services.a]\n{MANIFESTS}\ntimeout = "2m"',
-            "[services.a] timeout must be a number of seconds, not a string",
+            '[services.a] timeout must be a number of seconds, not "2m"',
             id="timeout as text",
         ),
         pytest.param(
@@ -360,7 +371,7 @@ MANIFESTS = 'manifests = ["a.yaml"]'
         ),
         pytest.param(
             f"[services.a]\n{MANIFESTS}\nrestarts = true",
-            "[services.a] restarts must be a number, not a boolean",
+            "[services.a] restarts must be a number, not true",
             id="true is no number",
         ),
         pytest.param(

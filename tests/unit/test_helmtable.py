@@ -104,7 +104,7 @@ def test_the_order_of_keys_is_the_order_of_work(toml: str, first: bool) -> None:
         pytest.param("helm = {}", "[services.a.helm] has no chart", id="no chart"),
         pytest.param(
             'helm = "charts/api"',
-            "[services.a.helm] must be a table, not a string",
+            '[services.a.helm] must be a table, not "charts/api"',
             id="no table",
         ),
         pytest.param(
@@ -126,7 +126,7 @@ def test_the_order_of_keys_is_the_order_of_work(toml: str, first: bool) -> None:
         ),
         pytest.param(
             'helm = { chart = "c", set = ["a=b"] }',
-            "[services.a.helm] set must be a table of values",
+            '[services.a.helm] set must be a table of values, not the list ["a=b"]',
             id="set",
         ),
         pytest.param(

@@ -17,6 +17,7 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "containers": ("spec.sidecars", {"sidecars": [API, "no table", {"name": "no image"}]}),
     "container": ("spec.main", {"main": API}),
     "reference": ("spec.runs", {"runs": "api"}),
+    "image volume": ("spec.pod", {"pod": {"volumes": [{"image": {"reference": "api"}}]}}),
 }
 
 

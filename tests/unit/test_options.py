@@ -13,6 +13,9 @@ from pytest_kindinfra.options import OPTIONS, Option, add_options
 from pytest_kindinfra.settings import Settings, read_settings
 
 SOURCE = "kindinfra.toml"
+SECONDS = "a number of seconds above 0"
+LINES = 'one of "auto", "plain", "off"; did you mean "plain"?'
+WHOLE = "a whole number, 1 or more"
 TAG = "a tag, in which may stand {service} {user} {git} {time} {content} {random}"
 
 
@@ -117,34 +120,50 @@ class TestValues:
         assert getattr(read({key: native})[0], key) == value
 
 
+class TestPaths:
+    """bash leaves a `~` behind `=` as it is; it became a folder of that name."""
+
+    @pytest.mark.parametrize("key", ["kubeconfig", "artifacts", "kind_config", "images"])
+    def test_a_tilde_is_the_home_folder_wherever_the_path_was_given(
+        self, key: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", "/home/me")
+        option, file = read(None, **{key: "~/x"}), read({key: "~/x"})
+        monkeypatch.setenv(f"KINDINFRA_{key.upper()}", "~/x")
+
+        found = [getattr(settings, key) for settings, _ in (option, file, read())]
+
+        assert found == [Path("/home/me/x")] * 3
+
+
 class TestProblems:
     @pytest.mark.parametrize(
         ("key", "text", "expected"),
         [
-            ("keep", "sometimes", "never or always or on-failure"),
-            ("build_jobs", "0", "N"),
-            ("build_jobs", "many", "N"),
-            ("build_jobs", "1.5", "N"),
+            ("keep", "sometimes", 'one of "never", "always", "on-failure"'),
+            ("build_jobs", "0", WHOLE),
+            ("build_jobs", "many", WHOLE),
+            ("build_jobs", "1.5", WHOLE),
             ("tag", "{servise}", TAG),
             ("tag", "{service", TAG),
             ("tag", "org/api", TAG),
             ("tag", "-{time}", TAG),
             ("tag", "x" * 129, TAG),
-            ("timeout", "0", "S"),
-            ("timeout", "-1", "S"),
-            ("timeout", "nan", "S"),
-            ("timeout", "soon", "S"),
+            ("timeout", "0", SECONDS),
+            ("timeout", "-1", SECONDS),
+            ("timeout", "nan", SECONDS),
+            ("timeout", "soon", SECONDS),
             ("plan", "perhaps", "yes or no"),
-            ("progress", "loud", "auto or plain or off"),
-            ("order", "random", "needs-last or collected"),
-            ("load", "pull", "auto or archive or delta or registry"),
+            ("progress", "loud", 'one of "auto", "plain", "off"'),
+            ("order", "random", 'one of "needs-last", "collected"'),
+            ("load", "pull", 'one of "auto", "archive", "delta", "registry"'),
         ],
     )
     def test_a_value_that_cannot_be_used_is_named(self, key: str, text: str, expected: str) -> None:
         settings, problems = read(None, **{key: text})
 
         flag = f"--kindinfra-{key.replace('_', '-')}"
-        assert problems == (f'{flag}: {key} = "{text}": expected {expected}',)
+        assert problems == (f"{flag}={text}: expected {expected}",)
         assert getattr(settings, key) == getattr(read()[0], key)
         assert settings.sources == {}
 
@@ -155,9 +174,17 @@ class TestProblems:
 
         assert problems == (
             'kindinfra.toml [options]: no such option "kep"; did you mean "keep"?',
-            '--kindinfra-build-jobs: build_jobs = "0": expected N',
-            'environment KINDINFRA_TIMEOUT: timeout = "soon": expected S',
-            "kindinfra.toml [options]: progress = \"['plain']\": expected auto or plain or off",
+            f"--kindinfra-build-jobs=0: expected {WHOLE}",
+            f"environment KINDINFRA_TIMEOUT=soon: expected {SECONDS}",
+            f'{SOURCE} [options] progress = the list ["plain"]: expected {LINES}',
+        )
+
+    def test_a_near_miss_of_a_choice_gets_a_hint(self) -> None:
+        (problem,) = read({"keep": "on_failure"})[1]
+
+        assert problem == (
+            'kindinfra.toml [options] keep = "on_failure": expected one of "never", "always", '
+            '"on-failure"; did you mean "on-failure"?'
         )
 
     def test_a_wrong_value_is_no_matter_where_a_nearer_one_is_given(self) -> None:

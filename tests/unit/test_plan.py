@@ -12,8 +12,16 @@ from hypothesis import strategies as st
 
 from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.graph import cycles, in_order
-from pytest_kindinfra.manifests import Rendered
-from pytest_kindinfra.model import Declaration, EndpointSpec, Image, Need, PortMapping, Service
+from pytest_kindinfra.manifests import Rendered, Written
+from pytest_kindinfra.model import (
+    Declaration,
+    EndpointSpec,
+    Image,
+    Need,
+    PortMapping,
+    Release,
+    Service,
+)
 from pytest_kindinfra.plan import keep_out, resolve
 
 if TYPE_CHECKING:
@@ -198,6 +206,9 @@ class TestNames:
         ]
 
 
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+
 class TestImages:
     API = Image(name="api", needs=("base",))
     BASE = Image(name="base")
@@ -284,6 +295,146 @@ class TestImages:
 
         assert plan.external["a"] == (reference,)
 
+    @pytest.mark.parametrize(
+        "reference",
+        [
+            f"registry.k8s.io/ingress-nginx/controller:v1.12.1@{DIGEST}",
+            "quay.io/metallb/controller:v0.14.9",
+            "localhost:5000/controller:dev",
+            "org/controller",
+            "docker.io/library/controller",
+            f"controller@{DIGEST}",
+            f"controller:dev@{DIGEST}",
+            f"localhost/controller@{DIGEST}",
+        ],
+    )
+    def test_an_image_of_another_registry_is_not_replaced_for_its_last_word(
+        self, reference: str
+    ) -> None:
+        """The controllers of ingress-nginx and MetalLB became that of the project."""
+        images = (Image(name="controller"),)
+
+        plan = planned(service("a"), images=images, a=[deployment("a", reference)])
+
+        assert (plan.image_uses["a"], plan.external["a"]) == ({}, (reference,))
+
+    def test_a_reference_with_a_digest_is_replaced_if_a_further_name_says_so(self) -> None:
+        reference = f"registry.example/org/controller:1@{DIGEST}"
+        image = Image(name="controller", names=("registry.example/org/controller",))
+
+        plan = planned(service("a"), images=(image,), a=[deployment("a", reference)])
+
+        assert plan.image_uses["a"] == {reference: "controller"}
+
+    def test_a_declared_image_that_only_a_registrys_reference_could_mean_is_told_how(self) -> None:
+        api = service("api", images=("x",))
+        objects = [deployment("a", "registry.example/team/x:1")]
+
+        assert refused(api, images=(Image(name="x"),), api=objects) == [
+            (
+                '[services.api] image "x": none of its manifests runs it; they run: '
+                '"registry.example/team/x:1"\n'
+                '  To fix: say [images.x] names = ["registry.example/team/x"],'
+                " if that is this image"
+            )
+        ]
+
+    @pytest.mark.parametrize(
+        ("reference", "declared"),
+        [
+            ("wbe", "web"),
+            ("wev", "web"),
+            ("we", "web"),
+            ("weeb:dev", "web"),
+            ("localhost/aip:dev", "api"),
+            ("auht", "auth"),
+            ("atuh", "auth"),
+            ("aut", "auth"),
+            ("auths", "auth"),
+            ("auth2", "auth"),
+        ],
+    )
+    def test_a_near_miss_of_a_short_name_is_a_problem(self, reference: str, declared: str) -> None:
+        images = (Image(name=declared), Image(name="postgres-init"))
+
+        (problem,) = refused(service("a"), images=images, a=[deployment("a", reference)])
+
+        assert f'did you mean "{declared}"?' in problem
+
+    @pytest.mark.parametrize(
+        ("reference", "declared"),
+        [
+            ("node:22", "code"),
+            ("nats", "cats"),
+            ("redis", "edis"),
+            ("db", "ab"),
+            ("webserver", "web"),
+            ("api-gateway", "api"),
+            ("bew", "web"),
+        ],
+    )
+    def test_what_is_another_word_is_no_near_miss_of_a_short_name(
+        self, reference: str, declared: str
+    ) -> None:
+        images = (Image(name=declared),)
+
+        plan = planned(service("a"), images=images, a=[deployment("a", reference)])
+
+        assert plan.external["a"] == (reference,)
+
+    @pytest.mark.parametrize(
+        ("image", "problem"),
+        [
+            ("${image:wbe}", 'placeholder for image "wbe": no such image; did you mean "web"?'),
+            (
+                "${image:web:digest}",
+                (
+                    'placeholder "${image:web:digest}": "digest" must be "repository" or "tag", '
+                    "or left out"
+                ),
+            ),
+            (
+                "${image:web",
+                (
+                    'image "${image:web": that is no image reference; placeholders are '
+                    "${image:NAME}, ${image:NAME:repository} and ${image:NAME:tag}"
+                ),
+            ),
+            (
+                "${images:web}",
+                (
+                    'image "${images:web}": that is no image reference; placeholders are '
+                    "${image:NAME}, ${image:NAME:repository} and ${image:NAME:tag}"
+                ),
+            ),
+            ("Org/Web:1", 'image "Org/Web:1": that is no image reference'),
+        ],
+    )
+    def test_what_no_kubelet_could_run_is_a_problem_with_its_file(
+        self, image: str, problem: str
+    ) -> None:
+        """The kubelet said InvalidImageName, in a pod that never started."""
+        obj = Written(deployment("a", image), place="k8s/web.yaml, document 2")
+
+        assert refused(service("a"), images=(Image(name="web"),), a=[obj]) == [
+            f"[services.a] k8s/web.yaml, document 2: {problem}"
+        ]
+
+    def test_a_placeholder_may_be_the_whole_image(self) -> None:
+        objects = [deployment("a", "${image:web}"), deployment("b", "${image:api:repository}:dev")]
+        images = (Image(name="web"), Image(name="api"))
+
+        plan = planned(service("a"), images=images, a=objects)
+
+        assert plan.services[0].images == ("web", "api")
+        assert (plan.image_uses["a"], plan.external["a"]) == ({}, ())
+
+    @pytest.mark.parametrize("text", ["${image:-nginx}", "${image:0:3}", "${image:+x}", "${image}"])
+    def test_a_shells_own_expansions_are_no_placeholders(self, text: str) -> None:
+        objects = [deployment("a", "redis", args=[f"echo {text}"])]
+
+        assert planned(service("a"), images=(Image(name="web"),), a=objects).images == ()
+
     def test_an_image_that_no_manifest_runs_is_a_problem(self) -> None:
         api = service("api", images=("x",), manifests=("a.yaml",))
 
@@ -343,6 +494,140 @@ def one(*endpoints: EndpointSpec, name: str = "api", needs: tuple[str, ...] = ()
 
 
 HTTP = EndpointSpec(name="http", port=80)
+
+
+def config_map(name: str, file: str, **metadata: str) -> Written:
+    metadata = {"name": name, **metadata}
+    return Written(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}, place=f"{file}, document 1"
+    )
+
+
+def cluster_scoped(kind: str, file: str, **more: Any) -> Written:
+    apis = {"CustomResourceDefinition": "apiextensions.k8s.io/v1", "Namespace": "v1"}
+    obj = {"apiVersion": apis[kind], "kind": kind, "metadata": {"name": "shop"}, **more}
+    return Written(obj, place=f"{file}, document 1")
+
+
+class TestSameObjects:
+    """Applied by two services an object changes hands, and its pods are replaced in mid-run."""
+
+    PROBLEM = (
+        'services "a", "b" have the same objects and would apply them twice:\n'
+        '  ConfigMap "x": "a" by a.yaml, document 1 and "b" by b.yaml, document 1\n'
+        "  To fix: give them to a service of their own, which the others need"
+    )
+
+    def refused(self, a: Obj, b: Obj, **more: Any) -> list[str]:
+        return refused(service("a"), service("b"), a=[a], b=[b], **more)
+
+    @pytest.mark.parametrize(
+        ("a", "b"),
+        [
+            pytest.param({}, {}, id="alike"),
+            pytest.param({}, {"namespace": "default"}, id="namespace left out"),
+        ],
+    )
+    def test_in_two_services_are_a_problem_that_names_both_files(
+        self, a: dict[str, str], b: dict[str, str]
+    ) -> None:
+        found = self.refused(config_map("x", "a.yaml", **a), config_map("x", "b.yaml", **b))
+
+        assert found == [self.PROBLEM]
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            config_map("y", "b.yaml"),
+            config_map("x", "b.yaml", namespace="other"),
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}},
+            {"apiVersion": "example.org/v1", "kind": "ConfigMap", "metadata": {"name": "x"}},
+        ],
+        ids=["name", "namespace", "kind", "group"],
+    )
+    def test_different_ones_are_none(self, other: Obj) -> None:
+        plan = planned(service("a"), service("b"), a=[config_map("x", "a.yaml")], b=[other])
+
+        assert names(plan) == ["a", "b"]
+
+    def test_versions_of_one_group_are_the_same_object(self) -> None:
+        a, b = (
+            {"apiVersion": f"autoscaling/{one}", "kind": "HorizontalPodAutoscaler",
+             "metadata": {"name": "x"}} for one in ("v1", "v2")
+        )  # fmt: skip
+
+        assert len(self.refused(a, b)) == 1
+
+    def test_of_variants_that_are_never_needed_together_each_may_have_it(self) -> None:
+        a, b = config_map("x", "a.yaml"), config_map("x", "b.yaml")
+
+        assert names(planned(service("a"), service("b"), wanted=("a",), a=[a], b=[b])) == ["a"]
+        assert refused(service("a"), service("b", "a"), wanted=("b",), a=[a], b=[b])
+
+    @pytest.mark.parametrize("kind", ["Namespace", "CustomResourceDefinition"])
+    def test_what_has_no_namespace_and_is_alike_belongs_to_no_service(self, kind: str) -> None:
+        a, b = cluster_scoped(kind, "a.yaml"), cluster_scoped(kind, "b.yaml")
+
+        plan = planned(service("a"), service("b"), wanted=("a",), a=[a], b=[b])
+
+        assert plan.shared == (a, b)
+
+    def test_what_has_no_namespace_and_differs_is_a_problem(self) -> None:
+        a = cluster_scoped("Namespace", "a.yaml", spec={"finalizers": ["kubernetes"]})
+
+        assert len(self.refused(a, cluster_scoped("Namespace", "b.yaml"))) == 1
+
+    def test_a_custom_resource_without_a_namespace_is_known_by_its_crd(self) -> None:
+        spec = {"group": "example.org", "names": {"kind": "Zone"}, "scope": "Cluster"}
+        crd = cluster_scoped("CustomResourceDefinition", "crd.yaml", spec=spec)
+        zone = {"apiVersion": "example.org/v1", "kind": "Zone", "metadata": {"name": "z"}}
+
+        plan = planned(service("a"), service("b"), a=[crd, zone], b=[zone])
+
+        assert plan.shared == (zone, zone)
+
+    def test_one_that_stands_twice_in_a_service_is_applied_once(self) -> None:
+        first, second = config_map("x", "a.yaml"), config_map("x", "b.yaml", namespace="default")
+
+        assert planned(service("a"), a=[first, second]).objects == {"a": (first,)}
+
+    def test_two_different_ones_of_a_service_are_a_problem(self) -> None:
+        first, second = config_map("x", "a.yaml"), config_map("x", "b.yaml", creator="me")
+
+        assert refused(service("a"), a=[first, second]) == [
+            (
+                '[services.a] ConfigMap "x" is there 2 times: "a" by a.yaml, document 1 and '
+                '"a" by b.yaml, document 1\n  To fix: keep one of them'
+            )
+        ]
+
+    @pytest.mark.parametrize(
+        ("charted", "sound"),
+        [
+            pytest.param(config_map("x", "b.yaml"), False, id="an object of the chart"),
+            pytest.param(
+                Written({**config_map("x", ""), "metadata": {"name": "x", "annotations":
+                        {"helm.sh/hook": "pre-install"}}}),
+                True, id="a hook",
+            ),
+        ],
+    )  # fmt: skip
+    def test_those_of_charts_count_but_for_what_helm_sees_to(
+        self, charted: Obj, *, sound: bool
+    ) -> None:
+        release = Release(name="b", namespace="default", chart=Path(), objects=(charted,))
+        own: Obj = config_map("x", "a.yaml")
+        objects: dict[str, tuple[Obj, ...]] = {"a": (own,), "b": (charted,)}
+        rendered = Rendered(objects, (), {"b": release})
+        declaration = Declaration(folder=Path(), services=(service("a"), service("b")))
+
+        try:
+            resolve(declaration, wanted={"a": [], "b": []}, rendered=rendered)
+            problems: tuple[str, ...] = ()
+        except DeclarationError as error:
+            problems = error.problems
+
+        assert problems == (() if sound else (self.PROBLEM,))
 
 
 class TestPorts:
@@ -426,10 +711,10 @@ class TestPorts:
 
         assert [port.host_port for port in self.used(plan)] == [9000, 9000]
 
-    def test_one_manifest_in_two_services_is_no_clash(self) -> None:
+    def test_a_node_port_in_two_variants_of_a_service_is_no_clash(self) -> None:
         shared = k8s_service("db", {"port": 80, "nodePort": 30080})
 
-        plan = planned(service("a"), service("b"), a=[shared], b=[shared])
+        plan = planned(service("a"), service("b"), wanted=("a",), a=[shared], b=[shared])
 
         assert self.used(plan) == [mapping("a", "", 30080, in_manifest=True)]
 

@@ -86,6 +86,7 @@ class TestImageIds:
             ("busybox", BUSYBOX),
             ("docker.io/library/busybox:latest", BUSYBOX),
             (f"busybox@{DIGEST}", BUSYBOX),
+            (f"docker.io/library/busybox:1.36@{DIGEST}", BUSYBOX),
             ("localhost/api:1f", API),
         ],
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kindinfra.errors import DeclarationError
+from pytest_kindinfra.manifests import place_of
 from pytest_kindinfra.model import ClusterSpec, Declaration, Image, Service
 from pytest_kindinfra.render import check_files, load_kind_config, load_tables, render
 
@@ -58,7 +59,7 @@ class TestTables:
             ),
             pytest.param(
                 {"pyproject.toml": "[tool]\nkindinfra = 3"},
-                "pyproject.toml: tool.kindinfra must be a table",
+                "pyproject.toml: tool.kindinfra must be a table, not 3",
                 id="no table",
             ),
         ],
@@ -81,6 +82,25 @@ class TestTables:
             load_tables(tmp_path)
 
         assert caught.value.problems == (f"{name}: Is a directory",)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_of_windows_are_read_as_any(tmp_path: Path, encoding: str) -> None:
+    for name, text in {
+        "kindinfra.toml": "[services.a]\r\nmanifests = ['a.yaml', 'b.json']\r\n",
+        "kind.yaml": "kind: Cluster\r\napiVersion: kind.x-k8s.io/v1alpha4\r\n",
+        "a.yaml": config_map("a"),
+        "b.json": '{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b"}}',
+    }.items():
+        (tmp_path / name).write_bytes(text.encode(encoding))
+
+    tables, _ = load_tables(tmp_path) or ({}, "")
+    service = Service(name="a", manifests=tuple(tables["services"]["a"]["manifests"]))
+    rendered = render([service], folder=tmp_path)
+
+    assert load_kind_config(tmp_path / "kind.yaml")["kind"] == "Cluster"
+    assert rendered.problems == ()
+    assert [obj["metadata"]["name"] for obj in rendered.objects["a"]] == ["a", "b"]
 
 
 class TestManifests:
@@ -116,6 +136,27 @@ class TestManifests:
 
         patterns = ("../a.yaml", str(tmp_path / "b.*"))
         assert self.names(tmp_path / "in", *patterns) == ["a", "b"]
+
+    def test_a_tilde_is_the_home_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        write(tmp_path, {"home/m/a.yaml": config_map("a"), "home/m/b.yaml": config_map("b")})
+
+        assert self.names(tmp_path, "~/m/a.yaml", "~/m/*.yaml") == ["a", "b"]
+        assert self.problems(tmp_path, "~/m") == [
+            '[services.api] manifests "~/m": that is a folder; write "~/m/*.yaml"'
+        ]
+
+    def test_each_object_knows_its_file_and_document(self, tmp_path: Path) -> None:
+        write(tmp_path, {"m/a.yaml": config_map("a") + config_map("b")})
+
+        rendered = render([Service(name="api", manifests=("m/*.yaml",))], folder=tmp_path)
+
+        assert [place_of(obj) for obj in rendered.objects["api"]] == [
+            "m/a.yaml, document 1",
+            "m/a.yaml, document 2",
+        ]
 
     def test_objects_are_in_applying_order_across_files(self, tmp_path: Path) -> None:
         namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: n}}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,26 @@ class TestThePlan:
             "  postgres.sql                     127.0.0.1:a free port -> nodePort 30000\n"
             "  api.metrics                      127.0.0.1:9181 -> nodePort 30181"
         )
+
+    def test_it_shows_which_references_are_replaced(self) -> None:
+        plan = replace(
+            PLAN,
+            image_uses={
+                "postgres": {},
+                "api": {"localhost/api:dev": "api", "registry.example/team/jobs:1": "worker"},
+            },
+        )
+
+        lines = plan_lines(plan, {})
+
+        start = lines.index("replaced in manifests:")
+        assert lines[start - 1 : start + 4] == [
+            "",
+            "replaced in manifests:",
+            "  api                  localhost/api:dev -> image api",
+            "  api                  registry.example/team/jobs:1 -> image worker",
+            "",
+        ]
 
 
 def failed(root: str, full: str, *, cancelled: bool = False) -> dict[str, Any]:
