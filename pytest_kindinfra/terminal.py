@@ -6,6 +6,8 @@ import io
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.references import stand_in
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
@@ -98,7 +100,8 @@ def _replaced(plan: Plan) -> Iterator[str]:
     """Yield which references as written mean declared images, for all services."""
     for service in plan.services:
         for reference, image in plan.image_uses.get(service.name, {}).items():
-            yield f"  {service.name:<20} {reference} -> image {image}"
+            if reference != stand_in(image):  # a placeholder's
+                yield f"  {service.name:<20} {reference} -> image {image}"
 
 
 def _templates(service: Service, plan: Plan) -> str:

@@ -13,7 +13,7 @@ from pytest_kindinfra.imageuses import ImageUse, note_use
 from pytest_kindinfra.lines.context import needed
 from pytest_kindinfra.lines.names import Names
 from pytest_kindinfra.ranking import build_ranks
-from pytest_kindinfra.references import normalise
+from pytest_kindinfra.references import name_in_node
 from pytest_kindinfra.results import BROKEN
 from pytest_kindinfra.savedimages import read_saved_images
 from pytest_kindinfra.slots import BuildSlots
@@ -101,7 +101,7 @@ class Builds:
     def _named(self, layers: Mapping[str, Layers]) -> dict[str, Layers]:
         """Return them by declared name where there is one: tags are others in the next run."""
         built = (one.result() for one in self.built.values() if one.done() and not one.exception())
-        names = {normalise(one.reference): one.name for one in built}
+        names = {name_in_node(one.reference): one.name for one in built}
         return {names.get(reference, reference): found for reference, found in layers.items()}
 
     def _make_workshop(self) -> Workshop:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_kindinfra.errors import KindInfraError, NotReadyError
 from pytest_kindinfra.model import Service
-from pytest_kindinfra.steps.deploy import run_function
+from pytest_kindinfra.steps.deploy import ImagesInUse, Target, apply_objects, run_function
 from pytest_kindinfra.timeline import Deadline
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def a_number(stack): return 7
 def no_object(stack): return {{"name": "one"}}
 def several_no_objects(stack): return [MAP, {{"kind": "ConfigMap", "apiVersion": "v1"}}]
 def fails(stack): raise LookupError("no seeds")
+def odd_keys(stack): return {{**MAP, "data": {{9000: "a", True: "b", "c": ("d",)}}}}
+def no_key(stack): return {{**MAP, "data": {{None: "a"}}}}
 def hangs(stack): threading.Event().wait(5)
 """
 
@@ -60,12 +63,18 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Any]]:
         ("several", (MAP, MAP)),
         ("one_by_one", (MAP,)),
         ("told", ({**MAP, "data": {"url": "http://db"}},)),
+        ("odd_keys", ({**MAP, "data": {"9000": "a", "true": "b", "c": ["d"]}},)),
     ],
 )
 def test_what_it_returns_is_to_be_applied(
     run: Callable[..., Any], name: str, objects: tuple[Any, ...]
 ) -> None:
     assert run(name) == objects
+
+
+def test_a_key_that_no_object_can_have_is_told(run: Callable[..., Any]) -> None:
+    with pytest.raises(KindInfraError, match="key null is no string: write it in quotes"):
+        run("no_key")
 
 
 @pytest.mark.parametrize(
@@ -112,3 +121,19 @@ def test_one_that_does_not_return_is_left_at_its_deadline(run: Callable[..., Any
         run("hangs", seconds=0.1)
 
     assert str(caught.value) == 'run = "some_steps:hangs" did not return in time'
+
+
+def test_an_object_of_several_services_gets_the_label_of_none(soon: Deadline) -> None:
+    """Whoever no longer declared it deleted it from a reused cluster, with what others had."""
+    applied: list[Any] = []
+    kube: Any = SimpleNamespace(apply=lambda obj, **_: applied.append(obj))
+    other = {**MAP, "metadata": {"name": "other"}}
+
+    apply_objects(
+        Service(name="api"), [MAP, other], target=Target(kube=kube, namespace="default"),
+        images=ImagesInUse(written={}, loaded=frozenset(), declared={}), deadline=soon,
+        shared=[MAP],
+    )  # fmt: skip
+
+    labels = [obj["metadata"]["labels"]["dev.kindinfra/service"] for obj in applied]
+    assert labels == ["SHARED", "api"]
