@@ -5,6 +5,7 @@ Nothing here judges: names that nobody declared are carried along for `checks.py
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -30,7 +31,17 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.imagepaths import ImagePaths
     from pytest_kindinfra.manifests import Identity, Rendered
-    from pytest_kindinfra.model import Declaration, Image, KubeObject, PortMapping, Service
+    from pytest_kindinfra.model import (
+        Declaration,
+        Image,
+        KubeObject,
+        PortMapping,
+        Release,
+        Service,
+    )
+
+
+_IN_CRDS = re.compile(r"[ /]crds/")
 
 
 class Holder(NamedTuple):
@@ -111,13 +122,10 @@ class Facts:
         everything = (obj for objects in self.rendered.objects.values() for obj in objects)
         return custom_cluster_scoped(everything)
 
-    def identity(self, obj: KubeObject) -> Identity:
-        """Return which object of the cluster `obj` is."""
-        return identity_of(
-            obj,
-            namespace=self.declaration.cluster.namespace,
-            cluster_scoped=self._cluster_scoped,
-        )
+    def identity(self, obj: KubeObject, release: Release | None = None) -> Identity:
+        """Return which object of the cluster `obj` is, if a release makes it or none."""
+        namespace = release.namespace if release else self.declaration.cluster.namespace
+        return identity_of(obj, namespace=namespace, cluster_scoped=self._cluster_scoped)
 
     def holders(self, services: Iterable[str]) -> dict[Identity, list[Holder]]:
         """Return each object to the services that have it, but for what helm sees to itself.
@@ -129,11 +137,12 @@ class Facts:
         for name in services:
             release = self.rendered.releases.get(name)
             for obj in self.objects[name]:
-                charted = id(obj) in self._charted
-                if charted and (is_hook(obj) or "/crds/" in f"/{place_of(obj)}"):
+                made_by = release if id(obj) in self._charted else None
+                if made_by and (is_hook(obj) or _IN_CRDS.search(place_of(obj))):
                     continue
-                where = (release.namespace, release.name) if charted and release else None
-                found.setdefault(self.identity(obj), []).append(Holder(name, obj, where))
+                where = (made_by.namespace, made_by.name) if made_by else None
+                identity = self.identity(obj, made_by)
+                found.setdefault(identity, []).append(Holder(name, obj, where))
         return found
 
     @cached_property
@@ -186,7 +195,10 @@ class Facts:
     def uses(self) -> dict[str, Uses]:
         """Service to what its image references mean."""
         images = self.declaration.images
-        return {name: match_references(refs, images) for name, refs in self.references.items()}
+        return {
+            name: match_references(refs, images, in_pods=_references(self.objects[name], ()))
+            for name, refs in self.references.items()
+        }
 
     def place_of_image(self, name: str, text: str) -> str:
         """Return `PLACE: ` of the first object of a service that names an image so, or nothing.

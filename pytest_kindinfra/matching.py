@@ -19,7 +19,7 @@ from pytest_kindinfra.references import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from pytest_kindinfra.model import Image
 
@@ -56,8 +56,16 @@ class Uses:
     problems: dict[str, str] = field(default_factory=dict)
 
 
-def match_references(references: Iterable[str], images: Iterable[Image]) -> Uses:
-    """Sort references into those of declared images, external ones, and likely mistakes."""
+def match_references(
+    references: Iterable[str], images: Iterable[Image], *, in_pods: Collection[str] = ()
+) -> Uses:
+    """Sort references into those of declared images, external ones, and likely mistakes.
+
+    Args:
+        references: As written.
+        images: All declared ones.
+        in_pods: Those that a kubelet reads as they are; custom resources may have templates.
+    """
     known = tuple(images)
     used: dict[str, str] = {}
     external: list[str] = []
@@ -66,7 +74,7 @@ def match_references(references: Iterable[str], images: Iterable[Image]) -> Uses
         name = _meant(reference, known)
         if name is not None:
             used[reference] = name
-        elif not is_reference(reference):
+        elif reference in in_pods and not is_reference(reference):
             problems[reference] = _form_problem(reference)
         elif near := _near_miss(reference, known):
             problems[reference] = _near_problem(reference, near)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.exposing import expose_service, find_target, target_name
 from pytest_kindinfra.kubeyaml import as_json
-from pytest_kindinfra.rewriting import content_hash, rewrite
+from pytest_kindinfra.rewriting import content_hash, placeholder_names, rewrite
+from pytest_kindinfra.suggestions import listed
 from pytest_kindinfra.timeline import call_within
 
 if TYPE_CHECKING:
@@ -172,6 +173,17 @@ def _read(service: Service, obj: Mapping[str, Any]) -> KubeObject:
     except ValueError as error:
         msg = f'"{service.run}" returned {obj!r}: {error}'
         raise KindInfraError(msg) from error
+    unknown = [
+        name for name in placeholder_names(read, service.images_at) if name not in service.images
+    ]
+    if unknown:
+        msg = (
+            f'"{service.run}" returned {read["kind"]} "{read["metadata"]["name"]}" with the'
+            f" placeholder ${{image:{unknown[0]}}}, but the service has the images"
+            f" {listed(service.images)}\n"
+            f'To fix: say [services.{service.name}] images = ["{unknown[0]}"], or correct the name'
+        )
+        raise KindInfraError(msg)
     return read
 
 

@@ -40,6 +40,24 @@ def assert_refused(run: Run, *problems: str) -> None:
     assert run.all_calls == []
 
 
+def test_one_manifest_of_two_services_is_refused(project: Project) -> None:
+    """The pods of the first were replaced while its tests ran."""
+    project.service("api")
+    project.service("web", needs=("api",))
+    project.declare(
+        "[services.orders]\nmanifests = ['common.yaml']\n"
+        "[services.bills]\nmanifests = ['common.yaml']\nneeds = ['orders']\n"
+    )
+    project.write("common.yaml", "{apiVersion: v1, kind: ConfigMap, metadata: {name: cache}}")
+    project.tests("@pytest.mark.kindinfra('bills')\ndef test_bills(): ...")
+
+    assert_refused(
+        project.run(),
+        'services "orders", "bills" have the same objects and would apply them twice:',
+        'ConfigMap "cache": "orders" by common.yaml, document 1 and "bills" by common.yaml, doc',
+    )
+
+
 @pytest.mark.parametrize("workers", [None, 4])
 def test_all_problems_come_in_one_message(project: Project, workers: int | None) -> None:
     project.service("datastorage", image=True)

@@ -35,6 +35,9 @@ def no_object(stack): return {{"name": "one"}}
 def several_no_objects(stack): return [MAP, {{"kind": "ConfigMap", "apiVersion": "v1"}}]
 def fails(stack): raise LookupError("no seeds")
 def odd_keys(stack): return {{**MAP, "data": {{9000: "a", True: "b", "c": ("d",)}}}}
+def pod(stack):
+    spec = {{"containers": [{{"image": "${{image:wbe}}"}}]}}
+    return {{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": "p"}}, "spec": spec}}
 def no_key(stack): return {{**MAP, "data": {{None: "a"}}}}
 def hangs(stack): threading.Event().wait(5)
 """
@@ -70,6 +73,18 @@ def test_what_it_returns_is_to_be_applied(
     run: Callable[..., Any], name: str, objects: tuple[Any, ...]
 ) -> None:
     assert run(name) == objects
+
+
+def test_a_placeholder_for_an_image_that_the_service_has_not_is_told(
+    run: Callable[..., Any],
+) -> None:
+    with pytest.raises(KindInfraError) as caught:
+        run("pod")
+
+    assert str(caught.value) == (
+        '"some_steps:pod" returned Pod "p" with the placeholder ${image:wbe}, but the service has '
+        'the images none\nTo fix: say [services.seed] images = ["wbe"], or correct the name'
+    )
 
 
 def test_a_key_that_no_object_can_have_is_told(run: Callable[..., Any]) -> None:

@@ -420,6 +420,14 @@ class TestImages:
             f"[services.a] k8s/web.yaml, document 2: {problem}"
         ]
 
+    def test_a_template_of_a_custom_resource_is_for_its_operator_to_fill_in(self) -> None:
+        image = "{{inputs.parameters.image}}"
+        flow = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow",
+                "metadata": {"name": "w"}, "spec": {"main": {"image": image}}}  # fmt: skip
+        a = service("a", images_at=(("Workflow", "spec.main"),))
+
+        assert planned(a, a=[flow]).external["a"] == (image,)
+
     def test_a_placeholder_may_be_the_whole_image(self) -> None:
         objects = [deployment("a", "${image:web}"), deployment("b", "${image:api:repository}:dev")]
         images = (Image(name="web"), Image(name="api"))
@@ -601,6 +609,17 @@ class TestSameObjects:
             )
         ]
 
+    def test_those_of_a_chart_are_in_the_namespace_of_its_release(self) -> None:
+        own: Obj = config_map("x", "a.yaml")
+        charted: Obj = config_map("x", "b.yaml")
+        release = Release(name="b", namespace="other", chart=Path(), objects=(charted,))
+        rendered = Rendered({"a": (own,), "b": (charted,)}, (), {"b": release})
+        declaration = Declaration(folder=Path(), services=(service("a"), service("b")))
+
+        plan = resolve(declaration, wanted={"a": [], "b": []}, rendered=rendered)
+
+        assert names(plan) == ["a", "b"]
+
     @pytest.mark.parametrize(
         ("charted", "sound"),
         [
@@ -609,6 +628,10 @@ class TestSameObjects:
                 Written({**config_map("x", ""), "metadata": {"name": "x", "annotations":
                         {"helm.sh/hook": "pre-install"}}}),
                 True, id="a hook",
+            ),
+            pytest.param(
+                Written(config_map("x", ""), place='chart "b", crds/x.yaml'), True,
+                id="in the chart's folder of CRDs",
             ),
         ],
     )  # fmt: skip

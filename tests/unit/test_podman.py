@@ -289,6 +289,7 @@ class TestArchives:
             ("org/app:1", "docker.io/org/app:1"),
             (f"sha256:{API}", f"sha256:{API}"),
             (API, API),
+            (f"busybox:1.36@{DIGEST}", f"docker.io/library/busybox@{DIGEST}"),
         ],
     )
     def test_a_name_is_given_in_full_or_it_would_be_localhosts(
