@@ -148,5 +148,5 @@ def _wait(missing: Callable[[], str], deadline: Deadline, what: str, *, every: f
         return not last
 
     if not wait_until(there, deadline, every=every):
-        msg = f"{what}: {last}"
+        msg = f"{what}{deadline.told()}: {last}"
         raise ClusterError(msg)
