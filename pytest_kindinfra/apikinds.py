@@ -248,3 +248,21 @@ def _named(group: str) -> str:
 
 def _listed(names: Iterable[str]) -> str:
     return " or ".join(names)
+
+
+CLUSTER_SCOPED = frozenset(
+    (
+        *("APIService", "CSIDriver", "CSINode", "CertificateSigningRequest", "ClusterRole"),
+        *("ClusterRoleBinding", "ClusterTrustBundle", "ComponentStatus", "DeviceClass"),
+        *("CustomResourceDefinition", "DeviceTaintRule", "FlowSchema", "IPAddress"),
+        *("IngressClass", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"),
+        *("MutatingWebhookConfiguration", "Namespace", "Node", "PersistentVolume"),
+        *("PriorityClass", "PriorityLevelConfiguration", "ResourceSlice", "RuntimeClass"),
+        *("SelfSubjectAccessReview", "SelfSubjectReview", "SelfSubjectRulesReview"),
+        *("ServiceCIDR", "StorageClass", "StorageVersion", "StorageVersionMigration"),
+        *("SubjectAccessReview", "TokenReview", "ValidatingAdmissionPolicy"),
+        *("ValidatingAdmissionPolicyBinding", "ValidatingWebhookConfiguration"),
+        *("VolumeAttachment", "VolumeAttributesClass"),
+    )
+)
+"""Kinds of Kubernetes' own whose objects are in no namespace."""

@@ -51,6 +51,21 @@ class Rendered:
     releases: dict[str, Release] = field(default_factory=dict)
 
 
+class Written(dict[str, Any]):
+    """An object as it was read, which knows its place: `web.yaml, document 2`."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, obj: KubeObject, place: str) -> None:
+        super().__init__(obj)
+        self.place = place
+
+
+def place_of(obj: KubeObject) -> str:
+    """Return where an object was read, empty if that is not known."""
+    return obj.place if isinstance(obj, Written) else ""
+
+
 class NodePort(NamedTuple):
     """A nodePort that a k8s service asks for: service, port, the port's name, the nodePort."""
 
@@ -76,7 +91,7 @@ def parse_objects(text: str, *, source: str) -> tuple[list[KubeObject], list[str
                 if fault := _fault(obj):
                     problems.append(f"{source}: document {number} {fault}")
                 else:
-                    objects.append(obj)
+                    objects.append(Written(obj, f"{source}, document {number}"))
     except ValueError as error:
         problems.append(f"{source}: {error}")
     return objects, problems

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_kindinfra.apikinds import numbers
 from pytest_kindinfra.busyports import busy_ports
 from pytest_kindinfra.cache import cache_folder
 from pytest_kindinfra.charts import Templating, kubernetes_version
@@ -23,6 +24,7 @@ from pytest_kindinfra.declaration import parse_declaration
 from pytest_kindinfra.diskspace import disk_problem, docker_root, podman_root
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.existing import find_existing, problems_of_images, problems_of_options
+from pytest_kindinfra.facts import ClusterFacts
 from pytest_kindinfra.filesystems import network_problem
 from pytest_kindinfra.grpchealth import missing_package
 from pytest_kindinfra.homes import home_of, name_after
@@ -90,7 +92,12 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
             folder=declaration.folder,
             how=templating(declaration, settings, make_tools(settings.engine).runner),
         )
-        plan = resolve(declaration, wanted=wanted["services"], rendered=rendered)
+        plan = resolve(
+            declaration,
+            wanted=wanted["services"],
+            rendered=rendered,
+            cluster=cluster_facts(declaration, settings, hooks=_deploy_hooks(config)),
+        )
         plan = keep_out(plan, settings.artifacts)
         request = make_request(settings, plan, run_id)
         request, more = _with_existing(request, plan, settings)
@@ -279,6 +286,30 @@ def _node_image(declaration: Declaration, settings: Settings) -> str | None:
             if images := [node["image"] for node in nodes if node.get("image")]:
                 return str(images[0])
     return declared.node_image
+
+
+def _deploy_hooks(config: pytest.Config) -> bool:
+    """Whether a plugin or conftest is called while services are deployed."""
+    hook = config.hook
+    callers = (hook.pytest_kindinfra_before_deploy, hook.pytest_kindinfra_after_deploy)
+    return any(caller.get_hookimpls() for caller in callers)
+
+
+def cluster_facts(declaration: Declaration, settings: Settings, *, hooks: bool) -> ClusterFacts:
+    """Return what is known of the cluster before it is there.
+
+    Args:
+        declaration: What was declared.
+        settings: The options.
+        hooks: Whether code of the user's may be called while services are deployed.
+    """
+    existing = settings.kubeconfig is not None
+    return ClusterFacts(
+        kubernetes=numbers(kubernetes_version(_node_image(declaration, settings))),
+        # A kept cluster may have what somebody put there by hand.
+        only_planned=not (existing or settings.reuse or hooks),
+        existing=existing,
+    )
 
 
 def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:
