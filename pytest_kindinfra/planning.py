@@ -22,6 +22,7 @@ from pytest_kindinfra.cache import cache_folder
 from pytest_kindinfra.charts import Templating, kubernetes_version
 from pytest_kindinfra.declaration import parse_declaration
 from pytest_kindinfra.diskspace import disk_problem, docker_root, podman_root
+from pytest_kindinfra.enginehost import elsewhere_problems
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.existing import find_existing, problems_of_images, problems_of_options
 from pytest_kindinfra.facts import ClusterFacts
@@ -30,7 +31,7 @@ from pytest_kindinfra.grpchealth import missing_package
 from pytest_kindinfra.homes import home_of, name_after
 from pytest_kindinfra.hookrecords import read_record
 from pytest_kindinfra.hosting import with_registry
-from pytest_kindinfra.kindconfig import port_problems
+from pytest_kindinfra.kindconfig import network_problems, port_problems
 from pytest_kindinfra.model import Declaration, EngineName, Image, Plan, Service, Standing
 from pytest_kindinfra.plan import keep_out, resolve
 from pytest_kindinfra.render import check_files, load_kind_config, load_tables, render
@@ -103,6 +104,7 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
         request, more = _with_existing(request, plan, settings)
         found += more
         found += port_problems(request.kind_config, plan.ports)
+        found += _problems_of_network(plan, request, settings)
         found += option_problems(plan, make_tools(settings.engine).engine)
         found += () if settings.plan else problems_of_host(plan, request, settings.engine)
     except DeclarationError as error:
@@ -151,11 +153,27 @@ def option_problems(plan: Plan, engine: Engine) -> Iterator[str]:
             )
 
 
+def _problems_of_network(plan: Plan, request: Request, settings: Settings) -> list[str]:
+    if request.existing:
+        return []
+    file = settings.kind_config or plan.declaration.cluster.config
+    return network_problems(request.kind_config, plan.declaration.services, file=str(file))
+
+
+def problems_of_making(plan: Plan, request: Request, settings: Settings) -> list[str]:
+    """Return what forbids making the cluster, whoever asks for it and whatever is in it."""
+    problems = _problems_of_network(plan, request, settings)
+    return [*problems, *elsewhere_problems(os.environ, choose_engine(settings.engine))]
+
+
 def problems_of_host(plan: Plan, request: Request, engine: EngineName) -> Iterator[str]:
     """Yield what makes a run impossible on this host: a name or ports taken, no room."""
     provider = make_tools(engine).provider
     if request.existing:
         yield from _busy_ports(plan, provider, ours=())
+        return
+    if elsewhere := elsewhere_problems(os.environ, engine):
+        yield from elsewhere
         return
     there = _standing(request, provider)
     if there and there.folder is None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pytest_kindinfra.kube import Kube
+    from pytest_kindinfra.kube import Kube, Outlook
     from pytest_kindinfra.model import KubeObject, PortMapping, Service
     from pytest_kindinfra.timeline import Deadline
     from pytest_kindinfra.view import Stack
@@ -59,6 +59,7 @@ def apply_objects(
     target: Target,
     deadline: Deadline,
     content: str | None = None,
+    outlook: Outlook | None = None,
 ) -> tuple[KubeObject, ...]:
     """Apply `objects` in their order and return them as applied.
 
@@ -69,6 +70,7 @@ def apply_objects(
         target: Where they go.
         deadline: When to give up.
         content: What pods are restarted by when it changes; None means a hash of `objects`.
+        outlook: What may still bring what an object lacks; None means nothing.
 
     Raises:
         KindInfraError: The API server refused one.
@@ -76,6 +78,7 @@ def apply_objects(
     """
     content = content or content_hash(objects)  # a changed ConfigMap restarts who reads it
     applied = []
+    hopes: dict[str, Any] = {} if outlook is None else {"outlook": outlook}
     for obj in objects:
         kube, namespace = target.kube, _namespace(obj, target)
         ready = rewrite(
@@ -88,7 +91,7 @@ def apply_objects(
             content=content,
             paths=service.images_at,
         )
-        applied.append(kube.apply(ready, namespace=namespace, deadline=deadline))
+        applied.append(kube.apply(ready, namespace=namespace, deadline=deadline, **hopes))
         if obj["kind"] == "CustomResourceDefinition":
             kube.wait_established(obj, deadline)
         if obj["kind"] == "Namespace":

@@ -699,13 +699,13 @@ class TestNamespacesThatNothingMakes:
         objects, _ = parse_objects(f"---\n{text}", source="k8s/web.yaml")
         makes = thing("Namespace", "shop")
 
-        assert refused(service("web"), cluster=NEW, web=[makes, *objects]) == [
-            (
-                '[services.web] k8s/web.yaml, document 1, ConfigMap "a" is in namespace "shopp", which '
-                'nothing in the plan creates; did you mean "shop"?; to fix: add a Namespace "shopp" to '
-                "its manifests or to those of a service it needs"
-            )
-        ]
+        (problem,) = refused(service("web"), cluster=NEW, web=[makes, *objects])
+
+        assert problem == (
+            '[services.web] k8s/web.yaml, document 1, ConfigMap "a" is in namespace "shopp", which '
+            'nothing in the plan creates; did you mean "shop"?; to fix: add a Namespace "shopp" to '
+            "its manifests or to those of a service it needs"
+        )
 
     def test_one_that_a_service_makes_which_is_not_planned_is_told_with_it(self) -> None:
         (problem,) = refused(
@@ -779,13 +779,13 @@ class TestKindsThatNothingServes:
     def test_one_without_a_definition_is_told(self) -> None:
         monitor = thing("ServiceMonitor", "web", version="monitoring.coreos.com/v1")
 
-        assert refused(service("web"), cluster=NEW, web=[monitor]) == [
-            (
-                '[services.web] ServiceMonitor "web": no CustomResourceDefinition in the plan brings '
-                'kind "ServiceMonitor" of monitoring.coreos.com/v1; to fix: add that to its manifests '
-                "or to those of a service it needs, or leave the object out"
-            )
-        ]
+        (problem,) = refused(service("web"), cluster=NEW, web=[monitor])
+
+        assert problem == (
+            '[services.web] ServiceMonitor "web": no CustomResourceDefinition in the plan brings '
+            'kind "ServiceMonitor" of monitoring.coreos.com/v1; to fix: add that to its manifests '
+            "or to those of a service it needs, or leave the object out"
+        )
 
     def test_one_with_a_definition_is_fine_also_in_another_service(self) -> None:
         gadget = thing("Gadget", "one", version="example.com/v1")
@@ -875,9 +875,9 @@ class TestServicesBeforeTheNodes:
         assert names(plan) == ["web"]
 
     def test_it_can_need_no_service_that_comes_after_the_nodes(self) -> None:
-        assert refused(service("cni", "db", before="nodes"), service("db")) == [
-            (
-                '[services.cni] has before = "nodes", but needs "db", which is deployed when the nodes '
-                'are Ready: give [services.db] before = "nodes" too, or remove the need'
-            )
-        ]
+        (problem,) = refused(service("cni", "db", before="nodes"), service("db"))
+
+        assert problem == (
+            '[services.cni] has before = "nodes", but needs "db", which is deployed when the nodes '
+            'are Ready: give [services.db] before = "nodes" too, or remove the need'
+        )
