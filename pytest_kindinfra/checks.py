@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_kindinfra.apikinds import builtin_fault, may_be_custom
 from pytest_kindinfra.envtemplates import words
 from pytest_kindinfra.exposing import find_port, selector, target_name
 from pytest_kindinfra.facts import may_be_shared
@@ -15,13 +16,22 @@ from pytest_kindinfra.graph import cycles, in_order
 from pytest_kindinfra.imagepaths import leads_somewhere
 from pytest_kindinfra.manifests import place_of, service_ports
 from pytest_kindinfra.matching import same_last_part
+from pytest_kindinfra.origins import (
+    NAMESPACES,
+    cluster_scoped,
+    defined_kinds,
+    made_namespaces,
+    pods_may_make,
+    serves,
+    unserved,
+)
 from pytest_kindinfra.ports import written_node_port
 from pytest_kindinfra.readywhen import is_meant
 from pytest_kindinfra.references import split
 from pytest_kindinfra.suggestions import did_you_mean, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pytest_kindinfra.facts import Facts, Holder
     from pytest_kindinfra.model import EndpointSpec, KubeObject, Service
@@ -50,6 +60,8 @@ def find_problems(facts: Facts, wanted: Mapping[str, Sequence[str]]) -> Iterator
         yield from _endpoint_problems(facts, service)
         yield from _ready_problems(facts, service)
         yield from _path_problems(facts, service)
+        yield from _before_problems(facts, service)
+    yield from _origin_problems(facts, wanted)
     yield from facts.ports[1]
 
 
@@ -294,3 +306,112 @@ def _described_ports(k8s_service: KubeObject) -> str:
         protocol = entry.get("protocol", "TCP")
         texts.append(f"{entry.get('port')}{name}" + ("" if protocol == "TCP" else f" ({protocol})"))
     return ", ".join(texts) or "none"
+
+
+def _before_problems(facts: Facts, service: Service) -> Iterator[str]:
+    """Say what a service that comes before the nodes are Ready would wait for in vain."""
+    if service.before != "nodes":
+        return
+    for need in service.needs:
+        other = facts.services.get(need.name)
+        if other and other.before != "nodes":
+            yield (
+                f'[services.{service.name}] has before = "nodes", but needs "{need.name}", which '
+                f"is deployed when the nodes are Ready: give [services.{need.name}] before = "
+                '"nodes" too, or remove the need'
+            )
+
+
+def _origin_problems(facts: Facts, wanted: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Say which namespaces and kinds nothing in the plan brings."""
+    if facts.unread or any(name not in facts.services for name in wanted):
+        return
+    if cycles(facts.needs) or any(need not in facts.needs for need in _all_needs(facts)):
+        return
+    planned = in_order([*facts.before_nodes(), *wanted], facts.needs)
+    for name in facts.services:
+        makers = facts.makers_for(name, planned)
+        near = [obj for maker in makers for obj in facts.objects[maker]]
+        yield from _kinds_nobody_serves(facts, name, near, makers)
+        if _may_be_made(facts, near, makers, "namespaces"):
+            continue
+        yield from _namespaces_nobody_makes(facts, name, near, makers)
+
+
+def _all_needs(facts: Facts) -> Iterator[str]:
+    return (need for needs in facts.needs.values() for need in needs)
+
+
+def _may_be_made(
+    facts: Facts, near: Sequence[KubeObject], makers: Iterable[str], resource: str
+) -> bool:
+    """Whether something whose objects are not known beforehand may make it."""
+    steps = any(facts.services[maker].run for maker in makers)
+    return not facts.cluster.only_planned or steps or pods_may_make(near, resource)
+
+
+def _kinds_nobody_serves(
+    facts: Facts, name: str, near: Sequence[KubeObject], makers: Sequence[str]
+) -> Iterator[str]:
+    unseen = _may_be_made(facts, near, makers, "kind")
+    # An old cluster of others may still serve what newer ones do not.
+    served_by = (1, 0) if facts.cluster.existing else facts.cluster.kubernetes
+    told = set()
+    for obj in facts.objects[name]:
+        version, kind = str(obj["apiVersion"]), obj["kind"]
+        if (version, kind) in told:
+            continue
+        told.add((version, kind))
+        if not may_be_custom(version):
+            fault = builtin_fault(version, kind, served_by=served_by)
+            if fault and not serves(near, version, kind):
+                yield f'{_place(name, obj)}: no kind "{kind}" in apiVersion "{version}": {fault}'
+        elif unserved(obj, near) and not unseen:
+            yield f"{_place(name, obj)}: {_unserved_kind(facts, version, kind, near)}"
+
+
+def _unserved_kind(facts: Facts, version: str, kind: str, near: Sequence[KubeObject]) -> str:
+    known = {
+        f"{group}/{number} {one}" for (group, one), all_ in defined_kinds(near).items()
+        for number in all_
+    }  # fmt: skip
+    hint = did_you_mean(f"{version} {kind}", known)
+    fix = "add that to its manifests or to those of a service it needs, or leave the object out"
+    if other := _who(facts, lambda objects: serves(objects, version, kind)):
+        fix = f'service "{other}" has it: add it to the needs'
+    return (
+        f'no CustomResourceDefinition in the plan brings kind "{kind}" of {version}{hint}; '
+        f"to fix: {fix}"
+    )
+
+
+def _namespaces_nobody_makes(
+    facts: Facts, name: str, near: Sequence[KubeObject], makers: Iterable[str]
+) -> Iterator[str]:
+    releases = facts.rendered.releases
+    there = NAMESPACES | {facts.declaration.cluster.namespace} | made_namespaces(near)
+    there |= {releases[maker].namespace for maker in makers if maker in releases}
+    told: set[object] = set()
+    for obj in facts.objects[name]:
+        namespace = obj["metadata"].get("namespace")
+        if not namespace or namespace in there | told or cluster_scoped(obj, near):
+            continue
+        told.add(namespace)
+        hint = did_you_mean(str(namespace), there)
+        fix = f'add a Namespace "{namespace}" to its manifests or to those of a service it needs'
+        if other := _who(facts, lambda objects: namespace in made_namespaces(objects)):  # noqa: B023
+            fix = f'service "{other}" creates it: add it to the needs'
+        yield (
+            f'{_place(name, obj)} is in namespace "{namespace}", which nothing in the plan creates'
+            f"{hint}; to fix: {fix}"
+        )
+
+
+def _who(facts: Facts, makes: Callable[[Sequence[KubeObject]], bool]) -> str:
+    return next((name for name, objects in facts.objects.items() if makes(objects)), "")
+
+
+def _place(name: str, obj: KubeObject) -> str:
+    """Return the service, and where in its files an object stands."""
+    where = f"{place}, " if (place := place_of(obj)) else ""
+    return f'[services.{name}] {where}{obj["kind"]} "{obj["metadata"]["name"]}"'

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pytest_kindinfra.envtemplates import problems as env_problems
 from pytest_kindinfra.errors import DeclarationError
@@ -149,6 +149,7 @@ def read_service(name: str, table: Table) -> Service:
         helm_first=helm_first(table),
         ready=_ready(table),
         images_at=table.pairs("images_at"),
+        before=_before(table),
     )
     _check_service(service, table)
     table.reject_unknown()
@@ -199,6 +200,15 @@ def _run(table: Table) -> str | None:
     if run and not _FUNCTION.fullmatch(run):
         table.complain(f'run is "{run}", but must be "module:function"')
     return run
+
+
+def _before(table: Table) -> Literal["nodes"] | None:
+    word = table.text("before")
+    if word not in {None, "nodes"}:
+        table.complain(
+            f'before is "{word}", but can only be "nodes"{did_you_mean(word, ["nodes"])}'
+        )
+    return "nodes" if word == "nodes" else None
 
 
 def _ready(table: Table) -> tuple[tuple[str, str], ...]:

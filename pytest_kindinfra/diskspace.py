@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.enginehost import engine_address
 from pytest_kindinfra.textfiles import read_text
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ _PLENTY = 50_000_000_000
 """Free bytes with which nobody asks how much images take."""
 _STORAGE = Path("/etc/containers/storage.conf")
 _PODMAN_ROOT = Path("/var/lib/containers/storage")
-_PODMAN_ELSEWHERE = ("CONTAINER_HOST", "CONTAINER_CONNECTION", "CONTAINERS_STORAGE_CONF")
 
 
 def docker_root(environ: Mapping[str, str], *, daemon: Path = _DAEMON) -> Path | None:
@@ -40,7 +40,7 @@ def docker_root(environ: Mapping[str, str], *, daemon: Path = _DAEMON) -> Path |
         environ: The environment, which may lead to another engine.
         daemon: The engine's configuration (docs.docker.com, dockerd, `data-root`).
     """
-    if _is_elsewhere(environ):
+    if not engine_address(environ, "docker").usual:
         return None
     return Path(_settings(daemon).get("data-root") or _DEFAULT_ROOT)
 
@@ -52,7 +52,7 @@ def podman_root(environ: Mapping[str, str], *, storage: Path = _STORAGE) -> Path
         environ: The environment, which may lead to podman elsewhere.
         storage: The host's configuration (containers-storage.conf(5), `graphroot`).
     """
-    if any(name in environ for name in _PODMAN_ELSEWHERE):
+    if not engine_address(environ, "podman").usual:
         return None
     if os.geteuid():
         data = Path(environ.get("XDG_DATA_HOME") or Path(environ.get("HOME", "/"), ".local/share"))
@@ -115,17 +115,6 @@ def _parts(nodes: int, room: Room) -> str:
 
 def _kind_nodes(count: int) -> str:
     return f"{count} kind node{'s' * (count > 1)}"
-
-
-def _is_elsewhere(environ: Mapping[str, str]) -> bool:
-    """Whether another engine is meant than the one that this host has as usual."""
-    if host := environ.get("DOCKER_HOST"):
-        return host != "unix:///var/run/docker.sock"
-    folder = Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME", "/")) / ".docker")
-    context = environ.get("DOCKER_CONTEXT") or _settings(folder / "config.json").get(
-        "currentContext"
-    )
-    return context not in (None, "", "default")
 
 
 def _settings(path: Path) -> dict[str, Any]:

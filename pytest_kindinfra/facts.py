@@ -27,7 +27,7 @@ from pytest_kindinfra.references import stand_in
 from pytest_kindinfra.rewriting import has_placeholder, placeholder_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from pytest_kindinfra.imagepaths import ImagePaths
     from pytest_kindinfra.manifests import Identity, Rendered
@@ -61,12 +61,32 @@ def may_be_shared(identity: Identity, holders: Sequence[Holder]) -> bool:
     return same and not identity.namespace and not any(one.release for one in holders)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterFacts:
+    """What is known of the cluster before it is there.
+
+    Attributes:
+        kubernetes: Its version as two numbers; None means the default of a current kind.
+        only_planned: Nothing makes namespaces and kinds in it but what is planned: it is new, and
+            no hook or script of the user's is called on the way.
+        existing: It is there already, and not made by runs.
+    """
+
+    kubernetes: tuple[int, int] | None = None
+    only_planned: bool = False
+    existing: bool = False
+
+
+UNKNOWN_CLUSTER = ClusterFacts()
+
+
 @dataclass(frozen=True)
 class Facts:
     """A declaration, its rendered objects, and what is derived from the two."""
 
     declaration: Declaration
     rendered: Rendered
+    cluster: ClusterFacts = UNKNOWN_CLUSTER
 
     @cached_property
     def services(self) -> dict[str, Service]:
@@ -228,6 +248,22 @@ class Facts:
         """All port mappings, and what is wrong with the ports."""
         services = tuple(self.services.values())
         return allot_ports(services, objects=self.objects, targets=self.targets)
+
+    def before_nodes(self) -> list[str]:
+        """Return the services without which no kind node gets Ready, needed by every run."""
+        if self.cluster.existing:
+            return []
+        return [one.name for one in self.declaration.services if one.before == "nodes"]
+
+    def makers_for(self, name: str, planned: Collection[str]) -> list[str]:
+        """Return the services that may bring what a service lacks: it waits for none that needs it.
+
+        Args:
+            name: The service.
+            planned: The services of the run; one that is not among them may have any other.
+        """
+        others = planned if name in planned else self.services
+        return [one for one in others if one == name or name not in self.needed_by(one)]
 
     def needed_by(self, name: str) -> list[str]:
         """Return the services that a service needs, near ones first, without itself."""

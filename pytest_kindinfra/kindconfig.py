@@ -9,13 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.kubeyaml import copied
-from pytest_kindinfra.tuning import PATCHES_MOUNT, init_patches, tuning_patches
+from pytest_kindinfra.tuning import (
+    PATCHES_MOUNT,
+    init_patches,
+    skipped_phases,
+    tuning_patches,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from pytest_kindinfra.model import PortMapping
+    from pytest_kindinfra.model import PortMapping, Service
 
 RUN_MOUNT = "/kindinfra"
 """Where the run directory is mounted in each kind node: so `docker inspect` leads from any
@@ -89,6 +94,37 @@ def shape_problems(base: Mapping[str, Any]) -> list[str]:
                 noun = "strings" if kind is str else "tables"
                 problems.append(f"{place}{key} must be a list of {noun}")
     return problems
+
+
+def network_problems(
+    base: Mapping[str, Any] | None, services: Iterable[Service], *, file: str
+) -> list[str]:
+    """Return what a user's config leaves out that nodes need, and no service brings.
+
+    Args:
+        base: The config, parsed.
+        services: All declared ones.
+        file: The config's name, for messages.
+    """
+    left_out = list(_left_out(base or {}))
+    if not left_out or any(one.before == "nodes" for one in services):
+        return []
+    return [
+        f"{file}: {what}, so no pod gets a network before a service brings one; to fix: declare "
+        'that service with before = "nodes" ([services.NAME]), or remove the key'
+        for what in left_out
+    ]
+
+
+def _left_out(base: Mapping[str, Any]) -> Iterator[str]:
+    networking = base.get("networking")
+    networking = networking if isinstance(networking, dict) else {}
+    if networking.get("disableDefaultCNI") is True:
+        yield "networking.disableDefaultCNI is true"
+    if str(networking.get("kubeProxyMode", "")) == "none":
+        yield 'networking.kubeProxyMode is "none"'
+    elif {"addon", "addon/kube-proxy"} & set(skipped_phases(base)):
+        yield "skipPhases of kubeadm has addon/kube-proxy"
 
 
 def port_problems(base: Mapping[str, Any] | None, mappings: Iterable[PortMapping]) -> list[str]:

@@ -31,6 +31,7 @@ from pytest_kindinfra.lines.context import Context, FirstFailure
 from pytest_kindinfra.plan import keep_out
 from pytest_kindinfra.plan import resolve as make_plan
 from pytest_kindinfra.planning import (
+    cluster_facts,
     make_request,
     option_problems,
     read_declaration,
@@ -76,7 +77,13 @@ def resolve(*, folder: Path | str = ".", services: Iterable[str] | None = None) 
     try:
         how = templating(declaration, settings, make_tools(settings.engine).runner)
         rendered = render(declaration.services, folder=declaration.folder, how=how)
-        plan = make_plan(declaration, wanted=dict.fromkeys(names, _ASKING), rendered=rendered)
+        plan = make_plan(
+            declaration,
+            wanted=dict.fromkeys(names, _ASKING),
+            rendered=rendered,
+            # The caller, or hooks in conftest files, may bring what no service does.
+            cluster=cluster_facts(declaration, settings, hooks=True),
+        )
     except DeclarationError as error:
         raise DeclarationError([*problems, *error.problems]) from None
     if problems:

@@ -132,6 +132,8 @@ class Service:
             `("Widget", "condition=Ready")`.
         images_at: For custom resources: pairs of a kind and the path to what its objects run, such
             as `("Widget", "spec.template")`.
+        before: `nodes` for a service that the nodes need to get Ready, such as a network plugin:
+            it is deployed as soon as the API server answers, in each run. None means after that.
     """
 
     name: str
@@ -148,6 +150,7 @@ class Service:
     helm_first: bool = False
     ready: tuple[tuple[str, str], ...] = ()
     images_at: tuple[tuple[str, str], ...] = ()
+    before: Literal["nodes"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,15 +6,25 @@ it, as does `kindinfra gc`.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
-from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.errors import DeclarationError, KindInfraError
+from pytest_kindinfra.graph import in_order
 from pytest_kindinfra.library import make_context, new_run, settings_of, tools_for
+from pytest_kindinfra.lines.builds import Builds
 from pytest_kindinfra.lines.cluster import ClusterLine
-from pytest_kindinfra.stack import CLUSTER_THREADS, tear_down
+from pytest_kindinfra.lines.images import ImageLines
+from pytest_kindinfra.lines.service import Reached
+from pytest_kindinfra.planning import problems_of_making
+from pytest_kindinfra.stack import (
+    CLUSTER_THREADS,
+    before_nodes,
+    bring_up_services,
+    lines_pool,
+    tear_down,
+)
 from pytest_kindinfra.steps.diagnose import keep_evidence
 from pytest_kindinfra.timeline import Deadline
 from pytest_kindinfra.view import Stack
@@ -24,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.lines.context import Context
-    from pytest_kindinfra.model import BuiltImage, Phase, Plan
+    from pytest_kindinfra.model import BuiltImage, Phase, Plan, Service
 
 _DELETE_SECONDS = 120.0
 _EVIDENCE_SECONDS = 60.0
@@ -75,7 +85,8 @@ def create_cluster(
         progress: Called with each phase at its start (False) and end (True), from threads.
 
     Returns:
-        The stack, with no service yet. Use it in a `with` block, or call `delete_cluster`.
+        The stack, with no service yet but those that come before the nodes. Use it in a `with`
+        block, or call `delete_cluster`.
 
     Raises:
         DeclarationError: An argument or option cannot be used.
@@ -88,9 +99,12 @@ def create_cluster(
     with ExitStack() as held:
         run = held.enter_context(new_run(plan, settings))
         context = make_context(plan, settings, tools=tools, run=run)
+        if problems := problems_of_making(plan, context.request, settings):
+            raise DeclarationError(problems)
         names = [service.name for service in plan.services]
         run.write("plan", {"services": names, "engine": tools.engine.name})
-        life = Life(context, _create(context), held.pop_all())
+        line, images = _create(context)
+        life = Life(context, line, held.pop_all(), images)
     return OwnStack(life)
 
 
@@ -111,7 +125,7 @@ def delete_cluster(stack: OwnStack) -> None:
             stack.close()
 
 
-def _create(context: Context) -> ClusterLine:
+def _create(context: Context) -> tuple[ClusterLine, dict[str, BuiltImage]]:
     context.tools.engine.check(context.deadline())
     try:
         return _create_to_its_end(context)
@@ -122,16 +136,47 @@ def _create(context: Context) -> ClusterLine:
         raise
 
 
-def _create_to_its_end(context: Context) -> ClusterLine:
-    """Return when the cluster takes pods; with an error, once nobody works on it any more."""
-    with ThreadPoolExecutor(CLUSTER_THREADS) as pool:
-        line = ClusterLine(context, pool, also=lambda: None)
+def _create_to_its_end(context: Context) -> tuple[ClusterLine, dict[str, BuiltImage]]:
+    """Return when the cluster takes pods; with an error, once nobody works on it any more.
+
+    Services that come before the nodes are brought up with it, and their images built for them.
+    """
+    early = context_for(context, [one for one in context.plan.services if one.before == "nodes"])
+    reached = {one.name: Reached() for one in early.plan.services}
+    builds = Builds(early)
+    with lines_pool(early, more=CLUSTER_THREADS) as pool:
+        first = before_nodes(early.plan, reached)
+        line = ClusterLine(context, pool, also=builds.look, first=first)
         try:
+            if first:
+                images = ImageLines(early, line, builds, pool)
+                bring_up_services(early, line, images, pool, reached)
             line.taking_pods.result()
         except BaseException:
             context.cancelled.set()  # programs are ended, then threads
             raise
-    return line
+    return line, {name: one.result() for name, one in builds.built.items()} if first else {}
+
+
+def context_for(context: Context, services: list[Service]) -> Context:
+    """Return a bring-up of just these services, which need nothing else any more.
+
+    The objects of all others stay known.
+    """
+    plan, names = context.plan, {service.name for service in services}
+    used = {name for service in services for name in service.images}
+    images = {image.name: image for image in plan.images}
+    order = in_order(used, {image.name: image.needs for image in plan.images})
+    narrow = replace(
+        plan,
+        services=tuple(
+            replace(one, needs=tuple(need for need in one.needs if need.name in names))
+            for one in services
+        ),
+        images=tuple(images[name] for name in order),
+        external={name: refs for name, refs in plan.external.items() if name in names},
+    )
+    return replace(context, plan=narrow)
 
 
 def _keep(context: Context) -> None:

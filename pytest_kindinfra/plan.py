@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.checks import find_problems
 from pytest_kindinfra.errors import DeclarationError
-from pytest_kindinfra.facts import Facts
+from pytest_kindinfra.facts import UNKNOWN_CLUSTER, ClusterFacts, Facts
 from pytest_kindinfra.graph import in_order
 from pytest_kindinfra.model import Plan
 
@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 
 def resolve(
-    declaration: Declaration, *, wanted: Mapping[str, Sequence[str]], rendered: Rendered
+    declaration: Declaration,
+    *,
+    wanted: Mapping[str, Sequence[str]],
+    rendered: Rendered,
+    cluster: ClusterFacts = UNKNOWN_CLUSTER,
 ) -> Plan:
     """Return what a run has to do for the wanted services.
 
@@ -33,18 +37,20 @@ def resolve(
         declaration: What the project declared.
         wanted: Service to the ids of the tests that ask for it.
         rendered: The objects of all declared services.
+        cluster: What is known of the cluster.
 
     Returns:
         The wanted services and all that they need, each after its needs, with the images that
-        their manifests use added to those declared; ports for all declared endpoints.
+        their manifests use added to those declared; ports for all declared endpoints. Services
+        that come before the nodes are Ready are always among them, but for an existing cluster.
 
     Raises:
         DeclarationError: It cannot work; holds all problems.
     """
-    facts = Facts(declaration, rendered)
+    facts = Facts(declaration, rendered, cluster)
     if problems := list(dict.fromkeys(find_problems(facts, wanted))):
         raise DeclarationError(problems)
-    names = in_order(wanted, facts.needs)
+    names = in_order([*facts.before_nodes(), *wanted], facts.needs)
     images = {image for name in names for image in facts.images_of(name)}
     return Plan(
         declaration=declaration,

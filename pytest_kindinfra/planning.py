@@ -16,19 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_kindinfra.apikinds import numbers
 from pytest_kindinfra.busyports import busy_ports
 from pytest_kindinfra.cache import cache_folder
 from pytest_kindinfra.charts import Templating, kubernetes_version
 from pytest_kindinfra.declaration import parse_declaration
 from pytest_kindinfra.diskspace import disk_problem, docker_root, podman_root
+from pytest_kindinfra.enginehost import elsewhere_problems
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.existing import find_existing, problems_of_images, problems_of_options
+from pytest_kindinfra.facts import ClusterFacts
 from pytest_kindinfra.filesystems import network_problem
 from pytest_kindinfra.grpchealth import missing_package
 from pytest_kindinfra.homes import home_of, name_after
 from pytest_kindinfra.hookrecords import read_record
 from pytest_kindinfra.hosting import with_registry
-from pytest_kindinfra.kindconfig import port_problems
+from pytest_kindinfra.kindconfig import network_problems, port_problems
 from pytest_kindinfra.model import Declaration, EngineName, Image, Plan, Service, Standing
 from pytest_kindinfra.plan import keep_out, resolve
 from pytest_kindinfra.render import check_files, load_kind_config, load_tables, render
@@ -90,12 +93,18 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
             folder=declaration.folder,
             how=templating(declaration, settings, make_tools(settings.engine).runner),
         )
-        plan = resolve(declaration, wanted=wanted["services"], rendered=rendered)
+        plan = resolve(
+            declaration,
+            wanted=wanted["services"],
+            rendered=rendered,
+            cluster=cluster_facts(declaration, settings, hooks=_deploy_hooks(config)),
+        )
         plan = keep_out(plan, settings.artifacts)
         request = make_request(settings, plan, run_id)
         request, more = _with_existing(request, plan, settings)
         found += more
         found += port_problems(request.kind_config, plan.ports)
+        found += _problems_of_network(plan, request, settings)
         found += option_problems(plan, make_tools(settings.engine).engine)
         found += () if settings.plan else problems_of_host(plan, request, settings.engine)
     except DeclarationError as error:
@@ -144,11 +153,27 @@ def option_problems(plan: Plan, engine: Engine) -> Iterator[str]:
             )
 
 
+def _problems_of_network(plan: Plan, request: Request, settings: Settings) -> list[str]:
+    if request.existing:
+        return []
+    file = settings.kind_config or plan.declaration.cluster.config
+    return network_problems(request.kind_config, plan.declaration.services, file=str(file))
+
+
+def problems_of_making(plan: Plan, request: Request, settings: Settings) -> list[str]:
+    """Return what forbids making the cluster, whoever asks for it and whatever is in it."""
+    problems = _problems_of_network(plan, request, settings)
+    return [*problems, *elsewhere_problems(os.environ, choose_engine(settings.engine))]
+
+
 def problems_of_host(plan: Plan, request: Request, engine: EngineName) -> Iterator[str]:
     """Yield what makes a run impossible on this host: a name or ports taken, no room."""
     provider = make_tools(engine).provider
     if request.existing:
         yield from _busy_ports(plan, provider, ours=())
+        return
+    if elsewhere := elsewhere_problems(os.environ, engine):
+        yield from elsewhere
         return
     there = _standing(request, provider)
     if there and there.folder is None:
@@ -279,6 +304,30 @@ def _node_image(declaration: Declaration, settings: Settings) -> str | None:
             if images := [node["image"] for node in nodes if node.get("image")]:
                 return str(images[0])
     return declared.node_image
+
+
+def _deploy_hooks(config: pytest.Config) -> bool:
+    """Whether a plugin or conftest is called while services are deployed."""
+    hook = config.hook
+    callers = (hook.pytest_kindinfra_before_deploy, hook.pytest_kindinfra_after_deploy)
+    return any(caller.get_hookimpls() for caller in callers)
+
+
+def cluster_facts(declaration: Declaration, settings: Settings, *, hooks: bool) -> ClusterFacts:
+    """Return what is known of the cluster before it is there.
+
+    Args:
+        declaration: What was declared.
+        settings: The options.
+        hooks: Whether code of the user's may be called while services are deployed.
+    """
+    existing = settings.kubeconfig is not None
+    return ClusterFacts(
+        kubernetes=numbers(kubernetes_version(_node_image(declaration, settings))),
+        # A kept cluster may have what somebody put there by hand.
+        only_planned=not (existing or settings.reuse or hooks),
+        existing=existing,
+    )
 
 
 def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 HEARTBEAT = 30.0
 """Seconds after which a line says what a build printed last."""
 
+_SOON = {"deploy": 5.0}
+"""Seconds for what tells of trouble, not of progress: the server's sentence about an object."""
+
 _SILENCE = 15.0
 """Seconds after which a line says what goes on."""
 
@@ -43,9 +46,14 @@ class Heartbeats:
     def due(self, running: Iterable[Running], *, at: float) -> list[Running]:
         """Return those that have gone on for so long since their start, or since the last time."""
         printing = [one for one in running if one.says()]
-        due = [one for one in printing if at - self._told.get(one[:3], one.start) >= HEARTBEAT]
+        due = [one for one in printing if self._is_due(one, at)]
         self._told |= {one[:3]: at for one in due}
         return due
+
+    def _is_due(self, one: Running, at: float) -> bool:
+        if (told := self._told.get(one[:3])) is not None:
+            return at - told >= HEARTBEAT
+        return at - one.start >= _SOON.get(one.kind, HEARTBEAT)
 
 
 class ProgressLines:

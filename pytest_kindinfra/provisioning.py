@@ -97,6 +97,13 @@ class Provisioning:
             after_deploy=hook.pytest_kindinfra_after_deploy,
             beat=self.beat,
             say=self.say,
+            deploying=any(
+                caller.get_hookimpls()
+                for caller in (
+                    hook.pytest_kindinfra_before_deploy,
+                    hook.pytest_kindinfra_after_deploy,
+                )
+            ),
         )
 
     def _settle_the_rest(self, error: BaseException) -> None:

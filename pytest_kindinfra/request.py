@@ -37,7 +37,9 @@ class Tools:
 class Hooks:
     """What others want called on the way; whatever one raises fails that image or service.
 
-    `beat` is called each second with what goes on, `say` with a line for the user.
+    `beat` is called each second with what goes on, `say` with a line for the user. `deploying`
+    says that a plugin or conftest implements `before_deploy` or `after_deploy`, which may make
+    anything.
     """
 
     before_build: Callable[[Image], object] = lambda _image: None
@@ -45,6 +47,7 @@ class Hooks:
     after_deploy: Callable[..., object] = lambda **_: None
     beat: Callable[[tuple[Running, ...]], object] = lambda _running: None
     say: Callable[[str], object] = lambda _line: None
+    deploying: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

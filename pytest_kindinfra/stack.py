@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_kindinfra.buildsecrets import build_secrets
+from pytest_kindinfra.graph import in_order
 from pytest_kindinfra.lines.builds import Builds
 from pytest_kindinfra.lines.cluster import SUBJECT, ClusterLine
 from pytest_kindinfra.lines.context import Context, FirstFailure, needed
@@ -22,13 +24,16 @@ from pytest_kindinfra.lines.images import ImageLines, external
 from pytest_kindinfra.lines.oldimages import drop_old_images
 from pytest_kindinfra.lines.renewal import Renewal
 from pytest_kindinfra.lines.service import Reached, serve
+from pytest_kindinfra.origins import brings, pods_may_make
 from pytest_kindinfra.results import service_record
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Mapping
     from pathlib import Path
 
     from pytest_kindinfra.coordination import RunDirectory
+    from pytest_kindinfra.kube import Missing
     from pytest_kindinfra.model import Plan, Service
     from pytest_kindinfra.request import Hooks, Request, Tools
     from pytest_kindinfra.steps.deploy import ImagesInUse
@@ -89,9 +94,10 @@ def bring_up(
     with lines_pool(context, more=CLUSTER_THREADS) as pool:
         builds = Builds(context)
         line = ExistingLine if request.existing else ClusterLine
-        cluster = line(context, pool, also=builds.look)
+        reached = {service.name: Reached() for service in plan.services}
+        cluster = line(context, pool, also=builds.look, first=before_nodes(plan, reached))
         images = _images(context, cluster, builds, pool)
-        bring_up_services(context, cluster, images, pool)
+        bring_up_services(context, cluster, images, pool, reached)
         if cluster.taking_pods.exception():
             cancelled.set()  # builds would go on for nobody
         elif not cancelled.is_set():
@@ -117,8 +123,17 @@ def lines_pool(context: Context, *, more: int = 0) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix="kindinfra")
 
 
+def before_nodes(plan: Plan, reached: Mapping[str, Reached]) -> dict[str, Future[None]]:
+    """Return the services that nodes need to get Ready, with what tells that they are ready."""
+    return {one.name: reached[one.name].ready for one in plan.services if one.before == "nodes"}
+
+
 def bring_up_services(
-    context: Context, cluster: ClusterLine, images: ImagesOf, pool: ThreadPoolExecutor
+    context: Context,
+    cluster: ClusterLine,
+    images: ImagesOf,
+    pool: ThreadPoolExecutor,
+    reached: dict[str, Reached] | None = None,
 ) -> None:
     """Bring up the plan's services, each once what it needs is there; returns when all is decided.
 
@@ -127,8 +142,10 @@ def bring_up_services(
         cluster: Where they go; may still be on its way.
         images: Says what a service runs, once the kind nodes have it.
         pool: Has a thread for each service.
+        reached: Told how far each service is; None makes it.
     """
-    hooks, services = context.hooks, _ServiceLines(context, cluster, images)
+    reached = reached or {service.name: Reached() for service in context.plan.services}
+    hooks, services = context.hooks, _ServiceLines(context, cluster, images, reached)
     lines = (pool.submit(services.bring_up, one) for one in context.plan.services)
     pending: set[Future[Any]] = {*lines, cluster.taking_pods}
     try:
@@ -161,11 +178,17 @@ def tear_down(name: str, *, tools: Tools, kubeconfig: Path, deadline: Deadline) 
 class _ServiceLines:
     """The services' lines, and how far each is."""
 
-    def __init__(self, context: Context, cluster: ClusterLine, images: ImagesOf) -> None:
+    def __init__(
+        self,
+        context: Context,
+        cluster: ClusterLine,
+        images: ImagesOf,
+        reached: Mapping[str, Reached],
+    ) -> None:
         self._context = context
         self._cluster = cluster
         self._images = images
-        self._reached = {service.name: Reached() for service in context.plan.services}
+        self._reached = reached
 
     def bring_up(self, service: Service) -> None:
         """Bring one service up, from its images to its endpoints, and write its result."""
@@ -186,11 +209,14 @@ class _ServiceLines:
 
     def _deployment(self, service: Service) -> Deployment:
         """Wait for all that the service needs."""
-        kube = needed(SUBJECT, self._cluster.taking_pods)
+        early = service.before == "nodes"
+        kube = needed(SUBJECT, self._cluster.answering if early else self._cluster.taking_pods)
         images = self._images.of(service)
         for need in service.needs:
             needed(f'service "{need.name}"', getattr(self._reached[need.name], need.level))
-        cluster, deadline = self._cluster.created.result(), self._context.deadline(service.timeout)
+        cluster = self._cluster.created.result()
+        key = f"timeout of [services.{service.name}]"
+        deadline = self._context.deadline(service.timeout, key=key)
         return Deployment(
             service=service,
             cluster=cluster,
@@ -209,4 +235,24 @@ class _ServiceLines:
             unready=lambda: (
                 not all(self._reached[need.name].ready.done() for need in service.needs)
             ),
+            makers=partial(self._makers, service),
         )
+
+    def _makers(self, service: Service, missing: Missing) -> list[str]:
+        """Return what may still bring something that an object of the service lacks."""
+        plan = self._context.plan
+        needs = {one.name: [need.name for need in one.needs] for one in plan.services}
+        others = [
+            one
+            for one in plan.services
+            if not self._reached[one.name].ready.done()
+            and service.name not in in_order([one.name], needs)
+        ]
+        known = [one.name for one in others if self._may_bring(one, missing)]
+        objects = [obj for one in plan.services for obj in plan.objects.get(one.name, ())]
+        return [*known, *(["a pod"] if pods_may_make(objects, missing.kind) else [])]
+
+    def _may_bring(self, service: Service, missing: Missing) -> bool:
+        objects = self._context.plan.objects.get(service.name, ())
+        unseen = bool(service.run) or self._context.hooks.deploying
+        return unseen or brings(objects, missing.kind, missing.name)

@@ -12,13 +12,14 @@ They bring up parts of the plan through the same lines as a test run does all of
 from __future__ import annotations
 
 from concurrent.futures import Future
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.graph import in_order
 from pytest_kindinfra.lines.builds import Builds
 from pytest_kindinfra.lines.images import ImageLines
+from pytest_kindinfra.ownstack import context_for
 from pytest_kindinfra.stack import bring_up_services, lines_pool
 from pytest_kindinfra.suggestions import did_you_mean, listed
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from concurrent.futures import ThreadPoolExecutor
 
-    from pytest_kindinfra.lines.context import Context
     from pytest_kindinfra.model import BuiltImage, Endpoint, Service
     from pytest_kindinfra.ownstack import OwnStack
 
@@ -77,7 +77,7 @@ def deploy_service(stack: OwnStack, service: str) -> tuple[Endpoint, ...]:
     (wanted,) = _services(stack, [service])
     if not _is_settled(stack, wanted):
         _refuse_early(stack, wanted)
-        context = _context_for(stack, [wanted])
+        context = context_for(stack.life.context, [wanted])
         with lines_pool(context) as pool:
             line = stack.life.line
             images = ImageLines(context, line, _Given(stack.life.images), pool)
@@ -104,7 +104,7 @@ def build_and_deploy(stack: OwnStack, *services: str) -> dict[str, tuple[Endpoin
     needs = {one.name: [need.name for need in one.needs] for one in plan.services}
     named = [one.name for one in _services(stack, services or needs)]
     wanted = _services(stack, in_order(named, needs))
-    context = _context_for(stack, [one for one in wanted if not _is_settled(stack, one)])
+    context = context_for(stack.life.context, _unsettled(stack, wanted))
     with lines_pool(context) as pool:
         builds = Builds(context)
         builds.look()
@@ -124,6 +124,10 @@ def _services(stack: OwnStack, names: Iterable[str]) -> list[Service]:
             msg = f'the plan has no service "{name}"{hint}'
             raise KindInfraError(msg)
     return [services[name] for name in names]
+
+
+def _unsettled(stack: OwnStack, services: Iterable[Service]) -> list[Service]:
+    return [one for one in services if not _is_settled(stack, one)]
 
 
 def _is_settled(stack: OwnStack, service: Service) -> bool:
@@ -156,25 +160,3 @@ def _raise_failures(stack: OwnStack, services: Iterable[Service]) -> None:
     if causes:
         texts = [f"{root} failed:\n{cause}" for root, cause in causes.items()]
         raise KindInfraError("\n".join([*texts, f"all of it: {run.path}"]))
-
-
-def _context_for(stack: OwnStack, services: list[Service]) -> Context:
-    """Return a bring-up of just these services, which need nothing else any more.
-
-    The objects of all others stay known.
-    """
-    context = stack.life.context
-    plan, names = context.plan, {service.name for service in services}
-    used = {name for service in services for name in service.images}
-    images = {image.name: image for image in plan.images}
-    order = in_order(used, {image.name: image.needs for image in plan.images})
-    narrow = replace(
-        plan,
-        services=tuple(
-            replace(one, needs=tuple(need for need in one.needs if need.name in names))
-            for one in services
-        ),
-        images=tuple(images[name] for name in order),
-        external={name: refs for name, refs in plan.external.items() if name in names},
-    )
-    return replace(context, plan=narrow)

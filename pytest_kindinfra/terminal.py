@@ -45,6 +45,7 @@ def running_line(running: Iterable[Running], *, at: float, since: float) -> str:
     """Return the line that says what goes on."""
     parts = [
         f"[{one.subject}] {_VERBS.get(one.kind, (one.kind, one.kind))[0]} ({at - one.start:.0f} s)"
+        + (_last_word(one) if one.kind == "deploy" else "")
         for one in running
     ]
     return f"kindinfra {at - since:6.1f} s  still {', '.join(parts)}"
@@ -53,13 +54,18 @@ def running_line(running: Iterable[Running], *, at: float, since: float) -> str:
 def heartbeat_line(running: Running, *, at: float, since: float) -> str:
     """Return the line that says what something that takes long printed last."""
     doing = _VERBS.get(running.kind, (running.kind, running.kind))[0]
-    said = "".join(letter for letter in running.says() if letter.isprintable()).strip()
-    said = f"{said[:_SAID]}..." if len(said) > _SAID else said
-    ending = f": {said}" if said else ""
+    ending = _last_word(running)
     return (
         f"kindinfra {at - since:6.1f} s  [{running.subject}] still {doing} "
         f"({at - running.start:.0f} s){ending}"
     )
+
+
+def _last_word(running: Running) -> str:
+    """Return `: ` and what something printed last, cut to a line; nothing if it printed nothing."""
+    said = "".join(letter for letter in running.says() if letter.isprintable()).strip()
+    said = f"{said[:_SAID]}..." if len(said) > _SAID else said
+    return f": {said}" if said else ""
 
 
 def plan_line(plan: Plan, *, tests: int, cluster: str, engine: str) -> str:
@@ -83,7 +89,8 @@ def plan_lines(plan: Plan, tags: Mapping[str, str]) -> list[str]:
     lines += ["", "services, in the order of their needs:"]
     for service in plan.services:
         needs = ", ".join(_need(need.name, need.level) for need in service.needs) or "-"
-        lines.append(f"  {service.name:<20} needs {needs}{_templates(service, plan)}")
+        early = ", before the nodes are Ready" if service.before == "nodes" else ""
+        lines.append(f"  {service.name:<20} needs {needs}{early}{_templates(service, plan)}")
     if replaced := list(_replaced(plan)):
         lines += ["", "replaced in manifests:", *replaced]
     lines += ["", "endpoints:"]

@@ -45,19 +45,32 @@ class Deadline:
     Attributes:
         at: The point on the monotonic clock, in seconds.
         cancelled: Set when the run ends; every wait then raises `CancelledError`.
+        limit: How long it is and what sets it, for messages: `600 s, --kindinfra-timeout`.
     """
 
     at: float
     cancelled: threading.Event = field(default_factory=threading.Event)
+    limit: str = ""
 
     @classmethod
-    def after(cls, seconds: float, cancelled: threading.Event | None = None) -> Deadline:
-        """Make the deadline that lies `seconds` ahead."""
-        return cls(monotonic() + seconds, cancelled or threading.Event())
+    def after(
+        cls, seconds: float, cancelled: threading.Event | None = None, *, option: str = ""
+    ) -> Deadline:
+        """Make the deadline that lies `seconds` ahead; `option` is what sets them."""
+        limit = f"{seconds:g} s, {option}" if option else f"{seconds:g} s"
+        return cls(monotonic() + seconds, cancelled or threading.Event(), limit)
 
     def within(self, seconds: float) -> Deadline:
         """Return the nearer of this deadline and one `seconds` ahead, cancelled alike."""
-        return Deadline(min(self.at, monotonic() + seconds), self.cancelled)
+        nearer = Deadline.after(seconds, self.cancelled)
+        return nearer if nearer.at < self.at else self
+
+    def told(self) -> str:
+        """Return ` within 600 s (--kindinfra-timeout)`, or what is known of it."""
+        seconds, _, option = self.limit.partition(", ")
+        if not seconds:
+            return ""
+        return f" within {seconds} ({option})" if option else f" within {seconds}"
 
     @property
     def left(self) -> float:
@@ -131,7 +144,7 @@ def call_within(function: Callable[[], T], deadline: Deadline, *, what: str) -> 
 
     threading.Thread(target=call, name=f"kindinfra {what}", daemon=True).start()
     if not wait_until(outcome.done, deadline, every=_CALL_LOOK_EVERY):
-        msg = f"{what} did not return in time"
+        msg = f"{what} did not return{deadline.told() or ' in time'}"
         raise NotReadyError(msg)
     return outcome.result()
 

@@ -111,6 +111,15 @@ def _places_etcd(config: Mapping[str, Any]) -> bool:
     )
 
 
+def skipped_phases(config: Mapping[str, Any]) -> list[str]:
+    """Return the phases of kubeadm that the user's patches skip."""
+    return [
+        str(phase)
+        for patch in _documents(_patch_texts(config))
+        for phase in patch.get("skipPhases") or ()
+    ]
+
+
 def _holders(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield config
     yield from config.get("nodes") or ()

@@ -33,10 +33,12 @@ class Stack:
         *,
         waits: bool = True,
         proved: Mapping[str, tuple[Endpoint, ...]] | None = None,
+        cluster: Mapping[str, Any] | None = None,
     ) -> None:
         self._run = run
         self._waits = waits
         self._proved = proved or {}
+        self._given_cluster = cluster
 
     def url(self, service: str, endpoint: str | None = None) -> str:
         """Return `scheme://127.0.0.1:PORT` of an endpoint; without a name, the first declared.
@@ -118,7 +120,7 @@ class Stack:
 
     @property
     def _cluster(self) -> dict[str, Any]:
-        return self._get("cluster")
+        return dict(self._given_cluster) if self._given_cluster else self._get("cluster")
 
     def _result_of(self, service: str) -> dict[str, Any]:
         planned = self._get("plan")["services"]

@@ -236,6 +236,9 @@ class FakeKubernetes:
                   "status": {"conditions": [ready]}})  # fmt: skip
         for name in ("default", "kube-system", "kube-public"):
             self.apply(Address("v1", "", "namespaces", name, ""), _namespace(name))
+        self.put({"apiVersion": "v1", "kind": "Service",
+                  "metadata": {"name": "kube-dns", "namespace": "kube-system",
+                               "labels": {"k8s-app": "kube-dns"}}})  # fmt: skip
         self.put(
             {
                 "apiVersion": "discovery.k8s.io/v1",

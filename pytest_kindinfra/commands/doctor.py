@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pytest_kindinfra.diskspace import disk_problem, docker_root, podman_root
+from pytest_kindinfra.enginehost import elsewhere_problems
 from pytest_kindinfra.errors import DeclarationError, KindInfraError, last_lines
 from pytest_kindinfra.filesystems import network_problem
 from pytest_kindinfra.library import resolve, settings_of
@@ -60,6 +61,7 @@ def examine(
     """Return what was found, one finding for each thing that was looked at."""
     return [
         *_programs(tools),
+        *_engine_host(tools.engine.name, environ),
         *_machine(tools.engine.name, environ, proc),
         *_folder(Path.cwd()),
         *_leftovers(tools),
@@ -107,6 +109,12 @@ def _optional(program: str, why: str) -> Finding:
     if path := shutil.which(program):
         return Finding(state="ok", what=program, said=path)
     return Finding(state="odd", what=program, said=f"not on PATH; {why}", fix=f"install {program}")
+
+
+def _engine_host(engine: str, environ: Mapping[str, str]) -> Iterator[Finding]:
+    for problem in elsewhere_problems(environ, engine):
+        said, _, fix = problem.partition("; to fix: ")
+        yield Finding(state="missing", what="engine host", said=said, fix=fix)
 
 
 def _machine(engine: str, environ: Mapping[str, str], proc: Path) -> Iterator[Finding]:

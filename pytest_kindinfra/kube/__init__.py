@@ -1,5 +1,6 @@
 """The Kubernetes API: objects, apply, watch. The only user of the `kubernetes` client."""
 
+from pytest_kindinfra.kube.apply import Outlook
 from pytest_kindinfra.kube.backend import Backend
 from pytest_kindinfra.kube.client import ApiError
 from pytest_kindinfra.kube.cluster import Kube
@@ -9,6 +10,7 @@ from pytest_kindinfra.kube.forwards import Forward, Forwards
 from pytest_kindinfra.kube.lease import Holder, take
 from pytest_kindinfra.kube.ours import RUN_LABEL, OurKube
 from pytest_kindinfra.kube.ready import ReadyWait
+from pytest_kindinfra.kube.refusals import Missing
 from pytest_kindinfra.kube.removal import OurObjects, remove_all, remove_command
 
 __all__ = [
@@ -19,8 +21,10 @@ __all__ = [
     "Forwards",
     "Holder",
     "Kube",
+    "Missing",
     "OurKube",
     "OurObjects",
+    "Outlook",
     "ReadyWait",
     "ServiceFailedError",
     "UnknownKindError",

@@ -3,42 +3,61 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError, KindInfraError
-from pytest_kindinfra.kube.client import SERVER_ERROR, ApiError, Request, Transport
+from pytest_kindinfra.kube.client import ApiError, Request, Transport
 from pytest_kindinfra.kube.discovery import NOT_FOUND, Discovery, Resource, UnknownKindError
+from pytest_kindinfra.kube.refusals import (
+    CONFLICT,
+    INVALID,
+    MISSING_GRACE,
+    Missing,
+    Refusal,
+    refusal,
+)
 from pytest_kindinfra.manifests import place_of
 from pytest_kindinfra.timeline import monotonic, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from pytest_kindinfra.model import KubeObject
     from pytest_kindinfra.timeline import Deadline
 
 MANAGER = {"fieldManager": "kindinfra"}
 APPLY = MANAGER | {"force": "true"}
-INVALID = 422
-CONFLICT = 409
-PASSING_STATUS = frozenset({NOT_FOUND, CONFLICT, 429})
-"""Not found: the namespace, or a CRD that is not served yet. Conflict: another writer."""
-PASSING_TEXT = ("error looking up service account", "is being terminated", "failed calling webhook")
-UNSURE = frozenset({401, 403})
-UNSURE_TEXT = ("Unauthorized", " cannot ")
-UNSURE_GRACE = 10.0
-"""An API server that was started again refuses everybody until it has read the roles."""
-REFUSED_TEXT = "failed to create typed patch object"
-"""A field that the schema does not know; the server calls it an internal error."""
 TWICE_TEXT = "duplicate entries for key"
 """An environment variable or a port that is named twice: server-side apply cannot take what
 `kubectl apply` and `kubectl create` do, so such an object is created, or merged."""
 FIXED_KINDS = frozenset({"Job", "Pod"})
 FIXED_TEXT = ("field is immutable", "pod updates may not change fields")
-IMMUTABLE_TEXT = (
-    "immutable",
-    "may not change once set",
-    "updates to statefulset spec for fields other than",
+SERVER_FIELDS = (
+    *("creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "generation"),
+    *("managedFields", "resourceVersion", "selfLink", "uid"),
 )
-"""How the API server refuses to change what is fixed from an object's creation on."""
+"""Metadata that only a server sets. They come with objects that were exported from a cluster;
+`kubectl create` ignores them, server-side apply takes uid and version for preconditions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What else goes on while an object cannot be applied.
+
+    Attributes:
+        makers: Names what may still bring something that is missing; nothing if nothing can.
+        tell: Called with the server's sentence at each failed try, and with nothing at the end.
+        grace: Seconds for what is missing though nothing is known that could bring it.
+    """
+
+    makers: Callable[[Missing], Sequence[str]] = lambda _missing: ()
+    tell: Callable[[str], object] = lambda _sentence: None
+    grace: float = MISSING_GRACE
+
+
+ALONE = Outlook()
 
 
 class Applier:
@@ -48,24 +67,37 @@ class Applier:
         self._transport = transport
         self._discovery = discovery
 
-    def apply(self, obj: KubeObject, *, namespace: str, deadline: Deadline) -> KubeObject:
+    def apply(
+        self, obj: KubeObject, *, namespace: str, deadline: Deadline, outlook: Outlook = ALONE
+    ) -> KubeObject:
         """Apply `obj` and return it as the server stored it.
+
+        Args:
+            obj: The object.
+            namespace: Where it goes if it names none.
+            deadline: When to give up at the latest.
+            outlook: What may still bring what it lacks.
 
         Raises:
             ApiError: The server refused it, or still did at the deadline.
             UnknownKindError: There is no such kind, or there still was none.
             ClusterError: The server did not answer until the deadline.
         """
-        pause, sure_from = 0.05, monotonic() + UNSURE_GRACE
+        pause, doubts = 0.05, _Doubts(outlook)
         while True:
             deadline.check()
             last = deadline.passed
             try:
-                return self._apply_once(obj, namespace, deadline)
+                applied = self._apply_once(obj, namespace, deadline)
             except KindInfraError as error:
-                unsure = _is_unsure(error) and monotonic() < sure_from
-                if last or not (unsure or passes(error)):
-                    raise _about(error, obj, namespace) from None
+                meaning = refusal(error, obj, namespace=namespace)
+                if last or not doubts.allow(meaning):
+                    outlook.tell("")
+                    raise _about(error, obj, namespace, meaning, deadline) from None
+                outlook.tell(sentence_of(error))
+            else:
+                outlook.tell("")
+                return applied
             deadline.pause(pause)
             pause = min(1.0, pause * 2)
 
@@ -77,6 +109,8 @@ class Applier:
         try:
             applied = self._patch(path, complete)
         except ApiError as error:
+            if error.status == NOT_FOUND:  # the kind itself may be gone by now
+                self._discovery.forget(obj["apiVersion"])
             if not _must_be_made_anew(error, obj):
                 raise
             self._remove(path)
@@ -112,7 +146,10 @@ class Applier:
 
     def _await_end(self, path: str, deadline: Deadline) -> None:
         if not wait_until(lambda: self._fetch(path) is None, deadline, every=0.1):
-            msg = f"{path} was to be made anew, but its old self does not go away"
+            msg = (
+                f"{path} was deleted to be made anew, but is still there{deadline.told()}\n"
+                f"To fix: look for finalizers that nothing removes: kubectl get --raw {path}"
+            )
             raise ClusterError(msg)
 
     def _fetch(self, path: str) -> Any:
@@ -129,37 +166,34 @@ def is_ending(obj: KubeObject) -> bool:
     return "deletionTimestamp" in obj["metadata"]
 
 
-def passes(error: KindInfraError) -> bool:
-    """Whether what `error` says is known to pass by itself."""
-    if isinstance(error, UnknownKindError):
-        return error.may_come
-    if not isinstance(error, ApiError):
-        return isinstance(error, ClusterError)
-    if REFUSED_TEXT in error.message:
-        return False
-    by_status = error.status in PASSING_STATUS or error.status >= SERVER_ERROR
-    return by_status or any(text in error.message for text in PASSING_TEXT)
+class _Doubts:
+    """Since when each kind of refusal has lasted, and how much longer it may."""
+
+    def __init__(self, outlook: Outlook) -> None:
+        self._outlook = outlook
+        self._since: dict[object, float] = {}
+
+    def allow(self, meaning: Refusal) -> bool:
+        """Whether to try once more after such a refusal."""
+        grace = meaning.grace
+        if meaning.missing:
+            grace = max(grace, self._outlook.grace) if grace < math.inf else grace
+            if self._outlook.makers(meaning.missing):
+                self._since.pop(meaning.missing, None)  # counted from the end of the last of them
+                return True
+        since = self._since.setdefault(meaning.missing or meaning.grace, monotonic())
+        return monotonic() - since < grace
 
 
-def _is_unsure(error: KindInfraError) -> bool:
-    if not isinstance(error, ApiError) or error.status not in UNSURE:
-        return False
-    return any(text in error.message for text in UNSURE_TEXT)
+def sentence_of(error: KindInfraError) -> str:
+    """Return the server's sentence, or what is known instead, in one line."""
+    text = error.message if isinstance(error, ApiError) else str(error)
+    return " ".join(text.split())
 
 
 def _must_be_made_anew(error: ApiError, obj: KubeObject) -> bool:
     fixed = any(text in error.message for text in FIXED_TEXT)
     return error.status == INVALID and fixed and obj["kind"] in FIXED_KINDS
-
-
-def _way_out(error: ApiError, obj: KubeObject, namespace: str) -> str:
-    """Say what to do about a change that cannot be made, of an object that may hold something."""
-    if error.status != INVALID or not any(text in error.message for text in IMMUTABLE_TEXT):
-        return ""
-    name, kind = obj["metadata"]["name"], obj["kind"].lower()
-    where = obj["metadata"].get("namespace") or namespace
-    delete = f"kubectl --namespace {where} delete {kind} {name}"
-    return f"give it another name, or delete the one that is there: {delete}"
 
 
 def completed(obj: KubeObject, resource: Resource, namespace: str) -> KubeObject:
@@ -169,20 +203,27 @@ def completed(obj: KubeObject, resource: Resource, namespace: str) -> KubeObject
         meta.pop("namespace", None)
     elif not meta.get("namespace"):
         meta["namespace"] = namespace
-    # Both come with objects that were exported from a cluster; apply refuses the first
-    # and takes the second for "must be that version".
-    meta.pop("managedFields", None)
-    meta.pop("resourceVersion", None)
+    for field in SERVER_FIELDS:
+        meta.pop(field, None)
     return {**obj, "metadata": meta}
 
 
-def _about(error: KindInfraError, obj: KubeObject, namespace: str) -> KindInfraError:
+def _about(
+    error: KindInfraError,
+    obj: KubeObject,
+    namespace: str,
+    meaning: Refusal,
+    deadline: Deadline,
+) -> KindInfraError:
+    """Return the error with the object's name, the limit that was reached, and what to do."""
     meta = obj["metadata"]
     where = f' in namespace "{meta.get("namespace") or namespace}"'
+    ended = deadline.told() if deadline.passed else ""
     place = f" ({place_of(obj)})" if place_of(obj) else ""
-    what = f'cannot apply {obj["kind"]} "{meta["name"]}"{where}{place}'
+    what = f'cannot apply {obj["kind"]} "{meta["name"]}"{where}{place}{ended}'
     if isinstance(error, ApiError):
-        return error.about(what, fix=_way_out(error, obj, namespace))
+        return error.about(what, fix=meaning.fix)
+    fix = f"\nTo fix: {meaning.fix}" if meaning.fix else ""
     if isinstance(error, UnknownKindError):
-        return UnknownKindError(f"{what}: {error}", may_come=error.may_come)
-    return type(error)(f"{what}: {error}")
+        return UnknownKindError(f"{what}: {error}{fix}", may_come=error.may_come)
+    return type(error)(f"{what}: {error}{fix}")

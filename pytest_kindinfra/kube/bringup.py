@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.timeline import Deadline
 
 CONFLICT = 409
+DNS_SERVICES = "/api/v1/namespaces/kube-system/services"
 DNS = "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices"
 
 
@@ -40,10 +41,16 @@ def wait_for_nodes(transport: Transport, deadline: Deadline) -> None:
 
 
 def wait_for_dns(transport: Transport, deadline: Deadline) -> None:
-    """Return when the cluster's DNS service has an endpoint that is ready."""
+    """Return when the cluster's DNS service has an endpoint that is ready, or there is none."""
     query = {"labelSelector": "k8s-app=kube-dns"}
+
+    def missing() -> str:
+        lack = missing_dns(_ask(transport, DNS, query)["items"])
+        # Without the k8s service the cluster was made without DNS: nothing will come.
+        return lack if lack and _ask(transport, DNS_SERVICES, query)["items"] else ""
+
     _wait(
-        lambda: missing_dns(_ask(transport, DNS, query)["items"]),
+        missing,
         deadline,
         "the cluster's DNS is not ready",
         every=0.1,
@@ -148,5 +155,5 @@ def _wait(missing: Callable[[], str], deadline: Deadline, what: str, *, every: f
         return not last
 
     if not wait_until(there, deadline, every=every):
-        msg = f"{what}: {last}"
+        msg = f"{what}{deadline.told()}: {last}"
         raise ClusterError(msg)

@@ -39,19 +39,35 @@ class ApiError(KindInfraError):
         status: The HTTP status.
         reason: Kubernetes' word for it, such as `NotFound`.
         message: The server's sentence.
+        details: What the server says about the object concerned: `kind`, `name`, `causes`.
     """
 
-    def __init__(self, *, status: int, reason: str, message: str, what: str, fix: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        status: int,
+        reason: str,
+        message: str,
+        what: str,
+        fix: str = "",
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
         self.status = status
         self.reason = reason
         self.message = message
+        self.details: Mapping[str, Any] = details or {}
         way_out = f"\nTo fix: {fix}" if fix else ""
         super().__init__(f"{what}: {message} ({status} {reason}){way_out}")
 
     def about(self, what: str, *, fix: str = "") -> ApiError:
         """Return the same answer with other words for what was tried, and what to do about it."""
         return ApiError(
-            status=self.status, reason=self.reason, message=self.message, what=what, fix=fix
+            status=self.status,
+            reason=self.reason,
+            message=self.message,
+            what=what,
+            fix=fix,
+            details=self.details,
         )
 
 
@@ -223,9 +239,16 @@ def error_from(status: int, body: bytes, what: str) -> ApiError:
     try:
         answer = json.loads(text)
         message, reason = answer.get("message") or text, answer.get("reason") or ""
+        details = answer.get("details")
     except (ValueError, AttributeError):
-        message, reason = text, ""
-    return ApiError(status=status, reason=reason or "Error", message=message, what=what)
+        message, reason, details = text, "", None
+    return ApiError(
+        status=status,
+        reason=reason or "Error",
+        message=message,
+        what=what,
+        details=details if isinstance(details, dict) else None,
+    )
 
 
 def lines(response: Any) -> Iterator[bytes]:

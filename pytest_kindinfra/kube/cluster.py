@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.kube import bringup
-from pytest_kindinfra.kube.apply import Applier
+from pytest_kindinfra.kube.apply import ALONE, Applier, Outlook
 from pytest_kindinfra.kube.reader import Reader
 from pytest_kindinfra.kube.ready import SETTLE, ReadyWait
 from pytest_kindinfra.kube.troubles import Leniency
@@ -49,9 +49,11 @@ class Kube(Reader):
         """Ask for the namespace's end, without waiting for it."""
         bringup.delete_namespace(self.transport, name)
 
-    def apply(self, obj: KubeObject, *, namespace: str, deadline: Deadline) -> KubeObject:
+    def apply(
+        self, obj: KubeObject, *, namespace: str, deadline: Deadline, outlook: Outlook = ALONE
+    ) -> KubeObject:
         """Apply the object, whatever is there; see `Applier.apply`."""
-        return self._applier.apply(obj, namespace=namespace, deadline=deadline)
+        return self._applier.apply(obj, namespace=namespace, deadline=deadline, outlook=outlook)
 
     def wait_established(self, crd: KubeObject, deadline: Deadline) -> None:
         """Return when objects of the CRD's kind can be applied."""

@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.apikinds import builtin_fault, may_be_custom
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.kube.client import ApiError
 
@@ -16,28 +17,6 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject
 
 NOT_FOUND = 404
-OWN_GROUPS = frozenset(
-    f"{name}.k8s.io"
-    for name in (
-        "admissionregistration",
-        "apiextensions",
-        "apiregistration",
-        "authentication",
-        "authorization",
-        "certificates",
-        "coordination",
-        "discovery",
-        "events",
-        "flowcontrol.apiserver",
-        "networking",
-        "node",
-        "rbac.authorization",
-        "resource",
-        "scheduling",
-        "storage",
-    )
-)
-"""Groups with a dot that Kubernetes brings itself; others come with a CRD."""
 
 
 class UnknownKindError(KindInfraError):
@@ -89,6 +68,11 @@ class Discovery:
             raise _unknown(version, kind, sorted(kinds))
         return kinds[kind]
 
+    def forget(self, version: str) -> None:
+        """Look the kinds of a group version up again when one is asked for next."""
+        with self._lock:
+            self._known.pop(version, None)
+
     def _look_up(self, version: str) -> dict[str, Resource]:
         base = f"/apis/{version}" if "/" in version else f"/api/{version}"
         try:
@@ -111,9 +95,10 @@ def _kinds(base: str, answer: Any) -> dict[str, Resource]:
 
 
 def _unknown(version: str, kind: str, kinds: list[str]) -> UnknownKindError:
+    may_come = may_be_custom(version)
     near = difflib.get_close_matches(kind, kinds, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    group = version.partition("/")[0] if "/" in version else ""
-    may_come = "." in group and group not in OWN_GROUPS
-    msg = f'no matches for kind "{kind}" in version "{version}"{hint}'
+    hint = f'did you mean "{near[0]}"?' if near else ""
+    if not hint and not may_come:
+        hint = builtin_fault(version, kind, served_by=None)
+    msg = f'no matches for kind "{kind}" in version "{version}"' + (f"; {hint}" if hint else "")
     return UnknownKindError(msg, may_come=may_come)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.differences import first_differences
 from pytest_kindinfra.errors import KindInfraError
-from pytest_kindinfra.kube.apply import APPLY, completed, is_ending
+from pytest_kindinfra.kube.apply import ALONE, APPLY, Outlook, completed, is_ending
 from pytest_kindinfra.kube.client import ApiError
 from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.kube.discovery import UnknownKindError
@@ -51,7 +51,9 @@ class OurKube(Kube):
         """Make the namespace unless it is there; only one that we make is ours."""
         super().ensure_namespace(name, deadline, {**labels, RUN_LABEL: self._run})
 
-    def apply(self, obj: KubeObject, *, namespace: str, deadline: Deadline) -> KubeObject:
+    def apply(
+        self, obj: KubeObject, *, namespace: str, deadline: Deadline, outlook: Outlook = ALONE
+    ) -> KubeObject:
         """Apply the object, unless one of others is in its place.
 
         A namespace of others is taken as it is, and so is an object that is there just as it is
@@ -62,7 +64,8 @@ class OurKube(Kube):
         """
         found = self._standing(obj, namespace, deadline)
         if found is None or self.is_ours(found):
-            return super().apply(marked(obj, self._run), namespace=namespace, deadline=deadline)
+            own = marked(obj, self._run)
+            return super().apply(own, namespace=namespace, deadline=deadline, outlook=outlook)
         if obj["kind"] != "Namespace" and (differing := self._differing(obj, found, namespace)):
             raise KindInfraError(_told(obj, found, differing))
         return found

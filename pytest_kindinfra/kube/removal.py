@@ -8,9 +8,9 @@ from __future__ import annotations
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pytest_kindinfra.apikinds import GROUPS
 from pytest_kindinfra.errors import CommandError, KindInfraError
 from pytest_kindinfra.kube.client import ApiError
-from pytest_kindinfra.kube.discovery import OWN_GROUPS
 from pytest_kindinfra.kube.ours import RUN_LABEL
 from pytest_kindinfra.kube.reader import Reader
 from pytest_kindinfra.timeline import wait_until
@@ -46,7 +46,7 @@ class Kind(NamedTuple):
     @property
     def rank(self) -> int:
         """When it is deleted: what others bring to an end first, what holds others last."""
-        if self.group and "." in self.group and self.group not in OWN_GROUPS:
+        if self.group and "." in self.group and self.group not in GROUPS:
             return 0
         if self.resource == "customresourcedefinitions.apiextensions.k8s.io":
             return 3

@@ -20,7 +20,7 @@ from pytest_kindinfra.steps.load import ImageLoader
 from pytest_kindinfra.steps.sweep import sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pytest_kindinfra.hosting import Registry
     from pytest_kindinfra.kube import Kube
@@ -37,13 +37,24 @@ class ClusterLine:
         checked: Engine and provider are there.
         created: `kind create` has returned.
         loader: The kind nodes take images, which is long before they take pods.
+        answering: The API server answers and the namespace is there, whatever nodes do.
         taking_pods: Nodes ready, names resolved, namespace there; its result is written.
     """
 
     def __init__(
-        self, context: Context, pool: ThreadPoolExecutor, *, also: Callable[[], None]
+        self,
+        context: Context,
+        pool: ThreadPoolExecutor,
+        *,
+        also: Callable[[], None],
+        first: Mapping[str, Future[None]] | None = None,
     ) -> None:
-        """Begin; `also` belongs to the set-up, so that no cluster is made if it raises."""
+        """Begin; `also` belongs to the set-up, so that no cluster is made if it raises.
+
+        `first` are the services without which the nodes do not get Ready.
+        """
+        self._first = first or {}
+        self.answering: Future[Kube] = Future()
         self._context = context
         self._pool = pool
         self._also = also
@@ -160,11 +171,25 @@ class ClusterLine:
     def _await_pods(self) -> Kube:
         """Wait until the cluster takes pods, and write its result."""
         try:
-            return self._pods_taken(self.created.result())
+            kube = self._pods_taken(self.created.result())
+            self._answers(kube)
+            return kube  # noqa: TRY300 - an else would part what belongs together
         except BaseException as error:
+            if not self.answering.done():
+                self.answering.set_exception(error)
             record = self._context.failure_record(error, subject=SUBJECT)
             self._context.run.settle("cluster", record)
             raise
+
+    def _answers(self, kube: Kube) -> None:
+        if not self.answering.done():
+            self.answering.set_result(kube)
+
+    def _await_first(self, kube: Kube) -> None:
+        """Let services that come before the nodes begin, and wait for them."""
+        self._answers(kube)
+        for name, ready in self._first.items():
+            needed(f'service "{name}"', ready)
 
     def _pods_taken(self, cluster: Cluster) -> Kube:
         from pytest_kindinfra.kube import Kube
@@ -174,6 +199,8 @@ class ClusterLine:
         with context.tools.timeline.span("wait", "cluster"):
             kube.wait_for_api(deadline)
             kube.ensure_namespace(namespace, deadline, {})
+            self._await_first(kube)
+            deadline = context.deadline()
             kube.wait_for_nodes(deadline)
             kube.wait_for_dns(deadline)
             if registry := self._registry.result():

@@ -89,9 +89,17 @@ class Context:
         redacted: dict[str, Any] = self.tools.redactor.record(record)
         return redacted
 
-    def deadline(self, seconds: float | None = None) -> Deadline:
-        """Return the deadline of a piece of work that begins now."""
-        return Deadline.after(seconds or self.request.timeout, self.cancelled)
+    def deadline(self, seconds: float | None = None, *, key: str = "timeout") -> Deadline:
+        """Return the deadline of a piece of work that begins now.
+
+        Args:
+            seconds: How long it may take; None means the option's value.
+            key: What sets `seconds`, for messages.
+        """
+        if seconds:
+            return Deadline.after(seconds, self.cancelled, option=key)
+        option = "--kindinfra-timeout"
+        return Deadline.after(self.request.timeout, self.cancelled, option=option)
 
 
 def needed(name: str, future: Future[T]) -> T:

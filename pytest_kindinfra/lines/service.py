@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.lines.proofs import prove
 from pytest_kindinfra.lines.releases import install, own_objects
 from pytest_kindinfra.readywhen import rules_of
+from pytest_kindinfra.results import cluster_record
 from pytest_kindinfra.rewriting import content_hash
 from pytest_kindinfra.steps.deploy import Target, apply_objects, node_port_services, run_function
 from pytest_kindinfra.timeline import call_within
@@ -57,14 +58,16 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
         KindInfraError: An object was refused, or the run step is no good.
     """
     context, service = deployment.context, deployment.service
-    timeline, stack = context.tools.timeline, Stack(context.run, waits=False)
+    timeline, stack = context.tools.timeline, _stack(deployment)
     _call_hook(deployment, context.hooks.before_deploy, stack)
     objects = own_objects(context.plan, service.name)
     release = context.plan.releases.get(service.name)
     if service.run:
         step = partial(_call_step, deployment, stack)
         objects += deployment.renewal.step(step, folder=context.request.folder)
-    with timeline.span("deploy", service.name) if objects or release else nullcontext():
+    says = lambda: deployment.said.text  # noqa: E731 - read while the span lasts
+    span = timeline.span("deploy", service.name, says=says)
+    with span if objects or release else nullcontext():
         applied = _deploy(deployment, objects, release)
     reached.token.set_result(deployment.renewal.token)
     reached.applied.set_result(None)
@@ -72,10 +75,18 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
         _await_ready(deployment, applied, reached)
         deployment.renewal.await_routes()
         endpoints = prove(deployment, applied)
-    proved = Stack(context.run, waits=False, proved={service.name: endpoints})
+    proved = _stack(deployment, {service.name: endpoints})
     _call_hook(deployment, context.hooks.after_deploy, proved)
     deployment.renewal.ready(endpoints)
     return endpoints
+
+
+def _stack(deployment: Deployment, proved: dict[str, tuple[Endpoint, ...]] | None = None) -> Stack:
+    """Return what hooks and steps see; before the nodes are Ready the cluster has no result yet."""
+    context = deployment.context
+    early = deployment.service.before == "nodes"
+    record = cluster_record(deployment.cluster, namespace=context.request.namespace)
+    return Stack(context.run, waits=False, proved=proved, cluster=record if early else None)
 
 
 def _call_hook(deployment: Deployment, hook: Callable[..., object], stack: Stack) -> None:
@@ -138,6 +149,7 @@ def _apply(
         deadline=deployment.deadline,
         content=content,
         shared=deployment.context.plan.shared,
+        outlook=deployment.outlook,
     )
 
 

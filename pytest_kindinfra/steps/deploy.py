@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pytest_kindinfra.kube import Kube
+    from pytest_kindinfra.kube import Kube, Outlook
     from pytest_kindinfra.model import KubeObject, PortMapping, Service
     from pytest_kindinfra.timeline import Deadline
     from pytest_kindinfra.view import Stack
@@ -65,6 +65,7 @@ def apply_objects(
     deadline: Deadline,
     content: str | None = None,
     shared: Collection[KubeObject] = (),
+    outlook: Outlook | None = None,
 ) -> tuple[KubeObject, ...]:
     """Apply `objects` in their order and return them as applied.
 
@@ -76,6 +77,7 @@ def apply_objects(
         deadline: When to give up.
         content: What pods are restarted by when it changes; None means a hash of `objects`.
         shared: Objects that other services have too, exactly alike.
+        outlook: What may still bring what an object lacks; None means nothing.
 
     Raises:
         KindInfraError: The API server refused one.
@@ -83,6 +85,7 @@ def apply_objects(
     """
     content = content or content_hash(objects)  # a changed ConfigMap restarts who reads it
     applied = []
+    hopes: dict[str, Any] = {} if outlook is None else {"outlook": outlook}
     for obj in objects:
         kube, namespace = target.kube, _namespace(obj, target)
         ready = rewrite(
@@ -95,7 +98,7 @@ def apply_objects(
             content=content,
             paths=service.images_at,
         )
-        applied.append(kube.apply(ready, namespace=namespace, deadline=deadline))
+        applied.append(kube.apply(ready, namespace=namespace, deadline=deadline, **hopes))
         if obj["kind"] == "CustomResourceDefinition":
             kube.wait_established(obj, deadline)
         if obj["kind"] == "Namespace":

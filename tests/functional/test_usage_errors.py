@@ -321,3 +321,50 @@ def test_two_declarations_are_refused(project: Project) -> None:
         project.run(workers=2),
         "kindinfra.toml and [tool.kindinfra] in pyproject.toml: keep one of them",
     )
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_an_engine_on_another_host_is_said_before_any_work(
+    project: Project, workers: int | None
+) -> None:
+    project.service("datastorage")
+    project.tests(TESTS)
+
+    run = project.run(workers=workers, DOCKER_HOST="tcp://docker:2375")
+
+    assert_refused(run, 'DOCKER_HOST: the docker engine at "tcp://docker:2375" is on another host')
+
+
+def test_a_namespace_and_kinds_that_nothing_brings_are_said_with_their_places(
+    project: Project,
+) -> None:
+    project.service("datastorage")
+    more = project.folder / "more.yaml"
+    more.write_text(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: shopp}\n---\n"
+        "apiVersion: monitoring.coreos.com/v1\nkind: ServiceMonitor\nmetadata: {name: b}\n---\n"
+        "apiVersion: apps/v1\nkind: Deploymnt\nmetadata: {name: c}\n"
+    )
+    project.declare("[services.more]\nmanifests = ['more.yaml']\n")
+    project.tests(TESTS)
+
+    run = project.run(workers=None)
+
+    assert_refused(
+        run,
+        '[services.more] more.yaml, document 1, ConfigMap "a" is in namespace "shopp", which',
+        '[services.more] more.yaml, document 2, ServiceMonitor "b": no CustomResourceDefinition in',
+        '[services.more] more.yaml, document 3, Deploymnt "c": no kind "Deploymnt" in apiVersion',
+        'did you mean "Deployment"?',
+    )
+
+
+def test_a_kind_config_without_a_network_needs_a_service_that_brings_it(project: Project) -> None:
+    project.service("datastorage")
+    (project.folder / "kind.yaml").write_text("networking: {disableDefaultCNI: true}\n")
+    project.declare("[cluster]\nconfig = 'kind.yaml'\n")
+    project.tests(TESTS)
+
+    assert_refused(
+        project.run(workers=None), "kind.yaml: networking.disableDefaultCNI is true", "before ="
+    )

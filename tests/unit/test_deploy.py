@@ -135,7 +135,7 @@ def test_one_that_does_not_return_is_left_at_its_deadline(run: Callable[..., Any
     with pytest.raises(NotReadyError) as caught:
         run("hangs", seconds=0.1)
 
-    assert str(caught.value) == 'run = "some_steps:hangs" did not return in time'
+    assert str(caught.value) == 'run = "some_steps:hangs" did not return within 0.1 s'
 
 
 def test_an_object_of_several_services_gets_the_label_of_none(soon: Deadline) -> None:

@@ -8,9 +8,15 @@ from typing import Any
 
 import pytest
 
-from pytest_kindinfra.kindconfig import kind_config, port_problems, shape_problems, user_ports
+from pytest_kindinfra.kindconfig import (
+    kind_config,
+    network_problems,
+    port_problems,
+    shape_problems,
+    user_ports,
+)
 from pytest_kindinfra.kubeyaml import load_documents
-from pytest_kindinfra.model import PortMapping
+from pytest_kindinfra.model import PortMapping, Service
 from pytest_kindinfra.tuning import dns_patch
 
 FOLDER = Path("/project")
@@ -329,3 +335,40 @@ class TestTuning:
 )
 def test_a_config_of_another_shape_is_a_problem(base: Config, problems: list[str]) -> None:
     assert shape_problems(base) == problems
+
+
+class TestNetworks:
+    """What nodes need and the config leaves out, some service must bring."""
+
+    @pytest.mark.parametrize(
+        ("config", "said"),
+        [
+            ({"networking": {"disableDefaultCNI": True}}, "disableDefaultCNI is true"),
+            ({"networking": {"kubeProxyMode": "none"}}, 'kubeProxyMode is "none"'),
+            (
+                {
+                    "kubeadmConfigPatches": [
+                        "kind: InitConfiguration\nskipPhases: [addon/kube-proxy]"
+                    ]
+                },
+                "skipPhases of kubeadm has addon/kube-proxy",
+            ),
+        ],
+    )
+    def test_a_config_without_a_network_needs_a_service_before_the_nodes(
+        self, config: dict[str, Any], said: str
+    ) -> None:
+        web, cni = Service(name="web"), Service(name="cni", before="nodes")
+
+        (problem,) = network_problems(config, [web], file="kind.yaml")
+
+        assert problem.startswith("kind.yaml: ")
+        assert said in problem
+        assert 'before = "nodes"' in problem
+        assert network_problems(config, [web, cni], file="kind.yaml") == []
+
+    @pytest.mark.parametrize(
+        "config", [None, {}, {"networking": {"kubeProxyMode": "ipvs", "disableDefaultCNI": False}}]
+    )
+    def test_one_with_a_network_needs_none(self, config: dict[str, Any] | None) -> None:
+        assert network_problems(config, [Service(name="web")], file="kind.yaml") == []

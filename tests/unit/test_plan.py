@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_kindinfra.errors import DeclarationError
+from pytest_kindinfra.facts import UNKNOWN_CLUSTER, ClusterFacts
 from pytest_kindinfra.graph import cycles, in_order
-from pytest_kindinfra.manifests import Rendered, Written
+from pytest_kindinfra.manifests import Rendered, Written, parse_objects
 from pytest_kindinfra.model import (
     Declaration,
     EndpointSpec,
@@ -52,6 +53,8 @@ def planned(
     images: tuple[Image, ...] = (),
     wanted: tuple[str, ...] | dict[str, list[str]] | None = None,
     problems: tuple[str, ...] = (),
+    cluster: ClusterFacts = UNKNOWN_CLUSTER,
+    releases: dict[str, Release] | None = None,
     **objects: list[Obj],
 ) -> Plan:
     """Resolve services, all of them wanted unless said otherwise."""
@@ -61,7 +64,8 @@ def planned(
     return resolve(
         Declaration(folder=Path(), services=services, images=images),
         wanted=tests,
-        rendered=Rendered(read, problems),
+        rendered=Rendered(read, problems, releases or {}),
+        cluster=cluster,
     )
 
 
@@ -956,3 +960,224 @@ class TestTheArtifactsFolder:
     def test_elsewhere_it_changes_nothing(self) -> None:
         assert self.ignored("services", "out") == ("*.md",)
         assert self.ignored("out", "out") == ("*.md",)
+
+
+NEW = ClusterFacts(only_planned=True, kubernetes=(1, 34))
+
+
+def thing(
+    kind: str, name: str, *, version: str = "v1", namespace: str | None = None, **more: Any
+) -> Obj:
+    meta = {"name": name} | ({"namespace": namespace} if namespace else {})
+    return {"apiVersion": version, "kind": kind, "metadata": meta, **more}
+
+
+def definition(kind: str, group: str = "example.com", version: str = "v1") -> Obj:
+    spec = {
+        "group": group,
+        "scope": "Namespaced",
+        "names": {"kind": kind, "plural": f"{kind.lower()}s"},
+        "versions": [{"name": version, "served": True}],
+    }
+    return thing(
+        "CustomResourceDefinition", f"{kind}.{group}", version="apiextensions.k8s.io/v1", spec=spec
+    )
+
+
+def rights(resource: str, *verbs: str, role: str = "operator") -> list[Obj]:
+    version = "rbac.authorization.k8s.io/v1"
+    rules = [{"apiGroups": ["*"], "resources": [resource], "verbs": list(verbs)}]
+    return [
+        thing("ClusterRole", "operator", version=version, rules=rules),
+        thing("ClusterRoleBinding", "operator", version=version, roleRef={"name": role}),
+    ]
+
+
+class TestNamespacesThatNothingMakes:
+    def test_one_is_told_with_its_file_and_document(self) -> None:
+        text = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: shopp}}"
+        objects, _ = parse_objects(f"---\n{text}", source="k8s/web.yaml")
+        makes = thing("Namespace", "shop")
+
+        (problem,) = refused(service("web"), cluster=NEW, web=[makes, *objects])
+
+        assert problem == (
+            '[services.web] k8s/web.yaml, document 1, ConfigMap "a" is in namespace "shopp", which '
+            'nothing in the plan creates; did you mean "shop"?; to fix: add a Namespace "shopp" to '
+            "its manifests or to those of a service it needs"
+        )
+
+    def test_one_that_a_service_makes_which_is_not_planned_is_told_with_it(self) -> None:
+        (problem,) = refused(
+            service("base"),
+            service("web"),
+            wanted=("web",),
+            cluster=NEW,
+            base=[thing("Namespace", "shop")],
+            web=[thing("ConfigMap", "a", namespace="shop")],
+        )
+
+        assert problem.endswith('to fix: service "base" creates it: add it to the needs')
+
+    def test_a_service_that_waits_for_this_one_makes_none_for_it(self) -> None:
+        assert refused(
+            service("web"),
+            service("late", "web", run="steps:make"),
+            cluster=NEW,
+            web=[thing("ConfigMap", "a", namespace="shop")],
+            late=[thing("Namespace", "shop")],
+        )
+
+    @pytest.mark.parametrize("namespace", ["default", "kube-system", "local-path-storage"])
+    def test_those_of_a_new_cluster_are_there(self, namespace: str) -> None:
+        planned(service("web"), cluster=NEW, web=[thing("ConfigMap", "a", namespace=namespace)])
+
+    def test_an_object_of_the_whole_cluster_is_in_none(self) -> None:
+        role = thing("ClusterRole", "a", version="rbac.authorization.k8s.io/v1", namespace="shop")
+
+        planned(service("web"), cluster=NEW, web=[role])
+
+    def test_that_of_a_release_is_made(self) -> None:
+        inside = thing("ConfigMap", "a", namespace="shop")
+        release = Release(name="web", namespace="shop", chart=Path("chart"), objects=(inside,))
+
+        planned(service("web"), cluster=NEW, releases={"web": release}, web=[inside])
+
+    @pytest.mark.parametrize(
+        ("other", "objects"),
+        [
+            (service("seed", run="steps:make"), []),
+            (service("seed"), rights("namespaces", "create")),
+            (service("seed"), rights("*", "*")),
+            (service("seed"), rights("pods", "escalate")),
+            (service("seed"), rights("pods", "get", role="cluster-admin")),
+            (service("seed"), rights("pods", "get", role="of-somebody-else")),
+        ],
+    )
+    def test_what_may_make_one_unseen_leaves_it_to_the_run(
+        self, other: Service, objects: list[Obj]
+    ) -> None:
+        web = [thing("ConfigMap", "a", namespace="shop")]
+
+        planned(service("web"), other, cluster=NEW, web=web, seed=objects)
+
+    @pytest.mark.parametrize(
+        "objects", [rights("pods", "create"), rights("namespaces", "get", "list", "watch")]
+    )
+    def test_rights_to_other_things_make_none(self, objects: list[Obj]) -> None:
+        web = [thing("ConfigMap", "a", namespace="shop")]
+
+        assert refused(service("web"), service("op"), cluster=NEW, web=web, op=objects)
+
+    def test_a_cluster_that_is_not_known_may_have_it(self) -> None:
+        web = [thing("ConfigMap", "a", namespace="shop")]
+
+        planned(service("web"), cluster=ClusterFacts(existing=True), web=web)
+
+
+class TestKindsThatNothingServes:
+    def test_one_without_a_definition_is_told(self) -> None:
+        monitor = thing("ServiceMonitor", "web", version="monitoring.coreos.com/v1")
+
+        (problem,) = refused(service("web"), cluster=NEW, web=[monitor])
+
+        assert problem == (
+            '[services.web] ServiceMonitor "web": no CustomResourceDefinition in the plan brings '
+            'kind "ServiceMonitor" of monitoring.coreos.com/v1; to fix: add that to its manifests '
+            "or to those of a service it needs, or leave the object out"
+        )
+
+    def test_one_with_a_definition_is_fine_also_in_another_service(self) -> None:
+        gadget = thing("Gadget", "one", version="example.com/v1")
+
+        planned(service("crds"), service("web"), cluster=NEW, crds=[definition("Gadget")],
+                web=[gadget])  # fmt: skip
+
+    def test_a_version_that_the_definition_has_not_is_told_with_what_it_has(self) -> None:
+        gadget = thing("Gadget", "one", version="example.com/v2")
+
+        (problem,) = refused(service("web"), cluster=NEW, web=[definition("Gadget"), gadget])
+
+        assert 'did you mean "example.com/v1 Gadget"?' in problem
+
+    def test_one_that_an_operator_may_define_is_left_to_the_run(self) -> None:
+        gadget = thing("Gadget", "one", version="example.com/v1")
+        operator = rights("customresourcedefinitions", "create")
+
+        planned(service("web"), cluster=NEW, web=[*operator, gadget])
+
+    @pytest.mark.parametrize(
+        ("version", "kind", "said"),
+        [
+            ("apps/v1", "Deploymnt", 'did you mean "Deployment"?'),
+            ("v1", "Deployment", "did you mean apiVersion apps/v1?"),
+            ("apps/v1", "Job", "did you mean apiVersion batch/v1?"),
+            ("app/v1", "Deployment", "did you mean apiVersion apps/v1?"),
+            ("extensions/v1beta1", "Ingress", "1.22 removed it; use networking.k8s.io/v1"),
+            ("policy/v1beta1", "PodDisruptionBudget", "1.25 removed it; use policy/v1"),
+            ("policy/v1beta1", "PodSecurityPolicy", "1.25 removed it without a replacement"),
+            ("apps/v1beta2", "Deployment", "1.16 removed it; use apps/v1"),
+            ("v2", "Service", "the core group has v1"),
+        ],
+    )
+    @pytest.mark.parametrize("cluster", [NEW, UNKNOWN_CLUSTER])
+    def test_one_that_kubernetes_does_not_serve_is_told_whatever_may_come(
+        self, version: str, kind: str, said: str, cluster: ClusterFacts
+    ) -> None:
+        (problem,) = refused(
+            service("web"), cluster=cluster, web=[thing(kind, "a", version=version)]
+        )
+
+        head = f'[services.web] {kind} "a": no kind "{kind}" in apiVersion "{version}": '
+        assert problem.startswith(head)
+        assert said in problem
+
+    def test_an_old_version_serves_what_newer_ones_removed(self) -> None:
+        budget = thing("PodDisruptionBudget", "a", version="policy/v1beta1")
+
+        planned(service("web"), cluster=ClusterFacts(kubernetes=(1, 24)), web=[budget])
+
+    def test_a_version_newer_than_what_is_known_may_serve_more(self) -> None:
+        planned(
+            service("web"),
+            cluster=ClusterFacts(kubernetes=(1, 99)),
+            web=[thing("Novelty", "a", version="apps/v1")],
+        )
+
+    def test_a_beta_is_the_clusters_to_serve_or_not(self) -> None:
+        policy = "admissionregistration.k8s.io/v1beta1"
+
+        planned(
+            service("web"), cluster=NEW,
+            web=[thing("MutatingAdmissionPolicy", "a", version=policy)],
+        )  # fmt: skip
+
+
+class TestServicesBeforeTheNodes:
+    def test_one_is_in_each_plan_with_what_it_needs(self) -> None:
+        plan = planned(
+            service("cni", "settings", before="nodes"),
+            service("settings", before="nodes"),
+            service("web"),
+            wanted=("web",),
+        )
+
+        assert names(plan) == ["settings", "cni", "web"]
+
+    def test_a_cluster_that_is_there_has_its_own(self) -> None:
+        plan = planned(
+            service("cni", before="nodes"),
+            service("web"),
+            wanted=("web",),
+            cluster=ClusterFacts(existing=True),
+        )
+
+        assert names(plan) == ["web"]
+
+    def test_it_can_need_no_service_that_comes_after_the_nodes(self) -> None:
+        (problem,) = refused(service("cni", "db", before="nodes"), service("db"))
+
+        assert problem == (
+            '[services.cni] has before = "nodes", but needs "db", which is deployed when the nodes '
+            'are Ready: give [services.db] before = "nodes" too, or remove the need'
+        )

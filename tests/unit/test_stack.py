@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import socket
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_kindinfra.errors import ClusterError, CommandError, ToolMissingError
-from pytest_kindinfra.kube import client, troubles
+from pytest_kindinfra.kube import client, refusals, troubles
 from pytest_kindinfra.model import (
     Declaration,
     EndpointSpec,
@@ -25,7 +25,7 @@ from pytest_kindinfra.model import (
 )
 from pytest_kindinfra.request import Hooks, Request, Tools
 from pytest_kindinfra.stack import bring_up, tear_down
-from pytest_kindinfra.timeline import Timeline
+from pytest_kindinfra.timeline import Deadline, Timeline
 from tests.fake_kubernetes import KEY, TOKEN, FakeKubernetes
 from tests.fakes import (
     FakeEngine,
@@ -37,12 +37,11 @@ from tests.fakes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pytest_kindinfra.coordination import RunDirectory
     from pytest_kindinfra.engines.protocol import BuildRequest
-    from pytest_kindinfra.timeline import Deadline
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +137,7 @@ class Bench:
     selects: str | None = None
     load: Load = "auto"
     registry: str | None = None
+    change: Callable[[Plan], Plan] = lambda plan: plan
 
     def __post_init__(self) -> None:
         self.registries = FakeRegistries(self.engine)
@@ -201,7 +201,7 @@ class Bench:
             folder=self.folder,
         )
         bring_up(
-            self.plan,
+            self.change(self.plan),
             request,
             tools=self.tools,
             run=self.run,
@@ -550,3 +550,105 @@ class TestTheRunEnds:
 
         assert bench.run.read("service-db")["state"] == "ready"
         assert bench.run.read("service-api")["cancelled"] is True
+
+
+def _early(plan: Plan) -> Plan:
+    """Let `db` come before the nodes."""
+    services = [replace(one, before="nodes" if one.name == "db" else None) for one in plan.services]
+    return replace(plan, services=tuple(services))
+
+
+class TestServicesBeforeTheNodes:
+    """A network plugin: no node gets Ready before it is there."""
+
+    @pytest.fixture
+    def node(self, bench: Bench) -> dict[str, str]:
+        """Return the Ready condition of the node, which is not."""
+        bench.change = _early
+        condition: dict[str, str] = bench.kubernetes.objects["/api/v1/nodes/fake-control-plane"][
+            "status"
+        ]["conditions"][0]
+        condition.update(status="False", message="cni plugin not initialized")
+        return condition
+
+    def test_they_are_deployed_while_no_node_is_ready(
+        self, bench: Bench, node: dict[str, str]
+    ) -> None:
+        seen: dict[str, str] = {}
+
+        def after(*, stack: Any, service: Service) -> None:
+            seen[service.name] = node["status"]
+            if service.name == "db":
+                seen["kubeconfig"] = str(stack.kubeconfig)
+                node["status"] = "True"
+
+        bench.hooks = Hooks(after_deploy=after)
+        bench.bring_up()
+
+        assert bench.results() == dict.fromkeys(("cluster", "db", "api", "other"), "ready")
+        assert seen["db"] == "False"
+        assert seen["api"] == seen["other"] == "True"
+        assert seen["kubeconfig"] == str(bench.run.kubeconfig)
+
+    def test_a_failure_of_one_ends_the_wait_for_nodes(
+        self, bench: Bench, node: dict[str, str]
+    ) -> None:
+        def refuse(*, stack: Any, service: Service) -> None:
+            del stack
+            msg = f"no {service.name}"
+            raise ClusterError(msg)
+
+        bench.hooks = Hooks(before_deploy=refuse)
+        bench.timeout = 600
+        bench.bring_up()
+
+        assert node["status"] == "False"
+        assert bench.results() == dict.fromkeys(("cluster", "db", "api", "other"), 'service "db"')
+
+
+class TestWhatNothingBrings:
+    @pytest.fixture(autouse=True)
+    def _hurry(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(refusals, "MISSING_GRACE", 0.2)
+
+    def in_shop(self, plan: Plan) -> Plan:
+        """Put an object of `other` into a namespace that no manifest makes."""
+        settings = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "settings", "namespace": "shop"},
+        }
+        return replace(plan, objects={**plan.objects, "other": (settings, *plan.objects["other"])})
+
+    def test_a_missing_namespace_fails_within_seconds_not_at_the_time_out(
+        self, bench: Bench
+    ) -> None:
+        bench.change, bench.timeout = self.in_shop, 600
+
+        bench.bring_up()
+
+        assert bench.results()["other"] == 'service "other"'
+        told = bench.run.read("service-other")["full"]
+        assert 'namespaces "shop" not found' in told
+        assert 'To fix: correct the name, or add Namespace "shop"' in told
+
+    def test_it_is_waited_for_while_a_hook_may_still_make_it(self, bench: Bench) -> None:
+        said: list[str] = []
+        made = threading.Event()
+
+        def before(*, stack: Any, service: Service) -> None:
+            if service.name == "api":
+                assert eventually(lambda: said)
+                stack.api.ensure_namespace("shop", Deadline.after(5), {})
+                made.set()
+
+        def beat(running: tuple[Any, ...]) -> None:
+            said.extend(one.says() for one in running if one.subject == "other" and one.says())
+
+        bench.change = self.in_shop
+        bench.hooks = Hooks(before_deploy=before, beat=beat, deploying=True)
+        bench.bring_up()
+
+        assert made.is_set()
+        assert said[0] == 'namespaces "shop" not found'
+        assert bench.results()["other"] == "ready"

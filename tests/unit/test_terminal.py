@@ -119,7 +119,23 @@ class TestProgress:
         )
 
 
+def test_what_the_api_server_says_of_an_object_is_shown_while_it_is_not_applied() -> None:
+    web = Running("deploy", "web", EPOCH, lambda: 'namespaces "shop" not found')
+
+    assert running_line([web], at=EPOCH + 16, since=EPOCH) == (
+        'kindinfra   16.0 s  still [web] applying (16 s): namespaces "shop" not found'
+    )
+
+
 class TestHeartbeats:
+    def test_what_the_api_server_says_is_told_within_seconds(self) -> None:
+        beats = Heartbeats()
+        web = Running("deploy", "web", EPOCH, lambda: 'namespaces "shop" not found')
+
+        told = [at for at in range(60) if self.due(beats, at, web)]
+
+        assert told == [5, 35]
+
     def due(self, beats: Heartbeats, at: float, *running: Running) -> list[str]:
         return [one.subject for one in beats.due(running, at=EPOCH + at)]
 

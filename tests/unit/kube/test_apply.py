@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_kindinfra.errors import CancelledError, ClusterError
-from pytest_kindinfra.kube import ApiError, Kube, UnknownKindError, apply
+from pytest_kindinfra.kube import ApiError, Kube, Missing, Outlook, UnknownKindError, refusals
 from pytest_kindinfra.timeline import Deadline
 from tests.unit.kube.objects import config_map, crd, end_soon, gadget, workload
 
@@ -61,7 +62,12 @@ def test_an_object_of_the_whole_cluster_gets_no_namespace(kube: Kube, soon: Dead
         (403, 'configmaps is forbidden: User "x" cannot patch resource "configmaps"'),
         (401, "Unauthorized"),
         (403, "error looking up service account default/default: not found"),
-        (403, "unable to create new content in namespace because it is being terminated"),
+        (403, "unable to create new content in namespace x because it is being terminated"),
+        (404, "the server could not find the requested resource"),
+        (409, 'object is being deleted: configmaps "settings" already exists'),
+        (409, "Precondition failed: UID in precondition: 1, UID in object meta: 2"),
+        (403, 'pods "x" is forbidden: status unknown for quota: q, resources: pods'),
+        (500, "etcdserver: leader changed"),
         (0, "the connection breaks, more often than one request is tried"),
     ],
 )
@@ -76,31 +82,137 @@ def test_what_passes_is_tried_again(
 
 
 @pytest.mark.parametrize(
-    ("status", "message"),
+    ("status", "message", "fix"),
     [
-        (403, "exceeded quota"),
-        (422, "spec.ports[0].port: Invalid value"),
-        (400, 'admission webhook "policy" denied the request'),
-        (500, "failed to create typed patch object: .spec.foo: field not declared in schema"),
+        (403, "exceeded quota", "raise the ResourceQuota, or ask for less"),
+        (403, 'violates PodSecurity "restricted:latest"', "change the pod's securityContext"),
+        (422, "spec.ports[0].port: Invalid value", ""),
+        (422, "spec.ports[0].nodePort: provided port is already allocated", "another nodePort"),
+        (422, "failed to allocate IP: provided IP is already allocated", "remove clusterIP"),
+        (400, 'admission webhook "policy" denied the request', ""),
+        (
+            500,
+            "failed to create typed patch object: .spec.foo: field not declared in schema",
+            "correct or remove the field",
+        ),
+        (
+            409,
+            "uid mismatch: the provided object specified uid 1, and no existing object was found",
+            "remove metadata.uid",
+        ),
     ],
 )
 def test_a_refusal_is_told_at_once(
-    kube: Kube, fake: FakeKubernetes, soon: Deadline, status: int, message: str
+    kube: Kube, fake: FakeKubernetes, soon: Deadline, status: int, message: str, fix: str
 ) -> None:
     fake.fail("PATCH", MAP, status, message)
 
     with pytest.raises(ApiError) as caught:
         kube.apply(config_map(), namespace="default", deadline=soon)
 
+    told, _, way_out = str(caught.value).partition("\nTo fix: ")
     what = 'cannot apply ConfigMap "settings" in namespace "default"'
-    assert str(caught.value) == f"{what}: {message} ({status} Faked)"
+    assert told == f"{what}: {message} ({status} Faked)"
+    assert fix in way_out
+    assert bool(fix) == bool(way_out)
     assert patches(fake) == 1
+
+
+def test_a_namespace_that_nobody_makes_is_told_within_seconds(
+    kube: Kube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    obj = config_map()
+    obj["metadata"]["namespace"] = "shopp"
+    said: list[str] = []
+    outlook = Outlook(tell=said.append, grace=0.2)
+    monkeypatch.setattr(refusals, "MISSING_GRACE", 0.2)
+
+    with pytest.raises(ApiError) as caught:
+        kube.apply(obj, namespace="default", deadline=Deadline.after(60), outlook=outlook)
+
+    assert str(caught.value) == (
+        'cannot apply ConfigMap "settings" in namespace "shopp": namespaces "shopp" not found '
+        '(404 NotFound)\nTo fix: correct the name, or add Namespace "shopp" to the manifests of '
+        "this service or of one that it needs"
+    )
+    assert said[0] == 'namespaces "shopp" not found'
+    assert not said[-1]
+
+
+def test_a_namespace_is_waited_for_while_something_may_still_make_it(
+    kube: Kube, soon: Deadline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusals, "MISSING_GRACE", 0.0)
+    obj = config_map()
+    obj["metadata"]["namespace"] = "late"
+    asked: list[Missing] = []
+
+    def makers(missing: Missing) -> list[str]:
+        asked.append(missing)
+        if len(asked) == 3:
+            kube.ensure_namespace("late", soon, {})
+        return ["operator"]
+
+    kube.apply(obj, namespace="default", deadline=soon, outlook=Outlook(makers=makers, grace=0.0))
+
+    assert set(asked) == {Missing("namespaces", "late")}
+
+
+def test_a_kind_that_nobody_defines_is_told_within_seconds(
+    kube: Kube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusals, "MISSING_GRACE", 0.1)
+    outlook = Outlook(grace=0.1)
+
+    with pytest.raises(UnknownKindError, match="To fix: add the CustomResourceDefinition"):
+        kube.apply(gadget(), namespace="default", deadline=Deadline.after(60), outlook=outlook)
+
+
+def test_the_limit_that_was_reached_is_told(kube: Kube, fake: FakeKubernetes) -> None:
+    fake.fail("PATCH", MAP, 503, "shutting down", times=99)
+    deadline = Deadline.after(0.2, option="[services.web] timeout")
+
+    with pytest.raises(ApiError, match=r"within 0\.2 s \(\[services\.web\] timeout\): shutting"):
+        kube.apply(config_map(), namespace="default", deadline=deadline)
+
+
+def test_metadata_that_only_a_server_sets_is_not_applied(
+    kube: Kube, fake: FakeKubernetes, soon: Deadline
+) -> None:
+    obj = config_map()
+    obj["metadata"] |= {
+        "uid": "0b7c1b1e-6f1c-4c53-9a43-1f0c8f6c3c01",
+        "resourceVersion": "48113",
+        "selfLink": "/api/v1/x",
+        "creationTimestamp": "2026-03-02T08:12:41Z",
+        "generation": 4,
+        "managedFields": [],
+        "deletionTimestamp": "2026-03-02T08:12:41Z",
+    }
+
+    kube.apply(obj, namespace="default", deadline=soon)
+
+    sent = json.loads(fake.bodies[MAP])
+    assert sent["metadata"] == {"name": "settings", "namespace": "default"}
+
+
+def test_a_kind_whose_definition_went_is_looked_up_again(
+    kube: Kube, fake: FakeKubernetes, soon: Deadline
+) -> None:
+    kube.apply(crd(), namespace="default", deadline=soon)
+    kube.apply(gadget(), namespace="default", deadline=soon)
+    fake.fail("PATCH", "/gadgets/one", 404, "404 page not found")
+
+    kube.apply(gadget(), namespace="default", deadline=soon)
+
+    lookups = [path for method, path in fake.requests if path == "/apis/example.com/v1"]
+    assert len(lookups) > 1
 
 
 def test_a_user_who_may_not_is_told_after_a_while(
     kube: Kube, fake: FakeKubernetes, soon: Deadline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apply, "UNSURE_GRACE", 0.2)
+    monkeypatch.setattr(refusals, "DOUBT_GRACE", 0.2)
     fake.fail("PATCH", MAP, 403, 'User "x" cannot patch resource "configmaps"', times=99)
 
     with pytest.raises(ApiError, match="cannot patch resource"):
@@ -156,9 +268,15 @@ def test_a_kind_that_may_still_come_is_waited_for(
 @pytest.mark.parametrize(
     ("version", "kind", "hint"),
     [
-        ("apps/v1", "Deploymet", "; did you mean 'Deployment'?"),
-        ("apps/v2", "Deployment", ""),
-        ("networking.k8s.io/v9", "Ingress", ""),
+        ("apps/v1", "Deploymet", '; did you mean "Deployment"?'),
+        ("v1", "Deployment", "; did you mean apiVersion apps/v1?"),
+        ("apps/v2", "Deployment", '; group "apps" has apps/v1'),
+        ("networking.k8s.io/v9", "Ingress", '; group "networking.k8s.io" has networking.k8s.io/v1'),
+        (
+            "policy/v1beta1",
+            "PodDisruptionBudget",
+            "; Kubernetes 1.25 removed it; use policy/v1",
+        ),
     ],
 )
 def test_a_kind_that_cannot_come_is_told_at_once(
@@ -170,7 +288,9 @@ def test_a_kind_that_cannot_come_is_told_at_once(
         kube.apply(obj, namespace="default", deadline=soon)
 
     what = f'cannot apply {kind} "x" in namespace "default"'
-    assert str(caught.value) == f'{what}: no matches for kind "{kind}" in version "{version}"{hint}'
+    told, _, fix = str(caught.value).partition("\nTo fix: ")
+    assert told == f'{what}: no matches for kind "{kind}" in version "{version}"{hint}'
+    assert fix == "correct apiVersion and kind; `kubectl api-resources` lists them"
 
 
 def test_an_object_that_names_something_twice_is_created_and_then_merged(

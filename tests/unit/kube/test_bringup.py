@@ -51,7 +51,7 @@ def test_an_api_server_that_does_not_start_is_told_with_its_last_answer(
         kube.wait_for_api(Deadline.after(0.15))
 
     assert str(caught.value) == (
-        "the API server is not ready: GET /readyz: [-]etcd failed (500 Faked)"
+        "the API server is not ready within 0.15 s: GET /readyz: [-]etcd failed (500 Faked)"
     )
 
 
@@ -89,6 +89,23 @@ def test_it_is_said_what_the_nodes_lack(nodes: list[dict[str, Any]], missing: st
 )
 def test_it_is_said_what_dns_lacks(endpoints: list[dict[str, Any]] | None, missing: str) -> None:
     assert missing_dns([{"endpoints": endpoints}]) == missing
+
+
+def test_a_cluster_without_dns_does_not_wait_for_it(kube: Kube, fake: FakeKubernetes) -> None:
+    for path in [path for path in fake.objects if "kube-dns" in path]:
+        fake.delete(path)
+
+    kube.wait_for_dns(Deadline.after(0.2))
+
+
+def test_dns_without_endpoints_is_waited_for_and_told_with_the_limit(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    for path in [path for path in fake.objects if "kube-dns-1" in path]:
+        fake.delete(path)
+
+    with pytest.raises(ClusterError, match=r"DNS is not ready within 0\.2 s \(--kindinfra-timeout"):
+        kube.wait_for_dns(Deadline.after(0.2, option="--kindinfra-timeout"))
 
 
 def test_a_namespace_is_made_with_its_labels(kube: Kube, soon: Deadline) -> None:
