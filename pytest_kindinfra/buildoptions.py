@@ -113,7 +113,10 @@ def option_problems(image: Image) -> Iterator[str]:
     place = f"[images.{image.name}] build_options:"
     for name, value, at, width in _parsed(image.build_options):
         written = " ".join(image.build_options[at : at + width])
-        if not name:
+        if " " in name:
+            flag, _, rest = written.partition(" ")
+            yield f'{place} "{written}" is one word: write "{flag}", "{rest.strip()}"'
+        elif not name:
             yield f'{place} "{written}" is no flag; the context is the key context'
         elif name in _REFUSED:
             yield f'{place} "{written}" cannot stand here: {_REFUSED[name]}'

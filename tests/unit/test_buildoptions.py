@@ -129,6 +129,13 @@ def test_a_declared_image_of_a_further_context_is_the_one_of_this_run() -> None:
         (("--pull", "."), '"." is no flag; the context is the key context'),
         (("--build-arg",), "--build-arg has no value"),
         (
+            ("--build-context skills=./skills",),
+            (
+                '"--build-context skills=./skills" is one word: write "--build-context",'
+                ' "skills=./skills"'
+            ),
+        ),
+        (
             ("--build-context", "skills"),
             '"--build-context skills" must be --build-context NAME=VALUE',
         ),
