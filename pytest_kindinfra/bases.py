@@ -16,7 +16,7 @@ from pytest_kindinfra.buildoptions import (
     named_contexts,
     platform_of,
 )
-from pytest_kindinfra.dockerfile import platform_arguments, references
+from pytest_kindinfra.dockerfile import platform_arguments, references, stage_names
 from pytest_kindinfra.references import normalise, split
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def find_bases(
         platform=platform_arguments(target_platform(image), built_on=_this_platform()),
     )
     wanted += tuple(one.value for one in contexts if one.kind == "image")
+    wanted += tuple(name for name in image.needs if name in stage_names(text))
     meant = {one: _declared(one, image, names) for one in dict.fromkeys(wanted)}
     return Bases(
         declared={reference: name for reference, name in meant.items() if name},

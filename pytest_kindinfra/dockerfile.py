@@ -69,6 +69,12 @@ def references(
     return tuple(found)
 
 
+def stage_names(text: str) -> frozenset[str]:
+    """Return the names of all stages; BuildKit puts a context of such a name in a stage's place."""
+    found = (_stage(rest) for keyword, rest in instructions(text) if keyword == "FROM")
+    return frozenset().union(*found)
+
+
 def platform_arguments(target: str, *, built_on: str) -> dict[str, str]:
     """Return what BuildKit sets by itself: TARGETARCH, BUILDPLATFORM and the like.
 

@@ -101,7 +101,7 @@ def build_image(
                 return _built(image, tagged, cached=True)
             request = _request(image, tagged, workshop)
             with workshop.slots.turn(place, deadline(None)):
-                _build(request, workshop, deadline(image.timeout))
+                _build(image, request, workshop, deadline(image.timeout))
             if not (changed := _changed_since(image, tagged, workshop)):
                 engine.tag(request.reference, tagged.reference, deadline(None))
             _drop(request.reference, engine, deadline(None))
@@ -132,10 +132,26 @@ def _built(image: Image, tagged: Tagged, *, cached: bool) -> BuiltImage:
     )
 
 
-def _build(request: BuildRequest, workshop: Workshop, deadline: Deadline) -> None:
-    log = workshop.output / f"{request.name}.log"
+def _build(image: Image, request: BuildRequest, workshop: Workshop, deadline: Deadline) -> None:
+    log, seconds = workshop.output / f"{request.name}.log", deadline.left
     with workshop.timeline.span("build", request.name, says=lambda: last_line(log)):
-        workshop.engine.build(request, deadline=deadline, log=log)
+        try:
+            workshop.engine.build(request, deadline=deadline, log=log)
+        except CommandError as error:
+            if error.exit_code is not None:
+                raise
+            told = f"{error.output.rstrip()}\n{_too_slow(image, seconds)}"
+            raise error.about(told) from None
+
+
+def _too_slow(image: Image, seconds: float) -> str:
+    place = f"timeout in [images.{image.name}]"
+    said, fix = (
+        (place, f"raise {place}")
+        if image.timeout
+        else ("--kindinfra-timeout", f"raise --kindinfra-timeout, or set {place}")
+    )
+    return f"It was ended after {seconds:.0f} s, as {said} says\nTo fix: {fix}"
 
 
 def _changed_since(image: Image, tagged: Tagged, workshop: Workshop) -> list[str]:

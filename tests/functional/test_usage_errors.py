@@ -303,3 +303,26 @@ def test_two_declarations_are_refused(project: Project) -> None:
         project.run(workers=2),
         "kindinfra.toml and [tool.kindinfra] in pyproject.toml: keep one of them",
     )
+
+
+def test_what_dockerfiles_show_of_mistakes_is_told_before_anything_is_built(
+    project: Project,
+) -> None:
+    project.service("datastorage", image=True)
+    project.image("base")
+    project.image("unused", 'needs = ["base"]\nbuild_args = { TOKEN = "${SHOP_TOKEN}" }')
+    project.image("other", 'needs = ["base"]\nbuild_options = ["--target", "x"]')
+    project.write("other/Dockerfile", "FROM busybox\nRUN uvx --from=base x\n")
+    project.write("datastorage/Dockerfile", "FROM\tlocalhost/base:dev\n")
+    project.tests(TESTS)
+
+    run = project.run()
+
+    assert_refused(
+        run,
+        '[images.datastorage] datastorage/Dockerfile uses "localhost/base:dev", which is the'
+        ' image "base": add "base" to needs',
+        '[images.unused] build_args.TOKEN is "${SHOP_TOKEN}": variable "SHOP_TOKEN" is not set;',
+        '[images.other] build_options: "--target x" cannot stand here: use the key target',
+        '[images.other] needs "base", but no FROM, COPY --from or RUN --mount of other/Dockerfile',
+    )

@@ -181,6 +181,34 @@ class TestAnImage:
 
         assert bench.phases() == [("build api", False)]
 
+    @pytest.mark.parametrize(
+        ("timeout", "said", "fix"),
+        [
+            (30.0, "timeout in [images.api]", "raise timeout in [images.api]"),
+            (
+                None,
+                "--kindinfra-timeout",
+                "raise --kindinfra-timeout, or set timeout in [images.api]",
+            ),
+        ],
+    )
+    def test_one_that_takes_too_long_says_how_long_and_what_sets_that(
+        self, timeout: float | None, said: str, fix: str, bench: Bench
+    ) -> None:
+        def hang(_: BuildRequest) -> None:
+            raise CommandError(["docker"], exit_code=None, output="#5 compiling\n", what="building")
+
+        bench.engine.on_build = hang
+
+        with pytest.raises(CommandError) as caught:
+            bench.build(replace(API, timeout=timeout))
+
+        assert str(caught.value).splitlines()[2:] == [
+            "    #5 compiling",
+            f"    It was ended after {timeout or 20:.0f} s, as {said} says",
+            f"    To fix: {fix}",
+        ]
+
     def test_waiting_for_a_slot_is_no_part_of_its_time(self, bench: Bench) -> None:
         """With many images and few slots the last ones were out of time before they began."""
         bench.slots = BuildSlots(1)

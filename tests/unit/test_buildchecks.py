@@ -37,6 +37,7 @@ def problems(
         ("FROM busybox\nCOPY --from=base / /", {}),
         ("FROM busybox\nRUN --mount=type=bind,from=base,target=/b ls", {}),
         ("FROM b", {"build_options": ("--build-context", "b=docker-image://base")}),
+        ("FROM scratch AS base\nFROM busybox\nCOPY --from=base / /", {}),
         ("# syntax=example/own\nBASE base", {}),
     ],
 )
