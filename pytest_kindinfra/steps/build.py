@@ -159,7 +159,10 @@ def _changed_since(image: Image, tagged: Tagged, workshop: Workshop) -> list[str
 
     The Dockerfile and the ignore file are copies, so that those cannot change.
     """
-    now = content_of(image, tagged.source, bases={}, digests=workshop.digests)
+    try:
+        now = content_of(image, tagged.source, bases={}, digests=workshop.digests)
+    except KindInfraError as error:  # one went while it was looked at
+        return [getattr(error.__cause__, "filename", None) or str(error)]
     return tagged.content.changed_in(now)
 
 

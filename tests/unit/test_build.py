@@ -6,6 +6,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +20,6 @@ from tests.fakes import FakeEngine, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from pytest_kindinfra.engines.protocol import BuildRequest
 
@@ -301,6 +301,20 @@ class TestAFileThatChangesDuringItsBuild:
         bench.build(API)
 
         assert len(set(bench.engine.built)) == 2
+
+    def test_a_folder_that_is_gone_for_a_moment_counts(self, bench: Bench) -> None:
+        """`git checkout` of another branch, and back."""
+        (bench.folder / "app").mkdir()
+        (bench.folder / "app" / "Dockerfile").write_text("FROM scratch\n")
+
+        def move(_: BuildRequest) -> None:
+            (bench.folder / "app").rename(bench.folder / "aside")
+
+        bench.engine.on_build = move
+
+        with pytest.raises(KindInfraError, match='image "app": cannot read what it is built from'):
+            bench.build(Image(name="app", context=Path("app")))
+        assert bench.engine.images == {}
 
     def test_what_is_left_out_may_change(self, bench: Bench) -> None:
         bench.engine.on_build = lambda _: (bench.folder / "out" / "log").write_text("x")
