@@ -8,46 +8,51 @@ from __future__ import annotations
 import csv
 import os
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.dockerfile import expand, variables
+from pytest_kindinfra.buildoptions import flags
+from pytest_kindinfra.expansion import expand
 from pytest_kindinfra.redaction import looks_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from pytest_kindinfra.model import Image
 
 _LONGEST_FILE = 64 * 1024
 
 
-def build_secrets(image: Image) -> Iterator[str]:
+def build_secrets(image: Image, *, folder: Path) -> Iterator[str]:
     """Yield the values that must not be seen when `image` is built.
 
     Those are: what `--secret` names; a build argument that takes its value from the environment
     if its own name or the variable's looks secret; one in `build_options` with such a name.
+    Relative paths start at `folder`.
     """
     for name, text in image.build_args:
         yield from _from_environment(name, text)
-    for flag, value in _flags(image.build_options):
-        if flag == "--secret":
-            yield from _secret(value)
-        elif flag == "--build-arg":
-            yield from _argument(value)
+    for flag in flags(image.build_options):
+        if flag.name == "--secret":
+            yield from _secret(flag.value or "", folder)
+        elif flag.name == "--build-arg":
+            yield from _argument(flag.value or "")
 
 
 def unshown_arguments(image: Image) -> frozenset[str]:
     """Return the build arguments whose values belong into no command: not all can read them."""
     return frozenset(
-        name for name, text in image.build_args if variables(text) or looks_secret(name)
+        name
+        for name, text in image.build_args
+        if expand(text, os.environ).names or looks_secret(name)
     )
 
 
 def _from_environment(name: str, text: str) -> Iterator[str]:
-    known = [variable for variable in variables(text) if os.environ.get(variable)]
+    found = expand(text, os.environ)
+    known = [variable for variable in found.names if os.environ.get(variable)]
     if known and looks_secret(name):
-        yield expand(text, os.environ)
+        yield found.text
     yield from (os.environ[variable] for variable in known if looks_secret(variable))
 
 
@@ -57,7 +62,7 @@ def _argument(argument: str) -> Iterator[str]:
         yield value if given else os.environ.get(name, "")
 
 
-def _secret(spec: str) -> Iterator[str]:
+def _secret(spec: str, folder: Path) -> Iterator[str]:
     """Yield what `--secret` gives: a variable's value or a file's text.
 
     The rules are those of buildx (util/buildflags/secrets.go) and BuildKit
@@ -70,7 +75,7 @@ def _secret(spec: str) -> Iterator[str]:
     if not path and not variable:
         known = fields.get("id", "") in os.environ
         variable, path = (fields.get("id", ""), "") if known else ("", fields.get("id", ""))
-    yield os.environ.get(variable, "") if variable else _text(path)
+    yield os.environ.get(variable, "") if variable else _text(folder, path)
 
 
 def _fields(spec: str) -> dict[str, str]:
@@ -81,17 +86,10 @@ def _fields(spec: str) -> dict[str, str]:
     return {}
 
 
-def _text(path: str) -> str:
+def _text(folder: Path, path: str) -> str:
     """Return a file's text; nothing for one that is long, no text, or not there."""
     with suppress(OSError, ValueError):
-        file = Path(path)
+        file = folder / os.path.expanduser(path)  # noqa: PTH111 - `~` without a home is no error
         if file.is_file() and file.stat().st_size <= _LONGEST_FILE:
             return file.read_text("utf-8")
     return ""
-
-
-def _flags(options: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield each flag with its value: `--flag value` or `--flag=value`."""
-    for number, option in enumerate(options, start=1):
-        flag, given, value = option.partition("=")
-        yield flag, value if given else "".join(options[number : number + 1])

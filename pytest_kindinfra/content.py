@@ -1,8 +1,9 @@
 """The tag is the content: one hash over all that a build can see (docs/decisions/0002).
 
 That is the files of the context after the ignore rules (path, mode and bytes, never times), the
-Dockerfile, arguments, target, flags and the ids of the images it starts from. What is hashed
-and what is sent is one list: the rules are written to an ignore file that BuildKit reads.
+Dockerfile, arguments, target, flags, the platform, further contexts and the ids of the images it
+starts from. What is hashed and what is sent is one list: the rules are written to an ignore file
+that BuildKit reads.
 This module reads files and must not know engines or clusters.
 """
 
@@ -12,19 +13,22 @@ import hashlib
 import os
 import stat
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.digests import Digests
-from pytest_kindinfra.dockerfile import expand, references
+from pytest_kindinfra.bases import arguments_of, find_bases
+from pytest_kindinfra.buildoptions import build_arguments, layout_path, platform_of, with_home
+from pytest_kindinfra.digests import Digests, identity
 from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.expansion import expand
 from pytest_kindinfra.ignoring import IgnoreRules
 from pytest_kindinfra.ocilayout import INDEX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_kindinfra.bases import Bases
     from pytest_kindinfra.digests import FolderDigests
     from pytest_kindinfra.model import Image
 
@@ -44,6 +48,9 @@ class Source:
         text: Its text.
         ignore: The lines of the ignore file that applies.
         build_args: Name to value.
+        options: `build_options` with the home folder in place of `~`.
+        environment: What counts of the environment: variables that the builder reads by itself.
+        folder: Where relative paths in `options` start.
     """
 
     context: Path
@@ -51,40 +58,92 @@ class Source:
     text: str
     ignore: tuple[str, ...]
     build_args: dict[str, str]
+    options: tuple[str, ...]
+    environment: dict[str, str]
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What was found in the files that an image is built from.
+
+    Attributes:
+        tag: The image's tag.
+        files: Each file to what is known of it; another value means that it was touched.
+    """
+
+    tag: str
+    files: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+
+    def changed_in(self, other: Content) -> list[str]:
+        """Return the files that are other ones there, came or went, sorted."""
+        names = self.files.keys() | other.files.keys()
+        return sorted(name for name in names if self.files.get(name) != other.files.get(name))
 
 
 def read_source(image: Image, *, folder: Path) -> Source:
     """Read what `image` is built from; relative paths start at `folder`.
 
     Raises:
-        KindInfraError: A file cannot be read.
+        KindInfraError: A file cannot be read, or a build argument names a variable that is not set.
     """
     context = folder / image.context
-    dockerfile = folder / image.dockerfile if image.dockerfile else context / "Dockerfile"
     with _reading(image):
+        dockerfile = dockerfile_of(image, folder=folder)
+        text = _read(dockerfile)
         return Source(
             context=context,
             dockerfile=dockerfile,
-            text=_read(dockerfile),
+            text=text,
             ignore=(*_ignore_lines(context, dockerfile), *image.ignore, *NEVER_SENT),
-            build_args={name: expand(value, os.environ) for name, value in image.build_args},
+            build_args=_expanded(image),
+            options=with_home(image.build_options),
+            environment=_environment(image, text),
+            folder=folder,
         )
 
 
-def base_references(source: Source, *, named: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the references of the images that the Dockerfile starts from or copies from.
+def dockerfile_of(image: Image, *, folder: Path) -> Path:
+    """Return where the Dockerfile of `image` is; BuildKit takes one in small letters too."""
+    if image.dockerfile:
+        return folder / image.dockerfile
+    usual, small = (folder / image.context / name for name in ("Dockerfile", "dockerfile"))
+    return small if small.is_file() and not usual.exists() else usual
+
+
+def argument_problems(image: Image) -> Iterator[str]:
+    """Yield what is wrong with the variables in `build_args`, in this environment."""
+    for name, value in image.build_args:
+        for problem in expand(value, os.environ).problems:
+            yield (
+                f'[images.{image.name}] build_args.{name} is "{value}": {problem};'
+                " set it, give a default (${NAME:-default}), or write $$ for a dollar sign"
+            )
+
+
+def bases_of(image: Image, source: Source, *, names: Mapping[str, Sequence[str]]) -> Bases:
+    """Return the other images, folders and layouts that `image` is built from.
 
     Args:
-        source: What is built.
-        named: Contexts that are given by name, so that FROM means them.
+        image: The declared image.
+        source: What `read_source` gave for it.
+        names: Declared images that may be meant, to their further names.
     """
-    return references(source.text, build_args=source.build_args, named=named)
+    arguments = arguments_of(image, source.build_args)
+    return find_bases(image, source.text, build_args=arguments, names=names)
 
 
 def content_tag(
     image: Image, source: Source, *, bases: Mapping[str, str], digests: Digests | None = None
 ) -> str:
-    """Return the tag of what a build of `image` would make.
+    """Return the tag of what a build of `image` would make; see `content_of`."""
+    return content_of(image, source, bases=bases, digests=digests).tag
+
+
+def content_of(
+    image: Image, source: Source, *, bases: Mapping[str, str], digests: Digests | None = None
+) -> Content:
+    """Return what a build of `image` would see: its tag, and the files that count.
 
     Args:
         image: The declared image.
@@ -93,15 +152,26 @@ def content_tag(
         digests: Knows those of files that were read before.
 
     Raises:
-        KindInfraError: A file of the context cannot be read.
+        KindInfraError: A file of a context cannot be read.
     """
+    digests = digests or Digests()
     digest = hashlib.sha256()
     settings = (source.text, sorted(source.build_args.items()), image.target, image.build_options)
     digest.update(repr((settings, sorted(bases.items()))).encode())
-    with _reading(image), (digests or Digests()).of(source.context) as files:
-        for path, mode, content in _files(source, files):
-            digest.update(os.fsencode(f"\0{path}\0{mode:o}\0{content}"))
-    return digest.hexdigest()[:_TAG_DIGITS]
+    if source.environment:
+        digest.update(repr(sorted(source.environment.items())).encode())
+    seen: dict[str, tuple[object, ...]] = {}
+    with _reading(image):
+        _add(digest, seen, "", source.context, source.ignore, digests)
+        further = bases_of(image, source, names={})
+        for name, path in sorted(further.folders.items()):
+            digest.update(os.fsencode(f"\0context {name}"))
+            folder = source.folder / _without_home(path)
+            rules = (*_lines_of(folder / ".dockerignore"), *NEVER_SENT)
+            _add(digest, seen, f"{name}: ", folder, rules, digests)
+        for name, value in sorted(further.layouts.items()):
+            _add_layout(digest, seen, name, source.folder, value)
+    return Content(digest.hexdigest()[:_TAG_DIGITS], seen)
 
 
 def file_tag(path: Path, digests: Digests | None = None) -> str:
@@ -130,6 +200,21 @@ def write_ignore_file(source: Source, *, into: Path) -> Path:
     return dockerfile
 
 
+def _expanded(image: Image) -> dict[str, str]:
+    if problems := tuple(argument_problems(image)):
+        raise KindInfraError("\n".join(problems))
+    return {name: expand(value, os.environ).text for name, value in image.build_args}
+
+
+def _environment(image: Image, text: str) -> dict[str, str]:
+    """Return the variables that count: for the platform, and for arguments without a value."""
+    wanted = [name for name, value in build_arguments(image.build_options).items() if value is None]
+    wanted += () if platform_of(image.build_options) else ("DOCKER_DEFAULT_PLATFORM",)
+    # buildx makes an argument of it where the Dockerfile asks for one.
+    wanted += ("SOURCE_DATE_EPOCH",) if "SOURCE_DATE_EPOCH" in text else ()
+    return {name: os.environ[name] for name in wanted if os.environ.get(name)}
+
+
 def _ignore_lines(context: Path, dockerfile: Path) -> tuple[str, ...]:
     """Return the user's ignore rules: the Dockerfile's own before the context's."""
     for path in (
@@ -137,24 +222,72 @@ def _ignore_lines(context: Path, dockerfile: Path) -> tuple[str, ...]:
         context / ".dockerignore",
     ):
         if path.is_file():
-            return tuple(_read(path).removeprefix("\ufeff").splitlines())
+            return _lines_of(path)
     return ()
 
 
-def _files(source: Source, files: FolderDigests) -> Iterator[tuple[str, int, str]]:
-    """Give path, mode and digest of all that is sent, in one order everywhere."""
-    context = os.fspath(source.context)
-    for path in _sent(source.context, "", IgnoreRules(source.ignore)):
-        info = os.lstat(f"{context}/{path}")
+def _lines_of(path: Path) -> tuple[str, ...]:
+    """Return the lines of an ignore file as BuildKit parts them; none if there is no file."""
+    if not path.is_file():
+        return ()
+    text = _read(path).removeprefix("\ufeff").removesuffix("\n")
+    return tuple(line.rstrip("\r") for line in text.split("\n"))
+
+
+def _without_home(path: str) -> str:
+    return os.path.expanduser(path)  # noqa: PTH111 - a text becomes a text
+
+
+def _add(
+    digest: hashlib._Hash,
+    seen: dict[str, tuple[object, ...]],
+    prefix: str,
+    folder: Path,
+    ignore: Sequence[str],
+    digests: Digests,
+) -> None:
+    """Add all that is sent of a folder to a hash, and to what was seen."""
+    with digests.of(folder) as files:
+        for path, mode, content, identity in _files(folder, ignore, files):
+            digest.update(os.fsencode(f"\0{path}\0{mode:o}\0{content}"))
+            seen[f"{prefix}{path}"] = (mode, content, *identity)
+
+
+def _add_layout(
+    digest: hashlib._Hash,
+    seen: dict[str, tuple[object, ...]],
+    name: str,
+    folder: Path,
+    value: str,
+) -> None:
+    """Add an OCI layout: all in it is named by digests, so the index says what it holds."""
+    whole = folder / _without_home(value)  # a path may have a colon itself
+    path = whole if whole.is_dir() else folder / _without_home(layout_path(value))
+    index = _digest((path / INDEX).read_bytes())
+    digest.update(f"\0layout {name}\0{index}".encode())
+    seen[f"{name}: {INDEX}"] = (index,)
+
+
+def _files(
+    context: Path, ignore: Sequence[str], files: FolderDigests
+) -> Iterator[tuple[str, int, str, tuple[int, ...]]]:
+    """Give path, mode, digest and identity of all that is sent, in one order everywhere.
+
+    The identity of a file is another one after each change, also after one that was undone. That
+    of a folder is left out: it changes with files in it that are not sent.
+    """
+    start = os.fspath(context)
+    for path in _sent(context, "", IgnoreRules(ignore)):
+        info = os.lstat(f"{start}/{path}")
         mode = info.st_mode
         if stat.S_ISLNK(mode):
-            target = (source.context / path).readlink()
-            yield path, stat.S_IFLNK, _digest(os.fsencode(target))
+            target = (context / path).readlink()
+            yield path, stat.S_IFLNK, _digest(os.fsencode(target)), identity(info)
         elif stat.S_ISREG(mode):
-            yield path, stat.S_IMODE(mode), files.digest(path, info)
+            yield path, stat.S_IMODE(mode), files.digest(path, info), identity(info)
         elif stat.S_ISDIR(mode):
             is_git = path.rpartition("/")[2] == ".git"
-            yield path, mode, _digest(_head(source.context / path)) if is_git else ""
+            yield path, mode, _digest(_head(context / path)) if is_git else "", ()
 
 
 def _digest(content: bytes) -> str:

@@ -47,7 +47,7 @@ class FolderDigests:
             OSError: It cannot be read.
         """
         entry = self._kept.get(name)
-        if isinstance(entry, list) and entry[:-1] == _identity(info):
+        if isinstance(entry, list) and tuple(entry[:-1]) == identity(info):
             return str(entry[-1])
         return self._read(name)
 
@@ -66,10 +66,10 @@ class FolderDigests:
             before = os.fstat(file.fileno())
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             after = os.fstat(file.fileno())
-        identity = _identity(after)
+        last = identity(after)
         newest = max(after.st_mtime_ns, after.st_ctime_ns)
-        if identity == _identity(before) and newest < (began - RACY) * _BILLION:
-            self._kept[name] = [*identity, digest]
+        if last == identity(before) and newest < (began - RACY) * _BILLION:
+            self._kept[name] = [*last, digest]
             self._changed = True
         elif self._kept.pop(name, None):
             self._changed = True
@@ -122,5 +122,6 @@ class Digests:
         return files if isinstance(files, dict) else {}
 
 
-def _identity(info: os.stat_result) -> list[int]:
-    return [info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns]
+def identity(info: os.stat_result) -> tuple[int, ...]:
+    """Return what tells a file from another one, and from itself after a change."""
+    return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)

@@ -64,10 +64,15 @@ class CommandError(KindInfraError):
         self.argv = tuple(argv)
         self.exit_code = exit_code
         self.output = output
+        self._what = what
         ending = "passed its deadline" if exit_code is None else f"exit code {exit_code}"
         title = f"{what}: {ending}" if what else f"a command failed: {ending}"
         tail = last_lines(output, 20)
         super().__init__(f"{title}\n  $ {shlex.join(argv)}\n{indent(tail)}".rstrip())
+
+    def about(self, output: str) -> CommandError:
+        """Return the same error with what matters of the output."""
+        return CommandError(self.argv, exit_code=self.exit_code, output=output, what=self._what)
 
 
 class ClusterError(KindInfraError):

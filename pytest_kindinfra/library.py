@@ -21,6 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.buildchecks import build_problems
 from pytest_kindinfra.buildsecrets import build_secrets
 from pytest_kindinfra.coordination import RunDirectory, hold
 from pytest_kindinfra.errors import CancelledError, DeclarationError, KindInfraError
@@ -74,6 +75,7 @@ def resolve(*, folder: Path | str = ".", services: Iterable[str] | None = None) 
     names = [one.name for one in declaration.services] if services is None else list(services)
     problems, settings = check_files(declaration), settings_of(declaration, {})
     problems += missing_package(declaration.services)
+    problems += build_problems(declaration.images, folder=declaration.folder, prepared=False)
     try:
         how = templating(declaration, settings, make_tools(settings.engine).runner)
         rendered = render(declaration.services, folder=declaration.folder, how=how)
@@ -192,9 +194,12 @@ def tools_for(
     tools = make_tools(settings.engine)
     if problems := tuple(option_problems(plan, tools.engine)):
         raise DeclarationError(problems)
+    folder = plan.declaration.folder
     if progress:
         tools.timeline.subscribe(progress)
-    tools.redactor.learn(value for image in plan.images for value in build_secrets(image))
+    tools.redactor.learn(
+        value for image in plan.images for value in build_secrets(image, folder=folder)
+    )
     return tools
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.apikinds import numbers
+from pytest_kindinfra.buildchecks import build_problems
 from pytest_kindinfra.busyports import busy_ports
 from pytest_kindinfra.cache import cache_folder
 from pytest_kindinfra.charts import Templating, kubernetes_version
@@ -83,6 +84,8 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
     settings = replace(settings, engine=choose_engine(settings.engine))
     found = [*wanted["problems"], *problems, *check_files(declaration)]
     found += missing_package(declaration.services)
+    prepared = bool(config.hook.pytest_kindinfra_before_build.get_hookimpls())
+    found += build_problems(declaration.images, folder=declaration.folder, prepared=prepared)
     if problem := network_problem(config.rootpath / settings.artifacts):
         found.append(problem)
     found += _problems_of_saved(settings, declaration.folder)

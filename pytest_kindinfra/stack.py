@@ -90,7 +90,9 @@ def bring_up(
         watchers=[] if watchers is None else watchers,
         held=held or ExitStack(),
     )
-    tools.redactor.learn(value for image in plan.images for value in build_secrets(image))
+    tools.redactor.learn(
+        value for image in plan.images for value in build_secrets(image, folder=request.folder)
+    )
     with lines_pool(context, more=CLUSTER_THREADS) as pool:
         builds = Builds(context)
         line = ExistingLine if request.existing else ClusterLine

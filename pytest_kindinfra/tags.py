@@ -7,15 +7,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.content import base_references, content_tag, file_tag, read_source
+from pytest_kindinfra.buildoptions import with_images
+from pytest_kindinfra.content import bases_of, content_of, file_tag, read_source
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.timeline import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from pytest_kindinfra.content import Source
+    from pytest_kindinfra.content import Content, Source
     from pytest_kindinfra.digests import Digests
     from pytest_kindinfra.engines.protocol import Engine
     from pytest_kindinfra.model import Image, Plan
@@ -31,13 +32,17 @@ class Tagged:
     Attributes:
         reference: Its name, with the tag of its content.
         source: What it is built from.
-        named: The declared images that it starts from, to their references.
-        bases: The other ones, to their ids; empty for one that the engine has not got.
+        content: What was found in its files.
+        contexts: What the Dockerfile calls declared images, to their references.
+        options: `build_options` with the references of declared images.
+        bases: The other images, to their ids; empty for one that the engine has not got.
     """
 
     reference: str
     source: Source
-    named: dict[str, str]
+    content: Content
+    contexts: dict[str, str]
+    options: tuple[str, ...]
     bases: dict[str, str]
 
 
@@ -47,6 +52,7 @@ def tag_image(
     named: Mapping[str, str],
     folder: Path,
     ids: Callable[[Sequence[str]], Mapping[str, str]],
+    names: Mapping[str, Sequence[str]] | None = None,
     digests: Digests | None = None,
 ) -> Tagged:
     """Return what a build of an image would make.
@@ -56,19 +62,32 @@ def tag_image(
         named: The declared images that it starts from, to their references.
         folder: Where relative paths start.
         ids: Gives the ids of the other images that it starts from, as far as they are known.
+        names: Declared images to the further names that a Dockerfile may call them.
         digests: Knows those of files that were read before.
 
     Raises:
         KindInfraError: A file cannot be read.
     """
     source = read_source(image, folder=folder)
-    external = base_references(source, named=named)
-    known = ids(external)
-    bases = {reference: known.get(reference, "") for reference in external}
-    tag = content_tag(image, source, bases={**bases, **named}, digests=digests)
+    further = {name: (names or {}).get(name, ()) for name in named}
+    found = bases_of(image, source, names=further)
+    known = ids(found.external)
+    bases = {reference: known.get(reference, "") for reference in found.external}
+    content = content_of(image, source, bases={**bases, **named}, digests=digests)
+    called = {reference: named[name] for reference, name in found.declared.items()}
     return Tagged(
-        reference=f"localhost/{image.name}:{tag}", source=source, named=dict(named), bases=bases
+        reference=f"localhost/{image.name}:{content.tag}",
+        source=source,
+        content=content,
+        contexts={**named, **called},
+        options=with_images(source.options, called.get),
+        bases=bases,
     )
+
+
+def further_names(images: Iterable[Image]) -> dict[str, tuple[str, ...]]:
+    """Return the further names of declared images, for `tag_image`."""
+    return {image.name: image.names for image in images}
 
 
 def archive_reference(image: Image, *, folder: Path, digests: Digests | None = None) -> str:
@@ -106,5 +125,6 @@ def _reference(image: Image, plan: Plan, tags: dict[str, str], engine: Engine) -
                 return engine.image_ids(references, Deadline.after(_SECONDS))
         return {}
 
-    tagged = tag_image(image, named=named, folder=folder, ids=ids)
+    names = further_names(plan.declaration.images)
+    tagged = tag_image(image, named=named, folder=folder, ids=ids, names=names)
     return tagged.reference if all(tagged.bases.values()) else PENDING

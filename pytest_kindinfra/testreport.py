@@ -74,5 +74,5 @@ def _redactor(item: pytest.Item, stack: Stack) -> Redactor:
     redactor = Redactor(credentials_in(stack.kubeconfig.read_text("utf-8")))
     with suppress(KindInfraError):
         for image in read_declaration(item.config.rootpath).images:
-            redactor.learn(build_secrets(image))
+            redactor.learn(build_secrets(image, folder=item.config.rootpath))
     return redactor

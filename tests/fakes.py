@@ -166,6 +166,11 @@ class FakeEngine:
     on_push: Callable[[str], str] = lambda _name: "5f70bf18a086: Pushed\n"
     pushed: list[str] = field(default_factory=list)
 
+    @property
+    def built(self) -> list[str]:
+        """The names that builds got after they were found to be of the files as they are."""
+        return [one.reference.rpartition("-")[0] for one in self.builds]
+
     def check(self, deadline: Deadline) -> str:
         deadline.check()
         if isinstance(self.version, Exception):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from pytest_kindinfra.diskspace import disk_problem, docker_root, podman_root
 from pytest_kindinfra.enginehost import elsewhere_problems
+from pytest_kindinfra.engines.builders import Builders
 from pytest_kindinfra.errors import DeclarationError, KindInfraError, last_lines
 from pytest_kindinfra.filesystems import network_problem
 from pytest_kindinfra.library import resolve, settings_of
@@ -30,6 +32,25 @@ _ASK_SECONDS = 20.0
 _INOTIFY = {"max_user_instances": 512, "max_user_watches": 524288}
 """kind.sigs.k8s.io/docs/user/known-issues, "Pod errors due to too many open files"."""
 _LEAST_MEMORY = 2_000_000
+_VERSION = re.compile(r"(?<![\d.])v?(\d+)\.(\d+)")
+_OLDEST: Final = {
+    "docker": (
+        (23, 0),
+        "its BuildKit has no named contexts, which `needs` of images become",
+        "install Docker Engine 23.0 or newer: https://docs.docker.com/engine/install/",
+    ),
+    "buildx": (
+        (0, 10),
+        "it does not know --provenance and --sbom, which each build gives it",
+        "install buildx 0.10 or newer: https://docs.docker.com/go/buildx/",
+    ),
+    "kind": (
+        (0, 20),
+        "node images of Kubernetes 1.27.2 and newer want a private cgroup namespace from kind",
+        "install kind 0.20 or newer: https://kind.sigs.k8s.io/docs/user/quick-start/",
+    ),
+}
+"""The oldest versions, what older ones lack, and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,17 +92,51 @@ def examine(
 def _programs(tools: Tools) -> Iterator[Finding]:
     deadline = Deadline.after(_ASK_SECONDS)
     engine = _asked("engine", lambda: f"{tools.engine.name} {tools.engine.check(deadline)}")
-    yield engine
+    yield _new_enough(engine)
     if tools.engine.name == "docker" and engine.state == "ok":
         argv = ["docker", "buildx", "version"]
         found = _asked("buildx", lambda: _first_line(tools, argv, deadline))
         fix = "install the buildx plugin: https://docs.docker.com/go/buildx/"
-        yield found if found.state == "ok" else _with_fix(found, fix)
-    yield _asked("kind", lambda: tools.provider.check(deadline))
+        yield _new_enough(found) if found.state == "ok" else _with_fix(found, fix)
+        if found.state == "ok":
+            yield from _builder(tools, deadline)
+    yield _new_enough(_asked("kind", lambda: tools.provider.check(deadline)))
     yield _optional("kubectl", "kind_cluster.kubectl() and port_forward() need it")
     yield _optional("helm", "services that are charts need it")
     if sys.platform == "linux":
         yield _optional("setpriv", "programs of a killed run go on for a while without it")
+
+
+def _new_enough(found: Finding) -> Finding:
+    """Return a finding of a program, odd if its version lacks what is used of it."""
+    program = found.said.partition(" ")[0] if found.what == "engine" else found.what
+    version = _VERSION.search(found.said)
+    oldest = _OLDEST.get(program)
+    if found.state != "ok" or oldest is None or version is None:
+        return found
+    least, why, fix = oldest
+    if tuple(int(part) for part in version.groups()) >= least:
+        return found
+    wanted = ".".join(str(part) for part in least)
+    said = f"{found.said}, older than {wanted}: {why}"
+    return Finding(state="odd", what=found.what, said=said, fix=fix)
+
+
+def _builder(tools: Tools, deadline: Deadline) -> Iterator[Finding]:
+    """Yield what is to be known of the builder in use, unless it is the engine's own."""
+    builders = Builders(tools.runner)
+    builder, use = builders.builder("", deadline), f"docker buildx use {builders.own(deadline)}"
+    if builder is None:
+        said = "`docker buildx inspect` does not say which builder is in use"
+        fix = f"{use}, and unset BUILDX_BUILDER"
+        yield Finding(state="odd", what="builder", said=said, fix=fix)
+    elif not builder.is_own:
+        said = (
+            f'"{builder.name}" ({builder.driver}) is in use, which cannot see the engine\'s images;'
+            " images are built by the engine's own builder instead"
+        )
+        fix = f"nothing, or {use} (and unset BUILDX_BUILDER)"
+        yield Finding(state="odd", what="builder", said=said, fix=fix)
 
 
 def _first_line(tools: Tools, argv: list[str], deadline: Deadline) -> str:

@@ -52,6 +52,13 @@ def build_flags(request: BuildRequest, *, elsewhere: dict[str, str]) -> Iterator
         yield from ("--build-arg", name if name in elsewhere else f"{name}={value}")
 
 
+def shown_dockerfile(request: BuildRequest) -> str:
+    """Return the Dockerfile that the user wrote, as its path from the project's folder."""
+    path = request.source or request.dockerfile
+    inside = request.folder is not None and path.is_relative_to(request.folder)
+    return os.fspath(path.relative_to(request.folder) if inside and request.folder else path)
+
+
 def own_image(item: dict[str, Any]) -> OwnImage:
     """Return an inspected image with our label; podman does not say when it was last named."""
     times = (item["Created"], item.get("Metadata", {}).get("LastTagTime") or item["Created"])

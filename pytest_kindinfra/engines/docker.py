@@ -10,13 +10,17 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.buildoptions import builder_of
 from pytest_kindinfra.engines.asking import (
     LABEL,
     build_flags,
     given_by_environment,
     names_of,
     own_image,
+    shown_dockerfile,
 )
+from pytest_kindinfra.engines.builders import Builders, builder_flags
+from pytest_kindinfra.engines.buildfailures import buildkit_failure
 from pytest_kindinfra.engines.protocol import ImageSize
 from pytest_kindinfra.errors import CommandError, KindInfraError, ToolMissingError
 from pytest_kindinfra.inspected import inspected
@@ -49,6 +53,7 @@ class Docker:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
+        self._builders = Builders(runner)
 
     def check(self, deadline: Deadline) -> str:
         """See `Engine.check`."""
@@ -89,16 +94,32 @@ class Docker:
 
     def build(self, request: BuildRequest, *, deadline: Deadline, log: Path) -> None:
         """See `Engine.build`."""
-        self._runner.run(
-            _build_command(request),
-            deadline=deadline,
-            what=f'building image "{request.name}"',
-            env={
-                "BUILDKIT_PROGRESS": "plain",
-                **given_by_environment(request, read=_READ_BY_DOCKER),
-            },
-            log=log,
-        )
+        argv = _build_command(request, self._builder_flags(request, deadline))
+        try:
+            self._runner.run(
+                argv,
+                deadline=deadline,
+                what=f'building image "{request.name}"',
+                env={
+                    "BUILDKIT_PROGRESS": "plain",
+                    **given_by_environment(request, read=_READ_BY_DOCKER),
+                },
+                cwd=request.folder,
+                log=log,
+            )
+        except CommandError as error:
+            raise error.about(
+                buildkit_failure(error.output, dockerfile=shown_dockerfile(request))
+            ) from None
+
+    def _builder_flags(self, request: BuildRequest, deadline: Deadline) -> tuple[str, ...]:
+        builder = self._builders.builder(builder_of(request.options) or "", deadline)
+        if builder and builder.is_own:
+            return ()
+        items = self._inspect(request.bases, deadline)
+        digests = {name: _in_registry(name, item) for name, item in items.items()}
+        own = self._builders.own(deadline)
+        return builder_flags(request, builder, digests, own=own)
 
     def load(self, archive: Path, deadline: Deadline) -> str:
         """See `Engine.load`; Docker unpacks gzip, bzip2, xz and zstd by itself."""
@@ -146,14 +167,24 @@ class Docker:
         return ("docker", "save", *map(_familiar, references))
 
 
-def _build_command(request: BuildRequest) -> list[str]:
+def _in_registry(reference: str, item: dict[str, Any]) -> str | None:
+    """Return what a registry calls an image; None for one that was built or loaded here."""
+    from pytest_kindinfra.references import normalise, split
+
+    repository = split(normalise(reference))[0]
+    names = item.get("RepoDigests") or ()
+    found = (name for name in names if split(normalise(name))[0] == repository)
+    return None if repository.startswith("localhost/") else next(found, None)
+
+
+def _build_command(request: BuildRequest, builder: tuple[str, ...] = ()) -> list[str]:
     """Return the argv; without provenance, since kind cannot load attestations (kind#3795)."""
     elsewhere = given_by_environment(request, read=_READ_BY_DOCKER)
     argv = ["docker", "buildx", "build", "--load", "--provenance=false", "--sbom=false"]
     argv += build_flags(request, elsewhere=elsewhere)
     for name, reference in sorted(request.contexts.items()):
         argv += ["--build-context", f"{name}=docker-image://{reference}"]
-    return [*argv, *request.options, os.fspath(request.context)]
+    return [*argv, *request.options, *builder, os.fspath(request.context)]
 
 
 def _familiar(reference: str) -> str:

@@ -18,7 +18,9 @@ from pytest_kindinfra.engines.asking import (
     given_by_environment,
     names_of,
     own_image,
+    shown_dockerfile,
 )
+from pytest_kindinfra.engines.buildfailures import podman_failure
 from pytest_kindinfra.engines.protocol import ImageSize
 from pytest_kindinfra.errors import CommandError, KindInfraError, ToolMissingError
 from pytest_kindinfra.inspected import inspected
@@ -102,13 +104,19 @@ class Podman:
 
     def build(self, request: BuildRequest, *, deadline: Deadline, log: Path) -> None:
         """See `Engine.build`."""
-        self._runner.run(
-            _build_command(request),
-            deadline=deadline,
-            what=f'building image "{request.name}"',
-            env=given_by_environment(request, read=_READ_BY_PODMAN),
-            log=log,
-        )
+        try:
+            self._runner.run(
+                _build_command(request),
+                deadline=deadline,
+                what=f'building image "{request.name}"',
+                env=given_by_environment(request, read=_READ_BY_PODMAN),
+                cwd=request.folder,
+                log=log,
+            )
+        except CommandError as error:
+            raise error.about(
+                podman_failure(error.output, dockerfile=shown_dockerfile(request))
+            ) from None
 
     def load(self, archive: Path, deadline: Deadline) -> str:
         """See `Engine.load`."""

@@ -27,6 +27,8 @@ class BuildRequest:
         contexts: Named contexts: the name in FROM to the reference of an image.
         options: Further flags.
         bases: The other images that it starts from, as the Dockerfile names them.
+        folder: Where relative paths in `options` start; None means the current folder.
+        source: The Dockerfile that the user wrote, for messages; None means `dockerfile`.
     """
 
     name: str
@@ -39,6 +41,8 @@ class BuildRequest:
     contexts: dict[str, str]
     options: tuple[str, ...]
     bases: tuple[str, ...] = ()
+    folder: Path | None = None
+    source: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

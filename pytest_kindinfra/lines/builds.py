@@ -19,6 +19,7 @@ from pytest_kindinfra.savedimages import read_saved_images
 from pytest_kindinfra.slots import BuildSlots
 from pytest_kindinfra.steps.build import Workshop, build_image
 from pytest_kindinfra.steps.find import Shelf, find_images
+from pytest_kindinfra.tags import further_names
 from pytest_kindinfra.timeline import call_within, now
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Builds:
             engine=self._context.tools.engine,
             digests=self._digests,
             saved=saved or None,
+            names=further_names(self._context.plan.images),
         )
         self._found = find_images(
             self._context.plan, shelf, before=self._call_hook, deadline=self._context.deadline
@@ -113,6 +115,7 @@ class Builds:
             slots=BuildSlots(context.request.build_jobs),
             timeline=context.tools.timeline,
             digests=self._digests,
+            names=further_names(context.plan.images),
             anew=context.request.build_anew,
         )
 
@@ -153,7 +156,8 @@ class Builds:
             return self._found[image.name]
         bases = [needed(f'image "{name}"', self.built[name]) for name in image.needs]
         self._call_hook(image)
-        self._context.tools.redactor.learn(build_secrets(image))  # the hook may have set a variable
+        secrets = build_secrets(image, folder=self._context.request.folder)
+        self._context.tools.redactor.learn(secrets)  # the hook may have set a variable
         return build_image(
             image,
             bases=bases,

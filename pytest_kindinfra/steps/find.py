@@ -5,7 +5,7 @@ All that is missing is said at once. A step must not know another step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError
@@ -33,12 +33,14 @@ class Shelf:
         engine: What it has is taken as it is.
         digests: Of the files that images would be built from.
         saved: A folder of images, and what it says that it has; None for none.
+        names: Declared images to their further names.
     """
 
     folder: Path
     engine: Engine
     digests: Digests
     saved: tuple[Path, Mapping[str, SavedImage]] | None = None
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def find_images(
@@ -91,6 +93,7 @@ def _expected(
         named={name: bases[name].reference for name in image.needs},
         folder=shelf.folder,
         ids=ids,
+        names=shelf.names,
         digests=shelf.digests,
     )
     return BuiltImage(name=image.name, reference=tagged.reference, cached=True, bases=tagged.bases)

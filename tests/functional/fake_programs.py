@@ -73,6 +73,8 @@ def what_it_is(program: str, words: list[str]) -> str:
     if first == "exec":
         at = words.index("k8s.io")
         return "blobs" if words[at + 1] == "content" else words[at + 2]
+    if words[:2] in (["buildx", "inspect"], ["context", "inspect"]):
+        return f"which {'builder' if first == 'buildx' else 'context'}"
     if first in {"image", "get"} or words[:2] == ["buildx", "version"]:
         return " ".join(words[:2])
     return "build" if first == "buildx" else first
@@ -153,6 +155,20 @@ def docker_version(folder: str, _words: list[str]) -> None:
 def buildx_version(_folder: str, _words: list[str]) -> None:
     """Print the version of the plugin that builds."""
     print("github.com/docker/buildx v0.29.1 a1b2c3")  # noqa: T201
+
+
+def buildx_inspect(folder: str, words: list[str]) -> None:
+    """Print a builder: the engine's own, or the one that BUILDX_BUILDER names."""
+    behave(folder, "which builder")
+    name = words[2] if len(words) > 2 else os.environ.get("BUILDX_BUILDER", "default")
+    driver = "docker" if name == "default" else "docker-container"
+    print(f"Name:          {name}\nDriver:        {driver}\n\nNodes:\nName: {name}0")  # noqa: T201
+
+
+def context_inspect(folder: str, _words: list[str]) -> None:
+    """Print the name of the context in use."""
+    behave(folder, "which context")
+    print("default")  # noqa: T201
 
 
 def ps(folder: str, words: list[str]) -> None:
@@ -241,7 +257,7 @@ def build(folder: str, words: list[str]) -> None:
             raise Failure(msg)
     for context in values(words, "--build-context"):
         base = context.partition("docker-image://")[2]
-        if base not in listed(f"{folder}/images"):
+        if base and base not in listed(f"{folder}/images"):
             msg = f"ERROR: {base}: not found"
             raise Failure(msg)
     behave(folder, f"build {subject(words)}")
@@ -550,6 +566,8 @@ ACTS: dict[str, Callable[[str, list[str]], None]] = {
     "podman save": podman_save,
     "podman kill": podman_kill,
     "buildx version": buildx_version,
+    "which builder": buildx_inspect,
+    "which context": context_inspect,
     "image inspect": inspect_images,
     "image ls": list_own_images,
     "image rm": remove_image,

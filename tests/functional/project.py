@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -366,8 +367,10 @@ class Project:
             file.write(dedent(toml) + "\n")
 
     def image(self, name: str, toml: str = "") -> None:
-        """Declare an image with a context of its own."""
-        self.write(f"{name}/Dockerfile", f"FROM scratch\nCOPY . /{name}\n")
+        """Declare an image with a context of its own, which starts from what it needs."""
+        needs = re.search(r'needs = \["([^"]+)"', toml)
+        base = needs[1] if needs else "scratch"
+        self.write(f"{name}/Dockerfile", f"FROM {base}\nCOPY . /{name}\n")
         self.declare(f'[images.{name}]\ncontext = "{name}"\n{toml}')
 
     def service(

@@ -106,6 +106,19 @@ class TestBuild:
         assert "refused: ***" in done.stderr
         assert token not in done.stdout + done.stderr
 
+    def test_a_builder_that_cannot_see_the_engines_images_is_not_used(
+        self, project: Project
+    ) -> None:
+        """As docker/setup-buildx-action leaves it behind in GitHub Actions."""
+        project.image("base")
+        project.image("api", 'needs = ["base"]')
+
+        done = project.command("build", BUILDX_BUILDER="ci")
+
+        assert done.returncode == 0, done.stderr
+        for call in builds(project):
+            assert call.argv[call.argv.index("--builder") + 1] == "default"
+
     def test_what_was_not_built_because_of_another_is_named_in_one_line(
         self, project: Project
     ) -> None:

@@ -368,3 +368,26 @@ def test_a_kind_config_without_a_network_needs_a_service_that_brings_it(project:
     assert_refused(
         project.run(workers=None), "kind.yaml: networking.disableDefaultCNI is true", "before ="
     )
+
+
+def test_what_dockerfiles_show_of_mistakes_is_told_before_anything_is_built(
+    project: Project,
+) -> None:
+    project.service("datastorage", image=True)
+    project.image("base")
+    project.image("unused", 'needs = ["base"]\nbuild_args = { TOKEN = "${SHOP_TOKEN}" }')
+    project.image("other", 'needs = ["base"]\nbuild_options = ["--target", "x"]')
+    project.write("other/Dockerfile", "FROM busybox\nRUN uvx --from=base x\n")
+    project.write("datastorage/Dockerfile", "FROM\tlocalhost/base:dev\n")
+    project.tests(TESTS)
+
+    run = project.run()
+
+    assert_refused(
+        run,
+        '[images.datastorage] datastorage/Dockerfile uses "localhost/base:dev", which is the'
+        ' image "base": add "base" to needs',
+        '[images.unused] build_args.TOKEN is "${SHOP_TOKEN}": variable "SHOP_TOKEN" is not set;',
+        '[images.other] build_options: "--target x" cannot stand here: use the key target',
+        '[images.other] needs "base", but no FROM, COPY --from or RUN --mount of other/Dockerfile',
+    )

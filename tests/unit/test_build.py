@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +20,6 @@ from tests.fakes import FakeEngine, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from pytest_kindinfra.engines.protocol import BuildRequest
 
@@ -38,6 +39,7 @@ class Bench:
     timeline: Timeline = field(default_factory=Timeline)
     slots: BuildSlots = field(default_factory=lambda: BuildSlots(2))
     cancelled: threading.Event = field(default_factory=threading.Event)
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def build(self, image: Image, *bases: BuiltImage, rank: float = 0.0) -> BuiltImage:
         workshop = Workshop(
@@ -46,6 +48,7 @@ class Bench:
             engine=self.engine,
             slots=self.slots,
             timeline=self.timeline,
+            names=self.names,
         )
         return build_image(
             image,
@@ -76,7 +79,8 @@ class TestAnImage:
         name, _, tag = built.reference.partition(":")
         assert (name, len(tag), built.cached) == ("localhost/api", 16, False)
         assert bench.phases() == [("build api", True)]
-        assert (bench.folder / "out/build/api.log").read_text() == f"built {built.reference}\n"
+        assert bench.engine.built == [built.reference]
+        assert built.reference in bench.engine.images
 
     def test_what_was_built_before_is_not_built_again(self, bench: Bench) -> None:
         first = bench.build(API)
@@ -106,6 +110,44 @@ class TestAnImage:
         assert bench.engine.builds[0].contexts == {"base": "localhost/base:1"}
         assert bench.build(API, replace(base, reference="localhost/base:2")) != first
 
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "FROM registry.example/org/base:1",
+            "FROM alpine\nCOPY --from=registry.example/org/base:1 / /",
+            "ARG BASE=registry.example/org/base:1\nFROM ${BASE}",
+        ],
+    )
+    def test_a_declared_base_may_be_called_by_a_registrys_name(
+        self, text: str, bench: Bench
+    ) -> None:
+        """Else the registry's would be taken, which is an older one."""
+        (bench.folder / "Dockerfile").write_text(text)
+        bench.names = {"base": ("registry.example/org/base:1",)}
+
+        bench.build(API, BuiltImage(name="base", reference="localhost/base:1", cached=False))
+
+        contexts = bench.engine.builds[0].contexts
+        assert contexts["registry.example/org/base:1"] == "localhost/base:1"
+
+    def test_a_declared_image_of_a_further_context_is_the_one_that_was_built(
+        self, bench: Bench
+    ) -> None:
+        image = replace(
+            API, needs=("base",), build_options=("--build-context", "b=docker-image://base")
+        )
+
+        bench.build(image, BuiltImage(name="base", reference="localhost/base:1", cached=False))
+
+        (request,) = bench.engine.builds
+        assert request.options == ("--build-context", "b=docker-image://localhost/base:1")
+
+    def test_relative_paths_in_its_flags_start_at_the_project(self, bench: Bench) -> None:
+        bench.build(API)
+
+        (request,) = bench.engine.builds
+        assert (request.folder, request.source) == (bench.folder, bench.folder / "Dockerfile")
+
     def test_all_that_was_declared_reaches_the_engine(self, bench: Bench) -> None:
         bench.build(
             replace(
@@ -122,6 +164,12 @@ class TestAnImage:
         assert request.dockerfile.read_text() == "FROM base\nFROM alpine\n"
         assert "out\n" in request.dockerfile.with_name("Dockerfile.dockerignore").read_text()
 
+    def test_the_name_of_the_build_itself_does_not_stay(self, bench: Bench) -> None:
+        built = bench.build(API)
+
+        assert bench.engine.builds[0].reference != built.reference
+        assert list(bench.engine.images) == [built.reference]
+
     def test_a_failed_build_is_a_failed_phase(self, bench: Bench) -> None:
         def fail(_: BuildRequest) -> None:
             raise CommandError(["docker"], exit_code=1, output="no space left")
@@ -132,6 +180,34 @@ class TestAnImage:
             bench.build(API)
 
         assert bench.phases() == [("build api", False)]
+
+    @pytest.mark.parametrize(
+        ("timeout", "said", "fix"),
+        [
+            (30.0, "timeout in [images.api]", "raise timeout in [images.api]"),
+            (
+                None,
+                "--kindinfra-timeout",
+                "raise --kindinfra-timeout, or set timeout in [images.api]",
+            ),
+        ],
+    )
+    def test_one_that_takes_too_long_says_how_long_and_what_sets_that(
+        self, timeout: float | None, said: str, fix: str, bench: Bench
+    ) -> None:
+        def hang(_: BuildRequest) -> None:
+            raise CommandError(["docker"], exit_code=None, output="#5 compiling\n", what="building")
+
+        bench.engine.on_build = hang
+
+        with pytest.raises(CommandError) as caught:
+            bench.build(replace(API, timeout=timeout))
+
+        assert str(caught.value).splitlines()[2:] == [
+            "    #5 compiling",
+            f"    It was ended after {timeout or 20:.0f} s, as {said} says",
+            f"    To fix: {fix}",
+        ]
 
     def test_waiting_for_a_slot_is_no_part_of_its_time(self, bench: Bench) -> None:
         """With many images and few slots the last ones were out of time before they began."""
@@ -172,6 +248,94 @@ class TestAnImage:
             bench.build(replace(API, dockerfile=bench.folder / "no-such-file"))
 
         assert bench.phases() == []
+
+
+class TestAFileThatChangesDuringItsBuild:
+    """Between hashing and reading lie minutes where builds wait for each other."""
+
+    def change(self, bench: Bench, *texts: str) -> None:
+        """Have a build see one text after the other, the last one for good."""
+        left = iter(texts)
+
+        def save(_: BuildRequest) -> None:
+            if (text := next(left, None)) is not None:
+                (bench.folder / "main.go").write_text(text)
+
+        bench.engine.on_build = save
+
+    def test_no_wrong_content_gets_the_name(self, bench: Bench) -> None:
+        old = bench.build(API)
+        bench.engine.images.clear()
+        self.change(bench, "package new\n")
+
+        built = bench.build(API)
+
+        assert built.reference != old.reference
+        assert list(bench.engine.images) == [built.reference]
+        assert bench.engine.built == [old.reference, old.reference, built.reference]  # in order
+
+    def test_a_change_that_is_undone_before_the_builds_end_counts(self, bench: Bench) -> None:
+        """`git checkout -` and back: the files are as they were, the image is not."""
+        path = bench.folder / "main.go"
+        old = path.read_text()
+        os.utime(path, (1, 1))
+
+        def there_and_back(_: BuildRequest) -> None:
+            if not bench.engine.builds:
+                path.write_text("package new\n")
+                path.write_text(old)
+
+        bench.engine.on_build = there_and_back
+
+        bench.build(API)
+
+        assert len(bench.engine.builds) == 2
+
+    def test_a_new_file_counts(self, bench: Bench) -> None:
+        def add(_: BuildRequest) -> None:
+            if not bench.engine.builds:
+                (bench.folder / "new.go").write_text("package main\n")
+
+        bench.engine.on_build = add
+
+        bench.build(API)
+
+        assert len(set(bench.engine.built)) == 2
+
+    def test_a_folder_that_is_gone_for_a_moment_counts(self, bench: Bench) -> None:
+        """`git checkout` of another branch, and back."""
+        (bench.folder / "app").mkdir()
+        (bench.folder / "app" / "Dockerfile").write_text("FROM scratch\n")
+
+        def move(_: BuildRequest) -> None:
+            (bench.folder / "app").rename(bench.folder / "aside")
+
+        bench.engine.on_build = move
+
+        with pytest.raises(KindInfraError, match='image "app": cannot read what it is built from'):
+            bench.build(Image(name="app", context=Path("app")))
+        assert bench.engine.images == {}
+
+    def test_what_is_left_out_may_change(self, bench: Bench) -> None:
+        bench.engine.on_build = lambda _: (bench.folder / "out" / "log").write_text("x")
+
+        bench.build(API)
+
+        assert len(bench.engine.builds) == 1
+
+    def test_one_that_never_stays_as_it_is_is_named_and_nothing_is_left(self, bench: Bench) -> None:
+        self.change(bench, *(f"package p{number}\n" for number in range(9)))
+
+        with pytest.raises(KindInfraError) as caught:
+            bench.build(API)
+
+        assert str(caught.value) == (
+            'image "api": it was built 3 times, and each time files changed meanwhile, so that'
+            ' nobody knows what is in it: "main.go"\n'
+            "To fix: stop what writes there, or leave these files out: `ignore` in [images.api],"
+            " or .dockerignore"
+        )
+        assert bench.engine.images == {}
 
 
 class TestTheLogOfABuild:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from pytest_kindinfra.buildsecrets import build_secrets, unshown_arguments
 from pytest_kindinfra.model import Image
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TOKEN = "tok-4f3a9c2e77"
 
@@ -30,7 +27,8 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def found(**image: object) -> set[str]:
-    return set(build_secrets(Image(name="api", **image))) - {""}  # type: ignore[arg-type]
+    declared = Image(name="api", **image)  # type: ignore[arg-type]
+    return set(build_secrets(declared, folder=Path.cwd())) - {""}
 
 
 @pytest.mark.parametrize(
@@ -82,3 +80,23 @@ def test_values_from_outside_and_with_secret_names_belong_into_no_command() -> N
     arguments = (("A", "$PLAIN"), ("B", "1"), ("C_TOKEN", "1"), ("D", "${X:-1}"))
 
     assert unshown_arguments(Image(name="api", build_args=arguments)) == {"A", "C_TOKEN", "D"}
+
+
+def test_files_are_looked_for_where_the_build_finds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An IDE starts pytest in the folder of the test."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "tests").mkdir()
+    monkeypatch.chdir(tmp_path / "tests")
+
+    for path in ("file.txt", "./file.txt", "~/file.txt"):
+        image = Image(name="api", build_options=("--secret", f"id=x,src={path}"))
+        assert list(build_secrets(image, folder=tmp_path)) == ["of-the-file\n"]
+
+
+def test_a_default_within_a_default_is_known() -> None:
+    image = Image(name="api", build_args=(("V", "${GONE_TOKEN:-${CI_TOKEN}}"),))
+
+    assert list(build_secrets(image, folder=Path.cwd())) == [TOKEN]
+    assert unshown_arguments(image) == {"V"}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_kindinfra.content import (
-    base_references,
+    bases_of,
     content_tag,
     read_source,
     write_ignore_file,
@@ -19,7 +20,6 @@ from pytest_kindinfra.model import Image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 API = Image(name="api")
 BASES = {"alpine": "sha256:1"}
@@ -89,6 +89,32 @@ class TestTheTagChangesWith:
     )
     def test_the_declaration(self, image: Image, folder: Path) -> None:
         assert tag_of(folder, image) != tag_of(folder)
+
+    @pytest.mark.parametrize(
+        ("variable", "options", "dockerfile"),
+        [
+            pytest.param("VERSION", ("--build-arg", "VERSION"), "", id="an argument's variable"),
+            pytest.param("VERSION", ("--build-arg=VERSION",), "", id="the same in one word"),
+            pytest.param("DOCKER_DEFAULT_PLATFORM", (), "", id="the platform"),
+            pytest.param("SOURCE_DATE_EPOCH", (), "ARG SOURCE_DATE_EPOCH", id="the time"),
+        ],
+    )
+    def test_what_the_builder_reads_from_the_environment(
+        self,
+        variable: str,
+        options: tuple[str, ...],
+        dockerfile: str,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        write(folder, {"Dockerfile": f"FROM alpine\n{dockerfile}\n"})
+        image = replace(API, build_options=options)
+        tags = set()
+        for value in ("", "linux/amd64", "linux/arm64"):
+            monkeypatch.setenv(variable, value)
+            tags.add(tag_of(folder, image))
+
+        assert len(tags) == 3
 
     def test_a_base_images_id(self, folder: Path) -> None:
         assert tag_of(folder, bases={"alpine": "sha256:2"}) != tag_of(folder)
@@ -302,11 +328,15 @@ class TestWhatIsRead:
         assert (source.context, source.text, source.ignore[0]) == (folder, "FROM b", "x")
 
     def test_base_images_are_found_with_their_arguments(self, folder: Path) -> None:
-        write(folder, {"Dockerfile": "ARG V=3\nFROM base\nFROM alpine:$V\nFROM golang:$GIVEN"})
+        text = "ARG V=3\nARG GIVEN\nFROM base\nFROM alpine:$V\nFROM golang:$GIVEN"
+        write(folder, {"Dockerfile": text})
         image = replace(API, build_args=(("GIVEN", "1"),))
         source = read_source(image, folder=folder)
 
-        assert base_references(source, named={"base": "x"}) == ("alpine:3", "golang:1")
+        found = bases_of(image, source, names={"base": ()})
+
+        assert found.external == ("alpine:3", "golang:1")
+        assert found.declared == {"base": "base"}
 
     @pytest.mark.parametrize(
         ("image", "missing"),
@@ -359,3 +389,85 @@ class TestTheCopyForTheBuild:
             "**/.pytest_cache\n"
             "**/__pycache__\n"
         )
+
+
+class TestAFurtherContext:
+    """`--build-context NAME=FOLDER` in build_options."""
+
+    IMAGE = replace(API, context=Path("app"), build_options=("--build-context", "skills=./skills"))
+
+    @pytest.fixture
+    def project(self, tmp_path: Path) -> Path:
+        files = {"app/Dockerfile": "FROM scratch\nCOPY --from=skills . /\n", "skills/a.txt": "one"}
+        write(tmp_path, files)
+        return tmp_path
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            pytest.param(lambda f: write(f, {"a.txt": "two"}), id="a byte"),
+            pytest.param(lambda f: write(f, {"b.txt": ""}), id="a file more"),
+            pytest.param(lambda f: write(f, {".dockerignore": "a.txt"}), id="its ignore file"),
+        ],
+    )
+    def test_a_change_in_it_is_another_tag(
+        self, change: Callable[[Path], object], project: Path
+    ) -> None:
+        before = tag_of(project, self.IMAGE)
+
+        change(project / "skills")
+
+        assert tag_of(project, self.IMAGE) != before
+
+    def test_its_own_ignore_file_applies_and_no_other(self, project: Path) -> None:
+        write(project, {"skills/.dockerignore": "*.log\n", "app/.dockerignore": "a.txt\n"})
+        write(project, {"skills/__pycache__/x.pyc": "1", "skills/x.log": "1"})
+        before = tag_of(project, self.IMAGE)
+
+        write(project, {"skills/__pycache__/x.pyc": "2", "skills/x.log": "2"})
+        assert tag_of(project, self.IMAGE) == before
+        write(project, {"skills/a.txt": "two"})
+        assert tag_of(project, self.IMAGE) != before
+
+    def test_it_is_no_image(self, project: Path) -> None:
+        source = read_source(self.IMAGE, folder=project)
+
+        assert bases_of(self.IMAGE, source, names={}).external == ()
+
+    def test_one_that_is_not_there_is_named(self, project: Path) -> None:
+        image = replace(self.IMAGE, build_options=("--build-context=skills=skils",))
+
+        with pytest.raises(KindInfraError, match=r'image "api": cannot read .*skils'):
+            tag_of(project, image)
+
+    def test_an_image_counts_by_its_id(self, project: Path) -> None:
+        write(project, {"app/Dockerfile": "FROM python:3.12\n"})
+        options = ("--build-context", "python:3.12=docker-image://mirror.example/python:3.12")
+        image = replace(self.IMAGE, build_options=options)
+        source = read_source(image, folder=project)
+
+        assert bases_of(image, source, names={}).external == ("mirror.example/python:3.12",)
+
+    @pytest.mark.parametrize("written", ["./layout", "./layout:1", "./layout@sha256:" + "1" * 64])
+    def test_a_layout_counts_by_its_index(self, written: str, project: Path) -> None:
+        write(project, {"layout/index.json": "one"})
+        options = ("--build-context", f"skills=oci-layout://{written}")
+        image = replace(self.IMAGE, build_options=options)
+        before = tag_of(project, image)
+
+        write(project, {"layout/index.json": "two"})
+
+        assert tag_of(project, image) != before
+
+
+def test_a_dockerfile_in_small_letters_is_found(folder: Path) -> None:
+    (folder / "Dockerfile").rename(folder / "dockerfile")
+
+    assert read_source(API, folder=folder).dockerfile == folder / "dockerfile"
+
+
+def test_lines_of_an_ignore_file_are_buildkits(folder: Path) -> None:
+    """For Python a form feed ends a line too."""
+    (folder / ".dockerignore").write_bytes(b"\xef\xbb\xbfdocs\r\na\x0cb\r\n")
+
+    assert read_source(API, folder=folder).ignore[:2] == ("docs", "a\x0cb")

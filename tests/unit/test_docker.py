@@ -102,6 +102,211 @@ class TestImageIds:
         assert runner.argvs == []
 
 
+OWN = ("default", "docker")
+CI = ("ci", "docker-container")
+PYTHON: dict[str, Any] = {
+    "Id": "sha256:4",
+    "RepoTags": ["python:3.12"],
+    "RepoDigests": ["python@sha256:bb"],
+}
+MINE: dict[str, Any] = {"Id": "sha256:5", "RepoTags": ["mine:1"], "RepoDigests": []}
+
+
+def with_builders(
+    builders: dict[str, tuple[str, str]], *images: dict[str, Any], context: str = "default"
+) -> FakeRunner:
+    """Return a runner with the builder in use under an empty name, and images of the engine."""
+
+    def answer(argv: tuple[str, ...]) -> str | Result:
+        if argv[:3] == ("docker", "buildx", "inspect"):
+            name = argv[3] if len(argv) > 3 else ""
+            found = builders.get(name)
+            text = "Name:   {}\nDriver: {}\n\nNodes:\nName:     node0\n"
+            return text.format(*found) if found else Result("", f'no builder "{name}" found', 1)
+        if argv[1] == "context":
+            return f"{context}\n"
+        return inspected(*images) if argv[1] == "image" else ""
+
+    return FakeRunner(answer)
+
+
+class TestTheBuilder:
+    """A builder of another driver than docker sees no image that only the engine has."""
+
+    def build(self, runner: FakeRunner, deadline: Deadline, **changes: Any) -> tuple[str, ...]:
+        return TestBuild().build(runner, deadline, **changes)[12:-1]
+
+    def test_the_engines_own_in_use_needs_no_flag(self, soon: Deadline) -> None:
+        runner = with_builders({"": OWN}, PYTHON)
+
+        assert self.build(runner, soon, bases=("python:3.12",)) == ()
+
+    def test_in_another_context_its_own_has_that_contexts_name(self, soon: Deadline) -> None:
+        """`docker context use rootless`; `default` would be the builder of another context."""
+        needs = {"base": "localhost/base:1"}
+        flags = ("--build-context", "base=docker-image://localhost/base:1")
+        own = with_builders({"": ("rootless", "docker")}, context="rootless")
+        other = with_builders({"": CI}, context="rootless")
+
+        assert self.build(own, soon, contexts=needs) == flags
+        assert self.build(other, soon, contexts=needs) == (*flags, "--builder", "rootless")
+
+    def test_an_image_with_needs_is_built_by_the_engines_own(self, soon: Deadline) -> None:
+        """`docker buildx use`, BUILDX_BUILDER, docker/setup-buildx-action."""
+        argv = self.build(with_builders({"": CI}), soon, contexts={"base": "localhost/base:1"})
+
+        assert argv[-2:] == ("--builder", "default")
+
+    @pytest.mark.parametrize("base", [MINE, PYTHON])
+    def test_so_is_one_whose_base_the_engine_has(
+        self, base: dict[str, Any], soon: Deadline
+    ) -> None:
+        """The tag counts the engine's `python:3.12`; a registry may have a newer one."""
+        argv = self.build(with_builders({"": CI}, base), soon, bases=(base["RepoTags"][0],))
+
+        assert argv == ("--builder", "default")
+
+    def test_so_is_every_other_one(self, soon: Deadline) -> None:
+        assert self.build(with_builders({"": CI}), soon) == ("--builder", "default")
+
+    def test_one_that_the_options_name_is_taken(self, soon: Deadline) -> None:
+        runner = with_builders({"": OWN, "ci": CI}, PYTHON)
+
+        assert self.build(runner, soon, bases=("python:3.12",), options=("--builder", "ci")) == (
+            *("--builder", "ci"),
+            *("--build-context", "python:3.12=docker-image://python@sha256:bb"),
+        )
+
+    def test_one_with_a_cache_of_the_one_in_use_gets_the_engines_base_by_its_digest(
+        self, soon: Deadline
+    ) -> None:
+        argv = self.build(
+            with_builders({"": CI}, PYTHON),
+            soon,
+            bases=("python:3.12",),
+            options=("--cache-to", "type=gha"),
+        )
+
+        assert argv == (
+            *("--cache-to", "type=gha"),
+            *("--build-context", "python:3.12=docker-image://python@sha256:bb"),
+        )
+
+    def test_the_builder_of_another_context_is_never_taken(self, soon: Deadline) -> None:
+        """Its images would end in another engine."""
+        assert self.build(with_builders({"": ("remote", "docker")}), soon) == (
+            *("--builder", "default"),
+        )
+
+    @pytest.mark.parametrize("flag", [("--builder", "ci"), ("--builder=ci",)])
+    def test_one_in_the_options_that_cannot_see_a_base_is_named(
+        self, flag: tuple[str, ...], soon: Deadline
+    ) -> None:
+        runner = with_builders({"": OWN, "ci": CI}, MINE)
+
+        with pytest.raises(KindInfraError) as caught:
+            self.build(runner, soon, bases=("mine:1",), options=flag)
+
+        assert str(caught.value) == (
+            'image "api": the builder "ci" (docker-container) in build_options cannot see images'
+            ' that only the engine has: "mine:1"\n'
+            "To fix: remove --builder from build_options, and the engine's own builder is used"
+        )
+
+    def test_one_that_buildx_does_not_know_is_the_builds_to_tell(self, soon: Deadline) -> None:
+        assert self.build(with_builders({}), soon) == ()
+        assert self.build(with_builders({}), soon, contexts={"base": "localhost/base:1"})[-2:] == (
+            *("--builder", "default"),
+        )
+
+    def test_each_is_asked_for_once(self, soon: Deadline) -> None:
+        runner = with_builders({"": CI})
+        engine = Docker(runner)
+        for _ in range(3):
+            engine.build(REQUEST, deadline=soon, log=Path("/out/api.log"))
+
+        assert runner.argvs.count(("docker", "buildx", "inspect")) == 1
+
+
+class TestAFailedBuild:
+    OUTPUT = """\
+#0 building with "default" instance using docker driver
+
+#5 [2/3] RUN echo hello;   exit 3
+#5 0.894 hello
+#5 0.894 oops
+#5 ERROR: process "/bin/sh -c echo hello" failed: exit code: 3
+------
+ > [2/3] RUN echo hello;   exit 3:
+0.894 hello
+0.894 oops
+------
+Dockerfile:2
+--------------------
+   1 |     FROM busybox
+   2 | >>> RUN echo hello; \\
+   3 | >>>   exit 3
+   4 |     RUN true
+--------------------
+ERROR: failed to solve: process "/bin/sh -c echo hello" failed: exit code: 3
+"""
+
+    def failure(self, output: str, deadline: Deadline) -> str:
+        runner = FakeRunner(lambda argv: Result(output, "", 1) if "build" in argv else "")
+        with pytest.raises(CommandError) as caught:
+            TestBuild().build(
+                runner, deadline, folder=Path("/src"), source=Path("/src/app/Dockerfile")
+            )
+        return "\n".join(str(caught.value).splitlines()[2:])
+
+    def test_it_shows_the_instruction_and_what_that_printed(self, soon: Deadline) -> None:
+        assert self.failure(self.OUTPUT, soon) == (
+            "    app/Dockerfile:2: RUN echo hello; \\\n"
+            "      exit 3\n"
+            "      | hello\n"
+            "      | oops\n"
+            '    process "/bin/sh -c echo hello" failed: exit code: 3'
+        )
+
+    def test_a_base_that_cannot_be_pulled_comes_with_what_to_do(self, soon: Deadline) -> None:
+        output = (
+            "#2 [internal] load metadata for docker.io/library/nosuch:1\n"
+            "#2 ERROR: failed to do request: no such host\n"
+            "------\n > [internal] load metadata for docker.io/library/nosuch:1:\n------\n"
+            "Dockerfile:1\n--------------------\n   1 | >>> FROM nosuch:1\n--------------------\n"
+            "ERROR: failed to solve: nosuch:1: failed to resolve source metadata for"
+            " docker.io/library/nosuch:1: no such host\n"
+        )
+
+        assert self.failure(output, soon).splitlines() == [
+            "    app/Dockerfile:1: FROM nosuch:1",
+            (
+                "    nosuch:1: failed to resolve source metadata for docker.io/library/nosuch:1:"
+                " no such host"
+            ),
+            (
+                "    To fix: see that `docker pull nosuch:1` works (name, network, proxy, login),"
+                " or load the image into the engine"
+            ),
+        ]
+
+    def test_what_is_not_known_is_shown_as_it_is(self, soon: Deadline) -> None:
+        assert self.failure("ERROR: no space left\n", soon) == "    ERROR: no space left"
+
+
+REQUEST = BuildRequest(
+    name="api",
+    reference="localhost/api:1f",
+    context=Path("/src"),
+    dockerfile=Path("/out/api/Dockerfile"),
+    target=None,
+    build_args={},
+    unshown=frozenset(),
+    contexts={},
+    options=(),
+)
+
+
 class TestBuild:
     def build(self, runner: FakeRunner, deadline: Deadline, **changes: Any) -> tuple[str, ...]:
         fields: dict[str, Any] = {
@@ -117,7 +322,7 @@ class TestBuild:
         }
         request = BuildRequest(**{**fields, **changes})
         Docker(runner).build(request, deadline=deadline, log=Path("/out/api.log"))
-        return runner.argvs[0]
+        return runner.argvs[-1]
 
     def test_buildkit_builds_and_leaves_the_image_in_the_engine(self, soon: Deadline) -> None:
         runner = FakeRunner()
@@ -128,14 +333,22 @@ class TestBuild:
             *("--label", "dev.kindinfra.image=api"),
             "/src",
         )
-        (call,) = runner.calls
+        call = runner.calls[-1]
         assert call.what == 'building image "api"'
         assert call.env == {"BUILDKIT_PROGRESS": "plain"}
         assert call.log == Path("/out/api.log")
 
+    def test_it_runs_in_the_projects_folder(self, soon: Deadline) -> None:
+        """Paths in build_options are relative to it, wherever pytest was started."""
+        runner = FakeRunner()
+
+        self.build(runner, soon, folder=Path("/src"))
+
+        assert runner.calls[-1].cwd == Path("/src")
+
     def test_what_was_declared_becomes_flags_before_the_context(self, soon: Deadline) -> None:
         argv = self.build(
-            FakeRunner(),
+            with_builders({"": OWN}),
             soon,
             target="runtime",
             build_args={"B": "two words", "A": "1"},
@@ -164,7 +377,7 @@ class TestBuild:
         )
 
         assert argv[12:] == ("--build-arg", name, "--build-arg", "VERSION=1", "/src")
-        assert runner.calls[0].env == {"BUILDKIT_PROGRESS": "plain", name: "tok-4f3a9c2e77"}
+        assert runner.calls[-1].env == {"BUILDKIT_PROGRESS": "plain", name: "tok-4f3a9c2e77"}
 
     @pytest.mark.parametrize("name", ["PATH", "https_proxy", "DOCKER_HOST", "BUILDX_BUILDER"])
     def test_a_value_never_becomes_what_docker_reads_for_itself(
@@ -174,7 +387,7 @@ class TestBuild:
         argv = self.build(runner, soon, build_args={name: "other"}, unshown=frozenset({name}))
 
         assert argv[12:] == ("--build-arg", f"{name}=other", "/src")
-        assert runner.calls[0].env == {"BUILDKIT_PROGRESS": "plain"}
+        assert runner.calls[-1].env == {"BUILDKIT_PROGRESS": "plain"}
 
     def test_what_docker_would_read_anyway_may_come_by_the_environment(
         self, soon: Deadline, monkeypatch: pytest.MonkeyPatch

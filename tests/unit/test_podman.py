@@ -118,6 +118,24 @@ class TestImageIds:
         assert runner.argvs == []
 
 
+class TestAFailedBuild:
+    def test_it_shows_the_instruction_and_what_that_printed(self, soon: Deadline) -> None:
+        output = (
+            "STEP 1/3: FROM busybox\nSTEP 2/3: RUN echo hello; exit 3\nhello\n"
+            'Error: building at STEP "RUN echo hello; exit 3": exit status 3\n'
+        )
+        runner = FakeRunner(lambda _: Result(output, "", 1))
+
+        with pytest.raises(CommandError) as caught:
+            TestBuild().build(runner, soon, folder=Path("/src"), source=Path("/src/app/Dockerfile"))
+
+        assert str(caught.value).splitlines()[2:] == [
+            "    app/Dockerfile: RUN echo hello; exit 3",
+            "      | hello",
+            '    building at STEP "RUN echo hello; exit 3": exit status 3',
+        ]
+
+
 class TestBuild:
     def build(self, runner: FakeRunner, deadline: Deadline, **changes: Any) -> Argv:
         fields: dict[str, Any] = {

@@ -225,6 +225,68 @@ class TestDoctor:
         }  # fmt: skip
         return Tools(**(parts | changes))
 
+    @pytest.mark.parametrize(
+        ("what", "version", "beginning", "fix"),
+        [
+            (
+                "engine",
+                "20.10.24",
+                "odd engine docker 20.10.24, older than 23.0: its BuildKit has no named contexts",
+                "install Docker Engine 23.0 or newer: ",
+            ),
+            (
+                "buildx",
+                "github.com/docker/buildx v0.9.1 ed00243",
+                "odd buildx github.com/docker/buildx v0.9.1 ed00243, older than 0.10: it does not",
+                "install buildx 0.10 or newer: ",
+            ),
+            (
+                "kind",
+                "0.19.0",
+                "odd kind 0.19.0, older than 0.20: node images of Kubernetes 1.27.2 and newer",
+                "install kind 0.20 or newer: ",
+            ),
+        ],
+    )
+    def test_a_program_that_is_too_old_comes_with_what_it_lacks(
+        self, what: str, version: str, beginning: str, fix: str, tmp_path: Path
+    ) -> None:
+        """A program that is there need not know the flags that it gets."""
+        tools = self.tools(
+            engine=FakeEngine(version=version if what == "engine" else "29.0"),
+            provider=FakeProvider(version=version if what == "kind" else "0.31.0"),
+            runner=FakeRunner(
+                lambda argv: version if what == "buildx" and "version" in argv else ""
+            ),
+        )
+
+        lines = self.found(tmp_path, tools)
+
+        (at,) = (at for at, line in enumerate(lines) if line.startswith(beginning))
+        assert lines[at + 1].startswith(f"To fix: {fix}")
+
+    @pytest.mark.parametrize("version", ["0.10.0", "v0.29.1", "1.0"])
+    def test_one_that_is_new_enough_is_ok(self, version: str, tmp_path: Path) -> None:
+        lines = self.found(tmp_path, self.tools(runner=FakeRunner(lambda _: version)))
+
+        assert f"ok buildx {version}" in lines
+
+    def test_a_builder_that_cannot_see_the_engines_images_is_named(self, tmp_path: Path) -> None:
+        """As docker/setup-buildx-action makes it the one in use."""
+
+        def answer(argv: tuple[str, ...]) -> str:
+            if argv[1:3] == ("buildx", "inspect"):
+                return "Name: ci\nDriver: docker-container\n"
+            return "rootless\n" if argv[1] == "context" else "buildx v0.29.1\n"
+
+        lines = self.found(tmp_path, self.tools(runner=FakeRunner(answer)))
+
+        at = lines.index(
+            'odd builder "ci" (docker-container) is in use, which cannot see the engine\'s images;'
+            " images are built by the engine's own builder instead"
+        )
+        assert lines[at + 1].startswith("To fix: nothing, or docker buildx use rootless")
+
     def test_limits_that_are_too_low_come_with_the_command(self, tmp_path: Path) -> None:
         lines = self.found(
             tmp_path, self.tools(), max_user_instances="128", max_user_watches="600000",

@@ -266,7 +266,7 @@ class TestEverythingWorks:
         api = bench.deployed("api")
         assert api
         (container,) = api["spec"]["template"]["spec"]["containers"]
-        assert container["image"] == built == bench.engine.builds[0].reference
+        assert container["image"] == built == bench.engine.built[0]
         assert container["imagePullPolicy"] == "IfNotPresent"
 
     def test_pods_run_what_a_registry_calls_their_images(self, bench: Bench) -> None:
@@ -304,7 +304,7 @@ class TestEverythingWorks:
         bench.bring_up()
 
         sent = {reference for pipe in bench.runner.pipes for reference in pipe.source[1:]}
-        assert sent == {"postgres:16", bench.engine.builds[0].reference}
+        assert sent == {"postgres:16", bench.engine.built[0]}
 
     def test_every_stretch_of_work_is_on_record(self, bench: Bench) -> None:
         bench.bring_up()
