@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 HEARTBEAT = 30.0
 """Seconds after which a line says what a build printed last."""
 
+TROUBLE = 10.0
+"""Seconds after which a line says what keeps a service from being ready."""
+
 _SILENCE = 15.0
 """Seconds after which a line says what goes on."""
 
@@ -43,9 +46,14 @@ class Heartbeats:
     def due(self, running: Iterable[Running], *, at: float) -> list[Running]:
         """Return those that have gone on for so long since their start, or since the last time."""
         printing = [one for one in running if one.says()]
-        due = [one for one in printing if at - self._told.get(one[:3], one.start) >= HEARTBEAT]
+        due = [one for one in printing if at - self._told.get(one[:3], one.start) >= _every(one)]
         self._told |= {one[:3]: at for one in due}
         return due
+
+
+def _every(one: Running) -> float:
+    """Return how often one is told about: a wait says something only if there is trouble."""
+    return TROUBLE if one.kind == "wait" else HEARTBEAT
 
 
 class ProgressLines:

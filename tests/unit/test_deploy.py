@@ -9,7 +9,7 @@ import pytest
 
 from pytest_kindinfra.errors import KindInfraError, NotReadyError
 from pytest_kindinfra.model import Service
-from pytest_kindinfra.steps.deploy import run_function
+from pytest_kindinfra.steps.deploy import ImagesInUse, Target, apply_objects, run_function
 from pytest_kindinfra.timeline import Deadline
 
 if TYPE_CHECKING:
@@ -112,3 +112,32 @@ def test_one_that_does_not_return_is_left_at_its_deadline(run: Callable[..., Any
         run("hangs", seconds=0.1)
 
     assert str(caught.value) == 'run = "some_steps:hangs" did not return in time'
+
+
+class DefaultingKube:
+    """Stores objects as an API server does, which fills in what was not written."""
+
+    def apply(self, obj: dict[str, Any], **_: Any) -> dict[str, Any]:
+        defaults = {"backoffLimit": 6, "completions": 1}
+        return {**obj, "spec": {**defaults, **obj["spec"]}, "metadata": {"uid": "u1"}}
+
+
+@pytest.mark.parametrize("written", [{}, {"backoffLimit": 6}])
+def test_a_job_that_was_applied_says_only_what_was_written_about_its_failures(
+    written: dict[str, Any],
+) -> None:
+    template: dict[str, Any] = {"spec": {"containers": []}}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "x"},
+           "spec": {"template": template, **written}}  # fmt: skip
+    kube: Any = DefaultingKube()
+
+    [applied] = apply_objects(
+        Service(name="x"),
+        [job],
+        images=ImagesInUse(written={}, loaded=frozenset(), declared={}),
+        target=Target(kube=kube, namespace="ns"),
+        deadline=Deadline.after(5),
+    )
+
+    assert applied["metadata"]["uid"] == "u1"
+    assert applied["spec"].get("backoffLimit") == written.get("backoffLimit")

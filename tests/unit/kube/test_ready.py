@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject, Level
     from tests.fake_kubernetes import FakeKubernetes
 
-NO_IMAGE = {"state": {"waiting": {"reason": "ErrImagePull", "message": "api:1 not found"}}}
+NO_IMAGE = {"state": {"waiting": {"reason": "ErrImagePull", "message": "api: not found"}}}
 CRASHED = {
     "state": {"waiting": {"reason": "CrashLoopBackOff"}},
     "lastState": {"terminated": {"exitCode": 3, "reason": "Error"}},
@@ -270,7 +270,7 @@ def test_a_pod_that_cannot_be_made_is_told_by_its_event(kube: Kube, fake: FakeKu
     stored["spec"] = {**stored["spec"], "replicas": 1}
     fake.event(stored, "FailedCreate", "exceeded quota")
 
-    error = failure(kube, workload("StatefulSet", "db"))
+    error = failure(kube, workload("StatefulSet", "db"), patience=0)
 
     assert error.short == 'StatefulSet "db" cannot become ready: FailedCreate\n  exceeded quota'
 
@@ -342,3 +342,94 @@ def test_what_was_ready_can_be_judged_later(kube: Kube, fake: FakeKubernetes) ->
 
     with pytest.raises(ServiceFailedError, match="CrashLoopBackOff"):
         verdict.check()
+
+
+def waiting_for(reason: str, message: str) -> dict[str, Any]:
+    return {"state": {"waiting": {"reason": reason, "message": message}}}
+
+
+def test_a_trouble_that_outlives_the_patience_is_told_with_seconds_and_key(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    fake.breaks["api"] = waiting_for("CreateContainerConfigError", 'secret "late" not found')
+    deploy(kube, workload())
+    start = monotonic()
+
+    error = failure(kube, workload(), patience=1.2)
+
+    assert monotonic() - start >= 1.2
+    assert '  secret "late" not found\n  seen for 1 s' in error.short
+    assert "which is all that `patience = 1.2` allows" in error.short
+    assert str(error).endswith("; `patience = SECONDS` of the service waits longer.")
+
+
+def test_a_pull_that_fails_and_backs_off_by_turns_is_waited_for_from_the_first_time_on(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    fake.breaks["api"] = waiting_for("ErrImagePull", "TLS handshake timeout")
+    deploy(kube, workload())
+
+    def turn() -> None:
+        [pod] = fake.pods_of("api")
+        state = pod["status"].get("containerStatuses", [{}])[0].get("state", {}).get("waiting")
+        if state:
+            back = state["reason"] == "ErrImagePull"
+            state["reason"] = "ImagePullBackOff" if back else "ErrImagePull"
+            fake.put(pod)
+
+    error = failure(kube, workload(), patience=0.8, notice=lambda _: turn())
+
+    assert error.cause
+    assert error.cause.lasted >= 0.8
+
+
+def test_a_secret_that_comes_within_the_patience_is_no_failure(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    fake.breaks["api"] = waiting_for("CreateContainerConfigError", 'secret "late" not found')
+    deploy(kube, workload())
+    said: list[str] = []
+
+    def come() -> None:
+        del fake.breaks["api"]
+        deploy(kube, workload(replicas=1))
+
+    threading.Timer(0.5, come).start()
+    wait(kube, workload(), patience=5, notice=said.append)
+
+    assert any('CreateContainerConfigError for 0 s: secret "late" not found' in one for one in said)
+    assert said[-1] == ""
+
+
+def test_what_was_still_waited_for_is_said_with_its_remedy_when_the_time_is_up(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    fake.breaks["api"] = waiting_for("ErrImagePull", "dial tcp: lookup x.io: no such host")
+    deploy(kube, workload())
+
+    text = str(failure(kube, workload(), seconds=0.5))
+
+    assert "ErrImagePull for 0 s: dial tcp: lookup x.io: no such host" in text
+    assert "To fix: the kind node cannot resolve the registry's name" in text
+
+
+def test_a_shortage_is_waited_for_as_long_as_a_job_runs_that_will_end_it(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    fake.ready_after = 60
+    deploy(kube, workload(), workload("Job", "busy"))
+    [pod], [other] = fake.pods_of("api"), fake.pods_of("busy")
+    short = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+             "message": "0/1 nodes are available: 1 Insufficient cpu."}  # fmt: skip
+    fake.put({**pod, "status": {"phase": "Pending", "conditions": [short]}})
+    other["metadata"]["ownerReferences"][0]["kind"] = "Job"
+    running = {**other, "spec": {**other["spec"], "nodeName": "n"}, "status": {"phase": "Running"}}
+    fake.put(running)
+
+    spared = failure(kube, workload(), patience=0.1, seconds=1)
+    fake.put({**running, "status": {"phase": "Succeeded"}})
+    told = failure(kube, workload(), patience=0.1)
+
+    assert spared.cause is None
+    assert told.cause
+    assert "Insufficient cpu" in str(told)
