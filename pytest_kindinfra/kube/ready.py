@@ -200,7 +200,7 @@ class ReadyWait:
             bad = [pod for pod in pods if not readiness(pod).ready][:PODS_TOLD]
             brief = [f"{title(obj)}: {self._verdict(obj, pods).why}"]
             for cause in self._troubles.of(obj):
-                brief.append(f"  {cause.while_waiting(cause.lasted)}")
+                brief.append(f"  {cause.while_waiting(width=300)}")
                 brief += [f"  To fix: {fix}" for fix in [cause.remedy] if fix]
             for pod in bad:
                 event = self._kube.last_event(pod)

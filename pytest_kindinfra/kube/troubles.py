@@ -20,6 +20,7 @@ from pytest_kindinfra.workloads import (
     causes_of,
     crashes,
     frees_resources,
+    is_bare_back_off,
     limits_of,
     observed,
     old_pods,
@@ -65,6 +66,7 @@ class Troubles:
         self._stuck_since: dict[str, float] = {}
         self._since: dict[str, dict[tuple[str, ...], float]] = {}
         self._known: dict[str, list[Cause]] = {}
+        self._pulls: dict[tuple[str, ...], Cause] = {}
         self._relieved: dict[str, float] = {}
         self._replica_sets: dict[tuple[str, ...], tuple[KubeObject, ...]] = {}
         self._events: dict[str, tuple[float, list[KubeObject]]] = {}
@@ -76,7 +78,7 @@ class Troubles:
         Raises:
             ServiceFailedError: With the cause.
         """
-        causes = self._causes(obj, declared, pods)
+        causes = [self._recalled(one) for one in self._causes(obj, declared, pods)]
         uid, moment = obj["metadata"]["uid"], monotonic()
         before = self._since.get(uid, {})
         # Forgets what is not there any more: a grace runs from the last appearance.
@@ -94,6 +96,16 @@ class Troubles:
             if counted.lasted >= cause.grace:
                 raise failed(self._kube.with_evidence(self._told(counted)))
 
+    def _recalled(self, cause: Cause) -> Cause:
+        """Return a pull that backs off with what failed: kubelets before 1.32 say it only once."""
+        if cause.family != "pull":
+            return cause
+        if not is_bare_back_off(cause.message):
+            self._pulls[_key(cause)] = cause
+            return cause
+        failed_pull = self._pulls.get(_key(cause))
+        return replace(failed_pull, reason=cause.reason) if failed_pull else cause
+
     def settled(self, obj: KubeObject) -> None:
         """Forget what was in the way of an object that is ready now."""
         self._known.pop(obj["metadata"]["uid"], None)
@@ -106,7 +118,7 @@ class Troubles:
         """Give notice of what has been in the way for longest."""
         known = [cause for causes in self._known.values() for cause in causes]
         worst = max(known, key=lambda cause: cause.lasted, default=None)
-        self._leniency.notice(worst.while_waiting(worst.lasted) if worst else "")
+        self._leniency.notice(worst.while_waiting() if worst else "")
 
     def clear_the_way(self, obj: KubeObject) -> None:
         """Delete a StatefulSet's pods that are broken and of an older revision.
@@ -149,8 +161,9 @@ class Troubles:
 
     def _told(self, cause: Cause) -> Cause:
         """Return the cause as it is told: seconds only where they are the service's patience."""
-        by_patience = cause.grace >= self._leniency.patience > 0
-        return cause if by_patience else replace(cause, lasted=0.0)
+        patience = self._leniency.patience
+        lasted = cause.lasted if cause.grace >= patience > 0 else 0.0
+        return replace(cause, lasted=lasted, grace=patience)
 
     def _frees_resources(self, obj: KubeObject, pods: Sequence[KubeObject]) -> bool:
         """Whether another pod of the namespace gives back what it has, so that waiting helps."""

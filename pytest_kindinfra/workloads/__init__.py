@@ -17,6 +17,7 @@ from pytest_kindinfra.workloads.events import (
     latest_event,
     latest_warning,
 )
+from pytest_kindinfra.workloads.messages import is_bare_back_off
 from pytest_kindinfra.workloads.pods import (
     REVISION,
     containers_of,
@@ -48,6 +49,7 @@ __all__ = [
     "gates",
     "has_probes",
     "is_backed",
+    "is_bare_back_off",
     "is_k8s_service",
     "lack_of_pods",
     "latest_event",

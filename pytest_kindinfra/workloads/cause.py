@@ -98,12 +98,12 @@ class Cause:
         """What to do about it; empty if nothing is known."""
         return self.fix or FIXES.get(self.reason, "")
 
-    def while_waiting(self, seconds: float) -> str:
-        """Return a line for those who watch, once it has been there for some seconds."""
+    def while_waiting(self, *, width: int = TOLD_WIDTH) -> str:
+        """Return a line for those who watch, with the seconds and the end of the message."""
         message = " ".join(self.message.split())
         # The end of a message tells why; what stands before it is who called whom.
-        end = message if len(message) <= TOLD_WIDTH else f"...{message[-TOLD_WIDTH:]}"
-        return f"{self.reason} for {seconds:.0f} s{f': {end}' if end else ''}"
+        end = message if len(message) <= width else f"...{message[-width:]}"
+        return f"{self.reason} for {self.lasted:.0f} s{f': {end}' if end else ''}"
 
     def _facts(self, *, width: int = 300) -> list[str]:
         parts = [self._head()]

@@ -16,6 +16,7 @@ from pytest_kindinfra.workloads.messages import (
     config_is_permanent,
     create_is_permanent,
     is_shortage,
+    node_boots,
     pod_is_refused,
     pull_failure,
     pull_is_permanent,
@@ -62,8 +63,6 @@ be started at once is only seen to stay where it is."""
 REFUSED_GRACE = 1.0
 CLAIM_GRACE = 5.0
 """An event about the claim, which comes later, says more than that it is not bound."""
-BOOTING = ("not-ready", "unreachable", "network-unavailable", "uninitialized")
-"""Taints of a kind node that boots."""
 JOBS_OWN_KEYS = ("backoffLimitPerIndex", "maxFailedIndexes", "podFailurePolicy", "successPolicy")
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
@@ -204,7 +203,7 @@ def _of_pod(obj: KubeObject, pod: KubeObject, limits: Limits) -> Iterator[Cause]
 
 def _of_scheduling(obj: KubeObject, pod: KubeObject, message: str, patience: float) -> Cause:
     grace = patience
-    if any(f"node.kubernetes.io/{taint}" in message for taint in BOOTING):
+    if node_boots(message):
         grace = math.inf
     elif "PersistentVolumeClaim" in message:
         grace += CLAIM_GRACE

@@ -89,10 +89,16 @@ def latest_warning(
         event
         for event in events
         if event.get("type") == "Warning"
-        and event.get("reason") not in UNINFORMATIVE
+        and _says_more(event)
         and _concerns(event, {name: since[name] for name in unready})
     ]
     return latest_event(pod, warnings)
+
+
+def _says_more(event: KubeObject) -> bool:
+    """Whether a warning says more than the status, which may not say why a pull failed."""
+    pull = str(event.get("message") or "").startswith("Failed to pull image")
+    return pull or event.get("reason") not in UNINFORMATIVE
 
 
 def _concerns(event: KubeObject, since: dict[str, str]) -> bool:

@@ -135,6 +135,7 @@ _PERMANENT_START = re.compile(
     r"|permission denied|exec format error|(is|not) a directory)"
 )
 _PERMANENT_POD = re.compile(r"violates podsecurity|\bis invalid\b|invalid value")
+_BOOTING = re.compile(r"\{[^}]*(not-ready|unreachable|network-unavailable|uninitialized)")
 _SHORTAGE = re.compile(
     r"insufficient |too many pods|free ports for the requested|exceeded quota"
     r"|volume node affinity conflict|exceed max volume count"
@@ -150,6 +151,11 @@ def pull_failure(message: str) -> PullFailure:
             if re.search(failure.pattern, text):
                 return failure
     return UNKNOWN
+
+
+def is_bare_back_off(message: str) -> bool:
+    """Whether a pull that backs off is told without what failed."""
+    return not message or bool(re.fullmatch(r'Back-off pulling image "[^"]*"', message))
 
 
 def pull_is_permanent(message: str, *, has_pull_secrets: bool) -> bool:
@@ -187,6 +193,11 @@ def start_is_permanent(message: str, *, has_mounts: bool) -> bool:
 def pod_is_refused(message: str) -> bool:
     """Whether the API server can never accept the pods: a quota or an account may come."""
     return bool(_PERMANENT_POD.search(message.lower()))
+
+
+def node_boots(message: str) -> bool:
+    """Whether a pod fits nowhere since a kind node, or its network plugin, is not up yet."""
+    return bool(_BOOTING.search(message))
 
 
 def is_shortage(message: str) -> bool:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_kindinfra.workloads.messages import is_shortage, pull_failure, pull_is_permanent
+from pytest_kindinfra.workloads.messages import (
+    is_shortage,
+    node_boots,
+    pull_failure,
+    pull_is_permanent,
+)
 
 REF = "127.0.0.1:5911/x:1"
 HEAD = f'failed to pull and unpack image "{REF}": failed to resolve reference "{REF}": '
@@ -97,3 +102,21 @@ def test_a_digest_that_was_not_found_may_be_found_next_time() -> None:
 )
 def test_what_other_pods_may_give_back_is_a_shortage(message: str, *, short: bool) -> None:
     assert is_shortage(message) == short
+
+
+@pytest.mark.parametrize(
+    ("taint", "boots"),
+    [
+        ("node.kubernetes.io/not-ready: ", True),
+        ("node.kubernetes.io/network-unavailable: ", True),
+        ("node.cilium.io/agent-not-ready: ", True),
+        ("node.cloudprovider.kubernetes.io/uninitialized: true", True),
+        ("node.kubernetes.io/disk-pressure: ", False),
+        ("node.kubernetes.io/memory-pressure: ", False),
+        ("dedicated: gpu", False),
+    ],
+)
+def test_a_kind_node_that_boots_is_known_by_its_taint(taint: str, *, boots: bool) -> None:
+    assert (
+        node_boots(f"0/1 nodes are available: 1 node(s) had untolerated taint {{{taint}}}") == boots
+    )

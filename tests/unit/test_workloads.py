@@ -747,6 +747,13 @@ def test_the_last_warning_is_one_that_says_more_than_the_status() -> None:
     assert found["reason"] == "Unhealthy"
 
 
+def test_why_a_pull_failed_is_a_warning_that_says_more() -> None:
+    pull = {**event("Failed", 1), "message": 'Failed to pull image "x": no such host'}
+    error = {**event("Failed", 2), "message": "Error: ErrImagePull"}
+
+    assert latest_warning(pod(), [pull, error]) == pull
+
+
 def test_a_warning_of_another_container_or_of_a_time_before_the_start_is_left_out() -> None:
     started = {"startedAt": "2030-01-01T00:00:10Z"}
     last = {"terminated": {**started, "exitCode": 1}}
