@@ -38,8 +38,8 @@ class PullFailure(NamedTuple):
 
 UNKNOWN = PullFailure("unknown", "", permanent=False, fix=UNKNOWN_FIX)
 _ABSENT_FIX = (
-    "correct the image's name or tag, declare it under [images], or have it in the engine of this "
-    "machine; the registry has no {image}"
+    "the registry has no {image}: correct its name or tag, declare it under [images], or have it "
+    "in the engine of this machine"
 )
 _DENIED_FIX = (
     "correct the image's name, or log in on this machine (`docker login`) and `docker pull "
