@@ -14,6 +14,8 @@ QUIT_FIX = "give the container a command that does not end"
 CRASH_FIX = "see the log; `restarts = N` of the service allows more restarts"
 LOG_WIDTH = 1000
 TOLD_WIDTH = 70
+REPEATED = 60
+"""Letters at the end that show that an event and a message are about the same failure."""
 FIXES = {
     "ErrImageNeverPull": IMAGE_FIX,
     "InvalidImageName": "correct the image's name in the manifest",
@@ -112,7 +114,7 @@ class Cause:
         if self.lasted:
             allowed = f"`patience = {self.grace:g}`"
             parts.append(f"  seen for {self.lasted:.0f} s, which is all that {allowed} allows")
-        if self.event and self.event not in self.message and self.message not in self.event:
+        if self.event and not _repeats(self.event, self.message):
             parts.append(f"  event: {_cut(self.event, width)}")
         return parts
 
@@ -121,6 +123,12 @@ class Cause:
         where = f'container "{self.container}" of {pod}' if self.container else pod
         culprit = f"{where}: " if self.pod else ""
         return f"{self.object} cannot become ready: {culprit}{self.reason}"
+
+
+def _repeats(event: str, message: str) -> bool:
+    """Whether an event says what the message does, perhaps with other words before it."""
+    same_end = len(event) > REPEATED and message.endswith(event[-REPEATED:])
+    return same_end or event in message or (message in event and bool(message))
 
 
 def _cut(text: str, width: int = 300) -> str:

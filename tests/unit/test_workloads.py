@@ -862,6 +862,18 @@ def test_an_event_that_repeats_the_message_is_left_out() -> None:
     assert "event" not in cause.short()
 
 
+def test_an_event_that_says_the_same_in_other_words_is_left_out() -> None:
+    why = 'failed to do request: Head "https://x.io/v2/x/manifests/1": dial tcp: no such host'
+    cause = Cause(
+        object="x",
+        reason="ImagePullBackOff",
+        message=f'Back-off pulling image "x.io/x:1": ErrImagePull: {why}',
+        event=f'Failed: Failed to pull image "x.io/x:1": {why}',
+    )
+
+    assert "event" not in cause.short()
+
+
 def test_long_lines_are_cut() -> None:
     cause = Cause(object="x", reason="Error", message="word " * 500, log=("y" * 5000,))
 
