@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_kindinfra.kube.failure import failed
 from pytest_kindinfra.model import PATIENCE
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 EVENTS_AFTER = 0.75
 """Seconds without a started pod after which the events are read as well."""
 EVENTS_EVERY = 1.0
+GONE_AFTER = 10.0
+"""Seconds without a trouble after which it counts as passed: between two tries to make a sandbox or
+a volume the last event says for a moment that one is made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,13 @@ class Leniency:
     notice: Callable[[str], object] = lambda _: None
 
 
+class _Seen(NamedTuple):
+    """When a cause was seen for the first and the last time."""
+
+    first: float
+    last: float
+
+
 class Troubles:
     """One thread's view of what keeps objects from getting ready."""
 
@@ -64,7 +74,8 @@ class Troubles:
         self._kube = kube
         self._leniency = leniency
         self._stuck_since: dict[str, float] = {}
-        self._since: dict[str, dict[tuple[str, ...], float]] = {}
+        self._seen: dict[str, dict[tuple[str, ...], _Seen]] = {}
+        self._looked: dict[str, float] = {}
         self._known: dict[str, list[Cause]] = {}
         self._pulls: dict[tuple[str, ...], Cause] = {}
         self._relieved: dict[str, float] = {}
@@ -80,13 +91,8 @@ class Troubles:
         """
         causes = [self._recalled(one) for one in self._causes(obj, declared, pods)]
         uid, moment = obj["metadata"]["uid"], monotonic()
-        before = self._since.get(uid, {})
-        # Forgets what is not there any more: a grace runs from the last appearance.
-        since = {_key(cause): before.get(_key(cause), moment) for cause in causes}
-        self._since[uid] = since
-        self._known[uid] = known = [
-            replace(cause, lasted=moment - since[_key(cause)]) for cause in causes
-        ]
+        self._known[uid] = known = [self._aged(cause, uid, moment) for cause in causes]
+        self._looked[uid] = moment
         if any(cause.shortage for cause in known) and self._frees_resources(obj, pods):
             self._relieved[uid] = moment
         for cause in known:
@@ -95,6 +101,17 @@ class Troubles:
             counted = replace(cause, lasted=min(cause.lasted, late))
             if counted.lasted >= cause.grace:
                 raise failed(self._kube.with_evidence(self._told(counted)))
+
+    def _aged(self, cause: Cause, uid: str, moment: float) -> Cause:
+        """Return the cause with the seconds since it appeared."""
+        seen = self._seen.setdefault(uid, {})
+        last, patience = seen.get(_key(cause)), self._leniency.patience
+        # What may pass comes and goes while it is tried again; a container that ended does not.
+        pause = min(GONE_AFTER, patience) if cause.grace >= patience else 0.0
+        goes_on = last and (last.last >= self._looked.get(uid, 0.0) or moment - last.last <= pause)
+        first = last.first if last and goes_on else moment
+        seen[_key(cause)] = _Seen(first, moment)
+        return replace(cause, lasted=moment - first)
 
     def _recalled(self, cause: Cause) -> Cause:
         """Return a pull that backs off with what failed: kubelets before 1.32 say it only once."""
@@ -197,4 +214,6 @@ class Troubles:
 
 
 def _key(cause: Cause) -> tuple[str, ...]:
-    return (cause.pod, cause.container, cause.family or cause.reason)
+    # Another Secret that is missing now is a step forward, and has a grace of its own.
+    what = cause.message if cause.family == "config" else ""
+    return (cause.pod, cause.container, cause.family or cause.reason, what)

@@ -470,3 +470,42 @@ def test_a_claim_that_is_not_bound_is_told_with_the_patience_that_was_declared(
     fake.put({**pod, "status": {"phase": "Pending", "conditions": [unbound]}})
 
     assert "`patience = 0.3` allows" in str(failure(kube, workload(), patience=0.3))
+
+
+def test_a_sandbox_that_is_tried_again_and_again_is_one_trouble(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    fake.ready_after = 60
+    deploy(kube, workload())
+    [pod] = fake.pods_of("api")
+    turns = iter(range(1000))
+
+    def turn() -> None:
+        failing = next(turns) % 2 == 0
+        reason = "FailedCreatePodSandBox" if failing else "SandboxChanged"
+        fake.event(pod, reason, "no network", "Warning" if failing else "Normal")
+
+    error = failure(kube, workload(), patience=2, seconds=9, notice=lambda _: turn())
+
+    assert error.cause
+    assert error.cause.reason == "FailedCreatePodSandBox"
+
+
+def test_another_secret_that_is_missing_now_has_a_patience_of_its_own(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    fake.breaks["api"] = waiting_for("CreateContainerConfigError", 'secret "one" not found')
+    deploy(kube, workload())
+
+    def come() -> None:
+        for pod in fake.pods_of("api"):
+            [status] = pod["status"]["containerStatuses"]
+            status.update(waiting_for("CreateContainerConfigError", 'secret "two" not found'))
+            fake.put(pod)
+
+    threading.Timer(0.7, come).start()
+    start = monotonic()
+    error = failure(kube, workload(), patience=1)
+
+    assert 'secret "two" not found' in error.short
+    assert monotonic() - start >= 1.6
