@@ -141,6 +141,7 @@ def read_service(name: str, table: Table) -> Service:
         needs=_needs(table),
         timeout=table.seconds("timeout"),
         restarts=table.count("restarts", default=_DEFAULTS.restarts),
+        patience=table.patience("patience", default=_DEFAULTS.patience),
         endpoints=tuple(_endpoint(key, part) for key, part in table.tables("endpoints")),
         run=_run(table),
         inputs=table.texts("inputs"),

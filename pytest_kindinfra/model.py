@@ -14,6 +14,11 @@ Level = Literal["applied", "started", "ready"]
 Scheme = Literal["tcp", "http", "https", "grpc"]
 EngineName = Literal["auto", "docker", "podman"]
 Load = Literal["auto", "archive", "delta", "registry"]
+PATIENCE = 45.0
+"""Seconds for which a trouble that may pass by itself is no failure, unless a service says so.
+
+The kubelet tries to pull again after 10 s and 20 s more, each up to 5 s late, and to mount after
+0.5, 1.5, 3.5, 7.5, 15.5 and 31.5 s."""
 KubeObject = dict[str, Any]
 """One Kubernetes object as parsed from YAML."""
 
@@ -122,6 +127,7 @@ class Service:
         needs: What must be there first.
         timeout: Seconds until ready; None means `--kindinfra-timeout`.
         restarts: Container restarts that are no failure.
+        patience: Seconds for which a trouble that may pass by itself is no failure.
         endpoints: In the order of declaration; the first is the default one.
         run: `module:function`, a Python step that gets the stack.
         inputs: Files or patterns that the run step reads.
@@ -142,6 +148,7 @@ class Service:
     needs: tuple[Need, ...] = ()
     timeout: float | None = None
     restarts: int = 2
+    patience: float = PATIENCE
     endpoints: tuple[EndpointSpec, ...] = ()
     run: str | None = None
     inputs: tuple[str, ...] = ()

@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 HEARTBEAT = 30.0
 """Seconds after which a line says what a build printed last."""
 
-_SOON = {"deploy": 5.0}
-"""Seconds for what tells of trouble, not of progress: the server's sentence about an object."""
+TROUBLE = 10.0
+"""Seconds after which a line says again what keeps a service from being ready."""
+
+_SOON = {"deploy": 5.0, "wait": TROUBLE}
+"""Seconds for what tells of trouble, not of progress: the server's sentence about an object, and
+what keeps a service from being ready."""
 
 _SILENCE = 15.0
 """Seconds after which a line says what goes on."""
@@ -51,8 +55,9 @@ class Heartbeats:
         return due
 
     def _is_due(self, one: Running, at: float) -> bool:
+        every = TROUBLE if one.kind == "wait" else HEARTBEAT
         if (told := self._told.get(one[:3])) is not None:
-            return at - told >= HEARTBEAT
+            return at - told >= every
         return at - one.start >= _SOON.get(one.kind, HEARTBEAT)
 
 

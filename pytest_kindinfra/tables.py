@@ -101,6 +101,14 @@ class Table:
             return None
         return None if value is None else float(value)
 
+    def patience(self, key: str, *, default: float) -> float:
+        """Return a number of seconds that may be 0."""
+        value: Any = self._typed(key, (int, float), "a number of seconds")
+        if value is not None and not value >= 0:  # NaN is neither
+            self.complain(f"{key} is {value}, but must be 0 seconds or more")
+            return default
+        return default if value is None else float(value)
+
     def choice(self, key: str, literal: T, *, default: str) -> T | str:
         """Return one of the strings of a `Literal` type."""
         value = self.text(key)

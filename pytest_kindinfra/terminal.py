@@ -44,28 +44,33 @@ def progress_line(phase: Phase, *, ended: bool, since: float) -> str:
 def running_line(running: Iterable[Running], *, at: float, since: float) -> str:
     """Return the line that says what goes on."""
     parts = [
-        f"[{one.subject}] {_VERBS.get(one.kind, (one.kind, one.kind))[0]} ({at - one.start:.0f} s)"
-        + (_last_word(one) if one.kind == "deploy" else "")
+        f"[{one.subject}] {_VERBS.get(one.kind, (one.kind, one.kind))[0]} "
+        f"({at - one.start:.0f} s{_trouble(one)})"
         for one in running
     ]
     return f"kindinfra {at - since:6.1f} s  still {', '.join(parts)}"
 
 
+def _trouble(one: Running) -> str:
+    """Return what keeps a service from being ready; a build's last line is told elsewhere."""
+    said = _shown(one.says()) if one.kind in {"deploy", "wait"} else ""
+    return f"; {said}" if said else ""
+
+
 def heartbeat_line(running: Running, *, at: float, since: float) -> str:
     """Return the line that says what something that takes long printed last."""
     doing = _VERBS.get(running.kind, (running.kind, running.kind))[0]
-    ending = _last_word(running)
+    said = _shown(running.says())
+    ending = f": {said}" if said else ""
     return (
         f"kindinfra {at - since:6.1f} s  [{running.subject}] still {doing} "
         f"({at - running.start:.0f} s){ending}"
     )
 
 
-def _last_word(running: Running) -> str:
-    """Return `: ` and what something printed last, cut to a line; nothing if it printed nothing."""
-    said = "".join(letter for letter in running.says() if letter.isprintable()).strip()
-    said = f"{said[:_SAID]}..." if len(said) > _SAID else said
-    return f": {said}" if said else ""
+def _shown(said: str) -> str:
+    said = "".join(letter for letter in said if letter.isprintable()).strip()
+    return f"{said[:_SAID]}..." if len(said) > _SAID else said
 
 
 def plan_line(plan: Plan, *, tests: int, cluster: str, engine: str) -> str:

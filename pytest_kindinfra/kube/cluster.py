@@ -9,6 +9,7 @@ from pytest_kindinfra.kube.apply import ALONE, Applier, Outlook
 from pytest_kindinfra.kube.reader import Reader
 from pytest_kindinfra.kube.ready import SETTLE, ReadyWait
 from pytest_kindinfra.kube.troubles import Leniency
+from pytest_kindinfra.model import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -70,6 +71,8 @@ class Kube(Reader):
         settle: float = SETTLE,
         rules: Rules = (),
         excused: Callable[[], bool] = lambda: False,
+        patience: float = PATIENCE,
+        notice: Callable[[str], object] = lambda _: None,
     ) -> None:
         """Return when all objects are ready, or as far as `level` says.
 
@@ -83,11 +86,13 @@ class Kube(Reader):
                 count as ready; 0 is right if its endpoints are asked anyway.
             rules: What objects of other kinds must say to be ready.
             excused: Whether something else explains that containers crash.
+            patience: Seconds for a trouble that may pass by itself.
+            notice: Called after each look with a line about what is in the way, or with nothing.
 
         Raises:
             ServiceFailedError: One will not become ready, or not all were in time.
         """
-        leniency = Leniency(restarts=restarts, excused=excused)
+        leniency = Leniency(restarts=restarts, excused=excused, patience=patience, notice=notice)
         ReadyWait(
             self, objects, namespace=namespace, leniency=leniency, level=level, settle=settle,
             rules=rules,
@@ -100,10 +105,11 @@ class Kube(Reader):
         namespace: str,
         restarts: int,
         excused: Callable[[], bool] = lambda: False,
+        patience: float = PATIENCE,
     ) -> ReadyWait:
         """Return a wait whose `check()` raises once one of the objects is broken for good.
 
         For whoever waits for something else meanwhile, such as an endpoint.
         """
-        leniency = Leniency(restarts=restarts, excused=excused)
+        leniency = Leniency(restarts=restarts, excused=excused, patience=patience)
         return ReadyWait(self, objects, namespace=namespace, leniency=leniency)

@@ -64,7 +64,8 @@ def events(transport: Transport, namespace: str) -> list[KubeObject]:
 
 def with_evidence(transport: Transport, cause: Cause, pod: KubeObject | None) -> Cause:
     """Return the cause with the pod's last event and log lines, as far as they are there."""
-    event = last_event(transport, pod) if pod else ""
+    before = cause.logs == "previous"
+    event = last_event(transport, pod, cause.container, before=before) if pod else ""
     return replace(cause, event=event, log=_log_of(transport, cause))
 
 
@@ -80,13 +81,19 @@ def traces(transport: Transport, pod: KubeObject) -> list[str]:
     return found
 
 
-def last_event(transport: Transport, pod: KubeObject) -> str:
-    """Return the last warning about a pod as a sentence; empty if there is none."""
+def last_event(
+    transport: Transport, pod: KubeObject, container: str = "", *, before: bool = False
+) -> str:
+    """Return the last warning about a pod as a sentence; empty if there is none.
+
+    See `latest_warning` for which ones count.
+    """
     try:
-        found = latest_warning(pod, events(transport, pod["metadata"]["namespace"]))
+        found = events(transport, pod["metadata"]["namespace"])
     except (ApiError, ClusterError):
         return ""
-    return event_text(found) if found else ""
+    warning = latest_warning(pod, found, container, before=before)
+    return event_text(warning) if warning else ""
 
 
 def _log_of(transport: Transport, cause: Cause) -> tuple[str, ...]:

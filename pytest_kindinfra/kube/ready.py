@@ -113,6 +113,7 @@ class ReadyWait:
         self._look_at(due)
         if due.keys().isdisjoint(self._pending):
             self._look_at(self._due())  # k8s services, whose turn it is now
+        self._troubles.tell()
         self._looks += 1
 
     def _look_at(self, due: dict[str, KubeObject]) -> None:
@@ -122,6 +123,8 @@ class ReadyWait:
                 continue
             pods = self._troubles.own_pods(obj)
             ready = self._verdict(obj, pods).ready
+            if ready:
+                self._troubles.settled(obj)
             if self._is_settled(path, obj, ready=ready):
                 del self._pending[path]
             elif not ready:
@@ -196,6 +199,9 @@ class ReadyWait:
             pods = self._troubles.own_pods(obj)
             bad = [pod for pod in pods if not readiness(pod).ready][:PODS_TOLD]
             brief = [f"{title(obj)}: {self._verdict(obj, pods).why}"]
+            for cause in self._troubles.of(obj):
+                brief.append(f"  {cause.while_waiting(width=300)}")
+                brief += [f"  To fix: {fix}" for fix in [cause.remedy] if fix]
             for pod in bad:
                 event = self._kube.last_event(pod)
                 brief += [describe_pod(pod), *([f"  event: {event}"] if event else [])]

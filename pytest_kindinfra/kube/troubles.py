@@ -5,19 +5,23 @@ One thread's memory; when to look, and what is ready, is `ready.py`'s.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_kindinfra.kube.failure import failed
+from pytest_kindinfra.model import PATIENCE
 from pytest_kindinfra.timeline import monotonic
 from pytest_kindinfra.workloads import (
     REVISION,
-    SCHEDULING_GRACE,
     Cause,
-    allowed_restarts,
+    Limits,
     causes_in_events,
     causes_of,
     crashes,
+    frees_resources,
+    is_bare_back_off,
+    limits_of,
     observed,
     old_pods,
     own_pods,
@@ -33,6 +37,9 @@ if TYPE_CHECKING:
 EVENTS_AFTER = 0.75
 """Seconds without a started pod after which the events are read as well."""
 EVENTS_EVERY = 1.0
+GONE_AFTER = 10.0
+"""Seconds without a trouble after which it counts as passed: between two tries to make a sandbox or
+a volume the last event says for a moment that one is made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +50,21 @@ class Leniency:
         restarts: Restarts of a container that are no failure.
         excused: Whether something that the objects need is not there yet, which explains why
             their containers crash; what crashed meanwhile is not counted later either.
+        patience: Seconds for what may pass by itself.
+        notice: Called after each look with a line about what is in the way; empty for nothing.
     """
 
     restarts: int
     excused: Callable[[], bool] = lambda: False
+    patience: float = PATIENCE
+    notice: Callable[[str], object] = lambda _: None
+
+
+class _Seen(NamedTuple):
+    """When a cause was seen for the first and the last time."""
+
+    first: float
+    last: float
 
 
 class Troubles:
@@ -56,7 +74,11 @@ class Troubles:
         self._kube = kube
         self._leniency = leniency
         self._stuck_since: dict[str, float] = {}
-        self._since: dict[str, dict[tuple[str, ...], float]] = {}
+        self._seen: dict[str, dict[tuple[str, ...], _Seen]] = {}
+        self._looked: dict[str, float] = {}
+        self._known: dict[str, list[Cause]] = {}
+        self._pulls: dict[tuple[str, ...], Cause] = {}
+        self._relieved: dict[str, float] = {}
         self._replica_sets: dict[tuple[str, ...], tuple[KubeObject, ...]] = {}
         self._events: dict[str, tuple[float, list[KubeObject]]] = {}
         self._forgiven: dict[str, int] = {}
@@ -67,14 +89,53 @@ class Troubles:
         Raises:
             ServiceFailedError: With the cause.
         """
-        causes = self._causes(obj, declared, pods)
-        before, moment = self._since.get(obj["metadata"]["uid"], {}), monotonic()
-        # Forgets what is not there any more: a grace runs from the last appearance.
-        since = {_key(cause): before.get(_key(cause), moment) for cause in causes}
-        self._since[obj["metadata"]["uid"]] = since
-        for cause in causes:
-            if moment - since[_key(cause)] >= cause.grace:
-                raise failed(self._kube.with_evidence(cause))
+        causes = [self._recalled(one) for one in self._causes(obj, declared, pods)]
+        uid, moment = obj["metadata"]["uid"], monotonic()
+        self._known[uid] = known = [self._aged(cause, uid, moment) for cause in causes]
+        self._looked[uid] = moment
+        if any(cause.shortage for cause in known) and self._frees_resources(obj, pods):
+            self._relieved[uid] = moment
+        for cause in known:
+            # A shortage counts from when nobody is there any more who may end it.
+            late = moment - self._relieved.get(uid, 0.0) if cause.shortage else cause.lasted
+            counted = replace(cause, lasted=min(cause.lasted, late))
+            if counted.lasted >= cause.grace:
+                raise failed(self._kube.with_evidence(self._told(counted)))
+
+    def _aged(self, cause: Cause, uid: str, moment: float) -> Cause:
+        """Return the cause with the seconds since it appeared."""
+        seen = self._seen.setdefault(uid, {})
+        last, patience = seen.get(_key(cause)), self._leniency.patience
+        # What may pass comes and goes while it is tried again; a container that ended does not.
+        pause = min(GONE_AFTER, patience) if cause.grace >= patience else 0.0
+        goes_on = last and (last.last >= self._looked.get(uid, 0.0) or moment - last.last <= pause)
+        first = last.first if last and goes_on else moment
+        seen[_key(cause)] = _Seen(first, moment)
+        return replace(cause, lasted=moment - first)
+
+    def _recalled(self, cause: Cause) -> Cause:
+        """Return a pull that backs off with what failed: kubelets before 1.32 say it only once."""
+        if cause.family != "pull":
+            return cause
+        if not is_bare_back_off(cause.message):
+            self._pulls[_key(cause)] = cause
+            return cause
+        failed_pull = self._pulls.get(_key(cause))
+        return replace(failed_pull, reason=cause.reason) if failed_pull else cause
+
+    def settled(self, obj: KubeObject) -> None:
+        """Forget what was in the way of an object that is ready now."""
+        self._known.pop(obj["metadata"]["uid"], None)
+
+    def of(self, obj: KubeObject) -> tuple[Cause, ...]:
+        """Return what was in the object's way at the last look, with the seconds it was there."""
+        return tuple(self._known.get(obj["metadata"]["uid"], ()))
+
+    def tell(self) -> None:
+        """Give notice of what has been in the way for longest."""
+        known = [cause for causes in self._known.values() for cause in causes]
+        worst = max(known, key=lambda cause: cause.lasted, default=None)
+        self._leniency.notice(worst.while_waiting() if worst else "")
 
     def clear_the_way(self, obj: KubeObject) -> None:
         """Delete a StatefulSet's pods that are broken and of an older revision.
@@ -83,7 +144,8 @@ class Troubles:
         https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback
         """
         for pod in old_pods(obj, self._pods(obj)):
-            if any(not cause.grace for cause in causes_of(obj, [pod], restarts=0)):
+            causes = causes_of(obj, [pod], Limits(restarts=0))
+            if any(cause.pod and cause.grace < math.inf for cause in causes):
                 meta = pod["metadata"]
                 self._kube.delete(f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}")
 
@@ -94,24 +156,37 @@ class Troubles:
     def _causes(
         self, obj: KubeObject, declared: KubeObject, pods: Sequence[KubeObject]
     ) -> list[Cause]:
-        found = causes_of(obj, pods, restarts=self._allowed(obj, declared, pods))
+        found = causes_of(obj, pods, self._limits(obj, declared, pods))
         if not waits_for_pods(obj, pods):
             self._stuck_since.pop(obj["metadata"]["uid"], None)
             return found
         since = self._stuck_since.setdefault(obj["metadata"]["uid"], monotonic())
-        unsure = all(cause.grace > SCHEDULING_GRACE for cause in found)
+        unsure = all(cause.reason == "Unschedulable" for cause in found)
         if unsure and monotonic() - since >= EVENTS_AFTER:
-            found += causes_in_events(obj, pods, self._recent_events(obj["metadata"]["namespace"]))
+            events = self._recent_events(obj["metadata"]["namespace"])
+            found += causes_in_events(obj, pods, events, patience=self._leniency.patience)
         return found
 
-    def _allowed(self, obj: KubeObject, declared: KubeObject, pods: Sequence[KubeObject]) -> int:
-        """Return how many restarts are allowed: those that something else explains count not."""
-        uid = obj["metadata"]["uid"]
-        if self._leniency.excused():
+    def _limits(self, obj: KubeObject, declared: KubeObject, pods: Sequence[KubeObject]) -> Limits:
+        """Return the limits: restarts that something else explains do not count."""
+        uid, lenient = obj["metadata"]["uid"], self._leniency
+        limits = limits_of(declared, restarts=lenient.restarts, patience=lenient.patience)
+        if lenient.excused():
             self._forgiven[uid] = max([self._forgiven.get(uid, 0), *map(crashes, pods)])
-            return self._forgiven[uid] + self._leniency.restarts + 1  # the next one may be too
-        allowed = allowed_restarts(declared, self._leniency.restarts)
-        return allowed + self._forgiven.get(uid, 0)
+            return limits.raised(self._forgiven[uid] + 1)  # the next one may be explained too
+        return limits.raised(self._forgiven.get(uid, 0))
+
+    def _told(self, cause: Cause) -> Cause:
+        """Return the cause as it is told: seconds only where they are the service's patience."""
+        patience = self._leniency.patience
+        lasted = cause.lasted if cause.grace >= patience > 0 else 0.0
+        return replace(cause, lasted=lasted, grace=patience)
+
+    def _frees_resources(self, obj: KubeObject, pods: Sequence[KubeObject]) -> bool:
+        """Whether another pod of the namespace gives back what it has, so that waiting helps."""
+        own = {pod["metadata"]["uid"] for pod in pods}
+        others = [pod for pod in self._pods(obj) if pod["metadata"]["uid"] not in own]
+        return any(map(frees_resources, others))
 
     def _pods(self, obj: KubeObject) -> tuple[KubeObject, ...]:
         namespace = obj["metadata"].get("namespace", "")
@@ -139,4 +214,6 @@ class Troubles:
 
 
 def _key(cause: Cause) -> tuple[str, ...]:
-    return (cause.pod, cause.container, cause.reason)
+    # Another Secret that is missing now is a step forward, and has a grace of its own.
+    what = cause.message if cause.family == "config" else ""
+    return (cause.pod, cause.container, cause.family or cause.reason, what)

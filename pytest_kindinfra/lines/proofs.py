@@ -32,7 +32,7 @@ def prove(deployment: Deployment, applied: tuple[KubeObject, ...]) -> tuple[Endp
         return ()
     health = deployment.kube.judge(
         applied, namespace=context.request.namespace, restarts=service.restarts,
-        excused=deployment.unready,
+        excused=deployment.unready, patience=service.patience,
     )  # fmt: skip
     if isinstance(deployment.kube, OurKube):
         return Forwarding(

@@ -117,13 +117,16 @@ class _Hooks:
         self._deadline = deployment.deadline
         self._namespace = release.namespace
         self._restarts = deployment.service.restarts
+        self._patience = deployment.service.patience
         hooks = [obj for obj in release.objects if is_hook(obj) and is_builtin(obj)]
         there = {self._path(obj): obj for obj in hooks}
         # Those of an earlier time say nothing of this one: helm replaces them.
         self._old = {path: one["metadata"]["uid"] for path in there if (one := self._get(path))}
         self._hooks = there
         self._judges = {
-            path: deployment.kube.judge([obj], namespace=self._namespace, restarts=self._restarts)
+            path: deployment.kube.judge(
+                [obj], namespace=self._namespace, restarts=self._restarts, patience=self._patience
+            )
             for path, obj in there.items()
         }
 
@@ -148,6 +151,7 @@ class _Hooks:
                 namespace=self._namespace,
                 deadline=self._deadline.within(0.0),
                 restarts=self._restarts,
+                patience=self._patience,
             )
         except ServiceFailedError as error:
             return error

@@ -71,8 +71,9 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
         applied = _deploy(deployment, objects, release)
     reached.token.set_result(deployment.renewal.token)
     reached.applied.set_result(None)
-    with timeline.span("wait", service.name):
-        _await_ready(deployment, applied, reached)
+    latest = _Latest()
+    with timeline.span("wait", service.name, says=latest.read):
+        _await_ready(deployment, applied, reached, latest)
         deployment.renewal.await_routes()
         endpoints = prove(deployment, applied)
     proved = _stack(deployment, {service.name: endpoints})
@@ -153,7 +154,25 @@ def _apply(
     )
 
 
-def _await_ready(deployment: Deployment, applied: tuple[KubeObject, ...], reached: Reached) -> None:
+class _Latest:
+    """What was in the way at the last look, for those who watch."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def note(self, text: str) -> None:
+        self._text = text
+
+    def read(self) -> str:
+        return self._text
+
+
+def _await_ready(
+    deployment: Deployment,
+    applied: tuple[KubeObject, ...],
+    reached: Reached,
+    latest: _Latest,
+) -> None:
     """Wait for both levels; the first only if some service waits for just that."""
     wait = partial(
         deployment.kube.wait_ready,
@@ -163,6 +182,8 @@ def _await_ready(deployment: Deployment, applied: tuple[KubeObject, ...], reache
         restarts=deployment.service.restarts,
         rules=rules_of(deployment.service.ready),
         excused=deployment.unready,
+        patience=deployment.service.patience,
+        notice=latest.note,
     )
     if _is_wanted(deployment, "started"):
         wait(level="started")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.exposing import expose_service, find_target, target_name
 from pytest_kindinfra.kubeyaml import as_json
+from pytest_kindinfra.podspecs import group
 from pytest_kindinfra.rewriting import content_hash, placeholder_names, rewrite
 from pytest_kindinfra.suggestions import listed
 from pytest_kindinfra.timeline import call_within
@@ -67,7 +68,7 @@ def apply_objects(
     shared: Collection[KubeObject] = (),
     outlook: Outlook | None = None,
 ) -> tuple[KubeObject, ...]:
-    """Apply `objects` in their order and return them as applied.
+    """Apply `objects` in their order and return them as applied, without defaults of a Job.
 
     Args:
         service: Whose they are.
@@ -98,12 +99,25 @@ def apply_objects(
             content=content,
             paths=service.images_at,
         )
-        applied.append(kube.apply(ready, namespace=namespace, deadline=deadline, **hopes))
+        stored = kube.apply(ready, namespace=namespace, deadline=deadline, **hopes)
+        applied.append(_as_written(stored, ready))
         if obj["kind"] == "CustomResourceDefinition":
             kube.wait_established(obj, deadline)
         if obj["kind"] == "Namespace":
             kube.ensure_namespace(obj["metadata"]["name"], deadline, {})
     return tuple(applied)
+
+
+def _as_written(stored: KubeObject, written: KubeObject) -> KubeObject:
+    """Return an object as stored, but a Job with what was written: it may say how often it fails.
+
+    The server fills in `backoffLimit: 6`, which then cannot be told from one that was meant.
+    """
+    return {**stored, "spec": written["spec"]} if _is_job(written) else stored
+
+
+def _is_job(obj: KubeObject) -> bool:
+    return obj["kind"] == "Job" and group(obj) == "batch" and isinstance(obj.get("spec"), dict)
 
 
 def node_port_services(

@@ -9,24 +9,30 @@ from pytest_kindinfra.errors import indent
 
 IMAGE_FIX = "declare the image, have it in the engine of this machine, or correct its name"
 CONFIG_FIX = "add what is missing to the service's manifests, or to those of one that it needs"
+START_FIX = "correct the container's command"
+QUIT_FIX = "give the container a command that does not end"
 CRASH_FIX = "see the log; `restarts = N` of the service allows more restarts"
 LOG_WIDTH = 1000
+TOLD_WIDTH = 70
+REPEATED = 60
+"""Letters at the end that show that an event and a message are about the same failure."""
 FIXES = {
-    "ErrImagePull": IMAGE_FIX,
-    "ImagePullBackOff": IMAGE_FIX,
     "ErrImageNeverPull": IMAGE_FIX,
     "InvalidImageName": "correct the image's name in the manifest",
     "ImageInspectError": IMAGE_FIX,
-    "RegistryUnavailable": IMAGE_FIX,
     "CreateContainerConfigError": CONFIG_FIX,
     "CreateContainerError": "correct the container's command or mounts",
-    "RunContainerError": "correct the container's command",
+    "RunContainerError": START_FIX,
+    "StartError": START_FIX,
     "PostStartHookError": "see the hook's message",
     "CrashLoopBackOff": CRASH_FIX,
     "Error": CRASH_FIX,
+    "Completed": QUIT_FIX,
     "OOMKilled": "raise the container's memory limit",
     "Unschedulable": "ask for less, or remove what no kind node offers",
     "FailedMount": CONFIG_FIX,
+    "FailedCreate": "correct what the message names, or add it to the service or one that it needs",
+    "FailedCreatePodSandBox": "see the message; the network plugin of the cluster may not run",
     "ProvisioningFailed": "name a storage class that the cluster has, or leave it out",
 }
 
@@ -43,6 +49,11 @@ class Cause:
         reason: Kubernetes' word.
         message: Kubernetes' sentence.
         grace: Seconds for which this may be there and still pass.
+        family: What stays the same while the reason changes, such as `pull` for `ErrImagePull` and
+            `ImagePullBackOff`; empty means the reason.
+        shortage: Something is used up that other pods give back when they end.
+        fix: What to do about it; empty means what the reason alone tells.
+        lasted: Seconds for which it has been there; 0 if it is known at once to be permanent.
         logs: Which log tells more: that of the container's last run, or of the one before.
         event: The last event's sentence.
         log: The last lines of the container's log.
@@ -55,6 +66,10 @@ class Cause:
     reason: str
     message: str = ""
     grace: float = 0.0
+    family: str = ""
+    shortage: bool = False
+    fix: str = ""
+    lasted: float = 0.0
     logs: Literal["", "current", "previous"] = ""
     event: str = ""
     log: tuple[str, ...] = ()
@@ -75,15 +90,31 @@ class Cause:
         if self.pod:
             look = f"kubectl --namespace {self.namespace} describe pod {self.pod}"
             parts.append(f"  to look yourself: --kindinfra-keep=on-failure, then {look}")
-        if fix := FIXES.get(self.reason):
+        longer = "`patience = SECONDS` of the service waits longer" if self.lasted else ""
+        if fix := "; ".join(filter(None, (self.remedy, longer))):
             parts.append(f"  To fix: {fix}.")
         return "\n".join(parts)
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it; empty if nothing is known."""
+        return self.fix or FIXES.get(self.reason, "")
+
+    def while_waiting(self, *, width: int = TOLD_WIDTH) -> str:
+        """Return a line for those who watch, with the seconds and the end of the message."""
+        message = " ".join(self.message.split())
+        # The end of a message tells why; what stands before it is who called whom.
+        end = message if len(message) <= width else f"...{message[-width:]}"
+        return f"{self.reason} for {self.lasted:.0f} s{f': {end}' if end else ''}"
 
     def _facts(self, *, width: int = 300) -> list[str]:
         parts = [self._head()]
         if self.message:
             parts.append(f"  {_cut(self.message, width)}")
-        if self.event and self.event not in self.message and self.message not in self.event:
+        if self.lasted:
+            allowed = f"`patience = {self.grace:g}`"
+            parts.append(f"  seen for {self.lasted:.0f} s, which is all that {allowed} allows")
+        if self.event and not _repeats(self.event, self.message):
             parts.append(f"  event: {_cut(self.event, width)}")
         return parts
 
@@ -92,6 +123,12 @@ class Cause:
         where = f'container "{self.container}" of {pod}' if self.container else pod
         culprit = f"{where}: " if self.pod else ""
         return f"{self.object} cannot become ready: {culprit}{self.reason}"
+
+
+def _repeats(event: str, message: str) -> bool:
+    """Whether an event says what the message does, perhaps with other words before it."""
+    same_end = len(event) > REPEATED and message.endswith(event[-REPEATED:])
+    return same_end or event in message or (message in event and bool(message))
 
 
 def _cut(text: str, width: int = 300) -> str:

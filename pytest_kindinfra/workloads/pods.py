@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_kindinfra.model import KubeObject
 
@@ -107,6 +107,36 @@ def containers_of(pod: KubeObject) -> Iterator[dict[str, Any]]:
     yield from status.get("containerStatuses") or ()
 
 
+def sidecars_of(pod_spec: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names of the init containers that run as long as the pod does."""
+    return frozenset(
+        one["name"]
+        for one in pod_spec.get("initContainers") or ()
+        if one.get("restartPolicy") == "Always"
+    )
+
+
+def is_done(pod: KubeObject) -> bool:
+    """Whether all main containers of the pod have ended, so that its sidecars end as well."""
+    mains = (pod.get("status") or {}).get("containerStatuses") or ()
+    return bool(mains) and all("terminated" in (one.get("state") or {}) for one in mains)
+
+
+def is_disrupted(pod: KubeObject) -> bool:
+    """Whether the pod failed by an eviction or the like, not by what its containers did."""
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(one["type"] == "DisruptionTarget" and one["status"] == "True" for one in conditions)
+
+
+def frees_resources(pod: KubeObject) -> bool:
+    """Whether the pod is on a node and will leave it by itself: it is ending, or is a Job's."""
+    if not (pod.get("spec") or {}).get("nodeName") or phase_of(pod) in {"Succeeded", "Failed"}:
+        return False
+    owners = pod["metadata"].get("ownerReferences") or ()
+    of_job = any(one.get("kind") == "Job" and one.get("controller") for one in owners)
+    return of_job or bool(pod["metadata"].get("deletionTimestamp"))
+
+
 def crashes(pod: KubeObject) -> int:
     """Return how often the container of the pod that crashed most has done so."""
     counts = [
@@ -140,7 +170,9 @@ def has_probes(obj: KubeObject) -> bool:
     if not pods_wanted(obj) or obj["kind"] == "Job":
         return True
     spec = obj["spec"] if obj["kind"] == "Pod" else obj["spec"]["template"]["spec"]
-    return all("readinessProbe" in container for container in spec["containers"])
+    sidecars = sidecars_of(spec)
+    lasting = [one for one in spec.get("initContainers") or () if one["name"] in sidecars]
+    return all("readinessProbe" in one for one in (*spec["containers"], *lasting))
 
 
 def waits_for_pods(obj: KubeObject, pods: Sequence[KubeObject]) -> bool:

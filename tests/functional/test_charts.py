@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FAILED = 'service "web" failed:'
 PULLING = {
-    "state": {"waiting": {"reason": "ErrImagePull", "message": "no such host"}},
+    "state": {"waiting": {"reason": "ErrImagePull", "message": "migrate: not found"}},
     "ready": False,
     "restartCount": 0,
 }
@@ -227,18 +227,22 @@ def test_a_hook_that_cannot_work_ends_helm_at_once_with_its_cause(project: Proje
     run = project.run()
 
     assert (run.code, run.outcomes) == (1, {"errors": 1}), run.text
+    [image] = (name for name in project.images() if "web" in name)
     assert told(run) == [
         'a hook of release "web" cannot work, so helm was ended:',
         (
             'Job "web-migrate" cannot become ready: container "web-migrate" of pod "web-migrate-0":'
             " ErrImagePull"
         ),
-        "  no such host",
+        "  migrate: not found",
         (
             "  to look yourself: --kindinfra-keep=on-failure, then kubectl --namespace default"
             " describe pod web-migrate-0"
         ),
-        "  To fix: declare the image, have it in the engine of this machine, or correct its name.",
+        (
+            f"  To fix: the registry has no {image}: correct its name or tag, declare it under "
+            "[images], or have it in the engine of this machine."
+        ),
     ]
     helm = run.calls("helm upgrade")[-1]
     assert helm.end is None  # it was ended

@@ -170,3 +170,32 @@ def pytest_kindinfra_before_deploy(stack, service):
 
     assert (run.code, run.outcomes) == (1, {"passed": 1, "errors": 1}), run.text
     assert "no seeds for it" in "\n".join(error_of(run, "test_store"))
+
+
+def test_a_trouble_that_may_pass_is_a_failure_after_the_patience_of_its_service(
+    project: Project,
+) -> None:
+    missing = {"reason": "CreateContainerConfigError", "message": 'secret "late" not found'}
+    project.service("short", toml="patience = 1\ntimeout = 60")
+    project.service("long", toml="timeout = 3")
+    for name in ("short", "long"):
+        project.breaks(name, {"state": {"waiting": missing}, "ready": False, "restartCount": 0})
+    project.tests("""
+        @pytest.mark.kindinfra("short")
+        def test_short(): ...
+
+        @pytest.mark.kindinfra("long")
+        def test_long(): ...
+    """)
+
+    run = project.run()
+
+    assert (run.code, run.outcomes) == (1, {"errors": 2}), run.text
+    short, long = (
+        re.sub(r"\s+", " ", run.out.partition(f'kindinfra: service "{name}" failed:')[2])
+        for name in ("short", "long")
+    )
+    assert "which is all that `patience = 1` allows" in short
+    assert "`patience = SECONDS` of the service waits longer" in short
+    assert re.search(r'CreateContainerConfigError for \d s: secret "late" not found', long)
+    assert "To fix: add what is missing to the service's manifests" in long

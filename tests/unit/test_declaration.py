@@ -132,6 +132,7 @@ def test_a_service_is_read() -> None:
         needs = ["postgres", "redis:started", "crds:applied"]
         timeout = 90
         restarts = 0
+        patience = 0
         endpoints.http = { port = 8080, path = "/health" }
         endpoints.debug = { port = 6060, workload = "deployment/api", host_port = 6061 }
     """)
@@ -148,6 +149,7 @@ def test_a_service_is_read() -> None:
             ),
             timeout=90.0,
             restarts=0,
+            patience=0.0,
             endpoints=(
                 EndpointSpec(name="http", port=8080, path="/health"),
                 EndpointSpec(name="debug", port=6060, workload="deployment/api", host_port=6061),
@@ -353,6 +355,16 @@ MANIFESTS = 'manifests = ["a.yaml"]'
             f"[services.a]\n{MANIFESTS}\nrestarts = -1",
             "[services.a] restarts is -1, but must not be negative",
             id="restarts",
+        ),
+        pytest.param(
+            f"[services.a]\n{MANIFESTS}\npatience = -0.5",
+            "[services.a] patience is -0.5, but must be 0 seconds or more",
+            id="patience",
+        ),
+        pytest.param(
+            f"[services.a]\n{MANIFESTS}\npatience = nan",
+            "[services.a] patience is nan, but must be 0 seconds or more",
+            id="patience that is no number",
         ),
         pytest.param(
             "[images.a]\nweight = 0",

@@ -152,3 +152,32 @@ def test_an_object_of_several_services_gets_the_label_of_none(soon: Deadline) ->
 
     labels = [obj["metadata"]["labels"]["dev.kindinfra/service"] for obj in applied]
     assert labels == ["SHARED", "api"]
+
+
+class DefaultingKube:
+    """Stores objects as an API server does, which fills in what was not written."""
+
+    def apply(self, obj: dict[str, Any], **_: Any) -> dict[str, Any]:
+        defaults = {"backoffLimit": 6, "completions": 1}
+        return {**obj, "spec": {**defaults, **obj["spec"]}, "metadata": {"uid": "u1"}}
+
+
+@pytest.mark.parametrize("written", [{}, {"backoffLimit": 6}])
+def test_a_job_that_was_applied_says_only_what_was_written_about_its_failures(
+    written: dict[str, Any],
+) -> None:
+    template: dict[str, Any] = {"spec": {"containers": []}}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "x"},
+           "spec": {"template": template, **written}}  # fmt: skip
+    kube: Any = DefaultingKube()
+
+    [applied] = apply_objects(
+        Service(name="x"),
+        [job],
+        images=ImagesInUse(written={}, loaded=frozenset(), declared={}),
+        target=Target(kube=kube, namespace="ns"),
+        deadline=Deadline.after(5),
+    )
+
+    assert applied["metadata"]["uid"] == "u1"
+    assert applied["spec"].get("backoffLimit") == written.get("backoffLimit")

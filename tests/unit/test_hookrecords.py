@@ -15,6 +15,7 @@ FULL = Service(
     needs=(Need(name="db"), Need(name="cache", level="started")),
     timeout=3.0,
     restarts=0,
+    patience=90.0,
     endpoints=(EndpointSpec(name="api", port="http", path="/"), EndpointSpec(name="b", port=2)),
     run="a.b:c",
     inputs=("*.json",),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kindinfra.workloads.causes import WAITING_FOR_GOOD
-from pytest_kindinfra.workloads.events import EVENT_GRACES
+from pytest_kindinfra.workloads.causes import FAMILIES, POST_START
+from pytest_kindinfra.workloads.events import TELLING
 from pytest_kindinfra.workloads.readiness import KINDS_WITH_A_RULE
 from tests.e2e.kube.test_causes_on_a_real_cluster import NAMES, broken_services
 from tests.e2e.kube.test_readiness_on_a_real_cluster import KINDS
@@ -60,4 +60,4 @@ def test_every_case_has_its_seconds() -> None:
 
 
 def test_every_reason_is_on_the_page() -> None:
-    assert [word for word in (*WAITING_FOR_GOOD, *EVENT_GRACES) if f"`{word}`" not in PAGE] == []
+    assert [word for word in (*FAMILIES, POST_START, *TELLING) if f"`{word}`" not in PAGE] == []

@@ -102,6 +102,16 @@ class TestProgress:
             "kindinfra   12.3 s  still [cluster] creating the cluster (11 s), [api] building (7 s)"
         )
 
+    def test_what_keeps_a_service_from_being_ready_is_said_with_its_age(self) -> None:
+        trouble = "FailedMount for 14 s: secret late not found"
+        running = [Running("wait", "api", EPOCH, lambda: trouble),
+                   Running("build", "web", EPOCH, lambda: "#12 RUN make")]  # fmt: skip
+
+        assert running_line(running, at=EPOCH + 15, since=EPOCH) == (
+            f"kindinfra   15.0 s  still [api] waiting until ready (15 s; {trouble}), "
+            "[web] building (15 s)"
+        )
+
     @pytest.mark.parametrize(
         ("said", "shown"),
         [
@@ -123,7 +133,7 @@ def test_what_the_api_server_says_of_an_object_is_shown_while_it_is_not_applied(
     web = Running("deploy", "web", EPOCH, lambda: 'namespaces "shop" not found')
 
     assert running_line([web], at=EPOCH + 16, since=EPOCH) == (
-        'kindinfra   16.0 s  still [web] applying (16 s): namespaces "shop" not found'
+        'kindinfra   16.0 s  still [web] applying (16 s; namespaces "shop" not found)'
     )
 
 
@@ -147,6 +157,11 @@ class TestHeartbeats:
         told = [self.due(beats, at, api, web) for at in (29, 30, 31, 50, 59, 61, 81)]
 
         assert told == [[], ["api"], [], ["web"], [], ["api"], ["web"]]
+
+    def test_a_trouble_of_a_service_is_told_every_ten_seconds(self) -> None:
+        beats, api = Heartbeats(), Running("wait", "api", EPOCH, lambda: "FailedMount for 9 s")
+
+        assert [self.due(beats, at, api) for at in (9, 10, 15, 20)] == [[], ["api"], [], ["api"]]
 
     def test_what_prints_nothing_is_not_told(self) -> None:
         assert self.due(Heartbeats(), 100, Running("create", "cluster", EPOCH)) == []

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_kindinfra.model import PATIENCE
 from pytest_kindinfra.workloads import (
     Cause,
-    allowed_restarts,
+    Limits,
     causes_in_events,
     causes_of,
     crashes,
@@ -16,6 +18,7 @@ from pytest_kindinfra.workloads import (
     gates,
     has_probes,
     latest_warning,
+    limits_of,
     old_pods,
     own_pods,
     readiness,
@@ -30,14 +33,31 @@ VERSIONS = {"Pod": "v1", "PersistentVolumeClaim": "v1", "Service": "v1", "Job": 
             "CronJob": "batch/v1",
             "CustomResourceDefinition": "apiextensions.k8s.io/v1",
             "APIService": "apiregistration.k8s.io/v1"}  # fmt: skip
-WAITS_FOR_GOOD = [
-    "ErrImagePull",
-    "ImagePullBackOff",
-    "ErrImageNeverPull",
-    "InvalidImageName",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "RunContainerError",
+ABSENT = (
+    'failed to resolve reference "docker.io/library/none:1": docker.io/library/none:1: not found'
+)
+NO_FILE = 'runc create failed: exec: "/no/such": stat /no/such: no such file or directory'
+PERMANENT = [
+    ("ErrImageNeverPull", "Container image is not present with pull policy of Never"),
+    ("InvalidImageName", 'Failed to apply default image tag "UPPER:1"'),
+    ("ErrImagePull", ABSENT),
+    ("ImagePullBackOff", f'Back-off pulling image "none:1": ErrImagePull: {ABSENT}'),
+    ("CreateContainerConfigError", "container has runAsNonRoot and image will run as root"),
+    ("CreateContainerError", "failed to generate spec: no command specified"),
+    ("RunContainerError", NO_FILE),
+    ("StartError", NO_FILE),
+]
+PASSING = [
+    ("ErrImagePull", 'Head "https://x.io/v2/": net/http: TLS handshake timeout'),
+    ("ImagePullBackOff", 'Back-off pulling image "x.io/none:1"'),
+    ("RegistryUnavailable", ""),
+    ("ImageInspectError", "rpc error: code = Unavailable"),
+    ("CreateContainerConfigError", 'secret "late" not found'),
+    ("CreateContainerConfigError", "couldn't find key user in Secret ns/late"),
+    ("CreateContainerConfigError", "services have not yet been read at least once"),
+    ("CreateContainerError", "context deadline exceeded"),
+    ("CreateContainerError", 'failed to reserve container name "a": name "a" is reserved for "b"'),
+    ("RunContainerError", "context deadline exceeded"),
 ]
 
 
@@ -291,7 +311,7 @@ def test_nothing_is_judged_before_the_controller_saw_the_last_change(kind: str) 
     obj = live(kind, observedGeneration=1, conditions=[condition])
 
     assert own_pods(obj, [pod(), pod(owner="rs1")], [replica_set("rs1", 1)]) == ()
-    assert causes_of(obj, [], restarts=0) == []
+    assert causes_of(obj, [], Limits(restarts=0)) == []
 
 
 def test_a_pod_that_is_ending_counts_no_more() -> None:
@@ -332,18 +352,64 @@ def causes(
 ) -> list[Cause]:
     status.setdefault("phase", "Running")
     one = pod(containerStatuses=list(containers), **status)
-    return causes_of(live(kind), [one], restarts=restarts)
+    return causes_of(live(kind), [one], Limits(restarts=restarts))
 
 
-@pytest.mark.parametrize("reason", WAITS_FOR_GOOD)
-def test_a_container_that_waits_for_good_is_a_cause_at_once(reason: str) -> None:
-    waiting = container(waiting={"reason": reason, "message": "because"})
+@pytest.mark.parametrize(("reason", "message"), PERMANENT)
+def test_a_container_that_waits_for_good_is_a_cause_at_once(reason: str, message: str) -> None:
+    waiting = container(waiting={"reason": reason, "message": message})
+    if reason == "StartError":
+        ended = {"terminated": {"exitCode": 128, "reason": reason, "message": message}}
+        waiting = container(waiting={"reason": "CrashLoopBackOff"}, last=ended)
 
     [cause] = causes(waiting, phase="Pending")
 
-    assert (cause.reason, cause.message, cause.grace) == (reason, "because", 0)
+    assert (cause.reason, cause.message, cause.grace) == (reason, message, 0)
     assert (cause.object, cause.pod, cause.container) == ('Deployment "api"', "api-1", "main")
     assert cause.logs == ""
+
+
+@pytest.mark.parametrize(("reason", "message"), PASSING)
+def test_a_container_that_waits_for_what_may_come_is_a_cause_after_the_patience(
+    reason: str, message: str
+) -> None:
+    waiting = container(waiting={"reason": reason, "message": message})
+
+    [cause] = causes(waiting, phase="Pending")
+
+    assert (cause.reason, cause.message, cause.grace) == (reason, message, PATIENCE)
+
+
+def test_a_pull_that_fails_and_backs_off_is_one_trouble() -> None:
+    reasons = ["ErrImagePull", "ImagePullBackOff"]
+    found = [causes(container(waiting={"reason": one}), phase="Pending") for one in reasons]
+
+    assert [cause.family for [cause] in found] == ["pull", "pull"]
+
+
+def test_a_command_that_a_volume_may_bring_is_waited_for() -> None:
+    token = {"mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}
+    spec = {"containers": [{"name": "main", "volumeMounts": [token, {"mountPath": "/tools"}]}]}
+    ended = {"terminated": {"exitCode": 128, "reason": "StartError", "message": NO_FILE}}
+    failed = container(9, waiting={"reason": "CrashLoopBackOff"}, last=ended)
+
+    def graces() -> list[float]:
+        one = pod(spec=spec, containerStatuses=[failed])
+        return [cause.grace for cause in causes_of(live("Deployment"), [one], Limits(restarts=2))]
+
+    waited = graces()
+    spec["containers"][0]["volumeMounts"] = [token]
+
+    assert (waited, graces()) == ([PATIENCE], [0])
+
+
+@pytest.mark.parametrize(("restarts", "is_cause"), [(1, False), (2, True)])
+def test_a_hook_after_the_start_that_fails_counts_as_a_crash(
+    restarts: int, *, is_cause: bool
+) -> None:
+    waiting = container(restarts, waiting={"reason": "PostStartHookError", "message": "no"})
+
+    assert bool(causes(waiting, restarts=2)) == is_cause
 
 
 @pytest.mark.parametrize("reason", ["ContainerCreating", "PodInitializing"])
@@ -356,7 +422,7 @@ def test_a_container_that_is_on_its_way_is_none(reason: str) -> None:
     [
         (backing_off(2), 2, "CrashLoopBackOff"),
         (backing_off(1), 2, None),
-        (backing_off(0, 0, "Completed"), 0, "CrashLoopBackOff"),
+        (backing_off(0, 0, "Completed"), 0, "Completed"),
         (container(2, **ended(1)), 2, "Error"),
         (container(1, **ended(1)), 2, None),
         (container(0, **ended(1)), 0, "Error"),
@@ -406,33 +472,38 @@ def test_an_init_container_that_is_done_is_no_cause() -> None:
 @pytest.mark.parametrize(
     ("message", "grace"),
     [
-        ("0/1 nodes are available: 1 Insufficient cpu.", 10),
-        ("pod has unbound immediate PersistentVolumeClaims", 30),
-        ("1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }", None),
+        ("0/1 nodes are available: 1 Insufficient cpu.", PATIENCE),
+        ("pod has unbound immediate PersistentVolumeClaims", PATIENCE + 5),
+        ("1 node(s) had untolerated taint {node.kubernetes.io/disk-pressure: }", PATIENCE),
+        ("1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }", math.inf),
     ],
 )
-def test_a_pod_that_fits_nowhere_is_a_cause_after_a_grace(
-    message: str, grace: float | None
-) -> None:
+def test_a_pod_that_fits_nowhere_is_a_cause_after_a_grace(message: str, grace: float) -> None:
     condition = {
         "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
     }  # fmt: skip
 
     found = causes(conditions=[condition], phase="Pending")
 
-    assert [(one.reason, one.grace) for one in found] == (
-        [("Unschedulable", grace)] if grace else []
-    )
+    assert [(one.reason, one.grace) for one in found] == [("Unschedulable", grace)]
+    assert found[0].shortage == ("Insufficient" in message)
 
 
 @pytest.mark.parametrize(
     ("message", "grace"),
-    [("exceeded quota", 1), ('error looking up service account ns/default: "default"', 15)],
+    [
+        ('pods "a" is forbidden: violates PodSecurity "restricted:latest"', 1),
+        ('Pod "a" is invalid: spec.containers: Required value', 1),
+        ("exceeded quota", PATIENCE),
+        ('error looking up service account ns/late: serviceaccount "late" not found', PATIENCE),
+        ('failed calling webhook "x.y": connect: connection refused', PATIENCE),
+        ("no PriorityClass with name late was found", PATIENCE),
+    ],
 )
 def test_pods_that_cannot_be_made_are_a_cause(message: str, grace: float) -> None:
     condition = true("ReplicaFailure", reason="FailedCreate", message=message)
 
-    [cause] = causes_of(live("Deployment", conditions=[condition]), [], restarts=2)
+    [cause] = causes_of(live("Deployment", conditions=[condition]), [], Limits(restarts=2))
 
     assert (cause.reason, cause.message, cause.grace) == ("FailedCreate", message, grace)
 
@@ -445,7 +516,7 @@ def failed_pod() -> KubeObject:
 def test_a_failed_job_is_told_with_its_pod(condition: str) -> None:
     job = live("Job", conditions=[true(condition, reason="BackoffLimitExceeded", message="limit")])
 
-    [cause] = causes_of(job, [failed_pod()], restarts=2)
+    [cause] = causes_of(job, [failed_pod()], Limits(restarts=2))
 
     assert (cause.reason, cause.message) == ("BackoffLimitExceeded", "limit; exit code 3")
     assert (cause.pod, cause.container, cause.logs) == ("api-1", "main", "current")
@@ -454,7 +525,7 @@ def test_a_failed_job_is_told_with_its_pod(condition: str) -> None:
 def test_a_failed_job_without_a_pod_is_told_as_well() -> None:
     job = live("Job", conditions=[true("Failed", reason="DeadlineExceeded", message="too long")])
 
-    [cause] = causes_of(job, [], restarts=2)
+    [cause] = causes_of(job, [], Limits(restarts=2))
 
     assert (cause.reason, cause.message, cause.pod) == ("DeadlineExceeded", "too long", "")
 
@@ -463,7 +534,7 @@ def test_a_failed_job_without_a_pod_is_told_as_well() -> None:
 def test_a_jobs_pods_may_fail_as_often_as_restarts_are_allowed(
     failed: int, *, is_cause: bool
 ) -> None:
-    found = causes_of(live("Job", failed=failed), [failed_pod()], restarts=2)
+    found = causes_of(live("Job", failed=failed), [failed_pod()], Limits(restarts=2))
 
     assert bool(found) == is_cause
 
@@ -472,42 +543,122 @@ def test_a_jobs_pods_may_fail_as_often_as_restarts_are_allowed(
     ("obj", "allowed"),
     [
         ({"kind": "Job", "spec": {"backoffLimit": 4}}, 4),
-        ({"kind": "Job", "spec": {"backoffLimit": 6}}, 2),
+        ({"kind": "Job", "spec": {"backoffLimit": 6}}, 6),
         ({"kind": "Job", "spec": {"backoffLimit": 0}}, 0),
         ({"kind": "Job", "spec": {}}, 2),
         ({"kind": "Deployment", "spec": {"backoffLimit": 6}}, 2),
     ],
 )
 def test_a_job_may_say_itself_how_often_it_may_fail(obj: KubeObject, allowed: int) -> None:
-    assert allowed_restarts(obj, 2) == allowed
+    assert limits_of(obj, restarts=2).of_job == allowed
+
+
+@pytest.mark.parametrize(
+    "key", ["backoffLimitPerIndex", "maxFailedIndexes", "podFailurePolicy", "successPolicy"]
+)
+def test_a_job_that_says_in_detail_when_it_has_failed_is_judged_by_its_own_status(key: str) -> None:
+    limits = limits_of({"kind": "Job", "spec": {key: 1}}, restarts=0)
+    crashed = pod(phase="Running", containerStatuses=[container(3, **ended(137, "OOMKilled"))])
+
+    assert causes_of(live("Job", failed=9), [failed_pod(), crashed], limits) == []
+
+
+def test_a_job_of_which_an_index_has_failed_for_good_is_a_cause() -> None:
+    limits = Limits(restarts=0, by_itself=True)
+    lenient = live("Job", {"successPolicy": {"rules": []}}, failed=2, failedIndexes="3")
+
+    [cause] = causes_of(live("Job", failed=2, failedIndexes="3"), [failed_pod()], limits)
+
+    assert cause.reason == "FailedIndexes"
+    assert cause.message == "indexes that have failed for good: 3; exit code 3"
+    assert causes_of(lenient, [failed_pod()], limits) == []
+
+
+def test_a_jobs_pods_that_were_evicted_do_not_count() -> None:
+    evicted = pod(phase="Failed", conditions=[true("DisruptionTarget")])
+
+    assert causes_of(live("Job", failed=1), [evicted], Limits(restarts=0)) == []
+    assert causes_of(live("Job", failed=1), [failed_pod()], Limits(restarts=0))
+
+
+# Native sidecars
+
+
+SIDECAR = {
+    "initContainers": [{"name": "side", "restartPolicy": "Always"}],
+    "restartPolicy": "Never",
+}
+
+
+def with_sidecar(side: dict[str, Any], **main: Any) -> KubeObject:
+    return pod(
+        spec=SIDECAR,
+        phase="Running",
+        initContainerStatuses=[{**side, "name": "side"}],
+        containerStatuses=[container(**main)],
+    )
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Job"])
+@pytest.mark.parametrize(
+    ("side", "reason"),
+    [
+        (backing_off(2, 1), "CrashLoopBackOff"),
+        (backing_off(2, 0, "Completed"), "Completed"),
+        (container(2, **ended(0, "Completed")), "Completed"),
+        (backing_off(1, 0, "Completed"), None),
+        ({**container(0, running={}), "ready": True}, None),
+    ],
+)
+def test_a_sidecar_that_ends_again_and_again_is_a_cause(
+    kind: str, side: dict[str, Any], reason: str | None
+) -> None:
+    limits = Limits(restarts=2, failures=0)
+
+    found = causes_of(live(kind), [with_sidecar(side, running={})], limits)
+
+    assert [(one.reason, one.container) for one in found] == ([(reason, "side")] if reason else [])
+
+
+@pytest.mark.parametrize("code", [0, 143])
+def test_a_sidecar_that_ends_since_the_work_is_done_is_no_cause(code: int) -> None:
+    done = with_sidecar(container(0, **ended(code)), **ended(0, "Completed"))
+
+    assert causes_of(live("Job"), [done], Limits(restarts=0)) == []
+
+
+def test_a_sidecar_without_a_probe_must_stay_up_too() -> None:
+    probed = {"name": "main", "readinessProbe": {}}
+
+    assert not has_probes(live("Pod", {"containers": [probed], **SIDECAR}))
 
 
 def test_a_bare_pod_that_failed_is_a_cause() -> None:
     evicted = pod(phase="Failed", reason="Evicted", message="low on memory")
 
-    [crash] = causes_of(failed_pod(), [failed_pod()], restarts=2)
-    [lost] = causes_of(evicted, [evicted], restarts=2)
+    [crash] = causes_of(failed_pod(), [failed_pod()], Limits(restarts=2))
+    [lost] = causes_of(evicted, [evicted], Limits(restarts=2))
 
     assert (crash.object, crash.reason, crash.container) == ('Pod "api-1"', "Error", "main")
     assert (lost.reason, lost.message) == ("Evicted", "low on memory")
 
 
 def test_a_failed_pod_of_a_deployment_is_replaced_and_no_cause() -> None:
-    assert causes_of(live("Deployment"), [failed_pod()], restarts=2) == []
+    assert causes_of(live("Deployment"), [failed_pod()], Limits(restarts=2)) == []
 
 
 def test_a_lost_claim_is_a_cause() -> None:
-    [cause] = causes_of(live("PersistentVolumeClaim", phase="Lost"), [], restarts=2)
+    [cause] = causes_of(live("PersistentVolumeClaim", phase="Lost"), [], Limits(restarts=2))
 
     assert cause.reason == "Lost"
 
 
 def test_the_surest_cause_comes_first() -> None:
     unsure = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
-    broken = container(waiting={"reason": "ErrImagePull"})
+    broken = container(waiting={"reason": "ErrImagePull", "message": ABSENT})
     pods = [pod("a", conditions=[unsure]), pod("b", containerStatuses=[broken])]
 
-    found = causes_of(live("Deployment"), pods, restarts=2)
+    found = causes_of(live("Deployment"), pods, Limits(restarts=2))
 
     assert [cause.reason for cause in found] == ["ErrImagePull", "Unschedulable"]
 
@@ -541,7 +692,7 @@ def event(reason: str, second: int, about: str = "uid-api-1", kind: str = "Warni
 def test_an_event_is_a_cause_while_it_is_the_last(
     events: list[KubeObject], reasons: list[str]
 ) -> None:
-    found = causes_in_events(live("StatefulSet"), [pod(phase="Pending")], events)
+    found = causes_in_events(live("StatefulSet"), [pod(phase="Pending")], events, patience=20)
 
     assert [cause.reason for cause in found] == reasons
     assert all(cause.grace >= 1 for cause in found)
@@ -555,12 +706,15 @@ def test_a_claim_that_gets_no_volume_speaks_against_the_pod_that_mounts_it() -> 
     other = {**fails, "involvedObject": {**about, "name": "other"}}
     pending = pod(phase="Pending", spec={"volumes": volumes})
 
-    found = causes_in_events(live("Deployment"), [pending], [waits, fails, other])
+    found = causes_in_events(live("Deployment"), [pending], [waits, fails, other], patience=20)
 
     assert [(one.reason, one.message, one.pod, one.grace) for one in found] == [
-        ("ProvisioningFailed", "no class", "api-1", 10.0)
+        ("ProvisioningFailed", "no class", "api-1", 20)
     ]
-    assert causes_in_events(live("Deployment"), [pending], [fails, {**waits, **later(3)}]) == []
+    assert (
+        causes_in_events(live("Deployment"), [pending], [fails, {**waits, **later(3)}], patience=20)
+        == []
+    )
 
 
 def later(second: int) -> dict[str, str]:
@@ -591,6 +745,41 @@ def test_the_last_warning_is_one_that_says_more_than_the_status() -> None:
 
     assert found
     assert found["reason"] == "Unhealthy"
+
+
+def test_why_a_pull_failed_is_a_warning_that_says_more() -> None:
+    pull = {**event("Failed", 1), "message": 'Failed to pull image "x": no such host'}
+    error = {**event("Failed", 2), "message": "Error: ErrImagePull"}
+
+    assert latest_warning(pod(), [pull, error]) == pull
+
+
+def test_a_warning_of_another_container_or_of_a_time_before_the_start_is_left_out() -> None:
+    started = {"startedAt": "2030-01-01T00:00:10Z"}
+    last = {"terminated": {**started, "exitCode": 1}}
+    one = pod(
+        containerStatuses=[container(1, running={"startedAt": "2030-01-01T00:00:30Z"}, last=last)]
+    )
+
+    def about(path: str, second: int) -> KubeObject:
+        found = event("Unhealthy", second)
+        found["involvedObject"] |= {"fieldPath": path} if path else {}
+        return found
+
+    own, older = about("spec.containers{main}", 20), about("", 9)
+    other = about("spec.initContainers{side}", 40)
+
+    assert latest_warning(one, [older, other, own], "main", before=True) == own
+    assert latest_warning(one, [older, other, own], "main") is None
+    assert latest_warning(one, [older, other, own]) is None
+
+
+def test_what_kept_a_pod_from_being_scheduled_explains_nothing_once_it_is() -> None:
+    scheduled = true("PodScheduled", lastTransitionTime="2030-01-01T00:00:10Z")
+    one = pod(conditions=[scheduled], containerStatuses=[container(waiting={})])
+
+    assert latest_warning(one, [event("FailedScheduling", 5)]) is None
+    assert latest_warning(one, [event("FailedMount", 11)])
 
 
 # Texts
@@ -669,6 +858,18 @@ def test_a_full_cause_has_twenty_log_lines_at_most() -> None:
 
 def test_an_event_that_repeats_the_message_is_left_out() -> None:
     cause = Cause(object="x", reason="FailedMount", message="no such", event="FailedMount: no such")
+
+    assert "event" not in cause.short()
+
+
+def test_an_event_that_says_the_same_in_other_words_is_left_out() -> None:
+    why = 'failed to do request: Head "https://x.io/v2/x/manifests/1": dial tcp: no such host'
+    cause = Cause(
+        object="x",
+        reason="ImagePullBackOff",
+        message=f'Back-off pulling image "x.io/x:1": ErrImagePull: {why}',
+        event=f'Failed: Failed to pull image "x.io/x:1": {why}',
+    )
 
     assert "event" not in cause.short()
 

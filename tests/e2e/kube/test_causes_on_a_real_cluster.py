@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import pytest
 
 from pytest_kindinfra.kube import Kube, ServiceFailedError
 from pytest_kindinfra.timeline import Deadline, monotonic, now, wait_until
-from pytest_kindinfra.workloads.events import EVENT_GRACES
+from pytest_kindinfra.workloads.events import TELLING
 from tests.e2e.kube.objects import (
     bare_pod,
     claim,
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject
 
 LIMIT = 55.0
+SHORT_PATIENCE = 6.0
+"""Of the broken services: their troubles are of a kind that may pass, but these do not."""
+LATE = 14.0
 
 
 @dataclass
@@ -50,6 +54,7 @@ class Case:
         within: Seconds from the moment at which the API server knew of it, which it tells in
             whole seconds, to the error, grace included; more where the machine is busy.
         restarts: Those that are allowed.
+        patience: Seconds for what may pass.
         told: When the error came, in seconds since the epoch.
         error: The error.
         happened: When the API server knew of the cause.
@@ -60,6 +65,7 @@ class Case:
     says: list[str]
     within: float = 8.0
     restarts: int = 0
+    patience: float = SHORT_PATIENCE
     told: float = 0.0
     error: ServiceFailedError | None = None
     happened: float = 0.0
@@ -87,16 +93,19 @@ def broken_services(image: str) -> dict[str, Case]:
             "ErrImageNeverPull", ['container "main"', "none:1"]),
         "pull": Case(
             [deployment("pull", containers=[{**fine, "image": "127.0.0.1:1/none:1"}])],
-            "ErrImagePull", ["127.0.0.1:1/none:1"]),
+            "ErrImagePull",
+            ["127.0.0.1:1/none:1", "connection refused", "nothing listens", "`patience = 6`"],
+            within=LATE),
         "name": Case(
             [deployment("name", containers=[{**fine, "image": "UPPER:1"}])],
             "InvalidImageName", ["UPPER:1"]),
         "config": Case(
             [deployment("config", containers=[{**fine, **secret}])],
-            "CreateContainerConfigError", ['secret "no" not found']),
+            "CreateContainerConfigError", ['secret "no" not found', "`patience = 6`"],
+            within=LATE),
         "command": Case(
             [deployment("command", containers=[{**fine, "command": ["/no/such"]}])],
-            "RunContainerError", ["/no/such"], restarts=2),
+            "RunContainerError|StartError", ["/no/such"], restarts=2),
         "crash": Case(
             [deployment("crash", containers=[crashing])],
             "Error", ["exit code 3", "bad password"]),
@@ -122,10 +131,10 @@ def broken_services(image: str) -> dict[str, Case]:
             "Error", ['StatefulSet "stateful"', "bad password"]),
         "cpu": Case(
             [deployment("cpu", containers=[{**fine, **big}])],
-            "Unschedulable", ["Insufficient cpu"], within=18),
+            "Unschedulable", ["Insufficient cpu"], within=LATE),
         "mount": Case(
             [deployment("mount", containers=[{**fine, **mounted}], **volume)],
-            "FailedMount", ['configmap "nowhere" not found'], within=18),
+            "FailedMount", ['configmap "nowhere" not found'], within=LATE),
         "daemon": Case(
             [daemon_set("daemon", containers=[crashing])],
             "Error", ['DaemonSet "daemon"', "bad password"]),
@@ -141,16 +150,27 @@ def broken_services(image: str) -> dict[str, Case]:
         "claim": Case(
             [claim("unbound", storageClassName="nope"),
              deployment("claim", containers=[{**fine, **mounted}], **mount("unbound"))],
-            "ProvisioningFailed", ['storageclass.storage.k8s.io "nope" not found'], within=18),
+            "ProvisioningFailed", ['storageclass.storage.k8s.io "nope" not found'], within=LATE),
         "secured": Case(
             [deployment("secured", containers=[fine])],
             "FailedCreate", ['violates PodSecurity "restricted:latest"']),
         "quota": Case(
             [deployment("quota", containers=[fine])],
-            "FailedCreate", ["exceeded quota"]),
+            "FailedCreate", ["exceeded quota"], within=LATE),
         "quota-stateful": Case(
             [stateful_set("quota-stateful", containers=[fine])],
-            "FailedCreate", ["exceeded quota"]),
+            "FailedCreate", ["exceeded quota"], within=LATE),
+        "sidecar": Case(
+            [deployment("sidecar", containers=[fine], initContainers=[
+                {**crash, "name": "side", "restartPolicy": "Always"}])],
+            "Error|CrashLoopBackOff",
+            ['container "side"', "exit code 3", "bad password"], restarts=1),
+        "sidecar-quits": Case(
+            [deployment("sidecar-quits", containers=[fine], initContainers=[
+                {**container(image, "echo no more; exit 0"), "name": "side",
+                 "restartPolicy": "Always"}])],
+            "Completed", ['container "side"', "exit code 0, after 1 restart", "no more"],
+            restarts=1),
     }  # fmt: skip
 
 
@@ -162,7 +182,7 @@ def happened(kube: Kube, namespace: str, case: Case) -> float:
     assert case.error
     assert case.error.cause
     cause, broken = case.error.cause, case.objects[-1]
-    if cause.reason in EVENT_GRACES:
+    if cause.reason in TELLING:
         events = kube.events(namespace)
         told = [one for one in events if one["reason"] == cause.reason and about(one, broken)]
         return min(_seconds(one["firstTimestamp"] or one["eventTime"]) for one in told)
@@ -219,6 +239,7 @@ def cases(real_kube: Kube, shell_image: str, namespaces: tuple[str, str, str]) -
                 namespace=namespace,
                 deadline=Deadline.after(LIMIT),
                 restarts=case.restarts,
+                patience=case.patience,
             )
         except ServiceFailedError as error:
             case.told, case.error = now(), error
@@ -296,8 +317,111 @@ def test_a_pod_that_backs_off_from_pulling_already_is_told_by_that_name(
 
     with pytest.raises(ServiceFailedError, match=waiting):
         real_kube.wait_ready(
-            [late], namespace=namespaces[0], deadline=Deadline.after(20), restarts=0
+            [late], namespace=namespaces[0], deadline=Deadline.after(20), restarts=0, patience=0
         )
+
+
+@pytest.fixture
+def scratch(real_kube: Kube) -> Iterator[str]:
+    """A namespace for one test."""
+    name = f"passing-{uuid.uuid4().hex[:6]}"
+    real_kube.ensure_namespace(name, Deadline.after(30), {"kindinfra/tests": "kube"})
+    yield name
+    real_kube.delete_namespace(name)
+
+
+def await_all(kube: Kube, namespace: str, *objects: KubeObject, seconds: float = 90) -> list[str]:
+    """Apply objects, wait until they are ready, and return what was said meanwhile."""
+    said: list[str] = []
+    for obj in objects:
+        kube.apply(obj, namespace=namespace, deadline=Deadline.after(10))
+    kube.wait_ready(objects, namespace=namespace, deadline=Deadline.after(seconds), restarts=0,
+                    notice=said.append)  # fmt: skip
+    return said
+
+
+def test_a_secret_that_comes_later_is_waited_for_whether_read_or_mounted(
+    real_kube: Kube, scratch: str, shell_image: str
+) -> None:
+    read = {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "late", "key": "k"}}}]}
+    main = container(shell_image, "sleep 1000")
+    mounted = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    volume = {"volumes": [{"name": "v", "secret": {"secretName": "late"}}]}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "late"},
+              "stringData": {"k": "v"}}  # fmt: skip
+    # As a Job or an operator makes it; the tries of a mount lie at 7.5, 15.5 and 31.5 s.
+    come = threading.Timer(
+        16, lambda: real_kube.apply(secret, namespace=scratch, deadline=Deadline.after(10))
+    )
+    come.start()
+
+    said = await_all(
+        real_kube, scratch,
+        deployment("read", containers=[{**main, **read}]),
+        deployment("mounting", containers=[{**main, **mounted}], **volume),
+    )  # fmt: skip
+
+    come.join()
+    assert any('secret "late" not found' in line for line in said)
+
+
+def test_a_processor_that_a_job_gives_back_is_waited_for(
+    real_kube: Kube, scratch: str, shell_image: str
+) -> None:
+    [node] = real_kube.list_("/api/v1/nodes")
+    most = {"resources": {"requests": {"cpu": f"{0.5 * float(node['status']['capacity']['cpu'])}"}}}
+    busy = job("busy", containers=[{**container(shell_image, "sleep 12"), **most}])
+    real_kube.apply(busy, namespace=scratch, deadline=Deadline.after(10))
+    assert wait_until(
+        lambda: "Running" in str(pods_of(real_kube, scratch, "busy")), Deadline.after(30), every=0.2
+    )
+    waiting = deployment("waiting", containers=[{**container(shell_image, "sleep 1000"), **most}])
+    real_kube.apply(waiting, namespace=scratch, deadline=Deadline.after(10))
+
+    real_kube.wait_ready(
+        [waiting], namespace=scratch, deadline=Deadline.after(60), restarts=0, patience=5
+    )
+
+
+def test_a_job_fails_as_often_as_it_says_itself(
+    real_kube: Kube, scratch: str, shell_image: str
+) -> None:
+    seen = {"volumes": [{"name": "v", "hostPath": {"path": f"/var/lib/{scratch}",
+                                                   "type": "DirectoryOrCreate"}}]}  # fmt: skip
+    mount_seen = {"volumeMounts": [{"name": "v", "mountPath": "/seen"}]}
+    half = "test $((JOB_COMPLETION_INDEX % 2)) = 1 || ! mkdir /seen/$JOB_COMPLETION_INDEX"
+    indexed = job("indexed", containers=[{**container(shell_image, half), **mount_seen}], **seen)
+    indexed["spec"] |= {"completionMode": "Indexed", "completions": 6, "parallelism": 6,
+                        "backoffLimitPerIndex": 1}  # fmt: skip
+    del indexed["spec"]["backoffLimit"]
+    fourth = "for n in 1 2 3; do mkdir /seen/try$n 2>/dev/null && exit 1; done; exit 0"
+    trying = job("trying", containers=[{**container(shell_image, fourth), **mount_seen}], **seen)
+    trying["spec"]["backoffLimit"] = 6
+
+    await_all(real_kube, scratch, indexed, trying, seconds=150)
+
+    done = [real_kube.get(real_kube.path_of(one, namespace=scratch)) for one in (indexed, trying)]
+    assert [one["status"]["failed"] for one in done if one] == [3, 3]
+
+
+def test_a_sidecar_is_awaited_and_ended_by_its_own_rule(
+    real_kube: Kube, scratch: str, shell_image: str
+) -> None:
+    slow = container(
+        shell_image, "sleep 3; touch /tmp/up; sleep 1000",
+        startupProbe=probe("test -e /tmp/up", failureThreshold=30),
+    )  # fmt: skip
+    side = {**slow, "name": "side", "restartPolicy": "Always"}
+    endless = {**container(shell_image, "sleep 1000"), "name": "side", "restartPolicy": "Always"}
+    work = job("work", containers=[container(shell_image, "echo done")], initContainers=[endless])
+    web = deployment(
+        "web", containers=[container(shell_image, "sleep 1000")], initContainers=[side]
+    )
+
+    await_all(real_kube, scratch, web, work)
+
+    [pod] = pods_of(real_kube, scratch, "web")
+    assert pod["status"]["initContainerStatuses"][0]["started"]
 
 
 def test_crashes_that_a_need_explains_are_not_counted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,14 @@ from pytest_kindinfra.errors import CancelledError
 from pytest_kindinfra.kube import ApiError, Kube, ServiceFailedError, ready
 from pytest_kindinfra.readywhen import rules_of
 from pytest_kindinfra.timeline import Deadline, monotonic
+from pytest_kindinfra.workloads import causes
 from tests.unit.kube.objects import config_map, crd, gadget, workload
 
 if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject, Level
     from tests.fake_kubernetes import FakeKubernetes
 
-NO_IMAGE = {"state": {"waiting": {"reason": "ErrImagePull", "message": "api:1 not found"}}}
+NO_IMAGE = {"state": {"waiting": {"reason": "ErrImagePull", "message": "api: not found"}}}
 CRASHED = {
     "state": {"waiting": {"reason": "CrashLoopBackOff"}},
     "lastState": {"terminated": {"exitCode": 3, "reason": "Error"}},
@@ -270,7 +272,7 @@ def test_a_pod_that_cannot_be_made_is_told_by_its_event(kube: Kube, fake: FakeKu
     stored["spec"] = {**stored["spec"], "replicas": 1}
     fake.event(stored, "FailedCreate", "exceeded quota")
 
-    error = failure(kube, workload("StatefulSet", "db"))
+    error = failure(kube, workload("StatefulSet", "db"), patience=0)
 
     assert error.short == 'StatefulSet "db" cannot become ready: FailedCreate\n  exceeded quota'
 
@@ -342,3 +344,168 @@ def test_what_was_ready_can_be_judged_later(kube: Kube, fake: FakeKubernetes) ->
 
     with pytest.raises(ServiceFailedError, match="CrashLoopBackOff"):
         verdict.check()
+
+
+def waiting_for(reason: str, message: str) -> dict[str, Any]:
+    return {"state": {"waiting": {"reason": reason, "message": message}}}
+
+
+def test_a_trouble_that_outlives_the_patience_is_told_with_seconds_and_key(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    fake.breaks["api"] = waiting_for("CreateContainerConfigError", 'secret "late" not found')
+    deploy(kube, workload())
+    start = monotonic()
+
+    error = failure(kube, workload(), patience=1.2)
+
+    assert monotonic() - start >= 1.2
+    assert '  secret "late" not found\n  seen for 1 s' in error.short
+    assert "which is all that `patience = 1.2` allows" in error.short
+    assert str(error).endswith("; `patience = SECONDS` of the service waits longer.")
+
+
+def test_a_pull_that_fails_and_backs_off_by_turns_is_waited_for_from_the_first_time_on(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    fake.breaks["api"] = waiting_for("ErrImagePull", "TLS handshake timeout")
+    deploy(kube, workload())
+
+    def turn() -> None:
+        [pod] = fake.pods_of("api")
+        state = pod["status"].get("containerStatuses", [{}])[0].get("state", {}).get("waiting")
+        if state:
+            back = state["reason"] == "ErrImagePull"
+            state["reason"] = "ImagePullBackOff" if back else "ErrImagePull"
+            fake.put(pod)
+
+    error = failure(kube, workload(), patience=0.8, notice=lambda _: turn())
+
+    assert error.cause
+    assert error.cause.lasted >= 0.8
+
+
+def test_a_secret_that_comes_within_the_patience_is_no_failure(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    fake.breaks["api"] = waiting_for("CreateContainerConfigError", 'secret "late" not found')
+    deploy(kube, workload())
+    said: list[str] = []
+
+    def come() -> None:
+        del fake.breaks["api"]
+        deploy(kube, workload(replicas=1))
+
+    threading.Timer(0.5, come).start()
+    wait(kube, workload(), patience=5, notice=said.append)
+
+    assert any('CreateContainerConfigError for 0 s: secret "late" not found' in one for one in said)
+    assert said[-1] == ""
+
+
+def test_what_was_still_waited_for_is_said_with_its_remedy_when_the_time_is_up(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    fake.breaks["api"] = waiting_for("ErrImagePull", "dial tcp: lookup x.io: no such host")
+    deploy(kube, workload())
+
+    text = str(failure(kube, workload(), seconds=0.5))
+
+    assert re.search(r"ErrImagePull for \d s: dial tcp: lookup x.io: no such host", text)
+    assert "To fix: the kind node cannot resolve the registry's name" in text
+
+
+def test_a_shortage_is_waited_for_as_long_as_a_job_runs_that_will_end_it(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    fake.ready_after = 60
+    deploy(kube, workload(), workload("Job", "busy"))
+    [pod], [other] = fake.pods_of("api"), fake.pods_of("busy")
+    short = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+             "message": "0/1 nodes are available: 1 Insufficient cpu."}  # fmt: skip
+    fake.put({**pod, "status": {"phase": "Pending", "conditions": [short]}})
+    other["metadata"]["ownerReferences"][0]["kind"] = "Job"
+    running = {**other, "spec": {**other["spec"], "nodeName": "n"}, "status": {"phase": "Running"}}
+    fake.put(running)
+
+    spared = failure(kube, workload(), patience=0.1, seconds=1)
+    fake.put({**running, "status": {"phase": "Succeeded"}})
+    told = failure(kube, workload(), patience=0.1)
+
+    assert spared.cause is None
+    assert told.cause
+    assert "Insufficient cpu" in str(told)
+
+
+def test_a_pull_that_backs_off_is_told_with_what_failed_before(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    fake.breaks["api"] = waiting_for("ErrImagePull", "net/http: TLS handshake timeout")
+    deploy(kube, workload())
+
+    def back_off() -> None:
+        for pod in fake.pods_of("api"):
+            for status in pod["status"].get("containerStatuses", ()):
+                status.update(waiting_for("ImagePullBackOff", 'Back-off pulling image "api:1"'))
+                fake.put(pod)
+
+    threading.Timer(0.4, back_off).start()
+    error = failure(kube, workload(), patience=1)
+
+    assert error.cause
+    assert error.cause.reason == "ImagePullBackOff"
+    assert "TLS handshake timeout" in error.short
+    assert "does not reach the registry" in str(error)
+
+
+def test_a_claim_that_is_not_bound_is_told_with_the_patience_that_was_declared(
+    kube: Kube, fake: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(causes, "CLAIM_GRACE", 0.2)
+    fake.ready_after = 60
+    deploy(kube, workload())
+    [pod] = fake.pods_of("api")
+    unbound = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+               "message": "pod has unbound immediate PersistentVolumeClaims"}  # fmt: skip
+    fake.put({**pod, "status": {"phase": "Pending", "conditions": [unbound]}})
+
+    assert "`patience = 0.3` allows" in str(failure(kube, workload(), patience=0.3))
+
+
+def test_a_sandbox_that_is_tried_again_and_again_is_one_trouble(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    fake.ready_after = 60
+    deploy(kube, workload())
+    [pod] = fake.pods_of("api")
+    turns = iter(range(1000))
+
+    def turn() -> None:
+        failing = next(turns) % 2 == 0
+        reason = "FailedCreatePodSandBox" if failing else "SandboxChanged"
+        fake.event(pod, reason, "no network", "Warning" if failing else "Normal")
+
+    error = failure(kube, workload(), patience=2, seconds=9, notice=lambda _: turn())
+
+    assert error.cause
+    assert error.cause.reason == "FailedCreatePodSandBox"
+
+
+def test_another_secret_that_is_missing_now_has_a_patience_of_its_own(
+    kube: Kube, fake: FakeKubernetes
+) -> None:
+    fake.breaks["api"] = waiting_for("CreateContainerConfigError", 'secret "one" not found')
+    deploy(kube, workload())
+
+    def come() -> None:
+        for pod in fake.pods_of("api"):
+            [status] = pod["status"]["containerStatuses"]
+            status.update(waiting_for("CreateContainerConfigError", 'secret "two" not found'))
+            fake.put(pod)
+
+    threading.Timer(0.7, come).start()
+    start = monotonic()
+    error = failure(kube, workload(), patience=1)
+
+    assert 'secret "two" not found' in error.short
+    assert monotonic() - start >= 1.6
