@@ -108,6 +108,8 @@ class DockerRegistry:
         try:
             self._docker("run", "--detach", "--name", NAME, *words, deadline=deadline)
         except CommandError as error:
+            if any(one["State"]["Running"] for one in self._ours(deadline)):  # another run's
+                return
             with suppress(CommandError):  # made, but not listening; one that runs is not removed
                 self._docker("rm", "--volumes", NAME, deadline=deadline)
             msg = f"{error}\nTo fix: docker pull {_IMAGE}, or name a registry of yours in [cluster]"

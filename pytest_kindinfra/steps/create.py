@@ -1,9 +1,9 @@
 """Create the cluster with a port on this host for every endpoint.
 
-Ports are chosen and the cluster is made under one lock per host: two `kind create` at a time
-may both make the network "kind" (kind#1596), or be given the same free port. A program that knows
-nothing of that lock can still take a port before the engine does; then others are chosen. A step
-must not know another step.
+The caller holds the lock of the host if it can be had: two `kind create` at a time may both make
+the network "kind" (kind#1596), or be given the same free port. A program that knows nothing of that
+lock can still take a port before the engine does; then others are chosen. A step must not know
+another step.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.coordination import host_lock, locked
 from pytest_kindinfra.errors import ClusterError, PortTakenError
 from pytest_kindinfra.freeports import free_port
 from pytest_kindinfra.kindconfig import PATCHES, kind_config, user_ports
@@ -61,34 +60,33 @@ def create_cluster(
     Raises:
         ClusterError: It could not be created, or a cluster of that name is not ours.
     """
-    with locked(host_lock("create"), deadline):
-        deadline.check()
-        if provider.exists(name, deadline):
-            msg = (
-                f'there is already a cluster "{name}"\n'
-                f"To fix: choose another --kindinfra-cluster-name, or delete it: "
-                f"{' '.join(provider.delete_command(name))}"
+    deadline.check()
+    if provider.exists(name, deadline):
+        msg = (
+            f'there is already a cluster "{name}"\n'
+            f"To fix: choose another --kindinfra-cluster-name, or delete it: "
+            f"{' '.join(provider.delete_command(name))}"
+        )
+        raise ClusterError(msg)
+    # From here on a cluster of that name is ours to delete, whatever happens.
+    run.write("cluster-name", {"name": name})
+    if tuning:
+        _write_patches(base or {}, run.path / PATCHES)
+    for further_tries in reversed(range(_TRIES)):
+        ports = choose_host_ports(plan.ports, taken=user_ports(base))
+        config = kind_config(
+            base, ports=ports, node_image=node_image, tuning=tuning, folder=folder, run=run.path
+        )
+        begun(len(config["nodes"]))
+        try:
+            nodes = provider.create(
+                name, config=config, kubeconfig=run.kubeconfig, deadline=deadline
             )
-            raise ClusterError(msg)
-        # From here on a cluster of that name is ours to delete, whatever happens.
-        run.write("cluster-name", {"name": name})
-        if tuning:
-            _write_patches(base or {}, run.path / PATCHES)
-        for further_tries in reversed(range(_TRIES)):
-            ports = choose_host_ports(plan.ports, taken=user_ports(base))
-            config = kind_config(
-                base, ports=ports, node_image=node_image, tuning=tuning, folder=folder, run=run.path
-            )
-            begun(len(config["nodes"]))
-            try:
-                nodes = provider.create(
-                    name, config=config, kubeconfig=run.kubeconfig, deadline=deadline
-                )
-                break
-            except PortTakenError:
-                if not further_tries:
-                    raise
-                provider.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
+            break
+        except PortTakenError:
+            if not further_tries:
+                raise
+            provider.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
     return Cluster(name=name, kubeconfig=run.kubeconfig, nodes=nodes, host_ports=ports, owned=True)
 
 

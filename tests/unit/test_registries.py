@@ -262,14 +262,18 @@ class TestWhoUsesIt:
     def test_a_run_without_a_registry_of_its_own_gets_ours(
         self, host: FakeRegistries, soon: Deadline, tmp_path: Path
     ) -> None:
-        found = open_registry(host, address=None, cache=tmp_path, run=tmp_path, deadline=soon)
+        found = open_registry(
+            host, address=None, cache=tmp_path, run=tmp_path, say=print, deadline=soon
+        )
 
         assert (found.container, host.there) == ("ours", True)
 
     def test_that_of_the_user_is_used_where_one_is_declared(
         self, host: FakeRegistries, soon: Deadline, tmp_path: Path
     ) -> None:
-        found = open_registry(host, address=host.mine, cache=tmp_path, run=tmp_path, deadline=soon)
+        found = open_registry(
+            host, address=host.mine, cache=tmp_path, run=tmp_path, say=print, deadline=soon
+        )
 
         assert (found.container, host.there) == ("mine", False)
 
@@ -277,14 +281,16 @@ class TestWhoUsesIt:
         self, host: FakeRegistries, soon: Deadline, run: RunDirectory, tmp_path: Path
     ) -> None:
         run.make()
-        open_registry(host, address=None, cache=tmp_path, run=run.path, deadline=soon)
+        open_registry(host, address=None, cache=tmp_path, run=run.path, say=print, deadline=soon)
         lock = hold(run.lock)
         try:
-            assert not close_registry(host, FakeProvider(), cache=tmp_path, deadline=soon)
+            assert not close_registry(
+                host, FakeProvider(), cache=tmp_path, say=print, deadline=soon
+            )
         finally:
             lock.release()
 
-        assert close_registry(host, FakeProvider(), cache=tmp_path, deadline=soon)
+        assert close_registry(host, FakeProvider(), cache=tmp_path, say=print, deadline=soon)
         assert not host.there
 
     def test_it_stays_while_a_cluster_of_ours_stands(
@@ -293,5 +299,5 @@ class TestWhoUsesIt:
         host.there = True
         provider = FakeProvider(runs={"kept": tmp_path})
 
-        assert not close_registry(host, provider, cache=tmp_path, deadline=soon)
+        assert not close_registry(host, provider, cache=tmp_path, say=print, deadline=soon)
         assert host.there
