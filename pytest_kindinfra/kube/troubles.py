@@ -77,15 +77,19 @@ class Troubles:
                 raise failed(self._kube.with_evidence(cause))
 
     def clear_the_way(self, obj: KubeObject) -> None:
-        """Delete a StatefulSet's pods that are broken and of an older revision.
+        """Delete the pods of a StatefulSet of ours that are broken and of an older revision.
 
         Their controller waits for them to become ready before it replaces them, for ever:
         https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback
         """
-        for pod in old_pods(obj, self._pods(obj)):
-            if any(not cause.grace for cause in causes_of(obj, [pod], restarts=0)):
+        broken = [pod for pod in old_pods(obj, self._pods(obj)) if _is_broken(obj, pod)]
+        if broken and self._kube.is_ours(obj):  # else it is its owner's to roll out
+            for pod in broken:
                 meta = pod["metadata"]
-                self._kube.delete(f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}")
+                path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
+                self._kube.delete_if(
+                    path, lambda now: bool(old_pods(obj, [now])) and _is_broken(obj, now)
+                )
 
     def own_pods(self, obj: KubeObject) -> tuple[KubeObject, ...]:
         """Return the pods of the object's newest revision."""
@@ -136,6 +140,10 @@ class Troubles:
             found = self._kube.events(namespace)
             self._events[namespace] = (monotonic(), found)
         return found
+
+
+def _is_broken(obj: KubeObject, pod: KubeObject) -> bool:
+    return any(not cause.grace for cause in causes_of(obj, [pod], restarts=0))
 
 
 def _key(cause: Cause) -> tuple[str, ...]:
