@@ -341,9 +341,9 @@ class FakeProvider:
     def import_command(self, node: str) -> tuple[str, ...]:
         return ("import", node)
 
-    def node_address(self, node: str, deadline: Deadline) -> str:
+    def node_address(self, node: str, deadline: Deadline, *, ipv6: bool = False) -> str:
         deadline.check()
-        return "127.0.0.1" if node else ""
+        return ("::1" if ipv6 else "127.0.0.1") if node else ""
 
     def export_logs(self, name: str, folder: Path, deadline: Deadline) -> None:
         deadline.check()

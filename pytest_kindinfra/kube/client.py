@@ -7,6 +7,7 @@ imports `kubernetes`, and only once something is asked: the import takes 0.3 s.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import socket
@@ -186,10 +187,19 @@ def _make_client(kubeconfig: Path) -> Any:
         msg = f"{kubeconfig}: {error}"
         raise ClusterError(msg) from error
     configuration.connection_pool_maxsize = 32
-    if urlsplit(configuration.host).hostname in {"127.0.0.1", "localhost", "::1"}:
+    if _is_here(urlsplit(configuration.host).hostname or ""):
         # HTTPS_PROXY in the environment would be asked for this machine's own port.
         configuration.proxy = None
     return client.ApiClient(configuration)
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host is this machine: by name, or any of its own addresses of either family."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return address.is_loopback or address.is_unspecified
 
 
 def _headers(client: Any, content_type: str) -> dict[str, str]:

@@ -205,6 +205,7 @@ class _Taking:
                 kubeconfig=home.kubeconfig,
                 nodes=there.nodes,
                 host_ports=there.host_ports,
+                hosts=there.hosts,
                 owned=True,
                 ports=fit.ports,
             ),

@@ -32,6 +32,7 @@ _ASKS_EVERY = 0.05
 _ANSWERS_IN = 5.0
 _FOUND = 200
 _HERE = "127.0.0.1"
+_HERE_6 = "::1"
 _LONGEST_MANIFEST = 4 << 20
 """Bytes: what registries take at most (opencontainers/distribution-spec)."""
 _MANIFESTS = ", ".join(
@@ -177,9 +178,15 @@ def _config_of(manifest: bytes) -> str:
 
 def _ask(address: str, path: str, deadline: Deadline) -> tuple[int | None, bytes]:
     """Return the status of an answer and its beginning; no status if there was no answer."""
+    # By either family: a port may be published on [::1] alone.
+    answers = (_ask_at(host, address, path, deadline) for host in (_HERE, _HERE_6))
+    return next((one for one in answers if one[0] is not None), (None, b""))
+
+
+def _ask_at(host: str, address: str, path: str, deadline: Deadline) -> tuple[int | None, bytes]:
     port = int(address.rpartition(":")[2])
     connection = http.client.HTTPConnection(
-        _HERE, port, timeout=max(0.1, min(_ANSWERS_IN, deadline.left))
+        host, port, timeout=max(0.1, min(_ANSWERS_IN, deadline.left))
     )
     try:
         connection.request("GET", path, headers={"Accept": _MANIFESTS, "Host": address})

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError, PortTakenError
 from pytest_kindinfra.freeports import free_port
-from pytest_kindinfra.kindconfig import PATCHES, kind_config, user_ports
+from pytest_kindinfra.kindconfig import PATCHES, hosts_of, kind_config, loopback, user_ports
 from pytest_kindinfra.model import Cluster
 from pytest_kindinfra.tuning import DNS_PATCH, dns_patch
 
@@ -73,7 +73,7 @@ def create_cluster(
     if tuning:
         _write_patches(base or {}, run.path / PATCHES)
     for further_tries in reversed(range(_TRIES)):
-        ports = choose_host_ports(plan.ports, taken=user_ports(base))
+        ports = choose_host_ports(plan.ports, taken=user_ports(base), address=loopback(base))
         config = kind_config(
             base, ports=ports, node_image=node_image, tuning=tuning, folder=folder, run=run.path
         )
@@ -87,7 +87,14 @@ def create_cluster(
             if not further_tries:
                 raise
             provider.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
-    return Cluster(name=name, kubeconfig=run.kubeconfig, nodes=nodes, host_ports=ports, owned=True)
+    return Cluster(
+        name=name,
+        kubeconfig=run.kubeconfig,
+        nodes=nodes,
+        host_ports=ports,
+        hosts=hosts_of(config),
+        owned=True,
+    )
 
 
 def _write_patches(base: Mapping[str, Any], folder: Path) -> None:
@@ -97,19 +104,20 @@ def _write_patches(base: Mapping[str, Any], folder: Path) -> None:
 
 
 def choose_host_ports(
-    mappings: Collection[PortMapping], *, taken: Mapping[int, int]
+    mappings: Collection[PortMapping], *, taken: Mapping[int, int], address: str = "127.0.0.1"
 ) -> dict[int, int]:
-    """Return a port on 127.0.0.1 for each NodePort: the declared one, or a free one.
+    """Return a port of this host for each NodePort: the declared one, or a free one.
 
     Args:
         mappings: What is to be mapped.
         taken: NodePort to host port as the user's own kind config maps them.
+        address: On which free ones are looked for.
     """
     declared = {mapping.host_port for mapping in mappings} | set(taken.values())
     with ExitStack() as held:  # all at once, so that no free port is found twice
         return {
             mapping.node_port: taken.get(mapping.node_port)
             or mapping.host_port
-            or free_port(held, declared)
+            or free_port(held, declared, address=address)
             for mapping in mappings
         }

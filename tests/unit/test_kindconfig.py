@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from pytest_kindinfra.kindconfig import kind_config, port_problems, shape_problems, user_ports
+from pytest_kindinfra.kindconfig import (
+    hosts_of,
+    kind_config,
+    port_problems,
+    shape_problems,
+    user_ports,
+)
 from pytest_kindinfra.kubeyaml import load_documents
 from pytest_kindinfra.model import PortMapping
 from pytest_kindinfra.tuning import dns_patch
@@ -329,3 +335,40 @@ class TestTuning:
 )
 def test_a_config_of_another_shape_is_a_problem(base: Config, problems: list[str]) -> None:
     assert shape_problems(base) == problems
+
+
+class TestAddressesOfThisHost:
+    def test_a_port_is_reached_where_it_listens(self, tmp_path: Path) -> None:
+        """Endpoints of ports that the user maps to another address never answered."""
+        listening = {30000: "::1", 30001: "::", 30002: "127.0.0.2", 30003: "0.0.0.0", 30004: ""}  # noqa: S104
+        mappings = [
+            {"containerPort": port, "hostPort": port, "listenAddress": address}
+            for port, address in listening.items()
+        ]
+        base = {"nodes": [{"role": "control-plane", "extraPortMappings": mappings}]}
+
+        config = kind_config(
+            base, ports={30005: 4000}, node_image=None, tuning=False, folder=tmp_path
+        )
+
+        assert hosts_of(config) == {
+            30000: "::1",
+            30001: "::1",
+            30002: "127.0.0.2",
+            30003: "127.0.0.1",
+            30004: "127.0.0.1",
+            30005: "127.0.0.1",
+        }
+
+    def test_of_a_cluster_with_ipv6_alone_ports_are_mapped_to_the_loopback_of_ipv6(
+        self, tmp_path: Path
+    ) -> None:
+        base = {"networking": {"ipFamily": "ipv6"}}
+
+        config = kind_config(
+            base, ports={30000: 4000}, node_image=None, tuning=False, folder=tmp_path
+        )
+
+        (mapping,) = config["nodes"][0]["extraPortMappings"]
+        assert mapping["listenAddress"] == "::1"
+        assert hosts_of(config) == {30000: "::1"}
