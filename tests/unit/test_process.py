@@ -607,6 +607,23 @@ class TestBackground:
         with Background(["true"]) as program:
             assert eventually(program.ended)
 
+    def test_what_it_prints_is_read_where_dev_fd_shares_a_position(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """On macOS opening /dev/fd/N duplicates it: the output of kubectl was always empty."""
+
+        def as_on_macos(path: Any, *words: Any, **more: Any) -> Any:
+            where = str(path)
+            if where.startswith("/dev/fd/"):
+                return real(os.dup(int(where.rpartition("/")[2])), *words, **more)
+            return real(path, *words, **more)
+
+        real = open
+        monkeypatch.setattr("builtins.open", as_on_macos)
+        with Background(sh("echo one; exec sleep 60")) as program:
+            assert eventually(lambda: program.output() == "one\n")
+            assert program.output() == "one\n"
+
 
 class TestCheckOutput:
     """The contract is that of `subprocess.check_output`, but for text."""
@@ -630,20 +647,3 @@ class TestCheckOutput:
 
         assert "'--token=***', '--password', '***'" in str(caught.value)
         assert "subprocess.py" not in {entry.path.name for entry in caught.traceback}  # type: ignore[union-attr]
-
-    def test_what_it_prints_is_read_where_dev_fd_shares_a_position(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """On macOS opening /dev/fd/N duplicates it: the output of kubectl was always empty."""
-
-        def as_on_macos(path: Any, *words: Any, **more: Any) -> Any:
-            where = str(path)
-            if where.startswith("/dev/fd/"):
-                return real(os.dup(int(where.rpartition("/")[2])), *words, **more)
-            return real(path, *words, **more)
-
-        real = open
-        monkeypatch.setattr("builtins.open", as_on_macos)
-        with Background(sh("echo one; exec sleep 60")) as program:
-            assert eventually(lambda: program.output() == "one\n")
-            assert program.output() == "one\n"
