@@ -5,11 +5,14 @@ The holder is read from /proc, so it is named on Linux only, and only where we m
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pytest_kindinfra.freeports import family_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,25 +22,26 @@ if TYPE_CHECKING:
 _LISTEN = "0A"
 
 
-def busy_ports(mappings: Iterable[PortMapping]) -> tuple[str, ...]:
-    """Return a sentence for each fixed host port that cannot be had on 127.0.0.1."""
+def busy_ports(mappings: Iterable[PortMapping], *, address: str = "127.0.0.1") -> tuple[str, ...]:
+    """Return a sentence for each fixed host port that another process has on an address."""
     return tuple(
         f'[services.{one.service}] endpoint "{one.endpoint}": host port {one.host_port} is busy'
         f"{_held_by(one.host_port)}"
         for one in mappings
-        if one.host_port and not _is_free(one.host_port)
+        if one.host_port and _is_taken(address, one.host_port)
     )
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as listener:
+def _is_taken(address: str, port: int) -> bool:
+    """Whether it is in use; other refusals (a port below 1024) are not the engine's."""
+    with suppress(OSError), socket.socket(family_of(address)) as listener:
         # As the engine binds: a connection that was closed a moment ago does not count.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+            listener.bind((address, port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
 
 
 def _held_by(port: int) -> str:

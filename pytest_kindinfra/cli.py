@@ -228,7 +228,9 @@ def _gc_registry(tools: Tools) -> bool:
     if tools.engine.name != "docker":
         return False
     deadline = Deadline.after(_GC_SECONDS)
-    return close_registry(tools.registries, tools.provider, cache=cache_folder(), deadline=deadline)
+    return close_registry(
+        tools.registries, tools.provider, cache=cache_folder(), say=_say, deadline=deadline
+    )
 
 
 def _progress() -> Callable[[Phase, bool], None]:

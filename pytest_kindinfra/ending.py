@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Mapping, Sequence
 
-    from filelock import BaseFileLock
-
+    from pytest_kindinfra.coordination import Lock
     from pytest_kindinfra.planning import Order
     from pytest_kindinfra.request import Tools
 
@@ -47,7 +46,7 @@ class Started:
     order: Order
     tools: Tools
     thread: threading.Thread
-    lock: BaseFileLock
+    lock: Lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

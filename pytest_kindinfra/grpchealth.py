@@ -66,8 +66,10 @@ def check_health(address: tuple[str, int], *, timeout: float) -> None:
 
     with socket.create_connection(address, timeout=timeout) as connection:
         connection.settimeout(timeout)
+        host, port = address
+        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            answer = _call(connection, f"{address[0]}:{address[1]}")
+            answer = _call(connection, authority)
         except ProtocolError as error:
             msg = f"it speaks no HTTP/2: {error}"
             raise NotReadyError(msg) from error

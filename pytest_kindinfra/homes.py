@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from filelock import BaseFileLock
-
+    from pytest_kindinfra.coordination import Lock
     from pytest_kindinfra.timeline import Deadline
 
 FOLDER = "reused"
@@ -63,7 +62,7 @@ def forget(home: RunDirectory) -> None:
 
 def lock_home(
     home: RunDirectory, *, user: str, waiting: Callable[[str], object], deadline: Deadline
-) -> BaseFileLock:
+) -> Lock:
     """Wait until nobody else uses the cluster, and keep it for this process.
 
     Args:

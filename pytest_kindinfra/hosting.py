@@ -51,7 +51,7 @@ class Registry:
 
 
 def pushed_name(address: str, reference: str, image_id: str) -> str:
-    """Return what an image is called in the registry, where one name always means one content.
+    """Return what an image is called in the registry, where each content has a name of its own.
 
     Args:
         address: The registry's.

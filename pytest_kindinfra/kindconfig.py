@@ -30,6 +30,8 @@ PATCHES = "kubeadm"
 """The folder in the run directory with patches for kubeadm."""
 
 _ADDRESS = "127.0.0.1"
+_ADDRESS_6 = "::1"
+_EVERY_ADDRESS = {"": _ADDRESS, "0.0.0.0": _ADDRESS, "::": _ADDRESS_6}  # noqa: S104 - of others
 _CONTROL_PLANE = "control-plane"
 
 
@@ -57,9 +59,10 @@ def kind_config(
     config.setdefault("kind", "Cluster")
     config.setdefault("apiVersion", "kind.x-k8s.io/v1alpha4")
     config["nodes"] = config.get("nodes") or [{"role": _CONTROL_PLANE}]
+    address = loopback(config)
     for node in config["nodes"]:
-        _complete_node(node, node_image, folder, run)
-    _map_ports(config["nodes"], ports)
+        _complete_node(node, node_image, folder, run, address)
+    _map_ports(config["nodes"], ports, address)
     if tuning:
         own = config.get("kubeadmConfigPatches") or []
         patches = [*tuning_patches(config), *init_patches(directory=run is not None)]
@@ -76,6 +79,31 @@ def user_ports(base: Mapping[str, Any] | None) -> dict[int, int]:
         for node in (base or {}).get("nodes") or ()
         for mapping in _tcp_mappings(node)
         if mapping.get("containerPort") and (mapping.get("hostPort") or 0) > 0
+    }
+
+
+def is_ipv6(base: Mapping[str, Any] | None) -> bool:
+    """Whether the pods and k8s services of a cluster have IPv6 addresses alone."""
+    return str(((base or {}).get("networking") or {}).get("ipFamily", "")).lower() == "ipv6"
+
+
+def loopback(base: Mapping[str, Any] | None) -> str:
+    """Return the address of this host to which ports of a cluster are mapped if nobody says."""
+    return _ADDRESS_6 if is_ipv6(base) else _ADDRESS
+
+
+def reached_at(listening: str) -> str:
+    """Return the address by which this host reaches a port that listens on an address."""
+    return _EVERY_ADDRESS.get(listening, listening)
+
+
+def hosts_of(config: Mapping[str, Any]) -> dict[int, str]:
+    """Return NodePort to the address of this host on which its port is reached."""
+    return {
+        mapping["containerPort"]: reached_at(mapping.get("listenAddress") or loopback(config))
+        for node in config.get("nodes") or ()
+        for mapping in _tcp_mappings(node)
+        if mapping.get("containerPort")
     }
 
 
@@ -145,7 +173,7 @@ def _is_list_of(value: Any, kind: type) -> bool:
 
 
 def _complete_node(
-    node: dict[str, Any], node_image: str | None, folder: Path, run: Path | None
+    node: dict[str, Any], node_image: str | None, folder: Path, run: Path | None, address: str
 ) -> None:
     if node_image:
         node["image"] = node.get("image") or node_image
@@ -156,7 +184,7 @@ def _complete_node(
         mount = {"hostPath": str(run), "containerPath": RUN_MOUNT, "readOnly": True}
         node["extraMounts"] = [*(node.get("extraMounts") or ()), mount]
     for mapping in node.get("extraPortMappings") or ():
-        mapping["listenAddress"] = mapping.get("listenAddress") or _ADDRESS
+        mapping["listenAddress"] = mapping.get("listenAddress") or address
 
 
 def _mount_patches(nodes: list[dict[str, Any]], run: Path) -> None:
@@ -166,7 +194,7 @@ def _mount_patches(nodes: list[dict[str, Any]], run: Path) -> None:
         node["extraMounts"] = [*(node.get("extraMounts") or ()), mount]
 
 
-def _map_ports(nodes: list[dict[str, Any]], ports: Mapping[int, int]) -> None:
+def _map_ports(nodes: list[dict[str, Any]], ports: Mapping[int, int], address: str) -> None:
     """Add the ports to the first control plane; those that the user maps get a host port."""
     mapped = {entry.get("containerPort"): entry for node in nodes for entry in _tcp_mappings(node)}
     missing = {port: host_port for port, host_port in ports.items() if port not in mapped}
@@ -174,13 +202,13 @@ def _map_ports(nodes: list[dict[str, Any]], ports: Mapping[int, int]) -> None:
         if (mapped[port].get("hostPort") or 0) <= 0:  # kind would choose one and tell nobody
             mapped[port]["hostPort"] = ports[port]
     first = next((node for node in nodes if _is_control_plane(node)), nodes[0])
-    ours = [_mapping(port, host_port) for port, host_port in missing.items()]
+    ours = [_mapping(port, host_port, address) for port, host_port in missing.items()]
     if ours:
         first["extraPortMappings"] = [*(first.get("extraPortMappings") or ()), *ours]
 
 
-def _mapping(node_port: int, host_port: int) -> dict[str, Any]:
-    return {"containerPort": node_port, "hostPort": host_port, "listenAddress": _ADDRESS}
+def _mapping(node_port: int, host_port: int, address: str) -> dict[str, Any]:
+    return {"containerPort": node_port, "hostPort": host_port, "listenAddress": address}
 
 
 def _is_control_plane(node: Mapping[str, Any]) -> bool:

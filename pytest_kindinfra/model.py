@@ -303,7 +303,9 @@ class Cluster:
         name: kind's name for it.
         kubeconfig: A private file, 0600.
         nodes: The names of the kind nodes' containers.
-        host_ports: NodePort to port on 127.0.0.1.
+        host_ports: NodePort to port of this host.
+        hosts: NodePort to the address of this host on which its port is reached; 127.0.0.1 for
+            those that are missing.
         owned: This run made it and may delete it.
         home: The folder of a cluster that outlives the run; None for any other.
         ports: The plan's mappings with the NodePorts that this cluster has for them; empty where
@@ -317,6 +319,7 @@ class Cluster:
     owned: bool
     home: Path | None = None
     ports: tuple[PortMapping, ...] = ()
+    hosts: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,12 +332,19 @@ class Standing:
         folder: What is mounted where a run of ours mounts its run directory, or a cluster that
             outlives runs its home; None for a cluster that is none of ours.
         host_ports: Port of a kind node to port of this host.
+        hosts: Port of a kind node to the address on which its port is reached.
     """
 
     nodes: tuple[str, ...]
     running: bool
     folder: Path | None
     host_ports: dict[int, int]
+    hosts: dict[int, str] = field(default_factory=dict)
+
+
+def url_of(scheme: str, host: str, port: int) -> str:
+    """Return `scheme://host:port`; an IPv6 address stands in brackets."""
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,7 +360,7 @@ class Endpoint:
     @property
     def url(self) -> str:
         """`scheme://host:port`, without path and trailing slash."""
-        return f"{self.scheme}://{self.host}:{self.port}"
+        return url_of(self.scheme, self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ from pytest_kindinfra.grpchealth import missing_package
 from pytest_kindinfra.homes import home_of, name_after
 from pytest_kindinfra.hookrecords import read_record
 from pytest_kindinfra.hosting import with_registry
-from pytest_kindinfra.kindconfig import network_problems, port_problems
+from pytest_kindinfra.kindconfig import loopback, network_problems, port_problems
 from pytest_kindinfra.model import Declaration, EngineName, Image, Plan, Service, Standing
 from pytest_kindinfra.plan import keep_out, resolve
 from pytest_kindinfra.render import check_files, load_kind_config, load_tables, render
@@ -173,7 +173,7 @@ def problems_of_host(plan: Plan, request: Request, engine: EngineName) -> Iterat
     """Yield what makes a run impossible on this host: a name or ports taken, no room."""
     provider = make_tools(engine).provider
     if request.existing:
-        yield from _busy_ports(plan, provider, ours=())
+        yield from _busy_ports(plan, provider, ours=(), address=loopback(request.kind_config))
         return
     if elsewhere := elsewhere_problems(os.environ, engine):
         yield from elsewhere
@@ -185,7 +185,8 @@ def problems_of_host(plan: Plan, request: Request, engine: EngineName) -> Iterat
             f'there is already a cluster "{request.cluster}", and no run of ours made it; to fix: '
             f"choose another --kindinfra-cluster-name, or delete it: {delete}"
         )
-    yield from _busy_ports(plan, provider, ours=there.host_ports.values() if there else ())
+    ours = there.host_ports.values() if there else ()
+    yield from _busy_ports(plan, provider, ours=ours, address=loopback(request.kind_config))
     nodes = len((request.kind_config or {}).get("nodes") or ({},))
     root = podman_root(os.environ) if engine == "podman" else docker_root(os.environ)
     room = partial(
@@ -208,19 +209,22 @@ def _standing(request: Request, provider: Provider) -> Standing | None:
     return None
 
 
-def _busy_ports(plan: Plan, provider: Provider, *, ours: Collection[int]) -> tuple[str, ...]:
+def _busy_ports(
+    plan: Plan, provider: Provider, *, ours: Collection[int], address: str
+) -> tuple[str, ...]:
     """Return a sentence for each fixed host port that is busy, but not for a killed run's.
 
     Args:
         plan: Says which ports are fixed.
         provider: Knows killed runs.
         ours: Those of the cluster that this run takes over, or replaces.
+        address: The address of this host to which they are mapped.
     """
     ports = [one for one in plan.ports if one.host_port not in ours]
-    if busy := busy_ports(ports):
+    if busy := busy_ports(ports, address=address):
         with suppress(KindInfraError):
             sweep(provider, Deadline.after(_SWEEP_SECONDS))
-            busy = busy_ports(ports)
+            busy = busy_ports(ports, address=address)
     return busy
 
 

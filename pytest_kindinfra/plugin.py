@@ -235,14 +235,14 @@ def kindinfra_namespace(kindinfra: Stack, request: pytest.FixtureRequest) -> Ite
 
     It stays if the test failed and the cluster is kept then.
     """
-    from pytest_kindinfra.namespaces import fresh_name, make_namespace
+    from pytest_kindinfra.namespaces import LABELS, fresh_name, make_namespace
 
     name = fresh_name(request.node.name)
     kube = make_namespace(kindinfra, name)
     yield name
     failed = request.node.stash.get(_FAILED, False)
     if not failed or _first_look(request.config).settings.keep == "never":
-        kube.delete_namespace(name)
+        kube.delete_namespace(name, LABELS)
 
 
 @pytest.fixture(scope="session")

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     import pytest
-    from filelock import BaseFileLock
 
-    from pytest_kindinfra.coordination import RunDirectory
+    from pytest_kindinfra.coordination import Lock, RunDirectory
     from pytest_kindinfra.planning import Order
     from pytest_kindinfra.request import Hooks, Tools
 
@@ -51,7 +50,7 @@ class Provisioning:
     say: Callable[[str], object]
     held: ExitStack
 
-    def run_to_its_end(self, lock: BaseFileLock) -> None:
+    def run_to_its_end(self, lock: Lock) -> None:
         """Bring the stack up, let go of the lock, and watch the cluster until the run ends.
 
         Args:

@@ -2,6 +2,7 @@
 
 Only layers that the registry lacks are pushed, and only those that a kind node lacks are pulled.
 Pods run the name that an image has in the registry, so a kind node that lost it pulls it again.
+The name has a digest: anybody on this host can push to a registry without a password.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.errors import CommandError, KindInfraError
+from pytest_kindinfra.errors import ClusterError, CommandError, KindInfraError
 from pytest_kindinfra.hosting import pushed_name
+from pytest_kindinfra.references import by_digest
 from pytest_kindinfra.timeline import Deadline
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ _PAUSE = 1.0
 _TIDIES_IN = 10.0
 _LAYER = re.compile(r"^\w+: (Pushed|Layer already exists|Mounted from .*)\s*$", re.MULTILINE)
 """What Docker says of each layer in the end (moby, distribution/push_v2.go)."""
+_DIGEST = re.compile(r"^\S+: digest: (sha256:[0-9a-f]{64}) size: \d+\s*$", re.MULTILINE)
+"""What Docker says of the manifest that it pushed, computed by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +74,26 @@ class RegistrySender:
         self._folder = folder
         self._open: set[str] = set()
         self._names: dict[str, str] = {}
+        self._layers: dict[str, list[str]] = {}
         self.layers: dict[str, dict[str, int]] = {}
 
     def name_of(self, reference: str, deadline: Deadline) -> str:
-        """Return what pods run in place of `reference`.
+        """Return what pods run in place of `reference`, pushed by now: `localhost:5001/x:1@DIGEST`.
 
         Raises:
-            KindInfraError: The engine has no such image.
+            KindInfraError: The engine has no such image, or it could not be pushed.
         """
         if reference not in self._names:
             ids = self._engine.image_ids([reference], deadline)
             if reference not in ids:
                 msg = f'the engine has no image "{reference}"'
                 raise KindInfraError(msg)
-            address = self._registry.address
-            self._names[reference] = pushed_name(address, reference, ids[reference])
+            self._names[reference] = self._push(reference, ids[reference], deadline)
         return self._names[reference]
+
+    def listed_as(self, reference: str, deadline: Deadline) -> str:
+        """See `Sending.listed_as`."""
+        return by_digest(self.name_of(reference, deadline))
 
     def send(
         self, references: tuple[str, ...], nodes: tuple[str, ...], deadline: Deadline
@@ -96,19 +104,33 @@ class RegistrySender:
             CommandError: One could not be pushed or pulled in three tries.
             CancelledError: The run is ending.
         """
-        layers = [one for ref in references for one in self._push(ref, deadline)]
-        names = [self.name_of(reference, deadline) for reference in references]
+        names = [self.listed_as(reference, deadline) for reference in references]
+        layers = [one for ref in references for one in self._layers.pop(ref, ())]
         with ThreadPoolExecutor(len(nodes)) as pool:
             for done in [pool.submit(self._pull, node, names, deadline) for node in nodes]:
                 done.result()
         return Pushed(layers.count("Pushed"), len(layers))
 
-    def _push(self, reference: str, deadline: Deadline) -> list[str]:
-        """Push an image unless it is there; return what became of each layer."""
-        name = self.name_of(reference, deadline)
-        if self._host.has(name, deadline):
-            return []
-        return _LAYER.findall(_often(partial(self._push_as, name, reference, deadline), deadline))
+    def _push(self, reference: str, image_id: str, deadline: Deadline) -> str:
+        """Push an image unless it is there, and return its name with its digest."""
+        name = pushed_name(self._registry.address, reference, image_id)
+        digest = self._host.digest_of(name, image_id, deadline)
+        if digest is None:
+            printed = _often(partial(self._push_as, name, reference, deadline), deadline)
+            self._layers[reference] = _LAYER.findall(printed)
+            found = _DIGEST.search(printed)
+            digest = found[1] if found else self._host.digest_of(name, image_id, deadline)
+        if digest is None:
+            raise ClusterError(self._replaced(name, image_id))
+        return f"{name}@{digest}"
+
+    def _replaced(self, name: str, image_id: str) -> str:
+        return (
+            f'the registry has another image as "{name}" than the engine, whose id is {image_id}, '
+            "though it was pushed a moment ago: somebody else pushes to the registry\n"
+            f"To fix: docker rm --force --volumes {self._registry.container}, or name a registry of"
+            " yours in [cluster]"
+        )
 
     def _push_as(self, name: str, reference: str, deadline: Deadline) -> str:
         """Push under a name that the engine has for that long only, or `gc --images` would fail."""

@@ -87,6 +87,12 @@ def split(reference: str) -> tuple[str, str]:
     return repository, _suffix(tag, digest, default=_DEFAULT_TAG)[1:]
 
 
+def by_digest(reference: str) -> str:
+    """Return a reference with a digest without its tag: so containerd lists what it pulled."""
+    repository, _, digest = _parts(normalise(reference))
+    return f"{repository}@{digest}"
+
+
 def _parts(reference: str) -> tuple[str, str, str]:
     """Return repository, tag and digest; what is not there is empty."""
     name, _, digest = reference.strip().partition("@")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.model import url_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -97,4 +99,4 @@ def _phase(phase: Phase) -> dict[str, Any]:
 
 
 def _url(endpoint: Mapping[str, Any]) -> str:
-    return f"{endpoint['scheme']}://{endpoint['host']}:{endpoint['port']}"
+    return url_of(endpoint["scheme"], endpoint["host"], endpoint["port"])

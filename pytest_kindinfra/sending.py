@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.archive import DeltaCopy
 from pytest_kindinfra.errors import CommandError, KindInfraError
-from pytest_kindinfra.references import has_digest
+from pytest_kindinfra.references import has_digest, name_in_node
 from pytest_kindinfra.timeline import Deadline
 
 if TYPE_CHECKING:
@@ -79,6 +79,10 @@ class Sender:
         self._how: Load = how
         self._held: dict[str, frozenset[str]] = {}
         self.layers: dict[str, dict[str, int]] = {}
+
+    def listed_as(self, reference: str, deadline: Deadline) -> str:
+        """See `Sending.listed_as`."""
+        return name_in_node(self.name_of(reference, deadline))
 
     def name_of(self, reference: str, deadline: Deadline) -> str:  # noqa: ARG002 - others ask
         """Return what pods run in place of `reference`: in an archive it keeps its name."""

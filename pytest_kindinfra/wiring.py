@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, cast
 
 from pytest_kindinfra.clusters.existing import Existing
 from pytest_kindinfra.clusters.kind import Kind
+from pytest_kindinfra.coordination import RunDirectory
 from pytest_kindinfra.engines.docker import Docker
 from pytest_kindinfra.engines.podman import Podman
 from pytest_kindinfra.errors import ClusterError, KindInfraError
 from pytest_kindinfra.kube import OurObjects
+from pytest_kindinfra.lines.existing import scope_of
 from pytest_kindinfra.process import SubprocessRunner
 from pytest_kindinfra.redaction import Redactor
 from pytest_kindinfra.registries.container import DockerRegistry
@@ -84,7 +86,8 @@ def tools_for(request: Request, kubeconfig: Path, tools: Tools) -> Tools:
     """
     if (existing := request.existing) is None:
         return tools
-    objects = OurObjects(request.run_id, kubeconfig)
+    run = RunDirectory(kubeconfig.parent)
+    objects = OurObjects(request.run_id, kubeconfig, lambda: scope_of(run, request.namespace))
     provider = Existing(tools.provider, objects, existing.nodes)
     return replace(tools, provider=cast("Provider", provider))
 

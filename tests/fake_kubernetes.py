@@ -22,6 +22,7 @@ import yaml
 from tests.fake_kubernetes_http import Address, FakeServer, Fault, Object, status_object
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 KEY = base64.b64encode(b"-----BEGIN RSA PRIVATE KEY-----\nbm90aGluZw==\n").decode()
@@ -74,6 +75,9 @@ class FakeKubernetes:
         ports: A pod's name (empty for every other pod) and port to the port of this host that
             plays it.
         requests: Method and path of each request so far.
+        deletions: Path and preconditions of each request to delete so far.
+        before_deletion: Called once, with the path, before something is deleted.
+        forbidden: Whether a request of that method and path is answered by 403.
     """
 
     ready_after: float = 0.02
@@ -82,6 +86,9 @@ class FakeKubernetes:
     logs: dict[str, str] = field(default_factory=dict)
     ports: dict[tuple[str, int], int] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
+    deletions: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    before_deletion: Callable[[str], object] | None = None
+    forbidden: Callable[[str, str], bool] = lambda _method, _path: False
     bodies: dict[str, bytes] = field(default_factory=dict)
     objects: dict[str, Object] = field(default_factory=dict)
 

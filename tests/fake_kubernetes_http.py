@@ -135,6 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
             port = int(query["ports"])
             target = fake.ports.get((address.name, port)) or fake.ports.get(("", port))
             serve_portforward(self, port, target)
+        elif fake.forbidden(method, split.path) and address:
+            self._fail(403, f"{address.plural} is forbidden: this user cannot do that", "Forbidden")
         elif fault := self._fault(method, split.path):
             self._fail(fault.status, fault.message, fault.reason)
         elif method == "GET" and query.get("watch"):
@@ -180,8 +182,21 @@ class _Handler(BaseHTTPRequestHandler):
         if method == "GET":
             return self._get(address, query)
         if method == "DELETE":
-            return self._found(fake.delete(address.path), address)
+            return self._delete(address, json.loads(body or "{}"))
         return self._write(method, address, body, dry_run="dryRun" in query)
+
+    def _delete(self, address: Address, options: Object) -> tuple[int, Any]:
+        fake = self.server.fake
+        happen, fake.before_deletion = fake.before_deletion, None
+        if happen:
+            happen(address.path)
+        meta = fake.objects.get(address.path, {}).get("metadata")
+        wanted = options.get("preconditions") or {}
+        fake.deletions.append((address.path, wanted))
+        if meta and (off := [key for key in wanted if meta[key] != wanted[key]]):
+            said = f"Precondition failed: {off[0]} in precondition: {wanted[off[0]]}"
+            return 409, status_object(409, said, "Conflict")
+        return self._found(fake.delete(address.path), address)
 
     def _write(
         self, method: str, address: Address, body: bytes, *, dry_run: bool
@@ -276,10 +291,13 @@ def _discovery(kinds: dict[str, tuple[str, bool]]) -> Object:
 
 
 def _groups(kinds: dict[str, dict[str, tuple[str, bool]]]) -> Object:
+    versions: dict[str, list[dict[str, str]]] = {}
+    for version in kinds:
+        if "/" in version:
+            versions.setdefault(version.partition("/")[0], []).append({"groupVersion": version})
     groups = [
-        {"name": version.partition("/")[0], "preferredVersion": {"groupVersion": version}}
-        for version in kinds
-        if "/" in version
+        {"name": name, "preferredVersion": found[0], "versions": found}
+        for name, found in versions.items()
     ]
     return {"kind": "APIGroupList", "groups": groups}
 

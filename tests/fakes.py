@@ -361,9 +361,9 @@ class FakeProvider:
     def import_command(self, node: str) -> tuple[str, ...]:
         return ("import", node)
 
-    def node_address(self, node: str, deadline: Deadline) -> str:
+    def node_address(self, node: str, deadline: Deadline, *, ipv6: bool = False) -> str:
         deadline.check()
-        return "127.0.0.1" if node else ""
+        return ("::1" if ipv6 else "127.0.0.1") if node else ""
 
     def export_logs(self, name: str, folder: Path, deadline: Deadline) -> None:
         deadline.check()
@@ -388,12 +388,14 @@ class FakeRegistries:
         mine: The address of the user's own.
         opened: Kind nodes that may pull, in order.
         there: Ours runs.
+        replaced: Names under which somebody else has pushed an image, to its id.
     """
 
     engine: FakeEngine = field(default_factory=FakeEngine)
     mine: str = "localhost:5001"
     opened: list[str] = field(default_factory=list)
     there: bool = False
+    replaced: dict[str, str] = field(default_factory=dict)
 
     def find(self, address: str, deadline: Deadline) -> Registry:
         deadline.check()
@@ -413,9 +415,11 @@ class FakeRegistries:
         assert registry.port
         self.opened.append(node)
 
-    def has(self, name: str, deadline: Deadline) -> bool:
+    def digest_of(self, name: str, image_id: str, deadline: Deadline) -> str | None:
         deadline.check()
-        return name in self.engine.pushed
+        if name not in self.engine.pushed or self.replaced.get(name, image_id) != image_id:
+            return None
+        return f"sha256:{name[-12:]}"
 
     def remove(self, deadline: Deadline) -> bool:
         deadline.check()

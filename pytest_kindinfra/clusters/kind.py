@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError
 from pytest_kindinfra.hosting import HOSTS_DIR
 from pytest_kindinfra.inspected import inspected
-from pytest_kindinfra.kindconfig import RUN_MOUNT
+from pytest_kindinfra.kindconfig import RUN_MOUNT, reached_at
 from pytest_kindinfra.model import Standing
 from pytest_kindinfra.privatefiles import write_private
 from pytest_kindinfra.process import which
@@ -140,12 +140,16 @@ class Kind:
         into = (self._program, "exec", "--privileged", "-i", node)
         return (*into, *_CTR, "images", "import", "--digests", "-")
 
-    def node_address(self, node: str, deadline: Deadline) -> str:
+    def node_address(self, node: str, deadline: Deadline, *, ipv6: bool = False) -> str:
         """See `Provider.node_address`."""
-        networks = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
+        fields = "{{.IPAddress}} {{.GlobalIPv6Address}}"
+        networks = f"{{{{range .NetworkSettings.Networks}}}}{fields} {{{{end}}}}"
         argv = [self._program, "inspect", "--format", networks, node]
-        addresses = self._runner.run(argv, deadline=deadline.within(30)).stdout.split()
-        return addresses[0]
+        found = self._runner.run(argv, deadline=deadline.within(30)).stdout.split()
+        if not found:
+            msg = f'kind node "{node}" has no address: its container is in no network, or ended'
+            raise ClusterError(msg)
+        return next((one for one in found if (":" in one) == ipv6), found[0])
 
     def machine_id(self, node: str, deadline: Deadline) -> str:
         """See `Provider.machine_id`."""
@@ -229,14 +233,16 @@ def standing_of(containers: Sequence[dict[str, Any]]) -> Standing | None:
     folders = [mount["Source"] for mount in mounts if mount["Destination"] == RUN_MOUNT]
     names = sorted(item["Name"].removeprefix("/") for item in containers)
     bindings = [(item.get("HostConfig") or {}).get("PortBindings") or {} for item in containers]
+    mapped = {
+        int(port.partition("/")[0]): hosts[0]
+        for binding in bindings
+        for port, hosts in binding.items()
+        if port.endswith("/tcp") and hosts and hosts[0]["HostPort"].isdecimal()
+    }
     return Standing(
         nodes=tuple(name for name in names if not name.endswith(_BALANCER)),
         running=all(item["State"]["Running"] for item in containers),
         folder=Path(folders[0]) if folders else None,
-        host_ports={
-            int(port.partition("/")[0]): int(hosts[0]["HostPort"])
-            for mapped in bindings
-            for port, hosts in mapped.items()
-            if port.endswith("/tcp") and hosts and hosts[0]["HostPort"].isdecimal()
-        },
+        host_ports={port: int(one["HostPort"]) for port, one in mapped.items()},
+        hosts={port: reached_at(one.get("HostIp") or "") for port, one in mapped.items()},
     )

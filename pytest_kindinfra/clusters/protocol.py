@@ -89,7 +89,7 @@ class Provider(Protocol):
         """Return the command that reads an image archive from its standard input."""
         ...
 
-    def node_address(self, node: str, deadline: Deadline) -> str:
+    def node_address(self, node: str, deadline: Deadline, *, ipv6: bool = False) -> str:
         """Return the kind node's own address, as seen from this host."""
         ...
 

@@ -8,6 +8,7 @@ from pytest_kindinfra.commands.place import ASK_SECONDS, kubeconfig_of, look
 from pytest_kindinfra.errors import ClusterError, KindInfraError, NotReadyError
 from pytest_kindinfra.kube import Kube
 from pytest_kindinfra.ledger import by_service
+from pytest_kindinfra.model import url_of
 from pytest_kindinfra.planning import read_declaration
 from pytest_kindinfra.steps.expose import prove_endpoint
 from pytest_kindinfra.timeline import Deadline
@@ -52,7 +53,7 @@ def _services(place: Place, kube: Kube) -> Iterator[tuple[str, bool]]:
         why = _why_not_ready(name, entry, kube, specs)
         yield f"  {name:<20} {f'not ready: {why}' if why else 'ready'}", not why
         for one in entry.endpoints:
-            yield f"    {one['name']:<18} {one['scheme']}://{one['host']}:{one['port']}", True
+            yield f"    {one['name']:<18} {url_of(one['scheme'], one['host'], one['port'])}", True
 
 
 def _specs() -> Mapping[tuple[str, str], EndpointSpec]:
@@ -92,7 +93,14 @@ def _why_endpoint(
         return ""
     deadline = Deadline.after(min(_ANSWERS_WITHIN, ASK_SECONDS))
     try:
-        prove_endpoint(name, spec, host_port=record["port"], node=None, deadline=deadline)
+        prove_endpoint(
+            name,
+            spec,
+            host=record["host"],
+            host_port=record["port"],
+            node=None,
+            deadline=deadline,
+        )
     except NotReadyError as error:
         return str(error)
     return ""

@@ -6,23 +6,25 @@ and who may change them: docs/how-it-works.md.
 """
 
 from pytest_kindinfra.coordination.locks import (
+    Lock,
     held_alone,
     hold,
     hold_within,
-    host_lock,
     is_held,
     locked,
+    locked_for_all_users,
 )
 from pytest_kindinfra.coordination.run import RunDirectory
 from pytest_kindinfra.coordination.state import write_json
 
 __all__ = [
+    "Lock",
     "RunDirectory",
     "held_alone",
     "hold",
     "hold_within",
-    "host_lock",
     "is_held",
     "locked",
+    "locked_for_all_users",
     "write_json",
 ]

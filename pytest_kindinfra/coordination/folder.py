@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.coordination.state import DISK_FULL, read_state, write_json, write_state
+from pytest_kindinfra.privatefiles import own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,11 +104,14 @@ class RunFolder:
         try:
             self.write(f"request-{worker}", request)
         except OSError:
+            own_folder(self._elsewhere.path)
             self._elsewhere.write(f"request-{worker}", request)
 
     def asked(self, worker: str) -> Any:
         """Return what `ask` left, None if the worker's tests need nothing."""
-        if (request := self.read(f"request-{worker}")) is None:
+        request = self.read(f"request-{worker}")
+        if request is None and os.path.lexists(self._elsewhere.path):
+            own_folder(self._elsewhere.path)
             request = self._elsewhere.read(f"request-{worker}")
             shutil.rmtree(self._elsewhere.path, ignore_errors=True)
         return request

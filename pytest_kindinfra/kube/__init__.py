@@ -7,13 +7,14 @@ from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.kube.discovery import UnknownKindError
 from pytest_kindinfra.kube.failure import ServiceFailedError
 from pytest_kindinfra.kube.forwards import Forward, Forwards
-from pytest_kindinfra.kube.lease import Holder, take
+from pytest_kindinfra.kube.lease import LEASE, Holder, take
 from pytest_kindinfra.kube.ours import RUN_LABEL, OurKube
 from pytest_kindinfra.kube.ready import ReadyWait
 from pytest_kindinfra.kube.refusals import Missing
-from pytest_kindinfra.kube.removal import OurObjects, remove_all, remove_command
+from pytest_kindinfra.kube.removal import OurObjects, Scope, remove_all, remove_command
 
 __all__ = [
+    "LEASE",
     "RUN_LABEL",
     "ApiError",
     "Backend",
@@ -26,6 +27,7 @@ __all__ = [
     "OurObjects",
     "Outlook",
     "ReadyWait",
+    "Scope",
     "ServiceFailedError",
     "UnknownKindError",
     "remove_all",

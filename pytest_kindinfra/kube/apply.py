@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import ClusterError, KindInfraError
-from pytest_kindinfra.kube.client import ApiError, Request, Transport
+from pytest_kindinfra.kube.client import ApiError, Request, Transport, delete_if, fetch
 from pytest_kindinfra.kube.discovery import NOT_FOUND, Discovery, Resource, UnknownKindError
 from pytest_kindinfra.kube.refusals import (
     CONFLICT,
@@ -63,9 +63,16 @@ ALONE = Outlook()
 class Applier:
     """Applies objects to one cluster."""
 
-    def __init__(self, transport: Transport, discovery: Discovery) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        discovery: Discovery,
+        *,
+        may_replace: Callable[[KubeObject], bool] = lambda _: True,
+    ) -> None:
         self._transport = transport
         self._discovery = discovery
+        self._may_replace = may_replace
 
     def apply(
         self, obj: KubeObject, *, namespace: str, deadline: Deadline, outlook: Outlook = ALONE
@@ -113,11 +120,15 @@ class Applier:
                 self._discovery.forget(obj["apiVersion"])
             if not _must_be_made_anew(error, obj):
                 raise
-            self._remove(path)
+            if not (uid := delete_if(self._transport, path, self._may_replace)) and self._fetch(
+                path
+            ):
+                raise
         else:
             if not is_ending(applied):
                 return applied
-        self._await_end(path, deadline)
+            uid = applied["metadata"]["uid"]
+        self._await_end(path, uid, deadline)
         return self._patch(path, complete)
 
     def _patch(self, path: str, obj: KubeObject) -> KubeObject:
@@ -139,26 +150,21 @@ class Applier:
         answer: KubeObject = json.loads(self._transport.send(request))
         return answer
 
-    def _remove(self, path: str) -> None:
-        if self._fetch(path):
-            query = {"propagationPolicy": "Background"}
-            self._transport.send(Request("DELETE", path, query=query))
-
-    def _await_end(self, path: str, deadline: Deadline) -> None:
-        if not wait_until(lambda: self._fetch(path) is None, deadline, every=0.1):
+    def _await_end(self, path: str, uid: str, deadline: Deadline) -> None:
+        if not wait_until(lambda: not is_there(self._fetch(path), uid), deadline, every=0.1):
             msg = (
                 f"{path} was deleted to be made anew, but is still there{deadline.told()}\n"
                 f"To fix: look for finalizers that nothing removes: kubectl get --raw {path}"
             )
             raise ClusterError(msg)
 
-    def _fetch(self, path: str) -> Any:
-        try:
-            return json.loads(self._transport.send(Request("GET", path)))
-        except ApiError as error:
-            if error.status != NOT_FOUND:
-                raise
-            return None
+    def _fetch(self, path: str) -> KubeObject | None:
+        return fetch(self._transport, path)
+
+
+def is_there(found: KubeObject | None, uid: str) -> bool:
+    """Whether what was found is still the object of that uid, and not another of its name."""
+    return found is not None and found["metadata"].get("uid") == uid
 
 
 def is_ending(obj: KubeObject) -> bool:

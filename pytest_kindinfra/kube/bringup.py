@@ -6,16 +6,16 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError
-from pytest_kindinfra.kube.client import ApiError, Request, Transport
+from pytest_kindinfra.kube.client import ApiError, Request, Transport, delete_if
 from pytest_kindinfra.kube.discovery import NOT_FOUND
 from pytest_kindinfra.timeline import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from pytest_kindinfra.model import KubeObject
     from pytest_kindinfra.timeline import Deadline
 
-CONFLICT = 409
 DNS_SERVICES = "/api/v1/namespaces/kube-system/services"
 DNS = "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices"
 
@@ -76,13 +76,13 @@ def ensure_namespace(
     )
 
 
-def delete_namespace(transport: Transport, name: str) -> None:
-    """Ask for the namespace's end; it is not waited for."""
-    try:
-        transport.send(Request("DELETE", f"/api/v1/namespaces/{name}"))
-    except ApiError as error:
-        if error.status not in {NOT_FOUND, CONFLICT}:  # gone, or going already
-            raise
+def delete_namespace(transport: Transport, name: str, labels: Mapping[str, str]) -> None:
+    """Ask for the namespace's end if it has these labels; it is not waited for."""
+
+    def has_labels(found: KubeObject) -> bool:
+        return labels.items() <= (found["metadata"].get("labels") or {}).items()
+
+    delete_if(transport, f"/api/v1/namespaces/{name}", has_labels)
 
 
 def missing_nodes(nodes: list[dict[str, Any]]) -> str:

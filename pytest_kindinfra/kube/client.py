@@ -7,6 +7,7 @@ imports `kubernetes`, and only once something is asked: the import takes 0.3 s.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import socket
@@ -20,14 +21,18 @@ from pytest_kindinfra.errors import ClusterError, KindInfraError
 from pytest_kindinfra.timeline import sleep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+
+    from pytest_kindinfra.model import KubeObject
 
 CONNECT_TIMEOUT = 5.0
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "PATCH"})
 """PATCH is here because the only one that we send is server-side apply."""
 PAUSES = (0.05, 0.2, 0.5)
 """Seconds before each further attempt when the connection failed."""
+NOT_FOUND = 404
+CONFLICT = 409
 SERVER_ERROR = 500
 FIRST_BAD_STATUS = 400
 
@@ -198,10 +203,19 @@ def _make_client(kubeconfig: Path) -> Any:
         msg = f"{kubeconfig}: {error}"
         raise ClusterError(msg) from error
     configuration.connection_pool_maxsize = 32
-    if urlsplit(configuration.host).hostname in {"127.0.0.1", "localhost", "::1"}:
+    if _is_here(urlsplit(configuration.host).hostname or ""):
         # HTTPS_PROXY in the environment would be asked for this machine's own port.
         configuration.proxy = None
     return client.ApiClient(configuration)
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host is this machine: by name, or any of its own addresses of either family."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return address.is_loopback or address.is_unspecified
 
 
 def _headers(client: Any, content_type: str) -> dict[str, str]:
@@ -266,3 +280,59 @@ def hang_up(response: Any) -> None:
         with suppress(OSError):
             # Not sock.shutdown(): that of a TLS socket takes the reader's state away.
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+def fetch(transport: Transport, path: str) -> KubeObject | None:
+    """Return the object at a path, or None if there is none."""
+    try:
+        found: KubeObject = json.loads(transport.send(Request("GET", path)))
+    except ApiError as error:
+        if error.status != NOT_FOUND:
+            raise
+        return None
+    return found
+
+
+def delete_if(transport: Transport, path: str, wanted: Callable[[KubeObject], bool]) -> str:
+    """Ask for the end of the object at a path, and of what it made, if `wanted` says so of it.
+
+    Only the very object that `wanted` saw is deleted: if it was changed or replaced meanwhile,
+    the server refuses, and `wanted` is asked about what is there then.
+
+    Returns:
+        The uid of the object that is being deleted, empty if there is none or it is not wanted.
+
+    Raises:
+        ApiError: The server refused it, or the object changed each time.
+    """
+    for pause in (0.0, *PAUSES, *PAUSES):
+        sleep(pause)
+        found = fetch(transport, path)
+        if found is None or not wanted(found):
+            return ""
+        try:
+            _delete_as_seen(transport, path, found)
+        except ApiError as error:
+            if error.status != CONFLICT:
+                raise
+            conflict = error
+        else:
+            return str(found["metadata"]["uid"])
+    raise conflict
+
+
+def _delete_as_seen(transport: Transport, path: str, found: KubeObject) -> None:
+    meta = found["metadata"]
+    if "deletionTimestamp" in meta:  # a namespace answers a second request with a conflict
+        return
+    options = {
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "propagationPolicy": "Background",
+        "preconditions": {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]},
+    }
+    try:
+        transport.send(Request("DELETE", path, options))
+    except ApiError as error:
+        if error.status != NOT_FOUND:
+            raise

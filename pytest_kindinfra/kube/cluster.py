@@ -28,7 +28,7 @@ class Kube(Reader):
 
     def __init__(self, kubeconfig: Path) -> None:
         super().__init__(kubeconfig)
-        self._applier = Applier(self.transport, self._discovery)
+        self._applier = Applier(self.transport, self._discovery, may_replace=self.is_ours)
 
     def wait_for_api(self, deadline: Deadline) -> None:
         """Return when the API server is ready; ClusterError if it never was."""
@@ -46,9 +46,9 @@ class Kube(Reader):
         """Make the namespace unless it is there; return when pods can be made in it."""
         bringup.ensure_namespace(self.transport, name, deadline, labels)
 
-    def delete_namespace(self, name: str) -> None:
-        """Ask for the namespace's end, without waiting for it."""
-        bringup.delete_namespace(self.transport, name)
+    def delete_namespace(self, name: str, labels: Mapping[str, str] | None = None) -> None:
+        """Ask for the namespace's end if it has these labels, without waiting for it."""
+        bringup.delete_namespace(self.transport, name, labels or {})
 
     def apply(
         self, obj: KubeObject, *, namespace: str, deadline: Deadline, outlook: Outlook = ALONE

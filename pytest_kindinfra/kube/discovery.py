@@ -39,6 +39,12 @@ class Resource:
     plural: str
     namespaced: bool
 
+    @property
+    def full_name(self) -> str:
+        """As kubectl calls it: `deployments.apps`."""
+        group = self.base.split("/")[2] if self.base.startswith("/apis/") else ""
+        return f"{self.plural}.{group}" if group else self.plural
+
     def path(self, name: str, namespace: str) -> str:
         """Return the path of the object called `name`; no name means all of them."""
         where = f"/namespaces/{namespace}" if self.namespaced and namespace else ""

@@ -14,8 +14,15 @@ from pytest_kindinfra.kube.ours import RUN_LABEL
 
 if TYPE_CHECKING:
     from pytest_kindinfra.kube.reader import Reader
+    from pytest_kindinfra.model import KubeObject
 
 NAME = "kindinfra"
+LEASE: KubeObject = {
+    "apiVersion": "coordination.k8s.io/v1",
+    "kind": "Lease",
+    "metadata": {"name": NAME},
+}
+"""The object's outline."""
 _CONFLICT = 409
 _HOST = "dev.kindinfra/host"
 _FOLDER = "dev.kindinfra/run-directory"
@@ -51,8 +58,7 @@ def take(reader: Reader, namespace: str, holder: Holder) -> Holder | None:
 
 def _lease(holder: Holder) -> dict[str, Any]:
     return {
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
+        **LEASE,
         "metadata": {
             "name": NAME,
             "labels": {RUN_LABEL: holder.run_id},

@@ -19,7 +19,7 @@ from pytest_kindinfra.kubeyaml import copied
 from pytest_kindinfra.timeline import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from pytest_kindinfra.kube.forwards import Forwards
@@ -36,19 +36,34 @@ _ENDS_EVERY = 0.1
 class OurKube(Kube):
     """The API of a cluster that holds more than what this run puts there.
 
+    Args:
+        kubeconfig: Of the cluster.
+        run_id: The run's id.
+        forwards: See below.
+        note: Called before each object is put there, with its namespace and kind.
+
     Attributes:
         forwards: Lead to its pods; they live longer than this, and who made them closes them.
     """
 
-    def __init__(self, kubeconfig: Path, run_id: str, forwards: Forwards) -> None:
+    def __init__(
+        self,
+        kubeconfig: Path,
+        run_id: str,
+        forwards: Forwards,
+        *,
+        note: Callable[[str, str], object] = lambda _namespace, _resource: None,
+    ) -> None:
         super().__init__(kubeconfig)
         self.forwards = forwards
+        self._note = note
         self._run = run_id
         self._made: dict[str, bool] = {}
         self._known = threading.Lock()
 
     def ensure_namespace(self, name: str, deadline: Deadline, labels: Mapping[str, str]) -> None:
         """Make the namespace unless it is there; only one that we make is ours."""
+        self._note("", "namespaces")
         super().ensure_namespace(name, deadline, {**labels, RUN_LABEL: self._run})
 
     def apply(
@@ -64,11 +79,21 @@ class OurKube(Kube):
         """
         found = self._standing(obj, namespace, deadline)
         if found is None or self.is_ours(found):
+            self.announce(obj, namespace)
             own = marked(obj, self._run)
             return super().apply(own, namespace=namespace, deadline=deadline, outlook=outlook)
         if obj["kind"] != "Namespace" and (differing := self._differing(obj, found, namespace)):
             raise KindInfraError(_told(obj, found, differing))
         return found
+
+    def announce(self, obj: KubeObject, namespace: str) -> None:
+        """Note where an object is about to be put, so that it is found again."""
+        try:
+            resource = self._discovery.resource(obj)
+        except UnknownKindError:  # a CRD may bring it: then nobody needs a right to list it yet
+            return
+        where = obj["metadata"].get("namespace") or namespace
+        self._note(where if resource.namespaced else "", resource.full_name)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -109,7 +134,7 @@ class OurKube(Kube):
             return self._made[name]
 
     def _has_label(self, obj: KubeObject) -> bool:
-        return bool((obj["metadata"].get("labels") or {}).get(RUN_LABEL) == self._run)
+        return run_of(obj) == self._run
 
     def _differing(self, obj: KubeObject, found: KubeObject, namespace: str) -> str:
         """Return where the object there would be changed by applying, nothing if nowhere."""
@@ -130,6 +155,11 @@ class OurKube(Kube):
         differing = first_differences(_compared(found), _compared(would_be), limit=_SHOWN)
         verb = "differs" if len(differing) == 1 else "differ"
         return f"{', '.join(differing)} {verb}" if differing else ""
+
+
+def run_of(obj: KubeObject) -> str:
+    """Return the id of the run that an object says it belongs to, empty if to none."""
+    return str((obj["metadata"].get("labels") or {}).get(RUN_LABEL, ""))
 
 
 def marked(obj: KubeObject, run_id: str) -> KubeObject:
@@ -157,7 +187,7 @@ def _compared(obj: KubeObject) -> dict[str, Any]:
 def _told(obj: KubeObject, found: KubeObject, differing: str) -> str:
     meta = found["metadata"]
     where = f' in namespace "{meta["namespace"]}"' if meta.get("namespace") else ""
-    other = (meta.get("labels") or {}).get(RUN_LABEL)
+    other = run_of(found)
     whose = f"it belongs to run {other}" if other else "it is not of this run"
     return (
         f'{obj["kind"]} "{meta["name"]}"{where} is in the cluster already, and not as declared: '

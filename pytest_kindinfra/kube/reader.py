@@ -7,13 +7,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.kube import evidence
-from pytest_kindinfra.kube.client import ApiError, Request, Transport
-from pytest_kindinfra.kube.discovery import NOT_FOUND, Discovery
+from pytest_kindinfra.kube.client import Request, Transport, delete_if, fetch
+from pytest_kindinfra.kube.discovery import Discovery
 from pytest_kindinfra.kube.watch import PodWatch
 from pytest_kindinfra.workloads import SERVICE_NAME, lack_of_pods
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from pytest_kindinfra.model import KubeObject
@@ -81,13 +81,7 @@ class Reader:
 
     def get(self, path: str) -> KubeObject | None:
         """Return the object at a path, or None if there is none."""
-        try:
-            answer: KubeObject = self.request("GET", path)
-        except ApiError as error:
-            if error.status != NOT_FOUND:
-                raise
-            return None
-        return answer
+        return fetch(self.transport, path)
 
     def list_(self, path: str, **query: str) -> list[KubeObject]:
         """Return the objects at a path, such as all pods of a namespace."""
@@ -97,13 +91,13 @@ class Reader:
         head = {"apiVersion": answer.get("apiVersion", ""), "kind": kind}
         return [head | item for item in answer.get("items") or ()]
 
-    def delete(self, path: str) -> None:
-        """Ask for the end of the object at a path and of what it made; gone is fine."""
-        try:
-            self.request("DELETE", path, query={"propagationPolicy": "Background"})
-        except ApiError as error:
-            if error.status != NOT_FOUND:
-                raise
+    def delete_if(self, path: str, wanted: Callable[[KubeObject], bool]) -> str:
+        """Ask for the end of an object if it is wanted, and return its uid; see `delete_if`."""
+        return delete_if(self.transport, path, wanted)
+
+    def is_ours(self, found: KubeObject) -> bool:  # noqa: ARG002 - for clusters that are shared
+        """Whether this run made an object: all are in a cluster that it made."""
+        return True
 
     def lack_of_pods(self, k8s_service: KubeObject, *, namespace: str) -> str:
         """Say that nobody is behind a k8s service; nothing if a ready pod is."""

@@ -138,16 +138,19 @@ class Troubles:
         self._leniency.notice(worst.while_waiting() if worst else "")
 
     def clear_the_way(self, obj: KubeObject) -> None:
-        """Delete a StatefulSet's pods that are broken and of an older revision.
+        """Delete the pods of a StatefulSet of ours that are broken and of an older revision.
 
         Their controller waits for them to become ready before it replaces them, for ever:
         https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback
         """
-        for pod in old_pods(obj, self._pods(obj)):
-            causes = causes_of(obj, [pod], Limits(restarts=0))
-            if any(cause.pod and cause.grace < math.inf for cause in causes):
+        broken = [pod for pod in old_pods(obj, self._pods(obj)) if _is_broken(obj, pod)]
+        if broken and self._kube.is_ours(obj):  # else it is its owner's to roll out
+            for pod in broken:
                 meta = pod["metadata"]
-                self._kube.delete(f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}")
+                path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
+                self._kube.delete_if(
+                    path, lambda now: bool(old_pods(obj, [now])) and _is_broken(obj, now)
+                )
 
     def own_pods(self, obj: KubeObject) -> tuple[KubeObject, ...]:
         """Return the pods of the object's newest revision."""
@@ -211,6 +214,11 @@ class Troubles:
             found = self._kube.events(namespace)
             self._events[namespace] = (monotonic(), found)
         return found
+
+
+def _is_broken(obj: KubeObject, pod: KubeObject) -> bool:
+    causes = causes_of(obj, [pod], Limits(restarts=0))
+    return any(cause.pod and cause.grace < math.inf for cause in causes)
 
 
 def _key(cause: Cause) -> tuple[str, ...]:

@@ -119,13 +119,14 @@ class ClusterLine:
             self._context.tools.redactor.learn(credentials_in(kubeconfig.read_text()))
 
     def _await_runtime(self) -> ImageLoader:
-        context, deadline = self._context, self._context.deadline()
+        context = self._context
         takers = Takers(
             provider=context.tools.provider,
             cluster=context.request.cluster,
             count=self._begun.result(),
             created=self.created,
         )
+        deadline = context.deadline()  # from when the creation has begun, after other runs' ones
         nodes = takers.first(deadline)
         late = len(nodes) < takers.count
         loader = ImageLoader(
@@ -153,6 +154,7 @@ class ClusterLine:
             address=context.request.registry,
             cache=context.request.cache,
             run=context.run.path,
+            say=context.hooks.say,
             deadline=context.deadline(),
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 import socket
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,11 +26,13 @@ from pytest_kindinfra.steps.deploy import ImagesInUse
 from pytest_kindinfra.textfiles import read_text
 
 if TYPE_CHECKING:
-    from pytest_kindinfra.kube import Holder, Kube, OurKube
+    from pytest_kindinfra.kube import Holder, Kube, OurKube, Scope
     from pytest_kindinfra.lines.context import Context
     from pytest_kindinfra.model import Service
     from pytest_kindinfra.request import ExistingCluster
     from pytest_kindinfra.timeline import Deadline
+
+_PUT_THERE = "put-there"
 
 
 class ExistingLine(ClusterLine):
@@ -79,7 +82,8 @@ class ExistingLine(ClusterLine):
         context = self._context
         forwards = Forwards(cluster.kubeconfig)
         context.tools.closing.callback(forwards.close)
-        kube = OurKube(cluster.kubeconfig, context.request.run_id, forwards)
+        noted = PutThere(context.run)
+        kube = OurKube(cluster.kubeconfig, context.request.run_id, forwards, note=noted.add)
         namespace, deadline = context.request.namespace, context.deadline()
         with context.tools.timeline.span("wait", "cluster"):
             kube.wait_for_api(deadline)
@@ -88,6 +92,41 @@ class ExistingLine(ClusterLine):
                 take_namespace(kube, namespace, context, deadline)
         context.run.settle("cluster", cluster_record(cluster, namespace=namespace))
         return kube
+
+
+class PutThere:
+    """Notes in the run directory where a run puts objects; safe from several threads."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+        self._lock = threading.Lock()
+        self._namespaces: set[str] = set()
+        self._resources: set[str] = set()
+
+    def add(self, namespace: str, resource: str) -> None:
+        """Note that there may be an object of a kind in a namespace; none for the cluster's."""
+        with self._lock:
+            known = (not namespace or namespace in self._namespaces) and resource in self._resources
+            if known:
+                return
+            self._namespaces |= {namespace} - {""}
+            self._resources.add(resource)
+            record = {"namespaces": sorted(self._namespaces), "resources": sorted(self._resources)}
+            self._run.write(_PUT_THERE, record)
+
+
+def scope_of(run: RunDirectory, *namespaces: str) -> Scope:
+    """Return where a run has put objects, as far as it is known; `namespaces` are added."""
+    from pytest_kindinfra.kube import Scope
+
+    try:
+        noted = run.read(_PUT_THERE) or {}
+    except StateError:
+        noted = {}
+    return Scope(
+        namespaces=frozenset(noted.get("namespaces", ())) | set(namespaces),
+        resources=frozenset(noted.get("resources", ())),
+    )
 
 
 class ImagesElsewhere:
@@ -116,14 +155,16 @@ def take_namespace(kube: OurKube, namespace: str, context: Context, deadline: De
     Raises:
         ClusterError: Another run has it.
     """
-    from pytest_kindinfra.kube import Holder, remove_all, take
+    from pytest_kindinfra.kube import LEASE, Holder, remove_all, take
 
+    kube.announce(LEASE, namespace)
     holder = Holder(
         run_id=context.request.run_id, host=socket.gethostname(), folder=str(context.run.path)
     )
     other = take(kube, namespace, holder)
     if other and _is_dead(other, holder.host):
-        remove_all(kube, other.run_id, deadline)
+        scope = scope_of(RunDirectory(Path(other.folder)), namespace)
+        remove_all(kube, other.run_id, deadline, scope)
         kube.ensure_namespace(namespace, deadline, {})  # the dead run may have made it
         other = take(kube, namespace, holder)
     if other:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError, NotReadyError
 from pytest_kindinfra.exposing import find_target
+from pytest_kindinfra.kindconfig import is_ipv6
 from pytest_kindinfra.kube import OurKube, ServiceFailedError
 from pytest_kindinfra.lines.forwarded import Forwarding
-from pytest_kindinfra.steps.expose import prove_endpoint
+from pytest_kindinfra.steps.expose import HOST, prove_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,12 +51,15 @@ def _mapped(deployment: Deployment, *, meanwhile: Callable[[], object]) -> Itera
     """Prove the endpoints whose NodePorts are mapped to this host."""
     context, service, cluster = deployment.context, deployment.service, deployment.cluster
     ports = deployment.ports
-    address = context.tools.provider.node_address(cluster.nodes[0], deployment.deadline)
+    address = context.tools.provider.node_address(
+        cluster.nodes[0], deployment.deadline, ipv6=is_ipv6(context.request.kind_config)
+    )
     for spec in service.endpoints:
         try:
             yield prove_endpoint(
                 service.name,
                 spec,
+                host=cluster.hosts.get(ports[spec.name].node_port, HOST),
                 host_port=cluster.host_ports[ports[spec.name].node_port],
                 node=(address, ports[spec.name].node_port),
                 meanwhile=meanwhile,

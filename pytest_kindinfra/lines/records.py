@@ -31,7 +31,7 @@ class Records:
     def refuse_foreign(self) -> None:
         """Raise KindInfraError if there is a release of that name which is not ours."""
         kube, release = self._kube, self._release
-        if isinstance(kube, OurKube) and any(not kube.is_ours(one) for one in self._records):
+        if any(not kube.is_ours(one) for one in self._records):
             msg = (
                 f'release "{release.name}" is in namespace "{release.namespace}" already, and not '
                 "of this run, so it is left as it is\n"
@@ -46,7 +46,10 @@ class Records:
         """
         for record in self._records:
             if _label(record, "status") in _CUT_SHORT:
-                self._kube.delete(_path_of(record))
+                self._kube.delete_if(_path_of(record), self._is_cut_short)
+
+    def _is_cut_short(self, record: KubeObject) -> bool:
+        return _label(record, "status") in _CUT_SHORT and self._kube.is_ours(record)
 
     def is_deployed(self, content: str) -> bool:
         """Whether the newest record is of a whole installation made from just that."""
@@ -66,7 +69,8 @@ class Records:
 def forget_release(kube: Kube, name: str, namespace: str) -> None:
     """Delete the records of a release whose objects are gone."""
     for record in _records_of(kube, name, namespace):
-        kube.delete(_path_of(record))
+        uid = record["metadata"]["uid"]
+        kube.delete_if(_path_of(record), lambda now, uid=uid: now["metadata"]["uid"] == uid)  # type: ignore[misc]
 
 
 def _records_of(kube: Kube, name: str, namespace: str) -> list[KubeObject]:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pytest_kindinfra.lines.deployment import Deployment
     from pytest_kindinfra.model import KubeObject, Plan, Release
 
+_RECORD: KubeObject = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": ""}}
+"""In which helm keeps what it knows of a release."""
+
 
 def own_objects(plan: Plan, service: str) -> tuple[KubeObject, ...]:
     """Return a service's objects but for those that its chart makes."""
@@ -70,6 +73,9 @@ def install(
         if there is not None:
             return there
     records.clear_cut_short()
+    if isinstance(kube, OurKube):
+        for obj in (*release.objects, *beside, _RECORD):
+            kube.announce(obj, release.namespace)
     hooks = _Hooks(deployment, release)
     try:
         made = install_release(release, rules=rules, how=how, watch=hooks.check)

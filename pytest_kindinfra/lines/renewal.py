@@ -194,38 +194,44 @@ class Renewal:
         return kind in _RUN_ONCE and self._renewed
 
     def _delete(self, objects: Collection[KubeObject], *, awaited: bool) -> None:
-        gone = delete_objects(self._kube, objects, service=self._service.name)
-        for path in gone if awaited else ():
-            _await_end(self._kube, path, self._deadline)
+        going = delete_objects(self._kube, objects, service=self._service.name)
+        for path, uid in going if awaited else ():
+            _await_end(self._kube, path, uid, self._deadline)
 
 
-def delete_objects(kube: Kube, objects: Collection[KubeObject], *, service: str) -> list[str]:
-    """Delete those of the objects that are there and have our label; return their paths.
+def delete_objects(
+    kube: Kube, objects: Collection[KubeObject], *, service: str
+) -> list[tuple[str, str]]:
+    """Delete those of the objects that have the service's label; return their paths and uids.
 
-    Their end is not waited for: a namespace may never go.
+    An object that another service takes over meanwhile has another label, and stays. The end of
+    the others is not waited for: a namespace may never go.
     """
-    gone = [path for obj in objects if (path := _path_if_ours(kube, obj, service))]
-    for path in gone:
-        kube.delete(path)
-    return gone
+    paths = [path for obj in objects if (path := _path(kube, obj))]
+
+    def is_of_service(found: KubeObject) -> bool:
+        labels = found["metadata"].get("labels") or {}
+        return bool(labels.get(SERVICE_LABEL) == service)
+
+    going = [(path, kube.delete_if(path, is_of_service)) for path in paths]
+    return [(path, uid) for path, uid in going if uid]
 
 
-def _await_end(kube: Kube, path: str, deadline: Deadline) -> None:
-    if not wait_until(lambda: kube.get(path) is None, deadline, every=_GONE_EVERY):
+def _await_end(kube: Kube, path: str, uid: str, deadline: Deadline) -> None:
+    from pytest_kindinfra.kube.apply import is_there
+
+    if not wait_until(lambda: not is_there(kube.get(path), uid), deadline, every=_GONE_EVERY):
         msg = f"{path} was to be made anew, but its old self does not go away"
         raise ClusterError(msg)
 
 
-def _path_if_ours(kube: Kube, obj: KubeObject, service: str) -> str | None:
+def _path(kube: Kube, obj: KubeObject) -> str | None:
     from pytest_kindinfra.kube.discovery import UnknownKindError
 
     try:
-        path = kube.path_of(obj, namespace="")
+        return kube.path_of(obj, namespace="")
     except UnknownKindError:  # its CRD is gone, and so is the object
         return None
-    found = kube.get(path)
-    labels = (found or {}).get("metadata", {}).get("labels") or {}
-    return path if labels.get(SERVICE_LABEL) == service else None
 
 
 def forget_undeclared(kube: Kube, home: RunDirectory, *, declared: Collection[str]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.coordination import RunDirectory, held_alone
+from pytest_kindinfra.coordination import RunDirectory, held_alone, locked_for_all_users
 from pytest_kindinfra.errors import ClusterError, KindInfraError, StateError
 from pytest_kindinfra.homes import forget, is_kept, lock_home, user_of
 from pytest_kindinfra.model import Cluster
@@ -58,8 +58,11 @@ def obtain_cluster(context: Context, version: str, begun: Callable[[int], object
 
 
 def _create(context: Context, folder: RunDirectory, begun: Callable[[int], object]) -> Cluster:
-    request = context.request
-    with context.tools.timeline.span("create", "cluster"):
+    request, deadline, say = context.request, context.deadline(), context.hooks.say
+    with (
+        locked_for_all_users("create", deadline, say=say, option="--kindinfra-timeout"),
+        context.tools.timeline.span("create", "cluster"),
+    ):
         return create_cluster(
             request.cluster,
             plan=context.plan,
@@ -70,7 +73,7 @@ def _create(context: Context, folder: RunDirectory, begun: Callable[[int], objec
             folder=request.folder,
             provider=context.tools.provider,
             begun=begun,
-            deadline=context.deadline(),
+            deadline=context.deadline(),  # waiting for other runs is not counted
         )
 
 
@@ -202,6 +205,7 @@ class _Taking:
                 kubeconfig=home.kubeconfig,
                 nodes=there.nodes,
                 host_ports=there.host_ports,
+                hosts=there.hosts,
                 owned=True,
                 ports=fit.ports,
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from typing import TYPE_CHECKING, Any, Self
@@ -32,8 +33,9 @@ class Background:
 
     def output(self) -> str:
         """What it has printed so far."""
-        with open(f"/dev/fd/{self._log.fileno()}", "rb") as copy:  # noqa: PTH123 - own position
-            return copy.read().decode(errors="replace")
+        # Not /dev/fd: opening that moves the position of the program's own output on macOS.
+        log = self._log.fileno()
+        return os.pread(log, os.fstat(log).st_size, 0).decode(errors="replace")
 
     def ended(self) -> bool:
         """Whether it ended by itself."""

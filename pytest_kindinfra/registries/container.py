@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 from contextlib import ExitStack, suppress
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError, CommandError
@@ -31,6 +32,9 @@ _ASKS_EVERY = 0.05
 _ANSWERS_IN = 5.0
 _FOUND = 200
 _HERE = "127.0.0.1"
+_HERE_6 = "::1"
+_LONGEST_MANIFEST = 4 << 20
+"""Bytes: what registries take at most (opencontainers/distribution-spec)."""
 _MANIFESTS = ", ".join(
     f"application/vnd.{kind}+json"
     for kind in (
@@ -86,11 +90,19 @@ class DockerRegistry:
         # The folder goes into the one that may be there already, beside others' registries.
         self._docker("cp", str(folder / CERTS), f"{node}:/etc/containerd/", deadline=deadline)
 
-    def has(self, name: str, deadline: Deadline) -> bool:
-        """See `RegistryHost.has`; HEAD asks for no content (opencontainers/distribution-spec)."""
+    def digest_of(self, name: str, image_id: str, deadline: Deadline) -> str | None:
+        """See `RegistryHost.digest_of`; the API is opencontainers/distribution-spec's.
+
+        The id of an image is the digest of its config, which names the content of each layer; with
+        the containerd image store it is that of its manifest or index.
+        """
         address, _, rest = name.partition("/")
         path, _, tag = rest.rpartition(":")
-        return _ask("HEAD", address, f"/v2/{path}/manifests/{tag}", deadline) == _FOUND
+        status, body = _ask(address, f"/v2/{path}/manifests/{tag}", deadline)
+        if status != _FOUND:
+            return None
+        digest = f"sha256:{sha256(body).hexdigest()}"
+        return digest if image_id in {digest, _config_of(body)} else None
 
     def remove(self, deadline: Deadline) -> bool:
         """See `RegistryHost.remove`."""
@@ -108,6 +120,8 @@ class DockerRegistry:
         try:
             self._docker("run", "--detach", "--name", NAME, *words, deadline=deadline)
         except CommandError as error:
+            if any(one["State"]["Running"] for one in self._ours(deadline)):  # another run's
+                return
             with suppress(CommandError):  # made, but not listening; one that runs is not removed
                 self._docker("rm", "--volumes", NAME, deadline=deadline)
             msg = f"{error}\nTo fix: docker pull {_IMAGE}, or name a registry of yours in [cluster]"
@@ -117,7 +131,7 @@ class DockerRegistry:
         """Return the registry once it answers."""
         soon = deadline.within(_STARTS_IN)
         if not wait_until(
-            lambda: _ask("GET", address, "/v2/", deadline) == _FOUND, soon, every=_ASKS_EVERY
+            lambda: _ask(address, "/v2/", deadline)[0] == _FOUND, soon, every=_ASKS_EVERY
         ):
             msg = (
                 f'the registry at "{address}" (container "{container}") does not answer\n'
@@ -154,16 +168,31 @@ class DockerRegistry:
         return self._runner.run(["docker", *words], deadline=deadline.within(120)).stdout
 
 
-def _ask(method: str, address: str, path: str, deadline: Deadline) -> int | None:
-    """Return the status of an answer, None if there was none."""
+def _config_of(manifest: bytes) -> str:
+    """Return the digest of the config that a manifest names; empty if it names none."""
+    try:
+        return str(json.loads(manifest)["config"]["digest"])
+    except (ValueError, LookupError, TypeError):  # an index, or nothing that an engine pushed
+        return ""
+
+
+def _ask(address: str, path: str, deadline: Deadline) -> tuple[int | None, bytes]:
+    """Return the status of an answer and its beginning; no status if there was no answer."""
+    # By either family: a port may be published on [::1] alone.
+    answers = (_ask_at(host, address, path, deadline) for host in (_HERE, _HERE_6))
+    return next((one for one in answers if one[0] is not None), (None, b""))
+
+
+def _ask_at(host: str, address: str, path: str, deadline: Deadline) -> tuple[int | None, bytes]:
     port = int(address.rpartition(":")[2])
     connection = http.client.HTTPConnection(
-        _HERE, port, timeout=max(0.1, min(_ANSWERS_IN, deadline.left))
+        host, port, timeout=max(0.1, min(_ANSWERS_IN, deadline.left))
     )
     try:
-        connection.request(method, path, headers={"Accept": _MANIFESTS, "Host": address})
-        return connection.getresponse().status
+        connection.request("GET", path, headers={"Accept": _MANIFESTS, "Host": address})
+        answer = connection.getresponse()
+        return answer.status, answer.read(_LONGEST_MANIFEST)
     except (OSError, http.client.HTTPException):
-        return None
+        return None, b""
     finally:
         connection.close()

@@ -45,8 +45,17 @@ class RegistryHost(Protocol):
         """
         ...
 
-    def has(self, name: str, deadline: Deadline) -> bool:
-        """Whether a registry has the image that it would be pulled by as `name`."""
+    def digest_of(self, name: str, image_id: str, deadline: Deadline) -> str | None:
+        """Return the digest by which an image can be pulled, None if the registry has it not.
+
+        Whoever can reach a registry without a password can push anything under any name, so the
+        name alone proves nothing.
+
+        Args:
+            name: What it is called there.
+            image_id: The engine's id of the image, which what is there must have.
+            deadline: When to give up.
+        """
         ...
 
     def remove(self, deadline: Deadline) -> bool:

@@ -1,9 +1,9 @@
 """Create the cluster with a port on this host for every endpoint.
 
-Ports are chosen and the cluster is made under one lock per host: two `kind create` at a time
-may both make the network "kind" (kind#1596), or be given the same free port. A program that knows
-nothing of that lock can still take a port before the engine does; then others are chosen. A step
-must not know another step.
+The caller holds the lock of the host if it can be had: two `kind create` at a time may both make
+the network "kind" (kind#1596), or be given the same free port. A program that knows nothing of that
+lock can still take a port before the engine does; then others are chosen. A step must not know
+another step.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import json
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.coordination import host_lock, locked
 from pytest_kindinfra.errors import ClusterError, PortTakenError
 from pytest_kindinfra.freeports import free_port
-from pytest_kindinfra.kindconfig import PATCHES, kind_config, user_ports
+from pytest_kindinfra.kindconfig import PATCHES, hosts_of, kind_config, loopback, user_ports
 from pytest_kindinfra.model import Cluster
 from pytest_kindinfra.tuning import DNS_PATCH, dns_patch
 
@@ -61,35 +60,41 @@ def create_cluster(
     Raises:
         ClusterError: It could not be created, or a cluster of that name is not ours.
     """
-    with locked(host_lock("create"), deadline):
-        deadline.check()
-        if provider.exists(name, deadline):
-            msg = (
-                f'there is already a cluster "{name}"\n'
-                f"To fix: choose another --kindinfra-cluster-name, or delete it: "
-                f"{' '.join(provider.delete_command(name))}"
+    deadline.check()
+    if provider.exists(name, deadline):
+        msg = (
+            f'there is already a cluster "{name}"\n'
+            f"To fix: choose another --kindinfra-cluster-name, or delete it: "
+            f"{' '.join(provider.delete_command(name))}"
+        )
+        raise ClusterError(msg)
+    # From here on a cluster of that name is ours to delete, whatever happens.
+    run.write("cluster-name", {"name": name})
+    if tuning:
+        _write_patches(base or {}, run.path / PATCHES)
+    for further_tries in reversed(range(_TRIES)):
+        ports = choose_host_ports(plan.ports, taken=user_ports(base), address=loopback(base))
+        config = kind_config(
+            base, ports=ports, node_image=node_image, tuning=tuning, folder=folder, run=run.path
+        )
+        begun(len(config["nodes"]))
+        try:
+            nodes = provider.create(
+                name, config=config, kubeconfig=run.kubeconfig, deadline=deadline
             )
-            raise ClusterError(msg)
-        # From here on a cluster of that name is ours to delete, whatever happens.
-        run.write("cluster-name", {"name": name})
-        if tuning:
-            _write_patches(base or {}, run.path / PATCHES)
-        for further_tries in reversed(range(_TRIES)):
-            ports = choose_host_ports(plan.ports, taken=user_ports(base))
-            config = kind_config(
-                base, ports=ports, node_image=node_image, tuning=tuning, folder=folder, run=run.path
-            )
-            begun(len(config["nodes"]))
-            try:
-                nodes = provider.create(
-                    name, config=config, kubeconfig=run.kubeconfig, deadline=deadline
-                )
-                break
-            except PortTakenError:
-                if not further_tries:
-                    raise
-                provider.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
-    return Cluster(name=name, kubeconfig=run.kubeconfig, nodes=nodes, host_ports=ports, owned=True)
+            break
+        except PortTakenError:
+            if not further_tries:
+                raise
+            provider.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
+    return Cluster(
+        name=name,
+        kubeconfig=run.kubeconfig,
+        nodes=nodes,
+        host_ports=ports,
+        hosts=hosts_of(config),
+        owned=True,
+    )
 
 
 def _write_patches(base: Mapping[str, Any], folder: Path) -> None:
@@ -99,19 +104,20 @@ def _write_patches(base: Mapping[str, Any], folder: Path) -> None:
 
 
 def choose_host_ports(
-    mappings: Collection[PortMapping], *, taken: Mapping[int, int]
+    mappings: Collection[PortMapping], *, taken: Mapping[int, int], address: str = "127.0.0.1"
 ) -> dict[int, int]:
-    """Return a port on 127.0.0.1 for each NodePort: the declared one, or a free one.
+    """Return a port of this host for each NodePort: the declared one, or a free one.
 
     Args:
         mappings: What is to be mapped.
         taken: NodePort to host port as the user's own kind config maps them.
+        address: On which free ones are looked for.
     """
     declared = {mapping.host_port for mapping in mappings} | set(taken.values())
     with ExitStack() as held:  # all at once, so that no free port is found twice
         return {
             mapping.node_port: taken.get(mapping.node_port)
             or mapping.host_port
-            or free_port(held, declared)
+            or free_port(held, declared, address=address)
             for mapping in mappings
         }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import NotReadyError
 from pytest_kindinfra.grpchealth import check_health
-from pytest_kindinfra.model import Endpoint
+from pytest_kindinfra.model import Endpoint, url_of
 from pytest_kindinfra.timeline import monotonic, wait_until
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def prove_endpoint(
     spec: EndpointSpec,
     *,
     host_port: int,
+    host: str = HOST,
     node: tuple[str, int] | None,
     deadline: Deadline,
     meanwhile: Callable[[], object] = lambda: None,
@@ -55,7 +56,8 @@ def prove_endpoint(
     Args:
         service: The service's name.
         spec: The declared endpoint.
-        host_port: The port on 127.0.0.1.
+        host_port: The port of this host.
+        host: The address of this host on which it is reached.
         node: The kind node's address and NodePort; None where the host has no route to it.
         deadline: When to give up.
         meanwhile: Called about once a second; may raise because waiting makes no sense.
@@ -72,7 +74,7 @@ def prove_endpoint(
         try:
             if node and (not _is_asked(spec) or monotonic() < no_route):
                 socket.create_connection(node, timeout=_DIAL_WITHIN).close()
-            return _answers(spec, host_port)
+            return _answers(spec, (host, host_port))
         except (OSError, http.client.HTTPException, NotReadyError) as error:
             last.error = error
         nonlocal ask_next
@@ -82,10 +84,10 @@ def prove_endpoint(
         return False
 
     if not wait_until(answers, deadline, every=_EVERY):
-        target = f"{spec.scheme}://{HOST}:{host_port}{spec.path or ''}"
+        target = f"{url_of(spec.scheme, host, host_port)}{spec.path or ''}"
         msg = f'endpoint "{spec.name}" of "{service}" did not answer: {target}: {last.error!s}'
         raise NotReadyError(msg)
-    return Endpoint(service=service, name=spec.name, scheme=spec.scheme, host=HOST, port=host_port)
+    return Endpoint(service=service, name=spec.name, scheme=spec.scheme, host=host, port=host_port)
 
 
 class _LastTry:
@@ -99,21 +101,19 @@ def _is_asked(spec: EndpointSpec) -> bool:
     return spec.scheme != "tcp" or bool(spec.expect)
 
 
-def _answers(spec: EndpointSpec, host_port: int) -> bool:
+def _answers(spec: EndpointSpec, address: tuple[str, int]) -> bool:
     if spec.scheme == "grpc":
-        check_health((HOST, host_port), timeout=_ANSWER_WITHIN)
+        check_health(address, timeout=_ANSWER_WITHIN)
         return True
-    return (_http_answers if spec.scheme in _WEB else _tcp_answers)(spec, host_port)
+    return (_http_answers if spec.scheme in _WEB else _tcp_answers)(spec, address)
 
 
-def _http_answers(spec: EndpointSpec, host_port: int) -> bool:
+def _http_answers(spec: EndpointSpec, address: tuple[str, int]) -> bool:
     """Whether the path answers 2xx or 3xx; without a path any answer will do."""
     connection = (
-        http.client.HTTPSConnection(
-            HOST, host_port, timeout=_ANSWER_WITHIN, context=_no_verification()
-        )
+        http.client.HTTPSConnection(*address, timeout=_ANSWER_WITHIN, context=_no_verification())
         if spec.scheme == "https"
-        else http.client.HTTPConnection(HOST, host_port, timeout=_ANSWER_WITHIN)
+        else http.client.HTTPConnection(*address, timeout=_ANSWER_WITHIN)
     )
     try:
         connection.request("GET", spec.path or "/")
@@ -126,9 +126,9 @@ def _http_answers(spec: EndpointSpec, host_port: int) -> bool:
     return True
 
 
-def _tcp_answers(spec: EndpointSpec, host_port: int) -> bool:
+def _tcp_answers(spec: EndpointSpec, address: tuple[str, int]) -> bool:
     """Whether the connection stays open, or answers `send` with `expect`."""
-    with socket.create_connection((HOST, host_port), timeout=_ANSWER_WITHIN) as connection:
+    with socket.create_connection(address, timeout=_ANSWER_WITHIN) as connection:
         if spec.send:
             connection.sendall(spec.send.encode())
         if spec.expect:

@@ -65,6 +65,10 @@ class Sending(Protocol):
         """Return what pods run in place of `reference`."""
         ...
 
+    def listed_as(self, reference: str, deadline: Deadline) -> str:
+        """Return the full name under which a kind node that has the image lists it."""
+        ...
+
     def send(self, references: tuple[str, ...], nodes: tuple[str, ...], deadline: Deadline) -> Sent:
         """Return when all of `nodes` have all images."""
         ...
@@ -217,8 +221,9 @@ class ImageLoader:
             batch.error = error
 
     def _send_what_is_missing(self, names: dict[str, str], deadline: Deadline) -> None:
+        start = now()  # asking for a name may be a part of the way
         if missing := self._missing(tuple(names), deadline):
-            self._send_missing(names, missing, deadline)
+            self._send_missing(names, missing, start, deadline)
             with suppress(CancelledError):  # whoever waits for more is told of that
                 self._see_them_there(tuple(names), deadline)
 
@@ -237,7 +242,7 @@ class ImageLoader:
     ) -> dict[str, tuple[str, ...]]:
         """Return, for each kind node that lacks some, the images that it lacks."""
         missing = {}
-        full = {ref: name_in_node(self._sender.name_of(ref, deadline)) for ref in references}
+        full = {ref: self._sender.listed_as(ref, deadline) for ref in references}
         for node in self._nodes:
             there = self._provider.images_in(node, deadline)
             lacking = tuple(ref for ref in references if full[ref] not in there)
@@ -246,10 +251,13 @@ class ImageLoader:
         return missing
 
     def _send_missing(
-        self, names: dict[str, str], missing: dict[str, tuple[str, ...]], deadline: Deadline
+        self,
+        names: dict[str, str],
+        missing: dict[str, tuple[str, ...]],
+        start: float,
+        deadline: Deadline,
     ) -> None:
         references = tuple(dict.fromkeys(ref for refs in missing.values() for ref in refs))
-        start = now()
         volume = self._sender.send(references, tuple(missing), deadline)
         end = now()
         for reference in references:

@@ -192,3 +192,72 @@ def test_a_namespace_that_another_run_holds_is_left_to_it(cluster: Cluster, proj
         "--all-namespaces --wait=false --selector dev.kindinfra/run=other-run"
     )
     assert "lease" in cluster.kubectl("get", "lease", "-n", "shop", "kindinfra", "-o", "name")
+
+
+RESTRICTED = """
+[cluster]
+namespace = "team"
+[services.idle]
+manifests = ["idle.yaml"]
+"""
+IDLE = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+data: {mode: ours}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: idle}
+spec:
+  selector: {matchLabels: {app: idle}}
+  template:
+    metadata: {labels: {app: idle}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers: [{name: main, image: PAUSE, imagePullPolicy: IfNotPresent}]
+"""
+IDLE_CASES = """
+import pytest
+
+@pytest.mark.kindinfra("idle")
+def test_it_is_there(kindinfra):
+    assert kindinfra.namespace == "team"
+"""
+
+
+@pytest.fixture
+def restricted(cluster: Cluster, tmp_path: Path) -> Path:
+    """Return a project with the kubeconfig of a user who has all rights in one namespace alone."""
+    cluster.kubectl("create", "namespace", "team")
+    cluster.kubectl("create", "serviceaccount", "dev", "--namespace", "team")
+    role = ("--clusterrole=admin", "--serviceaccount=team:dev", "--namespace", "team")
+    cluster.kubectl("create", "rolebinding", "dev", *role)
+    token = cluster.kubectl("create", "token", "dev", "--namespace", "team").strip()
+    config = json.loads(cluster.kubectl("config", "view", "--raw", "-o", "json"))
+    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
+    (tmp_path / "kubeconfig").write_text(json.dumps(config))
+    images = cluster.kubectl("get", "nodes", "-o", "jsonpath={.items[0].status.images[*].names[*]}")
+    (pause,) = [one for one in images.split() if "/pause:" in one]
+    (tmp_path / "kindinfra.toml").write_text(RESTRICTED)
+    (tmp_path / "idle.yaml").write_text(IDLE.replace("PAUSE", pause))
+    (tmp_path / "test_idle.py").write_text(IDLE_CASES)
+    (tmp_path / "pytest.ini").touch()
+    return tmp_path
+
+
+def test_with_rights_in_one_namespace_alone_all_is_deleted_and_the_next_run_gets_in(
+    cluster: Cluster, restricted: Path
+) -> None:
+    """Nothing was deleted, without a word, and the next run was locked out by the Lease."""
+    option = f"--kindinfra-kubeconfig={restricted / 'kubeconfig'}"
+    kinds = "configmaps,deployments,leases"
+    before = cluster.kubectl("get", kinds, "--namespace", "team", "-o", "name")
+
+    for _ in range(2):
+        run = run_pytest(restricted, "-p", "no:xdist", option)
+        assert "1 passed" in run.output, run.output
+        assert run.report["outcome"]["failures"] == {}
+
+        left = cluster.kubectl("get", kinds, "--namespace", "team", "-o", "name")
+        assert left == before

@@ -71,7 +71,7 @@ def test_its_pod_runs_what_was_pushed(kindinfra, name):
     with urllib.request.urlopen(kindinfra.url(name), timeout=10) as answer:
         assert answer.read() == name.encode()
     (image,) = images_of(kindinfra, name)
-    assert image.startswith(f"localhost:") and f"/{name}:" in image
+    assert image.startswith(f"localhost:") and f"/{name}:" in image and "@sha256:" in image
     assert image == kindinfra.images[name]
 
 @pytest.mark.kindinfra("redis")
@@ -88,13 +88,15 @@ def test_tools_are_told_of_it(kind_cluster):
 @pytest.mark.kindinfra("one")
 def test_the_kubelet_pulls_what_the_kind_node_has_lost(kindinfra, kind_cluster):
     image = kind_cluster.kubectl("get", "deployment", "one", "-o", "jsonpath={..image}")
+    tagged, _, digest = image.partition("@")
+    listed = f"{tagged.rpartition(':')[0]}@{digest}"
     node = f"{kind_cluster.name}-control-plane"
     ctr = ["docker", "exec", node, "ctr", "-n", "k8s.io", "images"]
-    check_output([*ctr, "remove", "--sync", image])
-    assert image not in check_output([*ctr, "list", "-q"], text=True).split()
+    check_output([*ctr, "remove", "--sync", listed])
+    assert listed not in check_output([*ctr, "list", "-q"], text=True).split()
     kind_cluster.kubectl("run", "again", "--image", image, "--image-pull-policy=IfNotPresent")
     kind_cluster.kubectl("wait", "--for=condition=Ready", "pod/again", "--timeout=60s")
-    assert image in check_output([*ctr, "list", "-q"], text=True).split()
+    assert listed in check_output([*ctr, "list", "-q"], text=True).split()
 """
 
 

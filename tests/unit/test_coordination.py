@@ -22,8 +22,8 @@ from pytest_kindinfra.coordination import (
     locked,
     write_json,
 )
-from pytest_kindinfra.errors import CancelledError, ClusterError, ProvisionerDiedError
-from pytest_kindinfra.timeline import Deadline, monotonic
+from pytest_kindinfra.errors import CancelledError, ProvisionerDiedError
+from pytest_kindinfra.timeline import monotonic
 from tests.fakes import eventually
 
 if TYPE_CHECKING:
@@ -353,23 +353,3 @@ for _ in range(20):
             raise LookupError
 
         assert not is_held(tmp_path / "lock")
-
-    def test_waiting_for_another_run_ends_when_this_one_does(self, tmp_path: Path) -> None:
-        """Ctrl-C while another run created its cluster was answered only after that."""
-        deadline = Deadline.after(60)
-        deadline.cancelled.set()
-
-        with (
-            locked(tmp_path / "lock"),
-            pytest.raises(CancelledError),
-            locked(tmp_path / "lock", deadline),
-        ):
-            pytest.fail("two blocks at a time")
-
-    def test_waiting_for_another_run_ends_at_the_deadline(self, tmp_path: Path) -> None:
-        with (
-            locked(tmp_path / "lock"),
-            pytest.raises(ClusterError, match="does not let go"),
-            locked(tmp_path / "lock", Deadline.after(0)),
-        ):
-            pytest.fail("two blocks at a time")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_kindinfra.errors import CancelledError, NotReadyError
-from pytest_kindinfra.model import Endpoint, EndpointSpec
+from pytest_kindinfra.freeports import family_of
+from pytest_kindinfra.model import Endpoint, EndpointSpec, Scheme
 from pytest_kindinfra.steps.expose import prove_endpoint
 from pytest_kindinfra.timeline import Deadline, monotonic
 from tests.fake_grpc import NOT_YET, SERVES, grpc_server
@@ -28,9 +30,15 @@ class Server:
         heard: What was sent to it.
     """
 
-    def __init__(self, talk: Callable[[Server, socket.socket], None], port: int = 0) -> None:
+    def __init__(
+        self,
+        talk: Callable[[Server, socket.socket], None],
+        port: int = 0,
+        *,
+        host: str = "127.0.0.1",
+    ) -> None:
         self._talk = talk
-        self._listener = socket.create_server(("127.0.0.1", port))
+        self._listener = socket.create_server((host, port), family=family_of(host))
         self.port: int = self._listener.getsockname()[1]
         self.heard: list[bytes] = []
         self._held = ExitStack()
@@ -55,8 +63,10 @@ class Server:
 
 
 @contextmanager
-def serving(talk: Callable[[Server, socket.socket], None]) -> Iterator[Server]:
-    server = Server(talk)
+def serving(
+    talk: Callable[[Server, socket.socket], None], host: str = "127.0.0.1"
+) -> Iterator[Server]:
+    server = Server(talk, host=host)
     try:
         yield server
     finally:
@@ -351,3 +361,15 @@ class TestWaiting:
             )
 
         assert monotonic() - start < 5
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="IPv6 is off here")
+@pytest.mark.parametrize("scheme", ["http", "tcp"])
+def test_an_endpoint_on_an_ipv6_address_answers_under_a_url_with_brackets(scheme: Scheme) -> None:
+    spec = EndpointSpec(name="web", port=80, scheme=scheme)
+    with serving(http(200) if scheme == "http" else hold, host="::1") as server:
+        endpoint = prove_endpoint(
+            "api", spec, host="::1", host_port=server.port, node=None, deadline=Deadline.after(10)
+        )
+
+    assert endpoint.url == f"{scheme}://[::1]:{server.port}"

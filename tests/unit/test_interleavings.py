@@ -24,7 +24,7 @@ from pytest_kindinfra.coordination import RunDirectory, hold
 from pytest_kindinfra.errors import CancelledError, ProvisionerDiedError, StateError
 
 if TYPE_CHECKING:
-    from filelock import BaseFileLock
+    from pytest_kindinfra.coordination import Lock
 
 NAMES = ("cluster", "service-a", "service-b", "service-c")
 
@@ -40,7 +40,7 @@ class Coordination(RuleBasedStateMachine):
         self.run = RunDirectory(self.folder / "run-1")
         self.settled: dict[str, dict[str, Any]] = {}
         self.closed = False
-        self.locks: list[BaseFileLock] = []
+        self.locks: list[Lock] = []
 
     @initialize()
     def launch(self) -> None:

@@ -204,6 +204,22 @@ class TestNodes:
     def test_its_address_is_the_first_of_its_networks(self, soon: Deadline) -> None:
         assert Kind(answering(inspect="172.18.0.2 \n")).node_address("node", soon) == "172.18.0.2"
 
+    @pytest.mark.parametrize(("ipv6", "address"), [(False, "172.18.0.2"), (True, "fc00::2")])
+    def test_its_address_is_of_the_family_that_the_cluster_has(
+        self, soon: Deadline, *, ipv6: bool, address: str
+    ) -> None:
+        kind = Kind(answering(inspect="172.18.0.2 fc00::2 \n"))
+
+        assert kind.node_address("node", soon, ipv6=ipv6) == address
+
+    def test_one_without_an_ipv4_address_is_reached_by_the_other(self, soon: Deadline) -> None:
+        """It was an IndexError."""
+        assert Kind(answering(inspect=" fc00::2 \n")).node_address("node", soon) == "fc00::2"
+
+    def test_one_in_no_network_is_named(self, soon: Deadline) -> None:
+        with pytest.raises(ClusterError, match='kind node "k-control-plane" has no address'):
+            Kind(answering(inspect="\n")).node_address("k-control-plane", soon)
+
 
 class TestTheEndOfANode:
     def test_it_comes_with_the_exit_code(self, soon: Deadline) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_kindinfra.kindconfig import (
+    hosts_of,
     kind_config,
     network_problems,
     port_problems,
@@ -372,3 +373,40 @@ class TestNetworks:
     )
     def test_one_with_a_network_needs_none(self, config: dict[str, Any] | None) -> None:
         assert network_problems(config, [Service(name="web")], file="kind.yaml") == []
+
+
+class TestAddressesOfThisHost:
+    def test_a_port_is_reached_where_it_listens(self, tmp_path: Path) -> None:
+        """Endpoints of ports that the user maps to another address never answered."""
+        listening = {30000: "::1", 30001: "::", 30002: "127.0.0.2", 30003: "0.0.0.0", 30004: ""}  # noqa: S104
+        mappings = [
+            {"containerPort": port, "hostPort": port, "listenAddress": address}
+            for port, address in listening.items()
+        ]
+        base = {"nodes": [{"role": "control-plane", "extraPortMappings": mappings}]}
+
+        config = kind_config(
+            base, ports={30005: 4000}, node_image=None, tuning=False, folder=tmp_path
+        )
+
+        assert hosts_of(config) == {
+            30000: "::1",
+            30001: "::1",
+            30002: "127.0.0.2",
+            30003: "127.0.0.1",
+            30004: "127.0.0.1",
+            30005: "127.0.0.1",
+        }
+
+    def test_of_a_cluster_with_ipv6_alone_ports_are_mapped_to_the_loopback_of_ipv6(
+        self, tmp_path: Path
+    ) -> None:
+        base = {"networking": {"ipFamily": "ipv6"}}
+
+        config = kind_config(
+            base, ports={30000: 4000}, node_image=None, tuning=False, folder=tmp_path
+        )
+
+        (mapping,) = config["nodes"][0]["extraPortMappings"]
+        assert mapping["listenAddress"] == "::1"
+        assert hosts_of(config) == {30000: "::1"}

@@ -10,7 +10,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
@@ -606,6 +606,23 @@ class TestBackground:
     def test_it_says_when_it_ended_by_itself(self) -> None:
         with Background(["true"]) as program:
             assert eventually(program.ended)
+
+    def test_what_it_prints_is_read_where_dev_fd_shares_a_position(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """On macOS opening /dev/fd/N duplicates it: the output of kubectl was always empty."""
+
+        def as_on_macos(path: Any, *words: Any, **more: Any) -> Any:
+            where = str(path)
+            if where.startswith("/dev/fd/"):
+                return real(os.dup(int(where.rpartition("/")[2])), *words, **more)
+            return real(path, *words, **more)
+
+        real = open
+        monkeypatch.setattr("builtins.open", as_on_macos)
+        with Background(sh("echo one; exec sleep 60")) as program:
+            assert eventually(lambda: program.output() == "one\n")
+            assert program.output() == "one\n"
 
 
 class TestCheckOutput:

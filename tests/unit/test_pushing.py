@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pytest_kindinfra.timeline import Deadline
 
 NAME = "localhost:5001/api:1-0123456789ab"
+DIGEST = "sha256:0123456789ab"
+LISTED = f"localhost:5001/api@{DIGEST}"
+"""As kind nodes list it."""
 # As Docker 26 prints it (`docker push`, its output not a terminal).
 PRINTED = """\
 The push refers to repository [localhost:5001/api]
@@ -68,7 +71,7 @@ def test_it_is_pushed_once_and_pulled_by_each_kind_node(bench: Bench, soon: Dead
     bench.send(soon, "one", "two")
 
     assert bench.engine.pushed == [NAME]
-    assert bench.provider.images == {"one": {NAME}, "two": {NAME}}
+    assert bench.provider.images == {"one": {LISTED}, "two": {LISTED}}
     assert sorted(bench.host.opened) == ["one", "two"]
 
 
@@ -97,12 +100,12 @@ def test_what_the_registry_has_is_not_pushed_again(bench: Bench, soon: Deadline)
     done = bench.send(soon)
 
     assert bench.engine.pushed == [NAME]
-    assert bench.provider.images == {"node": {NAME}}
+    assert bench.provider.images == {"node": {LISTED}}
     assert done.note == "in the registry"
 
 
 def test_what_a_kind_node_has_is_not_pulled_again(bench: Bench, soon: Deadline) -> None:
-    bench.provider.images = {"node": {NAME}}
+    bench.provider.images = {"node": {LISTED}}
     bench.provider.on_pull = lambda node, name: pytest.fail(f"{node} pulled {name}")
 
     bench.send(soon)
@@ -137,7 +140,7 @@ def test_a_push_and_a_pull_are_tried_three_times(bench: Bench, soon: Deadline) -
 
     bench.send(soon)
 
-    assert tries == [NAME] * 6
+    assert tries == [NAME] * 3 + [LISTED] * 3
 
 
 def test_a_push_that_fails_for_good_is_told(bench: Bench, soon: Deadline) -> None:
@@ -156,3 +159,40 @@ def test_an_image_that_the_engine_has_not_got_is_named(bench: Bench, soon: Deadl
         bench.sender.name_of("localhost/web:1", soon)
 
     assert str(caught.value) == 'the engine has no image "localhost/web:1"'
+
+
+def test_pods_run_the_very_content_that_was_pushed(bench: Bench, soon: Deadline) -> None:
+    """They ran whatever anybody on this host had pushed under the name."""
+    pushed = f"sha256:{'9c7c' * 16}"
+    bench.engine.on_push = lambda _: PRINTED.replace("sha256:9c7c", pushed)
+
+    bench.send(soon)
+
+    assert bench.sender.name_of("localhost/api:1", soon) == f"{NAME}@{pushed}"
+    assert bench.provider.images == {"node": {f"localhost:5001/api@{pushed}"}}
+
+
+def test_what_somebody_else_pushed_under_the_name_is_replaced(bench: Bench, soon: Deadline) -> None:
+    bench.engine.pushed.append(NAME)
+    bench.host.replaced[NAME] = "sha256:of-a-stranger"
+    bench.engine.on_push = lambda name: bench.host.replaced.pop(name, "")
+
+    bench.send(soon)
+
+    assert bench.engine.pushed == [NAME, NAME]
+    assert bench.provider.images == {"node": {LISTED}}
+
+
+def test_what_somebody_else_keeps_pushing_is_told(bench: Bench, soon: Deadline) -> None:
+    bench.host.replaced[NAME] = "sha256:of-a-stranger"
+
+    with pytest.raises(KindInfraError) as caught:
+        bench.send(soon)
+
+    assert str(caught.value) == (
+        f'the registry has another image as "{NAME}" than the engine, whose id is '
+        "sha256:0123456789abcdef, though it was pushed a moment ago: somebody else pushes to the "
+        "registry\nTo fix: docker rm --force --volumes mine, or name a registry of yours in "
+        "[cluster]"
+    )
+    assert bench.provider.images == {}

@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from dataclasses import dataclass, field
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -27,19 +28,19 @@ if TYPE_CHECKING:
     from pytest_kindinfra.timeline import Deadline
 
 KNOWN = "/v2/library/redis/manifests/7-48f1635e4aa5"
+CONFIG = f"sha256:{'48f1635e4aa5' * 5}0123"
+MANIFEST = json.dumps({"schemaVersion": 2, "config": {"digest": CONFIG}}).encode()
+DIGEST = f"sha256:{sha256(MANIFEST).hexdigest()}"
 
 
 class Answers(BaseHTTPRequestHandler):
     """A registry as far as it is asked."""
 
     def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/v2/" else 404)
-        self.end_headers()
-
-    def do_HEAD(self) -> None:
         known = self.path == KNOWN and "oci.image.index" in self.headers["Accept"]
-        self.send_response(200 if known else 404)
+        self.send_response(200 if known or self.path == "/v2/" else 404)
         self.end_headers()
+        self.wfile.write(MANIFEST if known else b"")
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -242,16 +243,26 @@ class TestKindNodes:
         assert not [argv for argv in engine.runner.argvs if argv[1] == "network"]
 
 
-def test_presence_is_asked_for_by_name(port: int, soon: Deadline) -> None:
-    tags = ("7-48f1635e4aa5", "8-48f1635e4aa5")
+@pytest.mark.parametrize(
+    ("tag", "image_id", "digest"),
+    [
+        pytest.param("7-48f1635e4aa5", CONFIG, DIGEST, id="the engine's image by its config"),
+        pytest.param("7-48f1635e4aa5", DIGEST, DIGEST, id="the engine's image by its manifest"),
+        pytest.param("7-48f1635e4aa5", "sha256:other", None, id="the image of somebody else"),
+        pytest.param("8-48f1635e4aa5", CONFIG, None, id="no image"),
+    ],
+)
+def test_an_image_is_there_if_the_engines_own_is(
+    port: int, soon: Deadline, tag: str, image_id: str, digest: str | None
+) -> None:
+    """What somebody else had pushed under the name was taken for the image of the run."""
+    name = f"localhost:{port}/library/redis:{tag}"
 
-    there = [Engine(port).host.has(f"localhost:{port}/library/redis:{tag}", soon) for tag in tags]
-
-    assert there == [True, False]
+    assert Engine(port).host.digest_of(name, image_id, soon) == digest
 
 
 def test_a_registry_that_is_gone_has_nothing(soon: Deadline) -> None:
-    assert not Engine(1).host.has("localhost:1/library/redis:7", soon)
+    assert Engine(1).host.digest_of("localhost:1/library/redis:7", CONFIG, soon) is None
 
 
 class TestWhoUsesIt:
@@ -262,14 +273,18 @@ class TestWhoUsesIt:
     def test_a_run_without_a_registry_of_its_own_gets_ours(
         self, host: FakeRegistries, soon: Deadline, tmp_path: Path
     ) -> None:
-        found = open_registry(host, address=None, cache=tmp_path, run=tmp_path, deadline=soon)
+        found = open_registry(
+            host, address=None, cache=tmp_path, run=tmp_path, say=print, deadline=soon
+        )
 
         assert (found.container, host.there) == ("ours", True)
 
     def test_that_of_the_user_is_used_where_one_is_declared(
         self, host: FakeRegistries, soon: Deadline, tmp_path: Path
     ) -> None:
-        found = open_registry(host, address=host.mine, cache=tmp_path, run=tmp_path, deadline=soon)
+        found = open_registry(
+            host, address=host.mine, cache=tmp_path, run=tmp_path, say=print, deadline=soon
+        )
 
         assert (found.container, host.there) == ("mine", False)
 
@@ -277,14 +292,16 @@ class TestWhoUsesIt:
         self, host: FakeRegistries, soon: Deadline, run: RunDirectory, tmp_path: Path
     ) -> None:
         run.make()
-        open_registry(host, address=None, cache=tmp_path, run=run.path, deadline=soon)
+        open_registry(host, address=None, cache=tmp_path, run=run.path, say=print, deadline=soon)
         lock = hold(run.lock)
         try:
-            assert not close_registry(host, FakeProvider(), cache=tmp_path, deadline=soon)
+            assert not close_registry(
+                host, FakeProvider(), cache=tmp_path, say=print, deadline=soon
+            )
         finally:
             lock.release()
 
-        assert close_registry(host, FakeProvider(), cache=tmp_path, deadline=soon)
+        assert close_registry(host, FakeProvider(), cache=tmp_path, say=print, deadline=soon)
         assert not host.there
 
     def test_it_stays_while_a_cluster_of_ours_stands(
@@ -293,5 +310,5 @@ class TestWhoUsesIt:
         host.there = True
         provider = FakeProvider(runs={"kept": tmp_path})
 
-        assert not close_registry(host, provider, cache=tmp_path, deadline=soon)
+        assert not close_registry(host, provider, cache=tmp_path, say=print, deadline=soon)
         assert host.there

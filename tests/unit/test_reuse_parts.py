@@ -16,6 +16,7 @@ from pytest_kindinfra.homes import home_of, is_kept, lock_home, name_after
 from pytest_kindinfra.kube import Kube
 from pytest_kindinfra.ledger import Entry, read_entry, write_entry
 from pytest_kindinfra.lines import routes
+from pytest_kindinfra.lines.renewal import delete_objects
 from pytest_kindinfra.model import Service, Standing
 from pytest_kindinfra.request import Tools
 from pytest_kindinfra.runinputs import inputs_hash
@@ -206,6 +207,42 @@ class TestRoutes:
         kube.close()
         asked = [path for _, path in kubernetes.requests if path.endswith("/endpointslices")]
         assert bool(asked) is replaced
+
+
+class TestAnObjectThatMovesFromOneServiceToAnother:
+    """Both services are brought up at the same time; the last one deletes what it has no more."""
+
+    PATH = "/api/v1/namespaces/default/configmaps/common"
+
+    def common(self, service: str) -> dict[str, Any]:
+        labels = {"dev.kindinfra/service": service}
+        return {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "common", "namespace": "default", "labels": labels},
+        }
+
+    def test_it_stays_if_the_other_one_applied_it_meanwhile(self, tmp_path: Path) -> None:
+        """It was deleted after the other service had applied it, which then waited for it."""
+        with FakeKubernetes() as kubernetes:
+            kube = Kube(kubernetes.write_kubeconfig(tmp_path / "k"))
+            kubernetes.put(self.common("a"))
+            kubernetes.before_deletion = lambda _: kubernetes.put(self.common("b"))
+
+            assert delete_objects(kube, [self.common("a")], service="a") == []
+
+            assert self.PATH in kubernetes.objects
+            kube.close()
+
+    def test_it_goes_if_nobody_took_it(self, tmp_path: Path) -> None:
+        with FakeKubernetes() as kubernetes:
+            kube = Kube(kubernetes.write_kubeconfig(tmp_path / "k"))
+            uid = kubernetes.put(self.common("a"))["metadata"]["uid"]
+
+            assert delete_objects(kube, [self.common("a")], service="a") == [(self.PATH, uid)]
+
+            assert self.PATH not in kubernetes.objects
+            kube.close()
 
 
 class TestDoctor:

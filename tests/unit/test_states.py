@@ -6,45 +6,24 @@ import errno
 import json
 import os
 import stat
-import subprocess
-import sys
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.coordination import RunDirectory, hold, host_lock, locked, state
+from pytest_kindinfra.coordination import RunDirectory, hold, state
 from pytest_kindinfra.errors import ProvisionerDiedError, StateError
-
-NOBODY = """
-import os, sys
-from pathlib import Path
-from pytest_kindinfra.coordination import is_held, locked
-with locked(Path(sys.argv[1]).with_name("mine.lock")):
-    pass  # has imported all, which nobody may not be able to read
-os.setgid(65534)
-os.setuid(65534)
-path = Path(sys.argv[1])
-with locked(path.with_name("theirs.lock")):
-    print("held" if is_held(path) else "free")
-"""
 
 READY: dict[str, Any] = {"state": "ready"}
 FAILED: dict[str, Any] = {"state": "failed", "short": "no"}
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
-
-
-def nobody_finds(lock: Path) -> str:
-    """Return whether another user finds the lock `held` or `free`, after taking one itself."""
-    argv = [sys.executable, "-c", NOBODY, str(lock)]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout[:-1]
 
 
 class FullDisk:
@@ -210,39 +189,3 @@ class TestWhoMayRead:
         assert run.asked("gw0") == {"tests": 3}
         assert run.asked("gw0") is None
         assert list((tmp_path / "tmp").iterdir()) == []
-
-
-class TestTheLockOfTheHost:
-    @pytest.fixture(autouse=True)
-    def _own_temporary_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-
-    def test_everybody_may_take_it(self, tmp_path: Path) -> None:
-        """In /tmp itself, which is sticky, a second user could not open the first one's file."""
-        path = host_lock("create")
-        with locked(path):
-            pass
-
-        assert path == tmp_path / "kindinfra" / "create.lock"
-        assert mode_of(path.parent) == 0o777
-        assert mode_of(path) == 0o666
-
-    def test_asking_for_its_place_twice_leaves_nothing_else(self, tmp_path: Path) -> None:
-        host_lock("create")
-        host_lock("create")
-
-        assert [path.name for path in tmp_path.iterdir()] == ["kindinfra"]
-
-    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-    def test_two_users_keep_each_other_out(self, tmp_path: Path) -> None:
-        for folder in (tmp_path, *tmp_path.parents):
-            if folder.stat().st_uid == 0 and folder != Path("/"):
-                folder.chmod(folder.stat().st_mode | 0o711)
-        tmp_path.chmod(0o1777)  # like /tmp
-        path = host_lock("create")
-
-        assert nobody_finds(path) == "free"
-        with locked(path):
-            assert nobody_finds(path) == "held"
-        with locked(path.with_name("theirs.lock")):
-            assert path.with_name("theirs.lock").stat().st_uid == 65534

@@ -119,7 +119,7 @@ def test_a_pod_that_is_just_being_deleted_is_waited_for_and_made_anew(
     pod = bare_pod("stubborn", containers=[main], terminationGracePeriodSeconds=2)
     first = apply(real_kube, namespace, pod)
     real_kube.wait_ready([pod], namespace=namespace, deadline=Deadline.after(20), restarts=0)
-    real_kube.delete(f"/api/v1/namespaces/{namespace}/pods/stubborn")
+    real_kube.delete_if(f"/api/v1/namespaces/{namespace}/pods/stubborn", lambda _: True)
 
     second = apply(real_kube, namespace, pod)
 
@@ -165,8 +165,10 @@ def test_a_policys_refusal_is_told_at_once(real_kube: Kube, namespace: str) -> N
         apply(real_kube, "", binding)
         told = _first_refusal(real_kube, namespace)
     finally:
-        real_kube.delete(f"{ADMISSION}/validatingadmissionpolicybindings/{namespace}")
-        real_kube.delete(f"{ADMISSION}/validatingadmissionpolicies/{namespace}")
+        real_kube.delete_if(
+            f"{ADMISSION}/validatingadmissionpolicybindings/{namespace}", lambda _: True
+        )
+        real_kube.delete_if(f"{ADMISSION}/validatingadmissionpolicies/{namespace}", lambda _: True)
         _until_allowed(real_kube, namespace)
 
     name = f"ValidatingAdmissionPolicy '{namespace}' with binding '{namespace}'"
@@ -184,7 +186,7 @@ def _first_refusal(kube: Kube, namespace: str) -> str:
             apply(kube, namespace, config_map("teamless"), seconds=10)
         except ApiError as error:
             return str(error)
-        kube.delete(f"/api/v1/namespaces/{namespace}/configmaps/teamless")
+        kube.delete_if(f"/api/v1/namespaces/{namespace}/configmaps/teamless", lambda _: True)
         late.pause(0.2)
     return ""
 
@@ -205,12 +207,12 @@ def test_a_webhook_that_is_not_there_yet_is_waited_for(real_kube: Kube, namespac
     apply(real_kube, "", webhook(label, namespace, label))
     try:
         told = _told_by_hook(real_kube, namespace, hooked)
-        timer = threading.Timer(1.5, real_kube.delete, [f"{HOOKS}{label}"])
+        timer = threading.Timer(1.5, real_kube.delete_if, [f"{HOOKS}{label}", lambda _: True])
         timer.start()
         stored = apply(real_kube, namespace, hooked, seconds=30)
         timer.join()
     finally:
-        real_kube.delete(f"{HOOKS}{label}")
+        real_kube.delete_if(f"{HOOKS}{label}", lambda _: True)
 
     assert stored["metadata"]["labels"] == {label: "yes"}
     what = f'cannot apply ConfigMap "hooked" in namespace "{namespace}"'
@@ -229,6 +231,6 @@ def _told_by_hook(kube: Kube, namespace: str, hooked: KubeObject) -> str:
             apply(kube, namespace, hooked, seconds=0.5)
         except ApiError as error:
             return str(error)
-        kube.delete(f"/api/v1/namespaces/{namespace}/configmaps/hooked")
+        kube.delete_if(f"/api/v1/namespaces/{namespace}/configmaps/hooked", lambda _: True)
         late.pause(0.2)
     return ""

@@ -58,7 +58,9 @@ def widget_kind(real_kube: Kube) -> Iterator[None]:
     real_kube.apply(widgets(), namespace="", deadline=Deadline.after(10))
     real_kube.wait_established(widgets(), Deadline.after(20))
     yield
-    real_kube.delete(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.{GROUP}")
+    real_kube.delete_if(
+        f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.{GROUP}", lambda _: True
+    )
 
 
 def slow_start(image: str) -> dict[str, Any]:
@@ -258,7 +260,7 @@ def test_an_api_service_is_ready_when_it_is_available(real_kube: Kube, namespace
         with pytest.raises(ServiceFailedError) as caught:
             wait(real_kube, namespace, away, seconds=3)
     finally:  # the API server could list no kinds for as long as it is there
-        real_kube.delete(real_kube.path_of(away, namespace=""))
+        real_kube.delete_if(real_kube.path_of(away, namespace=""), lambda _: True)
 
     assert str(caught.value) == (
         "not ready when the time was up:\n"

@@ -11,10 +11,12 @@ import yaml
 from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.kube import ApiError, Kube
 from pytest_kindinfra.kube.client import encode, error_from
+from tests.unit.kube.objects import config_map
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pytest_kindinfra.model import KubeObject
     from tests.fake_kubernetes import FakeKubernetes
 
 
@@ -74,7 +76,7 @@ def test_an_error_without_a_status_object_holds_the_text(body: bytes) -> None:
 
 def test_what_is_not_there_is_none(kube: Kube) -> None:
     assert kube.get("/api/v1/namespaces/default/pods/nope") is None
-    kube.delete("/api/v1/namespaces/default/pods/nope")
+    kube.delete_if("/api/v1/namespaces/default/pods/nope", lambda _: True)
 
 
 def test_a_log_is_cut_to_its_end(kube: Kube, fake: FakeKubernetes) -> None:
@@ -88,3 +90,59 @@ def test_a_log_is_cut_to_its_end(kube: Kube, fake: FakeKubernetes) -> None:
 
 def test_the_client_for_tests_is_made_once(kube: Kube) -> None:
     assert kube.client() is kube.client()
+
+
+class TestDeleting:
+    PATH = "/api/v1/namespaces/default/configmaps/settings"
+
+    def test_only_what_was_looked_at_is_deleted(self, kube: Kube, fake: FakeKubernetes) -> None:
+        there = fake.put(config_map(mode="a"))
+        meta = dict(there["metadata"])
+
+        assert (
+            kube.delete_if(self.PATH, lambda found: found["data"] == {"mode": "a"}) == meta["uid"]
+        )
+
+        assert fake.deletions == [
+            (self.PATH, {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]})
+        ]
+        assert self.PATH not in fake.objects
+
+    def test_what_is_not_wanted_stays(self, kube: Kube, fake: FakeKubernetes) -> None:
+        fake.put(config_map(mode="a"))
+
+        assert kube.delete_if(self.PATH, lambda found: found["data"] != {"mode": "a"}) == ""
+        assert fake.deletions == []
+
+    def test_what_changed_meanwhile_is_looked_at_again(
+        self, kube: Kube, fake: FakeKubernetes
+    ) -> None:
+        fake.put(config_map(mode="a"))
+
+        def wanted(found: KubeObject) -> bool:
+            if found["data"] == {"mode": "a"}:
+                fake.put(config_map(mode="b"))  # another writer, a moment later
+                return True
+            return False
+
+        assert kube.delete_if(self.PATH, wanted) == ""
+        assert fake.objects[self.PATH]["data"] == {"mode": "b"}
+
+    def test_what_changes_each_time_is_told_and_stays(
+        self, kube: Kube, fake: FakeKubernetes
+    ) -> None:
+        fake.put(config_map(mode="a"))
+
+        with pytest.raises(ApiError, match="Precondition failed"):
+            kube.delete_if(self.PATH, lambda _: bool(fake.put(config_map(mode="a"))))
+        assert self.PATH in fake.objects
+
+    def test_what_is_ending_is_not_asked_to_end_again(
+        self, kube: Kube, fake: FakeKubernetes
+    ) -> None:
+        """A namespace that is being deleted answers with a conflict."""
+        there = fake.put(config_map(mode="a"))
+        there["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+
+        assert kube.delete_if(self.PATH, lambda _: True) == there["metadata"]["uid"]
+        assert fake.deletions == []

@@ -13,6 +13,7 @@ from pytest_kindinfra.kube import (
     Holder,
     OurKube,
     OurObjects,
+    Scope,
     remove_all,
     remove_command,
     take,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from tests.fake_kubernetes import FakeKubernetes
 
 RUN = "20261126-1"
+CLUSTER_ROLES = "clusterroles.rbac.authorization.k8s.io"
 
 
 @pytest.fixture
@@ -53,6 +55,11 @@ def cluster_role(name: str = "reader", **more: Any) -> KubeObject:
 
 def namespace(name: str, **labels: str) -> KubeObject:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def only_in_namespaces(method: str, path: str) -> bool:
+    """Whether somebody who has rights in namespaces alone may not ask for it."""
+    return method == "GET" and "/namespaces/" not in path
 
 
 class TestApplying:
@@ -188,7 +195,7 @@ class TestRemoving:
         ours.apply(gadget, namespace="default", deadline=soon)
         fake.requests.clear()
 
-        remove_all(ours, RUN, soon)
+        remove_all(ours, RUN, soon, Scope())
 
         gone = [path.rpartition("/")[2] for method, path in fake.requests if method == "DELETE"]
         assert gone[0] == "g"
@@ -204,7 +211,7 @@ class TestRemoving:
         ours.apply(config_map("x"), namespace="default", deadline=soon)
         fake.fail("GET", "/api/v1/secrets", 403, "forbidden")
 
-        remove_all(ours, RUN, soon)
+        remove_all(ours, RUN, soon, Scope())
 
         assert not [path for path in fake.objects if path.endswith("configmaps/x")]
 
@@ -216,7 +223,7 @@ class TestRemoving:
         fake.fail("DELETE", "configmaps/x", 403, "not you")
 
         with pytest.raises(KindInfraError, match=r"not you"):
-            remove_all(ours, RUN, soon)
+            remove_all(ours, RUN, soon, Scope())
 
         assert not [path for path in fake.objects if path.endswith("clusterroles/reader")]
 
@@ -235,6 +242,107 @@ class TestRemoving:
             *("delete", resources, "--all-namespaces"),
             *("--wait=false", "--selector", f"{RUN_LABEL}={RUN}"),
         )
+
+    def test_objects_are_found_where_only_one_namespace_may_be_listed(
+        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        """Nothing was deleted, without a word, and the Lease kept the next run out."""
+        ours.apply(config_map("x"), namespace="default", deadline=soon)
+        ours.apply(workload(), namespace="default", deadline=soon)
+        take(ours, "default", Holder(run_id=RUN, host="here", folder="/runs/1"))
+        scope = Scope(frozenset({"default"}), frozenset({"configmaps", "deployments.apps"}))
+        fake.forbidden = only_in_namespaces
+
+        remove_all(ours, RUN, soon, scope)
+
+        gone = [path.rpartition("/")[2] for path, _ in fake.deletions]
+        assert sorted(gone) == ["api", "kindinfra", "x"]
+        assert gone[-1] == "kindinfra"  # the Lease lets the next run in
+
+    def test_a_kind_that_was_applied_and_may_not_be_listed_is_told(
+        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        ours.apply(config_map("x"), namespace="default", deadline=soon)
+        ours.apply(cluster_role(), namespace="default", deadline=soon)
+        take(ours, "default", Holder(run_id=RUN, host="here", folder="/runs/1"))
+        scope = Scope(frozenset({"default"}), frozenset({"configmaps", CLUSTER_ROLES}))
+        fake.forbidden = only_in_namespaces
+
+        with pytest.raises(KindInfraError) as caught:
+            remove_all(ours, RUN, soon, scope)
+
+        assert f"objects of kind {CLUSTER_ROLES} may be left" in str(caught.value)
+        assert f"kubectl delete {CLUSTER_ROLES} --all-namespaces --selector" in str(caught.value)
+        assert "configmaps" not in str(caught.value)
+        assert sorted(path.rpartition("/")[2] for path, _ in fake.deletions) == ["kindinfra", "x"]
+
+    def test_the_command_for_a_person_names_the_one_namespace_that_may_be_listed(
+        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        ours.apply(config_map("x"), namespace="default", deadline=soon)
+        fake.forbidden = only_in_namespaces
+        scope = Scope(frozenset({"default"}), frozenset({"configmaps"}))
+
+        command = OurObjects(RUN, ours.kubeconfig, lambda: scope).remove_command()
+
+        assert command[3:7] == ("delete", "configmaps", "--namespace", "default")
+
+    def test_a_kind_of_an_older_version_of_its_group_is_found_too(
+        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        fake.kinds["example.com/v1"] = {"New": ("news", True)}
+        fake.kinds["example.com/v1alpha1"] = {"Old": ("olds", True), "New": ("news", True)}
+        old = {"apiVersion": "example.com/v1alpha1", "kind": "Old", "metadata": {"name": "o"}}
+        ours.apply(old, namespace="default", deadline=soon)
+
+        remove_all(ours, RUN, soon, Scope())
+
+        assert [path.rpartition("/")[2] for path, _ in fake.deletions] == ["o"]
+
+    def test_an_object_that_another_run_took_over_meanwhile_stays(
+        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        ours.apply(config_map("x"), namespace="default", deadline=soon)
+        fake.before_deletion = lambda _: fake.put(marked(config_map("x"), "another"))
+
+        remove_all(ours, RUN, soon, Scope())
+
+        (left,) = [obj for path, obj in fake.objects.items() if path.endswith("configmaps/x")]
+        assert left["metadata"]["labels"] == {RUN_LABEL: "another"}
+
+    def test_it_is_noted_where_objects_are_put(
+        self, fake: FakeKubernetes, soon: Deadline, tmp_path: Path
+    ) -> None:
+        noted: list[tuple[str, str]] = []
+        kubeconfig = fake.write_kubeconfig(tmp_path / "kubeconfig")
+        forwards = Forwards(kubeconfig)
+        kube = OurKube(kubeconfig, RUN, forwards, note=lambda *where: noted.append(where))
+        fake.put(config_map("theirs", mode="as declared"))
+
+        kube.apply(workload(), namespace="default", deadline=soon)
+        kube.apply(cluster_role(), namespace="default", deadline=soon)
+        kube.apply(config_map("theirs", mode="as declared"), namespace="default", deadline=soon)
+
+        assert noted == [("default", "deployments.apps"), ("", CLUSTER_ROLES)]
+        kube.close()
+        forwards.close()
+
+
+class TestMakingAnew:
+    def test_a_job_of_others_that_came_meanwhile_is_not_deleted(
+        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        """It was replaced, since a Job cannot be changed."""
+        ours.apply(workload("Job"), namespace="default", deadline=soon)
+        path = "/apis/batch/v1/namespaces/default/jobs/api"
+        uid = fake.objects[path]["metadata"]["uid"]
+        fake.fail("PATCH", path, 422, "field is immutable")
+        fake.before_deletion = lambda _: fake.put(workload("Job"))  # without our label
+
+        with pytest.raises(KindInfraError, match="immutable"):
+            ours.apply(workload("Job"), namespace="default", deadline=soon)
+
+        assert fake.objects[path]["metadata"]["uid"] != uid
 
 
 class TestTakingANamespace:
