@@ -121,8 +121,8 @@ def _declaration_in(folder: Path) -> Path | None:
 def _misnamed(folder: Path) -> list[Path]:
     """Return the files whose names are nearly that of a declaration."""
     with suppress(OSError):
-        names = {path.name.lower(): path for path in folder.iterdir() if path.is_file()}
-        names.pop(DECLARATION_FILE, None)
+        files = [path for path in folder.iterdir() if path.is_file()]
+        names = {path.name.lower(): path for path in files if path.name != DECLARATION_FILE}
         close = get_close_matches(DECLARATION_FILE, names, n=2, cutoff=_CLOSE)
         return [names[name] for name in close]
     return []
