@@ -67,7 +67,9 @@ def find_problems(facts: Facts, wanted: Mapping[str, Sequence[str]]) -> Iterator
 
 def _unknown_wanted(facts: Facts, wanted: Mapping[str, Sequence[str]]) -> Iterator[str]:
     for name, tests in wanted.items():
-        if name not in facts.services:
+        if not facts.services and facts.declaration.source is None:
+            yield f'{_who_asks(tests)} "{name}", but no service is declared'
+        elif name not in facts.services:
             hint = did_you_mean(name, facts.services)
             declared = f"(declared: {listed(facts.services)})"
             yield f'{_who_asks(tests)} "{name}": no such service{hint} {declared}'

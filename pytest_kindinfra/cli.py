@@ -6,9 +6,11 @@ import argparse
 import shlex
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.finding import declaration_folder
 from pytest_kindinfra.options import path
 from pytest_kindinfra.steps.sweep import sweep
 from pytest_kindinfra.timeline import Deadline
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import Phase
     from pytest_kindinfra.request import Tools
 
+_OF_A_PROJECT = ("build", "plan", "up", "down", "status", "logs", "doctor")
+"""Commands that look for a declaration, from the current folder upwards."""
 _GC_SECONDS = 300.0
 _DAY = 86400.0
 _DAYS = 7.0
@@ -29,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 1 for a failure, 2 for wrong arguments."""
     given = _parser().parse_args(arguments)
     try:
+        if given.command in _OF_A_PROJECT:
+            _note_folder()
         return int(given.act(given) or 0)
     except KindInfraError as error:
         sys.stderr.write(f"kindinfra: {str(error).removeprefix('kindinfra: ')}\n")
@@ -144,7 +150,7 @@ def _build(given: argparse.Namespace) -> None:
     """Build, and say which references came of it; the folder is the current one."""
     from pytest_kindinfra.library import build_images, resolve, save_images
 
-    plan = resolve(services=given.services or None)
+    plan = resolve(folder=declaration_folder(Path.cwd()), services=given.services or None)
     images = build_images(plan, no_cache=given.no_cache, progress=_progress())
     for name, image in images.items():
         _say(f"{name:<20} {image.reference}{' (unchanged)' if image.cached else ''}")
@@ -159,14 +165,24 @@ def _build(given: argparse.Namespace) -> None:
 def _plan(given: argparse.Namespace) -> None:
     from pytest_kindinfra.library import resolve, settings_of
     from pytest_kindinfra.plan import keep_out
-    from pytest_kindinfra.tags import known_tags
+    from pytest_kindinfra.planning import make_request
+    from pytest_kindinfra.tags import look_up
     from pytest_kindinfra.terminal import plan_lines
 
-    plan = resolve(services=given.services or None)
+    plan = resolve(folder=declaration_folder(Path.cwd()), services=given.services or None)
     settings = settings_of(plan.declaration, {})
-    tags = known_tags(keep_out(plan, settings.artifacts), make_tools(settings.engine).engine)
-    for line in plan_lines(plan, tags)[1:]:
+    plan = keep_out(plan, settings.artifacts)
+    request = make_request(settings, plan, "RUN_ID")
+    known = look_up(plan, make_tools(settings.engine).engine)
+    for line in plan_lines(plan, request, known, kubeconfig=settings.kubeconfig)[1:]:
         _say(line)
+
+
+def _note_folder() -> None:
+    """Say which folder counts, if it is not the current one."""
+    here = Path.cwd()
+    if (folder := declaration_folder(here)) != here:
+        sys.stderr.write(f"kindinfra: using the declaration in {folder}\n")
 
 
 def _days(text: str) -> float:

@@ -110,12 +110,28 @@ class Controller:
         except DeclarationError as error:
             self._refused = True
             raise pytest.UsageError(str(error)) from None
-        if order.settings.plan:
-            self._refused = True
-            self._show(order)
-        else:
-            self._make_run_directory()
-            self._launch(order, tests=wanted["tests"])
+        self._make_run_directory()
+        self._launch(order, tests=wanted["tests"])
+
+    def show_plan(self, wanted: dict[str, Any] | None) -> None:
+        """Print what a run of the selected tests would do.
+
+        Args:
+            wanted: What `selection.request_of` returned.
+
+        Raises:
+            pytest.UsageError: The declaration, a mark or an option cannot work; all problems.
+        """
+        from pytest_kindinfra.planning import make_order
+
+        if wanted is None:
+            self._write("kindinfra: no selected test needs a cluster: none would be created")
+            return
+        try:
+            order = make_order(self._config, wanted, self._run_id)
+        except DeclarationError as error:
+            raise pytest.UsageError(str(error)) from None
+        self._show(order)
 
     def _make_run_directory(self) -> None:
         try:
@@ -131,14 +147,15 @@ class Controller:
             raise pytest.UsageError(msg) from None
 
     def _show(self, order: Order) -> None:
-        from pytest_kindinfra.tags import known_tags
+        from pytest_kindinfra.tags import look_up
         from pytest_kindinfra.terminal import plan_lines
         from pytest_kindinfra.wiring import make_tools
 
-        tools = make_tools(order.settings.engine)
-        for line in plan_lines(order.plan, known_tags(order.plan, tools.engine)):
+        engine = make_tools(order.settings.engine).engine
+        self._write_notes(order)
+        known, existing = look_up(order.plan, engine), order.settings.kubeconfig
+        for line in plan_lines(order.plan, order.request, known, kubeconfig=existing):
             self._write(line)
-        pytest.exit("kindinfra: that is the plan", returncode=0)
 
     def _launch(self, order: Order, *, tests: int) -> None:
         from pytest_kindinfra.coordination import hold
@@ -159,6 +176,7 @@ class Controller:
             order.plan, tests=tests, cluster=order.request.cluster, engine=tools.engine.name
         )
         self._write(line)
+        self._write_notes(order)
         progress = ProgressLines(self._config, how=order.settings.progress, since=now())
         tools.timeline.subscribe(progress)
         self.meanwhile = progress.let_out
@@ -247,7 +265,8 @@ class Controller:
         from pytest_kindinfra.ending import end
 
         self._close()
-        started.thread.join(_JOIN if evidence else _HURRIED_JOIN)
+        if started.thread.ident is not None:  # it was started
+            started.thread.join(_JOIN if evidence else _HURRIED_JOIN)
         self._outcome = end(
             started,
             self.run,
@@ -282,6 +301,10 @@ class Controller:
         reporter.section("kindinfra")
         for line in lines:
             reporter.write_line(line)
+
+    def _write_notes(self, order: Order) -> None:
+        for note in order.notes:
+            self._write(f"kindinfra: note: {note}")
 
     def _write(self, line: str) -> None:
         from pytest_kindinfra.progress import write_line

@@ -3,6 +3,8 @@
     KindInfraError
     ├── DeclarationError      what the user wrote cannot work; all problems at once
     ├── ToolMissingError      docker, kind, ... is not there
+    │   └── NothingHereError  ... and so no cluster can be created on this machine
+    ├── EngineError           the engine is installed, but cannot be used
     ├── CommandError          a program ended with another exit code than 0, or too late
     ├── ClusterError          the cluster did not come up
     │   └── PortTakenError    somebody took a host port between its choice and its use
@@ -46,7 +48,19 @@ class DeclarationError(KindInfraError):
 
 
 class ToolMissingError(KindInfraError):
-    """A program that is needed is not on PATH, or an engine does not answer."""
+    """A program that is needed is not on PATH."""
+
+
+class NothingHereError(ToolMissingError):
+    """There is no engine or no kind on this machine: what `--kindinfra-missing=skip` is about.
+
+    Raised only by the checks before a bring-up, and only for what is surely absent: a program that
+    is not on PATH, or a Docker engine on whose local socket nobody listens.
+    """
+
+
+class EngineError(KindInfraError):
+    """The engine is installed, but refused, did not answer in time, or is too old."""
 
 
 class CommandError(KindInfraError):

@@ -6,6 +6,7 @@ It knows signals and nothing of what they end.
 from __future__ import annotations
 
 import signal
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,13 @@ class Interrupts:
         self._before: dict[int, Any] = {}
 
     def catch(self) -> None:
-        """Take the signals over that have nobody's handler yet."""
+        """Take the signals over that have nobody's handler yet.
+
+        Only Python's main thread may do so: after `pytest.main()` in another one, whoever started
+        that thread decides what signals do.
+        """
+        if not _in_main_thread():
+            return
         for number in _CAUGHT:
             if signal.getsignal(number) == signal.SIG_DFL:
                 self._before[number] = signal.signal(number, _interrupt)
@@ -36,7 +43,9 @@ class Interrupts:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Let SIGINT, SIGTERM and SIGHUP wait until the end of the block; for the main thread.
+    """Let SIGINT, SIGTERM and SIGHUP wait until the end of the block.
+
+    In another thread than the main one this does nothing: signals interrupt only that one.
 
     For imports: up to Python 3.11 what is raised while a class is being made, in `__set_name__`,
     comes out as a RuntimeError, and the interrupt is lost in it
@@ -45,6 +54,9 @@ def held() -> Iterator[None]:
     Raises:
         KeyboardInterrupt: At the end of the block, if a signal came that raises it.
     """
+    if not _in_main_thread():
+        yield
+        return
     came: list[tuple[int, Any]] = []
     before: dict[int, Any] = {}
     for number in (signal.SIGINT, *_CAUGHT):
@@ -57,6 +69,10 @@ def held() -> Iterator[None]:
             signal.signal(signal_, handler)
     if came:
         before[came[0][0]](*came[0])
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _interrupt(number: int, _frame: object) -> None:

@@ -30,15 +30,22 @@ def kustomization_problems(path: Path, folder: Path) -> Iterator[str]:
         yield f'kustomize "{path}": a folder without kustomization.yaml is no kustomization'
 
 
-def kustomize_command() -> tuple[str, ...]:
+def kustomize_command(how: Templating) -> tuple[str, ...]:
     """Return the words before the folder.
+
+    Where both programs are there, kubectl is tried: it may be too old for `kubectl kustomize`, or a
+    version manager's stand-in for a version that is not installed.
 
     Raises:
         ToolMissingError: Neither program is there.
     """
-    for program, words in _PROGRAMS.items():
-        if shutil.which(program):
+    there = [words for program, words in _PROGRAMS.items() if shutil.which(program)]
+    for words in there[:-1]:
+        asked = how.runner.run([*words, "--help"], deadline=how.deadline, check=False)
+        if asked.exit_code == 0:
             return words
+    if there:
+        return there[-1]
     msg = '"kustomize" needs kubectl or kustomize, and neither is on PATH'
     raise ToolMissingError(msg)
 

@@ -63,6 +63,13 @@ def _remote_words(config: pytest.Config) -> Iterator[str]:
                 yield f"--{flag} {spec}"
 
 
+def start_no_workers(config: pytest.Config) -> None:
+    """Have xdist leave this session to the one process, as it does for `--collect-only`."""
+    option = config.option
+    if hasattr(option, "numprocesses"):
+        option.dist, option.tx, option.numprocesses = "no", [], 0
+
+
 def stops_early(node: Any) -> bool:
     """Whether xdist is ending the run before its end, as far as a worker that ended tells."""
     session = node.config.pluginmanager.get_plugin("dsession")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.coordination import locked
@@ -25,7 +26,7 @@ class Once:
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
-        self._producing: set[str] = set()
+        self._producing: set[tuple[str, int]] = set()
 
     def __call__(self, key: str, produce: Callable[[], Any]) -> Any:
         """Return what `produce` returned in the one process that called it.
@@ -43,7 +44,7 @@ class Once:
         """
         name = f"once-{sha256(key.encode()).hexdigest()[:16]}"
         if (outcome := self._run.read(name)) is None:
-            if name in self._producing:
+            if (name, get_ident()) in self._producing:  # another thread waits for its turn
                 msg = f'"{key}": its own producer asks for it'
                 raise OnceError(msg)
             outcome = self._produce(name, key, produce)
@@ -56,11 +57,12 @@ class Once:
         with locked(self._run.path / "state" / f"{name}.lock"):
             outcome: dict[str, Any] | None = self._run.read(name)
             if outcome is None:
-                self._producing.add(name)
+                mine = name, get_ident()
+                self._producing.add(mine)
                 try:
                     outcome = _outcome(key, produce)
                 finally:
-                    self._producing.discard(name)
+                    self._producing.discard(mine)
                 self._run.write(name, outcome)
         return outcome
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,6 +28,7 @@ from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.existing import find_existing, problems_of_images, problems_of_options
 from pytest_kindinfra.facts import ClusterFacts
 from pytest_kindinfra.filesystems import network_problem
+from pytest_kindinfra.finding import Nearby, look_nearby
 from pytest_kindinfra.grpchealth import missing_package
 from pytest_kindinfra.homes import home_of, name_after
 from pytest_kindinfra.hookrecords import read_record
@@ -56,11 +57,19 @@ _ASK_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What a run is to do: the plan, and how."""
+    """What a run is to do: the plan, and how.
+
+    Attributes:
+        plan: What to bring up.
+        request: How.
+        settings: The options.
+        notes: Sentences for the user about what may be a mistake.
+    """
 
     plan: Plan
     request: Request
     settings: Settings
+    notes: tuple[str, ...] = ()
 
 
 def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Order:
@@ -82,7 +91,10 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
         config.getoption, declaration.options, source=declaration.source
     )
     settings = replace(settings, engine=choose_engine(settings.engine))
+    unread = list(_unread(declaration, config, wanted["services"]))
     found = [*wanted["problems"], *problems, *check_files(declaration)]
+    if not wanted["services"].keys() <= {one.name for one in declaration.services}:
+        found += unread
     found += missing_package(declaration.services)
     prepared = bool(config.hook.pytest_kindinfra_before_build.get_hookimpls())
     found += build_problems(declaration.images, folder=declaration.folder, prepared=prepared)
@@ -114,7 +126,75 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
         raise DeclarationError([*found, *error.problems]) from None
     if found:
         raise DeclarationError(found)
-    return Order(plan=plan, request=request, settings=settings)
+    return Order(plan=plan, request=request, settings=settings, notes=tuple(unread))
+
+
+def _unread(
+    declaration: Declaration, config: pytest.Config, wanted: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    """Yield which declarations count for nothing, since they are not in the rootdir.
+
+    Args:
+        declaration: What was read.
+        config: pytest's.
+        wanted: Service to the ids of the tests that ask for it.
+    """
+    unknown = wanted.keys() - {one.name for one in declaration.services}
+    if declaration.source is not None and not unknown:
+        return
+    places = list(_places_of_tests(config, wanted))
+    nearby = look_nearby(config.rootpath, places)
+    if declaration.source is None:
+        yield from _nothing_read(config, nearby if unknown else nearby.above(places))
+    elif nearby.declarations:
+        read = config.rootpath / declaration.source
+        yield f"read: {read}; not read: {_from_here(nearby.declarations, config)}"
+
+
+def _places_of_tests(config: pytest.Config, wanted: Mapping[str, Sequence[str]]) -> Iterator[Path]:
+    """Yield the files and folders that tests are in: pytest's arguments, and those of ids."""
+    here = config.invocation_params.dir
+    for argument in config.args:
+        yield Path(os.path.normpath(here / argument.partition("::")[0]))
+    for test in {one for tests in wanted.values() for one in tests}:
+        yield Path(os.path.normpath(config.rootpath / test.partition("::")[0]))
+
+
+def _nothing_read(config: pytest.Config, nearby: Nearby | None) -> Iterator[str]:
+    """Yield that there is no declaration in the rootdir, and what may have been meant."""
+    if nearby is None:
+        return
+    root, fix = config.rootpath, ""
+    if nearby.declarations:
+        folders = dict.fromkeys(file.parent for file in nearby.declarations)
+        ways = [f"--rootdir={_from_here([folder], config)}" for folder in folders]
+        each = "run pytest for each of them alone, with " if len(ways) > 1 else ""
+        fix = (
+            f"; found, but not read: {_from_here(nearby.declarations, config)}"
+            f"; to fix: {each}{' or '.join(ways)}"
+        )
+    if nearby.misnamed:
+        fix += f"; is this meant to be a declaration? {', '.join(nearby.misnamed)}"
+    yield (
+        f"there is no kindinfra.toml in the rootdir {root} ({_why_rootdir(config)}), and no "
+        f"[tool.kindinfra] in its pyproject.toml{fix}"
+    )
+
+
+def _why_rootdir(config: pytest.Config) -> str:
+    """Return why pytest takes its rootdir."""
+    if config.getoption("rootdir", None):
+        return "set by --rootdir"
+    if file := config.getoption("inifilename", None):
+        return f"the folder of -c {file}"
+    if config.inipath:
+        return f"where {config.inipath.name} is"
+    return "what pytest's arguments have in common"
+
+
+def _from_here(paths: Iterable[Path], config: pytest.Config) -> str:
+    """Return paths as one would write them in the folder in which pytest was started."""
+    return ", ".join(os.path.relpath(path, config.invocation_params.dir) for path in paths)
 
 
 def _problems_of_saved(settings: Settings, folder: Path) -> Iterator[str]:

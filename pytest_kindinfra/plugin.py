@@ -7,7 +7,7 @@ heavy is imported here, and nothing of ours that a run without marks does not ne
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -16,7 +16,7 @@ from pytest_kindinfra.options import add_options
 from pytest_kindinfra.selection import MARK, needs_last, needs_of, request_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
     from pytest_kindinfra.controller import Controller
@@ -37,6 +37,10 @@ _RUN: pytest.StashKey[RunDirectory] = pytest.StashKey()
 _INITIAL: pytest.StashKey[frozenset[str]] = pytest.StashKey()
 _EXPORTS: pytest.StashKey[Exports] = pytest.StashKey()
 _SINCE: pytest.StashKey[float] = pytest.StashKey()
+_ASKED: pytest.StashKey[bool] = pytest.StashKey()
+"""Whether a test that this process collected needs the cluster."""
+_AWAITED: pytest.StashKey[frozenset[str]] = pytest.StashKey()
+"""The services that are ready for the test."""
 _FAILED: pytest.StashKey[bool] = pytest.StashKey()
 
 
@@ -50,6 +54,15 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     from pytest_kindinfra import hookspecs
 
     pluginmanager.add_hookspecs(hookspecs)
+
+
+@pytest.hookimpl
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Collect in this process if only the plan is wanted; after xdist has read its options."""
+    if _wants_plan(config):
+        from pytest_kindinfra.neighbours import start_no_workers
+
+        start_no_workers(config)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -87,26 +100,41 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["kindinfra_run"] = str(node.config.stash[_RUN].path)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Move tests that need nothing before those that wait."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, Any, Any]:
+    """Move tests that need nothing before those that wait, once all others have added marks."""
+    result = yield
     needy = any(needs_of(item) is not None for item in items)
     if needy and _first_look(config).settings.order == "needs-last":
         items[:] = needs_last(items)
+    return result
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Say what the selected tests need: before xdist's own hook tells the controller."""
-    if not _will_run(session.config):
+    if not _will_run(session.config) or _stops_at_errors(session) or _wants_plan(session.config):
         return
     request = _request(session)
+    session.config.stash[_ASKED] = request is not None
     if controller := session.config.stash.get(_CONTROLLER, None):
         if request:
             controller.start(request)
     elif request:
         worker = os.environ.get("PYTEST_XDIST_WORKER", "worker")
         session.config.stash[_RUN].ask(worker, request)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Show the plan instead of running tests, if that is wanted."""
+    controller = session.config.stash.get(_CONTROLLER, None)
+    if controller is None or _stops_at_errors(session) or not _wants_plan(session.config):
+        return None
+    controller.show_plan(_request(session))
+    return True
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -145,18 +173,17 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
 @pytest.hookimpl
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Wait for what the test needs; after skip marks, before its fixtures."""
-    if refusal := _await_services(item):
-        from pytest_kindinfra.neighbours import forbid_reruns
+    if _AWAITED in item.stash:  # of an earlier attempt
+        del item.stash[_AWAITED]
+    _prepare(item)
 
-        if refusal.missing and _first_look(item.config).settings.missing == "skip":
-            pytest.skip(f"kindinfra: {refusal.missing}")
-        forbid_reruns(item)  # what failed in a run is not tried again in it
-        pytest.fail(refusal.text, pytrace=False)
-    if needs_of(item) is not None:
-        from pytest_kindinfra.timeline import now
 
-        _export(item.config)
-        item.stash[_SINCE] = now()
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Wait for what marks ask for that the test's fixtures have added."""
+    needs, awaited = needs_of(item), item.stash.get(_AWAITED, None)
+    if needs is not None and (awaited is None or not needs <= awaited):
+        _prepare(item)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -190,6 +217,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """End it here at the latest: a second interrupt cuts `pytest_sessionfinish` short."""
     if controller := config.stash.get(_CONTROLLER, None):
         controller.finish(failed=False, interrupted=True)
+    if exports := config.stash.get(_EXPORTS, None):
+        exports.restore()
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -207,9 +236,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def kindinfra(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """What the run brought up on the cluster: endpoints, credentials, namespace, images."""
+    __tracebackhide__ = True
     from pytest_kindinfra.view import Stack
+    from pytest_kindinfra.waiting import await_cluster
 
-    stack = Stack(request.config.stash[_RUN])
+    config = request.config
+    refusal = await_cluster(
+        config.stash[_RUN], asked=config.stash.get(_ASKED, False), meanwhile=_meanwhile(config)
+    )
+    if refusal:  # a test that could not say at collection that it needs the cluster
+        _refuse(config, refusal)
+    stack = Stack(config.stash[_RUN])
     yield stack
     stack.close()
 
@@ -253,14 +290,43 @@ def kindinfra_once(request: pytest.FixtureRequest) -> Once:
     return Once(request.config.stash[_RUN])
 
 
+def _prepare(item: pytest.Item) -> None:
+    """Wait for what the test needs, then export the variables; else fail or skip the test."""
+    if refusal := _await_services(item):
+        from pytest_kindinfra.neighbours import forbid_reruns
+
+        forbid_reruns(item)  # what failed in a run is not tried again in it
+        _refuse(item.config, refusal)
+    if (needs := needs_of(item)) is not None:
+        from pytest_kindinfra.timeline import now
+
+        item.stash[_AWAITED] = needs
+        _export(item.config)
+        item.stash[_SINCE] = now()
+
+
 def _await_services(item: pytest.Item) -> Refusal | None:
     if needs_of(item) is None:
         return None
     from pytest_kindinfra.waiting import await_services
 
-    controller = item.config.stash.get(_CONTROLLER, None)
-    meanwhile = controller.meanwhile if controller else lambda: None
-    return await_services(item, item.config.stash[_RUN], meanwhile=meanwhile)
+    config = item.config
+    asked = config.stash.get(_ASKED, False)
+    return await_services(item, config.stash[_RUN], asked=asked, meanwhile=_meanwhile(config))
+
+
+def _meanwhile(config: pytest.Config) -> Callable[[], object]:
+    """Return what is to be called again and again while a test waits."""
+    controller = config.stash.get(_CONTROLLER, None)
+    return controller.meanwhile if controller else lambda: None
+
+
+def _refuse(config: pytest.Config, refusal: Refusal) -> NoReturn:
+    """Fail the test that is being set up, or skip it for what is missing if that is wanted."""
+    __tracebackhide__ = True
+    if refusal.missing and _first_look(config).settings.missing == "skip":
+        pytest.skip(f"kindinfra: {refusal.missing}")
+    pytest.fail(refusal.text, pytrace=False)
 
 
 def _request(session: pytest.Session) -> dict[str, Any] | None:
@@ -302,6 +368,23 @@ def _refuse_remote_workers(config: pytest.Config) -> None:
             "share files and a lock\nTo fix: use -n, or -p no:kindinfra"
         )
         raise pytest.UsageError(msg)
+
+
+def _wants_plan(config: pytest.Config) -> bool:
+    """Whether the plan is to be shown instead of running tests; then there are no workers."""
+    if hasattr(config, "workerinput"):
+        return False
+    from pytest_kindinfra.firstlook import look
+
+    try:
+        return look(config).settings.plan
+    except DeclarationError:
+        return False  # reported by `pytest_configure`
+
+
+def _stops_at_errors(session: pytest.Session) -> bool:
+    """Whether pytest is going to stop, since a module could not be collected."""
+    return bool(session.testsfailed) and not session.config.option.continue_on_collection_errors
 
 
 def _will_run(config: pytest.Config) -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.charts import Templating
     from pytest_kindinfra.model import Declaration, Image, KubeObject, Service
 
-__all__ = ["Rendered", "check_files", "load_kind_config", "load_tables", "render"]
+__all__ = ["Rendered", "check_files", "load_kind_config", "load_tables", "read_toml", "render"]
 
 DECLARATION_FILE = "kindinfra.toml"
 PROJECT_FILE = "pyproject.toml"
@@ -36,8 +36,8 @@ def load_tables(folder: Path) -> tuple[Mapping[str, Any], str] | None:
     Raises:
         DeclarationError: Both files have one, or a file is no TOML.
     """
-    own = _read_toml(folder / DECLARATION_FILE)
-    tool = (_read_toml(folder / PROJECT_FILE) or {}).get("tool")
+    own = read_toml(folder / DECLARATION_FILE)
+    tool = (read_toml(folder / PROJECT_FILE) or {}).get("tool")
     shared = tool.get("kindinfra") if isinstance(tool, dict) else None
     if own is not None and shared is not None:
         problem = f"{DECLARATION_FILE} and [tool.kindinfra] in {PROJECT_FILE}: keep one of them"
@@ -68,7 +68,12 @@ def load_kind_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _read_toml(path: Path) -> dict[str, Any] | None:
+def read_toml(path: Path) -> dict[str, Any] | None:
+    """Return a TOML file's tables, None if there is no such file.
+
+    Raises:
+        DeclarationError: It cannot be read, or is no TOML.
+    """
     if not path.exists():
         return None
     try:

@@ -14,7 +14,7 @@ from pytest_kindinfra.errors import (
     CancelledError,
     KindInfraError,
     NeedFailedError,
-    ToolMissingError,
+    NothingHereError,
     last_lines,
 )
 
@@ -40,7 +40,7 @@ class BlockedError(NeedFailedError):
         root: The image, service or cluster with which it began: `image "api"`.
         cause: The text of that failure.
         short: The same in at most five lines.
-        missing: It began with a program that is not here.
+        missing: It began with an engine or kind that is not here.
     """
 
     def __init__(self, *, root: str, error: BaseException) -> None:
@@ -77,7 +77,7 @@ def failure_record(error: BaseException, *, subject: str) -> dict[str, Any]:
     Returns:
         `state`: failed; `short`: at most five lines, for each test that it concerns; `full`:
         the whole cause, shown once; `root`: with what it began; `cancelled`: nothing is wrong,
-        the run ended; `missing`: it began with a program that is not here.
+        the run ended; `missing`: it began with an engine or kind that is not here.
     """
     text = text_of(error)
     full = error.cause if isinstance(error, BlockedError) else text
@@ -93,8 +93,8 @@ def failure_record(error: BaseException, *, subject: str) -> dict[str, Any]:
 
 
 def is_missing(error: BaseException) -> bool:
-    """Whether an error says that a program is not here, or comes of one that does."""
-    return isinstance(error, ToolMissingError) or getattr(error, "missing", False)
+    """Whether an error says that engine or kind is not here, or comes of one that does."""
+    return isinstance(error, NothingHereError) or getattr(error, "missing", False)
 
 
 def text_of(error: BaseException) -> str:

@@ -7,33 +7,86 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import pytest
 
 MARK = "kindinfra"
 FIXTURES = frozenset({"kindinfra", "kind_cluster", "kubeconfig", "kindinfra_namespace"})
 """Fixtures that need the cluster: asking for one counts as a mark without a name."""
 
-_NEEDS: pytest.StashKey[frozenset[str] | None] = pytest.StashKey()
+_CLUSTER = "kindinfra"
+"""The fixture that waits for the cluster; the others ask for it."""
+_PACKAGE = "pytest_kindinfra."
 _NAMED_TESTS = 2
 
 
 def needs_of(item: pytest.Item) -> frozenset[str] | None:
-    """Return the services that a test needs; empty means the bare cluster, None means nothing."""
-    if _NEEDS not in item.stash:
-        item.stash[_NEEDS] = _read_needs(item)
-    return item.stash[_NEEDS]
+    """Return the services that a test needs; empty means the bare cluster, None means nothing.
 
-
-def _read_needs(item: pytest.Item) -> frozenset[str] | None:
+    Read anew at each call: hooks and fixtures may add marks at any time.
+    """
     marks = list(item.iter_markers(MARK))
     if marks:
         return frozenset(name for mark in marks for name in mark.args if isinstance(name, str))
-    if FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
-        return None
-    return frozenset()
+    return frozenset() if _requests_cluster(item) else None
+
+
+def _requests_cluster(item: pytest.Item) -> bool:
+    """Whether a fixture that the test requests leads to this plugin's `kindinfra`.
+
+    A fixture of the same name that replaces one of this plugin without requesting it leads nowhere.
+    """
+    names: Sequence[str] = getattr(item, "fixturenames", ())
+    known: Mapping[str, Any] = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
+    if FIXTURES.isdisjoint(names) and all(name in known for name in names):
+        return False
+    fixtures = _Fixtures(lambda name: known.get(name) or _definitions(item, name))
+    return any(fixtures.lead_to_cluster(name, ()) for name in names)
+
+
+def _definitions(item: pytest.Item, name: str) -> Sequence[Any]:
+    """Look up a fixture that a plugin added to an item, or that pytest found no need to list."""
+    if name in getattr(getattr(item, "callspec", None), "params", ()):
+        return ()  # a parameter of the test, whatever fixture has its name
+    fixtures: Any = getattr(item.session, "_fixturemanager", None)
+    return (fixtures.getfixturedefs(name, item) if fixtures else None) or ()
+
+
+def _is_own(function: object) -> bool:
+    return str(getattr(function, "__module__", "")).startswith(_PACKAGE)
+
+
+class _Fixtures:
+    """Fixtures as pytest resolves them for one test.
+
+    Args:
+        definitions: Gives the definitions of a name that the test sees, the nearest last.
+    """
+
+    def __init__(self, definitions: Callable[[str], Sequence[Any]]) -> None:
+        self._definitions = definitions
+        self._seen: set[tuple[str, ...]] = set()
+
+    def lead_to_cluster(self, name: str, chain: tuple[str, ...]) -> bool:
+        """Whether a request for `name` sets up this plugin's `kindinfra`.
+
+        Args:
+            name: Of the requested fixture.
+            chain: The overridden fixtures that are being set up for it: a fixture that requests
+                its own name, directly or not, gets the definition that it overrides.
+        """
+        found = self._definitions(name)
+        depth = chain.count(name) + 1
+        if depth > len(found) or (name, *chain) in self._seen:
+            return False
+        self._seen.add((name, *chain))
+        definition = found[-depth]
+        if name == _CLUSTER and _is_own(definition.func):
+            return True
+        below = tuple(sorted((*chain, name))) if len(found) > 1 else chain
+        return any(self.lead_to_cluster(one, below) for one in definition.argnames)
 
 
 def needs_last(items: Sequence[pytest.Item]) -> list[pytest.Item]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.buildoptions import with_images
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from pytest_kindinfra.engines.protocol import Engine
     from pytest_kindinfra.model import Image, Plan
 
-PENDING = "pending: hangs on a base image that is not here"
+PENDING = "pending: not known until its base image has been pulled"
 _SECONDS = 10.0
+_PATIENCE = 3.0
+"""Seconds for the engine to answer at all: the plan needs none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,31 +102,57 @@ def archive_reference(image: Image, *, folder: Path, digests: Digests | None = N
     return f"localhost/{image.name}:{tag}"
 
 
-def known_tags(plan: Plan, engine: Engine) -> dict[str, str]:
-    """Return, for each image of the plan, its reference or why it is not known.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What can be said of a plan's images before a run.
 
-    An engine that is not there or does not answer is no error: what it would say is pending.
+    Attributes:
+        tags: Image to its reference, or to why that is not known yet.
+        engine: The engine's name.
+        there: The references that the engine has, built and external ones; None if it did not
+            answer.
     """
+
+    tags: dict[str, str]
+    engine: str
+    there: frozenset[str] | None
+
+
+def look_up(plan: Plan, engine: Engine) -> Known:
+    """Return the references of a plan's images, and which of them the engine has.
+
+    An engine that is not there or does not answer soon is no error.
+    """
+    answering = engine if _answers(engine) else None
     tags: dict[str, str] = {}
     for image in plan.images:
-        tags[image.name] = image.prebuilt or _reference(image, plan, tags, engine)
-    return tags
+        tags[image.name] = image.prebuilt or _reference(image, plan, tags, answering)
+    references = [*tags.values(), *(one for found in plan.external.values() for one in found)]
+    wanted = list(dict.fromkeys(one for one in references if one != PENDING))
+    there = None if answering is None else frozenset(_ids(answering, wanted))
+    return Known(tags=tags, engine=engine.name, there=there)
 
 
-def _reference(image: Image, plan: Plan, tags: dict[str, str], engine: Engine) -> str:
+def _answers(engine: Engine) -> bool:
+    with suppress(KindInfraError):
+        return bool(engine.check(Deadline.after(_PATIENCE)))
+    return False
+
+
+def _ids(engine: Engine | None, references: Sequence[str]) -> Mapping[str, str]:
+    with suppress(KindInfraError):
+        return engine.image_ids(references, Deadline.after(_SECONDS)) if engine else {}
+    return {}
+
+
+def _reference(image: Image, plan: Plan, tags: dict[str, str], engine: Engine | None) -> str:
     folder = plan.declaration.folder
     if image.archive:
         return archive_reference(image, folder=folder)
     named = {name: tags[name] for name in image.needs}
     if PENDING in named.values():
         return PENDING
-
-    def ids(references: Sequence[str]) -> dict[str, str]:
-        if shutil.which(engine.name):
-            with suppress(KindInfraError):
-                return engine.image_ids(references, Deadline.after(_SECONDS))
-        return {}
-
     names = further_names(plan.declaration.images)
+    ids = partial(_ids, engine)
     tagged = tag_image(image, named=named, folder=folder, ids=ids, names=names)
     return tagged.reference if all(tagged.bases.values()) else PENDING

@@ -9,7 +9,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pytest_kindinfra.chartfolders import completed_chart
 from pytest_kindinfra.charts import chart_problems, helm_version, plan_release, told
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import Helm, KubeObject, Release, Service
 
     Made = tuple[Iterable[KubeObject], Release | None, list[str]]
+
+T = TypeVar("T")
 
 _AT_A_TIME = 4
 _HELM_FIX = "install helm 3 or 4 (https://helm.sh/docs/intro/install)"
@@ -79,7 +81,7 @@ def _charts(
     made: Templates,
 ) -> Iterator[tuple[Service, Future[Made]]]:
     charts = {one.name: one.helm for one in services if one.helm}
-    if not charts or not _is_there(partial(which, "helm", fix=_HELM_FIX), charts, made):
+    if not charts or not _found(partial(which, "helm", fix=_HELM_FIX), charts, made):
         return
     sound = [one for one in services if one.helm and _is_sound(one, one.helm, folder, made)]
     version = pool.submit(helm_version, how)
@@ -124,9 +126,9 @@ def _kustomizations(
     made: Templates,
 ) -> Iterator[tuple[Service, Future[Made]]]:
     wanted = {one.name: one.kustomize for one in services if one.kustomize}
-    if not wanted or not _is_there(kustomize_command, wanted, made):
+    command = _found(partial(kustomize_command, how), wanted, made) if wanted else None
+    if command is None:
         return
-    command = kustomize_command()
     for service in services:
         if (path := service.kustomize) is None:
             continue
@@ -141,17 +143,16 @@ def _kustomized(path: Path, folder: Path, command: tuple[str, ...], how: Templat
     return objects, None, problems
 
 
-def _is_there(find: Callable[[], object], wanted: Iterable[str], made: Templates) -> bool:
-    """Whether a program is there; else it is missing for the wanted services."""
+def _found(find: Callable[[], T], wanted: Iterable[str], made: Templates) -> T | None:
+    """Return what finds a program; if there is none, it is missing for the wanted services."""
     try:
-        find()
+        return find()
     except KindInfraError as error:
         names = list(wanted)
         made.missing.append(f"{_of(names)}: {told(error)}")
         for name in names:
             made.problems.setdefault(name, [])
-        return False
-    return True
+        return None
 
 
 def _of(names: list[str]) -> str:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.references import stand_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from pytest_kindinfra.model import Phase, Plan, Service
+    from pytest_kindinfra.request import Request
+    from pytest_kindinfra.tags import Known
     from pytest_kindinfra.timeline import Running
 
 _VERBS = {
@@ -82,38 +84,104 @@ def plan_line(plan: Plan, *, tests: int, cluster: str, engine: str) -> str:
     )
 
 
-def plan_lines(plan: Plan, tags: Mapping[str, str]) -> list[str]:
-    """Return what `--kindinfra-plan` shows.
+def plan_lines(
+    plan: Plan, request: Request, known: Known, *, kubeconfig: Path | None = None
+) -> list[str]:
+    """Return what `--kindinfra-plan` and `kindinfra plan` show.
 
     Args:
         plan: What would be done.
-        tags: Image to the reference it would get, or to why that is not known yet.
+        request: How, and in which cluster.
+        known: The images' references, and which of them the engine has.
+        kubeconfig: That of the existing cluster to use; None if a cluster would be created.
     """
-    lines = ["", "images:"]
-    lines += [f"  {image.name:<20} {tags.get(image.name, 'pending')}" for image in plan.images]
-    lines += ["", "services, in the order of their needs:"]
-    for service in plan.services:
-        needs = ", ".join(_need(need.name, need.level) for need in service.needs) or "-"
-        early = ", before the nodes are Ready" if service.before == "nodes" else ""
-        lines.append(f"  {service.name:<20} needs {needs}{early}{_templates(service, plan)}")
-    if replaced := list(_replaced(plan)):
-        lines += ["", "replaced in manifests:", *replaced]
-    lines += ["", "endpoints:"]
-    names = {service.name for service in plan.services}
-    for port in plan.ports:
-        if port.service in names and port.endpoint:
-            host = port.host_port or "a free port"
-            where = f"127.0.0.1:{host} -> nodePort {port.node_port}"
-            lines.append(f"  {port.service + '.' + port.endpoint:<32} {where}")
+    parts = {
+        "cluster": _cluster_rows(request, known, kubeconfig),
+        "images": _image_rows(plan, known),
+        "external images": _external_rows(plan, known),
+        "services, in the order of their needs": _service_rows(plan),
+        "replaced in manifests": _replaced_rows(plan),
+        "endpoints": _endpoint_rows(plan),
+    }
+    lines: list[str] = []
+    for title, rows in parts.items():
+        if rows:
+            lines += ["", f"{title}:", *(f"  {row}" for row in rows)]
     return lines
 
 
-def _replaced(plan: Plan) -> Iterator[str]:
-    """Yield which references as written mean declared images, for all services."""
+def _cluster_rows(request: Request, known: Known, kubeconfig: Path | None) -> list[str]:
+    engine = f"{known.engine}{', which does not answer' if known.there is None else ''}"
+    if kubeconfig:
+        return [_row("existing", f"the current context of {kubeconfig}"), _row("engine", engine)]
+    new = "" if request.named else " (a new name for each run)"
+    return [
+        _row("name", f"{request.cluster}{new}"),
+        _row("node image", ", ".join(_node_images(request))),
+        _row("engine", engine),
+    ]
+
+
+def _node_images(request: Request) -> list[str]:
+    """Return the node images, each once, as the kind config and the options give them."""
+    nodes = (request.kind_config or {}).get("nodes") or [{}]
+    images = [node.get("image") or request.node_image or "kind's default" for node in nodes]
+    return list(dict.fromkeys(images))
+
+
+def _image_rows(plan: Plan, known: Known) -> list[str]:
+    rows = []
+    for image in plan.images:
+        reference = known.tags.get(image.name, "pending")
+        comes = "pulled by the kind node" if image.prebuilt else "to be built"
+        comes = f"to be loaded from {image.archive}" if image.archive else comes
+        rows.append(_row(image.name, f"{reference}{_presence(reference, known, comes)}"))
+    return rows
+
+
+def _external_rows(plan: Plan, known: Known) -> list[str]:
+    """Return the images that services run and that nobody declared."""
+    references = dict.fromkeys(one for found in plan.external.values() for one in found)
+    return [f"{one}{_presence(one, known, 'pulled by the kind node')}" for one in references]
+
+
+def _presence(reference: str, known: Known, otherwise: str) -> str:
+    if known.there is None or reference.startswith("pending"):
+        return ""
+    return f" ({'in the engine' if reference in known.there else otherwise})"
+
+
+def _service_rows(plan: Plan) -> list[str]:
+    rows = []
     for service in plan.services:
-        for reference, image in plan.image_uses.get(service.name, {}).items():
-            if reference != stand_in(image):  # a placeholder's
-                yield f"  {service.name:<20} {reference} -> image {image}"
+        needs = ", ".join(_need(need.name, need.level) for need in service.needs) or "-"
+        early = ", before the nodes are Ready" if service.before == "nodes" else ""
+        rows.append(_row(service.name, f"needs {needs}{early}{_templates(service, plan)}"))
+    return rows
+
+
+def _endpoint_rows(plan: Plan) -> list[str]:
+    names = {service.name for service in plan.services}
+    return [
+        f"{port.service + '.' + port.endpoint:<32} "
+        f"127.0.0.1:{port.host_port or 'a free port'} -> nodePort {port.node_port}"
+        for port in plan.ports
+        if port.service in names and port.endpoint
+    ]
+
+
+def _row(name: str, text: str) -> str:
+    return f"{name:<20} {text}"
+
+
+def _replaced_rows(plan: Plan) -> list[str]:
+    """Return which references as written mean declared images, for all services."""
+    return [
+        _row(service.name, f"{reference} -> image {image}")
+        for service in plan.services
+        for reference, image in plan.image_uses.get(service.name, {}).items()
+        if reference != stand_in(image)  # a placeholder's
+    ]
 
 
 def _templates(service: Service, plan: Plan) -> str:

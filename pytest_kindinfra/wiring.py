@@ -37,7 +37,7 @@ _ENGINES: dict[str, Callable[[Runner], Engine]] = {"docker": Docker, "podman": P
 
 
 def choose_engine(wanted: EngineName) -> EngineName:
-    """Return which engine `auto` is: Docker if it answers, else podman.
+    """Return which engine `auto` is: Docker if it answers, else podman if that does, else Docker.
 
     None is asked where only one of the programs is there; whoever uses it is told what is wrong.
     """
@@ -45,7 +45,9 @@ def choose_engine(wanted: EngineName) -> EngineName:
         return wanted
     if not shutil.which("podman"):
         return "docker"
-    return "docker" if _answers("docker") else "podman"
+    if not shutil.which("docker"):
+        return "podman"
+    return "podman" if not _answers("docker") and _answers("podman") else "docker"
 
 
 def engines_here() -> tuple[EngineName, ...]:

@@ -12,7 +12,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError
+from pytest_kindinfra.errors import (
+    ClusterError,
+    CommandError,
+    NothingHereError,
+    PortTakenError,
+    ToolMissingError,
+)
 from pytest_kindinfra.hosting import HOSTS_DIR
 from pytest_kindinfra.inspected import inspected
 from pytest_kindinfra.kindconfig import RUN_MOUNT, reached_at
@@ -46,7 +52,10 @@ class Kind:
 
     def check(self, deadline: Deadline) -> str:
         """See `Provider.check`."""
-        which("kind", fix=_FIX)
+        try:
+            which("kind", fix=_FIX)
+        except ToolMissingError as error:
+            raise NothingHereError(str(error)) from error
         return self._kind("version", "-q", deadline=deadline.within(20)).stdout.strip()
 
     def exists(self, name: str, deadline: Deadline) -> bool:

@@ -19,7 +19,7 @@ class Provider(Protocol):
         """Return the provider's version.
 
         Raises:
-            ToolMissingError: It is not installed.
+            NothingHereError: It is not installed.
         """
         ...
 

@@ -16,8 +16,10 @@ from pytest_kindinfra.enginehost import elsewhere_problems
 from pytest_kindinfra.engines.builders import Builders
 from pytest_kindinfra.errors import DeclarationError, KindInfraError, last_lines
 from pytest_kindinfra.filesystems import network_problem
+from pytest_kindinfra.finding import declaration_folder
 from pytest_kindinfra.library import resolve, settings_of
 from pytest_kindinfra.planning import read_declaration
+from pytest_kindinfra.process import can_kill_with_parent
 from pytest_kindinfra.steps.sweep import left_behind
 from pytest_kindinfra.timeline import Deadline
 from pytest_kindinfra.wiring import make_tools
@@ -84,7 +86,7 @@ def examine(
         *_programs(tools),
         *_engine_host(tools.engine.name, environ),
         *_machine(tools.engine.name, environ, proc),
-        *_folder(Path.cwd()),
+        *_folder(declaration_folder(Path.cwd())),
         *_leftovers(tools),
     ]
 
@@ -101,10 +103,11 @@ def _programs(tools: Tools) -> Iterator[Finding]:
         if found.state == "ok":
             yield from _builder(tools, deadline)
     yield _new_enough(_asked("kind", lambda: tools.provider.check(deadline)))
-    yield _optional("kubectl", "kind_cluster.kubectl() and port_forward() need it")
-    yield _optional("helm", "services that are charts need it")
+    kubectl = ("kubectl", "version", "--client")
+    yield _optional(tools, kubectl, "kind_cluster.kubectl() and port_forward() need it")
+    yield _optional(tools, ("helm", "version", "--short"), "services that are charts need it")
     if sys.platform == "linux":
-        yield _optional("setpriv", "programs of a killed run go on for a while without it")
+        yield _setpriv()
 
 
 def _new_enough(found: Finding) -> Finding:
@@ -160,10 +163,28 @@ def _in_one_line(text: str) -> str:
     return lines[0] if len(lines) < 2 else f"{lines[0]}: {last_lines(text, 1).strip()}"  # noqa: PLR2004 - first and last
 
 
-def _optional(program: str, why: str) -> Finding:
-    if path := shutil.which(program):
-        return Finding(state="ok", what=program, said=path)
-    return Finding(state="odd", what=program, said=f"not on PATH; {why}", fix=f"install {program}")
+def _optional(tools: Tools, argv: tuple[str, ...], why: str) -> Finding:
+    """Try a program that not every run needs: being on PATH is no proof that it works."""
+    program, fix = argv[0], f"install {argv[0]}"
+    if (path := shutil.which(program)) is None:
+        return Finding(state="odd", what=program, said=f"not on PATH; {why}", fix=fix)
+    try:
+        tools.runner.run(argv, deadline=Deadline.after(_ASK_SECONDS))
+    except (KindInfraError, OSError) as error:
+        said = f"{path} does not work; {why}: {_in_one_line(str(error))}"
+        return Finding(state="odd", what=program, said=said, fix=fix)
+    return Finding(state="ok", what=program, said=path)
+
+
+def _setpriv() -> Finding:
+    """Say whether programs end with a pytest that is killed."""
+    path = shutil.which("setpriv")
+    if path and can_kill_with_parent(path):
+        return Finding(state="ok", what="setpriv", said=path)
+    there = f"{path} does not know --pdeathsig" if path else "not on PATH"
+    said = f"{there}; if pytest is killed (SIGKILL), docker and kind go on for a while"
+    fix = "install setpriv of util-linux 2.33 or newer (Alpine: apk add setpriv)"
+    return Finding(state="odd", what="setpriv", said=said, fix=fix)
 
 
 def _engine_host(engine: str, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -249,7 +270,7 @@ def doctor() -> Iterator[tuple[str, bool]]:
     """Yield lines, and whether what each tells of is there."""
     engine: EngineName = "auto"
     with suppress(DeclarationError):  # which is a finding of its own
-        engine = settings_of(read_declaration(Path.cwd()), {}).engine
+        engine = settings_of(read_declaration(declaration_folder(Path.cwd())), {}).engine
     tools = make_tools(engine)
     for finding in examine(tools, environ=os.environ):
         for line in finding.lines:

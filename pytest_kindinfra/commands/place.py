@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.coordination import RunDirectory
 from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.finding import declaration_folder
 from pytest_kindinfra.library import settings_of
 from pytest_kindinfra.planning import cluster_name, read_declaration
 from pytest_kindinfra.redaction import credentials_in
@@ -43,7 +44,7 @@ class Place:
 
 
 def look(cluster: str | None) -> Place:
-    """Return the cluster of the current folder.
+    """Return the cluster of the current folder, or of that above it which has the declaration.
 
     Args:
         cluster: Its name if it has another one than the options say.
@@ -52,7 +53,7 @@ def look(cluster: str | None) -> Place:
         DeclarationError: The declaration or an option is wrong.
         KindInfraError: The engine does not answer.
     """
-    folder = Path.cwd()
+    folder = declaration_folder(Path.cwd())
     given = {"reuse": True, "cluster_name": cluster}
     settings = settings_of(read_declaration(folder), given)
     name = cluster_name(settings, folder=folder, run_id="")

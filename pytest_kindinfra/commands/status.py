@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.commands.place import ASK_SECONDS, kubeconfig_of, look
 from pytest_kindinfra.errors import ClusterError, KindInfraError, NotReadyError
+from pytest_kindinfra.finding import declaration_folder
 from pytest_kindinfra.kube import Kube
 from pytest_kindinfra.ledger import by_service
 from pytest_kindinfra.model import url_of
@@ -59,7 +60,7 @@ def _services(place: Place, kube: Kube) -> Iterator[tuple[str, bool]]:
 def _specs() -> Mapping[tuple[str, str], EndpointSpec]:
     from pathlib import Path
 
-    declared = read_declaration(Path.cwd()).services
+    declared = read_declaration(declaration_folder(Path.cwd())).services
     return {(one.name, spec.name): spec for one in declared for spec in one.endpoints}
 
 

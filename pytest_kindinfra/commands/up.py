@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.coordination import hold
 from pytest_kindinfra.ending import Started, closing_lines, end
 from pytest_kindinfra.errors import DeclarationError, KindInfraError, StateError
+from pytest_kindinfra.finding import declaration_folder
 from pytest_kindinfra.library import new_folder, resolve, settings_of, tools_for
 from pytest_kindinfra.plan import keep_out
 from pytest_kindinfra.planning import Order, make_request, problems_of_host, problems_of_making
@@ -87,7 +89,7 @@ def up(
 
 
 def _order(services: Sequence[str], cluster: str | None) -> Order:
-    plan = resolve(services=services or None)
+    plan = resolve(folder=declaration_folder(Path.cwd()), services=services or None)
     settings = settings_of(plan.declaration, {"reuse": True, "cluster_name": cluster})
     plan = keep_out(plan, settings.artifacts)
     request = _without_hooks(make_request(settings, plan, ""))

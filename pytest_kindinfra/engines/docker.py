@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.buildoptions import builder_of
@@ -22,7 +23,13 @@ from pytest_kindinfra.engines.asking import (
 from pytest_kindinfra.engines.builders import Builders, builder_flags
 from pytest_kindinfra.engines.buildfailures import buildkit_failure
 from pytest_kindinfra.engines.protocol import ImageSize
-from pytest_kindinfra.errors import CommandError, KindInfraError, ToolMissingError
+from pytest_kindinfra.errors import (
+    CommandError,
+    EngineError,
+    KindInfraError,
+    NothingHereError,
+    ToolMissingError,
+)
 from pytest_kindinfra.inspected import inspected
 from pytest_kindinfra.references import has_digest, name_in_node
 
@@ -43,6 +50,10 @@ _READ_BY_DOCKER = re.compile(
     r"|TLS\w*)",
     re.IGNORECASE,
 )
+_SOCKET = re.compile(r"unix://(/[^\s;,]*[^\s;,.:])")
+_ASK_SOCKET = 2.0
+_OF_PODMAN = re.compile(r"[1-9]\.\d")
+"""A version that Docker last had in 2017 (1.13); the package podman-docker calls podman docker."""
 _FIX = "install Docker with buildx and start it (`docker version` must show a server)"
 
 
@@ -59,10 +70,20 @@ class Docker:
         """See `Engine.check`."""
         argv = ["docker", "version", "--format", "{{.Server.Version}}"]
         try:
-            return self._runner.run(argv, deadline=deadline.within(20)).stdout.strip()
+            version = self._runner.run(argv, deadline=deadline.within(20)).stdout.strip()
+        except ToolMissingError as error:
+            raise NothingHereError(str(error)) from error
         except CommandError as error:
+            kind = NothingHereError if _is_absent(error.output) else EngineError
             msg = f"the Docker engine does not answer: {error}\nTo fix: {_FIX}"
-            raise ToolMissingError(msg) from error
+            raise kind(msg) from error
+        if _OF_PODMAN.match(version):
+            msg = (
+                f'"docker" on PATH is podman {version}, which builds and loads in other ways\n'
+                "To fix: --kindinfra-engine=podman, or put Docker's own program on PATH"
+            )
+            raise EngineError(msg)
+        return version
 
     def foreign_options(self, options: Sequence[str]) -> tuple[str, ...]:
         """See `Engine.foreign_options`: the declaration's options are Docker's."""
@@ -175,6 +196,25 @@ def _in_registry(reference: str, item: dict[str, Any]) -> str | None:
     names = item.get("RepoDigests") or ()
     found = (name for name in names if split(normalise(name))[0] == repository)
     return None if repository.startswith("localhost/") else next(found, None)
+
+
+def _is_absent(output: str) -> bool:
+    """Whether nobody listens on the local socket that `docker` names in its complaint.
+
+    `docker` says "Cannot connect to the Docker daemon" for time-outs and much else too, so the
+    socket is asked. One that may not be opened is no proof of anything.
+    """
+    if "permission denied" in output.lower() or not (match := _SOCKET.search(output)):
+        return False
+    with socket.socket(socket.AF_UNIX) as asked:
+        asked.settimeout(_ASK_SOCKET)
+        try:
+            asked.connect(match[1])
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+            return True
+        except OSError:  # a time-out, no permission, a path that is too long
+            return False
+    return False
 
 
 def _build_command(request: BuildRequest, builder: tuple[str, ...] = ()) -> list[str]:

@@ -22,7 +22,13 @@ from pytest_kindinfra.engines.asking import (
 )
 from pytest_kindinfra.engines.buildfailures import podman_failure
 from pytest_kindinfra.engines.protocol import ImageSize
-from pytest_kindinfra.errors import CommandError, KindInfraError, ToolMissingError
+from pytest_kindinfra.errors import (
+    CommandError,
+    EngineError,
+    KindInfraError,
+    NothingHereError,
+    ToolMissingError,
+)
 from pytest_kindinfra.inspected import inspected
 from pytest_kindinfra.references import name_in_node, normalise
 
@@ -65,12 +71,14 @@ class Podman:
         argv = ["podman", "version", "--format", "{{.Server.Version}}"]
         try:
             version = self._runner.run(argv, deadline=deadline.within(20)).stdout.strip()
+        except ToolMissingError as error:
+            raise NothingHereError(str(error)) from error
         except CommandError as error:
             msg = f"podman does not answer: {error}\nTo fix: {_FIX}"
-            raise ToolMissingError(msg) from error
+            raise EngineError(msg) from error
         if _numbers(version) < _OLDEST:
             msg = f"podman {version} does not know named build contexts\nTo fix: {_FIX}"
-            raise ToolMissingError(msg)
+            raise EngineError(msg)
         return version
 
     def foreign_options(self, options: Sequence[str]) -> tuple[str, ...]:

@@ -85,7 +85,8 @@ class Engine(Protocol):
         """Return the engine's version.
 
         Raises:
-            ToolMissingError: It is not installed, or does not answer.
+            NothingHereError: It is not installed, or nobody listens on its local socket.
+            EngineError: It is there, but refused, did not answer in time, or is too old.
         """
         ...
 

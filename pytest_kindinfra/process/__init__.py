@@ -4,7 +4,7 @@ It must not know which programs there are.
 """
 
 from pytest_kindinfra.process.background import Background, check_output
-from pytest_kindinfra.process.children import which
+from pytest_kindinfra.process.children import can_kill_with_parent, which
 from pytest_kindinfra.process.protocol import Copy, Result, Runner, Sink
 from pytest_kindinfra.process.runner import SubprocessRunner
 
@@ -15,6 +15,7 @@ __all__ = [
     "Runner",
     "Sink",
     "SubprocessRunner",
+    "can_kill_with_parent",
     "check_output",
     "which",
 ]

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 from contextlib import suppress
+from functools import cache
 from typing import IO, TYPE_CHECKING
 
 from pytest_kindinfra.errors import CancelledError, ToolMissingError
@@ -25,6 +26,8 @@ GRACE = 5.0
 """Seconds between asking a process group to end and killing it."""
 
 _LONGEST_NAP = 0.05
+_DEATH_SIGNAL = ("--pdeathsig", "KILL", "--")
+_TRIAL = 5.0
 
 
 def which(program: str, *, fix: str) -> str:
@@ -66,13 +69,33 @@ def start(
 
 
 def _dies_with_parent() -> tuple[str, ...]:
-    """Return the words that make Linux kill a child whose parent died.
+    """Return the words that make Linux kill a child whose parent died; none if nothing can.
 
     `setpriv` of util-linux sets PR_SET_PDEATHSIG and then becomes the program. Python's
     preexec_fn could do it too, but may deadlock in a process with threads (subprocess docs).
     """
     setpriv = shutil.which("setpriv")
-    return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
+    return (setpriv, *_DEATH_SIGNAL) if setpriv and can_kill_with_parent(setpriv) else ()
+
+
+@cache
+def can_kill_with_parent(setpriv: str) -> bool:
+    """Whether a `setpriv` has `--pdeathsig`: that of busybox and util-linux before 2.33 has not.
+
+    Tried once in each process, by having it start itself: nothing else need be on PATH.
+    """
+    try:
+        tried = subprocess.run(
+            [setpriv, *_DEATH_SIGNAL, setpriv, "--version"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_TRIAL,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return tried.returncode == 0
 
 
 def wait(processes: Sequence[subprocess.Popen[bytes]], deadline: Deadline) -> list[int | None]:

@@ -506,15 +506,19 @@ class Project:
         self._runs.append(running)
         return running
 
-    def command(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run the `kindinfra` command in the project."""
+    def command(
+        self, *words: str, within: str = ".", **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the `kindinfra` command in the project, or in a folder of it."""
         main = "from pytest_kindinfra.cli import main; raise SystemExit(main())"
-        return self.python("-c", main, *words, **env)
+        return self.python("-c", main, *words, within=within, **env)
 
-    def python(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run Python in the project."""
+    def python(
+        self, *words: str, within: str = ".", **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Python in the project, or in a folder of it."""
         return subprocess.run(
-            [sys.executable, *words], cwd=self.folder, env=self._environment(env),
+            [sys.executable, *words], cwd=self.folder / within, env=self._environment(env),
             capture_output=True, text=True, timeout=LONGEST_RUN, check=False,
         )  # fmt: skip
 

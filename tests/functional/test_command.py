@@ -176,16 +176,45 @@ class TestPlan:
         done = shop.command("plan", "web")
 
         assert done.returncode == 0
-        assert masked(done.stdout).splitlines()[:8] == [
+        assert masked(done.stdout).splitlines()[:13] == [
+            "cluster:",
+            "  name                 kindinfra-RUN_ID (a new name for each run)",
+            "  node image           kind's default",
+            "  engine               docker",
+            "",
             "images:",
-            "  api                  localhost/api:TAG",
-            "  web                  localhost/web:TAG",
+            "  api                  localhost/api:TAG (to be built)",
+            "  web                  localhost/web:TAG (to be built)",
             "",
             "services, in the order of their needs:",
             "  api                  needs -",
             "  web                  needs api",
             "",
         ]
+
+
+class TestFromASubfolder:
+    @pytest.mark.parametrize("words", [("plan",), ("build",), ("down",), ("status",), ("doctor",)])
+    def test_the_declaration_above_it_counts(self, shop: Project, words: tuple[str, ...]) -> None:
+        (shop.folder / "tests" / "deeper").mkdir(parents=True)
+
+        above = shop.command(*words)
+        done = shop.command(*words, within="tests/deeper")
+
+        assert done.returncode == above.returncode, done.stderr
+        assert f"kindinfra: using the declaration in {shop.folder}\n" in done.stderr
+        assert "using the declaration" not in above.stderr
+        assert "neither kindinfra.toml" not in done.stderr
+        if words not in {("build",), ("doctor",)}:  # their lines have times, and memory
+            assert done.stdout == above.stdout
+
+    def test_without_any_declaration_the_current_folder_is_named(self, project: Project) -> None:
+        (project.folder / "tests").mkdir()
+
+        done = project.command("build", within="tests")
+
+        assert done.returncode == 1
+        assert f"{project.folder / 'tests'}: neither kindinfra.toml" in done.stderr
 
 
 class TestOldImages:

@@ -14,6 +14,7 @@ from pytest_kindinfra.chartcontent import release_content
 from pytest_kindinfra.charts import Templating, kubernetes_version
 from pytest_kindinfra.manifests import place_of
 from pytest_kindinfra.model import Helm, Service
+from pytest_kindinfra.process import Result
 from pytest_kindinfra.render import render
 from pytest_kindinfra.timeline import Deadline
 from tests.fakes import FakeRunner
@@ -299,9 +300,23 @@ class TestKustomizations:
 
         found = rendered(folder, Service(name="a", kustomize=Path("k")), runner=runner)
 
-        assert runner.argvs == [("kubectl", "kustomize", str(folder / "k"))]
+        assert runner.argvs[-1] == ("kubectl", "kustomize", str(folder / "k"))
         assert [obj["kind"] for obj in found.objects["a"]] == ["Pod"]
         assert found.releases == {}
+
+    def test_kustomize_does_where_kubectl_does_not_work(self, folder: Path) -> None:
+        """As a version manager's stand-in does not, or a kubectl before 1.14."""
+
+        def broken(argv: tuple[str, ...]) -> Result | str:
+            return (
+                Result("", "No version is set for command kubectl", 126)
+                if (argv[0] == "kubectl")
+                else POD
+            )
+
+        found = rendered(folder, Service(name="a", kustomize=Path("k")), runner=FakeRunner(broken))
+
+        assert [obj["kind"] for obj in found.objects["a"]] == ["Pod"]
 
     def test_kustomize_does_where_there_is_no_kubectl(self, folder: Path, programs: Path) -> None:
         (programs / "kubectl").unlink()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +13,19 @@ import pytest
 
 from pytest_kindinfra.engines.docker import Docker
 from pytest_kindinfra.engines.protocol import BuildRequest, OwnImage
-from pytest_kindinfra.errors import CommandError, KindInfraError, ToolMissingError
+from pytest_kindinfra.errors import (
+    CommandError,
+    EngineError,
+    KindInfraError,
+    NothingHereError,
+    ToolMissingError,
+)
 from pytest_kindinfra.process import Result
 from tests.fakes import FakeRunner
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pytest_kindinfra.timeline import Deadline
 
 
@@ -34,6 +44,13 @@ API: dict[str, Any] = {"Id": "sha256:2", "RepoTags": ["localhost/api:1f"], "Repo
 ORG: dict[str, Any] = {"Id": "sha256:3", "RepoTags": ["org/app:1"], "RepoDigests": []}
 
 
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder whose path is short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="k") as folder:
+        yield Path(folder)
+
+
 class TestCheck:
     def test_the_servers_version_comes_back(self, soon: Deadline) -> None:
         assert Docker(FakeRunner(lambda _: "29.0.1\n")).check(soon) == "29.0.1"
@@ -41,7 +58,7 @@ class TestCheck:
     def test_an_engine_that_does_not_answer_is_named_with_what_to_do(self, soon: Deadline) -> None:
         runner = FakeRunner(lambda _: Result("", "Cannot connect to the Docker daemon\n", 1))
 
-        with pytest.raises(ToolMissingError) as caught:
+        with pytest.raises(EngineError) as caught:
             Docker(runner).check(soon)
 
         assert str(caught.value) == (
@@ -50,6 +67,95 @@ class TestCheck:
             "    Cannot connect to the Docker daemon\n"
             "To fix: install Docker with buildx and start it (`docker version` must show a server)"
         )
+
+    @pytest.mark.parametrize(
+        "says",
+        [
+            "Cannot connect to the Docker daemon at unix://{}. Is the docker daemon running?",
+            (
+                "failed to connect to the docker API at unix://{}; check if the daemon is running: "
+                "dial unix {}: connect: no such file or directory"
+            ),
+        ],
+        ids=["28", "29"],
+    )
+    @pytest.mark.parametrize("left", [True, False], ids=["a socket nobody listens on", "no socket"])
+    def test_without_a_daemon_there_is_no_engine_here(
+        self, says: str, soon: Deadline, short: Path, *, left: bool
+    ) -> None:
+        path = short / "docker.sock"
+        if left:
+            with socket.socket(socket.AF_UNIX) as server:
+                server.bind(str(path))
+
+        with pytest.raises(NothingHereError):
+            Docker(FakeRunner(lambda _: Result("", says.format(path, path), 1))).check(soon)
+
+    def test_a_daemon_that_is_there_and_does_not_answer_is_not_absent(
+        self, soon: Deadline, short: Path
+    ) -> None:
+        """Else all tests would be skipped, and the run be green."""
+        says = "Cannot connect to the Docker daemon at unix://{}. Is the docker daemon running?"
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(short / "docker.sock"))
+            server.listen()
+
+            with pytest.raises(EngineError):
+                Docker(
+                    FakeRunner(lambda _: Result("", says.format(short / "docker.sock"), 1))
+                ).check(soon)
+
+    @pytest.mark.parametrize(
+        "says",
+        [
+            "Cannot connect to the Docker daemon at tcp://192.0.2.1:2375.",
+            "setpriv: unrecognized option '--pdeathsig'",
+            "The command 'docker' could not be found in this WSL 2 distro.",
+            "error during connect: context deadline exceeded",
+        ],
+    )
+    def test_a_call_that_failed_is_no_proof_that_there_is_no_engine(
+        self, says: str, soon: Deadline
+    ) -> None:
+        with pytest.raises(EngineError):
+            Docker(FakeRunner(lambda _: Result("", says, 1))).check(soon)
+
+    def test_a_socket_that_may_not_be_opened_is_no_proof_that_there_is_no_engine(
+        self, soon: Deadline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def deny(_self: socket.socket, _address: str) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(socket.socket, "connect", deny)  # root may open any
+        says = (
+            "permission denied while trying to connect to the Docker daemon socket at "
+            "unix:///var/run/docker.sock: Get ...: connect: permission denied"
+        )
+
+        with pytest.raises(EngineError):
+            Docker(FakeRunner(lambda _: Result("", says, 1))).check(soon)
+
+    def test_a_program_that_is_not_on_path_is_absent(self, soon: Deadline) -> None:
+        def missing(_: object) -> str:
+            msg = '"docker" is not on PATH'
+            raise ToolMissingError(msg)
+
+        with pytest.raises(NothingHereError, match='"docker" is not on PATH'):
+            Docker(FakeRunner(missing)).check(soon)
+
+    @pytest.mark.parametrize("version", ["4.9.4", "5.7.0-dev"])
+    def test_podman_under_the_name_docker_is_told(self, version: str, soon: Deadline) -> None:
+        with pytest.raises(EngineError) as caught:
+            Docker(FakeRunner(lambda _: f"{version}\n")).check(soon)
+
+        assert str(caught.value) == (
+            f'"docker" on PATH is podman {version}, which builds and loads in other ways\n'
+            "To fix: --kindinfra-engine=podman, or put Docker's own program on PATH"
+        )
+
+    @pytest.mark.parametrize("version", ["19.03.5", "20.10.24+dfsg1", "0.0.0-20250101", "dev"])
+    def test_versions_of_docker_are_taken(self, version: str, soon: Deadline) -> None:
+        assert Docker(FakeRunner(lambda _: f"{version}\n")).check(soon) == version
 
 
 class TestImageIds:

@@ -72,3 +72,25 @@ def test_one_of_a_failed_service_stays_as_it_was(run: RunDirectory) -> None:
     Exports(run).set_those_that_are_ready()
 
     assert env() == {}
+
+
+def test_each_gets_its_old_value_back_unless_it_was_changed_meanwhile(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.make()
+    env = {"T_WAS": "ours", "T_NEW": "ours", "T_CHANGED": "ours"}
+    run.write("plan", {"services": [], "env": env})
+    monkeypatch.setenv("T_WAS", "before")
+    monkeypatch.delenv("T_NEW", raising=False)
+    monkeypatch.setenv("T_CHANGED", "before")
+    exports = Exports(run)
+
+    exports.set_those_that_are_ready()
+    set_by_it = {name: os.environ[name] for name in env}
+    os.environ["T_CHANGED"] = "by a test"
+    exports.restore()
+
+    assert set_by_it == env
+    assert os.environ["T_WAS"] == "before"
+    assert "T_NEW" not in os.environ
+    assert os.environ["T_CHANGED"] == "by a test"

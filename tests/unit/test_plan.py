@@ -146,7 +146,7 @@ class TestNames:
 
     def test_without_any_service_that_is_said(self) -> None:
         assert refused(wanted={"api": ["t.py::a"]}) == [
-            't.py::a needs "api": no such service (declared: none)'
+            't.py::a needs "api", but no service is declared'
         ]
 
     def test_an_unknown_need_is_a_problem_even_if_nothing_selected_needs_it(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_kindinfra.engines.podman import Podman
 from pytest_kindinfra.engines.protocol import BuildRequest, OwnImage
-from pytest_kindinfra.errors import CommandError, KindInfraError, ToolMissingError
+from pytest_kindinfra.errors import CommandError, EngineError, KindInfraError
 from pytest_kindinfra.process import Result
 from tests.fakes import Argv, FakeRunner
 
@@ -50,7 +50,7 @@ class TestCheck:
         assert Podman(FakeRunner(lambda _: f"{version}\n")).check(soon) == version
 
     def test_one_without_named_build_contexts_is_too_old(self, soon: Deadline) -> None:
-        with pytest.raises(ToolMissingError) as caught:
+        with pytest.raises(EngineError) as caught:
             Podman(FakeRunner(lambda _: "3.4.4\n")).check(soon)
 
         assert str(caught.value) == (
@@ -61,7 +61,7 @@ class TestCheck:
     def test_one_that_does_not_answer_is_named_with_what_to_do(self, soon: Deadline) -> None:
         says = "Cannot connect to Podman. Please verify your connection to the Linux system\n"
 
-        with pytest.raises(ToolMissingError) as caught:
+        with pytest.raises(EngineError) as caught:
             Podman(FakeRunner(lambda _: Result("", says, 125))).check(soon)
 
         assert str(caught.value) == (

@@ -403,6 +403,39 @@ class TestEnd:
         assert monotonic() - start < 2
         assert not runs(lines_of(log)[0])
 
+    @pytest.mark.parametrize(
+        "setpriv",
+        [
+            "#!/bin/sh\necho \"setpriv: unrecognized option '--pdeathsig'\" >&2; exit 1\n",
+            "#!/bin/sh\nexec sleep 60\n",
+            "no program at all",
+        ],
+        ids=["busybox", "one that hangs", "one that cannot be started"],
+    )
+    def test_a_setpriv_that_cannot_do_it_is_left_out(
+        self, setpriv: str, tmp_path: Path, soon: Deadline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        program = tmp_path / "setpriv"
+        program.write_text(setpriv)
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+        monkeypatch.setattr(children, "_TRIAL", 0.3)
+
+        assert runner.run(["printf", "well"], deadline=soon).stdout == "well"
+
+    def test_a_setpriv_is_tried_once(
+        self, tmp_path: Path, soon: Deadline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        program, told = tmp_path / "setpriv", tmp_path / "told"
+        program.write_text(f"#!/bin/sh\necho tried >> {told}; exit 1\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+        for _ in range(3):
+            runner.run(["printf", "well"], deadline=soon)
+
+        assert lines_of(told) == ["tried"]
+
     def test_a_killed_parent_takes_the_program_along(self, tmp_path: Path) -> None:
         """`kind create` would go on and leave a cluster that nobody knows of."""
         script = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from pytest_kindinfra.ledger import Entry, read_entry, write_entry
 from pytest_kindinfra.lines import routes
 from pytest_kindinfra.lines.renewal import delete_objects
 from pytest_kindinfra.model import Service, Standing
+from pytest_kindinfra.process import Result
 from pytest_kindinfra.request import Tools
 from pytest_kindinfra.runinputs import inputs_hash
 from pytest_kindinfra.steps.sweep import sweep
@@ -78,6 +80,7 @@ class TestStanding:
             running=False,
             folder=Path("/home/x"),
             host_ports={30000: 21000},
+            hosts={30000: "127.0.0.1"},
         )
 
     def test_nothing_is_there(self) -> None:
@@ -336,6 +339,38 @@ class TestDoctor:
         assert "ok inotify fs.inotify.max_user_watches is 600000" in lines
         assert "odd memory 1.5 GB available" in lines
         assert "ok buildx buildx v1" in lines
+
+    def test_a_setpriv_that_does_not_know_the_flag_is_odd(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        setpriv = tmp_path / "setpriv"
+        setpriv.write_text("#!/bin/sh\nexit 1\n")
+        setpriv.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+        lines = self.found(tmp_path, self.tools())
+
+        at = next(n for n, line in enumerate(lines) if line.startswith("odd setpriv"))
+        assert f"{setpriv} does not know --pdeathsig; if pytest is killed" in lines[at]
+        assert lines[at + 1].startswith("To fix: install setpriv of util-linux 2.33 or newer")
+
+    def test_a_kubectl_that_does_not_work_is_odd(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def answer(argv: tuple[str, ...]) -> Result | str:
+            said = "No version is set for command kubectl"
+            return Result("", said, 126) if argv[0] == "kubectl" else "v1"
+
+        kubectl = tmp_path / "kubectl"
+        kubectl.write_text("")
+        kubectl.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+        lines = self.found(tmp_path, self.tools(runner=FakeRunner(answer)))
+
+        [told] = [line for line in lines if line.startswith("odd kubectl")]
+        assert f"{kubectl} does not work" in told
+        assert "No version is set for command kubectl" in told
 
     def test_a_missing_engine_is_told_in_its_own_words(self, tmp_path: Path) -> None:
         error = ToolMissingError("docker does not answer\n  more\nTo fix: start it")

@@ -10,6 +10,8 @@ import pytest
 
 from pytest_kindinfra.model import Declaration, Image, Need, Phase, Plan, PortMapping, Service
 from pytest_kindinfra.progress import Heartbeats
+from pytest_kindinfra.request import Request
+from pytest_kindinfra.tags import Known
 from pytest_kindinfra.terminal import (
     build_line,
     count,
@@ -42,6 +44,18 @@ def port(service: str, endpoint: str, node_port: int, host_port: int | None = No
     )
 
 
+REQUEST = Request(
+    cluster="e2e",
+    named=True,
+    run_id="1",
+    namespace="default",
+    build_jobs=1,
+    timeout=1,
+    kind_config={"nodes": [{"role": "control-plane"}, {"image": "kindest/node:v1.33.1"}, {}]},
+    node_image=None,
+    tuning=True,
+    folder=Path(),
+)
 PLAN = Plan(
     declaration=Declaration(folder=Path()),
     services=(
@@ -191,12 +205,20 @@ class TestThePlan:
         )
 
     def test_it_shows_images_services_and_endpoints(self) -> None:
-        lines = plan_lines(PLAN, {"api": "localhost/api:0123456789abcdef"})
+        known = Known(
+            tags={"api": "localhost/api:0123456789abcdef"}, engine="docker", there=frozenset()
+        )
+        lines = plan_lines(PLAN, REQUEST, known)
 
         assert "\n".join(lines) == (
             "\n"
+            "cluster:\n"
+            "  name                 e2e\n"
+            "  node image           kind's default, kindest/node:v1.33.1\n"
+            "  engine               docker\n"
+            "\n"
             "images:\n"
-            "  api                  localhost/api:0123456789abcdef\n"
+            "  api                  localhost/api:0123456789abcdef (to be built)\n"
             "  worker               pending\n"
             "\n"
             "services, in the order of their needs:\n"
@@ -217,7 +239,9 @@ class TestThePlan:
             },
         )
 
-        lines = plan_lines(plan, {})
+        known = Known(tags={}, engine="docker", there=None)
+
+        lines = plan_lines(plan, REQUEST, known)
 
         start = lines.index("replaced in manifests:")
         assert lines[start - 1 : start + 4] == [
@@ -226,6 +250,17 @@ class TestThePlan:
             "  api                  localhost/api:dev -> image api",
             "  api                  registry.example/team/jobs:1 -> image worker",
             "",
+        ]
+
+    def test_the_cluster_of_a_kubeconfig_is_named_by_its_file(self) -> None:
+        known = Known(tags={}, engine="docker", there=None)
+
+        lines = plan_lines(PLAN, REQUEST, known, kubeconfig=Path("k.yaml"))
+
+        assert lines[1:4] == [
+            "cluster:",
+            "  existing             the current context of k.yaml",
+            "  engine               docker, which does not answer",
         ]
 
 
