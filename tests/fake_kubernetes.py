@@ -245,7 +245,8 @@ class FakeKubernetes:
             self.apply(Address("v1", "", "namespaces", name, ""), _namespace(name))
         self.put({"apiVersion": "v1", "kind": "Service",
                   "metadata": {"name": "kube-dns", "namespace": "kube-system",
-                               "labels": {"k8s-app": "kube-dns"}}})  # fmt: skip
+                               "labels": {"k8s-app": "kube-dns"}},
+                  "spec": {"ports": [{"port": 53}]}})  # fmt: skip
         self.put(
             {
                 "apiVersion": "discovery.k8s.io/v1",
