@@ -175,12 +175,13 @@ def _days(text: str) -> float:
     return days
 
 
-def _gc(given: argparse.Namespace) -> None:
+def _gc(given: argparse.Namespace) -> int:
     """Delete leftovers of all engines, from any folder: each leads to its run directory."""
     tools = [make_tools(engine) for engine in engines_here()]
-    _gc_clusters(tools)
+    well = _gc_clusters(tools)
     for one in tools if given.images else ():
         _gc_images(one, days=given.older_than)
+    return 0 if well else 1
 
 
 def _gc_images(tools: Tools, *, days: float) -> None:
@@ -203,8 +204,9 @@ def _gc_images(tools: Tools, *, days: float) -> None:
         _say(f"no image of ours is older than {days:g} days")
 
 
-def _gc_clusters(tools: Sequence[Tools]) -> None:
-    found = False
+def _gc_clusters(tools: Sequence[Tools]) -> bool:
+    """Return whether all went that should."""
+    found, well = False, True
     for one in tools:
         swept = sweep(one.provider, Deadline.after(_GC_SECONDS))
         for name in swept.deleted:
@@ -212,12 +214,17 @@ def _gc_clusters(tools: Sequence[Tools]) -> None:
         for name, why in swept.unclear.items():
             _say(f"left alone: cluster {name}: {why}")
             _say(f"  if nobody uses it: {shlex.join(one.provider.delete_command(name))}")
-        found = found or bool(swept.deleted or swept.unclear)
+        for name, why in swept.failed.items():
+            _say(f"could not delete cluster {name}: {why}")
+            _say(f"  To fix: {shlex.join(one.provider.delete_command(name))}")
+        well = well and not swept.failed
+        found = found or bool(swept.deleted or swept.unclear or swept.failed)
         if _gc_registry(one):
             _say("removed the registry")
             found = True
     if not found:
         _say("nothing was left behind")
+    return well
 
 
 def _gc_registry(tools: Tools) -> bool:

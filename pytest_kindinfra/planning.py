@@ -19,6 +19,7 @@ import pytest
 from pytest_kindinfra.busyports import busy_ports
 from pytest_kindinfra.cache import cache_folder
 from pytest_kindinfra.charts import Templating, kubernetes_version
+from pytest_kindinfra.coordination import RunDirectory
 from pytest_kindinfra.declaration import parse_declaration
 from pytest_kindinfra.diskspace import disk_problem, docker_root, podman_root
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
@@ -30,6 +31,7 @@ from pytest_kindinfra.hookrecords import read_record
 from pytest_kindinfra.hosting import with_registry
 from pytest_kindinfra.kindconfig import port_problems
 from pytest_kindinfra.model import Declaration, EngineName, Image, Plan, Service, Standing
+from pytest_kindinfra.ownership import refusal, why_unclear
 from pytest_kindinfra.plan import keep_out, resolve
 from pytest_kindinfra.render import check_files, load_kind_config, load_tables, render
 from pytest_kindinfra.request import Request, Reuse
@@ -157,6 +159,7 @@ def problems_of_host(plan: Plan, request: Request, engine: EngineName) -> Iterat
             f'there is already a cluster "{request.cluster}", and no run of ours made it; to fix: '
             f"choose another --kindinfra-cluster-name, or delete it: {delete}"
         )
+    yield from _unclear(request, provider, there)
     yield from _busy_ports(plan, provider, ours=there.host_ports.values() if there else ())
     nodes = len((request.kind_config or {}).get("nodes") or ({},))
     root = podman_root(os.environ) if engine == "podman" else docker_root(os.environ)
@@ -169,6 +172,15 @@ def problems_of_host(plan: Plan, request: Request, engine: EngineName) -> Iterat
     )
     if there is None and (problem := disk_problem(root, nodes=nodes, images=room)):
         yield problem
+
+
+def _unclear(request: Request, provider: Provider, there: Standing | None) -> Iterator[str]:
+    """Yield a sentence if nobody can tell whether the cluster of that name is in use."""
+    if there is None or there.folder is None:
+        return
+    why = why_unclear(RunDirectory(there.folder), request.cluster)
+    if why and _standing(request, provider) == there:  # else it was deleted meanwhile
+        yield refusal(request.cluster, why, provider.delete_command(request.cluster))
 
 
 def _standing(request: Request, provider: Provider) -> Standing | None:

@@ -314,7 +314,30 @@ class TestAnotherCluster:
         shop.run(REUSE, workers=None)
         shutil.rmtree(shop.folder / ".kindinfra")
 
-        assert self.anew(shop) == ["it was not made to its end, or not for reuse"]
+        run = shop.run(REUSE, workers=None)
+        done = shop.command("down")
+
+        (name,) = shop.standing()
+        assert run.code == 4
+        assert (
+            f'there is already a cluster "{name}", and whether anybody uses it is unclear: its run '
+            f"directory {shop.folder}/.kindinfra/reused/{name} is gone, or not of this machine\n"
+        ) in run.text
+        assert f"if nobody uses it: kind delete cluster --name {name}; else" in run.text
+        assert run.calls("delete") == []
+        assert done.returncode == 1
+        assert f"To fix: if nobody uses it: kind delete cluster --name {name}" in done.stderr
+
+    def test_an_engine_in_a_virtual_machine_shows_its_own_paths(self, shop: Project) -> None:
+        shop.run(REUSE, workers=None)
+        shop.behave("inspect", machine="/host_mnt")
+
+        run = shop.run(REUSE, workers=None)
+        done = shop.command("down")
+
+        assert run.code == 0, run.text
+        assert run.calls("create") + run.calls("delete") == []
+        assert done.stdout.startswith("deleted cluster")
 
     def test_one_that_is_half_made_since_its_run_was_killed(self, shop: Project) -> None:
         shop.behave("create", until="never")
