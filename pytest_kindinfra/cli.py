@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.steps.sweep import sweep
@@ -31,10 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(given.act(given) or 0)
     except KindInfraError as error:
-        sys.stderr.write(f"kindinfra: {str(error).removeprefix('kindinfra: ')}\n")
+        _complain(f"kindinfra: {str(error).removeprefix('kindinfra: ')}")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("kindinfra: interrupted\n")
+        _complain("kindinfra: interrupted")
         return 130
 
 
@@ -247,5 +249,22 @@ def _progress() -> Callable[[Phase, bool], None]:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    """Write a line; if nobody reads it any more (`kindinfra up | head`), the work goes on."""
+    try:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        _silence(sys.stdout)
+
+
+def _complain(line: str) -> None:
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"{line}\n")
+
+
+def _silence(stream: TextIO) -> None:
+    """Have nothing more written, also not by Python itself at the end, which would complain."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -6,6 +6,7 @@ it, as does `kindinfra gc`.
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ class Life:
     line: ClusterLine
     held: ExitStack
     images: dict[str, BuiltImage] = field(default_factory=dict)
+    process: int = field(default_factory=os.getpid)
 
 
 class OwnStack(Stack):
@@ -97,6 +99,8 @@ def create_cluster(
 def delete_cluster(stack: OwnStack) -> None:
     """Delete the cluster and all that is in it; nothing happens the second time.
 
+    Nothing happens either in a process that was forked from the one which created it.
+
     Args:
         stack: What `create_cluster` returned.
 
@@ -104,6 +108,8 @@ def delete_cluster(stack: OwnStack) -> None:
         CommandError: It could not be deleted.
     """
     life = stack.life
+    if life.process != os.getpid():
+        return
     with life.held:
         if not life.context.run.read("closed"):
             _end(life.context)
@@ -148,7 +154,7 @@ def _keep(context: Context) -> None:
 def _end(context: Context) -> None:
     """Delete the cluster if this run may have made one."""
     context.cancelled.set()
-    if context.run.read("cluster-name"):
+    if context.tools.own.begun:
         tear_down(
             context.request.cluster,
             tools=context.tools,

@@ -209,9 +209,10 @@ def kindinfra(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """What the run brought up on the cluster: endpoints, credentials, namespace, images."""
     from pytest_kindinfra.view import Stack
 
-    stack = Stack(request.config.stash[_RUN])
+    stack, process = Stack(request.config.stash[_RUN]), os.getpid()
     yield stack
-    stack.close()
+    if os.getpid() == process:  # a child that a test forked off shares connections with its parent
+        stack.close()
 
 
 @pytest.fixture(scope="session")
@@ -237,9 +238,11 @@ def kindinfra_namespace(kindinfra: Stack, request: pytest.FixtureRequest) -> Ite
     """
     from pytest_kindinfra.namespaces import fresh_name, make_namespace
 
-    name = fresh_name(request.node.name)
+    name, process = fresh_name(request.node.name), os.getpid()
     kube = make_namespace(kindinfra, name)
     yield name
+    if os.getpid() != process:  # forked off by the test, whose namespace it is
+        return
     failed = request.node.stash.get(_FAILED, False)
     if not failed or _first_look(request.config).settings.keep == "never":
         kube.delete_namespace(name)

@@ -22,6 +22,7 @@ from pytest_kindinfra.lines.images import ImageLines, external
 from pytest_kindinfra.lines.oldimages import drop_old_images
 from pytest_kindinfra.lines.renewal import Renewal
 from pytest_kindinfra.lines.service import Reached, serve
+from pytest_kindinfra.presence import size_of
 from pytest_kindinfra.results import service_record
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def tear_down(name: str, *, tools: Tools, kubeconfig: Path, deadline: Deadline) 
     Raises:
         CommandError: It could not be deleted.
     """
-    finished = kubeconfig.exists() and kubeconfig.stat().st_size > 0  # the last thing it writes
+    finished = size_of(kubeconfig) > 0  # the last thing it writes
     tools.provider.delete(name, kubeconfig=kubeconfig, deadline=deadline)
     late = deadline.within(0.0 if finished else _LATE)
     while not late.passed:

@@ -62,6 +62,7 @@ class ExistingLine(ClusterLine):
         config = next(iter(load_documents(file.read_text())), None)
         own = only_current(config, file.parent)
         write_private(run.kubeconfig, json.dumps(own))  # JSON is YAML
+        self._context.tools.own.begun = True
         run.write("cluster-name", {"name": request.cluster})
         self._begin(len(self._existing.nodes))
         return Cluster(

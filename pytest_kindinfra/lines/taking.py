@@ -61,6 +61,11 @@ def obtain_cluster(context: Context, version: str, begun: Callable[[int], object
 
 def _create(context: Context, folder: RunDirectory, begun: Callable[[int], object]) -> Cluster:
     request = context.request
+
+    def begin(count: int) -> None:
+        context.tools.own.begun = True
+        begun(count)
+
     with context.tools.timeline.span("create", "cluster"):
         return create_cluster(
             request.cluster,
@@ -71,7 +76,7 @@ def _create(context: Context, folder: RunDirectory, begun: Callable[[int], objec
             run=folder,
             folder=request.folder,
             provider=context.tools.provider,
-            begun=begun,
+            begun=begin,
             deadline=context.deadline(),
         )
 
@@ -216,6 +221,7 @@ class _Taking:
         with self._context.tools.timeline.span("take", "cluster"):
             _await_answer(home.kubeconfig, self._context.deadline(_ANSWERS_WITHIN))
         home.write("made", asdict(with_ports(made, fit.ports)))
+        self._context.tools.own.begun = True
         self._context.run.write("cluster-name", {"name": self._name})
         self._note(home, taken=True)
         self._begun(0)
@@ -261,6 +267,7 @@ class _Taking:
             write_private(self._context.run.kubeconfig, home.kubeconfig.read_text())
 
     def _note(self, home: RunDirectory, *, taken: bool) -> None:
+        self._context.tools.own.home = home.path
         self._context.run.write("home", {"path": str(home.path), "taken": taken})
 
     def _standing(self) -> Standing | None:
