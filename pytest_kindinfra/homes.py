@@ -78,6 +78,7 @@ def lock_home(
     """
     try:
         home.path.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        home.hide()
         lock = hold_within(home.lock, deadline, waiting=lambda: waiting(user_of(home)))
     except OSError as error:
         msg = (

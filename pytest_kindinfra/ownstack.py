@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
-from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.library import make_context, new_run, settings_of, tools_for
 from pytest_kindinfra.lines.cluster import ClusterLine
+from pytest_kindinfra.planning import problems_of_mounts
 from pytest_kindinfra.stack import CLUSTER_THREADS, tear_down
 from pytest_kindinfra.steps.diagnose import keep_evidence
 from pytest_kindinfra.timeline import Deadline
@@ -90,6 +91,8 @@ def create_cluster(
     with ExitStack() as held:
         run = held.enter_context(new_run(plan, settings))
         context = make_context(plan, settings, tools=tools, run=run)
+        if problems := problems_of_mounts(context.request, replace(settings, kubeconfig=None)):
+            raise DeclarationError(problems)
         names = [service.name for service in plan.services]
         run.write("plan", {"services": names, "engine": tools.engine.name})
         life = Life(context, _create(context), held.pop_all())

@@ -29,7 +29,7 @@ from pytest_kindinfra.grpchealth import missing_package
 from pytest_kindinfra.homes import home_of, name_after
 from pytest_kindinfra.hookrecords import read_record
 from pytest_kindinfra.hosting import with_registry
-from pytest_kindinfra.kindconfig import port_problems
+from pytest_kindinfra.kindconfig import mount_problems, port_problems
 from pytest_kindinfra.model import Declaration, EngineName, Image, Plan, Service, Standing
 from pytest_kindinfra.ownership import refusal, why_unclear
 from pytest_kindinfra.plan import keep_out, resolve
@@ -98,6 +98,7 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
         request, more = _with_existing(request, plan, settings)
         found += more
         found += port_problems(request.kind_config, plan.ports)
+        found += problems_of_mounts(request, settings)
         found += option_problems(plan, make_tools(settings.engine).engine)
         found += () if settings.plan else problems_of_host(plan, request, settings.engine)
     except DeclarationError as error:
@@ -134,6 +135,14 @@ def _with_existing(request: Request, plan: Plan, settings: Settings) -> tuple[Re
     problems += problems_of_images(plan, existing)
     request = replace(request, existing=existing, cluster=existing.name, kind_config=None)
     return request, problems
+
+
+def problems_of_mounts(request: Request, settings: Settings) -> list[str]:
+    """Return a sentence for each folder that cannot be mounted into a cluster to be made."""
+    if settings.kubeconfig is not None:
+        return []
+    artifacts = request.folder / settings.artifacts
+    return mount_problems(request.kind_config, folder=request.folder, artifacts=artifacts)
 
 
 def option_problems(plan: Plan, engine: Engine) -> Iterator[str]:
@@ -227,6 +236,7 @@ def _with_hooks(declaration: Declaration, config: pytest.Config) -> Declaration:
         declaration,
         images=(*declaration.images, *(one for one in added if isinstance(one, Image))),
         services=(*declaration.services, *(one for one in added if isinstance(one, Service))),
+        from_hooks=frozenset(one.name for one in added if isinstance(one, Service)),
     )
 
 

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_kindinfra.buildsecrets import build_secrets
+from pytest_kindinfra.ledger import source_of
 from pytest_kindinfra.lines.builds import Builds
 from pytest_kindinfra.lines.cluster import SUBJECT, ClusterLine
 from pytest_kindinfra.lines.context import Context, FirstFailure, needed
@@ -204,6 +205,7 @@ class _ServiceLines:
                 home=cluster.home,
                 kube=kube,
                 namespace=self._context.request.namespace,
+                source=source_of(service.name, self._context.plan.declaration),
                 needs={one.name: self._reached[one.name].token.result() for one in service.needs},
                 deadline=deadline,
             ),

@@ -13,7 +13,7 @@ from pytest_kindinfra.ending import Started, closing_lines, end
 from pytest_kindinfra.errors import DeclarationError, KindInfraError, StateError
 from pytest_kindinfra.library import new_folder, resolve, settings_of, tools_for
 from pytest_kindinfra.plan import keep_out
-from pytest_kindinfra.planning import Order, make_request, problems_of_host
+from pytest_kindinfra.planning import Order, make_request, problems_of_host, problems_of_mounts
 from pytest_kindinfra.request import Hooks
 from pytest_kindinfra.results import failure_record
 from pytest_kindinfra.stack import bring_up
@@ -91,7 +91,8 @@ def _order(services: Sequence[str], cluster: str | None) -> Order:
     settings = settings_of(plan.declaration, {"reuse": True, "cluster_name": cluster})
     plan = keep_out(plan, settings.artifacts)
     request = _without_hooks(make_request(settings, plan, ""))
-    if problems := list(problems_of_host(plan, request, settings.engine)):
+    problems = problems_of_mounts(request, settings)
+    if problems := [*problems, *problems_of_host(plan, request, settings.engine)]:
         raise DeclarationError(problems)
     return Order(plan=plan, request=request, settings=settings)
 

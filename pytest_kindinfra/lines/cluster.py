@@ -199,5 +199,4 @@ class ClusterLine:
         """Delete what an earlier run left of services that are not declared any more."""
         context = self._context
         if cluster.home and context.request.reuse and context.request.reuse.knows_all:
-            declared = [one.name for one in context.plan.declaration.services]
-            forget_undeclared(kube, RunDirectory(cluster.home), declared=declared)
+            forget_undeclared(kube, RunDirectory(cluster.home), context.plan.declaration)

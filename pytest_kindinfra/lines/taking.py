@@ -16,7 +16,7 @@ from pytest_kindinfra.model import Cluster
 from pytest_kindinfra.ownership import refusal, why_unclear, why_unknown
 from pytest_kindinfra.presence import is_there, size_of
 from pytest_kindinfra.privatefiles import write_private
-from pytest_kindinfra.steps.create import create_cluster
+from pytest_kindinfra.steps.create import QUEUE, create_cluster, turn_to_create
 from pytest_kindinfra.takeover import Made, fit_ports, made_with, why_unlike, with_ports
 
 if TYPE_CHECKING:
@@ -66,7 +66,11 @@ def _create(context: Context, folder: RunDirectory, begun: Callable[[int], objec
         context.tools.own.begun = True
         begun(count)
 
-    with context.tools.timeline.span("create", "cluster"):
+    timeline, queue = context.tools.timeline, context.deadline(QUEUE * request.timeout)
+    with (
+        turn_to_create(request.cluster, timeline=timeline, queue=queue),
+        timeline.span("create", "cluster"),
+    ):
         return create_cluster(
             request.cluster,
             plan=context.plan,

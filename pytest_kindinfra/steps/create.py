@@ -9,10 +9,10 @@ must not know another step.
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.coordination import host_lock, locked
+from pytest_kindinfra.coordination import host_lock, is_held, locked
 from pytest_kindinfra.errors import ClusterError, PortTakenError
 from pytest_kindinfra.freeports import free_port
 from pytest_kindinfra.kindconfig import PATCHES, kind_config, user_ports
@@ -20,15 +20,46 @@ from pytest_kindinfra.model import Cluster
 from pytest_kindinfra.tuning import DNS_PATCH, dns_patch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
     from pytest_kindinfra.clusters.protocol import Provider
     from pytest_kindinfra.coordination import RunDirectory
     from pytest_kindinfra.model import Plan, PortMapping
-    from pytest_kindinfra.timeline import Deadline
+    from pytest_kindinfra.timeline import Deadline, Timeline
+
+QUEUE = 10
+"""How many times the cluster's own time a run waits for its turn to create it."""
 
 _TRIES = 3
+
+
+@contextmanager
+def turn_to_create(name: str, *, timeline: Timeline, queue: Deadline) -> Iterator[None]:
+    """Have no other run of this host create a cluster in the block: one after the other does.
+
+    Args:
+        name: kind's name for the cluster that is to be created.
+        timeline: Gets the wait for the turn as a phase, if there is one.
+        queue: When to give up waiting.
+
+    Raises:
+        ClusterError: The turn did not come.
+    """
+    path, seconds = host_lock("create"), queue.left
+    with ExitStack() as held:
+        with timeline.span("queue", "cluster") if is_held(path) else nullcontext():
+            try:
+                held.enter_context(locked(path, queue))
+            except ClusterError as error:
+                msg = (
+                    f'cluster "{name}" had no turn to be created within {seconds:.0f} s: the runs '
+                    f"of this host create theirs one after the other, and one of them holds {path}"
+                    "\nTo fix: run fewer at a time, end the one that hangs, or give more time by "
+                    f"--kindinfra-timeout (the queue gets {QUEUE} times its seconds)"
+                )
+                raise ClusterError(msg) from error
+        yield
 
 
 def create_cluster(
@@ -44,7 +75,7 @@ def create_cluster(
     begun: Callable[[int], object],
     deadline: Deadline,
 ) -> Cluster:
-    """Create the cluster and return it; its API server answers.
+    """Create the cluster and return it; its API server answers. Call it in `turn_to_create`.
 
     Args:
         name: kind's name for it.
@@ -61,34 +92,33 @@ def create_cluster(
     Raises:
         ClusterError: It could not be created, or a cluster of that name is not ours.
     """
-    with locked(host_lock("create"), deadline):
-        deadline.check()
-        if provider.exists(name, deadline):
-            msg = (
-                f'there is already a cluster "{name}"\n'
-                f"To fix: choose another --kindinfra-cluster-name, or delete it: "
-                f"{' '.join(provider.delete_command(name))}"
+    deadline.check()
+    if provider.exists(name, deadline):
+        msg = (
+            f'there is already a cluster "{name}"\n'
+            f"To fix: choose another --kindinfra-cluster-name, or delete it: "
+            f"{' '.join(provider.delete_command(name))}"
+        )
+        raise ClusterError(msg)
+    # From here on a cluster of that name is ours to delete, whatever happens.
+    run.write("cluster-name", {"name": name})
+    if tuning:
+        _write_patches(base or {}, run.path / PATCHES)
+    for further_tries in reversed(range(_TRIES)):
+        ports = choose_host_ports(plan.ports, taken=user_ports(base))
+        config = kind_config(
+            base, ports=ports, node_image=node_image, tuning=tuning, folder=folder, run=run.path
+        )
+        begun(len(config["nodes"]))
+        try:
+            nodes = provider.create(
+                name, config=config, kubeconfig=run.kubeconfig, deadline=deadline
             )
-            raise ClusterError(msg)
-        # From here on a cluster of that name is ours to delete, whatever happens.
-        run.write("cluster-name", {"name": name})
-        if tuning:
-            _write_patches(base or {}, run.path / PATCHES)
-        for further_tries in reversed(range(_TRIES)):
-            ports = choose_host_ports(plan.ports, taken=user_ports(base))
-            config = kind_config(
-                base, ports=ports, node_image=node_image, tuning=tuning, folder=folder, run=run.path
-            )
-            begun(len(config["nodes"]))
-            try:
-                nodes = provider.create(
-                    name, config=config, kubeconfig=run.kubeconfig, deadline=deadline
-                )
-                break
-            except PortTakenError:
-                if not further_tries:
-                    raise
-                provider.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
+            break
+        except PortTakenError:
+            if not further_tries:
+                raise
+            provider.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
     return Cluster(name=name, kubeconfig=run.kubeconfig, nodes=nodes, host_ports=ports, owned=True)
 
 

@@ -27,6 +27,12 @@ kind: ConfigMap
 metadata: {name: settings}
 data: {greeting: "GREETING"}
 """
+MOCK_HOOK = """
+from pytest_kindinfra import Service
+
+def pytest_kindinfra_services(config):
+    return [Service(name="mock", manifests=("mock.yaml",))]
+"""
 
 
 @pytest.fixture
@@ -161,6 +167,21 @@ class TestWhatChanged:
         assert run.code == 0, run.text
         deleted = {path.rpartition("/")[2] for verb, path in run.requests if verb == "DELETE"}
         assert deleted == {"old", "old-http-kindinfra"}
+
+    def test_a_service_of_a_hook_that_this_run_does_not_load_stays(self, shop: Project) -> None:
+        """`pytest e2e` loads e2e/conftest.py and its hook, `pytest` alone does not."""
+        shop.manifest("mock", image="quay.io/mock:1")
+        shop.write("mocks.py", MOCK_HOOK)
+        with_hook = ("-p", "mocks")
+        shop.tests("@pytest.mark.kindinfra('mock')\ndef test_mock(): ...\n", "test_mock.py")
+        shop.run(REUSE, *with_hook, workers=None)
+
+        without = shop.run(REUSE, "test_it.py", workers=None)
+        again = shop.run(REUSE, *with_hook, workers=None)
+
+        assert (without.code, again.code) == (0, 0), without.text + again.text
+        assert [path for verb, path in without.requests if verb == "DELETE"] == []
+        assert [path for verb, path in again.requests if verb == "DELETE"] == []
 
     def test_a_service_that_failed_is_made_anew(self, shop: Project) -> None:
         broken = {"state": {"waiting": {"reason": "ErrImageNeverPull"}}, "restartCount": 0}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.coordination import RunDirectory, hold
+from pytest_kindinfra.coordination import RunDirectory, hold, host_lock, locked
 from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.homes import home_of
 from pytest_kindinfra.lines.context import Context, FirstFailure
@@ -17,7 +17,7 @@ from pytest_kindinfra.model import Declaration, Plan
 from pytest_kindinfra.request import Hooks, Request, Reuse, Tools
 from pytest_kindinfra.steps.sweep import sweep
 from pytest_kindinfra.timeline import Deadline, Timeline
-from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner, forbid
+from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner, eventually, forbid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -275,3 +275,34 @@ class TestAClusterThatNobodyCanJudge:
         )
         assert why in str(caught.value)
         assert f"To fix: if nobody uses it: delete {NAME}; else" in str(caught.value)
+
+
+class TestTheTurnToCreate:
+    def test_the_wait_for_it_is_not_the_clusters_time(self, bench: Bench) -> None:
+        """With ten runs of 70 s each on one host the last one failed at 600 s."""
+        context = bench.context("next", timeout=1)
+
+        with locked(host_lock("create")):
+            made = threading.Thread(target=obtain, args=(context,))
+            made.start()
+            assert not eventually(lambda: not made.is_alive(), within=1.5)
+        made.join()
+
+        assert list(bench.provider.clusters) == [NAME]
+        queue, create = context.tools.timeline.phases
+        assert (queue.kind, create.kind) == ("queue", "create")
+        assert create.start >= queue.end
+
+    def test_one_that_never_comes_is_told_with_seconds_and_option(self, bench: Bench) -> None:
+        context = bench.context("next", timeout=0.05)
+
+        with locked(host_lock("create")), pytest.raises(ClusterError) as caught:
+            obtain(context)
+
+        assert str(caught.value) == (
+            f'cluster "{NAME}" had no turn to be created within 0 s: the runs of this host create '
+            f"theirs one after the other, and one of them holds {host_lock('create')}\n"
+            "To fix: run fewer at a time, end the one that hangs, or give more time by "
+            "--kindinfra-timeout (the queue gets 10 times its seconds)"
+        )
+        assert bench.provider.clusters == {}
