@@ -12,6 +12,7 @@ import stat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -48,3 +49,20 @@ def size_of(path: Path | str) -> int:
     """Return the bytes of a file, 0 if it is gone; raises OSError if nobody here can tell."""
     found = look(path)
     return found.st_size if found else 0
+
+
+def why_no_file(path: Path | str) -> str:
+    """Return why the path leads to no file, for messages; empty if it does."""
+    return _why_not(path, is_file, "no such file")
+
+
+def why_no_folder(path: Path | str) -> str:
+    """Return why the path leads to no folder, for messages; empty if it does."""
+    return _why_not(path, is_folder, "no such folder")
+
+
+def _why_not(path: Path | str, is_it: Callable[[Path | str], bool], missing: str) -> str:
+    try:
+        return "" if is_it(path) else missing
+    except OSError as error:
+        return str(error.strerror or error)

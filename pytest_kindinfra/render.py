@@ -13,6 +13,7 @@ from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.kindconfig import shape_problems
 from pytest_kindinfra.kubeyaml import load_documents
 from pytest_kindinfra.manifests import Rendered, applying_order, parse_objects
+from pytest_kindinfra.presence import is_there, why_no_file, why_no_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -65,9 +66,9 @@ def load_kind_config(path: Path) -> dict[str, Any]:
 
 
 def _read_toml(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
     try:
+        if not is_there(path):
+            return None
         return tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:  # tomllib's text ends with line and column
         raise DeclarationError([f"{path.name}: {_reason(error)}"]) from error
@@ -126,16 +127,16 @@ def _url_problem(place: str, pattern: str) -> str:
 
 def _matches(pattern: str, folder: Path) -> list[str]:
     """Return the files that a pattern matches, relative to `folder`, sorted."""
-    if (folder / pattern).is_file():  # its name may have brackets
+    if not why_no_file(folder / pattern):  # its name may have brackets
         return [pattern]
     found = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207 - keeps ".."
-    return sorted(path for path in found if (folder / path).is_file())
+    return sorted(path for path in found if not why_no_file(folder / path))
 
 
 def _nothing_there(pattern: str, folder: Path) -> str:
-    if (folder / pattern).is_dir():
+    if not why_no_folder(folder / pattern):
         return f'that is a folder; write "{pattern.rstrip("/")}/*.yaml"'
-    return "no such file" if glob.escape(pattern) == pattern else "matches no file"
+    return why_no_file(folder / pattern) if glob.escape(pattern) == pattern else "matches no file"
 
 
 def _read_objects(folder: Path, path: str) -> tuple[list[KubeObject], list[str]]:
@@ -161,8 +162,8 @@ def check_files(declaration: Declaration) -> list[str]:
 
 def _check_cluster(declaration: Declaration) -> Iterator[str]:
     config = declaration.cluster.config
-    if config is not None and not (declaration.folder / config).is_file():
-        yield f'[cluster] config "{config}": no such file'
+    if config is not None and (why := why_no_file(declaration.folder / config)):
+        yield f'[cluster] config "{config}": {why}'
 
 
 def _check_image(image: Image, declaration: Declaration) -> Iterator[str]:
@@ -171,21 +172,21 @@ def _check_image(image: Image, declaration: Declaration) -> Iterator[str]:
         yield from _check_archive(place, folder, image.archive)
     if image.archive is not None or image.prebuilt is not None:
         return
-    if not (folder / image.context).is_dir():
-        yield f'{place} context "{image.context}": no such folder'
+    if why := why_no_folder(folder / image.context):
+        yield f'{place} context "{image.context}": {why}'
         if image.dockerfile is None:
             return
     dockerfile = image.dockerfile or image.context / "Dockerfile"
-    if not (folder / dockerfile).is_file():
-        yield f'{place} dockerfile "{dockerfile}": no such file'
+    if why := why_no_file(folder / dockerfile):
+        yield f'{place} dockerfile "{dockerfile}": {why}'
 
 
 def _check_archive(place: str, folder: Path, archive: Path) -> Iterator[str]:
-    if (folder / archive).is_dir():
-        if not (folder / archive / "index.json").is_file():
+    if not why_no_folder(folder / archive):
+        if why_no_file(folder / archive / "index.json"):
             yield f'{place} archive "{archive}": a folder without index.json is no OCI layout'
-    elif not (folder / archive).is_file():
-        yield f'{place} archive "{archive}": no such file'
+    elif why := why_no_file(folder / archive):
+        yield f'{place} archive "{archive}": {why}'
 
 
 def _check_inputs(service: Service, declaration: Declaration) -> Iterator[str]:
