@@ -189,7 +189,8 @@ def _unclear(request: Request, provider: Provider, there: Standing | None) -> It
         return
     why = why_unclear(RunDirectory(there.folder), request.cluster)
     if why and _standing(request, provider) == there:  # else it was deleted meanwhile
-        yield refusal(request.cluster, why, provider.delete_command(request.cluster))
+        text = refusal(request.cluster, why, provider.delete_command(request.cluster))
+        yield text.replace("\nTo fix:", "; to fix:")  # one line, as all problems are
 
 
 def _standing(request: Request, provider: Provider) -> Standing | None:

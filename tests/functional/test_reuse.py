@@ -342,7 +342,8 @@ class TestAnotherCluster:
         assert run.code == 4
         assert (
             f'there is already a cluster "{name}", and whether anybody uses it is unclear: its run '
-            f"directory {shop.folder}/.kindinfra/reused/{name} is gone, or not of this machine\n"
+            f"directory {shop.folder}/.kindinfra/reused/{name} is gone, or not of this "
+            "machine; to fix: "
         ) in run.text
         assert f"if nobody uses it: kind delete cluster --name {name}; else" in run.text
         assert run.calls("delete") == []
