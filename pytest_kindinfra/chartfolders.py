@@ -7,6 +7,7 @@ run whatever the number of services that use it; the user's folder is never writ
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -33,7 +34,7 @@ def completed_chart(chart: Path, how: Templating) -> Path:
     if not (chart.is_dir() and _missing(chart)):
         return chart
     aside = Path(tempfile.mkdtemp(prefix="kindinfra-chart-"))
-    atexit.register(shutil.rmtree, aside, ignore_errors=True)
+    atexit.register(_remove, aside, os.getpid())
     copy = aside / chart.resolve().name
     shutil.copytree(chart, copy, ignore_dangling_symlinks=True)
     # A lock file is a promise about the list as it stands: of a changed one helm wants none of it.
@@ -43,6 +44,12 @@ def completed_chart(chart: Path, how: Templating) -> Path:
     what = f'getting what chart "{chart.name}" depends on'
     how.runner.run(argv, deadline=how.deadline, what=what, env=HELM_ENVIRONMENT)
     return copy
+
+
+def _remove(folder: Path, process: int) -> None:
+    """Remove a folder at the end of the process that made it, and not of one forked from that."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _missing(chart: Path) -> list[str]:

@@ -21,6 +21,7 @@ from pytest_kindinfra.manifests import Written, parse_objects, place_of
 from pytest_kindinfra.manifests import is_hook as is_hook  # noqa: PLC0414 - others look for it here
 from pytest_kindinfra.model import Release
 from pytest_kindinfra.podspecs import group, pod_templates
+from pytest_kindinfra.presence import why_no_file, why_no_folder
 from pytest_kindinfra.privatefiles import write_private
 from pytest_kindinfra.references import stand_in
 from pytest_kindinfra.rewriting import filled, mentioned
@@ -90,13 +91,13 @@ def chart_problems(helm: Helm, folder: Path) -> Iterator[str]:
     if ":/" in str(helm.chart):  # what a path makes of ://
         url = str(helm.chart).replace(":/", "://")
         yield f'chart "{url}": charts are folders; get it with helm pull --untar'
-    elif not chart.exists():
-        yield f'chart "{helm.chart}": no such folder'
-    elif chart.is_dir() and not (chart / "Chart.yaml").is_file():
+    elif (why := why_no_folder(chart)) and why_no_file(chart):
+        yield f'chart "{helm.chart}": {why}'
+    elif not why and why_no_file(chart / "Chart.yaml"):
         yield f'chart "{helm.chart}": a folder without Chart.yaml is no chart'
     for path in helm.values:
-        if not (folder / path).is_file():
-            yield f'values "{path}": no such file'
+        if why := why_no_file(folder / path):
+            yield f'values "{path}": {why}'
 
 
 def plan_release(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.finding import declaration_folder
@@ -37,10 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _note_folder()
         return int(given.act(given) or 0)
     except KindInfraError as error:
-        sys.stderr.write(f"kindinfra: {str(error).removeprefix('kindinfra: ')}\n")
+        _complain(f"kindinfra: {str(error).removeprefix('kindinfra: ')}")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("kindinfra: interrupted\n")
+        _complain("kindinfra: interrupted")
         return 130
 
 
@@ -191,12 +193,13 @@ def _days(text: str) -> float:
     return days
 
 
-def _gc(given: argparse.Namespace) -> None:
+def _gc(given: argparse.Namespace) -> int:
     """Delete leftovers of all engines, from any folder: each leads to its run directory."""
     tools = [make_tools(engine) for engine in engines_here()]
-    _gc_clusters(tools)
+    well = _gc_clusters(tools)
     for one in tools if given.images else ():
         _gc_images(one, days=given.older_than)
+    return 0 if well else 1
 
 
 def _gc_images(tools: Tools, *, days: float) -> None:
@@ -219,8 +222,9 @@ def _gc_images(tools: Tools, *, days: float) -> None:
         _say(f"no image of ours is older than {days:g} days")
 
 
-def _gc_clusters(tools: Sequence[Tools]) -> None:
-    found = False
+def _gc_clusters(tools: Sequence[Tools]) -> bool:
+    """Return whether all went that should."""
+    found, well = False, True
     for one in tools:
         swept = sweep(one.provider, Deadline.after(_GC_SECONDS))
         for name in swept.deleted:
@@ -228,12 +232,17 @@ def _gc_clusters(tools: Sequence[Tools]) -> None:
         for name, why in swept.unclear.items():
             _say(f"left alone: cluster {name}: {why}")
             _say(f"  if nobody uses it: {shlex.join(one.provider.delete_command(name))}")
-        found = found or bool(swept.deleted or swept.unclear)
+        for name, why in swept.failed.items():
+            _say(f"could not delete cluster {name}: {why}")
+            _say(f"  To fix: {shlex.join(one.provider.delete_command(name))}")
+        well = well and not swept.failed
+        found = found or bool(swept.deleted or swept.unclear or swept.failed)
         if _gc_registry(one):
             _say("removed the registry")
             found = True
     if not found:
         _say("nothing was left behind")
+    return well
 
 
 def _gc_registry(tools: Tools) -> bool:
@@ -258,5 +267,22 @@ def _progress() -> Callable[[Phase, bool], None]:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    """Write a line; if nobody reads it any more (`kindinfra up | head`), the work goes on."""
+    try:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        _silence(sys.stdout)
+
+
+def _complain(line: str) -> None:
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"{line}\n")
+
+
+def _silence(stream: TextIO) -> None:
+    """Have nothing more written, also not by Python itself at the end, which would complain."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

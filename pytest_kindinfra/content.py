@@ -23,6 +23,7 @@ from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.expansion import expand
 from pytest_kindinfra.ignoring import IgnoreRules
 from pytest_kindinfra.ocilayout import INDEX
+from pytest_kindinfra.presence import is_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -221,7 +222,7 @@ def _ignore_lines(context: Path, dockerfile: Path) -> tuple[str, ...]:
         dockerfile.with_name(f"{dockerfile.name}.dockerignore"),
         context / ".dockerignore",
     ):
-        if path.is_file():
+        if is_file(path):
             return _lines_of(path)
     return ()
 
@@ -312,14 +313,14 @@ def _sent(folder: Path, above: str, rules: IgnoreRules) -> Iterator[str]:
 def _head(git: Path) -> bytes:
     """Return the commit that is checked out, as far as git's own files tell."""
     head = git / "HEAD"
-    name = head.read_bytes().strip() if head.is_file() else b""
+    name = head.read_bytes().strip() if is_file(head) else b""
     branch = name.removeprefix(b"ref: ")
     if branch == name:
         return name
     loose, packed = git / os.fsdecode(branch), git / "packed-refs"
-    if loose.is_file():
+    if is_file(loose):
         return name + loose.read_bytes()
-    refs = packed.read_bytes().splitlines() if packed.is_file() else []
+    refs = packed.read_bytes().splitlines() if is_file(packed) else []
     return b"".join([name, *(ref for ref in refs if ref.endswith(b" " + branch))])
 
 

@@ -7,6 +7,7 @@ It knows pytest's config; the thread does not.
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
 import threading
 import warnings
@@ -82,6 +83,7 @@ class Controller:
         self.meanwhile: Callable[[], None] = lambda: None
         self._config = config
         self._run_id = run_id
+        self._process = os.getpid()
         self._refused = False
         self._started: Started | None = None
         self._ending: tuple[bool, bool] | None = None
@@ -224,8 +226,12 @@ class Controller:
 
     def end_waits(self) -> None:
         """Have waiters give up, here and in workers, as far as anything was begun."""
-        if self._started:
+        if self._started and not self._is_forked():
             self._close()
+
+    def _is_forked(self) -> bool:
+        """Whether a test forked this process off and let it come back: it ends nothing."""
+        return os.getpid() != self._process
 
     def _close(self) -> None:
         self._cancelled.set()
@@ -235,7 +241,8 @@ class Controller:
     def finish(self, *, failed: bool, interrupted: bool, hurried: bool = False) -> bool:
         """End the run: evidence is kept, the cluster is deleted, the report written.
 
-        A second call does nothing, unless the first was cut short: then it only deletes.
+        A second call does nothing, unless the first was cut short: then it only deletes. In a
+        process that a test forked off nothing happens: the run goes on in its parent.
 
         Args:
             failed: A test failed.
@@ -245,6 +252,8 @@ class Controller:
         Returns:
             Whether somebody was too impatient for the evidence.
         """
+        if self._is_forked():
+            return False
         if self._refused:
             shutil.rmtree(self.run.path, ignore_errors=True)  # workers' requests, and no more
         if (started := self._started) is None or self._outcome is not None:
@@ -290,7 +299,7 @@ class Controller:
 
     def summarise(self, reporter: pytest.TerminalReporter) -> None:
         """Show the closing table, the failures in full, and what was kept."""
-        if self._started is None or self._outcome is None:
+        if self._started is None or self._outcome is None or self._is_forked():
             return
         from pytest_kindinfra.ending import closing_lines
 

@@ -5,14 +5,14 @@ It gets what the controller knows as values; pytest itself it must not know.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.coordination import RunDirectory
 from pytest_kindinfra.errors import KindInfraError, StateError
-from pytest_kindinfra.homes import is_kept
+from pytest_kindinfra.presence import is_there
 from pytest_kindinfra.report import run_report, trace
 from pytest_kindinfra.results import BROKEN, LOST, failure_record
 from pytest_kindinfra.stack import tear_down
@@ -85,19 +85,22 @@ def end(
         interrupted: The run was ended before its end.
         evidence: There is time to keep evidence if there is reason to.
     """
-    careful = partial(_careful, lambda line: write(started.tools.redactor.text(line)))
+    careful_write = partial(_write_safely, lambda line: write(started.tools.redactor.text(line)))
+    careful = partial(_careful, careful_write)
     failures = read_failures(run)
     real = [one for one in failures.values() if not one["cancelled"]]
     skipped = bool(real) and _is_skipped(started, real)
     failed = failed or (bool(real) and not skipped)
     keep, cluster = started.order.settings.keep, started.order.request.cluster
     kept = keep == "always" or (keep == "on-failure" and failed)
-    made = run.file("cluster-name").exists()
+    made = started.tools.own.begun
+    if made:
+        careful("the run directory", lambda: _restore(run, careful_write))
     if made and evidence and (failed or interrupted):
         careful("evidence", lambda: _keep_evidence(started, run, hook))
     if made:
         careful("before teardown", lambda: _call_before_teardown(run, hook))
-    stays = made and (kept or is_for_reuse(run))
+    stays = made and (kept or is_for_reuse(started))
     if stays:
         careful("keeping", lambda: run.write("kept", {"cluster": cluster}))
     elif made:
@@ -155,8 +158,7 @@ def closing_lines(
         lines += ["", line]
     lines += failure_lines(outcome.failures)
     name = started.order.request.cluster
-    if outcome.kept and is_for_reuse(run):
-        home = home_in(run)
+    if outcome.kept and (home := _home_of(started)) and is_for_reuse(started):
         lines += reused_lines(name, kubeconfig=home.kubeconfig, end=_down(started))
     elif outcome.kept:
         delete = started.tools.provider.delete_command(name)
@@ -165,14 +167,32 @@ def closing_lines(
     return [*map(started.tools.redactor.text, lines), f"all of it: {run.path}"]
 
 
-def is_for_reuse(run: RunDirectory) -> bool:
-    """Whether the run's cluster is there for the next one."""
-    return run.file("home").exists() and is_kept(home_in(run))
+def is_for_reuse(started: Started) -> bool:
+    """Whether the run's cluster is there for the next one; one that is unclear stays as well."""
+    if (home := _home_of(started)) is None:
+        return False
+    try:
+        return home.read("kept") is not None
+    except StateError:
+        return True
 
 
-def home_in(run: RunDirectory) -> RunDirectory:
-    """Return the home of the run's cluster, which outlives it."""
-    return RunDirectory(Path(run.read("home")["path"]))
+def _home_of(started: Started) -> RunDirectory | None:
+    """Return the folder of the run's cluster if that outlives the run."""
+    home = started.tools.own.home
+    return RunDirectory(home) if home else None
+
+
+def _restore(run: RunDirectory, write: Callable[[str], None]) -> None:
+    """Make a run directory that was removed in mid-run again, for its owner only; say so."""
+    if is_there(run.file("cluster-name")):
+        return
+    write(
+        f"kindinfra: the run directory {run.path} was removed while the run went on, and with it "
+        "its results and logs\nTo fix: keep git clean and the like away from it, or "
+        "--kindinfra-artifacts=DIR"
+    )
+    run.make()
 
 
 def _down(started: Started) -> list[str]:
@@ -180,6 +200,12 @@ def _down(started: Started) -> list[str]:
     settings = started.order.settings
     named = [f"--cluster-name={settings.cluster_name}"] if settings.cluster_name else []
     return ["kindinfra", "down", *named]
+
+
+def _write_safely(write: Callable[[str], None], line: str) -> None:
+    """Write a line as far as anybody reads it: a terminal that is gone must not end the work."""
+    with suppress(Exception):
+        write(line)
 
 
 def _careful(write: Callable[[str], None], what: str, step: Callable[[], object]) -> bool:

@@ -72,11 +72,20 @@ def lock_home(
         deadline: When to give up.
 
     Raises:
-        ClusterError: Somebody used it until the deadline.
+        ClusterError: Somebody used it until the deadline, or its folder cannot be used.
         CancelledError: The run is ending.
     """
-    home.path.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-    lock = hold_within(home.lock, deadline, waiting=lambda: waiting(user_of(home)))
+    try:
+        home.path.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        home.hide()
+        lock = hold_within(home.lock, deadline, waiting=lambda: waiting(user_of(home)))
+    except OSError as error:
+        msg = (
+            f'the folder {home.path} of cluster "{home.path.name}" cannot be used: '
+            f"{error.strerror}\nTo fix: make it writable, or take another "
+            "--kindinfra-cluster-name or --kindinfra-artifacts"
+        )
+        raise ClusterError(msg) from error
     if lock is None:
         msg = (
             f'cluster "{home.path.name}" was in use by {user_of(home)} all the time\n'

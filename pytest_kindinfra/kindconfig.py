@@ -155,6 +155,34 @@ def _left_out(base: Mapping[str, Any]) -> Iterator[str]:
         yield "skipPhases of kubeadm has addon/kube-proxy"
 
 
+def mount_problems(base: Mapping[str, Any] | None, *, folder: Path, artifacts: Path) -> list[str]:
+    """Return a problem for each folder whose path an engine cannot mount into kind nodes.
+
+    kind gives mounts to the engine as `HOST:CONTAINER:OPTIONS`, so no path may have a colon.
+
+    Args:
+        base: The user's own config, parsed.
+        folder: Where relative host paths in `base` start.
+        artifacts: Where run directories are, one of which is mounted in each kind node.
+    """
+    why = 'has ":" in its path, which Docker and podman cannot mount into kind nodes; to fix:'
+    mounts = [
+        one for node in (base or {}).get("nodes") or () for one in node.get("extraMounts") or ()
+    ]
+    hosts = [str(folder / one["hostPath"]) for one in mounts if one.get("hostPath")]
+    problems = [
+        f'extraMounts of the kind config: hostPath "{path}" {why} move it, or mount a link to it'
+        for path in hosts
+        if ":" in path
+    ]
+    if ":" in str(artifacts):
+        problems.append(
+            f'the artifacts folder "{artifacts}" {why} --kindinfra-artifacts=DIR with another one, '
+            "or move the project"
+        )
+    return problems
+
+
 def port_problems(base: Mapping[str, Any] | None, mappings: Iterable[PortMapping]) -> list[str]:
     """Return a problem for each fixed host port that the user's config gives to another port."""
     holders = {host_port: node_port for node_port, host_port in user_ports(base).items()}

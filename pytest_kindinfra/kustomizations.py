@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import ToolMissingError
 from pytest_kindinfra.manifests import parse_objects
+from pytest_kindinfra.presence import why_no_file, why_no_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,9 +25,9 @@ _PROGRAMS = {"kubectl": ("kubectl", "kustomize"), "kustomize": ("kustomize", "bu
 
 def kustomization_problems(path: Path, folder: Path) -> Iterator[str]:
     """Yield what of a kustomization is not there."""
-    if not (folder / path).is_dir():
-        yield f'kustomize "{path}": no such folder'
-    elif not any((folder / path / name).is_file() for name in _FILES):
+    if why := why_no_folder(folder / path):
+        yield f'kustomize "{path}": {why}'
+    elif all(why_no_file(folder / path / name) for name in _FILES):
         yield f'kustomize "{path}": a folder without kustomization.yaml is no kustomization'
 
 

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from pytest_kindinfra.coordination import RunDirectory
-    from pytest_kindinfra.model import Endpoint, KubeObject
+    from pytest_kindinfra.model import Declaration, Endpoint, KubeObject
 
 _DIGITS = 16
+_HOOK = "hook"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,8 @@ class Entry:
         uids: `key` of an object to the uid that it had.
         returned: The objects that its Python step returned.
         endpoints: As in a service's result.
+        source: The folder of the declaration that has it; `hook` if a hook added it, empty if an
+            older version did not note it.
     """
 
     ready: bool = False
@@ -54,6 +57,7 @@ class Entry:
     uids: dict[str, str] = field(default_factory=dict)
     returned: list[KubeObject] = field(default_factory=list)
     endpoints: list[dict[str, Any]] = field(default_factory=list)
+    source: str = ""
 
 
 def read_entry(home: RunDirectory, service: str) -> Entry | None:
@@ -73,6 +77,11 @@ def write_entry(home: RunDirectory, service: str, entry: Entry) -> None:
 def drop_entry(home: RunDirectory, service: str) -> None:
     """Forget a service of which nothing is there any more."""
     home.file(f"{APPLIED}{service}").unlink(missing_ok=True)
+
+
+def source_of(service: str, declaration: Declaration) -> str:
+    """Return who declares a service, for its entry."""
+    return _HOOK if service in declaration.from_hooks else str(declaration.folder)
 
 
 def services_in(home: RunDirectory) -> list[str]:

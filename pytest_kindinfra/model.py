@@ -189,6 +189,7 @@ class Declaration:
         source: The file's name for messages; None if there is no file.
         env: Variables for tests, as pairs of a name and a text with words in braces, sorted.
         options: The `[options]` table, keys without prefix, values as TOML gave them.
+        from_hooks: The names of the services that hooks added; another run may not load them.
     """
 
     folder: Path
@@ -198,6 +199,7 @@ class Declaration:
     services: tuple[Service, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
+    from_hooks: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

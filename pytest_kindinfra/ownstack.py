@@ -6,6 +6,7 @@ it, as does `kindinfra gc`.
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
@@ -17,7 +18,7 @@ from pytest_kindinfra.lines.builds import Builds
 from pytest_kindinfra.lines.cluster import ClusterLine
 from pytest_kindinfra.lines.images import ImageLines
 from pytest_kindinfra.lines.service import Reached
-from pytest_kindinfra.planning import problems_of_making
+from pytest_kindinfra.planning import problems_of_making, problems_of_mounts
 from pytest_kindinfra.stack import (
     CLUSTER_THREADS,
     before_nodes,
@@ -48,6 +49,7 @@ class Life:
     line: ClusterLine
     held: ExitStack
     images: dict[str, BuiltImage] = field(default_factory=dict)
+    process: int = field(default_factory=os.getpid)
 
 
 class OwnStack(Stack):
@@ -99,7 +101,11 @@ def create_cluster(
     with ExitStack() as held:
         run = held.enter_context(new_run(plan, settings))
         context = make_context(plan, settings, tools=tools, run=run)
-        if problems := problems_of_making(plan, context.request, settings):
+        problems = [
+            *problems_of_mounts(context.request, replace(settings, kubeconfig=None)),
+            *problems_of_making(plan, context.request, settings),
+        ]
+        if problems:
             raise DeclarationError(problems)
         names = [service.name for service in plan.services]
         run.write("plan", {"services": names, "engine": tools.engine.name})
@@ -111,6 +117,8 @@ def create_cluster(
 def delete_cluster(stack: OwnStack) -> None:
     """Delete the cluster and all that is in it; nothing happens the second time.
 
+    Nothing happens either in a process that was forked from the one which created it.
+
     Args:
         stack: What `create_cluster` returned.
 
@@ -118,6 +126,8 @@ def delete_cluster(stack: OwnStack) -> None:
         CommandError: It could not be deleted.
     """
     life = stack.life
+    if life.process != os.getpid():
+        return
     with life.held:
         if not life.context.run.read("closed"):
             _end(life.context)
@@ -193,7 +203,7 @@ def _keep(context: Context) -> None:
 def _end(context: Context) -> None:
     """Delete the cluster if this run may have made one."""
     context.cancelled.set()
-    if context.run.read("cluster-name"):
+    if context.tools.own.begun:
         tear_down(
             context.request.cluster,
             tools=context.tools,

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import Declaration, Image
 
 
+_RUN = f"{'[0-9]' * 8}-{'[0-9]' * 6}-{'[0-9a-f]' * 6}"
+_WRITTEN = (_RUN, f".latest-{_RUN}", "latest", "reused")
+"""What runs write into the artifacts folder, as patterns of an ignore file."""
+
+
 def resolve(
     declaration: Declaration,
     *,
@@ -72,7 +77,8 @@ def keep_out(plan: Plan, written: Path) -> Plan:
 
     Args:
         plan: What was resolved.
-        written: The artifacts folder; with it in a context each run would build anew.
+        written: The artifacts folder; with it in a context each run would build anew. Of one that
+            is a context itself only what runs write is left out.
     """
     folder = plan.declaration.folder
     return replace(plan, images=tuple(_without(image, folder, written) for image in plan.images))
@@ -80,6 +86,7 @@ def keep_out(plan: Plan, written: Path) -> Plan:
 
 def _without(image: Image, folder: Path, written: Path) -> Image:
     way = PurePath(os.path.relpath(folder / written, folder / image.context))
-    if way.parts[:1] in ((), ("..",)):
+    if way.parts[:1] == ("..",):
         return image
-    return replace(image, ignore=(*image.ignore, way.as_posix()))
+    written_there = (way.as_posix(),) if way.parts else _WRITTEN
+    return replace(image, ignore=(*image.ignore, *written_there))

@@ -21,6 +21,7 @@ from pytest_kindinfra.buildchecks import build_problems
 from pytest_kindinfra.busyports import busy_ports
 from pytest_kindinfra.cache import cache_folder
 from pytest_kindinfra.charts import Templating, kubernetes_version
+from pytest_kindinfra.coordination import RunDirectory
 from pytest_kindinfra.declaration import parse_declaration
 from pytest_kindinfra.diskspace import disk_problem, docker_root, podman_root
 from pytest_kindinfra.enginehost import elsewhere_problems
@@ -33,8 +34,14 @@ from pytest_kindinfra.grpchealth import missing_package
 from pytest_kindinfra.homes import home_of, name_after
 from pytest_kindinfra.hookrecords import read_record
 from pytest_kindinfra.hosting import with_registry
-from pytest_kindinfra.kindconfig import loopback, network_problems, port_problems
+from pytest_kindinfra.kindconfig import (
+    loopback,
+    mount_problems,
+    network_problems,
+    port_problems,
+)
 from pytest_kindinfra.model import Declaration, EngineName, Image, Plan, Service, Standing
+from pytest_kindinfra.ownership import refusal, why_unclear
 from pytest_kindinfra.plan import keep_out, resolve
 from pytest_kindinfra.render import check_files, load_kind_config, load_tables, render
 from pytest_kindinfra.request import Request, Reuse
@@ -120,6 +127,7 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
         found += more
         found += port_problems(request.kind_config, plan.ports)
         found += _problems_of_network(plan, request, settings)
+        found += problems_of_mounts(request, settings)
         found += option_problems(plan, make_tools(settings.engine).engine)
         found += () if settings.plan else problems_of_host(plan, request, settings.engine)
     except DeclarationError as error:
@@ -226,6 +234,14 @@ def _with_existing(request: Request, plan: Plan, settings: Settings) -> tuple[Re
     return request, problems
 
 
+def problems_of_mounts(request: Request, settings: Settings) -> list[str]:
+    """Return a sentence for each folder that cannot be mounted into a cluster to be made."""
+    if settings.kubeconfig is not None:
+        return []
+    artifacts = request.folder / settings.artifacts
+    return mount_problems(request.kind_config, folder=request.folder, artifacts=artifacts)
+
+
 def option_problems(plan: Plan, engine: Engine) -> Iterator[str]:
     """Give a sentence for each image whose build options the engine cannot take."""
     for image in plan.images:
@@ -265,6 +281,7 @@ def problems_of_host(plan: Plan, request: Request, engine: EngineName) -> Iterat
             f'there is already a cluster "{request.cluster}", and no run of ours made it; to fix: '
             f"choose another --kindinfra-cluster-name, or delete it: {delete}"
         )
+    yield from _unclear(request, provider, there)
     ours = there.host_ports.values() if there else ()
     yield from _busy_ports(plan, provider, ours=ours, address=loopback(request.kind_config))
     nodes = len((request.kind_config or {}).get("nodes") or ({},))
@@ -278,6 +295,16 @@ def problems_of_host(plan: Plan, request: Request, engine: EngineName) -> Iterat
     )
     if there is None and (problem := disk_problem(root, nodes=nodes, images=room)):
         yield problem
+
+
+def _unclear(request: Request, provider: Provider, there: Standing | None) -> Iterator[str]:
+    """Yield a sentence if nobody can tell whether the cluster of that name is in use."""
+    if there is None or there.folder is None:
+        return
+    why = why_unclear(RunDirectory(there.folder), request.cluster)
+    if why and _standing(request, provider) == there:  # else it was deleted meanwhile
+        text = refusal(request.cluster, why, provider.delete_command(request.cluster))
+        yield text.replace("\nTo fix:", "; to fix:")  # one line, as all problems are
 
 
 def _standing(request: Request, provider: Provider) -> Standing | None:
@@ -327,6 +354,7 @@ def _with_hooks(declaration: Declaration, config: pytest.Config) -> Declaration:
         declaration,
         images=(*declaration.images, *(one for one in added if isinstance(one, Image))),
         services=(*declaration.services, *(one for one in added if isinstance(one, Service))),
+        from_hooks=frozenset(one.name for one in added if isinstance(one, Service)),
     )
 
 

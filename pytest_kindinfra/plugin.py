@@ -246,9 +246,10 @@ def kindinfra(request: pytest.FixtureRequest) -> Iterator[Stack]:
     )
     if refusal:  # a test that could not say at collection that it needs the cluster
         _refuse(config, refusal)
-    stack = Stack(config.stash[_RUN])
+    stack, process = Stack(config.stash[_RUN]), os.getpid()
     yield stack
-    stack.close()
+    if os.getpid() == process:  # a child that a test forked off shares connections with its parent
+        stack.close()
 
 
 @pytest.fixture(scope="session")
@@ -274,9 +275,11 @@ def kindinfra_namespace(kindinfra: Stack, request: pytest.FixtureRequest) -> Ite
     """
     from pytest_kindinfra.namespaces import LABELS, fresh_name, make_namespace
 
-    name = fresh_name(request.node.name)
+    name, process = fresh_name(request.node.name), os.getpid()
     kube = make_namespace(kindinfra, name)
     yield name
+    if os.getpid() != process:  # forked off by the test, whose namespace it is
+        return
     failed = request.node.stash.get(_FAILED, False)
     if not failed or _first_look(request.config).settings.keep == "never":
         kube.delete_namespace(name, LABELS)

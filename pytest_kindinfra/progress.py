@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -141,11 +142,16 @@ class ProgressLines:
 
 
 def write_line(config: pytest.Config, line: str) -> None:
-    """Write a line of its own to the terminal, also after a row of dots."""
+    """Write a line of its own to the terminal, also after a row of dots.
+
+    If nobody reads it any more (`pytest | head`, a connection that was dropped), it is lost and the
+    work goes on.
+    """
     reporter = config.pluginmanager.getplugin("terminalreporter")
     if reporter is None:
         return
-    reporter.ensure_newline()
-    if config.get_terminal_writer().width_of_current_line:  # dots of xdist's workers
-        reporter.write_line("")
-    reporter.write_line(line)
+    with suppress(Exception):
+        reporter.ensure_newline()
+        if config.get_terminal_writer().width_of_current_line:  # dots of xdist's workers
+            reporter.write_line("")
+        reporter.write_line(line)

@@ -14,6 +14,7 @@ from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.kindconfig import shape_problems
 from pytest_kindinfra.kubeyaml import load_documents
 from pytest_kindinfra.manifests import Rendered, applying_order, parse_objects
+from pytest_kindinfra.presence import is_there, why_no_file, why_no_folder
 from pytest_kindinfra.tables import shown
 from pytest_kindinfra.textfiles import read_text
 
@@ -74,9 +75,9 @@ def read_toml(path: Path) -> dict[str, Any] | None:
     Raises:
         DeclarationError: It cannot be read, or is no TOML.
     """
-    if not path.exists():
-        return None
     try:
+        if not is_there(path):
+            return None
         return tomllib.loads(read_text(path))
     except (OSError, ValueError) as error:  # tomllib's text ends with line and column
         raise DeclarationError([f"{path.name}: {_reason(error)}"]) from error
@@ -136,16 +137,16 @@ def _url_problem(place: str, pattern: str) -> str:
 def _matches(pattern: str, folder: Path) -> list[str]:
     """Return the files that a pattern matches, relative to `folder`, sorted."""
     pattern = os.path.expanduser(pattern)  # noqa: PTH111 - a pattern is no path
-    if (folder / pattern).is_file():  # its name may have brackets
+    if not why_no_file(folder / pattern):  # its name may have brackets
         return [pattern]
     found = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207 - keeps ".."
-    return sorted(path for path in found if (folder / path).is_file())
+    return sorted(path for path in found if not why_no_file(folder / path))
 
 
 def _nothing_there(pattern: str, folder: Path) -> str:
-    if (folder / os.path.expanduser(pattern)).is_dir():  # noqa: PTH111
+    if not why_no_folder(folder / os.path.expanduser(pattern)):  # noqa: PTH111
         return f'that is a folder; write "{pattern.rstrip("/")}/*.yaml"'
-    return "no such file" if glob.escape(pattern) == pattern else "matches no file"
+    return why_no_file(folder / pattern) if glob.escape(pattern) == pattern else "matches no file"
 
 
 def _read_objects(folder: Path, path: str) -> tuple[list[KubeObject], list[str]]:
@@ -171,8 +172,8 @@ def check_files(declaration: Declaration) -> list[str]:
 
 def _check_cluster(declaration: Declaration) -> Iterator[str]:
     config = declaration.cluster.config
-    if config is not None and not (declaration.folder / config).is_file():
-        yield f'[cluster] config "{config}": no such file'
+    if config is not None and (why := why_no_file(declaration.folder / config)):
+        yield f'[cluster] config "{config}": {why}'
 
 
 def _check_image(image: Image, declaration: Declaration) -> Iterator[str]:
@@ -181,21 +182,21 @@ def _check_image(image: Image, declaration: Declaration) -> Iterator[str]:
         yield from _check_archive(place, folder, image.archive)
     if image.archive is not None or image.prebuilt is not None:
         return
-    if not (folder / image.context).is_dir():
-        yield f'{place} context "{image.context}": no such folder'
+    if why := why_no_folder(folder / image.context):
+        yield f'{place} context "{image.context}": {why}'
         if image.dockerfile is None:
             return
     dockerfile = image.dockerfile or image.context / "Dockerfile"
-    if not (folder / dockerfile).is_file():
-        yield f'{place} dockerfile "{dockerfile}": no such file'
+    if why := why_no_file(folder / dockerfile):
+        yield f'{place} dockerfile "{dockerfile}": {why}'
 
 
 def _check_archive(place: str, folder: Path, archive: Path) -> Iterator[str]:
-    if (folder / archive).is_dir():
-        if not (folder / archive / "index.json").is_file():
+    if not why_no_folder(folder / archive):
+        if why_no_file(folder / archive / "index.json"):
             yield f'{place} archive "{archive}": a folder without index.json is no OCI layout'
-    elif not (folder / archive).is_file():
-        yield f'{place} archive "{archive}": no such file'
+    elif why := why_no_file(folder / archive):
+        yield f'{place} archive "{archive}": {why}'
 
 
 def _check_inputs(service: Service, declaration: Declaration) -> Iterator[str]:

@@ -20,6 +20,19 @@ if TYPE_CHECKING:
     from pytest_kindinfra.timeline import Running, Timeline
 
 
+@dataclass(slots=True)
+class OwnCluster:
+    """What this process remembers of the cluster, since the run directory may be removed.
+
+    Attributes:
+        begun: It is this run's to end: its creation has begun, or it was taken over.
+        home: Its folder if it outlives the run.
+    """
+
+    begun: bool = False
+    home: Path | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
     """Who does the work, and who keeps its secrets; `closing` is closed when the run has ended."""
@@ -31,6 +44,7 @@ class Tools:
     registries: RegistryHost
     redactor: Redactor = field(default_factory=Redactor)
     closing: ExitStack = field(default_factory=ExitStack)
+    own: OwnCluster = field(default_factory=OwnCluster)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.presence import is_file
 
 if TYPE_CHECKING:
     from pytest_kindinfra.model import Service
@@ -55,7 +56,7 @@ def _module_files(service: Service, folder: Path) -> list[Path]:
 
 def _input_files(service: Service, folder: Path) -> list[Path]:
     """Return the files as `render.py` finds them, so that what was checked is what counts."""
-    found = {pattern for pattern in service.inputs if (folder / pattern).is_file()}
+    found = {pattern for pattern in service.inputs if is_file(folder / pattern)}
     for pattern in set(service.inputs) - found:
         found.update(glob.glob(pattern, root_dir=folder, recursive=True))  # noqa: PTH207 - keeps ".."
-    return sorted(folder / name for name in found if (folder / name).is_file())
+    return sorted(folder / name for name in found if is_file(folder / name))

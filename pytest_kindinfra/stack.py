@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_kindinfra.buildsecrets import build_secrets
 from pytest_kindinfra.graph import in_order
+from pytest_kindinfra.ledger import source_of
 from pytest_kindinfra.lines.builds import Builds
 from pytest_kindinfra.lines.cluster import SUBJECT, ClusterLine
 from pytest_kindinfra.lines.context import Context, FirstFailure, needed
@@ -25,6 +26,7 @@ from pytest_kindinfra.lines.oldimages import drop_old_images
 from pytest_kindinfra.lines.renewal import Renewal
 from pytest_kindinfra.lines.service import Reached, serve
 from pytest_kindinfra.origins import brings, pods_may_make
+from pytest_kindinfra.presence import size_of
 from pytest_kindinfra.results import service_record
 
 if TYPE_CHECKING:
@@ -168,7 +170,7 @@ def tear_down(name: str, *, tools: Tools, kubeconfig: Path, deadline: Deadline) 
     Raises:
         CommandError: It could not be deleted.
     """
-    finished = kubeconfig.exists() and kubeconfig.stat().st_size > 0  # the last thing it writes
+    finished = size_of(kubeconfig) > 0  # the last thing it writes
     tools.provider.delete(name, kubeconfig=kubeconfig, deadline=deadline)
     late = deadline.within(0.0 if finished else _LATE)
     while not late.passed:
@@ -231,6 +233,7 @@ class _ServiceLines:
                 home=cluster.home,
                 kube=kube,
                 namespace=self._context.request.namespace,
+                source=source_of(service.name, self._context.plan.declaration),
                 needs={one.name: self._reached[one.name].token.result() for one in service.needs},
                 deadline=deadline,
             ),

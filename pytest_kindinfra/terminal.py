@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _VERBS = {
     "build": ("building", "built"),
+    "queue": ("waiting for its turn to create the cluster", "had its turn to be created"),
     "create": ("creating the cluster", "cluster created"),
     "enter": ("entering the cluster", "cluster entered"),
     "load": ("loading", "loaded"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable  # noqa: TC003 - a NamedTuple's fields are looked at
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -175,7 +175,10 @@ class Timeline:
         self._subscribers: list[Callable[[Phase, bool], None]] = []
 
     def subscribe(self, subscriber: Callable[[Phase, bool], None]) -> None:
-        """Have `subscriber(phase, ended)` called at each start and end, in that thread."""
+        """Have `subscriber(phase, ended)` called at each start and end, in that thread.
+
+        What it raises is dropped.
+        """
         self._subscribers.append(subscriber)
 
     @contextmanager
@@ -222,7 +225,9 @@ class Timeline:
 
     def _tell(self, phase: Phase, *, ended: bool) -> None:
         for subscriber in self._subscribers:
-            subscriber(phase, ended)
+            # Whoever watches must not end the work: its terminal may be gone.
+            with suppress(Exception):
+                subscriber(phase, ended)
 
     @property
     def phases(self) -> tuple[Phase, ...]:

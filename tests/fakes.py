@@ -6,6 +6,8 @@ on who called whom.
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,8 @@ from pytest_kindinfra.timeline import Deadline, monotonic, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    import pytest
 
     from pytest_kindinfra.engines.protocol import BuildRequest, ImageSize, OwnImage
     from pytest_kindinfra.process import Copy
@@ -45,6 +49,18 @@ class DeadlineWhen(Deadline):
     def left(self) -> float:
         """Seconds until it passes: none as soon as the condition holds."""
         return 0.0 if self.condition() else 60.0
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Have the system refuse to look into a folder, as into another user's; root may look."""
+    stat = os.stat
+
+    def refuse(path: Any, *args: Any, **more: Any) -> os.stat_result:
+        if isinstance(path, str | os.PathLike) and folder in Path(path).parents:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return stat(path, *args, **more)
+
+    monkeypatch.setattr(os, "stat", refuse)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,8 @@ _PORT_TAKEN = re.compile("address already in use|port is already allocated", re.
 """As Docker and systems say it (moby, libnetwork/portallocator and cmd/docker-proxy; strerror)."""
 _LABEL = "io.x-k8s.kind.cluster"
 _PROVIDER = "KIND_EXPERIMENTAL_PROVIDER"
+_RUN_BIND = re.compile(rf"(?P<source>/.*):{re.escape(RUN_MOUNT)}(?::[^/:]*)?", re.DOTALL)
+"""`SOURCE:TARGET` or `SOURCE:TARGET:OPTIONS`, as in `HostConfig.Binds`; a volume has no slash."""
 _CTR = ("ctr", "--namespace", "k8s.io")
 _FIX = "install kind (https://kind.sigs.k8s.io) or put its folder on PATH"
 
@@ -190,12 +192,11 @@ class Kind:
             return {}
         argv = [self._program, "inspect", "--format", "{{json .}}", *ids]
         result = self._runner.run(argv, deadline=deadline.within(30), check=False)
-        return {
-            item["Config"]["Labels"][_LABEL]: Path(mount["Source"])
+        found = {
+            item["Config"]["Labels"][_LABEL]: run_folder_of(item)
             for item in inspected(result.stdout)
-            for mount in item["Mounts"]
-            if mount["Destination"] == RUN_MOUNT
         }
+        return {name: folder for name, folder in found.items() if folder}
 
     def export_logs(self, name: str, folder: Path, deadline: Deadline) -> None:
         """See `Provider.export_logs`."""
@@ -234,12 +235,30 @@ class Kind:
         )
 
 
+def run_folder_of(container: dict[str, Any]) -> Path | None:
+    """Return the folder of this host that is mounted at `RUN_MOUNT`; None if nothing is.
+
+    What was asked for comes first (`Binds`, or `Mounts` of the host config): where the engine runs
+    in a virtual machine (Docker Desktop, podman machine), `Mounts` shows the path in there.
+    """
+    host = container.get("HostConfig") or {}
+    for bind in host.get("Binds") or ():
+        if match := _RUN_BIND.fullmatch(bind):
+            return Path(match["source"])
+    for mount in host.get("Mounts") or ():
+        if mount.get("Target") == RUN_MOUNT and mount.get("Source"):
+            return Path(mount["Source"])
+    for mount in container.get("Mounts") or ():
+        if mount["Destination"] == RUN_MOUNT:
+            return Path(mount["Source"])
+    return None
+
+
 def standing_of(containers: Sequence[dict[str, Any]]) -> Standing | None:
     """Return what `docker inspect` shows of one cluster; None if all its containers are gone."""
     if not containers:
         return None
-    mounts = [mount for item in containers for mount in item.get("Mounts") or ()]
-    folders = [mount["Source"] for mount in mounts if mount["Destination"] == RUN_MOUNT]
+    folders = [folder for item in containers if (folder := run_folder_of(item))]
     names = sorted(item["Name"].removeprefix("/") for item in containers)
     bindings = [(item.get("HostConfig") or {}).get("PortBindings") or {} for item in containers]
     mapped = {
@@ -251,7 +270,7 @@ def standing_of(containers: Sequence[dict[str, Any]]) -> Standing | None:
     return Standing(
         nodes=tuple(name for name in names if not name.endswith(_BALANCER)),
         running=all(item["State"]["Running"] for item in containers),
-        folder=Path(folders[0]) if folders else None,
+        folder=folders[0] if folders else None,
         host_ports={port: int(one["HostPort"]) for port, one in mapped.items()},
         hosts={port: reached_at(one.get("HostIp") or "") for port, one in mapped.items()},
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.commands.place import look
 from pytest_kindinfra.coordination import RunDirectory, held_alone
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.homes import forget, user_of
+from pytest_kindinfra.ownership import why_unclear
 from pytest_kindinfra.timeline import Deadline
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ def down(cluster: str | None) -> str:
     """Delete the cluster and return a line that says what was done.
 
     Raises:
-        KindInfraError: It is none of ours, in use, or could not be deleted.
+        KindInfraError: It is none of ours, in use, that is unclear, or it could not be deleted.
     """
     place = look(cluster)
     if place.there is None:
@@ -30,8 +32,8 @@ def down(cluster: str | None) -> str:
         msg = f'no run of ours made cluster "{place.name}"\nTo fix: if nobody uses it: {delete}'
         raise KindInfraError(msg)
     home = RunDirectory(place.there.folder)
-    if not home.path.is_dir():
-        return _delete(place, home)
+    if why := why_unclear(home, place.name):
+        raise KindInfraError(_unclear(place, why))
     with held_alone(home.lock) as alone:
         if not alone:
             msg = f'cluster "{place.name}" is in use by {user_of(home)}\nTo fix: wait for its end'
@@ -39,6 +41,14 @@ def down(cluster: str | None) -> str:
         done = _delete(place, home)
         forget(home)
     return done
+
+
+def _unclear(place: Place, why: str) -> str:
+    delete = shlex.join(place.tools.provider.delete_command(place.name))
+    return (
+        f'whether anybody uses cluster "{place.name}" is unclear: {why}\n'
+        f"To fix: if nobody uses it: {delete}"
+    )
 
 
 def _delete(place: Place, home: RunDirectory) -> str:

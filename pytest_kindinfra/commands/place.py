@@ -10,7 +10,9 @@ from pytest_kindinfra.coordination import RunDirectory
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.finding import declaration_folder
 from pytest_kindinfra.library import settings_of
+from pytest_kindinfra.ownership import why_unseen
 from pytest_kindinfra.planning import cluster_name, read_declaration
+from pytest_kindinfra.presence import size_of
 from pytest_kindinfra.redaction import credentials_in
 from pytest_kindinfra.timeline import Deadline
 from pytest_kindinfra.wiring import make_tools
@@ -38,9 +40,9 @@ class Place:
 
     @property
     def home(self) -> RunDirectory | None:
-        """Its home, None if it has none any more."""
+        """Its home, None if it has none, or none that can be seen."""
         folder = self.there.folder if self.there else None
-        return RunDirectory(folder) if folder and folder.is_dir() else None
+        return RunDirectory(folder) if folder and not why_unseen(RunDirectory(folder)) else None
 
 
 def look(cluster: str | None) -> Place:
@@ -75,7 +77,11 @@ def kubeconfig_of(place: Place) -> Path:
         msg = f'the kind nodes of cluster "{place.name}" do not run\nTo fix: kindinfra up'
         raise KindInfraError(msg)
     home = place.home
-    if home is None or not home.kubeconfig.exists() or not home.kubeconfig.stat().st_size:
+    if home is None and place.there.folder:
+        why = why_unseen(RunDirectory(place.there.folder))
+        msg = f'the credentials of cluster "{place.name}" cannot be read: {why}'
+        raise KindInfraError(msg)
+    if home is None or not size_of(home.kubeconfig):
         msg = f'nobody has the credentials of cluster "{place.name}"\nTo fix: kindinfra up'
         raise KindInfraError(msg)
     place.tools.redactor.learn(credentials_in(home.kubeconfig.read_text()))

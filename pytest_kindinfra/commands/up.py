@@ -15,7 +15,13 @@ from pytest_kindinfra.errors import DeclarationError, KindInfraError, StateError
 from pytest_kindinfra.finding import declaration_folder
 from pytest_kindinfra.library import new_folder, resolve, settings_of, tools_for
 from pytest_kindinfra.plan import keep_out
-from pytest_kindinfra.planning import Order, make_request, problems_of_host, problems_of_making
+from pytest_kindinfra.planning import (
+    Order,
+    make_request,
+    problems_of_host,
+    problems_of_making,
+    problems_of_mounts,
+)
 from pytest_kindinfra.request import Hooks
 from pytest_kindinfra.results import failure_record
 from pytest_kindinfra.stack import bring_up
@@ -94,6 +100,7 @@ def _order(services: Sequence[str], cluster: str | None) -> Order:
     plan = keep_out(plan, settings.artifacts)
     request = _without_hooks(make_request(settings, plan, ""))
     problems = [
+        *problems_of_mounts(request, settings),
         *problems_of_making(plan, request, settings),
         *problems_of_host(plan, request, settings.engine),
     ]

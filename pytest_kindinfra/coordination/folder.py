@@ -6,6 +6,7 @@ What a file means, and who waits for it, is `run.py`'s.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from contextlib import suppress
@@ -19,6 +20,8 @@ from pytest_kindinfra.privatefiles import own_folder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_RUN_NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
+"""A run's id, and so the name of its folder and what a link of ours leads to."""
 _RESERVE_BYTES = 256 << 10
 _PRIVATE = 0o700
 
@@ -51,20 +54,30 @@ class RunFolder:
     def make(self) -> None:
         """Make the folder, for its owner only and invisible to git; point `latest` at it.
 
+        In a folder that was there before, nothing of the user's is written over or hidden.
+
         Raises:
             OSError: It cannot be written.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        _make_artifacts(self.path.parent)
         self.path.mkdir(mode=_PRIVATE, exist_ok=True)
         self.path.chmod(_PRIVATE)
-        ignore = self.path.parent / ".gitignore"
-        if not ignore.exists():
-            ignore.write_text("*\n")
-        latest = self.path.parent / "latest"
+        self.hide()
         with suppress(OSError):  # a file system without links, or somebody else's folder
-            fresh = self.path.parent / f".latest-{self.path.name}"
-            fresh.symlink_to(self.path.name)
-            fresh.replace(latest)
+            self._point_latest()
+
+    def hide(self) -> None:
+        """Make the folder invisible to git, whatever folder of the user's it is in."""
+        _ignore_all(self.path)
+
+    def _point_latest(self) -> None:
+        """Point `latest` at the folder, unless that is a file or link of the user's."""
+        latest = self.path.parent / "latest"
+        if os.path.lexists(latest) and not _RUN_NAME.fullmatch(str(latest.readlink())):
+            return
+        fresh = self.path.parent / f".latest-{self.path.name}"
+        fresh.symlink_to(self.path.name)
+        fresh.replace(latest)
 
     def reserve(self) -> None:
         """Set some of the disk aside, so that what must be said fits when the disk is full."""
@@ -102,6 +115,7 @@ class RunFolder:
         error in a worker would be an internal one.
         """
         try:
+            _make_artifacts(self.path.parent)
             self.write(f"request-{worker}", request)
         except OSError:
             own_folder(self._elsewhere.path)
@@ -147,3 +161,18 @@ class RunFolder:
             if error.errno not in DISK_FULL or not self.release_reserve():
                 raise
             step()
+
+
+def _make_artifacts(folder: Path) -> None:
+    """Make the folder of all runs; one that was there may be the user's, whose files git shows."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return
+    _ignore_all(folder)
+
+
+def _ignore_all(folder: Path) -> None:
+    with suppress(FileExistsError), (folder / ".gitignore").open("x") as file:
+        file.write("*\n")

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import re
 import socket
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
@@ -192,8 +194,23 @@ class Transport:
         )
 
 
+@cache
+def _keep_files_from_forks() -> None:
+    """Have forked processes leave the client's files of certificates to their parent.
+
+    The client removes them when any process ends that has it loaded.
+    """
+    from kubernetes.config import kube_config
+
+    files = getattr(kube_config, "_temp_files", None)
+    if isinstance(files, dict):  # a later version may keep them otherwise
+        os.register_at_fork(after_in_child=files.clear)
+
+
 def _make_client(kubeconfig: Path) -> Any:
     from kubernetes import client, config
+
+    _keep_files_from_forks()
 
     configuration = client.Configuration()
     load: Any = config.load_kube_config

@@ -6,12 +6,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.coordination import RunDirectory
+from pytest_kindinfra.errors import CancelledError, KindInfraError
 from pytest_kindinfra.hosting import hosting_map
 from pytest_kindinfra.lines.context import needed
 from pytest_kindinfra.lines.loss import watch_nodes
 from pytest_kindinfra.lines.renewal import forget_undeclared
 from pytest_kindinfra.lines.takers import Takers
 from pytest_kindinfra.lines.taking import obtain_cluster
+from pytest_kindinfra.presence import is_there
 from pytest_kindinfra.pushing import RegistrySender
 from pytest_kindinfra.redaction import credentials_in
 from pytest_kindinfra.results import cluster_record
@@ -86,9 +88,19 @@ class ClusterLine:
         return version
 
     def _sweep(self) -> None:
-        """Delete what killed runs left behind, beside all else."""
+        """Delete what killed runs left behind, beside all else; say what could not be deleted."""
         needed("the set-up", self.checked)
-        sweep(self._context.tools.provider, self._context.deadline())
+        context = self._context
+        try:
+            failed = sweep(context.tools.provider, context.deadline()).failed
+        except CancelledError:
+            return
+        except (KindInfraError, OSError) as error:
+            failed = {"of killed runs": str(error)}
+        for name, why in failed.items():
+            context.hooks.say(
+                f"an old cluster could not be deleted ({name}): {why}\nTo fix: kindinfra gc"
+            )
 
     def _create(self) -> Cluster:
         try:
@@ -115,15 +127,15 @@ class ClusterLine:
     def _learn_credentials(self) -> None:
         """Have the cluster's keys kept out of all that is shown, also if it did not come up."""
         kubeconfig = self._context.run.kubeconfig
-        if kubeconfig.exists():
+        if is_there(kubeconfig):
             self._context.tools.redactor.learn(credentials_in(kubeconfig.read_text()))
 
     def _await_runtime(self) -> ImageLoader:
-        context = self._context
+        context, count = self._context, self._begun.result()
         takers = Takers(
             provider=context.tools.provider,
             cluster=context.request.cluster,
-            count=self._begun.result(),
+            count=count,
             created=self.created,
         )
         deadline = context.deadline()  # from when the creation has begun, after other runs' ones
@@ -215,5 +227,4 @@ class ClusterLine:
         """Delete what an earlier run left of services that are not declared any more."""
         context = self._context
         if cluster.home and context.request.reuse and context.request.reuse.knows_all:
-            declared = [one.name for one in context.plan.declaration.services]
-            forget_undeclared(kube, RunDirectory(cluster.home), declared=declared)
+            forget_undeclared(kube, RunDirectory(cluster.home), context.plan.declaration)

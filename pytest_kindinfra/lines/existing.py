@@ -66,6 +66,7 @@ class ExistingLine(ClusterLine):
         config = next(iter(load_documents(read_text(file))), None)
         own = only_current(config, file.parent)
         write_private(run.kubeconfig, json.dumps(own))  # JSON is YAML
+        self._context.tools.own.begun = True
         run.write("cluster-name", {"name": request.cluster})
         self._begin(len(self._existing.nodes))
         return Cluster(

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.kube import Kube
-    from pytest_kindinfra.model import Endpoint, KubeObject, Release, Service
+    from pytest_kindinfra.model import Declaration, Endpoint, KubeObject, Release, Service
     from pytest_kindinfra.steps.deploy import ImagesInUse
     from pytest_kindinfra.timeline import Deadline
 
@@ -64,6 +64,7 @@ class Renewal:
         kube: Kube,
         namespace: str,
         needs: Mapping[str, str],
+        source: str,
         deadline: Deadline,
     ) -> None:
         self._service = service
@@ -72,7 +73,8 @@ class Renewal:
         self._namespace = namespace
         self._deadline = deadline
         self._before = read_entry(self._home, service.name) if self._home else None
-        self._entry = Entry(needs=dict(needs))
+        self._source = source
+        self._entry = Entry(needs=dict(needs), source=source)
         self._renewed = self._before is None or not (
             self._before.ready and same_needs(self._before, needs)
         )
@@ -183,7 +185,12 @@ class Renewal:
         """Keep what there may be from now on, with nothing of it ready."""
         if self._home:
             before = self._before or Entry()
-            entry = Entry(objects=merged(objects), charted=before.charted, release=before.release)
+            entry = Entry(
+                objects=merged(objects),
+                charted=before.charted,
+                release=before.release,
+                source=self._source,
+            )
             write_entry(self._home, self._service.name, entry)
 
     def _is_done_anew(self, obj: KubeObject) -> bool:
@@ -234,9 +241,18 @@ def _path(kube: Kube, obj: KubeObject) -> str | None:
         return None
 
 
-def forget_undeclared(kube: Kube, home: RunDirectory, *, declared: Collection[str]) -> list[str]:
-    """Delete what there is of services that are not declared any more; return their names."""
-    gone = [(name, entry) for name, entry in by_service(home) if name not in declared]
+def forget_undeclared(kube: Kube, home: RunDirectory, declaration: Declaration) -> list[str]:
+    """Delete what there is of services that a declaration had and has no more; return their names.
+
+    Services of hooks stay, since a run with other arguments may not load the hook, or be given
+    other services by it. So do those of another folder's declaration.
+    """
+    declared = {one.name for one in declaration.services}
+    gone = [
+        (name, entry)
+        for name, entry in by_service(home)
+        if name not in declared and entry.source == str(declaration.folder)
+    ]
     for name, entry in gone:
         delete_objects(kube, [*entry.objects, *entry.charted], service=name)
         if entry.release:

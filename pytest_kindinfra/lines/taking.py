@@ -1,7 +1,7 @@
 """The cluster of a name that may be there already: taken over, replaced, or left alone.
 
 Two runs that want the same one go one after the other, by the lock in its home. What decides
-whether a cluster will do is `takeover.py`'s.
+whether a cluster will do is `takeover.py`'s; whether anybody has it, `ownership.py`'s.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.coordination import RunDirectory, held_alone, locked_for_all_users
+from pytest_kindinfra.coordination import RunDirectory, held_alone
 from pytest_kindinfra.errors import ClusterError, KindInfraError, StateError
 from pytest_kindinfra.homes import forget, is_kept, lock_home, user_of
 from pytest_kindinfra.model import Cluster
+from pytest_kindinfra.ownership import refusal, why_unclear, why_unknown
+from pytest_kindinfra.presence import is_there, size_of
 from pytest_kindinfra.privatefiles import write_private
-from pytest_kindinfra.steps.create import create_cluster
+from pytest_kindinfra.steps.create import create_cluster, turn_to_create
 from pytest_kindinfra.takeover import Made, fit_ports, made_with, why_unlike, with_ports
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def obtain_cluster(context: Context, version: str, begun: Callable[[int], object
         begun: Called with the number of kind nodes that are being made, 0 if they are there.
 
     Raises:
-        ClusterError: It could not be created, or another run uses it.
+        ClusterError: It could not be created, another run uses it, or that is unclear.
     """
     if (reuse := context.request.reuse) is None:
         if context.request.named:
@@ -58,10 +60,15 @@ def obtain_cluster(context: Context, version: str, begun: Callable[[int], object
 
 
 def _create(context: Context, folder: RunDirectory, begun: Callable[[int], object]) -> Cluster:
-    request, deadline, say = context.request, context.deadline(), context.hooks.say
+    request, timeline = context.request, context.tools.timeline
+
+    def begin(count: int) -> None:
+        context.tools.own.begun = True
+        begun(count)
+
     with (
-        locked_for_all_users("create", deadline, say=say, option="--kindinfra-timeout"),
-        context.tools.timeline.span("create", "cluster"),
+        turn_to_create(timeline=timeline, queue=context.deadline(), say=context.hooks.say),
+        timeline.span("create", "cluster"),
     ):
         return create_cluster(
             request.cluster,
@@ -72,7 +79,7 @@ def _create(context: Context, folder: RunDirectory, begun: Callable[[int], objec
             run=folder,
             folder=request.folder,
             provider=context.tools.provider,
-            begun=begun,
+            begun=begin,
             deadline=context.deadline(),  # waiting for other runs is not counted
         )
 
@@ -83,9 +90,27 @@ def _clear_the_way(context: Context) -> None:
     A sweep that deletes it just now holds its lock too, but not for long.
     """
     deadline = context.deadline()
-    while (folder := _folder_of_ours(context)) and not _is_cleared(context, folder):
-        if deadline.passed or not folder.file("swept").exists():
+    while (folder := _clear_folder(context)) and not _is_cleared(context, folder):
+        if deadline.passed or not is_there(folder.file("swept")):
             raise ClusterError(_in_use(context.request.cluster, folder))
+
+
+def _clear_folder(context: Context) -> RunDirectory | None:
+    """Return the folder of the cluster that has the name, None if no run of ours made one.
+
+    Raises:
+        ClusterError: It does not tell whether anybody has the cluster.
+    """
+    folder = _folder_of_ours(context)
+    why = why_unclear(folder, context.request.cluster) if folder else ""
+    if why and _folder_of_ours(context) == folder:  # else it was deleted with its notes meanwhile
+        raise ClusterError(_unclear(context, why))
+    return None if why else folder
+
+
+def _unclear(context: Context, why: str) -> str:
+    name = context.request.cluster
+    return refusal(name, why, context.tools.provider.delete_command(name))
 
 
 def _folder_of_ours(context: Context) -> RunDirectory | None:
@@ -96,16 +121,14 @@ def _folder_of_ours(context: Context) -> RunDirectory | None:
 
 def _is_cleared(context: Context, folder: RunDirectory) -> bool:
     """Delete the cluster if nobody has it, and say whether that is so."""
-    if not folder.lock.exists():
-        _delete_old(context, folder)
-        return True
     try:
         with held_alone(folder.lock) as alone:
-            if alone and _folder_of_ours(context) == folder:
+            if alone and _clear_folder(context) == folder:
                 _delete_old(context, folder)
             return alone
-    except PermissionError:  # somebody else's
-        return False
+    except OSError as error:  # another user's
+        why = f"the lock of its run directory {folder.path}: {error.strerror}"
+        raise ClusterError(_unclear(context, why)) from error
 
 
 def _delete_old(context: Context, folder: RunDirectory) -> None:
@@ -146,13 +169,16 @@ class _Taking:
         self._lock(self._home)
         there = self._standing()
         while there and there.folder and not self._is_locked(there.folder):
-            self._lock(RunDirectory(there.folder))
+            if home := _clear_folder(self._context):
+                self._lock(home)
             there = self._standing()  # whoever had it may have deleted it, or made it anew
         if there is None:
             return self._make()
         if there.folder is None:
             return _create(self._context, self._context.run, self._begun)  # which says why not
         home = RunDirectory(there.folder)
+        if why := why_unknown(home, self._name):
+            raise ClusterError(_unclear(self._context, why))
         try:
             return self._take(there, home)
         except _UnfitError as why:
@@ -174,8 +200,11 @@ class _Taking:
         self._locked.append(home.path)
 
     def _is_locked(self, home: Path) -> bool:
-        """Whether nobody else can use a home: it is ours by now, however it is spelled, or gone."""
-        return not home.is_dir() or any(home.samefile(one) for one in self._locked)
+        """Whether a home is this run's by now, however it is spelled."""
+        try:
+            return any(home.samefile(one) for one in self._locked)
+        except OSError:  # what cannot be seen is nobody's
+            return False
 
     def _take(self, there: Standing, home: RunDirectory) -> Cluster:
         """Return the cluster that is there.
@@ -195,6 +224,7 @@ class _Taking:
         with self._context.tools.timeline.span("take", "cluster"):
             _await_answer(home.kubeconfig, self._context.deadline(_ANSWERS_WITHIN))
         home.write("made", asdict(with_ports(made, fit.ports)))
+        self._context.tools.own.begun = True
         self._context.run.write("cluster-name", {"name": self._name})
         self._note(home, taken=True)
         self._begun(0)
@@ -237,10 +267,11 @@ class _Taking:
         return replace(cluster, kubeconfig=self._context.run.kubeconfig, home=home.path)
 
     def _copy_credentials(self, home: RunDirectory) -> None:
-        if home.kubeconfig.exists():
+        if is_there(home.kubeconfig):
             write_private(self._context.run.kubeconfig, home.kubeconfig.read_text())
 
     def _note(self, home: RunDirectory, *, taken: bool) -> None:
+        self._context.tools.own.home = home.path
         self._context.run.write("home", {"path": str(home.path), "taken": taken})
 
     def _standing(self) -> Standing | None:
@@ -250,8 +281,7 @@ class _Taking:
         self._context.tools.provider.delete(
             self._name, kubeconfig=home.kubeconfig, deadline=self._context.deadline()
         )
-        if home.path.is_dir():
-            forget(home)
+        forget(home)
 
     @property
     def _name(self) -> str:
@@ -273,8 +303,7 @@ def _made(home: RunDirectory) -> Made | None:
 def _await_answer(kubeconfig: Path, deadline: Deadline) -> None:
     from pytest_kindinfra.kube import Kube
 
-    there = kubeconfig.exists() and kubeconfig.stat().st_size
-    _demand(there, "its credentials are gone")
+    _demand(size_of(kubeconfig), "its credentials are gone")
     kube = Kube(kubeconfig)
     try:
         kube.wait_for_api(deadline)

@@ -23,12 +23,14 @@ class Background:
     def __enter__(self) -> Self:
         """Start it."""
         self._log = tempfile.TemporaryFile()
+        self._parent = os.getpid()
         self._process = start(self._argv, stdout=self._log, stderr=self._log)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End it and what it started."""
-        end(self._process)
+        """End it and what it started; a process forked meanwhile leaves it to its parent."""
+        if os.getpid() == self._parent:
+            end(self._process)
         self._log.close()
 
     def output(self) -> str:

@@ -9,25 +9,53 @@ another step.
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.coordination import locked_for_all_users
 from pytest_kindinfra.errors import ClusterError, PortTakenError
 from pytest_kindinfra.freeports import free_port
 from pytest_kindinfra.kindconfig import PATCHES, hosts_of, kind_config, loopback, user_ports
-from pytest_kindinfra.model import Cluster
+from pytest_kindinfra.model import Cluster, Phase
+from pytest_kindinfra.timeline import now
 from pytest_kindinfra.tuning import DNS_PATCH, dns_patch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
     from pytest_kindinfra.clusters.protocol import Provider
     from pytest_kindinfra.coordination import RunDirectory
     from pytest_kindinfra.model import Plan, PortMapping
-    from pytest_kindinfra.timeline import Deadline
+    from pytest_kindinfra.timeline import Deadline, Timeline
 
 _TRIES = 3
+
+
+@contextmanager
+def turn_to_create(
+    *, timeline: Timeline, queue: Deadline, say: Callable[[str], object]
+) -> Iterator[None]:
+    """Have no other run of this host create a cluster in the block, as long as the queue allows.
+
+    Args:
+        timeline: Gets the wait for the turn as a phase, if there is one.
+        queue: When to go on without the turn (docs/decisions/0034).
+        say: Gets a sentence about the wait.
+
+    Raises:
+        CancelledError: The run is ending.
+    """
+    start, told = now(), []
+
+    def note(text: str) -> None:
+        told.append(text)
+        say(text)
+
+    with locked_for_all_users("create", queue, say=note, option="--kindinfra-timeout"):
+        if told:
+            timeline.add(Phase(kind="queue", subject="cluster", start=start, end=now()))
+        yield
 
 
 def create_cluster(
@@ -43,7 +71,7 @@ def create_cluster(
     begun: Callable[[int], object],
     deadline: Deadline,
 ) -> Cluster:
-    """Create the cluster and return it; its API server answers.
+    """Create the cluster and return it; its API server answers. Call it in `turn_to_create`.
 
     Args:
         name: kind's name for it.

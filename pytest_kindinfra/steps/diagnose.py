@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.presence import size_of
 from pytest_kindinfra.privatefiles import append_private, write_private
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def keep_evidence(
     if not provider.exists(cluster, deadline):
         return
     kubeconfig = folder / "kubeconfig"
-    if kubeconfig.exists() and kubeconfig.stat().st_size:
+    if size_of(kubeconfig):
         kube = Kube(kubeconfig)
         try:
             for namespace in namespaces:

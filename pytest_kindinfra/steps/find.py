@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.imagefiles import load_image_file
 from pytest_kindinfra.model import BuiltImage
+from pytest_kindinfra.presence import why_no_file
 from pytest_kindinfra.tags import archive_reference, tag_image
 
 if TYPE_CHECKING:
@@ -127,8 +128,8 @@ def _fetch_saved(
         return f"{folder} has no archive of it"
     if one.reference != reference:
         return f"{folder} has {one.reference}, but what is here makes {reference}"
-    if not (folder / one.file).is_file():
-        return f"{folder / one.file}: no such file"
+    if why := why_no_file(folder / one.file):
+        return f"{folder / one.file}: {why}"
     loaded = engine.load(folder / one.file, deadline)
     return None if loaded == reference else f"{folder / one.file} holds {loaded}, not {reference}"
 

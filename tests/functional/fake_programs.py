@@ -195,8 +195,12 @@ def inspect(folder: str, words: list[str]) -> None:
         labels = {"io.x-k8s.kind.cluster": path.split("/")[-2]}
         state = {"Running": not os.path.exists(f"{path}/stopped")}  # noqa: PTH110
         mounts, ports = (json.loads(read(path, what)) for what in ("mounts", "ports"))
+        binds = [f"{one['Source']}:{one['Destination']}:ro" for one in mounts]
+        for one in mounts:  # an engine in a virtual machine shows its own paths here
+            one["Source"] = behaviour(folder, "inspect").get("machine", "") + one["Source"]
+        host = {"Binds": binds, "PortBindings": ports}
         shown = {"Name": f"/{name}", "State": state, "Config": {"Labels": labels},
-                 "Mounts": mounts, "HostConfig": {"PortBindings": ports}}  # fmt: skip
+                 "Mounts": mounts, "HostConfig": host}  # fmt: skip
         print(json.dumps(shown))  # noqa: T201
 
 

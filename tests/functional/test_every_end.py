@@ -108,17 +108,21 @@ def test_what_could_not_be_deleted_is_said_and_deleted_by_the_next_run(project: 
 
     project.behave("delete", exit=1, complains="ERROR: permission denied")
     first = project.run(workers=None)
+    gc, next_one = project.command("gc"), project.run(workers=None)
     project.behave("delete")
     project.behave("create", until="swept")
     running = project.start(workers=None)
-    running.until(lambda: not set(first.clusters) & set(project.standing()))
+    running.until(lambda: not set(next_one.clusters) & set(project.standing()))
     project.open("swept")
     second = running.finish()
 
     assert "teardown failed" in first.out
     assert "ERROR: permission denied" in first.out
     assert first.report["outcome"]["kept"] is True
-    assert len(first.clusters) == 1
+    (name,) = first.clusters
+    assert gc.returncode == 1
+    assert f"could not delete cluster {name}: " in gc.stdout
+    assert f"an old cluster could not be deleted ({name}): " in next_one.out
     assert second.clusters == []
 
 

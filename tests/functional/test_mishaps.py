@@ -248,6 +248,25 @@ def test_a_run_directory_that_cannot_be_written_is_a_usage_error(
     assert run.all_calls == []
 
 
+def test_a_path_with_a_colon_is_a_usage_error_before_anything_is_built(project: Project) -> None:
+    """Docker said `invalid spec: ...: too many colons`, after the images were built."""
+    project.service("api", image=True)
+    project.tests(MARKED)
+    project.write("kind.yaml", "nodes: [{extraMounts: [{hostPath: 'c:d', containerPath: /d}]}]\n")
+
+    run = project.run(
+        "--kindinfra-artifacts=a:b", "--kindinfra-kind-config=kind.yaml", workers=None
+    )
+
+    assert run.code == 4, run.text
+    assert (
+        f'the artifacts folder "{project.folder}/a:b" has ":" in its path, which Docker and podman '
+        "cannot mount into kind nodes; to fix: --kindinfra-artifacts=DIR"
+    ) in run.text
+    assert f'hostPath "{project.folder}/c:d" has ":" in its path' in run.text
+    assert run.calls("build") + run.calls("create") == []
+
+
 def test_it_does_not_matter_if_nothing_is_needed(project: Project) -> None:
     project.tests(MARKED)
 

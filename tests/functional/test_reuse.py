@@ -27,6 +27,12 @@ kind: ConfigMap
 metadata: {name: settings}
 data: {greeting: "GREETING"}
 """
+MOCK_HOOK = """
+from pytest_kindinfra import Service
+
+def pytest_kindinfra_services(config):
+    return [Service(name="mock", manifests=("mock.yaml",))]
+"""
 
 
 @pytest.fixture
@@ -161,6 +167,21 @@ class TestWhatChanged:
         assert run.code == 0, run.text
         deleted = {path.rpartition("/")[2] for verb, path in run.requests if verb == "DELETE"}
         assert deleted == {"old", "old-http-kindinfra"}
+
+    def test_a_service_of_a_hook_that_this_run_does_not_load_stays(self, shop: Project) -> None:
+        """`pytest e2e` loads e2e/conftest.py and its hook, `pytest` alone does not."""
+        shop.manifest("mock", image="quay.io/mock:1")
+        shop.write("mocks.py", MOCK_HOOK)
+        with_hook = ("-p", "mocks")
+        shop.tests("@pytest.mark.kindinfra('mock')\ndef test_mock(): ...\n", "test_mock.py")
+        shop.run(REUSE, *with_hook, workers=None)
+
+        without = shop.run(REUSE, "test_it.py", workers=None)
+        again = shop.run(REUSE, *with_hook, workers=None)
+
+        assert (without.code, again.code) == (0, 0), without.text + again.text
+        assert [path for verb, path in without.requests if verb == "DELETE"] == []
+        assert [path for verb, path in again.requests if verb == "DELETE"] == []
 
     def test_a_service_that_failed_is_made_anew(self, shop: Project) -> None:
         broken = {"state": {"waiting": {"reason": "ErrImageNeverPull"}}, "restartCount": 0}
@@ -314,7 +335,31 @@ class TestAnotherCluster:
         shop.run(REUSE, workers=None)
         shutil.rmtree(shop.folder / ".kindinfra")
 
-        assert self.anew(shop) == ["it was not made to its end, or not for reuse"]
+        run = shop.run(REUSE, workers=None)
+        done = shop.command("down")
+
+        (name,) = shop.standing()
+        assert run.code == 4
+        assert (
+            f'there is already a cluster "{name}", and whether anybody uses it is unclear: its run '
+            f"directory {shop.folder}/.kindinfra/reused/{name} is gone, or not of this "
+            "machine; to fix: "
+        ) in run.text
+        assert f"if nobody uses it: kind delete cluster --name {name}; else" in run.text
+        assert run.calls("delete") == []
+        assert done.returncode == 1
+        assert f"To fix: if nobody uses it: kind delete cluster --name {name}" in done.stderr
+
+    def test_an_engine_in_a_virtual_machine_shows_its_own_paths(self, shop: Project) -> None:
+        shop.run(REUSE, workers=None)
+        shop.behave("inspect", machine="/host_mnt")
+
+        run = shop.run(REUSE, workers=None)
+        done = shop.command("down")
+
+        assert run.code == 0, run.text
+        assert run.calls("create") + run.calls("delete") == []
+        assert done.stdout.startswith("deleted cluster")
 
     def test_one_that_is_half_made_since_its_run_was_killed(self, shop: Project) -> None:
         shop.behave("create", until="never")

@@ -83,18 +83,49 @@ class TestTheFolder:
 
         assert (run.path.parent / ".gitignore").read_text() == "logs\n"
 
+    @pytest.mark.parametrize("begun_by", ["the controller", "a worker"])
+    def test_in_a_folder_of_the_users_nothing_is_hidden_or_replaced(
+        self, run: RunDirectory, begun_by: str
+    ) -> None:
+        """With `--kindinfra-artifacts=.` git ignored the whole project from then on."""
+        artifacts = run.path.parent
+        artifacts.mkdir(parents=True)
+        (artifacts / "latest").write_text("report of last week")
+
+        if begun_by == "a worker":
+            run.ask("gw0", {})
+        run.make()
+
+        assert not (artifacts / ".gitignore").exists()
+        assert (artifacts / "latest").read_text() == "report of last week"
+        assert (run.path / ".gitignore").read_text() == "*\n"
+        assert sorted(path.name for path in artifacts.iterdir()) == ["latest", run.path.name]
+
+    def test_a_folder_that_a_worker_makes_first_is_hidden_too(self, run: RunDirectory) -> None:
+        run.ask("gw0", {})
+
+        assert (run.path.parent / ".gitignore").read_text() == "*\n"
+
+    def test_a_link_of_the_users_stays(self, run: RunDirectory) -> None:
+        run.path.parent.mkdir(parents=True)
+        (run.path.parent / "latest").symlink_to("2024-11")
+
+        run.make()
+
+        assert str((run.path.parent / "latest").readlink()) == "2024-11"
+
     def test_latest_leads_to_the_latest_run(self, run: RunDirectory) -> None:
-        for name in ("run-1", "run-2"):
+        names = ("20261128-140502-3f2a91", "20261128-150502-91f2a3")
+        for name in names:
             RunDirectory(run.path.parent / name).make()
 
         latest = run.path.parent / "latest"
-        assert latest.resolve() == run.path.parent / "run-2"
-        assert str(latest.readlink()) == "run-2"
+        assert latest.resolve() == run.path.parent / names[1]
+        assert str(latest.readlink()) == names[1]
         assert sorted(path.name for path in run.path.parent.iterdir()) == [
             ".gitignore",
+            *names,
             "latest",
-            "run-1",
-            "run-2",
         ]
 
     def test_it_may_be_made_twice(self, run: RunDirectory) -> None:

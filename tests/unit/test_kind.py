@@ -287,6 +287,33 @@ class TestRunsOfOurs:
 
         assert found == {"ours": Path("/project/.kindinfra/run-1")}
 
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            {"Binds": ["/lib/modules:/lib/modules:ro", f"/Users/me/shop/run:{RUN_MOUNT}:ro"]},
+            {"Binds": [f"/Users/me/shop/run:{RUN_MOUNT}:ro,rprivate,rbind"]},  # podman
+            {"Binds": [f"/Users/me/shop/run:{RUN_MOUNT}"]},
+            {"Mounts": [{"Type": "bind", "Source": "/Users/me/shop/run", "Target": RUN_MOUNT}]},
+        ],
+    )
+    def test_what_was_asked_for_counts_before_a_path_of_the_engines_machine(
+        self, soon: Deadline, asked: dict[str, object]
+    ) -> None:
+        """Docker Desktop shows the paths of its virtual machine, none of which is here."""
+        shown = {
+            "Name": "/ours-control-plane",
+            "State": {"Running": True},
+            "Config": {"Labels": {"io.x-k8s.kind.cluster": "ours"}},
+            "HostConfig": asked,
+            "Mounts": [{"Destination": RUN_MOUNT, "Source": "/host_mnt/Users/me/shop/run"}],
+        }
+        kind = Kind(answering(ps="1\n", inspect=json.dumps(shown)))
+        standing = kind.standing("ours", soon)
+
+        assert kind.run_directories(soon) == {"ours": Path("/Users/me/shop/run")}
+        assert standing
+        assert standing.folder == Path("/Users/me/shop/run")
+
     def test_without_a_cluster_nothing_is_inspected(self, soon: Deadline) -> None:
         runner = answering(ps="")
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_kindinfra.coordination import RunDirectory, hold
-from pytest_kindinfra.errors import ClusterError, PortTakenError, ToolMissingError
+from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError, ToolMissingError
 from pytest_kindinfra.lines.context import Context, FirstFailure
 from pytest_kindinfra.lines.loss import watch_nodes
 from pytest_kindinfra.model import Cluster, Declaration, Plan, PortMapping
@@ -19,7 +17,7 @@ from pytest_kindinfra.results import LOST, failure_record
 from pytest_kindinfra.steps.create import choose_host_ports, create_cluster
 from pytest_kindinfra.steps.sweep import sweep
 from pytest_kindinfra.timeline import Deadline, Timeline
-from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner, eventually
+from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner, eventually, forbid
 
 if TYPE_CHECKING:
     import threading
@@ -238,6 +236,7 @@ class TestLeftoversThatNobodyCanJudge:
     def leave(self, folder: Path) -> tuple[RunDirectory, FakeProvider]:
         run = RunDirectory(folder / "run-dead")
         run.make()
+        run.write("cluster-name", {"name": "k"})
         hold(run.lock).release()
         provider = FakeProvider(clusters={"k": NODES}, runs={"k": run.path})
         return run, provider
@@ -284,28 +283,66 @@ class TestLeftoversThatNobodyCanJudge:
 
         swept = sweep(provider, soon)
 
-        assert swept.unclear == {"k": f"its run directory {tmp_path / 'gone'} is gone"}
+        gone = tmp_path / "gone"
+        assert swept.unclear == {"k": f"its run directory {gone} is gone, or not of this machine"}
         assert list(provider.clusters) == ["k"]
 
     def test_a_run_directory_of_another_user_stops_nothing(
         self, tmp_path: Path, soon: Deadline, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from pathlib import Path as RealPath
-
         run, provider = self.leave(tmp_path)
-        other, mine = RunDirectory(tmp_path / "other" / "run"), run
+        other = self.leave(tmp_path / "other")[0]
         provider.clusters["other"] = NODES
-        provider.runs = {"other": other.path, "k": mine.path}
-        exists = RealPath.exists
+        provider.runs = {"other": other.path, "k": run.path}
 
-        def refuse(path: RealPath) -> bool:
-            if other.path in path.parents:
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-            return exists(path)
-
-        monkeypatch.setattr(RealPath, "exists", refuse)
+        forbid(monkeypatch, other.path)
 
         swept = sweep(provider, soon)
 
         assert swept.deleted == ["k"]
-        assert "somebody else's" in swept.unclear["other"]
+        assert swept.unclear["other"] == (
+            f"its run directory {other.path} cannot be seen: Permission denied "
+            "(another user's, whose kindinfra gc can tell)"
+        )
+
+    @pytest.mark.parametrize("lost", ["the folder", "the lock", "the note"])
+    def test_what_is_left_of_a_run_directory_proves_nothing(
+        self, tmp_path: Path, soon: Deadline, lost: str
+    ) -> None:
+        run, provider = self.leave(tmp_path)
+        if lost == "the folder":
+            run.path.rename(tmp_path / "aside")
+            run.path.symlink_to(run.path)  # a loop: ELOOP
+        elif lost == "the lock":
+            run.lock.unlink()
+        else:
+            run.file("cluster-name").unlink()
+
+        swept = sweep(provider, soon)
+
+        assert list(provider.clusters) == ["k"]
+        assert str(run.path) in swept.unclear["k"]
+
+    def test_a_cluster_that_cannot_be_deleted_keeps_no_other_from_it(
+        self, tmp_path: Path, soon: Deadline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first, provider = self.leave(tmp_path / "a")
+        second = RunDirectory(tmp_path / "b" / "run-dead")
+        second.make()
+        second.write("cluster-name", {"name": "l"})
+        hold(second.lock).release()
+        provider.clusters["l"] = NODES
+        provider.runs = {"k": first.path, "l": second.path}
+        delete = provider.delete
+
+        def refuse(name: str, *, kubeconfig: Path, deadline: Deadline) -> None:
+            if name == "k":
+                raise CommandError(["kind"], exit_code=1, output="device or resource busy")
+            delete(name, kubeconfig=kubeconfig, deadline=deadline)
+
+        monkeypatch.setattr(provider, "delete", refuse)
+
+        swept = sweep(provider, soon)
+
+        assert swept.deleted == ["l"]
+        assert "device or resource busy" in swept.failed["k"]

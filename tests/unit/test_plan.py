@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.facts import UNKNOWN_CLUSTER, ClusterFacts
 from pytest_kindinfra.graph import cycles, in_order
+from pytest_kindinfra.ignoring import IgnoreRules
 from pytest_kindinfra.manifests import Rendered, Written, parse_objects
 from pytest_kindinfra.model import (
     Declaration,
@@ -959,7 +960,17 @@ class TestTheArtifactsFolder:
 
     def test_elsewhere_it_changes_nothing(self) -> None:
         assert self.ignored("services", "out") == ("*.md",)
-        assert self.ignored("out", "out") == ("*.md",)
+
+    def test_of_a_folder_that_is_a_context_itself_only_what_runs_write_is_kept_out(self) -> None:
+        for context, artifacts in ((".", "."), ("out", "out"), ("out", "x/../out/")):
+            _, *patterns = self.ignored(context, artifacts)
+            rules = IgnoreRules(patterns)
+            kept = [".gitignore", "main.py", "latest.py", "20260101-notes", "reports/latest"]
+
+            assert not [name for name in kept if rules.ignore(name)]
+            assert rules.ignore("20261128-140502-3f2a91")
+            assert rules.ignore("latest")
+            assert rules.ignore("reused")
 
 
 NEW = ClusterFacts(only_planned=True, kubernetes=(1, 34))

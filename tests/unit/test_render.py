@@ -271,6 +271,37 @@ class TestFiles:
         ]
 
 
+class TestWhatMayNotBeSeen:
+    """Python up to 3.13 raised out of the plan, later ones say that it is not there."""
+
+    def test_files_are_told_with_the_systems_reason(self, tmp_path: Path) -> None:
+        (tmp_path / "loop").symlink_to("loop")
+        declaration = Declaration(
+            folder=tmp_path,
+            cluster=ClusterSpec(config=Path("loop")),
+            images=(Image(name="a", context=Path("loop/a")),),
+            services=(Service(name="s", manifests=("loop/s.yaml",), inputs=("loop/x",)),),
+        )
+
+        problems = check_files(declaration)
+        rendered = render(declaration.services, folder=tmp_path)
+
+        assert problems == [
+            '[cluster] config "loop": Too many levels of symbolic links',
+            '[images.a] context "loop/a": Too many levels of symbolic links',
+            '[services.s] inputs "loop/x": Too many levels of symbolic links',
+        ]
+        assert rendered.problems == (
+            '[services.s] manifests "loop/s.yaml": Too many levels of symbolic links',
+        )
+
+    def test_a_declaration_is_not_taken_for_none(self, tmp_path: Path) -> None:
+        (tmp_path / "kindinfra.toml").symlink_to("kindinfra.toml")
+
+        with pytest.raises(DeclarationError, match="Too many levels of symbolic links"):
+            load_tables(tmp_path)
+
+
 class TestKindConfig:
     @pytest.mark.parametrize(
         ("text", "config"),

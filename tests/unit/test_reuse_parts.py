@@ -106,6 +106,7 @@ class TestLocks:
     def test_a_sweep_leaves_alone_what_somebody_takes_at_that_moment(self, tmp_path: Path) -> None:
         home, provider = home_of(tmp_path, "shop"), FakeProvider()
         home.path.mkdir(parents=True)
+        home.write("cluster-name", {"name": "shop"})
         lock = hold(home.lock)
         provider.clusters["shop"], provider.runs["shop"] = ("shop-control-plane",), home.path
 

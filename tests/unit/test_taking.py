@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.coordination import RunDirectory, hold
+from pytest_kindinfra.coordination import RunDirectory, hold, locked_for_all_users
 from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.homes import home_of
 from pytest_kindinfra.lines.context import Context, FirstFailure
@@ -16,7 +17,7 @@ from pytest_kindinfra.model import Declaration, Plan
 from pytest_kindinfra.request import Hooks, Request, Reuse, Tools
 from pytest_kindinfra.steps.sweep import sweep
 from pytest_kindinfra.timeline import Deadline, Timeline
-from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner
+from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner, eventually, forbid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -211,3 +212,92 @@ class TestHomes:
         obtain(second)
 
         assert bench.said == []
+
+
+class TestAClusterThatNobodyCanJudge:
+    """It may be a live run's: it is never deleted and never reused."""
+
+    @pytest.fixture
+    def live(self, bench: Bench) -> Iterator[RunDirectory]:
+        """A cluster of the name, whose run lives."""
+        context = bench.context("live")
+        lock = hold(context.run.lock)
+        obtain(context)
+        yield context.run
+        lock.release()
+
+    @pytest.mark.parametrize("reuse", [False, True], ids=["own", "reuse"])
+    def test_a_path_of_the_engines_virtual_machine(
+        self, bench: Bench, live: RunDirectory, *, reuse: bool
+    ) -> None:
+        mount = bench.provider.configs[NAME]["nodes"][0]["extraMounts"][0]
+        mount["hostPath"] = f"/host_mnt{live.path}"
+
+        self.refuse(bench, reuse=reuse, why=f"/host_mnt{live.path} is gone, or not of this machine")
+
+    @pytest.mark.parametrize("reuse", [False, True], ids=["own", "reuse"])
+    def test_a_run_directory_that_was_removed_in_mid_run(
+        self, bench: Bench, live: RunDirectory, *, reuse: bool
+    ) -> None:
+        shutil.rmtree(live.path)
+
+        self.refuse(bench, reuse=reuse, why=f"{live.path} is gone, or not of this machine")
+
+    @pytest.mark.parametrize("reuse", [False, True], ids=["own", "reuse"])
+    def test_one_of_another_user(
+        self,
+        bench: Bench,
+        live: RunDirectory,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        reuse: bool,
+    ) -> None:
+        forbid(monkeypatch, live.path)
+
+        self.refuse(bench, reuse=reuse, why=f"{live.path} cannot be seen: Permission denied")
+
+    def test_a_home_of_the_same_path_that_has_no_note_of_it(self, bench: Bench) -> None:
+        """It was removed while its run lived, or is another container's at the same path."""
+        home = home_of(bench.folder / "a", NAME).path
+        obtain(bench.context("live", home=home))
+        shutil.rmtree(home)
+
+        self.refuse(bench, reuse=True, why=f"{home} has no note of it", home=home)
+
+    def refuse(self, bench: Bench, *, reuse: bool, why: str, home: Path | None = None) -> None:
+        home = home or home_of(bench.folder / "home", NAME).path
+        with pytest.raises(ClusterError) as caught:
+            obtain(bench.context("next", home=home if reuse else None))
+
+        assert list(bench.provider.clusters) == [NAME]
+        assert str(caught.value).startswith(
+            f'there is already a cluster "{NAME}", and whether anybody uses it is unclear: '
+        )
+        assert why in str(caught.value)
+        assert f"To fix: if nobody uses it: delete {NAME}; else" in str(caught.value)
+
+
+class TestTheTurnToCreate:
+    def test_the_wait_for_it_is_not_the_clusters_time(self, bench: Bench) -> None:
+        """With ten runs of 70 s each on one host the last one failed at 600 s."""
+        context = bench.context("next", timeout=5)
+
+        with locked_for_all_users("create", Deadline.after(5), say=print):
+            made = threading.Thread(target=obtain, args=(context,))
+            made.start()
+            assert not eventually(lambda: not made.is_alive(), within=1.5)
+        made.join()
+
+        assert list(bench.provider.clusters) == [NAME]
+        queue, create = context.tools.timeline.phases
+        assert (queue.kind, create.kind) == ("queue", "create")
+        assert create.start >= queue.end
+
+    def test_a_run_goes_on_when_its_turn_does_not_come(self, bench: Bench) -> None:
+        """Whoever holds the lock for ever would otherwise stop all runs of the host."""
+        context = bench.context("next", timeout=0.05)
+
+        with locked_for_all_users("create", Deadline.after(5), say=print):
+            obtain(context)
+
+        assert list(bench.provider.clusters) == [NAME]

@@ -144,6 +144,22 @@ class TestTimeline:
         assert timeline.running == ()
         assert told == [("build api", False)]
 
+    def test_a_subscriber_whose_terminal_is_gone_ends_no_work(self) -> None:
+        timeline, told = Timeline(), list[str]()
+
+        def broken(_phase: object, _ended: object) -> None:
+            raise BrokenPipeError
+
+        timeline.subscribe(broken)
+        timeline.subscribe(lambda phase, _ended: told.append(phase.name))
+
+        with timeline.span("delete", "cluster"):
+            done = True
+
+        assert done
+        assert [phase.ok for phase in timeline.phases] == [True]
+        assert told == ["delete cluster"] * 2
+
     def test_subscribers_hear_of_start_and_end(self) -> None:
         timeline, told = Timeline(), list[tuple[str, bool]]()
         timeline.subscribe(lambda phase, ended: told.append((phase.name, ended)))

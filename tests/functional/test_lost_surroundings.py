@@ -1,0 +1,104 @@
+"""What a run stands on goes away in mid-run: its terminal, its folder, its own process."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.functional.project import Project
+
+HEAD = """
+import subprocess, sys
+program = subprocess.Popen(sys.argv[2:], stdout=subprocess.PIPE)
+next(line for line in program.stdout if sys.argv[1].encode() in line)
+program.stdout.close()
+sys.exit(program.wait())
+"""
+"""Executes the rest of its words, and reads what that prints up to a line with its first word."""
+
+COMMAND = "from pytest_kindinfra.cli import main; raise SystemExit(main())"
+
+
+@pytest.fixture
+def web(project: Project) -> Project:
+    project.service("web", image=True)
+    project.tests("""
+        @pytest.mark.kindinfra("web")
+        def test_web(kindinfra):
+            assert kindinfra.url("web")
+    """)
+    return project
+
+
+class TestATerminalThatIsGone:
+    @pytest.mark.parametrize("progress", ["plain", "auto"])
+    @pytest.mark.parametrize("workers", [None, 2])
+    def test_the_cluster_is_deleted(self, web: Project, workers: int | None, progress: str) -> None:
+        how = f"--kindinfra-progress={progress}"
+
+        within = [sys.executable, "-c", HEAD, "cluster created"]
+
+        run = web.run(how, workers=workers, within=within)
+
+        assert len(run.calls("create")) == len(run.calls("delete")) == 1
+        assert run.clusters == []
+
+    def test_a_command_does_its_work(self, web: Project) -> None:
+        done = web.python("-c", HEAD, "kindinfra", sys.executable, "-c", COMMAND, "up")
+        status = web.command("status")
+
+        assert (done.returncode, done.stderr) == (0, "")
+        assert status.returncode == 0, status.stdout
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_a_run_directory_that_a_test_removes_leaves_no_cluster(
+    web: Project, workers: int | None
+) -> None:
+    web.tests("""
+        import shutil
+
+        @pytest.mark.kindinfra("web")
+        def test_tidy(pytestconfig, kindinfra):
+            assert kindinfra.url("web")
+            shutil.rmtree(pytestconfig.rootpath / ".kindinfra")
+    """)
+
+    run = web.run(workers=workers)
+
+    assert run.outcomes == {"passed": 1}
+    assert len(run.calls("delete")) == 1
+    assert run.clusters == []
+    assert "was removed while the run went on" in run.text
+
+
+def test_a_process_that_a_test_forks_off_ends_nothing(project: Project) -> None:
+    project.service("web", image=True)
+    project.tests("""
+        @pytest.fixture
+        def child():
+            return os.fork() == 0
+
+        @pytest.mark.kindinfra("web")
+        def test_fork(kindinfra, kindinfra_namespace, child):
+            if child:
+                raise SystemExit(3)  # out of the test, and through the end of pytest
+            os.wait()
+
+        @pytest.mark.kindinfra("web")
+        def test_after(kindinfra):
+            from urllib.request import urlopen
+
+            assert kindinfra.kube is not None
+            assert urlopen(kindinfra.url("web")).read()
+            note("after")
+    """)
+
+    run = project.run("-x", workers=None)
+
+    assert run.outcomes == {"passed": 2}, run.text
+    assert len(run.calls("delete")) == 1
+    assert run.call("delete").start > run.at("after")
