@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.interrupts import deferring
 from pytest_kindinfra.library import make_context, new_run, settings_of, tools_for
 from pytest_kindinfra.lines.cluster import ClusterLine
 from pytest_kindinfra.stack import CLUSTER_THREADS, tear_down
@@ -147,14 +148,15 @@ def _keep(context: Context) -> None:
 
 def _end(context: Context) -> None:
     """Delete the cluster if this run may have made one."""
-    context.cancelled.set()
-    if context.run.read("cluster-name"):
-        tear_down(
-            context.request.cluster,
-            tools=context.tools,
-            kubeconfig=context.run.kubeconfig,
-            deadline=Deadline.after(_DELETE_SECONDS),
-        )
-    for watcher in context.watchers:
-        watcher.join()
-    context.run.close()
+    with deferring():
+        context.cancelled.set()
+        if context.run.read("cluster-name"):
+            tear_down(
+                context.request.cluster,
+                tools=context.tools,
+                kubeconfig=context.run.kubeconfig,
+                deadline=Deadline.after(_DELETE_SECONDS),
+            )
+        for watcher in context.watchers:
+            watcher.join()
+        context.run.close()
