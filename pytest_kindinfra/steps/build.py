@@ -13,9 +13,10 @@ from pytest_kindinfra.buildsecrets import unshown_arguments
 from pytest_kindinfra.content import write_ignore_file
 from pytest_kindinfra.digests import Digests
 from pytest_kindinfra.engines.protocol import BuildRequest
-from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.errors import CommandError, KindInfraError
 from pytest_kindinfra.imagefiles import load_image_file
 from pytest_kindinfra.model import BuiltImage
+from pytest_kindinfra.pulls import base_image_in, remedy_of_pull
 from pytest_kindinfra.tags import archive_reference, tag_image
 
 if TYPE_CHECKING:
@@ -104,7 +105,22 @@ def build_image(
 def _build(request: BuildRequest, workshop: Workshop, deadline: Deadline) -> None:
     log = workshop.output / f"{request.name}.log"
     with workshop.timeline.span("build", request.name, says=lambda: last_line(log)):
-        workshop.engine.build(request, deadline=deadline, log=log)
+        try:
+            workshop.engine.build(request, deadline=deadline, log=log)
+        except CommandError as error:
+            raise _with_remedy(error) from error
+
+
+def _with_remedy(error: CommandError) -> CommandError:
+    """Return the error with what to do about a base image that could not be pulled."""
+    name, said = base_image_in(error.output)
+    remedy = remedy_of_pull(said)
+    if not remedy:
+        return error
+    what = f'{error.what}: the base image "{name}" cannot be pulled'
+    return CommandError(
+        error.argv, exit_code=error.exit_code, output=error.output, what=what, fix=remedy
+    )
 
 
 def last_line(log: Path) -> str:

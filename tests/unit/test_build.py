@@ -240,3 +240,21 @@ class TestAnImageThatIsThere:
         assert bench.engine.loads == [archive, archive]
         assert {first.reference, other.reference} <= bench.engine.images.keys()
         assert bench.phases() == []
+
+
+def test_a_base_image_that_cannot_be_pulled_is_named_with_a_remedy(bench: Bench) -> None:
+    says = (
+        "ERROR: failed to solve: python:3.99: failed to resolve source metadata for "
+        "docker.io/library/python:3.99: docker.io/library/python:3.99: not found"
+    )
+
+    def fail(_: BuildRequest) -> None:
+        raise CommandError(["docker"], exit_code=1, output=says, what='building image "api"')
+
+    bench.engine.on_build = fail
+    with pytest.raises(CommandError) as caught:
+        bench.build(API)
+
+    text = str(caught.value)
+    assert 'image "api": the base image "docker.io/library/python:3.99" cannot be pulled' in text
+    assert "To fix: correct the image's name or tag" in text
