@@ -91,7 +91,9 @@ class Kind:
         if not (wanted := node_image_in(output)):
             return ""
         others = [f"--kindinfra-node-image={one}" for one in self._node_images(deadline)]
-        there = f"the engine has another node image: {', or '.join(others)}; or " if others else ""
+        there = (
+            f"use a node image that the engine has: {', or '.join(others)}; or " if others else ""
+        )
         remedy = remedy_of_pull(output) or "see what the engine says"
         pull = f"{self._program} pull {wanted}"
         return f"{there}{remedy} (`{pull}` tries it alone)"

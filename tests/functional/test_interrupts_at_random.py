@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fakes import eventually
-from tests.functional.interrupting import interrupt, interrupting
 from tests.functional.project import is_alive, processes_of
+from tests.interrupting import interrupt, interrupting
 from tests.seeds import seeds
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.functional.interrupting import Interrupting
     from tests.functional.project import Project, Running
+    from tests.interrupting import Interrupting
 
 STAGES = ("create", "built", "applied", "tests")
 # The Job has no endpoint, so that no port is chosen and a temporary folder of its own does.

@@ -364,7 +364,8 @@ class TestTheNodeImage:
 
         assert "no such host" in text
         assert (
-            "To fix: the engine has another node image: --kindinfra-node-image=kindest/node:v1.34.4"
+            "To fix: use a node image that the engine has: "
+            "--kindinfra-node-image=kindest/node:v1.34.4"
             ", or --kindinfra-node-image=kindest/node:v1.9.11; or see that the registry can be"
         ) in text
         assert "(`docker pull kindest/node:v1.33.1@sha256:05` tries it alone)" in text
