@@ -17,13 +17,17 @@ WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
 RUNS   ?= 1
 ROUNDS ?= 3
 IMAGES ?= made-up
+SLICE  ?= all
+# What depends on how the engine keeps images: loads, references, what gc finds, reuse.
+CONTAINERD_short := tests/e2e/test_loading.py
+CONTAINERD_all := $(CONTAINERD_short) tests/e2e/test_images_from_elsewhere.py tests/e2e/test_registry.py tests/e2e/test_reuse.py tests/e2e/test_example.py
 # The tests that the page names, in a folder.
 named = $(shell grep -oE '`$(1)/\w+\.py::[A-Za-z0-9_:]+' docs/crash-safety.md | sed 's|^`|tests/|' | sort -u)
 
-.PHONY: help setup registry-image podman venv demo test lint unit functional e2e matrix bench bench-boot bench-crowd bench-load bench-waiting format lock clean
+.PHONY: help setup registry-image podman venv demo test lint unit functional e2e e2e-containerd test-python313 stress stress-cluster matrix bench bench-boot bench-crowd bench-load bench-waiting format lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## what demo and test need: .venv, an engine, kind, helm, kubectl, images
 	@tools/machine/setup
@@ -38,6 +42,7 @@ test: setup ## everything that CI runs
 	@$(MAKE) lint
 	@$(TIMED) "unit and functional" $(BIN)/pytest tests/unit tests/functional -n $(WORKERS) -q
 	@$(MAKE) e2e
+	@$(MAKE) e2e-containerd SLICE=short
 
 lint: venv ## format check, ruff, mypy, import-linter
 	@$(TIMED) "format" $(BIN)/ruff format --check --quiet .
@@ -60,6 +65,18 @@ podman: setup
 e2e: setup registry-image podman ## tests on real clusters: first by two, then those that want to be alone
 	@$(BIN)/pytest tests/e2e -m "not alone" -n 2 --dist loadfile
 	@$(BIN)/pytest tests/e2e -m alone
+
+e2e-containerd: setup registry-image ## what handles images, on an engine with containerd's image store, SLICE=all|short
+	@$(TIMED) "containerd store" tools/machine/containerd-store $(BIN)/pytest -q $(CONTAINERD_$(SLICE))
+
+test-python313: ## unit and functional tests with Debian 13's Python 3.13, in a container
+	@$(TIMED) "unit and functional on Python 3.13" tools/machine/python313 tests/unit tests/functional -n $(WORKERS) -q
+
+stress: venv ## interrupts at random moments of runs on fakes, RUNS=N
+	@KINDINFRA_STRESS=$(RUNS) $(BIN)/pytest tests/functional/test_interrupts_at_random.py -n $(WORKERS) -q
+
+stress-cluster: setup ## the same on real clusters, RUNS=N
+	@KINDINFRA_STRESS=$(RUNS) $(BIN)/pytest tests/e2e/test_interrupts_at_random.py -n 2 -q
 
 matrix: setup ## crash safety, RUNS=N times: the tests that docs/crash-safety.md names
 	@for run in $$(seq $(RUNS)); do echo "matrix: run $$run of $(RUNS)"; \

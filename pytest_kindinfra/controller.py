@@ -6,9 +6,11 @@ It knows pytest's config; the thread does not.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 import shutil
+import sys
 import threading
 import warnings
 from contextlib import ExitStack, suppress
@@ -28,10 +30,9 @@ if TYPE_CHECKING:
     from pytest_kindinfra.planning import Order
 
 _JOIN = 30.0
-_HURRIED_JOIN = 6.0
-"""A little longer than programs get between being asked to end and being killed."""
-_INTERRUPTS = 2
-"""Interrupts during the end that are impatience; a further one leaves it to the next run."""
+_HURRIED_JOIN = 11.0
+"""A little longer than a program gets to end when it is asked to, and then when it is killed."""
+_LOOK_EVERY = 0.05
 
 
 def new_controller(config: pytest.Config, first: FirstLook) -> Controller:
@@ -89,6 +90,7 @@ class Controller:
         self._ending: tuple[bool, bool] | None = None
         self._outcome: Outcome | None = None
         self._interrupts = Interrupts()
+        self._given_up = False
         self._cancelled = threading.Event()
         self._held = ExitStack()
 
@@ -112,8 +114,10 @@ class Controller:
         except DeclarationError as error:
             self._refused = True
             raise pytest.UsageError(str(error)) from None
-        self._make_run_directory()
-        self._launch(order, tests=wanted["tests"])
+        self._interrupts.catch(sigint=self._has_workers())
+        with held():  # begun wholly or not at all
+            self._make_run_directory()
+            self._launch(order, tests=wanted["tests"])
 
     def show_plan(self, wanted: dict[str, Any] | None) -> None:
         """Print what a run of the selected tests would do.
@@ -134,6 +138,10 @@ class Controller:
         except DeclarationError as error:
             raise pytest.UsageError(str(error)) from None
         self._show(order)
+
+    def _has_workers(self) -> bool:
+        """Whether the tests run in other processes than this one."""
+        return self._config.pluginmanager.hasplugin("dsession")
 
     def _make_run_directory(self) -> None:
         try:
@@ -199,28 +207,50 @@ class Controller:
             daemon=True,
         )
         self._started = Started(order=order, tools=tools, thread=thread, lock=lock)
-        self._interrupts.catch()
-        with held(), warnings.catch_warnings():
+        atexit.register(self._end_at_exit, os.getpid())
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             thread.start()
-            if not self._config.pluginmanager.hasplugin("dsession"):
+            if not self._has_workers():
                 _import_early()
 
     # -- end ---------------------------------------------------------------------------------
 
-    @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
-        """Let nothing wait any more, before xdist waits for workers that wait for services.
-
-        A second interrupt may come while xdist does: it hurries our end, and no more.
-        """
-        self.end_waits()
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_cmdline_main(self) -> Generator[None, object, object]:
+        """End the run whatever is raised before it ended by itself; give the signals back."""
         try:
             return (yield)
         except KeyboardInterrupt:
             if self._started is None:
                 raise
-            self.finish(failed=bool(session.testsfailed), interrupted=True, hurried=True)
+            self.finish(failed=False, interrupted=True)
+            sys.stderr.write("kindinfra: interrupted again: pytest's own end was cut short\n")
+            return pytest.ExitCode.INTERRUPTED
+        finally:
+            self._interrupts.restore()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        """Let no further interrupt fall into what pytest does between this one and its end."""
+        if self._started:
+            self._interrupts.raised()
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Let nothing wait any more, before xdist waits for workers that wait for services.
+
+        A second interrupt may come while xdist does, or fixtures end: it hurries our end, and no
+        more.
+        """
+        self.end_waits()
+        self._interrupts.allow()
+        try:
+            return (yield)
+        except KeyboardInterrupt:
+            if self._started is None:
+                raise
+            self.finish(failed=bool(session.testsfailed), interrupted=True)
             session.exitstatus = pytest.ExitCode.INTERRUPTED
             return None
 
@@ -238,16 +268,16 @@ class Controller:
         with suppress(OSError):  # a full disk must not keep us from deleting the cluster
             self.run.close()
 
-    def finish(self, *, failed: bool, interrupted: bool, hurried: bool = False) -> bool:
+    def finish(self, *, failed: bool, interrupted: bool) -> bool:
         """End the run: evidence is kept, the cluster is deleted, the report written.
 
-        A second call does nothing, unless the first was cut short: then it only deletes. In a
+        A second call does nothing, unless the first was cut short. An interrupt cuts the evidence
+        short and no more; the fifth leaves the cluster to the next run. In a
         process that a test forked off nothing happens: the run goes on in its parent.
 
         Args:
             failed: A test failed.
             interrupted: The run was ended before its end.
-            hurried: Somebody is too impatient for the evidence already.
 
         Returns:
             Whether somebody was too impatient for the evidence.
@@ -256,40 +286,64 @@ class Controller:
             return False
         if self._refused:
             shutil.rmtree(self.run.path, ignore_errors=True)  # workers' requests, and no more
-        if (started := self._started) is None or self._outcome is not None:
+        if (started := self._started) is None or self._outcome is not None or self._given_up:
             return False
-        hurried = hurried or self._ending is not None
         self._ending = self._ending or (failed, interrupted)
-        for _ in range(_INTERRUPTS):
-            try:
-                self._finish(started, *self._ending, evidence=not hurried)
-            except KeyboardInterrupt:
-                hurried = True
-            else:
-                return hurried
-        self._finish(started, *self._ending, evidence=False)
-        return True
+        try:
+            with self._interrupts.deferred():
+                self._finish(started, *self._ending)
+        except KeyboardInterrupt:
+            self._give_up(started)
+        return self._interrupts.hurried
 
-    def _finish(self, started: Started, failed: bool, interrupted: bool, *, evidence: bool) -> None:  # noqa: FBT001 - as `_ending` holds them
+    def _finish(self, started: Started, failed: bool, interrupted: bool) -> None:  # noqa: FBT001 - as `_ending` holds them
         from pytest_kindinfra.ending import end
 
         self._close()
         if started.thread.ident is not None:  # it was started
-            started.thread.join(_JOIN if evidence else _HURRIED_JOIN)
+            self._join(started.thread)
         self._outcome = end(
             started,
             self.run,
             hook=self._config.hook,
             write=self._write,
             failed=failed,
-            evidence=evidence,
-            interrupted=interrupted or not evidence,
+            interrupted=interrupted,
+            interrupts=self._interrupts,
         )
         self.meanwhile()
-        self._interrupts.restore()
         self.run.release_reserve()
         self._held.close()
         started.lock.release()
+        atexit.unregister(self._end_at_exit)
+
+    def _join(self, thread: threading.Thread) -> None:
+        """Wait for the thread; for as long as its programs need, once somebody is impatient.
+
+        Interrupts are deferred by now: one that is raised in `join` has the thread count as ended
+        while it runs, up to Python 3.12 (`Thread._wait_for_tstate_lock`).
+        """
+        from pytest_kindinfra.timeline import Deadline, wait_until
+
+        def over() -> bool:
+            return not thread.is_alive() or self._interrupts.hurried
+
+        wait_until(over, Deadline.after(_JOIN), every=_LOOK_EVERY)
+        if self._interrupts.hurried:
+            thread.join(_HURRIED_JOIN)
+
+    def _give_up(self, started: Started) -> None:
+        self._given_up = True
+        name, delete = started.order.request.cluster, started.tools.provider.delete_command
+        self._write(
+            f"kindinfra: interrupted five times: the teardown of cluster {name} was left\n"
+            f"To fix: {' '.join(delete(name))}, or kindinfra gc"
+        )
+
+    def _end_at_exit(self, process_id: int) -> None:
+        """End it as the process does, if an interrupt kept pytest from all of its hooks."""
+        if os.getpid() == process_id:
+            self.finish(failed=False, interrupted=True)
 
     # -- the terminal ------------------------------------------------------------------------
 

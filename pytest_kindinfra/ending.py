@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.coordination import RunDirectory
-from pytest_kindinfra.errors import KindInfraError, StateError
+from pytest_kindinfra.errors import CancelledError, KindInfraError, StateError
 from pytest_kindinfra.presence import is_there
 from pytest_kindinfra.report import run_report, trace
 from pytest_kindinfra.results import BROKEN, LOST, failure_record
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pytest_kindinfra.coordination import Lock
+    from pytest_kindinfra.interrupts import Interrupts
     from pytest_kindinfra.planning import Order
     from pytest_kindinfra.request import Tools
 
@@ -72,7 +73,7 @@ def end(
     write: Callable[[str], None],
     failed: bool,
     interrupted: bool,
-    evidence: bool,
+    interrupts: Interrupts,
 ) -> Outcome:
     """Keep evidence of a failure, delete the cluster unless it is to be kept, and report.
 
@@ -83,7 +84,7 @@ def end(
         write: Shows a line.
         failed: A test failed.
         interrupted: The run was ended before its end.
-        evidence: There is time to keep evidence if there is reason to.
+        interrupts: Who is impatient: the next one cuts the evidence short, or a hook.
     """
     careful_write = partial(_write_safely, lambda line: write(started.tools.redactor.text(line)))
     careful = partial(_careful, careful_write)
@@ -96,10 +97,12 @@ def end(
     made = started.tools.own.begun
     if made:
         careful("the run directory", lambda: _restore(run, careful_write))
-    if made and evidence and (failed or interrupted):
-        careful("evidence", lambda: _keep_evidence(started, run, hook))
+    cut = interrupts.next()
+    if made and (failed or interrupted) and not interrupts.hurried:
+        careful("evidence", lambda: _keep_evidence(started, run, hook, cut))
+    cut = interrupts.next()
     if made:
-        careful("before teardown", lambda: _call_before_teardown(run, hook))
+        careful("before teardown", lambda: _call_before_teardown(run, hook, cut))
     stays = made and (kept or is_for_reuse(started))
     if stays:
         careful("keeping", lambda: run.write("kept", {"cluster": cluster}))
@@ -108,6 +111,7 @@ def end(
         stays = not careful("teardown", lambda: _delete(started, run))
     careful("closing", started.tools.closing.close)
     passed = "skipped" if skipped else "passed"
+    interrupted = interrupted or interrupts.hurried
     state = "failed" if failed else "interrupted" if interrupted else passed
     outcome = Outcome(state=state, kept=stays, failures=failures)
     careful("the report", lambda: _report(started, run, outcome))
@@ -212,6 +216,9 @@ def _careful(write: Callable[[str], None], what: str, step: Callable[[], object]
     """Do a step whose failure must not stop the next; say so, and return whether it went well."""
     try:
         step()
+    except CancelledError:
+        write(f"kindinfra: {what}: cut short by an interrupt")
+        return False
     except Exception as error:  # noqa: BLE001 - whatever it is, the rest must still happen
         known = isinstance(error, KindInfraError)
         write(f"kindinfra: {what} failed: {error if known else repr(error)}")
@@ -219,19 +226,19 @@ def _careful(write: Callable[[str], None], what: str, step: Callable[[], object]
     return True
 
 
-def _keep_evidence(started: Started, run: RunDirectory, hook: Any) -> None:
+def _keep_evidence(started: Started, run: RunDirectory, hook: Any, cut: threading.Event) -> None:
     keep_evidence(
         started.order.request.cluster,
         folder=run.path,
         provider=started.tools.provider,
         namespaces=_namespaces(started),
         redactor=started.tools.redactor,
-        deadline=Deadline.after(_EVIDENCE_SECONDS),
+        deadline=Deadline.after(_EVIDENCE_SECONDS, cut),
     )
     stack = Stack(run, waits=False)
     call_within(
         _never_fatal(partial(hook.pytest_kindinfra_diagnose, stack=stack, directory=run.path)),
-        Deadline.after(_EVIDENCE_SECONDS),
+        Deadline.after(_EVIDENCE_SECONDS, cut),
         what="pytest_kindinfra_diagnose",
     )
 
@@ -246,13 +253,13 @@ def _namespaces(started: Started) -> list[str]:
     return list(namespaces)
 
 
-def _call_before_teardown(run: RunDirectory, hook: Any) -> None:
+def _call_before_teardown(run: RunDirectory, hook: Any, cut: threading.Event) -> None:
     stack = Stack(run, waits=False)
     call_within(
         _never_fatal(
             partial(hook.pytest_kindinfra_before_teardown, stack=stack, directory=run.path)
         ),
-        Deadline.after(_EVIDENCE_SECONDS),
+        Deadline.after(_EVIDENCE_SECONDS, cut),
         what="pytest_kindinfra_before_teardown",
     )
 

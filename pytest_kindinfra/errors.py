@@ -70,23 +70,31 @@ class CommandError(KindInfraError):
         argv: The command as a list of words.
         exit_code: Its exit code; None if it was ended because its deadline passed.
         output: What it printed on both streams, or the end of that.
+        what: What it was run for; empty if nobody said.
     """
 
     def __init__(
-        self, argv: Sequence[str], *, exit_code: int | None, output: str, what: str = ""
+        self,
+        argv: Sequence[str],
+        *,
+        exit_code: int | None,
+        output: str,
+        what: str = "",
+        fix: str = "",
     ) -> None:
         self.argv = tuple(argv)
         self.exit_code = exit_code
         self.output = output
-        self._what = what
+        self.what = what
         ending = "passed its deadline" if exit_code is None else f"exit code {exit_code}"
         title = f"{what}: {ending}" if what else f"a command failed: {ending}"
         tail = last_lines(output, 20)
-        super().__init__(f"{title}\n  $ {shlex.join(argv)}\n{indent(tail)}".rstrip())
+        text = f"{title}\n  $ {shlex.join(argv)}\n{indent(tail)}".rstrip()
+        super().__init__(f"{text}\nTo fix: {fix}" if fix else text)
 
     def about(self, output: str) -> CommandError:
         """Return the same error with what matters of the output."""
-        return CommandError(self.argv, exit_code=self.exit_code, output=output, what=self._what)
+        return CommandError(self.argv, exit_code=self.exit_code, output=output, what=self.what)
 
 
 class ClusterError(KindInfraError):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.graph import in_order
+from pytest_kindinfra.interrupts import deferring
 from pytest_kindinfra.library import make_context, new_run, settings_of, tools_for
 from pytest_kindinfra.lines.builds import Builds
 from pytest_kindinfra.lines.cluster import ClusterLine
@@ -202,14 +203,15 @@ def _keep(context: Context) -> None:
 
 def _end(context: Context) -> None:
     """Delete the cluster if this run may have made one."""
-    context.cancelled.set()
-    if context.tools.own.begun:
-        tear_down(
-            context.request.cluster,
-            tools=context.tools,
-            kubeconfig=context.run.kubeconfig,
-            deadline=Deadline.after(_DELETE_SECONDS),
-        )
-    for watcher in context.watchers:
-        watcher.join()
-    context.run.close()
+    with deferring():
+        context.cancelled.set()
+        if context.tools.own.begun:
+            tear_down(
+                context.request.cluster,
+                tools=context.tools,
+                kubeconfig=context.run.kubeconfig,
+                deadline=Deadline.after(_DELETE_SECONDS),
+            )
+        for watcher in context.watchers:
+            watcher.join()
+        context.run.close()

@@ -25,6 +25,7 @@ from pytest_kindinfra.kindconfig import RUN_MOUNT, reached_at
 from pytest_kindinfra.model import Standing
 from pytest_kindinfra.privatefiles import write_private
 from pytest_kindinfra.process import which
+from pytest_kindinfra.pulls import node_image_in, remedy_of_pull
 from pytest_kindinfra.references import name_in_node, normalise
 
 if TYPE_CHECKING:
@@ -92,8 +93,29 @@ class Kind:
             )
         except CommandError as error:
             kind = PortTakenError if _PORT_TAKEN.search(error.output) else ClusterError
-            raise kind(str(error)) from error
+            fix = self._fix_of_node_image(error.output, deadline)
+            raise kind(f"{error}\nTo fix: {fix}" if fix else str(error)) from error
         return self.nodes(name, deadline)
+
+    def _fix_of_node_image(self, output: str, deadline: Deadline) -> str:
+        """Return what to do about a node image that kind could not pull; empty if it could."""
+        if not (wanted := node_image_in(output)):
+            return ""
+        others = [f"--kindinfra-node-image={one}" for one in self._node_images(deadline)]
+        there = (
+            f"use a node image that the engine has: {', or '.join(others)}; or " if others else ""
+        )
+        remedy = remedy_of_pull(output) or "see what the engine says"
+        pull = f"{self._program} pull {wanted}"
+        return f"{there}{remedy} (`{pull}` tries it alone)"
+
+    def _node_images(self, deadline: Deadline) -> list[str]:
+        """Return kind's node images that the engine has, the newest first."""
+        argv = [self._program, "image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]
+        printed = self._runner.run(argv, deadline=deadline.within(30), check=False).stdout
+        names = (one.removeprefix("docker.io/") for one in printed.split())
+        found = {one for one in names if one.startswith("kindest/node:") and "<none>" not in one}
+        return sorted(found, key=_version, reverse=True)
 
     def nodes_that_take_images(self, name: str, deadline: Deadline) -> tuple[str, ...]:
         """See `Provider.nodes_that_take_images`; containerd is up long before the API server."""
@@ -233,6 +255,10 @@ class Kind:
         return self._runner.run(
             argv, deadline=deadline, what=what, env={_PROVIDER: self._program}, log=log
         )
+
+
+def _version(reference: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"\d+", reference.partition(":")[2])]
 
 
 def run_folder_of(container: dict[str, Any]) -> Path | None:

@@ -13,6 +13,7 @@ from pytest_kindinfra.coordination import hold
 from pytest_kindinfra.ending import Started, closing_lines, end
 from pytest_kindinfra.errors import DeclarationError, KindInfraError, StateError
 from pytest_kindinfra.finding import declaration_folder
+from pytest_kindinfra.interrupts import deferring
 from pytest_kindinfra.library import new_folder, resolve, settings_of, tools_for
 from pytest_kindinfra.plan import keep_out
 from pytest_kindinfra.planning import (
@@ -76,15 +77,17 @@ def up(
             lock=lock,
         )
         interrupted = _bring_up(started, run, say, held)
-        outcome = end(
-            started,
-            run,
-            hook=_NO_HOOKS,
-            write=say,
-            failed=False,
-            interrupted=interrupted,
-            evidence=not interrupted,
-        )
+        with deferring() as interrupts:
+            interrupts.hurried = interrupted  # no evidence of what somebody broke off
+            outcome = end(
+                started,
+                run,
+                hook=_NO_HOOKS,
+                write=say,
+                failed=False,
+                interrupted=interrupted,
+                interrupts=interrupts,
+            )
         for line in closing_lines(started, run, outcome, width=width, color=color):
             say(line)
         for line in _endpoint_lines(run, order):

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import last_lines
+from pytest_kindinfra.pulls import base_image_in, remedy_of_pull
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,10 +18,8 @@ _FRAME = re.compile(r"^\S.*?:(\d+)(?:-\d+)?\n-{20}\n((?:.*\n)*?)-{20}$", re.MULT
 _FAILING_LINE = re.compile(r"^ *\d+ \| >>> ?(.*)$", re.MULTILINE)
 _FAILED_STEP = re.compile(r"^#(\d+) ERROR: (.*)$", re.MULTILINE)
 _ERROR = re.compile(r"^ERROR: (?:failed to (?:solve|build): )*(.*)$", re.MULTILINE)
-_NO_BASE = re.compile(r"(\S+): failed to resolve source metadata for")
 _PODMAN_STEP = re.compile(r"^(?:\[\d+/\d+\] )?STEP \d+/\d+: (.*)$", re.MULTILINE)
 _PODMAN_ERROR = re.compile(r"^Error: (.*)$", re.MULTILINE)
-_PODMAN_NO_BASE = re.compile(r"initializing source docker://([^\s:]+(?::[\w.-]+)?)")
 _LINES = 14
 _CODE_LINES = 4
 
@@ -43,7 +42,7 @@ def buildkit_failure(output: str, *, dockerfile: str) -> str:
     if failed:
         printed = last_lines("\n".join(_printed_by(failed[-1][0], output)), _LINES)
         lines += [f"  | {line}" for line in printed.splitlines()]
-    return "\n".join([*lines, errors[-1], *_pull_fix(_NO_BASE, errors[-1], "docker")])
+    return "\n".join([*lines, errors[-1], *_pull_fix(output, "docker")])
 
 
 def podman_failure(output: str, *, dockerfile: str) -> str:
@@ -54,7 +53,7 @@ def podman_failure(output: str, *, dockerfile: str) -> str:
     printed = output[steps[-1].end() :].partition("\nError: ")[0]
     shown = last_lines(printed, _LINES).splitlines()
     lines = [f"{dockerfile}: {steps[-1][1]}", *(f"  | {line}" for line in shown)]
-    return "\n".join([*lines, errors[-1], *_pull_fix(_PODMAN_NO_BASE, errors[-1], "podman")])
+    return "\n".join([*lines, errors[-1], *_pull_fix(output, "podman")])
 
 
 def _printed_by(step: str, output: str) -> Iterator[str]:
@@ -66,9 +65,10 @@ def _printed_by(step: str, output: str) -> Iterator[str]:
             yield text
 
 
-def _pull_fix(pattern: re.Pattern[str], error: str, program: str) -> tuple[str, ...]:
-    match = pattern.search(error)
-    if match is None:
+def _pull_fix(output: str, program: str) -> tuple[str, ...]:
+    name, said = base_image_in(output)
+    if not name:
         return ()
-    works = f"`{program} pull {match[1]}` works (name, network, proxy, login)"
-    return (f"To fix: see that {works}, or load the image into the engine",)
+    works = f"`{program} pull {name}` works (name, network, proxy, login)"
+    remedy = remedy_of_pull(said) or f"see that {works}, or load the image into the engine"
+    return (f"To fix: {remedy}",)

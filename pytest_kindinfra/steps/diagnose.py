@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.presence import size_of
 from pytest_kindinfra.privatefiles import append_private, write_private
+from pytest_kindinfra.timeline import call_within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,20 +46,31 @@ def keep_evidence(
         redactor: Knows what is not kept.
         deadline: When to give up.
     """
-    from pytest_kindinfra.kube import Kube
-
     if not provider.exists(cluster, deadline):
         return
     kubeconfig = folder / "kubeconfig"
     if size_of(kubeconfig):
-        kube = Kube(kubeconfig)
-        try:
-            for namespace in namespaces:
-                with suppress(KindInfraError):
-                    _keep_namespace(kube, namespace, folder, redactor)
-        finally:
-            kube.close()
+        call_within(
+            partial(_keep_namespaces, kubeconfig, namespaces, folder, redactor),
+            deadline,
+            what="the API server",
+        )
     _keep_logs(cluster, folder / "kind", provider, redactor, deadline)
+
+
+def _keep_namespaces(
+    kubeconfig: Path, namespaces: Sequence[str], folder: Path, redactor: Redactor
+) -> None:
+    """Keep what the API server says; given up in the middle, each file is whole or not there."""
+    from pytest_kindinfra.kube import Kube
+
+    kube = Kube(kubeconfig)
+    try:
+        for namespace in namespaces:
+            with suppress(KindInfraError):
+                _keep_namespace(kube, namespace, folder, redactor)
+    finally:
+        kube.close()
 
 
 def _keep_logs(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -305,6 +306,82 @@ def test_a_second_interrupt_while_workers_still_end_hurries_and_keeps_the_exit_c
     assert run.code == 2, run.text
     assert len(run.calls("delete")) >= 1
     assert run.clusters == []
+
+
+# What is raised between pytest's own calls is seen by no hook but the outermost.
+WINDOWS = {
+    "pytest handles the first": "def pytest_keyboard_interrupt(excinfo): again()",
+    "before any plugin ends its session": (
+        "@pytest.hookimpl(wrapper=True, tryfirst=True)\n"
+        "def pytest_sessionfinish(session):\n    again()\n    return (yield)"
+    ),
+    "after all plugins ended their session": (
+        "@pytest.hookimpl(wrapper=True, tryfirst=True)\n"
+        "def pytest_sessionfinish(session):\n    yield\n    again()"
+    ),
+    "the summary is shown": "def pytest_terminal_summary(): again()",
+    "plugins are let go": "@pytest.hookimpl(tryfirst=True)\ndef pytest_unconfigure(): again()",
+    "before the cluster is deleted": (
+        "def pytest_kindinfra_before_teardown(stack, directory): again()"
+    ),
+}
+AGAIN = """
+
+import os, signal, time
+
+def again():
+    if not os.environ.get("PYTEST_XDIST_WORKER"):
+        time.sleep({pause})
+        for _ in range({times}):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+
+"""
+
+
+@pytest.mark.parametrize(("pause", "times", "workers"), [(0.0, 3, 2), (1.1, 2, None)])
+@pytest.mark.parametrize("window", WINDOWS)
+def test_whenever_a_second_interrupt_comes_the_cluster_is_deleted(
+    project: Project, window: str, pause: float, times: int, workers: int | None
+) -> None:
+    project.service("api")
+    conftest = (project.folder / "conftest.py").read_text()
+    hook = AGAIN.format(pause=pause, times=times) + WINDOWS[window]
+    project.write("conftest.py", conftest + hook)
+    project.tests(ENDLESS)
+
+    running = project.start(workers=workers)
+    running.until_at("in the test")
+    running.signal(signal.SIGINT)
+    run = running.finish()
+
+    assert run.code == 2, run.text
+    assert len(run.calls("create")) == len(run.calls("delete")) == 1
+    assert run.clusters == []
+    assert processes_of(project) == []
+    assert "INTERNALERROR" not in run.text
+
+
+def test_the_fifth_interrupt_of_the_end_leaves_the_cluster_and_says_so(project: Project) -> None:
+    project.service("api")
+    project.behave("delete", until="never")
+    project.tests(ENDLESS)
+
+    running = project.start(workers=2)
+    running.until_at("in the test")
+    running.signal(signal.SIGINT)
+    running.until_called("delete")
+    for _ in range(100):  # some that come while one is being handled count as one
+        if running.process.poll() is None and "was left" not in running.so_far():
+            running.signal(signal.SIGINT)
+            time.sleep(0.2)
+    run = running.finish()
+
+    (name,) = run.clusters
+    assert run.code == 2, run.text
+    assert f"the teardown of cluster {name} was left" in run.text
+    assert f"kind delete cluster --name {name}" in run.text
+    assert processes_of(project) == []
 
 
 @pytest.mark.parametrize(

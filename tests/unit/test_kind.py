@@ -378,3 +378,44 @@ class TestPodman:
             Kind(runner, program="podman").create(
                 "a", config={}, kubeconfig=tmp_path / "kubeconfig", deadline=soon
             )
+
+
+class TestTheNodeImage:
+    """One that is not there is pulled by kind, which offline says no more than that it failed."""
+
+    SAYS = (
+        'ERROR: failed to create cluster: failed to pull image "kindest/node:v1.33.1@sha256:05": '
+        'command "docker pull kindest/node:v1.33.1@sha256:05" failed with error: exit status 1\n'
+        'Command Output: Error response from daemon: Get "https://registry-1.docker.io/v2/": dial '
+        "tcp: lookup registry-1.docker.io: no such host\n"
+    )
+
+    def error(self, images: str, soon: Deadline, folder: Path) -> str:
+        def run(argv: Argv) -> Result:
+            return Result(images, "", 0) if argv[1] == "image" else Result(self.SAYS, "", 1)
+
+        with pytest.raises(ClusterError) as caught:
+            Kind(FakeRunner(run)).create(
+                "k", config={}, kubeconfig=folder / "kubeconfig", deadline=soon
+            )
+        return str(caught.value)
+
+    def test_others_that_would_do_are_named(self, soon: Deadline, tmp_path: Path) -> None:
+        images = "redis:7\nkindest/node:v1.9.11\nkindest/node:<none>\nkindest/node:v1.34.4\n"
+
+        text = self.error(images, soon, tmp_path)
+
+        assert "no such host" in text
+        assert (
+            "To fix: use a node image that the engine has: "
+            "--kindinfra-node-image=kindest/node:v1.34.4"
+            ", or --kindinfra-node-image=kindest/node:v1.9.11; or see that the registry can be"
+        ) in text
+        assert "(`docker pull kindest/node:v1.33.1@sha256:05` tries it alone)" in text
+
+    def test_without_another_the_remedy_is_that_of_the_pull(
+        self, soon: Deadline, tmp_path: Path
+    ) -> None:
+        text = self.error("redis:7\n", soon, tmp_path)
+
+        assert "To fix: see that the registry can be reached from the engine" in text

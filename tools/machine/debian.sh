@@ -60,6 +60,20 @@ bootstrap() {
 # inside FOLDER COMMAND...: a command of the tree, with Debian's PATH instead of this machine's.
 inside() { chroot "$1" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin "${@:2}"; }
 
+# trust_host FOLDER: certificates that this machine trusts and Debian does not (a company's proxy);
+# pip inside `docker build` needs them.
+trust_host() {
+  local tree=$1 bundle
+  bundle=$(host_ca_bundle)
+  [[ -n $bundle ]] || return 0
+  awk -v dir="$tree/usr/local/share/ca-certificates" '
+    /-BEGIN CERTIFICATE-/ { body = "" }
+    { body = body $0 "\n" }
+    /-END CERTIFICATE-/ { if (FNR == NR) known[body] = 1; else if (!(body in known)) printf "%s", body > (dir "/host-" ++n ".crt") }
+  ' "$tree/etc/ssl/certs/ca-certificates.crt" "$bundle"
+  inside "$tree" update-ca-certificates
+}
+
 # busybox_tree FOLDER: Debian's static busybox with a link for each of its applets.
 busybox_tree() {
   local applet

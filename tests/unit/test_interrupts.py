@@ -1,0 +1,193 @@
+"""One interrupt is raised at a time, and none while a run ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_kindinfra import interrupts as module
+from pytest_kindinfra.interrupts import Interrupts, deferring, held
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def handlers() -> list[object]:
+    return [signal.getsignal(number) for number in ALL]
+
+
+def send(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.fixture(autouse=True)
+def _usual_handlers() -> Iterator[None]:
+    """What a shell's background job and another test may have changed."""
+    before = handlers()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for number, handler in zip(ALL, before, strict=True):
+        signal.signal(number, handler)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def interrupts() -> Iterator[Interrupts]:
+    made = Interrupts()
+    yield made
+    made.restore()
+
+
+class TestRaised:
+    @pytest.mark.parametrize("number", ALL)
+    def test_the_first_is(self, interrupts: Interrupts, number: signal.Signals) -> None:
+        interrupts.catch(sigint=True)
+
+        with pytest.raises(KeyboardInterrupt):
+            send(number)
+
+        assert not interrupts.hurried
+
+    @pytest.mark.parametrize("second", ALL)
+    def test_one_that_follows_shortly_is_not(
+        self, interrupts: Interrupts, second: signal.Signals
+    ) -> None:
+        interrupts.catch(sigint=True)
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+
+        send(second)
+
+        assert interrupts.hurried
+
+    def test_one_that_comes_later_is(
+        self, interrupts: Interrupts, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "_APART", 0.0)
+        interrupts.catch(sigint=True)
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+
+        assert interrupts.hurried
+
+    def test_none_is_while_another_is_being_handled(self, interrupts: Interrupts) -> None:
+        interrupts.raised()
+
+        for number in ALL:
+            send(number)
+
+        assert interrupts.hurried
+
+
+class TestDeferred:
+    def test_four_only_hurry_and_the_fifth_is_raised(self, interrupts: Interrupts) -> None:
+        event = interrupts.next()
+        with interrupts.deferred():
+            send(signal.SIGINT)
+            assert event.is_set()
+            for number in ALL:
+                send(number)
+            with pytest.raises(KeyboardInterrupt):
+                send(signal.SIGINT)
+
+    def test_each_event_is_set_by_the_interrupt_that_follows(self, interrupts: Interrupts) -> None:
+        with interrupts.deferred():
+            first = interrupts.next()
+            send(signal.SIGINT)
+            second = interrupts.next()
+
+            assert (first.is_set(), second.is_set()) == (True, False)
+            send(signal.SIGTERM)
+            assert second.is_set()
+
+    def test_a_signal_that_is_ignored_stays_so(self, interrupts: Interrupts) -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+        with interrupts.deferred():
+            send(signal.SIGHUP)
+
+        assert not interrupts.hurried
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+    def test_the_handlers_of_before_are_there_afterwards(self) -> None:
+        before = handlers()
+
+        with deferring() as interrupts:
+            assert handlers() != before
+            send(signal.SIGTERM)
+
+        assert interrupts.hurried
+        assert handlers() == before
+
+
+class TestCaught:
+    def test_a_handler_of_somebody_else_stays_until_the_end(self, interrupts: Interrupts) -> None:
+        came: list[int] = []
+        signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+
+        interrupts.catch(sigint=False)
+        send(signal.SIGTERM)
+
+        assert came == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def test_in_another_thread_nothing_is(self) -> None:
+        before, errors = handlers(), []
+
+        def end() -> None:
+            try:
+                with held(), deferring() as interrupts:
+                    interrupts.catch(sigint=True)
+            except BaseException as error:  # noqa: BLE001 - for the test's own thread
+                errors.append(error)
+
+        thread = threading.Thread(target=end)
+        thread.start()
+        thread.join()
+
+        assert errors == []
+        assert handlers() == before
+
+
+class TestHeld:
+    def test_one_that_came_in_the_block_is_raised_at_its_end(self) -> None:
+        reached, before = [], handlers()
+
+        def work() -> None:
+            with held():
+                send(signal.SIGINT)
+                reached.append("end")
+
+        with pytest.raises(KeyboardInterrupt):
+            work()
+
+        assert reached == ["end"]
+        assert handlers() == before
+
+    def test_it_is_not_lost_where_the_block_fails(self) -> None:
+        def work() -> None:
+            with held():
+                send(signal.SIGINT)
+                raise ValueError
+
+        with pytest.raises(KeyboardInterrupt):
+            work()
+
+    def test_those_of_a_run_are_the_same_afterwards(self, interrupts: Interrupts) -> None:
+        interrupts.catch(sigint=True)
+        before = handlers()
+
+        with held():
+            assert handlers() != before
+
+        assert handlers() == before
