@@ -212,7 +212,7 @@ def delete_objects(kube: Kube, objects: Collection[KubeObject], *, service: str)
 
 def _await_end(kube: Kube, path: str, deadline: Deadline) -> None:
     if not wait_until(lambda: kube.get(path) is None, deadline, every=_GONE_EVERY):
-        msg = f"{path} was to be made anew, but its old self does not go away"
+        msg = f"{path} was deleted to be made anew, but is still there{deadline.told()}"
         raise ClusterError(msg)
 
 
