@@ -72,6 +72,10 @@ class Deadline:
             return ""
         return f" within {seconds} ({option})" if option else f" within {seconds}"
 
+    def set_by_option(self) -> str:
+        """Return the same if an option or a key set it; nothing for a limit of the code's own."""
+        return self.told() if ", " in self.limit else ""
+
     @property
     def left(self) -> float:
         """Seconds until it passes, never below 0."""

@@ -33,13 +33,16 @@ def failed(cause: Cause) -> ServiceFailedError:
     return ServiceFailedError(cause.full(), short=cause.short(), cause=cause)
 
 
-def too_late(states: Sequence[tuple[list[str], list[str]]]) -> ServiceFailedError:
+def too_late(
+    states: Sequence[tuple[list[str], list[str]]], *, limit: str = ""
+) -> ServiceFailedError:
     """Make the error of a deadline that passed.
 
     Args:
         states: For each object that is not ready: lines in brief, and further lines.
+        limit: The time and what set it, as `Deadline.set_by_option` says it.
     """
-    head = "not ready when the time was up:"
+    head = f"not ready{limit or ' when the time was up'}:"
     brief = [line for lines, _ in states for line in lines]
     full = [line for lines, more in states for line in (*lines, *more)]
     return ServiceFailedError(

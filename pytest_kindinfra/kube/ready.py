@@ -87,7 +87,7 @@ class ReadyWait:
             if not self._pending:
                 return
             if last:
-                raise self._too_late()
+                raise self._too_late(deadline)
             changed = self._pause(seen, min(pause, deadline.left), deadline)
             pause = FIRST_PAUSE if changed else min(LONGEST_PAUSE, pause * 2)
 
@@ -187,8 +187,9 @@ class ReadyWait:
         [(namespace, version)] = seen.items()
         return self._kube.watch(namespace).wait(version, seconds)
 
-    def _too_late(self) -> ServiceFailedError:
-        return too_late([self._state(path, obj) for path, obj in self._due().items()])
+    def _too_late(self, deadline: Deadline) -> ServiceFailedError:
+        states = [self._state(path, obj) for path, obj in self._due().items()]
+        return too_late(states, limit=deadline.set_by_option())
 
     def _state(self, path: str, declared: KubeObject) -> tuple[list[str], list[str]]:
         """Return what is to say of an object that is not ready, in brief and at length."""

@@ -85,8 +85,8 @@ class Forwarding:
 
         if not wait_until(reached, self.deadline, every=_EVERY):
             msg = (
-                f'endpoint "{spec.name}" of "{self.service.name}" did not answer: '
-                f"{spec.scheme}://127.0.0.1:{forward.port}: {last}"
+                f'endpoint "{spec.name}" of "{self.service.name}" did not answer'
+                f"{self.deadline.set_by_option()}: {spec.scheme}://127.0.0.1:{forward.port}: {last}"
             )
             raise NotReadyError(msg)
 

@@ -85,7 +85,8 @@ def prove_endpoint(
 
     if not wait_until(answers, deadline, every=_EVERY):
         target = f"{url_of(spec.scheme, host, host_port)}{spec.path or ''}"
-        msg = f'endpoint "{spec.name}" of "{service}" did not answer: {target}: {last.error!s}'
+        limit = deadline.set_by_option()
+        msg = f'endpoint "{spec.name}" of "{service}" did not answer{limit}: {target}: {last.error}'
         raise NotReadyError(msg)
     return Endpoint(service=service, name=spec.name, scheme=spec.scheme, host=host, port=host_port)
 

@@ -420,7 +420,8 @@ class TestSomethingFails:
         bench.bring_up()
 
         assert bench.run.read("service-db")["full"] == (
-            f'endpoint "web" of "db" did not answer: http://127.0.0.1:{bench.web}/: '
+            f'endpoint "web" of "db" did not answer within {bench.timeout:g} s '
+            f"(--kindinfra-timeout): http://127.0.0.1:{bench.web}/: "
             "[Errno 111] Connection refused\n"
             'k8s service "db": no pod behind it (it selects app=dbb)'
         )

@@ -509,3 +509,14 @@ def test_another_secret_that_is_missing_now_has_a_patience_of_its_own(
 
     assert 'secret "two" not found' in error.short
     assert monotonic() - start >= 1.6
+
+
+def test_the_time_that_was_up_is_told_with_what_set_it(kube: Kube, fake: FakeKubernetes) -> None:
+    fake.breaks["api"] = {"state": {"running": {}}, "ready": False, "restartCount": 0}
+    deploy(kube, workload())
+    deadline = Deadline.after(0.2, option="timeout of [services.web]")
+
+    with pytest.raises(
+        ServiceFailedError, match=r"^not ready within 0\.2 s \(timeout of \[services"
+    ):
+        kube.wait_ready([workload()], namespace="default", deadline=deadline, restarts=0)
