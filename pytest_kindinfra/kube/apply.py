@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import ClusterError, KindInfraError
-from pytest_kindinfra.kube.client import ApiError, Request, Transport, delete_if, fetch
-from pytest_kindinfra.kube.discovery import NOT_FOUND, Discovery, Resource, UnknownKindError
+from pytest_kindinfra.kube.client import NOT_FOUND, ApiError, Request, Transport, delete_if, fetch
+from pytest_kindinfra.kube.discovery import Discovery, Resource, UnknownKindError
 from pytest_kindinfra.kube.refusals import (
     CONFLICT,
     INVALID,

@@ -6,8 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError
-from pytest_kindinfra.kube.client import ApiError, Request, Transport, delete_if
-from pytest_kindinfra.kube.discovery import NOT_FOUND
+from pytest_kindinfra.kube.client import NOT_FOUND, ApiError, Request, Transport, delete_if
 from pytest_kindinfra.timeline import wait_until
 
 if TYPE_CHECKING:

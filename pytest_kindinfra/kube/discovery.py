@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.apikinds import builtin_fault, may_be_custom
 from pytest_kindinfra.errors import KindInfraError
-from pytest_kindinfra.kube.client import ApiError
+from pytest_kindinfra.kube.client import NOT_FOUND, ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_kindinfra.model import KubeObject
-
-NOT_FOUND = 404
 
 
 class UnknownKindError(KindInfraError):

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import ClusterError, KindInfraError
-from pytest_kindinfra.kube.client import SERVER_ERROR, ApiError
-from pytest_kindinfra.kube.discovery import NOT_FOUND, UnknownKindError
+from pytest_kindinfra.kube.client import NOT_FOUND, SERVER_ERROR, ApiError
+from pytest_kindinfra.kube.discovery import UnknownKindError
 
 if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject
