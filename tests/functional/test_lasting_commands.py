@@ -244,6 +244,16 @@ class TestDoctor:
         assert any(line.startswith("odd kubectl not on PATH") for line in lines)
         assert "ok declaration kindinfra.toml: 3 services, 2 images" in lines
 
+    def test_an_engine_on_another_host_is_named(self, shop: Project) -> None:
+        done = shop.command("doctor", DOCKER_HOST="tcp://docker:2375")
+
+        lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+        assert done.returncode == 1
+        assert any(
+            line.startswith('missing engine host DOCKER_HOST: the docker engine at "tcp://docker')
+            for line in lines
+        ), lines
+
     def test_a_broken_declaration_and_a_leftover_cluster_are_named(self, shop: Project) -> None:
         shop.tests("@pytest.mark.kindinfra('web')\ndef test_it(): note('in'); await_gate('go')\n")
         running = shop.start(workers=None)
