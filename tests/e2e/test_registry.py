@@ -210,4 +210,11 @@ def test_of_a_second_image_only_its_own_layers_are_pushed(mine: str, tmp_path: P
     finally:
         docker("image", "rm", *names)
 
-    assert notes == ["3 of 3 layers pushed", "1 of 3 layers pushed", "in the registry"]
+    # Docker 26.1 with containerd's image store pushes the large layer again too: "2 of 3".
+    less = "1 of 3 layers pushed", "2 of 3 layers pushed"
+    assert (notes[0], notes[2]) == ("3 of 3 layers pushed", "in the registry")
+    assert notes[1] in (less if _has_containerd_store() else less[:1])
+
+
+def _has_containerd_store() -> bool:
+    return "io.containerd.snapshotter" in docker("info", "--format", "{{json .DriverStatus}}")
