@@ -5,9 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pytest_kindinfra.commands.images import build_images, resolve, save_images
+    from pytest_kindinfra.commands.stack import (
+        OwnStack,
+        build_and_deploy,
+        create_cluster,
+        delete_cluster,
+        deploy_service,
+        load_images,
+    )
     from pytest_kindinfra.errors import KindInfraError, OnceError
-    from pytest_kindinfra.kindcluster import KindCluster
-    from pytest_kindinfra.library import build_images, resolve, save_images
     from pytest_kindinfra.model import (
         BuiltImage,
         Endpoint,
@@ -19,9 +26,8 @@ if TYPE_CHECKING:
         Plan,
         Service,
     )
-    from pytest_kindinfra.ownstack import OwnStack, create_cluster, delete_cluster
-    from pytest_kindinfra.stages import build_and_deploy, deploy_service, load_images
-    from pytest_kindinfra.view import Stack
+    from pytest_kindinfra.session.fixtures import KindCluster
+    from pytest_kindinfra.state.stack import Stack
 
 __all__ = [
     "BuiltImage",
@@ -54,23 +60,23 @@ _HOME = {
     "EndpointSpec": "model",
     "Helm": "model",
     "Image": "model",
-    "KindCluster": "kindcluster",
+    "KindCluster": "session.fixtures",
     "KindInfraError": "errors",
     "Need": "model",
     "OnceError": "errors",
-    "OwnStack": "ownstack",
+    "OwnStack": "commands.stack",
     "Phase": "model",
     "Plan": "model",
     "Service": "model",
-    "Stack": "view",
-    "build_and_deploy": "stages",
-    "build_images": "library",
-    "create_cluster": "ownstack",
-    "delete_cluster": "ownstack",
-    "deploy_service": "stages",
-    "load_images": "stages",
-    "resolve": "library",
-    "save_images": "library",
+    "Stack": "state.stack",
+    "build_and_deploy": "commands.stack",
+    "build_images": "commands.images",
+    "create_cluster": "commands.stack",
+    "delete_cluster": "commands.stack",
+    "deploy_service": "commands.stack",
+    "load_images": "commands.stack",
+    "resolve": "commands.images",
+    "save_images": "commands.images",
 }
 
 

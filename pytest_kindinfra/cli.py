@@ -11,23 +11,30 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from pytest_kindinfra.clusters.sweep import sweep
 from pytest_kindinfra.errors import KindInfraError
-from pytest_kindinfra.finding import declaration_folder
-from pytest_kindinfra.options import path
-from pytest_kindinfra.steps.sweep import sweep
-from pytest_kindinfra.timeline import Deadline
+from pytest_kindinfra.plan.finding import declaration_folder
+from pytest_kindinfra.plan.options import path
+from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import engines_here, make_tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from pytest_kindinfra.context import Tools
     from pytest_kindinfra.model import Phase
-    from pytest_kindinfra.request import Tools
+
 
 _OF_A_PROJECT = ("build", "plan", "up", "down", "status", "logs", "doctor")
 """Commands that look for a declaration, from the current folder upwards."""
+
+
 _GC_SECONDS = 300.0
+
+
 _DAY = 86400.0
+
+
 _DAYS = 7.0
 
 
@@ -115,19 +122,19 @@ def _up(given: argparse.Namespace) -> int:
 
 
 def _down(given: argparse.Namespace) -> None:
-    from pytest_kindinfra.commands.down import down
+    from pytest_kindinfra.commands.reused import down
 
     _say(down(given.cluster_name))
 
 
 def _status(given: argparse.Namespace) -> int:
-    from pytest_kindinfra.commands.status import status
+    from pytest_kindinfra.commands.reused import status
 
     return _say_all(status(given.cluster_name))
 
 
 def _logs(given: argparse.Namespace) -> None:
-    from pytest_kindinfra.commands.logs import logs
+    from pytest_kindinfra.commands.reused import logs
 
     for line in logs(given.service, cluster=given.cluster_name, lines=given.lines):
         _say(line)
@@ -150,7 +157,7 @@ def _say_all(found: Iterable[tuple[str, bool]]) -> int:
 
 def _build(given: argparse.Namespace) -> None:
     """Build, and say which references came of it; the folder is the current one."""
-    from pytest_kindinfra.library import build_images, resolve, save_images
+    from pytest_kindinfra.commands.images import build_images, resolve, save_images
 
     plan = resolve(folder=declaration_folder(Path.cwd()), services=given.services or None)
     images = build_images(plan, no_cache=given.no_cache, progress=_progress())
@@ -165,11 +172,11 @@ def _build(given: argparse.Namespace) -> None:
 
 
 def _plan(given: argparse.Namespace) -> None:
-    from pytest_kindinfra.library import resolve, settings_of
-    from pytest_kindinfra.plan import keep_out
-    from pytest_kindinfra.planning import make_request
-    from pytest_kindinfra.tags import look_up
-    from pytest_kindinfra.terminal import plan_lines
+    from pytest_kindinfra.commands.images import resolve, settings_of
+    from pytest_kindinfra.images.tags import look_up
+    from pytest_kindinfra.plan.resolve import keep_out
+    from pytest_kindinfra.run.prepare import make_request
+    from pytest_kindinfra.run.report import plan_lines
 
     plan = resolve(folder=declaration_folder(Path.cwd()), services=given.services or None)
     settings = settings_of(plan.declaration, {})
@@ -203,9 +210,9 @@ def _gc(given: argparse.Namespace) -> int:
 
 
 def _gc_images(tools: Tools, *, days: float) -> None:
-    from pytest_kindinfra.cache import cache_folder
-    from pytest_kindinfra.steps.discard import discard_images
-    from pytest_kindinfra.timeline import now
+    from pytest_kindinfra.images.cleanup import discard_images
+    from pytest_kindinfra.state.memory import cache_folder
+    from pytest_kindinfra.system.timeline import now
 
     done = discard_images(
         tools.engine,
@@ -247,8 +254,8 @@ def _gc_clusters(tools: Sequence[Tools]) -> bool:
 
 def _gc_registry(tools: Tools) -> bool:
     """Remove the registry of ours, which only Docker runs, if nobody uses it."""
-    from pytest_kindinfra.cache import cache_folder
-    from pytest_kindinfra.steps.host import close_registry
+    from pytest_kindinfra.engines.registry import close_registry
+    from pytest_kindinfra.state.memory import cache_folder
 
     if tools.engine.name != "docker":
         return False
@@ -259,8 +266,8 @@ def _gc_registry(tools: Tools) -> bool:
 
 
 def _progress() -> Callable[[Phase, bool], None]:
-    from pytest_kindinfra.terminal import progress_line
-    from pytest_kindinfra.timeline import now
+    from pytest_kindinfra.run.report import progress_line
+    from pytest_kindinfra.system.timeline import now
 
     began = now()
     return lambda phase, ended: _say(progress_line(phase, ended=ended, since=began))

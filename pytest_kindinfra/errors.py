@@ -1,31 +1,24 @@
-"""Every error that this project raises on purpose, in one tree.
-
-    KindInfraError
-    ├── DeclarationError      what the user wrote cannot work; all problems at once
-    ├── ToolMissingError      docker, kind, ... is not there
-    │   └── NothingHereError  ... and so no cluster can be created on this machine
-    ├── EngineError           the engine is installed, but cannot be used
-    ├── CommandError          a program ended with another exit code than 0, or too late
-    ├── ClusterError          the cluster did not come up
-    │   └── PortTakenError    somebody took a host port between its choice and its use
-    ├── NotReadyError         a service did not become ready, with the cause
-    ├── NeedFailedError       a service was not tried, since one that it needs failed
-    ├── CancelledError        the run ends; whatever waited was told so
-    ├── ProvisionerDiedError  the process that provisions ended without a result
-    ├── StateError            a file of the run cannot be believed, or is settled already
-    └── OnceError             the one call behind `kindinfra_once` failed
-
-Messages follow one form: what failed (names quoted), the pasteable command and its exit
-code, the last lines of output, and "To fix:". This module knows nothing else of the project.
-"""
+"""The errors of the project, with did-you-mean hints for names."""
 
 from __future__ import annotations
 
+import difflib
 import shlex
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean "NAME"?` with the nearest known name, or nothing if none is near."""
+    nearest = difflib.get_close_matches(word, list(known), n=1)
+    return f'; did you mean "{nearest[0]}"?' if nearest else ""
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the names quoted and parted by commas, `none` if there are none."""
+    return ", ".join(f'"{name}"' for name in names) or "none"
 
 
 class KindInfraError(Exception):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_kindinfra.model import Image, Service
-    from pytest_kindinfra.view import Stack
+    from pytest_kindinfra.state.stack import Stack
 
 
 def pytest_kindinfra_services(config: pytest.Config) -> Iterable[Service | Image]:  # type: ignore[empty-body]

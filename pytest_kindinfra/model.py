@@ -8,17 +8,66 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registry:
+    """A registry in a container.
+
+    Attributes:
+        container: The container's name, by which others in its networks find it.
+        address: What this host pushes to, and what pods name: `localhost:5001`.
+        port: The port that it listens to in its container.
+    """
+
+    container: str
+    address: str
+    port: int
+
+    @property
+    def inside(self) -> str:
+        """Its address in the networks that it has joined: `kind-registry:5000`."""
+        return f"{self.container}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagesInUse:
+    """What becomes of image references in manifests.
+
+    Attributes:
+        written: Reference as written to the reference of this run.
+        loaded: External references that are in the kind nodes: never pulled again.
+        declared: Declared name to the reference of this run, for `${image:NAME}`.
+    """
+
+    written: Mapping[str, str]
+    loaded: frozenset[str]
+    declared: Mapping[str, str]
+
 
 Level = Literal["applied", "started", "ready"]
+
+
 Scheme = Literal["tcp", "http", "https", "grpc"]
+
+
 EngineName = Literal["auto", "docker", "podman"]
+
+
 Load = Literal["auto", "archive", "delta", "registry"]
+
+
 PATIENCE = 45.0
 """Seconds for which a trouble that may pass by itself is no failure, unless a service says so.
 
 The kubelet tries to pull again after 10 s and 20 s more, each up to 5 s late, and to mount after
 0.5, 1.5, 3.5, 7.5, 15.5 and 31.5 s."""
+
+
 KubeObject = dict[str, Any]
 """One Kubernetes object as parsed from YAML."""
 

@@ -12,35 +12,51 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from pytest_kindinfra.errors import DeclarationError
-from pytest_kindinfra.options import add_options
-from pytest_kindinfra.selection import MARK, needs_last, needs_of, request_of
+from pytest_kindinfra.session.options import add_options
+from pytest_kindinfra.session.selection import MARK, needs_last, needs_of, request_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
-    from pytest_kindinfra.controller import Controller
-    from pytest_kindinfra.coordination import RunDirectory
-    from pytest_kindinfra.exports import Exports
-    from pytest_kindinfra.firstlook import FirstLook
-    from pytest_kindinfra.kindcluster import KindCluster
-    from pytest_kindinfra.once import Once
-    from pytest_kindinfra.view import Stack
-    from pytest_kindinfra.waiting import Refusal
+    from pytest_kindinfra.session.controller import Controller
+    from pytest_kindinfra.session.fixtures import Exports, KindCluster, Once
+    from pytest_kindinfra.session.options import FirstLook
+    from pytest_kindinfra.session.waiting import Refusal
+    from pytest_kindinfra.state.directory import RunDirectory
+    from pytest_kindinfra.state.stack import Stack
+
 
 _TO_THE_END = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 """Other exit codes are of runs that were ended before: `pytest.exit` takes any number."""
 
+
 _CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
+
+
 _NODES: pytest.StashKey[list[Any]] = pytest.StashKey()
+
+
 _RUN: pytest.StashKey[RunDirectory] = pytest.StashKey()
+
+
 _INITIAL: pytest.StashKey[frozenset[str]] = pytest.StashKey()
+
+
 _EXPORTS: pytest.StashKey[Exports] = pytest.StashKey()
+
+
 _SINCE: pytest.StashKey[float] = pytest.StashKey()
+
+
 _ASKED: pytest.StashKey[bool] = pytest.StashKey()
 """Whether a test that this process collected needs the cluster."""
+
+
 _AWAITED: pytest.StashKey[frozenset[str]] = pytest.StashKey()
 """The services that are ready for the test."""
+
+
 _FAILED: pytest.StashKey[bool] = pytest.StashKey()
 
 
@@ -60,15 +76,15 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Collect in this process if only the plan is wanted; after xdist has read its options."""
     if _wants_plan(config):
-        from pytest_kindinfra.neighbours import start_no_workers
+        from pytest_kindinfra.session.neighbours import start_no_workers
 
         start_no_workers(config)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Find out which process this is, and where the run's folder will be."""
-    from pytest_kindinfra.coordination import RunDirectory
-    from pytest_kindinfra.nestedhooks import known_conftests
+    from pytest_kindinfra.session.selection import known_conftests
+    from pytest_kindinfra.state.directory import RunDirectory
 
     config.addinivalue_line(
         "markers",
@@ -82,8 +98,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
         config.stash[_RUN] = RunDirectory(Path(workerinput["kindinfra_run"]))
         return
-    from pytest_kindinfra.controller import new_controller
-    from pytest_kindinfra.neighbours import warn_of_pytest_kind
+    from pytest_kindinfra.session.controller import new_controller
+    from pytest_kindinfra.session.neighbours import warn_of_pytest_kind
 
     warn_of_pytest_kind(config)
     _refuse_remote_workers(config)
@@ -154,7 +170,7 @@ def pytest_xdist_node_collection_finished(node: Any) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Once `-x` ends the run, let no test wait any more: xdist would wait for it."""
-    from pytest_kindinfra.neighbours import stops_early
+    from pytest_kindinfra.session.neighbours import stops_early
 
     if stops_early(node):
         node.config.stash[_CONTROLLER].end_waits()
@@ -163,7 +179,7 @@ def pytest_testnodedown(node: Any) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     """With pytest-timeout, wait before its clock starts: bringing up is not the test's time."""
-    from pytest_kindinfra.neighbours import has_timeout
+    from pytest_kindinfra.session.neighbours import has_timeout
 
     if has_timeout(item):
         _await_services(item)
@@ -197,7 +213,7 @@ def pytest_runtest_makereport(
         item.stash[_FAILED] = True
         settings = _first_look(item.config).settings
         if settings.logs == "failed":
-            from pytest_kindinfra.testreport import sections
+            from pytest_kindinfra.session.output import sections
 
             run, shared = item.config.stash[_RUN], settings.kubeconfig is not None
             report.sections += sections(item, run, since, shared=shared)
@@ -237,8 +253,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def kindinfra(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """What the run brought up on the cluster: endpoints, credentials, namespace, images."""
     __tracebackhide__ = True
-    from pytest_kindinfra.view import Stack
-    from pytest_kindinfra.waiting import await_cluster
+    from pytest_kindinfra.session.waiting import await_cluster
+    from pytest_kindinfra.state.stack import Stack
 
     config = request.config
     refusal = await_cluster(
@@ -261,7 +277,7 @@ def kubeconfig(kindinfra: Stack) -> Path:
 @pytest.fixture(scope="session")
 def kind_cluster(kindinfra: Stack, request: pytest.FixtureRequest) -> KindCluster:
     """The cluster under the names of pytest-kind: name, kubectl(), port_forward(), api."""
-    from pytest_kindinfra.kindcluster import KindCluster
+    from pytest_kindinfra.session.fixtures import KindCluster
 
     settings = _first_look(request.config).settings
     return KindCluster(kindinfra, request.config.stash[_RUN], load=settings.load)
@@ -273,7 +289,7 @@ def kindinfra_namespace(kindinfra: Stack, request: pytest.FixtureRequest) -> Ite
 
     It stays if the test failed and the cluster is kept then.
     """
-    from pytest_kindinfra.namespaces import LABELS, fresh_name, make_namespace
+    from pytest_kindinfra.session.fixtures import LABELS, fresh_name, make_namespace
 
     name, process = fresh_name(request.node.name), os.getpid()
     kube = make_namespace(kindinfra, name)
@@ -288,7 +304,7 @@ def kindinfra_namespace(kindinfra: Stack, request: pytest.FixtureRequest) -> Ite
 @pytest.fixture(scope="session")
 def kindinfra_once(request: pytest.FixtureRequest) -> Once:
     """`kindinfra_once("key", produce)`: one call per run, its value or failure everywhere."""
-    from pytest_kindinfra.once import Once
+    from pytest_kindinfra.session.fixtures import Once
 
     return Once(request.config.stash[_RUN])
 
@@ -296,12 +312,12 @@ def kindinfra_once(request: pytest.FixtureRequest) -> Once:
 def _prepare(item: pytest.Item) -> None:
     """Wait for what the test needs, then export the variables; else fail or skip the test."""
     if refusal := _await_services(item):
-        from pytest_kindinfra.neighbours import forbid_reruns
+        from pytest_kindinfra.session.neighbours import forbid_reruns
 
         forbid_reruns(item)  # what failed in a run is not tried again in it
         _refuse(item.config, refusal)
     if (needs := needs_of(item)) is not None:
-        from pytest_kindinfra.timeline import now
+        from pytest_kindinfra.system.timeline import now
 
         item.stash[_AWAITED] = needs
         _export(item.config)
@@ -311,7 +327,7 @@ def _prepare(item: pytest.Item) -> None:
 def _await_services(item: pytest.Item) -> Refusal | None:
     if needs_of(item) is None:
         return None
-    from pytest_kindinfra.waiting import await_services
+    from pytest_kindinfra.session.waiting import await_services
 
     config = item.config
     asked = config.stash.get(_ASKED, False)
@@ -334,7 +350,7 @@ def _refuse(config: pytest.Config, refusal: Refusal) -> NoReturn:
 
 def _request(session: pytest.Session) -> dict[str, Any] | None:
     """Return what the selected tests need, with what is wrong about it."""
-    from pytest_kindinfra.nestedhooks import nested_hooks
+    from pytest_kindinfra.session.selection import nested_hooks
 
     if request := request_of(session.items):
         config = session.config
@@ -346,14 +362,14 @@ def _export(config: pytest.Config) -> None:
     """Set the declared variables that are known by now."""
     exports = config.stash.get(_EXPORTS, None)
     if exports is None:
-        from pytest_kindinfra.exports import Exports
+        from pytest_kindinfra.session.fixtures import Exports
 
         exports = config.stash[_EXPORTS] = Exports(config.stash[_RUN])
     exports.set_those_that_are_ready()
 
 
 def _first_look(config: pytest.Config) -> FirstLook:
-    from pytest_kindinfra.firstlook import look
+    from pytest_kindinfra.session.options import look
 
     try:
         return look(config)
@@ -363,7 +379,7 @@ def _first_look(config: pytest.Config) -> FirstLook:
 
 def _refuse_remote_workers(config: pytest.Config) -> None:
     """Refuse xdist workers on other machines: a lock on files says nothing to them."""
-    from pytest_kindinfra.neighbours import remote_workers
+    from pytest_kindinfra.session.neighbours import remote_workers
 
     if words := remote_workers(config):
         msg = (
@@ -377,7 +393,7 @@ def _wants_plan(config: pytest.Config) -> bool:
     """Whether the plan is to be shown instead of running tests; then there are no workers."""
     if hasattr(config, "workerinput"):
         return False
-    from pytest_kindinfra.firstlook import look
+    from pytest_kindinfra.session.options import look
 
     try:
         return look(config).settings.plan

@@ -9,13 +9,29 @@ from __future__ import annotations
 import re
 
 _DEFAULT_DOMAIN = "docker.io"
+
+
 _OLD_DEFAULT_DOMAIN = "index.docker.io"
+
+
 _LOCAL_DOMAIN = "localhost"
+
+
 _DEFAULT_TAG = "latest"
+
+
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+
+
 _PATH = re.compile(rf"{_PART}(?:/{_PART})*")
+
+
 _DOMAIN = re.compile(r"(?:[A-Za-z0-9](?:[-.A-Za-z0-9]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]+)?")
+
+
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+
+
 _DIGEST = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}")
 
 

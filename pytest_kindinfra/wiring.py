@@ -7,32 +7,33 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from pytest_kindinfra.clusters.existing import Existing
+from pytest_kindinfra.clusters.existing import Existing, scope_of
 from pytest_kindinfra.clusters.kind import Kind
-from pytest_kindinfra.coordination import RunDirectory
+from pytest_kindinfra.context import Tools
 from pytest_kindinfra.engines.docker import Docker
 from pytest_kindinfra.engines.podman import Podman
+from pytest_kindinfra.engines.registry import DockerRegistry
 from pytest_kindinfra.errors import ClusterError, KindInfraError
-from pytest_kindinfra.kube import OurObjects
-from pytest_kindinfra.lines.existing import scope_of
-from pytest_kindinfra.process import SubprocessRunner
-from pytest_kindinfra.redaction import Redactor
-from pytest_kindinfra.registries.container import DockerRegistry
-from pytest_kindinfra.request import Tools
-from pytest_kindinfra.steps.load import ImageLoader
-from pytest_kindinfra.timeline import Deadline, Timeline
+from pytest_kindinfra.images.load import ImageLoader
+from pytest_kindinfra.kube.cleanup import OurObjects
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.system.runner import SubprocessRunner
+from pytest_kindinfra.system.secrets import Redactor
+from pytest_kindinfra.system.timeline import Deadline, Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from pytest_kindinfra.clusters.protocol import Provider
-    from pytest_kindinfra.engines.protocol import Engine
+    from pytest_kindinfra.context import Request
     from pytest_kindinfra.model import EngineName, Load
-    from pytest_kindinfra.process import Runner
-    from pytest_kindinfra.request import Request
+    from pytest_kindinfra.protocols import Engine, Provider
+    from pytest_kindinfra.system.programs import Runner
+
 
 _ASK_SECONDS = 10.0
+
+
 _ENGINES: dict[str, Callable[[Runner], Engine]] = {"docker": Docker, "podman": Podman}
 
 

@@ -12,21 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.clusters.config import RUN_MOUNT
 from pytest_kindinfra.errors import ClusterError, CommandError
-from pytest_kindinfra.hosting import Registry
-from pytest_kindinfra.kindconfig import RUN_MOUNT
-from pytest_kindinfra.model import Standing
-from pytest_kindinfra.process import Result
+from pytest_kindinfra.model import Registry, Standing
 from pytest_kindinfra.references import name_in_node, normalise
-from pytest_kindinfra.timeline import Deadline, monotonic, wait_until
+from pytest_kindinfra.system.programs import Result
+from pytest_kindinfra.system.timeline import Deadline, monotonic, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import pytest
 
-    from pytest_kindinfra.engines.protocol import BuildRequest, ImageSize, OwnImage
-    from pytest_kindinfra.process import Copy
+    from pytest_kindinfra.protocols import BuildRequest, ImageSize, OwnImage
+    from pytest_kindinfra.system.programs import Copy
 
 Argv = tuple[str, ...]
 

@@ -1,1 +1,1 @@
-"""Providers of clusters."""
+"""kind clusters and existing ones: create, reuse, observe, sweep."""

@@ -1,19 +1,229 @@
-"""A cluster that was there before the run and stays: only what this run put into it is deleted.
-
-Where it is a kind cluster of this host, its kind nodes are another provider's business. It must
-not know the API of Kubernetes: who finds and deletes objects is given to it.
-"""
+"""An existing cluster: found by its kubeconfig before the run; never deleted."""
 
 from __future__ import annotations
 
+import os
+import re
+import warnings
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+from pytest_kindinfra.context import ExistingCluster
+from pytest_kindinfra.errors import ClusterError, KindInfraError, StateError
+from pytest_kindinfra.kube.yaml import load_documents
+from pytest_kindinfra.system.files import read_text
 
-    from pytest_kindinfra.clusters.protocol import Provider
-    from pytest_kindinfra.timeline import Deadline
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pytest_kindinfra.kube.cleanup import Scope
+    from pytest_kindinfra.model import Plan
+    from pytest_kindinfra.plan.options import Settings
+    from pytest_kindinfra.protocols import Provider
+    from pytest_kindinfra.state.directory import RunDirectory
+    from pytest_kindinfra.system.timeline import Deadline
+
+
+_PUT_THERE = "put-there"
+
+
+def scope_of(run: RunDirectory, *namespaces: str) -> Scope:
+    """Return where a run has put objects, as far as it is known; `namespaces` are added."""
+    from pytest_kindinfra.kube.cleanup import Scope
+
+    try:
+        noted = run.read(_PUT_THERE) or {}
+    except StateError:
+        noted = {}
+    return Scope(
+        namespaces=frozenset(noted.get("namespaces", ())) | set(namespaces),
+        resources=frozenset(noted.get("resources", ())),
+    )
+
+
+_FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
+
+
+_FIX = "To fix: kubectl config use-context NAME, or give another file"
+
+
+def current_context(config: Any) -> str:
+    """Return the name of the context that is used.
+
+    Raises:
+        ClusterError: It is no kubeconfig, or has no current context.
+    """
+    if not isinstance(config, dict) or not isinstance(config.get("contexts"), list):
+        msg = "it is no kubeconfig: it has no contexts"
+        raise ClusterError(msg)
+    name = config.get("current-context")
+    if not name or not isinstance(name, str):
+        msg = f"it has no current-context\n{_FIX}"
+        raise ClusterError(msg)
+    return name
+
+
+def only_current(config: Any, folder: Path) -> dict[str, Any]:
+    """Return a kubeconfig with the current context alone, which works in any folder.
+
+    Args:
+        config: What the file says.
+        folder: Where the file is: relative paths in it start there.
+
+    Raises:
+        ClusterError: The current context, or what it names, is not in it.
+    """
+    name = current_context(config)
+    context = _named(config, "contexts", "context", name)
+    cluster = _named(config, "clusters", "cluster", str(context.get("cluster")))
+    users = []
+    if user := context.get("user"):
+        found = _named(config, "users", "user", str(user))
+        users = [{"name": user, "user": _absolute(found, folder)}]
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": context["cluster"], "cluster": _absolute(cluster, folder)}],
+        "users": users,
+        "contexts": [{"name": name, "context": context}],
+        "current-context": name,
+    }
+
+
+def _named(config: dict[str, Any], table: str, key: str, name: str) -> dict[str, Any]:
+    for entry in config.get(table) or ():
+        if entry.get("name") == name:
+            return dict(entry.get(key) or {})
+    msg = f'it has no {key} "{name}"\n{_FIX}'
+    raise ClusterError(msg)
+
+
+def _absolute(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the entry with its files by their full paths, as kubectl reads them."""
+    made: dict[str, Any] = {key: str(folder / entry[key]) for key in _FILES if entry.get(key)}
+    plugin = entry.get("exec")
+    if isinstance(plugin, dict) and "/" in str(plugin.get("command")):
+        made["exec"] = {**plugin, "command": str(folder / plugin["command"])}
+    return {**entry, **made}
+
+
+_NODE_OF_KIND = re.compile(r"(.+)-(?:control-plane|worker)\d*")
+
+
+_FORBIDDEN = 403
+
+
+_MAKING = ("cluster_name", "node_image", "kind_config")
+
+
+def find_existing(file: Path, provider: Provider, deadline: Deadline) -> ExistingCluster:
+    """Return the cluster of a kubeconfig, which must answer.
+
+    Args:
+        file: The user's kubeconfig.
+        provider: Who knows the kind clusters of this host.
+        deadline: When to give up.
+
+    Raises:
+        KindInfraError: The file is no good, or the cluster does not answer.
+    """
+    path = Path(os.path.abspath(file.expanduser()))  # noqa: PTH100 - a link may be changed meanwhile
+    context = str(only_current(read_kubeconfig(path), path.parent)["current-context"])
+    nodes = _nodes(path)
+    if nodes and (name := _name_here(nodes, provider, deadline)):
+        return ExistingCluster(kubeconfig=path, name=name, nodes=tuple(nodes))
+    return ExistingCluster(kubeconfig=path, name=context)
+
+
+def read_kubeconfig(path: Path) -> Any:
+    """Return what a kubeconfig says.
+
+    Raises:
+        ClusterError: It cannot be read.
+    """
+    try:
+        return next(iter(load_documents(read_text(path))), None)
+    except OSError as error:
+        msg = f"it cannot be read: {error.strerror}"
+        raise ClusterError(msg) from error
+    except ValueError as error:  # no UTF-8, or no YAML
+        msg = f"it cannot be read: {error}"
+        raise ClusterError(msg) from error
+
+
+def _nodes(kubeconfig: Path) -> dict[str, str]:
+    """Return the names of the cluster's nodes with their machines' ids; none if we may not ask."""
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # of what the client imports; tests may have made them errors
+        from pytest_kindinfra.kube.client import ApiError
+        from pytest_kindinfra.kube.cluster import Kube
+
+        with closing(Kube(kubeconfig)) as kube:
+            try:
+                found = kube.list_("/api/v1/nodes")
+            except ApiError as error:
+                if error.status != _FORBIDDEN:
+                    raise
+                return {}
+    return {
+        node["metadata"]["name"]: (node.get("status", {}).get("nodeInfo") or {}).get(
+            "machineID", ""
+        )
+        for node in found
+    }
+
+
+def _name_here(nodes: dict[str, str], provider: Provider, deadline: Deadline) -> str:
+    """Return what kind calls the cluster of these nodes, nothing if they are not of this host.
+
+    They are if there are kind nodes of these names, and each says of itself what its kubelet told
+    the cluster: kind clusters of the same name are on every second laptop.
+    """
+    match = _NODE_OF_KIND.fullmatch(next(iter(nodes)))
+    try:
+        provider.check(deadline)
+        if not match or not provider.exists(match[1], deadline):
+            return ""
+        same = set(provider.nodes(match[1], deadline)) == set(nodes) and all(
+            provider.machine_id(node, deadline) == machine for node, machine in nodes.items()
+        )
+    except KindInfraError:
+        return ""  # no kind, or no engine, here
+    return match[1] if same else ""
+
+
+def problems_of_options(settings: Settings) -> Iterator[str]:
+    """Yield a sentence for each option that only a cluster of ours can heed.
+
+    Those that say how to make one may stand in the file or the environment for other runs.
+    """
+    for key in _MAKING:
+        if settings.kubeconfig and settings.sources.get(key, "").startswith("--"):
+            yield (
+                f"{settings.sources[key]} is for a cluster that is made, but "
+                f"{settings.sources['kubeconfig']} names one that is there: leave one of them out"
+            )
+    if settings.kubeconfig and settings.reuse:
+        yield (
+            f"{settings.sources['reuse']} leaves services for the next run, but from the cluster "
+            f"of {settings.sources['kubeconfig']} what is ours is deleted: leave one of them out"
+        )
+
+
+def problems_of_images(plan: Plan, existing: ExistingCluster) -> Iterator[str]:
+    """Yield a sentence for each image that cannot get into the cluster."""
+    if existing.nodes:
+        return
+    for image in plan.images:
+        if image.prebuilt is None:
+            yield (
+                f'[images.{image.name}] cannot be brought into "{existing.name}", which is no '
+                "kind cluster of this host\n  To fix: push it to a registry that the cluster pulls "
+                f'from and say [images.{image.name}] prebuilt = "REGISTRY/{image.name}:TAG"'
+            )
 
 
 class Objects(Protocol):

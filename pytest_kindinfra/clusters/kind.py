@@ -12,6 +12,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.clusters.config import RUN_MOUNT, reached_at
+from pytest_kindinfra.engines.common import inspected
+from pytest_kindinfra.engines.failures import node_image_in, remedy_of_pull
+from pytest_kindinfra.engines.registry import HOSTS_DIR
 from pytest_kindinfra.errors import (
     ClusterError,
     CommandError,
@@ -19,30 +23,41 @@ from pytest_kindinfra.errors import (
     PortTakenError,
     ToolMissingError,
 )
-from pytest_kindinfra.hosting import HOSTS_DIR
-from pytest_kindinfra.inspected import inspected
-from pytest_kindinfra.kindconfig import RUN_MOUNT, reached_at
 from pytest_kindinfra.model import Standing
-from pytest_kindinfra.privatefiles import write_private
-from pytest_kindinfra.process import which
-from pytest_kindinfra.pulls import node_image_in, remedy_of_pull
 from pytest_kindinfra.references import name_in_node, normalise
+from pytest_kindinfra.system.files import write_private
+from pytest_kindinfra.system.programs import which
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_kindinfra.process import Result, Runner
-    from pytest_kindinfra.timeline import Deadline
+    from pytest_kindinfra.system.programs import Result, Runner
+    from pytest_kindinfra.system.timeline import Deadline
+
 
 _BETWEEN_WAITS = 1.0
+
+
 _BALANCER = "-external-load-balancer"
+
+
 _PORT_TAKEN = re.compile("address already in use|port is already allocated", re.IGNORECASE)
 """As Docker and systems say it (moby, libnetwork/portallocator and cmd/docker-proxy; strerror)."""
+
+
 _LABEL = "io.x-k8s.kind.cluster"
+
+
 _PROVIDER = "KIND_EXPERIMENTAL_PROVIDER"
+
+
 _RUN_BIND = re.compile(rf"(?P<source>/.*):{re.escape(RUN_MOUNT)}(?::[^/:]*)?", re.DOTALL)
 """`SOURCE:TARGET` or `SOURCE:TARGET:OPTIONS`, as in `HostConfig.Binds`; a volume has no slash."""
+
+
 _CTR = ("ctr", "--namespace", "k8s.io")
+
+
 _FIX = "install kind (https://kind.sigs.k8s.io) or put its folder on PATH"
 
 

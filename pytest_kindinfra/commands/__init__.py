@@ -1,1 +1,1 @@
-"""The commands about a cluster that outlives runs, and about this machine; `cli.py` calls them."""
+"""The `kindinfra` command, and the functions for scripts."""

@@ -11,30 +11,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from pytest_kindinfra.diskspace import disk_problem, docker_root, podman_root
-from pytest_kindinfra.enginehost import elsewhere_problems
+from pytest_kindinfra.clusters.sweep import left_behind
+from pytest_kindinfra.commands.images import resolve, settings_of
 from pytest_kindinfra.engines.builders import Builders
+from pytest_kindinfra.engines.host import elsewhere_problems
 from pytest_kindinfra.errors import DeclarationError, KindInfraError, last_lines
-from pytest_kindinfra.filesystems import network_problem
-from pytest_kindinfra.finding import declaration_folder
-from pytest_kindinfra.library import resolve, settings_of
-from pytest_kindinfra.planning import read_declaration
-from pytest_kindinfra.process import can_kill_with_parent
-from pytest_kindinfra.steps.sweep import left_behind
-from pytest_kindinfra.timeline import Deadline
+from pytest_kindinfra.plan.finding import declaration_folder
+from pytest_kindinfra.run.machine import disk_problem, docker_root, network_problem, podman_root
+from pytest_kindinfra.run.prepare import read_declaration
+from pytest_kindinfra.system.programs import can_kill_with_parent
+from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import make_tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from pytest_kindinfra.context import Tools
     from pytest_kindinfra.model import EngineName
-    from pytest_kindinfra.request import Tools
+
 
 _ASK_SECONDS = 20.0
+
+
 _INOTIFY = {"max_user_instances": 512, "max_user_watches": 524288}
 """kind.sigs.k8s.io/docs/user/known-issues, "Pod errors due to too many open files"."""
+
+
 _LEAST_MEMORY = 2_000_000
+
+
 _VERSION = re.compile(r"(?<![\d.])v?(\d+)\.(\d+)")
+
+
 _OLDEST: Final = {
     "docker": (
         (23, 0),

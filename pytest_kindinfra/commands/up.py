@@ -9,31 +9,32 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.coordination import hold
-from pytest_kindinfra.ending import Started, closing_lines, end
+from pytest_kindinfra.commands.images import new_folder, resolve, settings_of, tools_for
+from pytest_kindinfra.context import Hooks
 from pytest_kindinfra.errors import DeclarationError, KindInfraError, StateError
-from pytest_kindinfra.finding import declaration_folder
-from pytest_kindinfra.interrupts import deferring
-from pytest_kindinfra.library import new_folder, resolve, settings_of, tools_for
-from pytest_kindinfra.plan import keep_out
-from pytest_kindinfra.planning import (
+from pytest_kindinfra.plan.finding import declaration_folder
+from pytest_kindinfra.plan.resolve import keep_out
+from pytest_kindinfra.run.prepare import (
     Order,
     make_request,
     problems_of_host,
     problems_of_making,
     problems_of_mounts,
 )
-from pytest_kindinfra.request import Hooks
-from pytest_kindinfra.results import failure_record
-from pytest_kindinfra.stack import bring_up
-from pytest_kindinfra.view import Stack
+from pytest_kindinfra.run.recipe import bring_up
+from pytest_kindinfra.run.teardown import Started, closing_lines, end
+from pytest_kindinfra.state.locks import hold
+from pytest_kindinfra.state.results import failure_record
+from pytest_kindinfra.state.stack import Stack
+from pytest_kindinfra.system.interrupts import deferring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pytest_kindinfra.coordination import RunDirectory
+    from pytest_kindinfra.context import Request
     from pytest_kindinfra.model import Phase
-    from pytest_kindinfra.request import Request
+    from pytest_kindinfra.state.directory import RunDirectory
+
 
 _NO_HOOKS = SimpleNamespace(
     pytest_kindinfra_diagnose=lambda **_: None, pytest_kindinfra_before_teardown=lambda **_: None

@@ -1,1 +1,1 @@
-"""Container engines: who builds images and exports them."""
+"""The container engines, Docker and podman, and the registry beside them."""

@@ -14,22 +14,31 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.buildoptions import builder_of, flags
 from pytest_kindinfra.errors import CommandError, KindInfraError
+from pytest_kindinfra.plan.buildoptions import builder_of, flags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_kindinfra.engines.protocol import BuildRequest
-    from pytest_kindinfra.process import Runner
-    from pytest_kindinfra.timeline import Deadline
+    from pytest_kindinfra.protocols import BuildRequest
+    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.system.timeline import Deadline
+
 
 _DEFAULT = "default"
 """The context without any setting, and with DOCKER_HOST."""
+
+
 _FIELD = re.compile(r"^(Name|Driver):[ \t]*(\S+)", re.MULTILINE)
+
+
 _SECONDS = 30.0
+
+
 _CACHES = {"--cache-to": ("inline",), "--cache-from": ("inline", "registry")}
 """What the engine's own builder can do without a containerd image store."""
+
+
 _TYPE = re.compile(r"(?:^|,)\s*type=([\w-]+)")
 
 

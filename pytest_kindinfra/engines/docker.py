@@ -11,18 +11,17 @@ import re
 import socket
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.buildoptions import builder_of
-from pytest_kindinfra.engines.asking import (
+from pytest_kindinfra.engines.builders import Builders, builder_flags
+from pytest_kindinfra.engines.common import (
     LABEL,
     build_flags,
     given_by_environment,
+    inspected,
     names_of,
     own_image,
     shown_dockerfile,
 )
-from pytest_kindinfra.engines.builders import Builders, builder_flags
-from pytest_kindinfra.engines.buildfailures import buildkit_failure
-from pytest_kindinfra.engines.protocol import ImageSize
+from pytest_kindinfra.engines.failures import buildkit_failure
 from pytest_kindinfra.errors import (
     CommandError,
     EngineError,
@@ -30,16 +29,18 @@ from pytest_kindinfra.errors import (
     NothingHereError,
     ToolMissingError,
 )
-from pytest_kindinfra.inspected import inspected
+from pytest_kindinfra.plan.buildoptions import builder_of
+from pytest_kindinfra.protocols import ImageSize
 from pytest_kindinfra.references import has_digest, name_in_node
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pytest_kindinfra.engines.protocol import BuildRequest, OwnImage
-    from pytest_kindinfra.process import Runner
-    from pytest_kindinfra.timeline import Deadline
+    from pytest_kindinfra.protocols import BuildRequest, OwnImage
+    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.system.timeline import Deadline
+
 
 # What docker, buildx and what they start read for themselves: an argument of that name stays in
 # the command, or a build's PATH would become docker's own.
@@ -50,10 +51,18 @@ _READ_BY_DOCKER = re.compile(
     r"|TLS\w*)",
     re.IGNORECASE,
 )
+
+
 _SOCKET = re.compile(r"unix://(/[^\s;,]*[^\s;,.:])")
+
+
 _ASK_SOCKET = 2.0
+
+
 _OF_PODMAN = re.compile(r"[1-9]\.\d")
 """A version that Docker last had in 2017 (1.13); the package podman-docker calls podman docker."""
+
+
 _FIX = "install Docker with buildx and start it (`docker version` must show a server)"
 
 

@@ -12,16 +12,16 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.engines.asking import (
+from pytest_kindinfra.engines.common import (
     LABEL,
     build_flags,
     given_by_environment,
+    inspected,
     names_of,
     own_image,
     shown_dockerfile,
 )
-from pytest_kindinfra.engines.buildfailures import podman_failure
-from pytest_kindinfra.engines.protocol import ImageSize
+from pytest_kindinfra.engines.failures import podman_failure
 from pytest_kindinfra.errors import (
     CommandError,
     EngineError,
@@ -29,16 +29,17 @@ from pytest_kindinfra.errors import (
     NothingHereError,
     ToolMissingError,
 )
-from pytest_kindinfra.inspected import inspected
+from pytest_kindinfra.protocols import ImageSize
 from pytest_kindinfra.references import name_in_node, normalise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from pytest_kindinfra.engines.protocol import BuildRequest, OwnImage
-    from pytest_kindinfra.process import Runner
-    from pytest_kindinfra.timeline import Deadline
+    from pytest_kindinfra.protocols import BuildRequest, OwnImage
+    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.system.timeline import Deadline
+
 
 # What podman, buildah and what they start read for themselves.
 _READ_BY_PODMAN = re.compile(
@@ -47,14 +48,22 @@ _READ_BY_PODMAN = re.compile(
     r"|(?:LD|XDG|SSL_CERT|CONTAINERS?|STORAGE|BUILDAH|PODMAN|_CONTAINERS)_\w+",
     re.IGNORECASE,
 )
+
+
 _OLDEST = (4, 2)
 """The first with named build contexts, which `needs` of images become."""
+
+
 _OF_BUILDKIT = re.compile(
     r"--(?:allow|attest|builder|call|check|metadata-file|no-cache-filter|print|provenance|push|sbom)"
     r"(?:=.*)?|--cache-(?:from|to)=type=.*"
 )
 """Flags of `docker buildx build` that `podman build` does not know, or knows otherwise (tried)."""
+
+
 _ID = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
+
+
 _FIX = "install podman 4.2 or newer (`podman version` must show one)"
 
 

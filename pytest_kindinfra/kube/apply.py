@@ -8,8 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import ClusterError, KindInfraError
-from pytest_kindinfra.kube.client import NOT_FOUND, ApiError, Request, Transport, delete_if, fetch
-from pytest_kindinfra.kube.discovery import Discovery, Resource, UnknownKindError
+from pytest_kindinfra.kube.client import (
+    NOT_FOUND,
+    ApiError,
+    Discovery,
+    Request,
+    Resource,
+    Transport,
+    UnknownKindError,
+    delete_if,
+    fetch,
+)
+from pytest_kindinfra.kube.objects import place_of
 from pytest_kindinfra.kube.refusals import (
     CONFLICT,
     INVALID,
@@ -18,22 +28,32 @@ from pytest_kindinfra.kube.refusals import (
     Refusal,
     refusal,
 )
-from pytest_kindinfra.manifests import place_of
-from pytest_kindinfra.timeline import monotonic, wait_until
+from pytest_kindinfra.system.timeline import monotonic, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pytest_kindinfra.model import KubeObject
-    from pytest_kindinfra.timeline import Deadline
+    from pytest_kindinfra.system.timeline import Deadline
+
 
 MANAGER = {"fieldManager": "kindinfra"}
+
+
 APPLY = MANAGER | {"force": "true"}
+
+
 TWICE_TEXT = "duplicate entries for key"
 """An environment variable or a port that is named twice: server-side apply cannot take what
 `kubectl apply` and `kubectl create` do, so such an object is created, or merged."""
+
+
 FIXED_KINDS = frozenset({"Job", "Pod"})
+
+
 FIXED_TEXT = ("field is immutable", "pod updates may not change fields")
+
+
 SERVER_FIELDS = (
     *("creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "generation"),
     *("managedFields", "resourceVersion", "selfLink", "uid"),

@@ -1,23 +1,29 @@
-"""The cluster's API as the rest of the project sees it."""
+"""The API of one cluster: read, apply, wait; of a shared one only this run's objects."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.kube import bringup
-from pytest_kindinfra.kube.apply import ALONE, Applier, Outlook
+from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.kube import boot as bringup
+from pytest_kindinfra.kube.apply import ALONE, APPLY, Applier, Outlook, completed, is_ending
+from pytest_kindinfra.kube.client import ApiError, UnknownKindError
+from pytest_kindinfra.kube.objects import first_differences
 from pytest_kindinfra.kube.reader import Reader
-from pytest_kindinfra.kube.ready import SETTLE, ReadyWait
-from pytest_kindinfra.kube.troubles import Leniency
+from pytest_kindinfra.kube.wait import SETTLE, Leniency, ReadyWait
+from pytest_kindinfra.kube.yaml import copied
 from pytest_kindinfra.model import PATIENCE
+from pytest_kindinfra.system.timeline import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_kindinfra.kube.portforward import Forwards
+    from pytest_kindinfra.kube.readiness import Rules
     from pytest_kindinfra.model import KubeObject, Level
-    from pytest_kindinfra.readywhen import Rules
-    from pytest_kindinfra.timeline import Deadline
+    from pytest_kindinfra.system.timeline import Deadline
 
 
 class Kube(Reader):
@@ -113,3 +119,179 @@ class Kube(Reader):
         """
         leniency = Leniency(restarts=restarts, excused=excused, patience=patience)
         return ReadyWait(self, objects, namespace=namespace, leniency=leniency)
+
+
+RUN_LABEL = "dev.kindinfra/run"
+
+
+_NOT_COMPARED = ("apiVersion", "kind", "metadata", "status")
+
+
+_SHOWN = 3
+
+
+_ENDS_EVERY = 0.1
+
+
+class OurKube(Kube):
+    """The API of a cluster that holds more than what this run puts there.
+
+    Args:
+        kubeconfig: Of the cluster.
+        run_id: The run's id.
+        forwards: See below.
+        note: Called before each object is put there, with its namespace and kind.
+
+    Attributes:
+        forwards: Lead to its pods; they live longer than this, and who made them closes them.
+    """
+
+    def __init__(
+        self,
+        kubeconfig: Path,
+        run_id: str,
+        forwards: Forwards,
+        *,
+        note: Callable[[str, str], object] = lambda _namespace, _resource: None,
+    ) -> None:
+        super().__init__(kubeconfig)
+        self.forwards = forwards
+        self._note = note
+        self._run = run_id
+        self._made: dict[str, bool] = {}
+        self._known = threading.Lock()
+
+    def ensure_namespace(self, name: str, deadline: Deadline, labels: Mapping[str, str]) -> None:
+        """Make the namespace unless it is there; only one that we make is ours."""
+        self._note("", "namespaces")
+        super().ensure_namespace(name, deadline, {**labels, RUN_LABEL: self._run})
+
+    def apply(
+        self, obj: KubeObject, *, namespace: str, deadline: Deadline, outlook: Outlook = ALONE
+    ) -> KubeObject:
+        """Apply the object, unless one of others is in its place.
+
+        A namespace of others is taken as it is, and so is an object that is there just as it is
+        declared; neither is touched.
+
+        Raises:
+            KindInfraError: What is there is another one.
+        """
+        found = self._standing(obj, namespace, deadline)
+        if found is None or self.is_ours(found):
+            self.announce(obj, namespace)
+            own = marked(obj, self._run)
+            return super().apply(own, namespace=namespace, deadline=deadline, outlook=outlook)
+        if obj["kind"] != "Namespace" and (differing := self._differing(obj, found, namespace)):
+            raise KindInfraError(_told(obj, found, differing))
+        return found
+
+    def announce(self, obj: KubeObject, namespace: str) -> None:
+        """Note where an object is about to be put, so that it is found again."""
+        try:
+            resource = self._discovery.resource(obj)
+        except UnknownKindError:  # a CRD may bring it: then nobody needs a right to list it yet
+            return
+        where = obj["metadata"].get("namespace") or namespace
+        self._note(where if resource.namespaced else "", resource.full_name)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What marks an object as ours."""
+        return {RUN_LABEL: self._run}
+
+    def _standing(self, obj: KubeObject, namespace: str, deadline: Deadline) -> KubeObject | None:
+        """Return what is there; what an earlier run is just deleting is waited for."""
+        found: KubeObject | None = None
+
+        def settled() -> bool:
+            nonlocal found
+            found = self._find(obj, namespace)
+            return found is None or not is_ending(found)
+
+        wait_until(settled, deadline, every=_ENDS_EVERY)
+        return found
+
+    def _find(self, obj: KubeObject, namespace: str) -> KubeObject | None:
+        try:
+            return self.get(self.path_of(obj, namespace=namespace))
+        except UnknownKindError:
+            return None  # where there is no such kind yet, there is no object of it
+
+    def is_ours(self, found: KubeObject) -> bool:
+        """Whether an object that is there was made by this run."""
+        meta = found["metadata"]
+        return self._has_label(found) or self._made_namespace(meta.get("namespace") or "")
+
+    def _made_namespace(self, name: str) -> bool:
+        """Whether this run made the namespace, so that nothing of others was in it before."""
+        if not name:
+            return False
+        with self._known:
+            if name not in self._made:
+                namespace = self.get(f"/api/v1/namespaces/{name}")
+                self._made[name] = bool(namespace and self._has_label(namespace))
+            return self._made[name]
+
+    def _has_label(self, obj: KubeObject) -> bool:
+        return run_of(obj) == self._run
+
+    def _differing(self, obj: KubeObject, found: KubeObject, namespace: str) -> str:
+        """Return where the object there would be changed by applying, nothing if nowhere."""
+        resource = self._discovery.resource(obj)
+        complete = completed(obj, resource, namespace)
+        meta = complete["metadata"]
+        path = resource.path(meta["name"], meta.get("namespace", ""))
+        try:
+            would_be = self.request(
+                "PATCH",
+                path,
+                body=complete,
+                query={**APPLY, "dryRun": "All"},
+                content_type="application/apply-patch+yaml",
+            )
+        except ApiError as error:
+            return f"it cannot be changed into it: {error.message}"
+        differing = first_differences(_compared(found), _compared(would_be), limit=_SHOWN)
+        verb = "differs" if len(differing) == 1 else "differ"
+        return f"{', '.join(differing)} {verb}" if differing else ""
+
+
+def run_of(obj: KubeObject) -> str:
+    """Return the id of the run that an object says it belongs to, empty if to none."""
+    return str((obj["metadata"].get("labels") or {}).get(RUN_LABEL, ""))
+
+
+def marked(obj: KubeObject, run_id: str) -> KubeObject:
+    """Return a copy of the object with the run's label, on its volume claims too.
+
+    Claims that a StatefulSet makes of its templates outlive it.
+    """
+    made: KubeObject = copied(obj)
+    _label(made, run_id)
+    for claim in (made.get("spec") or {}).get("volumeClaimTemplates") or ():
+        if made["kind"] == "StatefulSet":
+            _label(claim, run_id)
+    return made
+
+
+def _label(obj: dict[str, Any], run_id: str) -> None:
+    meta = obj.get("metadata") or {}
+    obj["metadata"] = {**meta, "labels": {**(meta.get("labels") or {}), RUN_LABEL: run_id}}
+
+
+def _compared(obj: KubeObject) -> dict[str, Any]:
+    return {key: value for key, value in obj.items() if key not in _NOT_COMPARED}
+
+
+def _told(obj: KubeObject, found: KubeObject, differing: str) -> str:
+    meta = found["metadata"]
+    where = f' in namespace "{meta["namespace"]}"' if meta.get("namespace") else ""
+    other = run_of(found)
+    whose = f"it belongs to run {other}" if other else "it is not of this run"
+    return (
+        f'{obj["kind"]} "{meta["name"]}"{where} is in the cluster already, and not as declared: '
+        f"{differing}\n{whose}, so it is left as it is\n"
+        "To fix: declare it just as it is there, or leave it out of the manifests; what has a "
+        "namespace may go into another one ([cluster] namespace)"
+    )

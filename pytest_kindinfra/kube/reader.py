@@ -6,18 +6,17 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.kube import evidence
-from pytest_kindinfra.kube.client import Request, Transport, delete_if, fetch
-from pytest_kindinfra.kube.discovery import Discovery
+from pytest_kindinfra.kube import logs as evidence
+from pytest_kindinfra.kube.client import Discovery, Request, Transport, delete_if, fetch
+from pytest_kindinfra.kube.pods import SERVICE_NAME, lack_of_pods
 from pytest_kindinfra.kube.watch import PodWatch
-from pytest_kindinfra.workloads import SERVICE_NAME, lack_of_pods
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from pytest_kindinfra.kube.causes import Cause
     from pytest_kindinfra.model import KubeObject
-    from pytest_kindinfra.workloads import Cause
 
 
 class Reader:

@@ -12,26 +12,42 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import ClusterError, KindInfraError
-from pytest_kindinfra.kube.client import NOT_FOUND, SERVER_ERROR, ApiError
-from pytest_kindinfra.kube.discovery import UnknownKindError
+from pytest_kindinfra.kube.client import NOT_FOUND, SERVER_ERROR, ApiError, UnknownKindError
 
 if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject
 
+
 FORBIDDEN = 403
+
+
 CONFLICT = 409
+
+
 INVALID = 422
+
+
 TOO_MANY_REQUESTS = 429
+
+
 UNAUTHORIZED = 401
+
+
 TOO_LARGE = 413
+
 
 MISSING_GRACE = 5.0
 """A CRD is established before every server process serves it, and a namespace made a moment ago
 may not have reached the admission plugins' caches."""
+
+
 DOUBT_GRACE = 10.0
 """For a refusal that is not known. An API server that was restarted refuses everybody until it
 has read the roles."""
+
+
 INTERNAL_GRACE = 30.0
+
 
 IMMUTABLE_TEXT = (
     "immutable",
@@ -41,9 +57,14 @@ IMMUTABLE_TEXT = (
 )
 """How the API server refuses to change what is fixed from an object's creation on."""
 
+
 _UNTYPED_TEXT = "failed to create typed patch object"
 """A field that the schema does not know; the server calls it an internal error."""
+
+
 _UID_TEXT = ("uid mismatch", "metadata.uid")
+
+
 _BUSY_TEXT = (
     *("failed calling webhook", "failed to call webhook", "conversion webhook for"),
     *("etcdserver:", "context deadline exceeded", "connection refused", "i/o timeout", "EOF"),
@@ -52,7 +73,11 @@ _BUSY_TEXT = (
     *("please try again", "please apply your changes to the latest version", "timed out"),
 )
 """What passes when a server, a webhook's pod or a controller has caught up."""
+
+
 _RIGHTS_TEXT = ("Unauthorized", " cannot ")
+
+
 _MISSING = (
     (re.compile(r"error looking up service account [^/\s]+/(?P<name>[^\s:]+)"), "serviceaccounts"),
     (re.compile(r"no PriorityClass with name (?P<name>\S+) was found"), "priorityclasses"),
@@ -60,6 +85,8 @@ _MISSING = (
     (re.compile(r'service "(?P<name>[^"]+)" not found'), "services"),
     (re.compile(r'(?P<kind>[a-z]+)(?:\.[a-z0-9.-]+)? "(?P<name>[^"]+)" not found'), ""),
 )
+
+
 _TERMINATING = re.compile(r"namespace (?P<name>\S+) because it is being terminated")
 
 

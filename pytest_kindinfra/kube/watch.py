@@ -12,8 +12,11 @@ from pytest_kindinfra.kube.client import ApiError, Request, Transport, hang_up, 
 if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject
 
+
 WATCH_SECONDS = 60
 """The server ends a watch after this long, so that a dead one is not trusted for ever."""
+
+
 RETRY_PAUSE = 0.2
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.kube import Kube
+from pytest_kindinfra.kube.cluster import Kube
 from tests.e2e.runs import (
     background_pytest,
     kindinfra,

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra import build_images, resolve, save_images
-from pytest_kindinfra.digests import Digests
 from pytest_kindinfra.errors import KindInfraError
-from pytest_kindinfra.imagefiles import load_image_file
-from pytest_kindinfra.savedimages import read_saved_images
-from pytest_kindinfra.steps.find import Shelf, find_images
-from pytest_kindinfra.timeline import Deadline
+from pytest_kindinfra.images.archive import load_image_file
+from pytest_kindinfra.images.content import Digests
+from pytest_kindinfra.images.saved import Shelf, find_images, read_saved_images
+from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import make_tools
 from tests.e2e.runs import run_pytest
 from tests.oci import put_image, put_index

@@ -13,10 +13,9 @@ import pytest
 
 from pytest_kindinfra.clusters.kind import Kind
 from pytest_kindinfra.engines.docker import Docker
-from pytest_kindinfra.lines.takers import Takers
-from pytest_kindinfra.process import SubprocessRunner
-from pytest_kindinfra.steps.load import ImageLoader
-from pytest_kindinfra.timeline import Deadline, Timeline
+from pytest_kindinfra.images.load import ImageLoader, Takers
+from pytest_kindinfra.system.runner import SubprocessRunner
+from pytest_kindinfra.system.timeline import Deadline, Timeline
 from tests.e2e.runs import until
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.engines.docker import Docker
-from pytest_kindinfra.process import SubprocessRunner
-from pytest_kindinfra.pushing import RegistrySender
-from pytest_kindinfra.registries.container import DockerRegistry
-from pytest_kindinfra.timeline import Deadline
+from pytest_kindinfra.engines.registry import DockerRegistry
+from pytest_kindinfra.images.registry import RegistrySender
+from pytest_kindinfra.system.runner import SubprocessRunner
+from pytest_kindinfra.system.timeline import Deadline
 from tests.e2e.runs import ROOT, run_pytest
 from tests.fakes import FakeProvider
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pytest_kindinfra.hosting import Registry
+    from pytest_kindinfra.model import Registry
 
 MEGABYTE = 1_000_000
 REGISTRY = "registry:2"

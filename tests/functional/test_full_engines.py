@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.diskspace import disk_problem, docker_root
+from pytest_kindinfra.run.machine import disk_problem, docker_root
 
 if TYPE_CHECKING:
     from tests.functional.project import Project

@@ -83,11 +83,11 @@ def settled_at(run: Run, name: str) -> float:
 @pytest.mark.parametrize(
     ("module", "name", "workers"),
     [
-        pytest.param("pytest_kindinfra.stack", "bring_up", 2, id="the recipe"),
-        pytest.param("pytest_kindinfra.stack", "ImageLines", None, id="in the recipe"),
-        pytest.param("pytest_kindinfra.lines.taking", "create_cluster", 2, id="a step"),
-        pytest.param("pytest_kindinfra.stack", "service_record", None, id="a result"),
-        pytest.param("pytest_kindinfra.progress", "running_line", 2, id="the progress lines"),
+        pytest.param("pytest_kindinfra.run.recipe", "bring_up", 2, id="the recipe"),
+        pytest.param("pytest_kindinfra.run.recipe", "ImageLines", None, id="in the recipe"),
+        pytest.param("pytest_kindinfra.clusters.reuse", "create_cluster", 2, id="a step"),
+        pytest.param("pytest_kindinfra.run.recipe", "service_record", None, id="a result"),
+        pytest.param("pytest_kindinfra.session.output", "running_line", 2, id="the progress lines"),
     ],
 )
 def test_a_bug_in_the_provisioning_thread_reaches_the_tests_with_its_traceback(
@@ -97,7 +97,7 @@ def test_a_bug_in_the_provisioning_thread_reaches_the_tests_with_its_traceback(
     add_to_conftest(project, BUG.format(module=module, name=name))
     if name == "running_line":
         add_to_conftest(
-            project, "\n    import pytest_kindinfra.progress as p\n    p._SILENCE = 0\n"
+            project, "\n    import pytest_kindinfra.session.output as p\n    p._SILENCE = 0\n"
         )
         project.behave("create", seconds=3.0)
     project.tests(MARKED)

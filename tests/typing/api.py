@@ -32,7 +32,7 @@ from pytest_kindinfra import (
 )
 
 if TYPE_CHECKING:
-    from pytest_kindinfra.once import Once
+    from pytest_kindinfra.session.fixtures import Once
 
 
 @pytest.mark.kindinfra("datastorage")

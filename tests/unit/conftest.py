@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from pytest_kindinfra.coordination import RunDirectory
-from pytest_kindinfra.timeline import Deadline
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.system.timeline import Deadline
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_kindinfra.archive import DeltaCopy
+from pytest_kindinfra.images.stream import DeltaCopy
 from tests.fake_archives import digest, files_of, save, tar
 
 BASE, TOP = b"base" * 1000, b"top" * 100

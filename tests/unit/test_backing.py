@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_kindinfra.workloads import is_backed, lack_of_pods
+from pytest_kindinfra.kube.pods import is_backed, lack_of_pods
 
 TEMPLATE = {"metadata": {"labels": {"app": "api", "tier": "web"}}}
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.errors import CommandError, KindInfraError
+from pytest_kindinfra.images.build import Workshop, build_image, last_line
+from pytest_kindinfra.images.slots import BuildSlots
 from pytest_kindinfra.model import BuiltImage, Image
-from pytest_kindinfra.slots import BuildSlots
-from pytest_kindinfra.steps.build import Workshop, build_image, last_line
-from pytest_kindinfra.timeline import Deadline, Timeline
+from pytest_kindinfra.system.timeline import Deadline, Timeline
 from tests.fakes import FakeEngine, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_kindinfra.engines.protocol import BuildRequest
+    from pytest_kindinfra.protocols import BuildRequest
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.buildchecks import build_problems
+from pytest_kindinfra.images.checks import build_problems
 from pytest_kindinfra.model import Image
 
 if TYPE_CHECKING:

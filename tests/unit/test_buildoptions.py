@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_kindinfra.buildoptions import (
+from pytest_kindinfra.model import Image
+from pytest_kindinfra.plan.buildoptions import (
     Flag,
     NamedContext,
     build_arguments,
@@ -16,7 +17,6 @@ from pytest_kindinfra.buildoptions import (
     with_home,
     with_images,
 )
-from pytest_kindinfra.model import Image
 
 
 @pytest.mark.parametrize(

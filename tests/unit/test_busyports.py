@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kindinfra.busyports import busy_ports
 from pytest_kindinfra.model import PortMapping
+from pytest_kindinfra.run.machine import busy_ports
 
 with_ipv6 = pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="IPv6 is off here")
 

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.chartcontent import release_content
-from pytest_kindinfra.charts import Templating, kubernetes_version
-from pytest_kindinfra.manifests import place_of
+from pytest_kindinfra.kube.objects import place_of
 from pytest_kindinfra.model import Helm, Service
-from pytest_kindinfra.process import Result
-from pytest_kindinfra.render import render
-from pytest_kindinfra.timeline import Deadline
+from pytest_kindinfra.plan.helm import release_content
+from pytest_kindinfra.plan.source import Templating, kubernetes_version
+from pytest_kindinfra.plan.sources import render
+from pytest_kindinfra.system.programs import Result
+from pytest_kindinfra.system.timeline import Deadline
 from tests.fakes import FakeRunner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_kindinfra.manifests import Rendered
+    from pytest_kindinfra.kube.objects import Rendered
     from tests.fakes import Argv
 
 POD = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{image: web}]}}"
@@ -383,7 +383,7 @@ class TestProblems:
         self, folder: Path
     ) -> None:
         def helm(argv: Argv) -> Any:
-            from pytest_kindinfra.process import Result
+            from pytest_kindinfra.system.programs import Result
 
             bad = argv[:3] == ("helm", "template", "api")
             return Result("", "Error: bad template\n", 1) if bad else Helms()(argv)

@@ -9,13 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.content import (
-    bases_of,
-    content_tag,
-    read_source,
-    write_ignore_file,
-)
 from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.images.content import bases_of, content_tag, read_source, write_ignore_file
 from pytest_kindinfra.model import Image
 
 if TYPE_CHECKING:

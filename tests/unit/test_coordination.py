@@ -14,16 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import Timeout
 
-from pytest_kindinfra.coordination import (
-    RunDirectory,
-    held_alone,
-    hold,
-    is_held,
-    locked,
-    write_json,
-)
 from pytest_kindinfra.errors import CancelledError, ProvisionerDiedError
-from pytest_kindinfra.timeline import monotonic
+from pytest_kindinfra.state.directory import RunDirectory, write_json
+from pytest_kindinfra.state.locks import held_alone, hold, is_held, locked
+from pytest_kindinfra.system.timeline import monotonic
 from tests.fakes import eventually
 
 if TYPE_CHECKING:
@@ -33,8 +27,9 @@ if TYPE_CHECKING:
 PRELUDE = """
 import sys
 from pathlib import Path
-from pytest_kindinfra.coordination import *
-from pytest_kindinfra.coordination import RunDirectory
+from pytest_kindinfra.state.directory import RunDirectory, write_json
+from pytest_kindinfra.state.locks import hold, held_alone, is_held, locked
+from pytest_kindinfra.state.directory import RunDirectory
 run = RunDirectory(Path(sys.argv[1]))
 """
 

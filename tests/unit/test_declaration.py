@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.declaration import parse_declaration
 from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.model import ClusterSpec, EndpointSpec, Image, Need, Service
+from pytest_kindinfra.plan.declaration import parse_declaration
 
 if TYPE_CHECKING:
     from pytest_kindinfra.model import Declaration

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_kindinfra.deploy.apply import Target, apply_objects, run_function
 from pytest_kindinfra.errors import KindInfraError, NotReadyError
-from pytest_kindinfra.model import Service
-from pytest_kindinfra.steps.deploy import ImagesInUse, Target, apply_objects, run_function
-from pytest_kindinfra.timeline import Deadline
+from pytest_kindinfra.model import ImagesInUse, Service
+from pytest_kindinfra.system.timeline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

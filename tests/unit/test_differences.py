@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_kindinfra.differences import first_differences
+from pytest_kindinfra.kube.objects import first_differences
 
 
 def test_equal_things_do_not_differ() -> None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra import digests as digests_module
-from pytest_kindinfra.cache import file_for
-from pytest_kindinfra.digests import Digests
+from pytest_kindinfra.images import content as digests_module
+from pytest_kindinfra.images.content import Digests
+from pytest_kindinfra.state.memory import file_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable

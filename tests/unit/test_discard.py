@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.coordination import RunDirectory, hold
-from pytest_kindinfra.engines.protocol import OwnImage
-from pytest_kindinfra.imageuses import ImageUse, note_use, read_uses
-from pytest_kindinfra.steps.discard import Discarded, discard_images
+from pytest_kindinfra.images.cleanup import Discarded, discard_images
+from pytest_kindinfra.protocols import OwnImage
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.locks import hold
+from pytest_kindinfra.state.memory import ImageUse, note_use, read_uses
 from tests.fakes import FakeEngine, FakeProvider
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytest_kindinfra.timeline import Deadline
+    from pytest_kindinfra.system.timeline import Deadline
 
 OLD, BEFORE, NEW = 100.0, 1000.0, 2000.0
 API = "localhost/api:1f"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.diskspace import NODE_BYTES, Room, disk_problem, docker_root, podman_root
+from pytest_kindinfra.run.machine import NODE_BYTES, Room, disk_problem, docker_root, podman_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], P
             assert path == root
             return type(real)(real.total, real.total - free, free)
 
-        monkeypatch.setattr("pytest_kindinfra.diskspace.shutil.disk_usage", usage)
+        monkeypatch.setattr("pytest_kindinfra.run.machine.shutil.disk_usage", usage)
         return daemon
 
     real = shutil.disk_usage(tmp_path)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.engines.docker import Docker
-from pytest_kindinfra.engines.protocol import BuildRequest, OwnImage
 from pytest_kindinfra.errors import (
     CommandError,
     EngineError,
@@ -20,13 +19,14 @@ from pytest_kindinfra.errors import (
     NothingHereError,
     ToolMissingError,
 )
-from pytest_kindinfra.process import Result
+from pytest_kindinfra.protocols import BuildRequest, OwnImage
+from pytest_kindinfra.system.programs import Result
 from tests.fakes import FakeRunner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_kindinfra.timeline import Deadline
+    from pytest_kindinfra.system.timeline import Deadline
 
 
 def inspected(*images: dict[str, Any], exit_code: int = 0) -> Result:

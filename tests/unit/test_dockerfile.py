@@ -6,7 +6,7 @@ from textwrap import dedent
 
 import pytest
 
-from pytest_kindinfra.dockerfile import (
+from pytest_kindinfra.images.dockerfile import (
     has_own_syntax,
     instructions,
     platform_arguments,

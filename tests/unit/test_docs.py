@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pytest_kindinfra.declaration import parse_declaration
 from pytest_kindinfra.errors import DeclarationError
-from pytest_kindinfra.options import OPTIONS, add_options
-from pytest_kindinfra.tables import Table
+from pytest_kindinfra.plan.declaration import parse_declaration
+from pytest_kindinfra.plan.options import OPTIONS
+from pytest_kindinfra.plan.tables import Table
+from pytest_kindinfra.session.options import add_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.cache import cache_folder, file_for
-from pytest_kindinfra.durations import keep_durations, read_durations
 from pytest_kindinfra.model import Declaration, Image, Phase, Service
+from pytest_kindinfra.state.memory import cache_folder, file_for, keep_durations, read_durations
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.enginehost import elsewhere_problems, engine_address
+from pytest_kindinfra.engines.host import elsewhere_problems, engine_address
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_kindinfra.envtemplates import Word, filled, problems, words
+from pytest_kindinfra.plan.checks import Word, filled, problems, words
 
 
 def test_words_are_found_and_filled_in() -> None:

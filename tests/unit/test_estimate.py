@@ -6,20 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.cache import file_for
-from pytest_kindinfra.diskspace import Room
-from pytest_kindinfra.engines.protocol import ImageSize, OwnImage
 from pytest_kindinfra.errors import KindInfraError
-from pytest_kindinfra.imagesizes import keep_sizes, read_sizes
 from pytest_kindinfra.model import Declaration, Image, Plan, Service
-from pytest_kindinfra.steps.estimate import estimate_room
+from pytest_kindinfra.protocols import ImageSize, OwnImage
+from pytest_kindinfra.run.machine import Room, estimate_room
+from pytest_kindinfra.state.memory import file_for, keep_sizes, read_sizes
 from tests.fakes import FakeEngine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pytest_kindinfra.timeline import Deadline
+    from pytest_kindinfra.system.timeline import Deadline
 
 MB = 1_000_000
 BASE, API, WEB = {"sha256:base": 200 * MB}, {"sha256:api": 50 * MB}, {"sha256:web": 30 * MB}

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_kindinfra.clusters.existing import find_existing
+from pytest_kindinfra.context import ExistingCluster
 from pytest_kindinfra.errors import KindInfraError, ToolMissingError
-from pytest_kindinfra.existing import find_existing
-from pytest_kindinfra.request import ExistingCluster
-from pytest_kindinfra.timeline import Deadline
+from pytest_kindinfra.system.timeline import Deadline
 from tests.fake_kubernetes import FakeKubernetes
 from tests.fakes import FakeProvider
 

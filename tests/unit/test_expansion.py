@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_kindinfra.expansion import expand, expand_dockerfile_word
+from pytest_kindinfra.images.expansion import expand, expand_dockerfile_word
 
 VARIABLES = {"SET": "set", "EMPTY": "", "B": "b", "V": "1.2.3-slim"}
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.exports import Exports
+from pytest_kindinfra.session.fixtures import Exports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_kindinfra.coordination import RunDirectory
+    from pytest_kindinfra.state.directory import RunDirectory
 
 ENDPOINTS = [
     {"service": "api", "name": name, "scheme": "http", "host": "127.0.0.1", "port": port}

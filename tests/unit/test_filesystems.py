@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.filesystems import network_problem
+from pytest_kindinfra.run.machine import network_problem
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.errors import KindInfraError
-from pytest_kindinfra.forward import forwarded
+from pytest_kindinfra.session.fixtures import forwarded
 from tests.fakes import eventually
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.errors import ToolMissingError
-from pytest_kindinfra.gitstate import GitState, read_git_state
-from pytest_kindinfra.process import Result
+from pytest_kindinfra.images.tags import GitState, read_git_state
+from pytest_kindinfra.system.programs import Result
 from tests.fakes import FakeRunner
 
 if TYPE_CHECKING:
-    from pytest_kindinfra.timeline import Deadline
+    from pytest_kindinfra.system.timeline import Deadline
     from tests.fakes import Argv
 
 COMMIT = "1f" * 20

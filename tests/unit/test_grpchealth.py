@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.errors import NotReadyError
-from pytest_kindinfra.grpchealth import check_health, missing_package
 from pytest_kindinfra.model import EndpointSpec, Service
+from pytest_kindinfra.system.grpc import check_health, missing_package
 from tests.fake_grpc import SERVES, Says, grpc_server
 
 if TYPE_CHECKING:

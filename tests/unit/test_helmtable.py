@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pytest_kindinfra.declaration import parse_declaration
 from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.model import Helm, Service
+from pytest_kindinfra.plan.declaration import parse_declaration
 
 
 def service(toml: str) -> Service:

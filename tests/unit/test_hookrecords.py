@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-from pytest_kindinfra.hookrecords import read_record
 from pytest_kindinfra.model import EndpointSpec, Helm, Image, Need, Service
+from pytest_kindinfra.plan.declaration import read_record
 
 FULL = Service(
     name="web",

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.coordination import RunDirectory, is_held, locked_for_all_users
 from pytest_kindinfra.errors import CancelledError
-from pytest_kindinfra.timeline import Deadline, monotonic
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.locks import is_held, locked_for_all_users
+from pytest_kindinfra.system.timeline import Deadline, monotonic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_kindinfra.ignoring import IgnoreRules
+from pytest_kindinfra.images.ignore import IgnoreRules
 
 
 @pytest.mark.parametrize(

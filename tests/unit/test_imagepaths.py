@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 
-from pytest_kindinfra.imagepaths import image_references_at, leads_somewhere
-from pytest_kindinfra.rewriting import placeholder_names, rewrite
+from pytest_kindinfra.kube.rewrite import (
+    image_references_at,
+    leads_somewhere,
+    placeholder_names,
+    rewrite,
+)
 
 API = {"name": "api", "image": "api"}
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {

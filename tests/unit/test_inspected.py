@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_kindinfra.inspected import inspected
+from pytest_kindinfra.engines.common import inspected
 
 
 @pytest.mark.parametrize(

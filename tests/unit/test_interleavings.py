@@ -20,11 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from pytest_kindinfra.coordination import RunDirectory, hold
 from pytest_kindinfra.errors import CancelledError, ProvisionerDiedError, StateError
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.locks import hold
 
 if TYPE_CHECKING:
-    from pytest_kindinfra.coordination import Lock
+    from pytest_kindinfra.state.locks import Lock
 
 NAMES = ("cluster", "service-a", "service-b", "service-c")
 
@@ -161,9 +162,9 @@ TestCoordination = Coordination.TestCase
 CALLER = """
 import json, os, signal, sys
 from pathlib import Path
-from pytest_kindinfra.coordination import RunDirectory
+from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.errors import OnceError
-from pytest_kindinfra.once import Once
+from pytest_kindinfra.session.fixtures import Once
 
 folder, end, mark = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 

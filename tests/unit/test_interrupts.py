@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra import interrupts as module
-from pytest_kindinfra.interrupts import Interrupts, deferring, held
+from pytest_kindinfra.system import interrupts as module
+from pytest_kindinfra.system.interrupts import Interrupts, deferring, held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_kindinfra.clusters.config import RUN_MOUNT
 from pytest_kindinfra.clusters.kind import Kind
 from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError, ToolMissingError
-from pytest_kindinfra.kindconfig import RUN_MOUNT
-from pytest_kindinfra.process import Result
+from pytest_kindinfra.system.programs import Result
 from tests.fakes import Argv, FakeRunner
 
 if TYPE_CHECKING:
-    from pytest_kindinfra.timeline import Deadline
+    from pytest_kindinfra.system.timeline import Deadline
 
 
 def answering(**answers: str | Result) -> FakeRunner:

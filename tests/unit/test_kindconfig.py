@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from pytest_kindinfra.kindconfig import (
+from pytest_kindinfra.clusters.config import (
+    dns_patch,
     hosts_of,
     kind_config,
     network_problems,
     port_problems,
-    shape_problems,
     user_ports,
 )
-from pytest_kindinfra.kubeyaml import load_documents
+from pytest_kindinfra.kube.yaml import load_documents
 from pytest_kindinfra.model import PortMapping, Service
-from pytest_kindinfra.tuning import dns_patch
+from pytest_kindinfra.plan.sources import shape_problems
 
 FOLDER = Path("/project")
 Config = dict[str, Any]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from pytest_kindinfra.clusters.existing import current_context, only_current
 from pytest_kindinfra.errors import ClusterError
-from pytest_kindinfra.kubeconfigs import current_context, only_current
 
 FOLDER = Path("/home/me/.kube")
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.kubeyaml import as_json, load_documents
-from pytest_kindinfra.textfiles import read_text
+from pytest_kindinfra.kube.yaml import as_json, load_documents
+from pytest_kindinfra.system.files import read_text
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from pytest_kindinfra.errors import CancelledError, ClusterError, CommandError
-from pytest_kindinfra.sending import Volume
-from pytest_kindinfra.steps.load import ImageLoader
-from pytest_kindinfra.timeline import Deadline, Timeline
+from pytest_kindinfra.images.load import ImageLoader
+from pytest_kindinfra.images.stream import Volume
+from pytest_kindinfra.system.timeline import Deadline, Timeline
 from tests.fakes import FakeEngine, FakeProvider, FakeRunner, Piped, eventually
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.coordination import RunDirectory, hold
+from pytest_kindinfra.clusters.create import choose_host_ports, create_cluster
+from pytest_kindinfra.clusters.sweep import sweep
+from pytest_kindinfra.context import Context, FirstFailure, Hooks, Request, Tools
 from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError, ToolMissingError
-from pytest_kindinfra.lines.context import Context, FirstFailure
-from pytest_kindinfra.lines.loss import watch_nodes
 from pytest_kindinfra.model import Cluster, Declaration, Plan, PortMapping
-from pytest_kindinfra.request import Hooks, Request, Tools
-from pytest_kindinfra.results import LOST, failure_record
-from pytest_kindinfra.steps.create import choose_host_ports, create_cluster
-from pytest_kindinfra.steps.sweep import sweep
-from pytest_kindinfra.timeline import Deadline, Timeline
+from pytest_kindinfra.run.cluster import watch_nodes
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.locks import hold
+from pytest_kindinfra.state.results import LOST, failure_record
+from pytest_kindinfra.system.timeline import Deadline, Timeline
 from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner, eventually, forbid
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class TestFreeHostPorts:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A port that was free a moment ago was taken by an outgoing connection."""
-        monkeypatch.setattr("pytest_kindinfra.freeports._QUIET_PORTS", range(24100, 24112))
+        monkeypatch.setattr("pytest_kindinfra.system.files._QUIET_PORTS", range(24100, 24112))
         fixed = [PortMapping(service="a", endpoint=str(port), node_port=port, host_port=port,
                              in_manifest=False) for port in range(24100, 24106)]  # fmt: skip
         free = [PortMapping(service="b", endpoint=str(port), node_port=port, host_port=None,
@@ -223,7 +223,7 @@ class TestFreeHostPorts:
     ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as busy:
             port = busy.getsockname()[1]
-            monkeypatch.setattr("pytest_kindinfra.freeports._QUIET_PORTS", range(port, port + 1))
+            monkeypatch.setattr("pytest_kindinfra.system.files._QUIET_PORTS", range(port, port + 1))
             mapping = PortMapping(service="b", endpoint="x", node_port=30000, host_port=None,
                                   in_manifest=False)  # fmt: skip
 

@@ -8,11 +8,17 @@ from typing import Any
 
 import pytest
 
-from pytest_kindinfra.exposing import expose_service
-from pytest_kindinfra.manifests import NodePort, applying_order, node_ports, parse_objects
+from pytest_kindinfra.kube.objects import (
+    NodePort,
+    applying_order,
+    image_references,
+    node_ports,
+    parse_objects,
+    pod_specs,
+)
+from pytest_kindinfra.kube.rewrite import content_hash, placeholder_names, rewrite
+from pytest_kindinfra.kube.targets import expose_service
 from pytest_kindinfra.model import EndpointSpec
-from pytest_kindinfra.podspecs import image_references, pod_specs
-from pytest_kindinfra.rewriting import content_hash, placeholder_names, rewrite
 
 
 def made(kind: str, name: str = "x", api: str = "v1", **more: Any) -> dict[str, Any]:

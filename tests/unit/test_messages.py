@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_kindinfra.workloads.messages import (
-    is_shortage,
-    node_boots,
-    pull_failure,
-    pull_is_permanent,
-)
+from pytest_kindinfra.kube.messages import is_shortage, node_boots, pull_failure, pull_is_permanent
 
 REF = "127.0.0.1:5911/x:1"
 HEAD = f'failed to pull and unpack image "{REF}": failed to resolve reference "{REF}": '

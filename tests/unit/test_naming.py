@@ -7,7 +7,8 @@ import re
 import pytest
 
 from pytest_kindinfra.errors import KindInfraError
-from pytest_kindinfra.naming import FIELDS, Circumstances, check_template, make_tag
+from pytest_kindinfra.images.tags import Circumstances, make_tag
+from pytest_kindinfra.plan.options import FIELDS, check_template
 
 AROUND = Circumstances(user="jordi", commit="abc123f" + "0" * 33, time=1734278400, random="5a" * 8)
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.errors import CommandError, KindInfraError
-from pytest_kindinfra.imagefiles import load_image_file
-from pytest_kindinfra.ocilayout import is_layout, unpack, write_docker_archive
+from pytest_kindinfra.images.archive import is_layout, load_image_file, unpack, write_docker_archive
 from tests.fakes import FakeEngine
 from tests.oci import INDEX, put_image, put_index, put_json
 
@@ -25,7 +24,7 @@ else:
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytest_kindinfra.timeline import Deadline
+    from pytest_kindinfra.system.timeline import Deadline
 
 REFERENCE = "localhost/api:1f"
 HERE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())

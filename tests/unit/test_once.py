@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.errors import OnceError
-from pytest_kindinfra.once import Once
+from pytest_kindinfra.session.fixtures import Once
 
 if TYPE_CHECKING:
-    from pytest_kindinfra.coordination import RunDirectory
+    from pytest_kindinfra.state.directory import RunDirectory
 
 
 def test_a_second_thread_waits_for_the_value_of_the_first(run: RunDirectory) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pytest_kindinfra.options import OPTIONS, Option, add_options
-from pytest_kindinfra.settings import Settings, read_settings
+from pytest_kindinfra.plan.options import OPTIONS, Option, Settings, read_settings
+from pytest_kindinfra.session.options import add_options
 
 SOURCE = "kindinfra.toml"
 SECONDS = "a number of seconds above 0"

@@ -11,10 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_kindinfra.errors import DeclarationError
-from pytest_kindinfra.facts import UNKNOWN_CLUSTER, ClusterFacts
-from pytest_kindinfra.graph import cycles, in_order
-from pytest_kindinfra.ignoring import IgnoreRules
-from pytest_kindinfra.manifests import Rendered, Written, parse_objects
+from pytest_kindinfra.images.ignore import IgnoreRules
+from pytest_kindinfra.kube.objects import Rendered, Written, parse_objects
 from pytest_kindinfra.model import (
     Declaration,
     EndpointSpec,
@@ -24,7 +22,9 @@ from pytest_kindinfra.model import (
     Release,
     Service,
 )
-from pytest_kindinfra.plan import keep_out, resolve
+from pytest_kindinfra.plan.facts import UNKNOWN_CLUSTER, ClusterFacts
+from pytest_kindinfra.plan.graph import cycles, in_order
+from pytest_kindinfra.plan.resolve import keep_out, resolve
 
 if TYPE_CHECKING:
     from pytest_kindinfra.model import Plan

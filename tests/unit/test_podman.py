@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.engines.podman import Podman
-from pytest_kindinfra.engines.protocol import BuildRequest, OwnImage
 from pytest_kindinfra.errors import CommandError, EngineError, KindInfraError
-from pytest_kindinfra.process import Result
+from pytest_kindinfra.protocols import BuildRequest, OwnImage
+from pytest_kindinfra.system.programs import Result
 from tests.fakes import Argv, FakeRunner
 
 if TYPE_CHECKING:
-    from pytest_kindinfra.timeline import Deadline
+    from pytest_kindinfra.system.timeline import Deadline
 
 BUSYBOX = "18157544dd13af0dac676274d589d3a4afa64dacfda58ad8cd51cdb83e6d4e9c"
 API = "d01548dc06f51c67e31a99eac55aeb37aeb3bce48156b8747c3adcf81d7bdb3e"

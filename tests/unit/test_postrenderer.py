@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from pytest_kindinfra.kubeyaml import load_documents
-from pytest_kindinfra.postrenderer import Rules, post_render, to_stream
+from pytest_kindinfra.deploy.postrenderer import Rules, post_render, to_stream
+from pytest_kindinfra.kube.yaml import load_documents
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,7 +110,7 @@ def test_the_command_reads_rules_and_leaves_what_it_made(tmp_path: Path) -> None
     text = "{kind: Pod, apiVersion: v1, metadata: {name: a}, spec: {containers: [{image: web}]}}"
 
     done = subprocess.run(
-        [sys.executable, "-m", "pytest_kindinfra.postrenderer", str(file)],
+        [sys.executable, "-m", "pytest_kindinfra.deploy.postrenderer", str(file)],
         input=text, capture_output=True, text=True, check=True,
     )  # fmt: skip
 
@@ -127,7 +127,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     file.write_text(rules(tmp_path).to_json())
 
     done = subprocess.run(
-        [sys.executable, "-m", "pytest_kindinfra.postrenderer", str(file)],
+        [sys.executable, "-m", "pytest_kindinfra.deploy.postrenderer", str(file)],
         input="a: [1", capture_output=True, text=True, check=False,
     )  # fmt: skip
 

@@ -15,16 +15,18 @@ from typing import IO, TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.errors import CancelledError, CommandError, ToolMissingError
-from pytest_kindinfra.process import Background, SubprocessRunner, check_output, children, which
-from pytest_kindinfra.process.redacted import written_redacted
-from pytest_kindinfra.redaction import Redactor
-from pytest_kindinfra.timeline import Deadline, monotonic
+from pytest_kindinfra.system import programs as children
+from pytest_kindinfra.system.pipes import written_redacted
+from pytest_kindinfra.system.programs import which
+from pytest_kindinfra.system.runner import Background, SubprocessRunner, check_output
+from pytest_kindinfra.system.secrets import Redactor
+from pytest_kindinfra.system.timeline import Deadline, monotonic
 from tests.fakes import DeadlineWhen, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_kindinfra.process import Copy, Sink
+    from pytest_kindinfra.system.programs import Copy, Sink
 
 runner = SubprocessRunner()
 
@@ -103,8 +105,8 @@ class TestRun:
     def test_ctrl_c_reaches_python_and_ends_the_program(self, tmp_path: Path) -> None:
         """The wait runs in the main thread of plain pytest runs too."""
         script = (
-            "import sys; from pytest_kindinfra.process import SubprocessRunner\n"
-            "from pytest_kindinfra.timeline import Deadline\n"
+            "import sys; from pytest_kindinfra.system.runner import SubprocessRunner\n"
+            "from pytest_kindinfra.system.timeline import Deadline\n"
             "SubprocessRunner().run(['sh', '-c', 'echo $$ > \"$1\"; exec sleep 60', 'sh',"
             " sys.argv[1]], deadline=Deadline.after(60))"
         )
@@ -439,8 +441,8 @@ class TestEnd:
     def test_a_killed_parent_takes_the_program_along(self, tmp_path: Path) -> None:
         """`kind create` would go on and leave a cluster that nobody knows of."""
         script = (
-            "import sys; from pytest_kindinfra.process import SubprocessRunner\n"
-            "from pytest_kindinfra.timeline import Deadline\n"
+            "import sys; from pytest_kindinfra.system.runner import SubprocessRunner\n"
+            "from pytest_kindinfra.system.timeline import Deadline\n"
             "SubprocessRunner().run(['sh', '-c', 'echo $$ > \"$1\"; exec sleep 60', 'sh',"
             " sys.argv[1]], deadline=Deadline.after(60))"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_kindinfra.pulls import base_image_in, node_image_in, remedy_of_pull
+from pytest_kindinfra.engines.failures import base_image_in, node_image_in, remedy_of_pull
 
 HUB = "https://registry-1.docker.io/v2/"
 OFFLINE = "see that the registry can be reached"

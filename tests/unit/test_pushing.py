@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra import pushing
 from pytest_kindinfra.errors import CancelledError, CommandError, KindInfraError
-from pytest_kindinfra.hosting import Registry
-from pytest_kindinfra.pushing import Pushed, RegistrySender
+from pytest_kindinfra.images import registry as pushing
+from pytest_kindinfra.images.registry import Pushed, RegistrySender
+from pytest_kindinfra.model import Registry
 from tests.fakes import FakeEngine, FakeProvider, FakeRegistries
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytest_kindinfra.timeline import Deadline
+    from pytest_kindinfra.system.timeline import Deadline
 
 NAME = "localhost:5001/api:1-0123456789ab"
 DIGEST = "sha256:0123456789ab"

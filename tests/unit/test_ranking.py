@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_kindinfra.images.build import build_ranks
 from pytest_kindinfra.model import Declaration, Image, Need, Plan, Service
-from pytest_kindinfra.ranking import build_ranks
 
 PLAN = Plan(
     declaration=Declaration(folder=Path()),

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kindinfra.workloads.causes import FAMILIES, POST_START
-from pytest_kindinfra.workloads.events import TELLING
-from pytest_kindinfra.workloads.readiness import KINDS_WITH_A_RULE
+from pytest_kindinfra.kube.causes import FAMILIES, POST_START
+from pytest_kindinfra.kube.events import TELLING
+from pytest_kindinfra.kube.readiness import KINDS_WITH_A_RULE
 from tests.e2e.kube.test_causes_on_a_real_cluster import NAMES, broken_services
 from tests.e2e.kube.test_readiness_on_a_real_cluster import KINDS
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_kindinfra.readywhen import ReadyWhen, parse_ready_when, rule_for, rules_of
+from pytest_kindinfra.kube.readiness import ReadyWhen, parse_ready_when, rule_for, rules_of
 
 
 def widget(generation: int = 1, **status: Any) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_kindinfra import redaction
-from pytest_kindinfra.redaction import RedactedStream, Redactor, credentials_in, looks_secret
+from pytest_kindinfra.system import secrets as redaction
+from pytest_kindinfra.system.secrets import RedactedStream, Redactor, credentials_in, looks_secret
 
 TOKEN = "tok-4f3a9c2e77"
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhZG1pbiJ9.c2lnbmF0dXJl-_x"

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.coordination import RunDirectory, hold
+from pytest_kindinfra.engines import registry as container
+from pytest_kindinfra.engines.registry import DockerRegistry, close_registry, open_registry
 from pytest_kindinfra.errors import ClusterError
-from pytest_kindinfra.hosting import Registry
-from pytest_kindinfra.process import Result
-from pytest_kindinfra.registries import container
-from pytest_kindinfra.registries.container import DockerRegistry
-from pytest_kindinfra.steps.host import close_registry, open_registry
+from pytest_kindinfra.model import Registry
+from pytest_kindinfra.state.locks import hold
+from pytest_kindinfra.system.programs import Result
 from tests.fakes import Argv, FakeProvider, FakeRegistries, FakeRunner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pytest_kindinfra.timeline import Deadline
+    from pytest_kindinfra.state.directory import RunDirectory
+    from pytest_kindinfra.system.timeline import Deadline
 
 KNOWN = "/v2/library/redis/manifests/7-48f1635e4aa5"
 CONFIG = f"sha256:{'48f1635e4aa5' * 5}0123"

@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_kindinfra.deploy.release import Helming, install_release, recorded_objects
 from pytest_kindinfra.errors import CancelledError, CommandError, KindInfraError, NotReadyError
-from pytest_kindinfra.kubeyaml import load_documents
+from pytest_kindinfra.kube.yaml import load_documents
 from pytest_kindinfra.model import Release
-from pytest_kindinfra.process import Result, SubprocessRunner
-from pytest_kindinfra.steps.release import (
-    Helming,
-    install_release,
-    recorded_objects,
-)
-from pytest_kindinfra.timeline import Deadline, monotonic
+from pytest_kindinfra.system.programs import Result
+from pytest_kindinfra.system.runner import SubprocessRunner
+from pytest_kindinfra.system.timeline import Deadline, monotonic
 from tests.fakes import FakeRunner
 
 if TYPE_CHECKING:

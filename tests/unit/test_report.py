@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from pytest_kindinfra.model import Declaration, Endpoint, Image, Need, Phase, Plan, Service
-from pytest_kindinfra.report import run_report, trace
-from pytest_kindinfra.results import service_record
+from pytest_kindinfra.run.report import run_report, trace
+from pytest_kindinfra.state.results import service_record
 
 PHASES = (
     Phase(kind="build", subject="api", start=100.0, end=102.5),

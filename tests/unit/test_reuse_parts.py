@@ -10,20 +10,28 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.clusters.kind import standing_of
+from pytest_kindinfra.clusters.sweep import sweep
 from pytest_kindinfra.commands.doctor import examine
-from pytest_kindinfra.coordination import RunDirectory, hold
+from pytest_kindinfra.context import Tools
+from pytest_kindinfra.deploy import renewal as routes
+from pytest_kindinfra.deploy.apply import inputs_hash
+from pytest_kindinfra.deploy.renewal import delete_objects
 from pytest_kindinfra.errors import ClusterError, ToolMissingError
-from pytest_kindinfra.homes import home_of, is_kept, lock_home, name_after
-from pytest_kindinfra.kube import Kube
-from pytest_kindinfra.ledger import Entry, read_entry, write_entry
-from pytest_kindinfra.lines import routes
-from pytest_kindinfra.lines.renewal import delete_objects
+from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.model import Service, Standing
-from pytest_kindinfra.process import Result
-from pytest_kindinfra.request import Tools
-from pytest_kindinfra.runinputs import inputs_hash
-from pytest_kindinfra.steps.sweep import sweep
-from pytest_kindinfra.timeline import Deadline, Timeline
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.locks import hold
+from pytest_kindinfra.state.reused import (
+    Entry,
+    home_of,
+    is_kept,
+    lock_home,
+    name_after,
+    read_entry,
+    write_entry,
+)
+from pytest_kindinfra.system.programs import Result
+from pytest_kindinfra.system.timeline import Deadline, Timeline
 from tests.fake_kubernetes import FakeKubernetes
 from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner
 

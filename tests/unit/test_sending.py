@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.errors import CancelledError, CommandError
-from pytest_kindinfra.sending import Sender, Volume
-from pytest_kindinfra.timeline import Deadline
+from pytest_kindinfra.images.stream import Sender, Volume
+from pytest_kindinfra.system.timeline import Deadline
 from tests.fake_archives import FakeContent, digest, manifest_of, save
 from tests.fakes import FakeEngine, FakeProvider, FakeRunner, Piped
 

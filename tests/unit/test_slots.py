@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.errors import CancelledError
-from pytest_kindinfra.slots import BuildSlots
-from pytest_kindinfra.timeline import Deadline
+from pytest_kindinfra.images.slots import BuildSlots
+from pytest_kindinfra.system.timeline import Deadline
 from tests.fakes import eventually
 
 if TYPE_CHECKING:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_kindinfra.context import Hooks, Request, Tools
 from pytest_kindinfra.errors import ClusterError, CommandError, ToolMissingError
-from pytest_kindinfra.kube import client, refusals, troubles
+from pytest_kindinfra.kube import client, refusals
+from pytest_kindinfra.kube import wait as troubles
 from pytest_kindinfra.model import (
     Declaration,
     EndpointSpec,
@@ -23,9 +25,8 @@ from pytest_kindinfra.model import (
     PortMapping,
     Service,
 )
-from pytest_kindinfra.request import Hooks, Request, Tools
-from pytest_kindinfra.stack import bring_up, tear_down
-from pytest_kindinfra.timeline import Deadline, Timeline
+from pytest_kindinfra.run.recipe import bring_up, tear_down
+from pytest_kindinfra.system.timeline import Deadline, Timeline
 from tests.fake_kubernetes import KEY, TOKEN, FakeKubernetes
 from tests.fakes import (
     FakeEngine,
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from pytest_kindinfra.coordination import RunDirectory
-    from pytest_kindinfra.engines.protocol import BuildRequest
+    from pytest_kindinfra.protocols import BuildRequest
+    from pytest_kindinfra.state.directory import RunDirectory
 
 
 @pytest.fixture(autouse=True)
@@ -361,8 +362,8 @@ class TestEverythingWorks:
                 if len(deletions) == 1:
                     self.clusters[name] = (f"{name}-control-plane",)
 
-        monkeypatch.setattr("pytest_kindinfra.stack._LATE_EVERY", 0.01)
-        monkeypatch.setattr("pytest_kindinfra.stack._LATE", 0.1)
+        monkeypatch.setattr("pytest_kindinfra.run.recipe._LATE_EVERY", 0.01)
+        monkeypatch.setattr("pytest_kindinfra.run.recipe._LATE", 0.1)
         bench.provider = Late()
 
         tear_down("k", tools=bench.tools, kubeconfig=bench.run.kubeconfig, deadline=soon)

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.coordination import RunDirectory, hold, state
 from pytest_kindinfra.errors import ProvisionerDiedError, StateError
+from pytest_kindinfra.state import directory as state
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.locks import hold
 
 READY: dict[str, Any] = {"state": "ready"}
 FAILED: dict[str, Any] = {"state": "failed", "short": "no"}
@@ -33,7 +35,7 @@ class FullDisk:
         self._write: Callable[[Path, Any], None] = state.write_json
         self._reserve = run.path / "state" / ".reserve"
         self.full = True
-        for module in ("pytest_kindinfra.coordination.folder", state.__name__):
+        for module in ("pytest_kindinfra.state.directory", state.__name__):
             monkeypatch.setattr(f"{module}.write_json", self.write)
 
     def write(self, path: Path, value: Any) -> None:
@@ -143,7 +145,7 @@ class TestAFullDisk:
         def full(path: Path, _: Any) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-        monkeypatch.setattr("pytest_kindinfra.coordination.state.write_json", full)
+        monkeypatch.setattr("pytest_kindinfra.state.directory.write_json", full)
 
         with pytest.raises(OSError, match="No space left on device"):
             run.settle("cluster", FAILED)

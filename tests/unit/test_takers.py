@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.errors import ClusterError, CommandError
-from pytest_kindinfra.lines import takers
-from pytest_kindinfra.lines.takers import Takers
+from pytest_kindinfra.images import load as takers
+from pytest_kindinfra.images.load import ImageLoader, Takers
 from pytest_kindinfra.model import Cluster
-from pytest_kindinfra.steps.load import ImageLoader
-from pytest_kindinfra.timeline import Deadline, Timeline
+from pytest_kindinfra.system.timeline import Deadline, Timeline
 from tests.fakes import FakeEngine, FakeProvider, FakeRunner, Piped, eventually
 
 if TYPE_CHECKING:

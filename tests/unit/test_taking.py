@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.coordination import RunDirectory, hold, locked_for_all_users
+from pytest_kindinfra.clusters.reuse import obtain_cluster
+from pytest_kindinfra.clusters.sweep import sweep
+from pytest_kindinfra.context import Context, FirstFailure, Hooks, Request, Reuse, Tools
 from pytest_kindinfra.errors import ClusterError
-from pytest_kindinfra.homes import home_of
-from pytest_kindinfra.lines.context import Context, FirstFailure
-from pytest_kindinfra.lines.taking import obtain_cluster
 from pytest_kindinfra.model import Declaration, Plan
-from pytest_kindinfra.request import Hooks, Request, Reuse, Tools
-from pytest_kindinfra.steps.sweep import sweep
-from pytest_kindinfra.timeline import Deadline, Timeline
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.locks import hold, locked_for_all_users
+from pytest_kindinfra.state.reused import home_of
+from pytest_kindinfra.system.timeline import Deadline, Timeline
 from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner, eventually, forbid
 
 if TYPE_CHECKING:

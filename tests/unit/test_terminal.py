@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
+from pytest_kindinfra.context import Request
+from pytest_kindinfra.images.tags import Known
 from pytest_kindinfra.model import Declaration, Image, Need, Phase, Plan, PortMapping, Service
-from pytest_kindinfra.progress import Heartbeats
-from pytest_kindinfra.request import Request
-from pytest_kindinfra.tags import Known
-from pytest_kindinfra.terminal import (
+from pytest_kindinfra.run.report import (
     build_line,
     count,
     failure_lines,
@@ -24,7 +23,8 @@ from pytest_kindinfra.terminal import (
     running_line,
     table_lines,
 )
-from pytest_kindinfra.timeline import Running
+from pytest_kindinfra.session.output import Heartbeats
+from pytest_kindinfra.system.timeline import Running
 
 EPOCH = 1_800_000_000.0
 """When invented runs begin: floating point has few digits left there."""

@@ -8,7 +8,7 @@ import pytest
 
 from pytest_kindinfra.errors import CancelledError
 from pytest_kindinfra.model import Phase
-from pytest_kindinfra.timeline import Deadline, Timeline, monotonic, now, wait_until
+from pytest_kindinfra.system.timeline import Deadline, Timeline, monotonic, now, wait_until
 from tests.fakes import DeadlineWhen
 
 

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.coordination import RunDirectory, hold
 from pytest_kindinfra.errors import CancelledError, KindInfraError, NotReadyError
 from pytest_kindinfra.model import Endpoint
-from pytest_kindinfra.results import service_record
-from pytest_kindinfra.view import Stack
+from pytest_kindinfra.state.locks import hold
+from pytest_kindinfra.state.results import service_record
+from pytest_kindinfra.state.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pytest_kindinfra.state.directory import RunDirectory
 
 API = Endpoint(service="api", name="api", scheme="http", host="127.0.0.1", port=4001)
 METRICS = Endpoint(service="api", name="metrics", scheme="http", host="127.0.0.1", port=4002)

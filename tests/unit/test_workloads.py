@@ -7,24 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.model import PATIENCE
-from pytest_kindinfra.workloads import (
-    Cause,
-    Limits,
-    causes_in_events,
-    causes_of,
+from pytest_kindinfra.kube.causes import Cause, Limits, causes_of, limits_of
+from pytest_kindinfra.kube.events import causes_in_events, latest_warning
+from pytest_kindinfra.kube.pods import (
     crashes,
     describe_pod,
-    gates,
     has_probes,
-    latest_warning,
-    limits_of,
     old_pods,
     own_pods,
-    readiness,
-    started,
     waits_for_pods,
 )
+from pytest_kindinfra.kube.readiness import gates, readiness, started
+from pytest_kindinfra.model import PATIENCE
 
 if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING
 
 from figures import quartiles, ratio
 
-from pytest_kindinfra.kindconfig import PATCHES, kind_config
-from pytest_kindinfra.tuning import DNS_PATCH, dns_patch
+from pytest_kindinfra.clusters.config import DNS_PATCH, PATCHES, dns_patch, kind_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,16 +20,14 @@ from typing import TYPE_CHECKING
 
 from figures import quartiles, ratio
 
-from pytest_kindinfra.cache import cache_folder
 from pytest_kindinfra.clusters.kind import Kind
 from pytest_kindinfra.engines.docker import Docker
-from pytest_kindinfra.hosting import with_registry
-from pytest_kindinfra.process import SubprocessRunner
-from pytest_kindinfra.pushing import RegistrySender
-from pytest_kindinfra.registries.container import DockerRegistry
-from pytest_kindinfra.steps.host import close_registry
-from pytest_kindinfra.steps.load import ImageLoader
-from pytest_kindinfra.timeline import Deadline, Timeline
+from pytest_kindinfra.engines.registry import DockerRegistry, close_registry, with_registry
+from pytest_kindinfra.images.load import ImageLoader
+from pytest_kindinfra.images.registry import RegistrySender
+from pytest_kindinfra.state.memory import cache_folder
+from pytest_kindinfra.system.runner import SubprocessRunner
+from pytest_kindinfra.system.timeline import Deadline, Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,7 +23,7 @@ from pathlib import Path
 OURS = """
 import json, os, sys, time
 from pathlib import Path
-from pytest_kindinfra.coordination import RunDirectory
+from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.errors import ProvisionerDiedError
 run = RunDirectory(Path(sys.argv[1]))
 rounds = int(sys.argv[2])
@@ -57,7 +57,8 @@ WRITER = """
 import json, sys, time
 from pathlib import Path
 from filelock import FileLock
-from pytest_kindinfra.coordination import RunDirectory, hold
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.locks import hold
 run = RunDirectory(Path(sys.argv[1]))
 run.make()
 lock, provisioning = hold(run.lock), hold(run.provisioning)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.kube import Kube
-from pytest_kindinfra.timeline import Deadline
+from pytest_kindinfra.kube.cluster import Kube
+from pytest_kindinfra.system.timeline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

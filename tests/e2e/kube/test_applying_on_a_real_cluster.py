@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.kube import ApiError, Kube
-from pytest_kindinfra.timeline import Deadline, monotonic
+from pytest_kindinfra.kube.client import ApiError
+from pytest_kindinfra.system.timeline import Deadline, monotonic
 from tests.e2e.kube.objects import (
     bare_pod,
     config_map,
@@ -27,6 +27,7 @@ pytestmark = pytest.mark.alone
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_kindinfra.kube.cluster import Kube
     from pytest_kindinfra.model import KubeObject
 
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.kube import Kube, ServiceFailedError
-from pytest_kindinfra.timeline import Deadline, monotonic, now, wait_until
-from pytest_kindinfra.workloads.events import TELLING
+from pytest_kindinfra.kube.events import TELLING
+from pytest_kindinfra.kube.wait import ServiceFailedError
+from pytest_kindinfra.system.timeline import Deadline, monotonic, now, wait_until
 from tests.e2e.kube.objects import (
     bare_pod,
     claim,
@@ -35,6 +35,7 @@ pytestmark = pytest.mark.alone  # seconds from cause to error are looked at
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_kindinfra.kube.cluster import Kube
     from pytest_kindinfra.model import KubeObject
 
 LIMIT = 55.0

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_kindinfra.deploy.endpoints import prove_endpoint
 from pytest_kindinfra.errors import NotReadyError
 from pytest_kindinfra.model import EndpointSpec
-from pytest_kindinfra.steps.expose import prove_endpoint
-from pytest_kindinfra.timeline import Deadline, monotonic
+from pytest_kindinfra.system.timeline import Deadline, monotonic
 from tests.e2e.kube.objects import config_map, container, deployment, k8s_service
 
 pytestmark = pytest.mark.alone
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.alone
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pytest_kindinfra.kube import Kube
+    from pytest_kindinfra.kube.cluster import Kube
     from pytest_kindinfra.model import Endpoint, KubeObject, Scheme
 
 LATE = 4

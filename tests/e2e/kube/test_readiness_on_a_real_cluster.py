@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.kube import Kube, ServiceFailedError
-from pytest_kindinfra.readywhen import rules_of
-from pytest_kindinfra.timeline import Deadline, monotonic
+from pytest_kindinfra.kube.readiness import rules_of
+from pytest_kindinfra.kube.wait import ServiceFailedError
+from pytest_kindinfra.system.timeline import Deadline, monotonic
 from tests.e2e.kube.objects import (
     GROUP,
     api_service,
@@ -38,6 +38,7 @@ pytestmark = pytest.mark.alone
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_kindinfra.kube.cluster import Kube
     from pytest_kindinfra.model import KubeObject
 
 LONG = 60.0

@@ -23,7 +23,7 @@ def test_fails(kindinfra: Stack, kindinfra_namespace: str) -> None:
 
 
 def test_namespaces_are_quick(request: pytest.FixtureRequest, kindinfra: Stack) -> None:
-    from pytest_kindinfra.namespaces import fresh_name, make_namespace
+    from pytest_kindinfra.session.fixtures import fresh_name, make_namespace
 
     assert kindinfra.api.get("/api/v1/namespaces/default")  # the client is imported and connected
     seconds = []

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.errors import CancelledError, ClusterError
-from pytest_kindinfra.kube import ApiError, Kube, Missing, Outlook, UnknownKindError, refusals
-from pytest_kindinfra.timeline import Deadline
+from pytest_kindinfra.kube import refusals
+from pytest_kindinfra.kube.apply import Outlook
+from pytest_kindinfra.kube.client import ApiError, UnknownKindError
+from pytest_kindinfra.kube.refusals import Missing
+from pytest_kindinfra.system.timeline import Deadline
 from tests.unit.kube.objects import config_map, crd, end_soon, gadget, workload
 
 if TYPE_CHECKING:
+    from pytest_kindinfra.kube.cluster import Kube
     from tests.fake_kubernetes import FakeKubernetes
 
 MAP = "/api/v1/namespaces/default/configmaps/settings"

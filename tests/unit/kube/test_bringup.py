@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.errors import ClusterError
-from pytest_kindinfra.kube.bringup import missing_dns, missing_nodes
-from pytest_kindinfra.timeline import Deadline
+from pytest_kindinfra.kube.boot import missing_dns, missing_nodes
+from pytest_kindinfra.system.timeline import Deadline
 
 if TYPE_CHECKING:
-    from pytest_kindinfra.kube import Kube
+    from pytest_kindinfra.kube.cluster import Kube
     from tests.fake_kubernetes import FakeKubernetes
 
 TEAM = "/api/v1/namespaces/team"

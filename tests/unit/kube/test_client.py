@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from pytest_kindinfra.errors import ClusterError
-from pytest_kindinfra.kube import ApiError, Kube
-from pytest_kindinfra.kube.client import encode, error_from
+from pytest_kindinfra.kube.client import ApiError, encode, error_from
+from pytest_kindinfra.kube.cluster import Kube
 from tests.unit.kube.objects import config_map
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.errors import ClusterError, NotReadyError
-from pytest_kindinfra.kube import Backend, Forwards
-from pytest_kindinfra.kube import forwards as forwards_module
+from pytest_kindinfra.kube import portforward as forwards_module
+from pytest_kindinfra.kube.portforward import Backend, Forwards
 from tests.fakes import eventually
 
 if TYPE_CHECKING:

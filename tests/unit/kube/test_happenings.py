@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.kube.happenings import (
+from pytest_kindinfra.kube.activity import (
     ALL_BYTES,
     LEFT_OUT,
     LINES,
@@ -15,13 +15,13 @@ from pytest_kindinfra.kube.happenings import (
     happenings,
     said_since,
 )
-from pytest_kindinfra.timeline import Deadline
+from pytest_kindinfra.system.timeline import Deadline
 from tests.unit.kube.objects import workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pytest_kindinfra.kube import Kube
+    from pytest_kindinfra.kube.cluster import Kube
     from tests.fake_kubernetes import FakeKubernetes
 
 

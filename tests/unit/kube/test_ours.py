@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.errors import KindInfraError
-from pytest_kindinfra.kube import (
-    RUN_LABEL,
-    Forwards,
+from pytest_kindinfra.kube.cleanup import (
     Holder,
-    OurKube,
     OurObjects,
     Scope,
     remove_all,
     remove_command,
     take,
 )
-from pytest_kindinfra.kube.ours import marked
+from pytest_kindinfra.kube.cluster import RUN_LABEL, OurKube, marked
+from pytest_kindinfra.kube.portforward import Forwards
 from tests.unit.kube.objects import config_map, crd, end_soon, workload
 
 if TYPE_CHECKING:
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.model import KubeObject
-    from pytest_kindinfra.timeline import Deadline
+    from pytest_kindinfra.system.timeline import Deadline
     from tests.fake_kubernetes import FakeKubernetes
 
 RUN = "20261126-1"

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.errors import CancelledError
-from pytest_kindinfra.kube import ApiError, Kube, ServiceFailedError, ready
-from pytest_kindinfra.readywhen import rules_of
-from pytest_kindinfra.timeline import Deadline, monotonic
-from pytest_kindinfra.workloads import causes
+from pytest_kindinfra.kube import causes
+from pytest_kindinfra.kube import wait as ready
+from pytest_kindinfra.kube.client import ApiError
+from pytest_kindinfra.kube.readiness import rules_of
+from pytest_kindinfra.kube.wait import ServiceFailedError
+from pytest_kindinfra.system.timeline import Deadline, monotonic
 from tests.unit.kube.objects import config_map, crd, gadget, workload
 
 if TYPE_CHECKING:
+    from pytest_kindinfra.kube.cluster import Kube
     from pytest_kindinfra.model import KubeObject, Level
     from tests.fake_kubernetes import FakeKubernetes
 

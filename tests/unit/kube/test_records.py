@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.lines.records import Records
+from pytest_kindinfra.deploy.records import Records
 from pytest_kindinfra.model import Release
 
 if TYPE_CHECKING:
-    from pytest_kindinfra.kube import Kube
+    from pytest_kindinfra.kube.cluster import Kube
     from tests.fake_kubernetes import FakeKubernetes
 
 RELEASE = Release(name="web", namespace="default", chart=Path("web"), version="3.19.2")

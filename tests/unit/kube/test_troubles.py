@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.kube import Forwards, Kube, OurKube
-from pytest_kindinfra.kube.ours import marked
-from pytest_kindinfra.kube.troubles import Leniency, Troubles
+from pytest_kindinfra.kube.cluster import Kube, OurKube, marked
+from pytest_kindinfra.kube.portforward import Forwards
+from pytest_kindinfra.kube.wait import Leniency, Troubles
 from tests.fakes import eventually
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.kube import client
 from pytest_kindinfra.kube import watch as watching
-from pytest_kindinfra.timeline import Deadline, monotonic, wait_until
+from pytest_kindinfra.system.timeline import Deadline, monotonic, wait_until
 
 if TYPE_CHECKING:
     import pytest
 
-    from pytest_kindinfra.kube import Kube
+    from pytest_kindinfra.kube.cluster import Kube
     from tests.fake_kubernetes import FakeKubernetes
 
 

@@ -1,0 +1,468 @@
+"""A cluster of a name that other runs may want: reused if it fits, made anew, or refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.clusters.config import kind_config
+from pytest_kindinfra.clusters.create import create_cluster, turn_to_create
+from pytest_kindinfra.errors import ClusterError, KindInfraError, StateError
+from pytest_kindinfra.model import Cluster
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.locks import held_alone
+from pytest_kindinfra.state.reused import (
+    forget,
+    is_kept,
+    lock_home,
+    refusal,
+    user_of,
+    why_unclear,
+    why_unknown,
+)
+from pytest_kindinfra.system.files import is_there, size_of, write_private
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from pytest_kindinfra.context import Context, Reuse
+    from pytest_kindinfra.model import Plan, PortMapping, Standing
+    from pytest_kindinfra.system.timeline import Deadline
+
+
+_DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What a cluster was made with.
+
+    Attributes:
+        config: A hash of the user's kind config.
+        node_image: The node image, or whose choice it was.
+        tuning: A hash of our patches; empty without them.
+        ports: `SERVICE.ENDPOINT` to its NodePort, for all that ever had one.
+        spare: NodePorts that are mapped for endpoints that come later.
+    """
+
+    config: str
+    node_image: str
+    tuning: str
+    ports: dict[str, int]
+    spare: list[int]
+
+
+def made_with(
+    base: Mapping[str, Any] | None,
+    *,
+    node_image: str | None,
+    provider: str,
+    tuning: bool,
+    folder: Path,
+    ports: Iterable[PortMapping] = (),
+) -> Made:
+    """Return what a cluster is, or would be, made with.
+
+    Args:
+        base: The user's kind config, parsed.
+        node_image: None means the provider's own choice.
+        provider: The provider's version, on which that choice depends.
+        tuning: Boot faster than kind does.
+        folder: Where relative paths of `base` start.
+        ports: As the plan has them.
+    """
+    known = tuple(ports)
+    plain = kind_config(base, ports={}, node_image=None, tuning=False, folder=folder)
+    for node in plain["nodes"]:
+        if node.get("image") == node_image:  # said of the run, and told as such
+            node.pop("image", None)
+    tuned = kind_config(base, ports={}, node_image=None, tuning=True, folder=folder)
+    return Made(
+        config=_hash(plain),
+        node_image=node_image or f"the one of {provider}",
+        tuning=_hash(tuned.get("kubeadmConfigPatches")) if tuning else "",
+        ports={_key(one): one.node_port for one in known if one.endpoint},
+        spare=[one.node_port for one in known if not one.service],
+    )
+
+
+def why_unlike(before: Made, wanted: Made) -> str:
+    """Return why a cluster must be made anew; nothing if it need not be."""
+    if before.config != wanted.config:
+        return "the kind config has changed"
+    if before.node_image != wanted.node_image:
+        return f"its node image was {before.node_image}, now it is {wanted.node_image}"
+    if before.tuning != wanted.tuning:
+        return "tuning has changed"
+    return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """How the ports of a plan fit a cluster that is there.
+
+    Attributes:
+        ports: The mappings of the plan with the NodePorts that the cluster has for them.
+        why_not: Why they do not fit; empty if they do.
+    """
+
+    ports: tuple[PortMapping, ...] = ()
+    why_not: str = ""
+
+
+def fit_ports(plan: Plan, before: Made, host_ports: Mapping[int, int]) -> Fit:
+    """Return the plan's ports as a cluster can give them.
+
+    What had a port keeps it, and with it the host port. What is new takes a spare one.
+
+    Args:
+        plan: What is to be reached.
+        before: What the cluster was made with.
+        host_ports: Its NodePorts to ports of this host.
+    """
+    wanted = [one for one in plan.ports if one.service]
+    written = _written(plan)
+    fixed = {one.node_port for one in wanted if one.in_manifest or _key(one) in written}
+    used = {*before.ports.values(), *fixed}
+    free = [port for port in before.spare if port not in used and port in host_ports]
+    fitting = []
+    for one in wanted:
+        node_port: int | None = one.node_port
+        if one.node_port not in fixed:
+            node_port = before.ports.get(_key(one))
+            if node_port is None or node_port in fixed or node_port not in host_ports:
+                node_port = _take(free, one, host_ports)
+        if node_port is None:
+            return Fit(why_not=f"{_title(one)} is new, and no spare port of it fits")
+        if node_port not in host_ports:
+            return Fit(why_not=f"nodePort {node_port} of {_title(one)} is not mapped in it")
+        if one.host_port not in {None, host_ports[node_port]}:
+            return Fit(why_not=f"host_port {one.host_port} of {_title(one)} is not mapped in it")
+        fitting.append(replace(one, node_port=node_port))
+    return Fit(ports=tuple(fitting))
+
+
+def with_ports(before: Made, ports: Iterable[PortMapping]) -> Made:
+    """Return what is known of a cluster, with the ports that endpoints have got by now."""
+    now = {_key(one): one.node_port for one in ports if one.endpoint}
+    return replace(before, ports={**before.ports, **now})
+
+
+def _take(free: list[int], one: PortMapping, host_ports: Mapping[int, int]) -> int | None:
+    for port in free:
+        if one.host_port in {None, host_ports[port]}:
+            free.remove(port)
+            return port
+    return None
+
+
+def _written(plan: Plan) -> set[str]:
+    """Return the endpoints whose NodePort was declared."""
+    return {
+        f"{service.name}.{spec.name}"
+        for service in plan.declaration.services
+        for spec in service.endpoints
+        if spec.node_port
+    }
+
+
+def _key(one: PortMapping) -> str:
+    return f"{one.service}.{one.endpoint}"
+
+
+def _title(one: PortMapping) -> str:
+    return f'endpoint "{_key(one)}"' if one.endpoint else f'service "{one.service}"'
+
+
+def _hash(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+_ANSWERS_WITHIN = 15.0
+"""A cluster that runs answers at once; one whose engine was started again may take some seconds."""
+
+
+class _UnfitError(KindInfraError):
+    """A cluster that is there will not do; says why."""
+
+
+def _demand(good: object, why_not: str) -> None:
+    if not good:
+        raise _UnfitError(why_not)
+
+
+def obtain_cluster(context: Context, version: str, begun: Callable[[int], object]) -> Cluster:
+    """Return the cluster of the run; its API server answers.
+
+    Args:
+        context: The bring-up.
+        version: The provider's.
+        begun: Called with the number of kind nodes that are being made, 0 if they are there.
+
+    Raises:
+        ClusterError: It could not be created, another run uses it, or that is unclear.
+    """
+    if (reuse := context.request.reuse) is None:
+        if context.request.named:
+            _clear_the_way(context)
+        return _create(context, context.run, begun)
+    return _Taking(context, reuse, version, begun).cluster()
+
+
+def _create(context: Context, folder: RunDirectory, begun: Callable[[int], object]) -> Cluster:
+    request, timeline = context.request, context.tools.timeline
+
+    def begin(count: int) -> None:
+        context.tools.own.begun = True
+        begun(count)
+
+    with (
+        turn_to_create(timeline=timeline, queue=context.deadline(), say=context.hooks.say),
+        timeline.span("create", "cluster"),
+    ):
+        return create_cluster(
+            request.cluster,
+            plan=context.plan,
+            base=request.kind_config,
+            node_image=request.node_image,
+            tuning=request.tuning,
+            run=folder,
+            folder=request.folder,
+            provider=context.tools.provider,
+            begun=begin,
+            deadline=context.deadline(),  # waiting for other runs is not counted
+        )
+
+
+def _clear_the_way(context: Context) -> None:
+    """Delete a cluster of ours of that name, unless its run lives.
+
+    A sweep that deletes it just now holds its lock too, but not for long.
+    """
+    deadline = context.deadline()
+    while (folder := _clear_folder(context)) and not _is_cleared(context, folder):
+        if deadline.passed or not is_there(folder.file("swept")):
+            raise ClusterError(_in_use(context.request.cluster, folder))
+
+
+def _clear_folder(context: Context) -> RunDirectory | None:
+    """Return the folder of the cluster that has the name, None if no run of ours made one.
+
+    Raises:
+        ClusterError: It does not tell whether anybody has the cluster.
+    """
+    folder = _folder_of_ours(context)
+    why = why_unclear(folder, context.request.cluster) if folder else ""
+    if why and _folder_of_ours(context) == folder:  # else it was deleted with its notes meanwhile
+        raise ClusterError(_unclear(context, why))
+    return None if why else folder
+
+
+def _unclear(context: Context, why: str) -> str:
+    name = context.request.cluster
+    return refusal(name, why, context.tools.provider.delete_command(name))
+
+
+def _folder_of_ours(context: Context) -> RunDirectory | None:
+    there = context.tools.provider.standing(context.request.cluster, context.deadline())
+    # A foreign one was told before, or is told by whoever creates.
+    return RunDirectory(there.folder) if there and there.folder else None
+
+
+def _is_cleared(context: Context, folder: RunDirectory) -> bool:
+    """Delete the cluster if nobody has it, and say whether that is so."""
+    try:
+        with held_alone(folder.lock) as alone:
+            if alone and _clear_folder(context) == folder:
+                _delete_old(context, folder)
+            return alone
+    except OSError as error:  # another user's
+        why = f"the lock of its run directory {folder.path}: {error.strerror}"
+        raise ClusterError(_unclear(context, why)) from error
+
+
+def _delete_old(context: Context, folder: RunDirectory) -> None:
+    name = context.request.cluster
+    context.hooks.say(f'cluster "{name}" of an earlier run is made anew')
+    context.tools.provider.delete(name, kubeconfig=folder.kubeconfig, deadline=context.deadline())
+
+
+def _in_use(name: str, folder: RunDirectory) -> str:
+    return (
+        f'cluster "{name}" is in use by {user_of(folder)} ({folder.path})\n'
+        "To fix: wait for its end, or take another --kindinfra-cluster-name"
+    )
+
+
+class _Taking:
+    """One run's way to a cluster that outlives it."""
+
+    def __init__(
+        self, context: Context, reuse: Reuse, version: str, begun: Callable[[int], object]
+    ) -> None:
+        self._context = context
+        self._home = RunDirectory(reuse.home)
+        self._begun = begun
+        self._locked: list[Path] = []
+        request = context.request
+        self._wanted = made_with(
+            request.kind_config,
+            node_image=request.node_image,
+            provider=version,
+            tuning=request.tuning,
+            folder=request.folder,
+            ports=context.plan.ports,
+        )
+
+    def cluster(self) -> Cluster:
+        """Return it, taken over if that is possible."""
+        self._lock(self._home)
+        there = self._standing()
+        while there and there.folder and not self._is_locked(there.folder):
+            if home := _clear_folder(self._context):
+                self._lock(home)
+            there = self._standing()  # whoever had it may have deleted it, or made it anew
+        if there is None:
+            return self._make()
+        if there.folder is None:
+            return _create(self._context, self._context.run, self._begun)  # which says why not
+        home = RunDirectory(there.folder)
+        if why := why_unknown(home, self._name):
+            raise ClusterError(_unclear(self._context, why))
+        try:
+            return self._take(there, home)
+        except _UnfitError as why:
+            self._say(f"is made anew: {why}")
+            self._delete(home)
+            return self._make()
+
+    def _lock(self, home: RunDirectory) -> None:
+        deadline = self._context.deadline()
+        lock = lock_home(
+            home,
+            user=f"the run in {self._context.run.path}",
+            waiting=lambda user: self._say(
+                f"is in use by {user}; waiting for its end, {deadline.left:.0f} s at most"
+            ),
+            deadline=deadline,
+        )
+        self._context.held.callback(lock.release)
+        self._locked.append(home.path)
+
+    def _is_locked(self, home: Path) -> bool:
+        """Whether a home is this run's by now, however it is spelled."""
+        try:
+            return any(home.samefile(one) for one in self._locked)
+        except OSError:  # what cannot be seen is nobody's
+            return False
+
+    def _take(self, there: Standing, home: RunDirectory) -> Cluster:
+        """Return the cluster that is there.
+
+        Raises:
+            _UnfitError: It will not do.
+        """
+        made = _made(home)
+        if not is_kept(home) or made is None:
+            msg = "it was not made to its end, or not for reuse"
+            raise _UnfitError(msg)
+        _demand(there.running, "its kind nodes do not run")
+        why = why_unlike(made, self._wanted)
+        _demand(not why, why)
+        fit = fit_ports(self._context.plan, made, there.host_ports)
+        _demand(not fit.why_not, fit.why_not)
+        with self._context.tools.timeline.span("take", "cluster"):
+            _await_answer(home.kubeconfig, self._context.deadline(_ANSWERS_WITHIN))
+        home.write("made", asdict(with_ports(made, fit.ports)))
+        self._context.tools.own.begun = True
+        self._context.run.write("cluster-name", {"name": self._name})
+        self._note(home, taken=True)
+        self._begun(0)
+        return self._ours(
+            home,
+            Cluster(
+                name=self._name,
+                kubeconfig=home.kubeconfig,
+                nodes=there.nodes,
+                host_ports=there.host_ports,
+                hosts=there.hosts,
+                owned=True,
+                ports=fit.ports,
+            ),
+        )
+
+    def _make(self) -> Cluster:
+        forget(self._home)
+        try:
+            cluster = _create(self._context, self._home, self._begin)
+        except BaseException:
+            self._copy_credentials(self._home)  # for whoever keeps evidence
+            raise
+        self._home.write("made", asdict(self._wanted))
+        self._home.write("kept", {"cluster": self._name})
+        return self._ours(self._home, cluster)
+
+    def _begin(self, count: int) -> None:
+        """Note that the cluster is this run's to delete; not before nobody else can have made it.
+
+        A run with another home waits for no lock of ours, and may have been faster.
+        """
+        self._context.run.write("cluster-name", {"name": self._name})
+        self._note(self._home, taken=False)
+        self._begun(count)
+
+    def _ours(self, home: RunDirectory, cluster: Cluster) -> Cluster:
+        """Return the cluster with this run's own copy of the credentials: tests may change it."""
+        self._copy_credentials(home)
+        return replace(cluster, kubeconfig=self._context.run.kubeconfig, home=home.path)
+
+    def _copy_credentials(self, home: RunDirectory) -> None:
+        if is_there(home.kubeconfig):
+            write_private(self._context.run.kubeconfig, home.kubeconfig.read_text())
+
+    def _note(self, home: RunDirectory, *, taken: bool) -> None:
+        self._context.tools.own.home = home.path
+        self._context.run.write("home", {"path": str(home.path), "taken": taken})
+
+    def _standing(self) -> Standing | None:
+        return self._context.tools.provider.standing(self._name, self._context.deadline())
+
+    def _delete(self, home: RunDirectory) -> None:
+        self._context.tools.provider.delete(
+            self._name, kubeconfig=home.kubeconfig, deadline=self._context.deadline()
+        )
+        forget(home)
+
+    @property
+    def _name(self) -> str:
+        return self._context.request.cluster
+
+    def _say(self, text: str) -> None:
+        self._context.hooks.say(f'cluster "{self._name}" {text}')
+
+
+def _made(home: RunDirectory) -> Made | None:
+    """Return what a cluster was made with, None if nobody knows."""
+    try:
+        record = home.read("made")
+        return Made(**record) if record else None
+    except (StateError, TypeError):
+        return None
+
+
+def _await_answer(kubeconfig: Path, deadline: Deadline) -> None:
+    from pytest_kindinfra.kube.cluster import Kube
+
+    _demand(size_of(kubeconfig), "its credentials are gone")
+    kube = Kube(kubeconfig)
+    try:
+        kube.wait_for_api(deadline)
+    except ClusterError as error:
+        msg = "its API server does not answer"
+        raise _UnfitError(msg) from error
+    finally:
+        kube.close()

@@ -1,0 +1,276 @@
+"""The stages as functions, for scripts and for the `kindinfra` command: without pytest.
+
+    from pytest_kindinfra import build_images, resolve
+
+    plan = resolve(folder="shop", services=["web"])
+    images = build_images(plan)
+    print(images["web"].reference)
+
+Options come from the arguments, else from the environment and the declaration, as in a test run.
+Hooks are not called: they live in conftest files, which only pytest reads.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.context import Context, FirstFailure, Hooks
+from pytest_kindinfra.errors import CancelledError, DeclarationError, KindInfraError
+from pytest_kindinfra.images import saved as save
+from pytest_kindinfra.images.build import Builds
+from pytest_kindinfra.images.checks import build_problems
+from pytest_kindinfra.images.dockerfile import build_secrets
+from pytest_kindinfra.plan.graph import in_order
+from pytest_kindinfra.plan.options import Settings, read_settings
+from pytest_kindinfra.plan.resolve import keep_out
+from pytest_kindinfra.plan.resolve import resolve as make_plan
+from pytest_kindinfra.plan.sources import check_files, render
+from pytest_kindinfra.run.prepare import (
+    cluster_facts,
+    make_request,
+    option_problems,
+    read_declaration,
+    templating,
+)
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.locks import hold
+from pytest_kindinfra.state.results import BlockedError, text_of
+from pytest_kindinfra.system.grpc import missing_package
+from pytest_kindinfra.system.timeline import Deadline
+from pytest_kindinfra.wiring import make_tools
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from pytest_kindinfra.context import Tools
+    from pytest_kindinfra.images.saved import SavedImage
+    from pytest_kindinfra.model import BuiltImage, Declaration, Phase, Plan
+
+
+_NAME_THREADS = 1
+
+
+_ASKING = ("this call",)
+"""Who needs the services, for messages that else name tests."""
+
+
+def resolve(*, folder: Path | str = ".", services: Iterable[str] | None = None) -> Plan:
+    """Return what bringing services up takes: images and services in order, objects, ports.
+
+    Args:
+        folder: Where the declaration is: `kindinfra.toml`, or `pyproject.toml`.
+        services: Their names; None means all that is declared, images that no service runs too.
+
+    Raises:
+        DeclarationError: Something in it cannot work, or a service is not declared; all problems.
+    """
+    declaration = read_declaration(Path(folder).resolve())
+    if declaration.source is None:
+        problem = f"{declaration.folder}: neither kindinfra.toml nor [tool.kindinfra] is there"
+        raise DeclarationError([problem])
+    names = [one.name for one in declaration.services] if services is None else list(services)
+    problems, settings = check_files(declaration), settings_of(declaration, {})
+    problems += missing_package(declaration.services)
+    problems += build_problems(declaration.images, folder=declaration.folder, prepared=False)
+    try:
+        how = templating(declaration, settings, make_tools(settings.engine).runner)
+        rendered = render(declaration.services, folder=declaration.folder, how=how)
+        plan = make_plan(
+            declaration,
+            wanted=dict.fromkeys(names, _ASKING),
+            rendered=rendered,
+            # The caller, or hooks in conftest files, may bring what no service does.
+            cluster=cluster_facts(declaration, settings, hooks=True),
+        )
+    except DeclarationError as error:
+        raise DeclarationError([*problems, *error.problems]) from None
+    if problems:
+        raise DeclarationError(problems)
+    return plan if services is not None else replace(plan, images=_all_images(declaration))
+
+
+def build_images(
+    plan: Plan,
+    *,
+    jobs: int | None = None,
+    timeout: float | None = None,
+    tag: str | None = None,
+    no_cache: bool = False,
+    artifacts: Path | str | None = None,
+    progress: Callable[[Phase, bool], None] | None = None,
+) -> dict[str, BuiltImage]:
+    """Build the images of a plan, side by side, unless the engine has them; no cluster is made.
+
+    An image is named after its content, so that nothing is built that this or another run built
+    from the same files.
+
+    Args:
+        plan: What `resolve` returned.
+        jobs: Builds at a time; None means `--kindinfra-build-jobs`'s value.
+        timeout: Seconds for each build; None means `--kindinfra-timeout`'s value.
+        tag: A template for a further tag; None means `--kindinfra-tag`'s value.
+        no_cache: Build everything anew, once: for inputs that are not pinned.
+        artifacts: Where to leave logs, in a folder of their own; None means
+            `--kindinfra-artifacts`'s value.
+        progress: Called with each phase at its start (False) and end (True), from threads.
+
+    Returns:
+        Declared name to image, for all images of the plan.
+
+    Raises:
+        DeclarationError: An argument or option cannot be used.
+        ToolMissingError: The engine is not there.
+        KindInfraError: Images could not be built; the text holds all causes.
+    """
+    given = {"build_jobs": jobs, "timeout": timeout, "tag": tag, "artifacts": artifacts}
+    settings = settings_of(plan.declaration, given)
+    tools = tools_for(plan, settings, progress=progress)
+    tools.engine.check(Deadline.after(settings.timeout))
+    with new_run(plan, settings) as run:
+        context = make_context(plan, settings, tools=tools, run=run)
+        request = replace(context.request, no_build=False, images=None, build_anew=no_cache)
+        return _build(replace(context, request=request))
+
+
+def save_images(
+    plan: Plan, images: Mapping[str, BuiltImage], *, folder: Path | str
+) -> dict[str, SavedImage]:
+    """Write built images into a folder, for a run with `--kindinfra-images=FOLDER`.
+
+    Args:
+        plan: What was built.
+        images: What `build_images` returned.
+        folder: Made if missing; files of the same names are replaced.
+
+    Raises:
+        CommandError: One could not be written.
+    """
+    settings = settings_of(plan.declaration, {})
+    tools = make_tools(settings.engine)
+    return save.save_images(
+        plan,
+        images,
+        into=Path(folder),
+        engine=tools.engine,
+        deadline=lambda: Deadline.after(settings.timeout),
+    )
+
+
+def _all_images(declaration: Declaration) -> tuple[Any, ...]:
+    needs = {image.name: image.needs for image in declaration.images}
+    images = {image.name: image for image in declaration.images}
+    return tuple(images[name] for name in in_order(needs, needs))
+
+
+def settings_of(declaration: Declaration, given: Mapping[str, Any]) -> Settings:
+    """Return all options: those given, then the environment's, then the declaration's.
+
+    Args:
+        declaration: With its `[options]`.
+        given: Key as in `[options]` to value; None means that it is not given.
+
+    Raises:
+        DeclarationError: One cannot be used.
+    """
+    texts = {f"kindinfra_{key}": str(value) for key, value in given.items() if value is not None}
+    settings, problems = read_settings(texts.get, declaration.options, source=declaration.source)
+    if problems:
+        raise DeclarationError(problems)
+    return settings
+
+
+def tools_for(
+    plan: Plan, settings: Settings, *, progress: Callable[[Phase, bool], None] | None
+) -> Tools:
+    """Return who does the work, telling `progress`, keeping the secrets of the plan's builds.
+
+    Raises:
+        DeclarationError: The engine cannot take a flag of a build.
+    """
+    tools = make_tools(settings.engine)
+    if problems := tuple(option_problems(plan, tools.engine)):
+        raise DeclarationError(problems)
+    folder = plan.declaration.folder
+    if progress:
+        tools.timeline.subscribe(progress)
+    tools.redactor.learn(
+        value for image in plan.images for value in build_secrets(image, folder=folder)
+    )
+    return tools
+
+
+def make_context(plan: Plan, settings: Settings, *, tools: Tools, run: RunDirectory) -> Context:
+    """Return a bring-up of this process's own, without hooks.
+
+    Its cluster ends with it, whatever options say of reuse: who may delete a cluster must not have
+    taken over one that is kept for others.
+    """
+    own = replace(settings, reuse=False)
+    plan = keep_out(plan, settings.artifacts)
+    request, cancelled = make_request(own, plan, run.path.name), threading.Event()
+    return Context(
+        plan=plan,
+        request=request,
+        tools=tools,
+        run=run,
+        hooks=Hooks(),
+        cancelled=cancelled,
+        failure=FirstFailure(cancelled, fast=request.fail_fast),
+    )
+
+
+@contextmanager
+def new_run(plan: Plan, settings: Settings) -> Iterator[RunDirectory]:
+    """Give a run directory that is alive in the block."""
+    run = new_folder(plan, settings)
+    lock = hold(run.lock)
+    try:
+        yield run
+    finally:
+        lock.release()
+
+
+def new_folder(plan: Plan, settings: Settings) -> RunDirectory:
+    """Make a run directory; it is alive once somebody holds its lock."""
+    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    name = f"{stamp}-{secrets.token_hex(3)}"
+    run = RunDirectory(plan.declaration.folder / settings.artifacts / name)
+    run.make()
+    return run
+
+
+def _build(context: Context) -> dict[str, BuiltImage]:
+    """Build all images of a plan, or say everything that went wrong."""
+    ready: Future[None] = Future()
+    ready.set_result(None)
+    builds = Builds(context)
+    with ThreadPoolExecutor(_NAME_THREADS + len(context.plan.images)) as pool:
+        builds.begin(pool, ready)
+        try:
+            errors = {name: future.exception() for name, future in builds.built.items()}
+        except BaseException:  # Ctrl-C: programs are ended, then threads
+            context.cancelled.set()
+            raise
+    builds.remember()
+    if failed := {name: error for name, error in errors.items() if error}:
+        raise KindInfraError(context.tools.redactor.text(_failures(failed, context)))
+    return {name: future.result() for name, future in builds.built.items()}
+
+
+def _failures(errors: Mapping[str, BaseException], context: Context) -> str:
+    roots = {
+        name: error
+        for name, error in errors.items()
+        if not isinstance(error, BlockedError | CancelledError)
+    } or errors
+    texts = [f'image "{name}" failed:\n{text_of(error)}' for name, error in roots.items()]
+    if held_back := sorted(errors.keys() - roots.keys()):
+        texts.append(f"not built because of it: {', '.join(held_back)}")
+    return "\n".join([*texts, f"all of it: {context.run.path}"])

@@ -1,0 +1,359 @@
+"""A stack that a script brings up piece by piece, and the stages that need a cluster.
+
+    from pytest_kindinfra import build_and_deploy, create_cluster, resolve
+
+    with create_cluster(resolve(folder="shop")) as stack:
+        build_and_deploy(stack, "web")
+        print(stack.url("web"))
+
+The cluster belongs to the process that created it. If that process is killed, the next run on this
+host deletes the cluster, as does `kindinfra gc`.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
+
+from pytest_kindinfra.commands.images import make_context, new_run, settings_of, tools_for
+from pytest_kindinfra.deploy.service import Reached
+from pytest_kindinfra.errors import DeclarationError, KindInfraError, did_you_mean, listed
+from pytest_kindinfra.images.build import Builds
+from pytest_kindinfra.plan.graph import in_order
+from pytest_kindinfra.run.cluster import ClusterLine
+from pytest_kindinfra.run.images import ImageLines
+from pytest_kindinfra.run.prepare import problems_of_making, problems_of_mounts
+from pytest_kindinfra.run.recipe import (
+    CLUSTER_THREADS,
+    before_nodes,
+    bring_up_services,
+    lines_pool,
+    tear_down,
+)
+from pytest_kindinfra.run.teardown import keep_evidence
+from pytest_kindinfra.state.stack import Stack
+from pytest_kindinfra.system.interrupts import deferring
+from pytest_kindinfra.system.timeline import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from concurrent.futures import ThreadPoolExecutor
+    from pathlib import Path
+
+    from pytest_kindinfra.context import Context
+    from pytest_kindinfra.model import BuiltImage, Endpoint, Phase, Plan, Service
+
+
+_DELETE_SECONDS = 120.0
+
+
+_EVIDENCE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What lives as long as the cluster does; `images` are those that were loaded."""
+
+    context: Context
+    line: ClusterLine
+    held: ExitStack
+    images: dict[str, BuiltImage] = field(default_factory=dict)
+    process: int = field(default_factory=os.getpid)
+
+
+class OwnStack(Stack):
+    """A stack that this process brings up piece by piece; a `with` block deletes it at its end."""
+
+    def __init__(self, life: Life) -> None:
+        super().__init__(life.context.run, waits=False)
+        self.life = life
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Delete the cluster."""
+        delete_cluster(self)
+
+
+def create_cluster(
+    plan: Plan,
+    *,
+    name: str | None = None,
+    timeout: float | None = None,
+    artifacts: Path | str | None = None,
+    progress: Callable[[Phase, bool], None] | None = None,
+) -> OwnStack:
+    """Create a kind cluster with ports for all declared endpoints, ready for pods.
+
+    Args:
+        plan: What `resolve` returned.
+        name: kind's name for it; None means `--kindinfra-cluster-name`'s value, or a new one.
+        timeout: Seconds for each piece of work; None means `--kindinfra-timeout`'s value.
+        artifacts: Where to leave logs, in a folder of their own; None means
+            `--kindinfra-artifacts`'s value.
+        progress: Called with each phase at its start (False) and end (True), from threads.
+
+    Returns:
+        The stack, with no service yet but those that come before the nodes. Use it in a `with`
+        block, or call `delete_cluster`.
+
+    Raises:
+        DeclarationError: An argument or option cannot be used.
+        ToolMissingError: Engine or kind is not there.
+        KindInfraError: It did not come up; nothing is left but the evidence.
+    """
+    given = {"cluster_name": name, "timeout": timeout, "artifacts": artifacts}
+    settings = settings_of(plan.declaration, given)
+    tools = tools_for(plan, settings, progress=progress)
+    with ExitStack() as held:
+        run = held.enter_context(new_run(plan, settings))
+        context = make_context(plan, settings, tools=tools, run=run)
+        problems = [
+            *problems_of_mounts(context.request, replace(settings, kubeconfig=None)),
+            *problems_of_making(plan, context.request, settings),
+        ]
+        if problems:
+            raise DeclarationError(problems)
+        names = [service.name for service in plan.services]
+        run.write("plan", {"services": names, "engine": tools.engine.name})
+        line, images = _create(context)
+        life = Life(context, line, held.pop_all(), images)
+    return OwnStack(life)
+
+
+def delete_cluster(stack: OwnStack) -> None:
+    """Delete the cluster and all that is in it; nothing happens the second time.
+
+    Nothing happens either in a process that was forked from the one which created it.
+
+    Args:
+        stack: What `create_cluster` returned.
+
+    Raises:
+        CommandError: It could not be deleted.
+    """
+    life = stack.life
+    if life.process != os.getpid():
+        return
+    with life.held:
+        if not life.context.run.read("closed"):
+            _end(life.context)
+            life.line.close()
+            stack.close()
+
+
+def _create(context: Context) -> tuple[ClusterLine, dict[str, BuiltImage]]:
+    context.tools.engine.check(context.deadline())
+    try:
+        return _create_to_its_end(context)
+    except BaseException:
+        with suppress(KindInfraError):
+            _keep(context)
+        _end(context)
+        raise
+
+
+def _create_to_its_end(context: Context) -> tuple[ClusterLine, dict[str, BuiltImage]]:
+    """Return when the cluster takes pods; with an error, once nobody works on it any more.
+
+    Services that come before the nodes are brought up with it, and their images built for them.
+    """
+    early = context_for(context, [one for one in context.plan.services if one.before == "nodes"])
+    reached = {one.name: Reached() for one in early.plan.services}
+    builds = Builds(early)
+    with lines_pool(early, more=CLUSTER_THREADS) as pool:
+        first = before_nodes(early.plan, reached)
+        line = ClusterLine(context, pool, also=builds.look, first=first)
+        try:
+            if first:
+                images = ImageLines(early, line, builds, pool)
+                bring_up_services(early, line, images, pool, reached)
+            line.taking_pods.result()
+        except BaseException:
+            context.cancelled.set()  # programs are ended, then threads
+            raise
+    return line, {name: one.result() for name, one in builds.built.items()} if first else {}
+
+
+def context_for(context: Context, services: list[Service]) -> Context:
+    """Return a bring-up of just these services, which need nothing else any more.
+
+    The objects of all others stay known.
+    """
+    plan, names = context.plan, {service.name for service in services}
+    used = {name for service in services for name in service.images}
+    images = {image.name: image for image in plan.images}
+    order = in_order(used, {image.name: image.needs for image in plan.images})
+    narrow = replace(
+        plan,
+        services=tuple(
+            replace(one, needs=tuple(need for need in one.needs if need.name in names))
+            for one in services
+        ),
+        images=tuple(images[name] for name in order),
+        external={name: refs for name, refs in plan.external.items() if name in names},
+    )
+    return replace(context, plan=narrow)
+
+
+def _keep(context: Context) -> None:
+    keep_evidence(
+        context.request.cluster,
+        folder=context.run.path,
+        provider=context.tools.provider,
+        namespaces=[context.request.namespace],
+        redactor=context.tools.redactor,
+        deadline=Deadline.after(_EVIDENCE_SECONDS),
+    )
+
+
+def _end(context: Context) -> None:
+    """Delete the cluster if this run may have made one."""
+    with deferring():
+        context.cancelled.set()
+        if context.tools.own.begun:
+            tear_down(
+                context.request.cluster,
+                tools=context.tools,
+                kubeconfig=context.run.kubeconfig,
+                deadline=Deadline.after(_DELETE_SECONDS),
+            )
+        for watcher in context.watchers:
+            watcher.join()
+        context.run.close()
+
+
+class _Given:
+    """Images that were built before: stands where `Builds` would."""
+
+    def __init__(self, images: Mapping[str, BuiltImage]) -> None:
+        self.built: dict[str, Future[BuiltImage]] = {name: Future() for name in images}
+        for name, image in images.items():
+            self.built[name].set_result(image)
+
+    def begin(self, pool: ThreadPoolExecutor, ready: Future[Any]) -> None:
+        """Do nothing: all is there."""
+
+
+def load_images(stack: OwnStack, images: Mapping[str, BuiltImage]) -> None:
+    """Load images into all kind nodes that lack them, in one stream.
+
+    Args:
+        stack: What `create_cluster` returned.
+        images: Declared name to image: what `build_images` returned.
+
+    Raises:
+        KindInfraError: One could not be loaded.
+    """
+    loader, context = stack.life.line.loader.result(), stack.life.context
+    names = {image.reference: name for name, image in images.items()}
+    loader.load_together(names, context.deadline())
+    for name, image in images.items():
+        context.run.write(f"image-{name}", asdict(image))
+    stack.life.images.update(images)
+
+
+def deploy_service(stack: OwnStack, service: str) -> tuple[Endpoint, ...]:
+    """Apply a service's objects, and wait until it is ready and its endpoints have answered.
+
+    Args:
+        stack: What `create_cluster` returned.
+        service: Its name; what it needs must be deployed, and its images loaded.
+
+    Returns:
+        Its endpoints; at a second call what the first one found.
+
+    Raises:
+        KindInfraError: It did not become ready, or what it needs is not there.
+    """
+    (wanted,) = _services(stack, [service])
+    if not _is_settled(stack, wanted):
+        _refuse_early(stack, wanted)
+        context = context_for(stack.life.context, [wanted])
+        with lines_pool(context) as pool:
+            line = stack.life.line
+            images = ImageLines(context, line, _Given(stack.life.images), pool)
+            bring_up_services(context, line, images, pool)
+    return stack.endpoints(service)
+
+
+def build_and_deploy(stack: OwnStack, *services: str) -> dict[str, tuple[Endpoint, ...]]:
+    """Build, load and deploy services with all that they need, as much as can be side by side.
+
+    Nothing is built that was built before from the same files, nothing deployed a second time.
+
+    Args:
+        stack: What `create_cluster` returned.
+        services: Their names; none means all of the plan.
+
+    Returns:
+        Service to its endpoints, for the services named.
+
+    Raises:
+        KindInfraError: Some did not become ready; the text holds all causes.
+    """
+    plan = stack.life.context.plan
+    needs = {one.name: [need.name for need in one.needs] for one in plan.services}
+    named = [one.name for one in _services(stack, services or needs)]
+    wanted = _services(stack, in_order(named, needs))
+    context = context_for(stack.life.context, _unsettled(stack, wanted))
+    with lines_pool(context) as pool:
+        builds = Builds(context)
+        builds.look()
+        images = ImageLines(context, stack.life.line, builds, pool)
+        bring_up_services(context, stack.life.line, images, pool)
+    builds.remember(stack.life.line.layers)
+    _raise_failures(stack, wanted)
+    stack.life.images.update({name: one.result() for name, one in builds.built.items()})
+    return {name: stack.endpoints(name) for name in named}
+
+
+def _services(stack: OwnStack, names: Iterable[str]) -> list[Service]:
+    services = {one.name: one for one in stack.life.context.plan.services}
+    for name in names:
+        if name not in services:
+            hint = did_you_mean(name, services) or f"; it has: {listed(services)}"
+            msg = f'the plan has no service "{name}"{hint}'
+            raise KindInfraError(msg)
+    return [services[name] for name in names]
+
+
+def _unsettled(stack: OwnStack, services: Iterable[Service]) -> list[Service]:
+    return [one for one in services if not _is_settled(stack, one)]
+
+
+def _is_settled(stack: OwnStack, service: Service) -> bool:
+    """Whether it is ready or failed, which it stays for as long as the cluster."""
+    return stack.life.context.run.is_settled(f"service-{service.name}")
+
+
+def _refuse_early(stack: OwnStack, service: Service) -> None:
+    needs = _services(stack, [need.name for need in service.needs])
+    if missing := [need.name for need in needs if not _is_settled(stack, need)]:
+        msg = (
+            f'service "{service.name}" needs {", ".join(missing)}, not deployed yet\n'
+            "To fix: deploy what it needs first, or call build_and_deploy"
+        )
+        raise KindInfraError(msg)
+    _raise_failures(stack, needs)
+    if missing := [name for name in service.images if name not in stack.life.images]:
+        msg = (
+            f'service "{service.name}" runs {", ".join(missing)}, not loaded yet\n'
+            "To fix: load_images(stack, build_images(plan)), or call build_and_deploy"
+        )
+        raise KindInfraError(msg)
+
+
+def _raise_failures(stack: OwnStack, services: Iterable[Service]) -> None:
+    """Raise if some failed, with each cause once."""
+    run = stack.life.context.run
+    results = [run.settled(f"service-{service.name}") for service in services]
+    causes = {one["root"]: one["full"] for one in results if one["state"] == "failed"}
+    if causes:
+        texts = [f"{root} failed:\n{cause}" for root, cause in causes.items()]
+        raise KindInfraError("\n".join([*texts, f"all of it: {run.path}"]))

@@ -1,0 +1,1 @@
+"""One service: applied or installed, awaited, its endpoints proved, renewed on reuse."""

@@ -1,0 +1,369 @@
+"""A service in a reused cluster: what changed since it was deployed, and what is done again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.deploy.apply import SERVICE_LABEL, inputs_hash
+from pytest_kindinfra.deploy.records import forget_release
+from pytest_kindinfra.errors import ClusterError
+from pytest_kindinfra.kube.objects import is_hook
+from pytest_kindinfra.kube.rewrite import content_hash
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.reused import (
+    Entry,
+    by_service,
+    drop_entry,
+    endpoint_records,
+    hashed,
+    identity,
+    key,
+    merged,
+    new_token,
+    read_entry,
+    same_needs,
+    write_entry,
+)
+from pytest_kindinfra.system.timeline import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_kindinfra.context import Context
+    from pytest_kindinfra.kube.apply import Outlook
+    from pytest_kindinfra.kube.cluster import Kube
+    from pytest_kindinfra.kube.refusals import Missing
+    from pytest_kindinfra.model import (
+        Cluster,
+        Declaration,
+        Endpoint,
+        ImagesInUse,
+        KubeObject,
+        PortMapping,
+        Release,
+        Service,
+    )
+    from pytest_kindinfra.system.timeline import Deadline
+
+
+_EVERY = 0.05
+
+
+_BETWEEN_SYNCS = 1.1
+"""A little more than kube-proxy's shortest time between two changes of its rules, a second
+(kubernetes/kubernetes, pkg/proxy/apis/config/v1alpha1/defaults.go: MinSyncPeriod)."""
+
+
+def pods_of(kube: Kube, service: str) -> dict[str, str]:
+    """Return the pods of a service that are not ending: uid to namespace."""
+    pods = kube.list_("/api/v1/pods", labelSelector=f"{SERVICE_LABEL}={service}")
+    metas = [pod["metadata"] for pod in pods]
+    return {one["uid"]: one["namespace"] for one in metas if not one.get("deletionTimestamp")}
+
+
+def await_routes(kube: Kube, service: str, before: dict[str, str], deadline: Deadline) -> None:
+    """Return when nobody is led any more to pods that were there before.
+
+    Args:
+        kube: The cluster.
+        service: Whose pods, all of which are ready.
+        before: What `pods_of` said before the objects were applied.
+        deadline: When to go on in any case: there may be k8s services that want ending pods.
+    """
+    gone = before.keys() - pods_of(kube, service).keys()
+    if not gone:
+        return
+    namespaces = {before[uid] for uid in gone}
+    wait_until(
+        lambda: not any(_leads_to(slices, gone) for slices in _slices(kube, namespaces)),
+        deadline.within(_BETWEEN_SYNCS),
+        every=_EVERY,
+    )
+    deadline.pause(_BETWEEN_SYNCS)
+
+
+def _slices(kube: Kube, namespaces: Iterable[str]) -> Iterable[KubeObject]:
+    for namespace in namespaces:
+        yield from kube.list_(f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices")
+
+
+def _leads_to(endpoint_slice: KubeObject, pods: Collection[str]) -> bool:
+    return any(
+        (one.get("targetRef") or {}).get("uid") in pods
+        and (one.get("conditions") or {}).get("ready") is not False
+        for one in endpoint_slice.get("endpoints") or ()
+    )
+
+
+_RUN_ONCE = frozenset({"Job", "Pod"})
+
+
+_WITH_PODS = _RUN_ONCE | {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"}
+
+
+_GONE_EVERY = 0.05
+
+
+class Renewal:
+    """One service on a cluster that may have it already.
+
+    Attributes:
+        token: Changes whenever something of the service does; known after `note`.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        home: Path | None,
+        kube: Kube,
+        namespace: str,
+        needs: Mapping[str, str],
+        source: str,
+        deadline: Deadline,
+    ) -> None:
+        self._service = service
+        self._home = RunDirectory(home) if home else None
+        self._kube = kube
+        self._namespace = namespace
+        self._deadline = deadline
+        self._before = read_entry(self._home, service.name) if self._home else None
+        self._source = source
+        self._entry = Entry(needs=dict(needs), source=source)
+        self._renewed = self._before is None or not (
+            self._before.ready and same_needs(self._before, needs)
+        )
+        self.token = ""
+        self._replaced: dict[str, str] = {}
+
+    def step(
+        self, call: Callable[[], tuple[KubeObject, ...]], *, folder: Path
+    ) -> tuple[KubeObject, ...]:
+        """Return what the Python step returns, or returned if nothing that it reads changed."""
+        if self._home is None:
+            return call()
+        step = inputs_hash(self._service, folder)
+        before = self._before
+        if before and step and step == before.step and not self._renewed:
+            self._entry = replace(self._entry, step=step, returned=before.returned)
+            return tuple(before.returned)
+        self._renewed = True
+        self._begin(before.objects if before else ())
+        returned = call()
+        self._entry = replace(self._entry, step=step, returned=list(returned) if step else [])
+        return returned
+
+    @property
+    def anew(self) -> bool:
+        """Whether what runs once is to run again; known after `make_way`."""
+        return self._renewed
+
+    def make_way(
+        self,
+        objects: Iterable[KubeObject],
+        beside: Iterable[KubeObject],
+        release: Release | None,
+        images: ImagesInUse,
+    ) -> None:
+        """Delete what is no more, and what must be made anew.
+
+        Args:
+            objects: As written or returned by the step.
+            beside: Our k8s services for endpoints; with a chart they are its own.
+            release: The service's chart; what it no longer has helm deletes.
+            images: What the service runs.
+        """
+        if self._home is None:
+            return
+        own = [*objects, *([] if release else beside)]
+        made = [obj for obj in release.objects if not is_hook(obj)] if release else []
+        content = hashed(
+            content_hash(own), images.written, images.declared, release and release.content
+        )
+        wanted = [identity(obj, namespace=self._namespace) for obj in own]
+        chart = [identity(obj, namespace=release.namespace) for obj in made] if release else []
+        before = self._before or Entry()
+        changed = content != before.content
+        self._renewed = self._renewed or changed
+        self._entry = replace(self._entry, content=content)
+        self._begin([*before.objects, *wanted])
+        keep = {key(obj) for obj in wanted}
+        there = {key(obj): obj for obj in before.objects}
+        if self._before and changed:
+            self._replaced = pods_of(self._kube, self._service.name)
+        self._delete([obj for name, obj in there.items() if name not in keep], awaited=False)
+        self._part_from(before, release, keep)
+        known = [*(obj for obj in wanted if key(obj) in there), *chart]
+        if self._before:
+            self._delete([obj for obj in known if self._is_done_anew(obj)], awaited=True)
+        self._entry = replace(self._entry, objects=wanted)
+
+    def _part_from(self, before: Entry, release: Release | None, keep: Collection[str]) -> None:
+        """Delete what there is of a chart whose release has another name now, or is none."""
+        named = {"name": release.name, "namespace": release.namespace} if release else {}
+        self._entry = replace(self._entry, release=named)
+        if before.release and before.release != named:
+            charted = [obj for obj in before.charted if key(obj) not in keep]
+            self._delete(charted, awaited=True)
+            forget_release(self._kube, **before.release)
+
+    def note(self, applied: Iterable[KubeObject]) -> None:
+        """Take what was applied: an object that is not the same one as before is a change too."""
+        if self._home is None:
+            return
+        own = {key(obj) for obj in self._entry.objects}
+        found = [(self._identity(obj), str(obj["metadata"].get("uid"))) for obj in applied]
+        # A chart may give other names each time, which is no change by itself.
+        uids = {key(obj): uid for obj, uid in found if key(obj) in own}
+        before = self._before or Entry()
+        same = not self._renewed and uids == before.uids
+        self.token = before.token if same else new_token()
+        charted = [obj for obj, _ in found if key(obj) not in own]
+        self._entry = replace(self._entry, uids=uids, token=self.token, charted=charted)
+        write_entry(self._home, self._service.name, self._entry)
+
+    def _identity(self, obj: KubeObject) -> KubeObject:
+        return identity(obj, namespace=self._namespace)
+
+    def await_routes(self) -> None:
+        """Return when requests are led to the pods that are there now; call it once they are."""
+        if self._replaced:
+            await_routes(self._kube, self._service.name, self._replaced, self._deadline)
+
+    def ready(self, endpoints: Iterable[Endpoint]) -> None:
+        """Keep that the service is ready, for the next run."""
+        if self._home:
+            entry = replace(self._entry, ready=True, endpoints=endpoint_records(endpoints))
+            write_entry(self._home, self._service.name, entry)
+
+    def _begin(self, objects: Iterable[KubeObject]) -> None:
+        """Keep what there may be from now on, with nothing of it ready."""
+        if self._home:
+            before = self._before or Entry()
+            entry = Entry(
+                objects=merged(objects),
+                charted=before.charted,
+                release=before.release,
+                source=self._source,
+            )
+            write_entry(self._home, self._service.name, entry)
+
+    def _is_done_anew(self, obj: KubeObject) -> bool:
+        """Whether an object that is there must go, since applying would not bring it up again."""
+        kind, before = obj["kind"], self._before
+        if before is None or not before.ready:
+            return kind in _WITH_PODS  # what is broken may stay so, whatever was mended around it
+        return kind in _RUN_ONCE and self._renewed
+
+    def _delete(self, objects: Collection[KubeObject], *, awaited: bool) -> None:
+        going = delete_objects(self._kube, objects, service=self._service.name)
+        for path, uid in going if awaited else ():
+            _await_end(self._kube, path, uid, self._deadline)
+
+
+def delete_objects(
+    kube: Kube, objects: Collection[KubeObject], *, service: str
+) -> list[tuple[str, str]]:
+    """Delete those of the objects that have the service's label; return their paths and uids.
+
+    An object that another service takes over meanwhile has another label, and stays. The end of
+    the others is not waited for: a namespace may never go.
+    """
+    paths = [path for obj in objects if (path := _path(kube, obj))]
+
+    def is_of_service(found: KubeObject) -> bool:
+        labels = found["metadata"].get("labels") or {}
+        return bool(labels.get(SERVICE_LABEL) == service)
+
+    going = [(path, kube.delete_if(path, is_of_service)) for path in paths]
+    return [(path, uid) for path, uid in going if uid]
+
+
+def _await_end(kube: Kube, path: str, uid: str, deadline: Deadline) -> None:
+    from pytest_kindinfra.kube.apply import is_there
+
+    if not wait_until(lambda: not is_there(kube.get(path), uid), deadline, every=_GONE_EVERY):
+        msg = f"{path} was deleted to be made anew, but is still there{deadline.told()}"
+        raise ClusterError(msg)
+
+
+def _path(kube: Kube, obj: KubeObject) -> str | None:
+    from pytest_kindinfra.kube.client import UnknownKindError
+
+    try:
+        return kube.path_of(obj, namespace="")
+    except UnknownKindError:  # its CRD is gone, and so is the object
+        return None
+
+
+def forget_undeclared(kube: Kube, home: RunDirectory, declaration: Declaration) -> list[str]:
+    """Delete what there is of services that a declaration had and has no more; return their names.
+
+    Services of hooks stay, since a run with other arguments may not load the hook, or be given
+    other services by it. So do those of another folder's declaration.
+    """
+    declared = {one.name for one in declaration.services}
+    gone = [
+        (name, entry)
+        for name, entry in by_service(home)
+        if name not in declared and entry.source == str(declaration.folder)
+    ]
+    for name, entry in gone:
+        delete_objects(kube, [*entry.objects, *entry.charted], service=name)
+        if entry.release:
+            forget_release(kube, **entry.release)
+        drop_entry(home, name)
+    return [name for name, _ in gone]
+
+
+_EXISTING_GRACE = 30.0
+"""Seconds for what is missing in an existing cluster: an operator there may be about to make it."""
+
+
+@dataclass(slots=True)
+class LastSentence:
+    """What the API server said last of an object that it does not take yet; empty if it took it."""
+
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """One service on its way up, and all that its line needs to know.
+
+    Attributes:
+        makers: Names what may still bring something that an object of the service lacks.
+        said: Shown while objects cannot be applied.
+        unready: Whether a need of which less than `ready` is asked is not ready yet.
+    """
+
+    service: Service
+    cluster: Cluster
+    kube: Kube
+    images: ImagesInUse
+    context: Context
+    deadline: Deadline
+    renewal: Renewal
+    unready: Callable[[], bool] = lambda: False
+    makers: Callable[[Missing], Sequence[str]] = lambda _missing: ()
+    said: LastSentence = field(default_factory=LastSentence)
+
+    @property
+    def outlook(self) -> Outlook:
+        """What may still change a refusal of the API server, and who hears of it."""
+        from pytest_kindinfra.kube.apply import Outlook
+
+        redactor, existing = self.context.tools.redactor, self.context.request.existing
+        return Outlook(
+            makers=self.makers,
+            tell=lambda text: setattr(self.said, "text", redactor.text(text)),
+            grace=_EXISTING_GRACE if existing else 0.0,
+        )
+
+    @property
+    def ports(self) -> dict[str, PortMapping]:
+        """Endpoint to its port mapping in this cluster."""
+        ports = self.cluster.ports or self.context.plan.ports
+        return {one.endpoint: one for one in ports if one.service == self.service.name}

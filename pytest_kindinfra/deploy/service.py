@@ -1,0 +1,204 @@
+"""The line of one service once its images and needs are there: run, apply, wait, prove.
+
+Part of the recipe in `run/recipe.py`; it must not know the other services' lines.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, InvalidStateError
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.deploy.apply import Target, apply_objects, node_port_services, run_function
+from pytest_kindinfra.deploy.charts import install, own_objects
+from pytest_kindinfra.deploy.endpoints import prove
+from pytest_kindinfra.kube.readiness import rules_of
+from pytest_kindinfra.kube.rewrite import content_hash
+from pytest_kindinfra.state.results import cluster_record
+from pytest_kindinfra.state.stack import Stack
+from pytest_kindinfra.system.timeline import call_within
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_kindinfra.deploy.renewal import Deployment
+    from pytest_kindinfra.model import Endpoint, KubeObject, Level, Release
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far a service is: each future is resolved once, with nothing or with the failure.
+
+    `token` is the service's in the ledger, there before `applied`; empty without a ledger.
+    """
+
+    token: Future[str] = field(default_factory=Future)
+    applied: Future[None] = field(default_factory=Future)
+    started: Future[None] = field(default_factory=Future)
+    ready: Future[None] = field(default_factory=Future)
+
+    def fail(self, error: BaseException) -> None:
+        """Tell whoever waits for a level that was not reached."""
+        for future in (self.token, self.applied, self.started, self.ready):
+            with suppress(InvalidStateError):
+                future.set_exception(error)
+
+
+def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
+    """Bring the service up and return its endpoints, each of which has answered.
+
+    Args:
+        deployment: What to bring up.
+        reached: Told when the levels `applied` and `started` are reached.
+
+    Raises:
+        NotReadyError: It did not become ready; holds the cause.
+        KindInfraError: An object was refused, or the run step is no good.
+    """
+    context, service = deployment.context, deployment.service
+    timeline, stack = context.tools.timeline, _stack(deployment)
+    _call_hook(deployment, context.hooks.before_deploy, stack)
+    objects = own_objects(context.plan, service.name)
+    release = context.plan.releases.get(service.name)
+    if service.run:
+        step = partial(_call_step, deployment, stack)
+        objects += deployment.renewal.step(step, folder=context.request.folder)
+    says = lambda: deployment.said.text  # noqa: E731 - read while the span lasts
+    span = timeline.span("deploy", service.name, says=says)
+    with span if objects or release else nullcontext():
+        applied = _deploy(deployment, objects, release)
+    reached.token.set_result(deployment.renewal.token)
+    reached.applied.set_result(None)
+    latest = _Latest()
+    with timeline.span("wait", service.name, says=latest.read):
+        _await_ready(deployment, applied, reached, latest)
+        deployment.renewal.await_routes()
+        endpoints = prove(deployment, applied)
+    proved = _stack(deployment, {service.name: endpoints})
+    _call_hook(deployment, context.hooks.after_deploy, proved)
+    deployment.renewal.ready(endpoints)
+    return endpoints
+
+
+def _stack(deployment: Deployment, proved: dict[str, tuple[Endpoint, ...]] | None = None) -> Stack:
+    """Return what hooks and steps see; before the nodes are Ready the cluster has no result yet."""
+    context = deployment.context
+    early = deployment.service.before == "nodes"
+    record = cluster_record(deployment.cluster, namespace=context.request.namespace)
+    return Stack(context.run, waits=False, proved=proved, cluster=record if early else None)
+
+
+def _call_hook(deployment: Deployment, hook: Callable[..., object], stack: Stack) -> None:
+    service = deployment.service
+    call_within(
+        lambda: hook(stack=stack, service=service),
+        deployment.deadline,
+        what=f'a hook for service "{service.name}"',
+    )
+
+
+def _call_step(deployment: Deployment, stack: Stack) -> tuple[KubeObject, ...]:
+    context, service = deployment.context, deployment.service
+    with context.tools.timeline.span("run", service.name):
+        folder = context.request.folder
+        return run_function(service, stack, folder=folder, deadline=deployment.deadline)
+
+
+def _deploy(
+    deployment: Deployment, objects: tuple[KubeObject, ...], release: Release | None
+) -> tuple[KubeObject, ...]:
+    """Make way, bring what was written and the chart, and take note of what is there then."""
+    plan, service, renewal = deployment.context.plan, deployment.service, deployment.renewal
+    # An endpoint's k8s service may stand among another service's manifests; ours come first.
+    own = (*objects, *(release.objects if release else ()))
+    known = [*own, *(obj for others in plan.objects.values() for obj in others)]
+    shared = deployment.context.request.existing
+    beside = () if shared else node_port_services(service, known, deployment.ports.values())
+    renewal.make_way(objects, beside, release, deployment.images)
+    applied = _bring(deployment, objects, beside, release)
+    renewal.note(applied)
+    return applied
+
+
+def _bring(
+    deployment: Deployment,
+    objects: tuple[KubeObject, ...],
+    beside: tuple[KubeObject, ...],
+    release: Release | None,
+) -> tuple[KubeObject, ...]:
+    """Apply what was written and install the chart, in the order of the declaration."""
+    content = content_hash(objects)
+    if release is None:
+        return _apply(deployment, (*objects, *beside), content)
+    if deployment.service.helm_first:
+        installed = install(deployment, release, beside)
+        return (*installed, *_apply(deployment, objects, content))
+    applied = _apply(deployment, objects, content)
+    return (*applied, *install(deployment, release, beside))
+
+
+def _apply(
+    deployment: Deployment, objects: tuple[KubeObject, ...], content: str
+) -> tuple[KubeObject, ...]:
+    return apply_objects(
+        deployment.service,
+        objects,
+        images=deployment.images,
+        target=Target(kube=deployment.kube, namespace=deployment.context.request.namespace),
+        deadline=deployment.deadline,
+        content=content,
+        shared=deployment.context.plan.shared,
+        outlook=deployment.outlook,
+    )
+
+
+class _Latest:
+    """What was in the way at the last look, for those who watch."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def note(self, text: str) -> None:
+        self._text = text
+
+    def read(self) -> str:
+        return self._text
+
+
+def _await_ready(
+    deployment: Deployment,
+    applied: tuple[KubeObject, ...],
+    reached: Reached,
+    latest: _Latest,
+) -> None:
+    """Wait for both levels; the first only if some service waits for just that."""
+    wait = partial(
+        deployment.kube.wait_ready,
+        applied,
+        namespace=deployment.context.request.namespace,
+        deadline=deployment.deadline,
+        restarts=deployment.service.restarts,
+        rules=rules_of(deployment.service.ready),
+        excused=deployment.unready,
+        patience=deployment.service.patience,
+        notice=latest.note,
+    )
+    if _is_wanted(deployment, "started"):
+        wait(level="started")
+    reached.started.set_result(None)
+    # What has endpoints is asked itself; the rest must stay up for a moment to count as ready.
+    if deployment.service.endpoints:
+        wait(level="ready", settle=0.0)
+    else:
+        wait(level="ready")
+
+
+def _is_wanted(deployment: Deployment, level: Level) -> bool:
+    """Whether some service of the plan waits for just this level of the service."""
+    return any(
+        need.name == deployment.service.name and need.level == level
+        for service in deployment.context.plan.services
+        for need in service.needs
+    )

@@ -1,0 +1,1 @@
+"""Images: named by their content, built, found, saved, loaded into kind nodes, cleaned up."""

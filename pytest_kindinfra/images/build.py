@@ -1,0 +1,450 @@
+"""How images come into the engine: built once per content, in the order that ends soonest.
+
+A build's rank is the longest path behind it: images that start from it, services that run it, and
+services that need those.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.context import needed
+from pytest_kindinfra.errors import CommandError, KindInfraError
+from pytest_kindinfra.images.archive import load_image_file
+from pytest_kindinfra.images.content import Digests, content_of, write_ignore_file
+from pytest_kindinfra.images.dockerfile import build_secrets, unshown_arguments
+from pytest_kindinfra.images.saved import Shelf, find_images, read_saved_images
+from pytest_kindinfra.images.slots import BuildSlots
+from pytest_kindinfra.images.tags import Names, archive_reference, further_names, tag_image
+from pytest_kindinfra.model import BuiltImage
+from pytest_kindinfra.protocols import BuildRequest
+from pytest_kindinfra.references import name_in_node
+from pytest_kindinfra.state.memory import (
+    ImageUse,
+    keep_durations,
+    keep_sizes,
+    note_use,
+    read_durations,
+)
+from pytest_kindinfra.state.results import BROKEN
+from pytest_kindinfra.system.timeline import call_within, now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from concurrent.futures import Future, ThreadPoolExecutor
+    from pathlib import Path
+
+    from pytest_kindinfra.context import Context
+    from pytest_kindinfra.images.tags import Tagged
+    from pytest_kindinfra.model import Image, Plan
+    from pytest_kindinfra.protocols import Engine
+    from pytest_kindinfra.state.memory import Layers
+    from pytest_kindinfra.system.timeline import Deadline, Timeline
+
+
+_Node = tuple[str, str]
+"""`image` or `service`, and its name."""
+
+
+_KINDS = {"image": ("build",), "service": ("deploy", "wait", "run")}
+
+
+def build_ranks(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Return, for each image of the plan, the seconds of its longest remaining path.
+
+    Args:
+        plan: Images and services, each after what it needs.
+        seconds: Phase to the seconds that it took in an earlier run. An image or a service
+            without any counts as the mean of the others, so that unknown ones are equal.
+    """
+    needs = _needs(plan)
+    own = {
+        **_filled({node: _known(node, seconds) for node in needs if node[0] == "image"}),
+        **_filled({node: _known(node, seconds) for node in needs if node[0] == "service"}),
+    }
+    paths = dict(own)
+    for node in reversed(needs):  # whoever waits for it was there before it
+        for need in needs[node]:
+            paths[need] = max(paths[need], own[need] + paths[node])
+    return {image.name: paths["image", image.name] for image in plan.images}
+
+
+def _needs(plan: Plan) -> dict[_Node, list[_Node]]:
+    """Return what each image and service waits for; each stands after that."""
+    images: dict[_Node, list[_Node]] = {
+        ("image", image.name): [("image", name) for name in image.needs] for image in plan.images
+    }
+    services: dict[_Node, list[_Node]] = {
+        ("service", service.name): [
+            *(("image", name) for name in service.images),
+            *(("service", need.name) for need in service.needs),
+        ]
+        for service in plan.services
+    }
+    return {**images, **services}
+
+
+def _known(node: _Node, seconds: Mapping[str, float]) -> float | None:
+    kind, name = node
+    known = [seconds[phase] for verb in _KINDS[kind] if (phase := f"{verb} {name}") in seconds]
+    return sum(known) if known else None
+
+
+def _filled(seconds: Mapping[_Node, float | None]) -> dict[_Node, float]:
+    usual = _mean(value for value in seconds.values() if value is not None)
+    return {node: usual if value is None else value for node, value in seconds.items()}
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = list(values)
+    return sum(known) / len(known) if known else 1.0
+
+
+ATTEMPTS = 3
+"""Builds of one image whose files change while it is built, before that is an error."""
+
+
+_TAIL = 4096
+
+
+_FILES_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """Where the images of a run are built.
+
+    Attributes:
+        folder: Where relative paths start.
+        output: The run's folder for build logs.
+        engine: Who builds.
+        slots: How many at a time.
+        timeline: Gets a `build` phase if something is built.
+        digests: Of the files that images are built from.
+        anew: Build without any cache, also what the engine has.
+        names: Declared images to the further names that a Dockerfile may call them.
+    """
+
+    folder: Path
+    output: Path
+    engine: Engine
+    slots: BuildSlots
+    timeline: Timeline
+    digests: Digests = field(default_factory=Digests)
+    anew: bool = False
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def build_image(
+    image: Image,
+    *,
+    bases: Sequence[BuiltImage],
+    workshop: Workshop,
+    deadline: Callable[[float | None], Deadline],
+    rank: float = 0.0,
+) -> BuiltImage:
+    """Return the image under the tag of its content; build it if the engine lacks that.
+
+    Args:
+        image: What was declared.
+        bases: The declared images that it starts FROM, built.
+        workshop: Where it is built.
+        deadline: Makes the deadline of a piece of work that begins now and may take so many
+            seconds (None: the usual ones), so that waiting for a slot does not count.
+        rank: Of those that wait for a slot, who has more goes first.
+
+    Raises:
+        CommandError: The build failed.
+        KindInfraError: The context cannot be read, or its files do not stay as they are.
+    """
+    engine = workshop.engine
+    if image.prebuilt:
+        return _prebuilt(image, engine, deadline(None))
+    if image.archive:
+        return _from_archive(image, workshop, deadline(None))
+    weight = None if image.exclusive else image.weight
+    with workshop.slots.place(rank=rank, weight=weight) as place:
+        changed: list[str] = []
+        for _ in range(ATTEMPTS):
+            tagged = _tagged(image, bases, workshop, deadline)
+            if not workshop.anew and engine.image_ids([tagged.reference], deadline(None)):
+                return _built(image, tagged, cached=True)
+            request = _request(image, tagged, workshop)
+            with workshop.slots.turn(place, deadline(None)):
+                _build(image, request, workshop, deadline(image.timeout))
+            if not (changed := _changed_since(image, tagged, workshop)):
+                engine.tag(request.reference, tagged.reference, deadline(None))
+            _drop(request.reference, engine, deadline(None))
+            if not changed:
+                return _built(image, tagged, cached=False)
+    raise KindInfraError(_unsteady(image, changed))
+
+
+def _tagged(
+    image: Image,
+    bases: Sequence[BuiltImage],
+    workshop: Workshop,
+    deadline: Callable[[float | None], Deadline],
+) -> Tagged:
+    return tag_image(
+        image,
+        named={base.name: base.reference for base in bases},
+        folder=workshop.folder,
+        ids=lambda references: workshop.engine.image_ids(references, deadline(None)),
+        names=workshop.names,
+        digests=workshop.digests,
+    )
+
+
+def _built(image: Image, tagged: Tagged, *, cached: bool) -> BuiltImage:
+    return BuiltImage(
+        name=image.name, reference=tagged.reference, cached=cached, bases=tagged.bases
+    )
+
+
+def _build(image: Image, request: BuildRequest, workshop: Workshop, deadline: Deadline) -> None:
+    log, seconds = workshop.output / f"{request.name}.log", deadline.left
+    with workshop.timeline.span("build", request.name, says=lambda: last_line(log)):
+        try:
+            workshop.engine.build(request, deadline=deadline, log=log)
+        except CommandError as error:
+            if error.exit_code is not None:
+                raise
+            told = f"{error.output.rstrip()}\n{_too_slow(image, seconds)}"
+            raise error.about(told) from None
+
+
+def _too_slow(image: Image, seconds: float) -> str:
+    place = f"timeout in [images.{image.name}]"
+    said, fix = (
+        (place, f"raise {place}")
+        if image.timeout
+        else ("--kindinfra-timeout", f"raise --kindinfra-timeout, or set {place}")
+    )
+    return f"It was ended after {seconds:.0f} s, as {said} says\nTo fix: {fix}"
+
+
+def _changed_since(image: Image, tagged: Tagged, workshop: Workshop) -> list[str]:
+    """Return the files that changed since an image was tagged; a change undone is one too.
+
+    The Dockerfile and the ignore file are copies, so that those cannot change.
+    """
+    try:
+        now = content_of(image, tagged.source, bases={}, digests=workshop.digests)
+    except KindInfraError as error:  # one went while it was looked at
+        return [getattr(error.__cause__, "filename", None) or str(error)]
+    return tagged.content.changed_in(now)
+
+
+def _drop(reference: str, engine: Engine, deadline: Deadline) -> None:
+    """Take the name that was for the build alone; `kindinfra gc --images` takes one that stays."""
+    with suppress(CommandError):
+        engine.remove(reference, deadline)
+
+
+def _unsteady(image: Image, changed: Sequence[str]) -> str:
+    """Return what is said of files that change during each build."""
+    named = ", ".join(f'"{name}"' for name in changed[:_FILES_NAMED])
+    more = f" and {len(changed) - _FILES_NAMED} more" if len(changed) > _FILES_NAMED else ""
+    return (
+        f'image "{image.name}": it was built {ATTEMPTS} times, and each time files changed'
+        f" meanwhile, so that nobody knows what is in it: {named}{more}\n"
+        "To fix: stop what writes there, or leave these files out: `ignore` in "
+        f"[images.{image.name}], or .dockerignore"
+    )
+
+
+def last_line(log: Path) -> str:
+    """Return the last whole line of a log that is being written, empty if there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            lines = file.read().decode(errors="replace").split("\n")[:-1]
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _request(image: Image, tagged: Tagged, workshop: Workshop) -> BuildRequest:
+    source = tagged.source
+    return BuildRequest(
+        name=image.name,
+        reference=f"{tagged.reference}-{secrets.token_hex(4)}",
+        context=source.context,
+        dockerfile=write_ignore_file(source, into=workshop.output / image.name),
+        target=image.target,
+        build_args=source.build_args,
+        unshown=unshown_arguments(image),
+        contexts=tagged.contexts,
+        options=(*tagged.options, *(("--no-cache",) if workshop.anew else ())),
+        bases=tuple(tagged.bases),
+        folder=workshop.folder,
+        source=source.dockerfile,
+    )
+
+
+def _from_archive(image: Image, workshop: Workshop, deadline: Deadline) -> BuiltImage:
+    """Load the archive into the engine, once for each content."""
+    reference = archive_reference(image, folder=workshop.folder, digests=workshop.digests)
+    if not workshop.engine.image_ids([reference], deadline):
+        path = workshop.folder / (image.archive or "")
+        load_image_file(path, reference, workshop.engine, deadline)
+    return BuiltImage(name=image.name, reference=reference, cached=True)
+
+
+def _prebuilt(image: Image, engine: Engine, deadline: Deadline) -> BuiltImage:
+    reference = image.prebuilt or ""
+    if not engine.image_ids([reference], deadline):
+        msg = (
+            f'image "{image.name}": the prebuilt "{reference}" is not in the engine\n'
+            f"To fix: docker pull {reference}"
+        )
+        raise KindInfraError(msg)
+    return BuiltImage(name=image.name, reference=reference, cached=True)
+
+
+class Builds:
+    """All images of a run on their way into the engine.
+
+    Attributes:
+        built: Name to the image, as soon as the engine has it; filled by `begin`.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._problems: list[str] = []
+        self._ranks = build_ranks(context.plan, self._recall())
+        self._digests = Digests(context.request.cache)
+        self._found: dict[str, BuiltImage] = {}
+        self.built: dict[str, Future[BuiltImage]] = {}
+
+    def look(self) -> None:
+        """Where nothing is built: find every image, or say all that are missing.
+
+        It belongs to the set-up, since without images a cluster is made for nothing.
+
+        Raises:
+            KindInfraError: Some are missing.
+        """
+        request = self._context.request
+        if not request.no_build:
+            return
+        saved = request.images and (request.images, read_saved_images(request.images))
+        shelf = Shelf(
+            folder=request.folder,
+            engine=self._context.tools.engine,
+            digests=self._digests,
+            saved=saved or None,
+            names=further_names(self._context.plan.images),
+        )
+        self._found = find_images(
+            self._context.plan, shelf, before=self._call_hook, deadline=self._context.deadline
+        )
+
+    def begin(self, pool: ThreadPoolExecutor, ready: Future[Any]) -> None:
+        """Begin with all images; each waits for `ready`, which says that there is an engine."""
+        self._ready = ready
+        self._names = Names(self._context, pool)
+        self._workshop = self._make_workshop()
+        for image in self._wanted:  # bases come first
+            self.built[image.name] = pool.submit(self._bring, image)
+
+    @property
+    def _wanted(self) -> tuple[Image, ...]:
+        """The images to have; where nothing is built, bases that no service runs are not needed."""
+        plan = self._context.plan
+        if not self._context.request.no_build:
+            return plan.images
+        run = {name for service in plan.services for name in service.images}
+        return tuple(image for image in plan.images if image.name in run)
+
+    def remember(self, layers: Mapping[str, Layers] | None = None) -> None:
+        """Keep what later runs want to know; call it when all is done.
+
+        Args:
+            layers: Full reference of an image to its layers, where they were seen.
+        """
+        if (cache := self._context.request.cache) is None:
+            return
+        phases = self._context.tools.timeline.phases
+        self._note(keep_durations(cache, self._context.plan.declaration, phases))
+        self._note(keep_sizes(cache, self._context.request.folder, self._named(layers or {})))
+        problems = [*self._problems, *self._digests.keep()]
+        self._context.run.write("memory", {"folder": str(cache), "problems": problems})
+
+    def _named(self, layers: Mapping[str, Layers]) -> dict[str, Layers]:
+        """Return them by declared name where there is one: tags are others in the next run."""
+        built = (one.result() for one in self.built.values() if one.done() and not one.exception())
+        names = {name_in_node(one.reference): one.name for one in built}
+        return {names.get(reference, reference): found for reference, found in layers.items()}
+
+    def _make_workshop(self) -> Workshop:
+        context = self._context
+        return Workshop(
+            folder=context.request.folder,
+            output=context.run.path / "build",
+            engine=context.tools.engine,
+            slots=BuildSlots(context.request.build_jobs),
+            timeline=context.tools.timeline,
+            digests=self._digests,
+            names=further_names(context.plan.images),
+            anew=context.request.build_anew,
+        )
+
+    def _recall(self) -> dict[str, float]:
+        """Return how long things took in earlier runs."""
+        if (cache := self._context.request.cache) is None:
+            return {}
+        seconds, problem = read_durations(cache, self._context.request.folder)
+        self._note(problem)
+        return seconds
+
+    def _note(self, problem: str | None) -> None:
+        if problem:
+            self._problems.append(problem)
+
+    def _bring(self, image: Image) -> BuiltImage:
+        try:
+            needed("the set-up", self._ready)
+            built = self._names.add_to(self._build_or_take(image))
+        except BaseException as error:
+            subject = f'image "{image.name}"'
+            self._context.failure.note(subject, error)
+            record = self._context.failure_record(error, subject=subject)
+            self._context.run.write(f"{BROKEN}{image.name}", record)
+            raise
+        self._context.run.write(f"image-{image.name}", asdict(built))
+        self._note_use(built)
+        return built
+
+    def _note_use(self, built: BuiltImage) -> None:
+        """Keep that it is used, so that `kindinfra gc --images` leaves it alone."""
+        if cache := self._context.request.cache:
+            use = ImageUse(run=self._context.run.path, at=now())
+            self._problems += note_use(cache, (built.reference, *built.also), use)
+
+    def _build_or_take(self, image: Image) -> BuiltImage:
+        if self._context.request.no_build:
+            return self._found[image.name]
+        bases = [needed(f'image "{name}"', self.built[name]) for name in image.needs]
+        self._call_hook(image)
+        secrets = build_secrets(image, folder=self._context.request.folder)
+        self._context.tools.redactor.learn(secrets)  # the hook may have set a variable
+        return build_image(
+            image,
+            bases=bases,
+            workshop=self._workshop,
+            rank=self._ranks[image.name],
+            deadline=self._context.deadline,
+        )
+
+    def _call_hook(self, image: Image) -> None:
+        call_within(
+            lambda: self._context.hooks.before_build(image),
+            self._context.deadline(),
+            what=f'a hook for image "{image.name}"',
+        )

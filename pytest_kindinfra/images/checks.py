@@ -1,0 +1,85 @@
+"""What is wrong with how images are built, as far as their Dockerfiles show it before any build.
+
+It reads files, and must not know engines.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.errors import KindInfraError, listed
+from pytest_kindinfra.images.content import argument_problems, bases_of, read_source
+from pytest_kindinfra.images.dockerfile import has_own_syntax
+from pytest_kindinfra.images.expansion import expand
+from pytest_kindinfra.plan.buildoptions import option_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_kindinfra.images.bases import Bases
+    from pytest_kindinfra.model import Image
+
+
+def build_problems(images: Sequence[Image], *, folder: Path, prepared: bool) -> Iterator[str]:
+    """Yield what is wrong with flags, arguments and needs of images that are built.
+
+    Args:
+        images: All declared images.
+        folder: Where relative paths start.
+        prepared: A hook is called before each build, which may set variables: what hangs on them
+            is not looked at.
+    """
+    names = {image.name: image.names for image in images}
+    for image in images:
+        if image.prebuilt or image.archive:
+            continue
+        yield from option_problems(image)
+        wrong = tuple(argument_problems(image))
+        asks = any(expand(value, os.environ).names for _, value in image.build_args)
+        if prepared and asks:
+            continue
+        yield from wrong
+        if not wrong:
+            yield from _need_problems(image, folder, names)
+
+
+def _need_problems(image: Image, folder: Path, names: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield the needs that a Dockerfile does not use, and the declared images that it uses alone.
+
+    A Dockerfile that is not there may be made before the build.
+    """
+    with suppress(KindInfraError):
+        source = read_source(image, folder=folder)
+        if has_own_syntax(source.text):
+            return
+        found = bases_of(image, source, names=names)
+        where = os.path.relpath(source.dockerfile, folder)
+        yield from _unused(image, found, where, names)
+        yield from _undeclared(image, found, where)
+
+
+def _unused(
+    image: Image, found: Bases, where: str, names: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    used = set(found.declared.values())
+    for name in dict.fromkeys(image.needs):
+        if name in names and name not in used:
+            others = [reference for reference in found.external if reference]
+            takes = f"; it uses {listed(others)}" if others else ""
+            yield (
+                f'[images.{image.name}] needs "{name}", but no FROM, COPY --from or RUN --mount of'
+                f" {where} uses it{takes}: write FROM {name}, or remove it from needs"
+            )
+
+
+def _undeclared(image: Image, found: Bases, where: str) -> Iterator[str]:
+    for reference, name in found.declared.items():
+        if name not in image.needs:
+            way_out = "" if "/" in reference else ", or give a tag if a registry's is meant"
+            yield (
+                f'[images.{image.name}] {where} uses "{reference}", which is the image "{name}":'
+                f' add "{name}" to needs{way_out}'
+            )

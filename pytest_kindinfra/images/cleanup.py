@@ -1,0 +1,124 @@
+"""Old images of this project: removed from the engine by `gc`, and from a reused cluster."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.errors import CommandError, KindInfraError, StateError
+from pytest_kindinfra.kube.objects import image_references
+from pytest_kindinfra.references import normalise, split
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.locks import is_held
+from pytest_kindinfra.state.memory import forget_use, read_uses
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from pytest_kindinfra.context import Context
+    from pytest_kindinfra.kube.cluster import Kube
+    from pytest_kindinfra.model import Cluster
+    from pytest_kindinfra.protocols import Engine, OwnImage, Provider
+    from pytest_kindinfra.state.memory import ImageUse
+    from pytest_kindinfra.system.timeline import Deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """What became of old images.
+
+    Attributes:
+        removed: References that are gone.
+        left: Reference to why it could not be removed.
+    """
+
+    removed: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+
+
+def discard_images(
+    engine: Engine, provider: Provider, *, cache: Path, before: float, deadline: Deadline
+) -> Discarded:
+    """Remove images of ours that nobody has made or used since a point in time.
+
+    Args:
+        engine: Who has them.
+        provider: Knows the run directories of clusters.
+        cache: The cache folder, which has the last use of each.
+        before: The point, in seconds since the epoch.
+        deadline: When to give up.
+
+    Raises:
+        CommandError: The engine did not say what it has.
+    """
+    uses = read_uses(cache)
+    live = _live(
+        [*(use.run for use in uses.values()), *provider.run_directories(deadline).values()]
+    )
+    old = [
+        reference
+        for reference, image in _named(engine.own_images(deadline))
+        if reference not in live and _last_time(reference, image, uses) < before
+    ]
+    done = Discarded()
+    for reference in old:
+        try:
+            engine.remove(reference, deadline)
+        except CommandError as error:  # a container runs it
+            done.left[reference] = str(error)
+        else:
+            forget_use(cache, reference)
+            done.removed.append(reference)
+    return done
+
+
+def _last_time(reference: str, image: OwnImage, uses: Mapping[str, ImageUse]) -> float:
+    use = uses.get(reference)
+    return max(image.since, use.at if use else 0.0)
+
+
+def _named(images: Iterable[OwnImage]) -> Iterator[tuple[str, OwnImage]]:
+    """Give each name of ours; an image may have names of others too, which stay."""
+    for image in images:
+        for reference in image.references:
+            if reference.startswith(f"localhost/{image.name}:"):
+                yield reference, image
+
+
+def _live(folders: Iterable[Path]) -> set[str]:
+    """Return what live runs use, also those that have no cluster yet."""
+    runs = [RunDirectory(folder) for folder in dict.fromkeys(folders)]
+    records = [one for run in runs if is_held(run.lock) for one in _images_of(run)]
+    return {name for one in records for name in (one["reference"], *one.get("also", ()))}
+
+
+def _images_of(run: RunDirectory) -> list[dict[str, Any]]:
+    with suppress(StateError, OSError):
+        return [dict(record) for record in run.read_all("image-").values()]
+    return []
+
+
+def drop_old_images(context: Context, cluster: Cluster, kube: Kube) -> None:
+    """Remove what this run replaced; that it was not possible is nothing to tell of."""
+    loaded = {one.subject for one in context.tools.timeline.phases if one.kind == "load" and one.ok}
+    records = context.run.read_all("image-")
+    current = {name: records[name]["reference"] for name in loaded if name in records}
+    if cluster.home is None or not current:
+        return
+    with suppress(KindInfraError):
+        pods = kube.list_("/api/v1/pods")
+        used = {normalise(ref) for pod in pods for ref in image_references(pod)}
+        for node in cluster.nodes:
+            _drop(context, node, current, used)
+
+
+def _drop(context: Context, node: str, current: Mapping[str, str], used: Collection[str]) -> None:
+    provider, deadline = context.tools.provider, context.deadline()
+    keep = {*used, *map(normalise, current.values())}
+    ours = {f"localhost/{name}" for name in current}
+    there = provider.images_in(node, deadline)
+    old = sorted(ref for ref in there if split(ref)[0] in ours and ref not in keep)
+    if old:
+        provider.forget_images(node, old, deadline)

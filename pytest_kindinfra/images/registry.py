@@ -1,0 +1,168 @@
+"""Images on their way through a registry beside the cluster: pushed once, pulled by each kind node.
+
+Only layers that the registry lacks are pushed, and only those that a kind node lacks are pulled.
+Pods run the name that an image has in the registry, so a kind node that lost it pulls it again.
+The name has a digest: anybody on this host can push to a registry without a password.
+"""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.engines.registry import pushed_name
+from pytest_kindinfra.errors import ClusterError, CommandError, KindInfraError
+from pytest_kindinfra.references import by_digest
+from pytest_kindinfra.system.timeline import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pytest_kindinfra.model import Registry
+    from pytest_kindinfra.protocols import Engine, Provider, RegistryHost
+
+
+_TRIES = 3
+
+
+_PAUSE = 1.0
+
+
+_TIDIES_IN = 10.0
+
+
+_LAYER = re.compile(r"^\w+: (Pushed|Layer already exists|Mounted from .*)\s*$", re.MULTILINE)
+"""What Docker says of each layer in the end (moby, distribution/push_v2.go)."""
+
+
+_DIGEST = re.compile(r"^\S+: digest: (sha256:[0-9a-f]{64}) size: \d+\s*$", re.MULTILINE)
+"""What Docker says of the manifest that it pushed, computed by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """How much of images had to be pushed: layers, of how many in all."""
+
+    layers: int
+    of: int
+    sent: int | None = None
+
+    @property
+    def note(self) -> str:
+        """`2 of 5 layers pushed`."""
+        return f"{self.layers} of {self.of} layers pushed" if self.of else "in the registry"
+
+
+class RegistrySender:
+    """Brings images into kind nodes through a registry; one call at a time.
+
+    Attributes:
+        layers: Nothing: what Docker packs on its way is not seen here.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        host: RegistryHost,
+        engine: Engine,
+        provider: Provider,
+        folder: Path,
+    ) -> None:
+        self._registry = registry
+        self._host = host
+        self._engine = engine
+        self._provider = provider
+        self._folder = folder
+        self._open: set[str] = set()
+        self._names: dict[str, str] = {}
+        self._layers: dict[str, list[str]] = {}
+        self.layers: dict[str, dict[str, int]] = {}
+
+    def name_of(self, reference: str, deadline: Deadline) -> str:
+        """Return what pods run in place of `reference`, pushed by now: `localhost:5001/x:1@DIGEST`.
+
+        Raises:
+            KindInfraError: The engine has no such image, or it could not be pushed.
+        """
+        if reference not in self._names:
+            ids = self._engine.image_ids([reference], deadline)
+            if reference not in ids:
+                msg = f'the engine has no image "{reference}"'
+                raise KindInfraError(msg)
+            self._names[reference] = self._push(reference, ids[reference], deadline)
+        return self._names[reference]
+
+    def listed_as(self, reference: str, deadline: Deadline) -> str:
+        """See `Sending.listed_as`."""
+        return by_digest(self.name_of(reference, deadline))
+
+    def send(
+        self, references: tuple[str, ...], nodes: tuple[str, ...], deadline: Deadline
+    ) -> Pushed:
+        """Return when all of `nodes` have all images.
+
+        Raises:
+            CommandError: One could not be pushed or pulled in three tries.
+            CancelledError: The run is ending.
+        """
+        names = [self.listed_as(reference, deadline) for reference in references]
+        layers = [one for ref in references for one in self._layers.pop(ref, ())]
+        with ThreadPoolExecutor(len(nodes)) as pool:
+            for done in [pool.submit(self._pull, node, names, deadline) for node in nodes]:
+                done.result()
+        return Pushed(layers.count("Pushed"), len(layers))
+
+    def _push(self, reference: str, image_id: str, deadline: Deadline) -> str:
+        """Push an image unless it is there, and return its name with its digest."""
+        name = pushed_name(self._registry.address, reference, image_id)
+        digest = self._host.digest_of(name, image_id, deadline)
+        if digest is None:
+            printed = _often(partial(self._push_as, name, reference, deadline), deadline)
+            self._layers[reference] = _LAYER.findall(printed)
+            found = _DIGEST.search(printed)
+            digest = found[1] if found else self._host.digest_of(name, image_id, deadline)
+        if digest is None:
+            raise ClusterError(self._replaced(name, image_id))
+        return f"{name}@{digest}"
+
+    def _replaced(self, name: str, image_id: str) -> str:
+        return (
+            f'the registry has another image as "{name}" than the engine, whose id is {image_id}, '
+            "though it was pushed a moment ago: somebody else pushes to the registry\n"
+            f"To fix: docker rm --force --volumes {self._registry.container}, or name a registry of"
+            " yours in [cluster]"
+        )
+
+    def _push_as(self, name: str, reference: str, deadline: Deadline) -> str:
+        """Push under a name that the engine has for that long only, or `gc --images` would fail."""
+        self._engine.tag(reference, name, deadline)
+        try:
+            return self._engine.push(name, deadline)
+        finally:
+            with suppress(CommandError):  # also when the run is ending
+                self._engine.remove(name, Deadline.after(_TIDIES_IN))
+
+    def _pull(self, node: str, names: list[str], deadline: Deadline) -> None:
+        if node not in self._open:
+            self._host.open_to(node, self._registry, self._folder, deadline)
+            self._open.add(node)
+        there = self._provider.images_in(node, deadline)
+        for name in names:
+            if name not in there:
+                _often(partial(self._provider.pull, node, name, deadline), deadline)
+
+
+def _often(act: Callable[[], str], deadline: Deadline) -> str:
+    """Call until it works, three times at most: kind restarts containerd while it boots."""
+    for _ in range(_TRIES - 1):
+        try:
+            return act()
+        except CommandError:
+            deadline.pause(_PAUSE)
+    return act()

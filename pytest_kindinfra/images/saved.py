@@ -1,0 +1,236 @@
+"""Images that are not built: looked for in the engine or a folder, and saved into one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.images.archive import load_image_file
+from pytest_kindinfra.images.tags import archive_reference, tag_image
+from pytest_kindinfra.model import BuiltImage
+from pytest_kindinfra.system.files import why_no_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pytest_kindinfra.images.content import Digests
+    from pytest_kindinfra.model import Image, Plan
+    from pytest_kindinfra.protocols import Engine
+    from pytest_kindinfra.system.timeline import Deadline
+
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedImage:
+    """One image.
+
+    Attributes:
+        reference: What it is called in its archive.
+        file: The archive's name in the folder; None for one that others start from only.
+        bases: The images of registries that it was built from, to their ids.
+    """
+
+    reference: str
+    file: str | None
+    bases: dict[str, str] = field(default_factory=dict)
+
+
+def read_saved_images(folder: Path) -> dict[str, SavedImage]:
+    """Return what a folder says that it has: declared name to image.
+
+    Raises:
+        KindInfraError: There is no such folder, or another program wrote it.
+    """
+    path = folder / MANIFEST
+    try:
+        images = json.loads(path.read_bytes())["images"]
+        return {str(name): _image(one) for name, one in images.items()}
+    except FileNotFoundError:
+        problem = "no such file"
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        problem = f"not written by kindinfra build --save: {error!r}"
+    msg = f"{path}: {problem}\nTo fix: kindinfra build --save={folder}"
+    raise KindInfraError(msg)
+
+
+def write_saved_images(folder: Path, images: Mapping[str, SavedImage]) -> None:
+    """Say what the folder has; written last, when all of it is there."""
+    records = {name: asdict(one) for name, one in sorted(images.items())}
+    aside = folder / f".{MANIFEST}"
+    aside.write_text(json.dumps({"images": records}, indent=1) + "\n")
+    aside.replace(folder / MANIFEST)
+
+
+def _image(record: Any) -> SavedImage:
+    file = record["file"]
+    if file is not None and file != Path(file).name:
+        msg = f"{file!r} is no name of a file"
+        raise ValueError(msg)
+    bases = {str(name): str(one) for name, one in record["bases"].items()}
+    return SavedImage(reference=str(record["reference"]), file=file, bases=bases)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shelf:
+    """Where images are looked for.
+
+    Attributes:
+        folder: Where relative paths start.
+        engine: What it has is taken as it is.
+        digests: Of the files that images would be built from.
+        saved: A folder of images, and what it says that it has; None for none.
+        names: Declared images to their further names.
+    """
+
+    folder: Path
+    engine: Engine
+    digests: Digests
+    saved: tuple[Path, Mapping[str, SavedImage]] | None = None
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def find_images(
+    plan: Plan,
+    shelf: Shelf,
+    *,
+    before: Callable[[Image], object],
+    deadline: Callable[[], Deadline],
+) -> dict[str, BuiltImage]:
+    """Return the images that services of the plan run; the engine has them then.
+
+    Args:
+        plan: The images, each after its bases.
+        shelf: Where to look.
+        before: Called with each image before its files are looked at.
+        deadline: Makes the deadline of a piece of work that begins now.
+
+    Raises:
+        KindInfraError: Some are missing, or were made from other content; names all of them.
+    """
+    run = {name for service in plan.services for name in service.images}
+    expected: dict[str, BuiltImage] = {}
+    problems: dict[str, str] = {}
+    for image in plan.images:
+        before(image)
+        expected[image.name] = one = _expected(image, expected, shelf, deadline())
+        if image.name in run and (problem := _fetch(image, one, shelf, deadline())):
+            problems[image.name] = problem
+    if problems:
+        raise KindInfraError(_message(problems, plan, shelf))
+    return {name: one for name, one in expected.items() if name in run}
+
+
+def _expected(
+    image: Image, bases: Mapping[str, BuiltImage], shelf: Shelf, deadline: Deadline
+) -> BuiltImage:
+    """Return what a build would make."""
+    if image.prebuilt:
+        return BuiltImage(name=image.name, reference=image.prebuilt, cached=True)
+    if image.archive:
+        reference = archive_reference(image, folder=shelf.folder, digests=shelf.digests)
+        return BuiltImage(name=image.name, reference=reference, cached=True)
+    saved = shelf.saved[1].get(image.name) if shelf.saved else None
+
+    def ids(references: Sequence[str]) -> Mapping[str, str]:
+        return saved.bases if saved else shelf.engine.image_ids(references, deadline)
+
+    tagged = tag_image(
+        image,
+        named={name: bases[name].reference for name in image.needs},
+        folder=shelf.folder,
+        ids=ids,
+        names=shelf.names,
+        digests=shelf.digests,
+    )
+    return BuiltImage(name=image.name, reference=tagged.reference, cached=True, bases=tagged.bases)
+
+
+def _fetch(image: Image, expected: BuiltImage, shelf: Shelf, deadline: Deadline) -> str | None:
+    """See that the engine has an image; return why it has not."""
+    reference = expected.reference
+    if shelf.engine.image_ids([reference], deadline):
+        return None
+    if image.prebuilt:
+        return f'the prebuilt "{reference}" is not in the engine: docker pull {reference}'
+    if image.archive:
+        load_image_file(shelf.folder / image.archive, reference, shelf.engine, deadline)
+        return None
+    if shelf.saved is None:
+        return f"{reference} is not in the engine"
+    return _fetch_saved(image.name, reference, shelf.saved, shelf.engine, deadline)
+
+
+def _fetch_saved(
+    name: str,
+    reference: str,
+    saved: tuple[Path, Mapping[str, SavedImage]],
+    engine: Engine,
+    deadline: Deadline,
+) -> str | None:
+    folder, images = saved
+    one = images.get(name)
+    if one is None or one.file is None:
+        return f"{folder} has no archive of it"
+    if one.reference != reference:
+        return f"{folder} has {one.reference}, but what is here makes {reference}"
+    if why := why_no_file(folder / one.file):
+        return f"{folder / one.file}: {why}"
+    loaded = engine.load(folder / one.file, deadline)
+    return None if loaded == reference else f"{folder / one.file} holds {loaded}, not {reference}"
+
+
+def _message(problems: Mapping[str, str], plan: Plan, shelf: Shelf) -> str:
+    """Return what is missing and the command that builds it."""
+    count = "1 image is" if len(problems) == 1 else f"{len(problems)} images are"
+    built = {image.name for image in plan.images if not (image.prebuilt or image.archive)}
+    services = [one.name for one in plan.services if built & problems.keys() & set(one.images)]
+    save = f" --save={shelf.saved[0]}" if shelf.saved else ""
+    lines = [f"{count} not there, and this run builds none (--kindinfra-no-build):"]
+    lines += [f"  {name}: {problem}" for name, problem in problems.items()]
+    if services:
+        lines.append(f"To fix: kindinfra build{save} {' '.join(services)}")
+    return "\n".join(lines)
+
+
+def save_images(
+    plan: Plan,
+    built: Mapping[str, BuiltImage],
+    *,
+    into: Path,
+    engine: Engine,
+    deadline: Callable[[], Deadline],
+) -> dict[str, SavedImage]:
+    """Write an archive of each image that was built, and the manifest that names them.
+
+    Those that only others start from get no archive: their layers are in those others.
+    Prebuilt images and archives are left out; whoever declared them has them.
+
+    Args:
+        plan: What was built.
+        built: Declared name to image.
+        into: The folder; made if missing.
+        engine: Who has the images.
+        deadline: Makes the deadline of a piece of work that begins now.
+
+    Raises:
+        CommandError: One could not be written.
+    """
+    into.mkdir(parents=True, exist_ok=True)
+    run = {name for service in plan.services for name in service.images}
+    bases = {name for image in plan.images for name in image.needs}
+    saved: dict[str, SavedImage] = {}
+    for image in plan.images:
+        if image.prebuilt or image.archive:
+            continue
+        one = built[image.name]
+        file = f"{image.name}.tar" if image.name in run or image.name not in bases else None
+        if file:
+            engine.save(one.reference, into / file, deadline())
+        saved[image.name] = SavedImage(reference=one.reference, file=file, bases=one.bases)
+    write_saved_images(into, saved)
+    return saved

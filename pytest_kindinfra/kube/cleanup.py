@@ -1,0 +1,347 @@
+"""Delete what a run put into a shared cluster, and the Lease that holds its namespace."""
+
+from __future__ import annotations
+
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytest_kindinfra.errors import CommandError, KindInfraError
+from pytest_kindinfra.kube.client import ApiError
+from pytest_kindinfra.kube.cluster import RUN_LABEL, run_of
+from pytest_kindinfra.kube.kinds import GROUPS
+from pytest_kindinfra.kube.reader import Reader
+from pytest_kindinfra.system.timeline import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+    from pathlib import Path
+
+    from pytest_kindinfra.model import KubeObject
+    from pytest_kindinfra.system.timeline import Deadline
+
+
+NAME = "kindinfra"
+
+
+LEASE: KubeObject = {
+    "apiVersion": "coordination.k8s.io/v1",
+    "kind": "Lease",
+    "metadata": {"name": NAME},
+}
+"""The object's outline."""
+
+
+_CONFLICT = 409
+
+
+_HOST = "dev.kindinfra/host"
+
+
+_FOLDER = "dev.kindinfra/run-directory"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """A run that holds a namespace.
+
+    Attributes:
+        run_id: Its id, which is in the labels of its objects.
+        host: The machine on which it runs.
+        folder: Its run directory there.
+    """
+
+    run_id: str
+    host: str
+    folder: str
+
+
+def take(reader: Reader, namespace: str, holder: Holder) -> Holder | None:
+    """Take the namespace, or return who has it."""
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+    try:
+        reader.request("POST", path, body=_lease(holder))
+    except ApiError as error:
+        if error.status != _CONFLICT:
+            raise
+        found = reader.get(f"{path}/{NAME}")
+        return _holder(found) if found else take(reader, namespace, holder)
+    return None
+
+
+def _lease(holder: Holder) -> dict[str, Any]:
+    return {
+        **LEASE,
+        "metadata": {
+            "name": NAME,
+            "labels": {RUN_LABEL: holder.run_id},
+            "annotations": {_HOST: holder.host, _FOLDER: holder.folder},
+        },
+        "spec": {"holderIdentity": holder.run_id},
+    }
+
+
+def _holder(lease: dict[str, Any]) -> Holder:
+    meta = lease["metadata"]
+    labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
+    return Holder(
+        run_id=labels.get(RUN_LABEL, ""),
+        host=annotations.get(_HOST, ""),
+        folder=annotations.get(_FOLDER, ""),
+    )
+
+
+_CUSTOM_SECONDS = 10.0
+"""For finalizers of custom resources, while what serves them is still there."""
+
+
+_NEEDED_VERBS = frozenset({"list", "delete"})
+
+
+_FORBIDDEN = 403
+
+
+_NOT_SERVED = frozenset({404, 405})
+
+
+_UNAVAILABLE = frozenset({_FORBIDDEN, 503})
+"""We may not list it, or an aggregated API server does not serve it now."""
+
+
+_LEASES = "leases.coordination.k8s.io"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where a run has put objects.
+
+    Attributes:
+        namespaces: In which namespaces: there its objects are looked for if it may not list those
+            of the whole cluster.
+        resources: Of which kinds, as kubectl calls them.
+    """
+
+    namespaces: frozenset[str] = frozenset()
+    resources: frozenset[str] = frozenset()
+
+
+class Kind(NamedTuple):
+    """A kind of which a run may have objects.
+
+    Attributes:
+        path: Where all of them are listed.
+        resource: As kubectl calls it: `deployments.apps`.
+        group: The API group, empty for the core one.
+        namespaced: Whether they live in namespaces.
+    """
+
+    path: str
+    resource: str
+    group: str
+    namespaced: bool
+
+    @property
+    def rank(self) -> int:
+        """When it is deleted: what others bring to an end first, what holds others last."""
+        if self.group and "." in self.group and self.group not in GROUPS:
+            return 0
+        if self.resource == "customresourcedefinitions.apiextensions.k8s.io":
+            return 3
+        if self.resource == _LEASES:
+            return 4  # it lets the next run in
+        return 1 if self.namespaced else 2
+
+    def paths(self, namespaces: Iterable[str]) -> list[str]:
+        """Return where the objects of some namespaces are listed."""
+        base, _, plural = self.path.rpartition("/")
+        places = sorted(namespaces) if self.namespaced else []
+        return [f"{base}/namespaces/{name}/{plural}" for name in places]
+
+
+class Found(NamedTuple):
+    """An object of a run."""
+
+    kind: Kind
+    path: str
+    namespace: str
+
+
+def remove_all(reader: Reader, run_id: str, deadline: Deadline, scope: Scope) -> None:
+    """Ask for the end of all that a run has put there; pods and namespaces are not waited for.
+
+    Raises:
+        CommandError: Something could not be deleted, or looked for; names all of it.
+    """
+    search = Search(reader, run_id, scope)
+    found = search.found()
+    custom = [one for one in found if one.kind.rank == 0]
+    problems = _delete(reader, run_id, custom)
+    if custom:
+        gone = lambda: not any(reader.get(one.path) for one in custom)  # noqa: E731
+        wait_until(gone, deadline.within(_CUSTOM_SECONDS), every=0.1)
+    going = {one.path for one in found if one.kind.resource == "namespaces"}
+    rest = [one for one in found if one.kind.rank and one.namespace not in _names(going)]
+    problems += _delete(reader, run_id, rest)
+    problems += search.problems
+    if problems:
+        command = ("DELETE", f"{RUN_LABEL}={run_id}")
+        raise CommandError(command, exit_code=1, output="\n".join(problems))
+
+
+class Search:
+    """Looks for the objects of one run.
+
+    Attributes:
+        problems: A sentence for each kind of which the run has objects that cannot be listed.
+        restricted: Whether some objects can only be listed in single namespaces.
+    """
+
+    def __init__(self, reader: Reader, run_id: str, scope: Scope) -> None:
+        self._reader = reader
+        self._run = run_id
+        self._scope = scope
+        self.problems: list[str] = []
+        self.restricted = False
+
+    def found(self) -> list[Found]:
+        """Return each object with the run's label, of whatever kind, in the order of deletion."""
+        found = [one for kind in self._kinds() for one in self._of(kind)]
+        return sorted(found, key=lambda one: one.kind.rank)
+
+    def _of(self, kind: Kind) -> Iterator[Found]:
+        for obj in self._listed(kind):
+            meta = obj["metadata"]
+            if not meta.get("ownerReferences"):
+                namespace = meta.get("namespace", "")
+                base, _, plural = kind.path.rpartition("/")
+                where = f"/namespaces/{namespace}" if namespace else ""
+                yield Found(kind, f"{base}{where}/{plural}/{meta['name']}", namespace)
+
+    def _listed(self, kind: Kind) -> list[dict[str, Any]]:
+        try:
+            return self._list(kind.path)
+        except ApiError as error:
+            if error.status in _NOT_SERVED:
+                return []
+            if error.status not in _UNAVAILABLE:
+                raise
+            paths = kind.paths(self._scope.namespaces) if error.status == _FORBIDDEN else []
+            if not paths:
+                self._complain(kind.resource, error)
+        self.restricted = True
+        return [obj for path in paths for obj in self._listed_in(kind, path)]
+
+    def _listed_in(self, kind: Kind, path: str) -> list[dict[str, Any]]:
+        try:
+            return self._list(path)
+        except ApiError as error:
+            if error.status not in _UNAVAILABLE | _NOT_SERVED:
+                raise
+            if error.status in _UNAVAILABLE:
+                self._complain(kind.resource, error)
+            return []
+
+    def _list(self, path: str) -> list[dict[str, Any]]:
+        return self._reader.list_(path, labelSelector=f"{RUN_LABEL}={self._run}")
+
+    def _complain(self, resource: str, error: ApiError) -> None:
+        """Tell of a kind that cannot be listed if the run has applied objects of it."""
+        if resource in self._scope.resources:
+            self.problems.append(
+                f"objects of kind {resource} may be left, since they cannot be listed: {error}\n"
+                "To fix: have somebody with more rights run: kubectl delete"
+                f" {resource} --all-namespaces --selector {RUN_LABEL}={self._run}"
+            )
+
+    def _kinds(self) -> Iterator[Kind]:
+        """Yield the kinds that the cluster has, of which objects can be listed and deleted.
+
+        Each once, though several versions of a group may have it; the preferred one first.
+        """
+        yield from self._kinds_at("/api/v1", "")
+        for group in self._reader.request("GET", "/apis").get("groups") or ():
+            first = group["preferredVersion"]["groupVersion"]
+            others = [one["groupVersion"] for one in group.get("versions") or ()]
+            seen: set[str] = set()
+            for version in dict.fromkeys((first, *others)):
+                for kind in self._kinds_at(f"/apis/{version}", group["name"]):
+                    if kind.resource not in seen:
+                        seen.add(kind.resource)
+                        yield kind
+
+    def _kinds_at(self, base: str, group: str) -> Iterator[Kind]:
+        answer: Any = {}
+        try:
+            answer = self._reader.request("GET", base)
+        except ApiError as error:
+            if error.status not in _NOT_SERVED:
+                for resource in sorted(self._scope.resources):
+                    if resource.partition(".")[2] == group:
+                        self._complain(resource, error)
+        for entry in answer.get("resources") or ():
+            name = entry["name"]
+            if "/" not in name and set(entry.get("verbs") or ()) >= _NEEDED_VERBS:
+                resource = f"{name}.{group}" if group else name
+                yield Kind(f"{base}/{name}", resource, group, entry["namespaced"])
+
+
+def _delete(reader: Reader, run_id: str, found: Iterable[Found]) -> list[str]:
+    problems = []
+    for one in found:
+        try:
+            reader.delete_if(one.path, lambda obj: run_of(obj) == run_id)
+        except KindInfraError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _names(paths: Iterable[str]) -> set[str]:
+    return {path.rpartition("/")[2] for path in paths}
+
+
+class OurObjects:
+    """What one run has put into an existing cluster.
+
+    Args:
+        run_id: The run's id.
+        kubeconfig: Where a person finds the credentials.
+        scope: Says where the run has put objects by now.
+    """
+
+    def __init__(self, run_id: str, kubeconfig: Path, scope: Callable[[], Scope] = Scope) -> None:
+        self._run = run_id
+        self._kubeconfig = kubeconfig
+        self._scope = scope
+
+    def remove(self, kubeconfig: Path, deadline: Deadline) -> None:
+        """Delete all of it; see `remove_all`."""
+        with closing(Reader(kubeconfig)) as reader:
+            remove_all(reader, self._run, deadline, self._scope())
+
+    def remove_command(self) -> tuple[str, ...]:
+        """Return the command by which a person deletes all of it."""
+        scope, found, restricted = self._scope(), [], False
+        with suppress(KindInfraError), closing(Reader(self._kubeconfig)) as reader:
+            search = Search(reader, self._run, scope)
+            found = search.found()
+            restricted = search.restricted
+        namespaces = {one.namespace for one in found} - {""} if restricted else set()
+        resources = [one.kind.resource for one in found]
+        return remove_command(self._kubeconfig, self._run, resources, namespaces=namespaces)
+
+
+def remove_command(
+    kubeconfig: Path, run_id: str, resources: Iterable[str], *, namespaces: Collection[str] = ()
+) -> tuple[str, ...]:
+    """Return what deletes the objects of a run that are of these resources.
+
+    Args:
+        kubeconfig: Has the credentials.
+        run_id: The run's id.
+        resources: As kubectl calls them.
+        namespaces: Where they are, if they may not be listed in all; kubectl takes only one.
+    """
+    named = ",".join(dict.fromkeys(resources)) or "all,namespaces"
+    place = ("--namespace", *namespaces) if len(namespaces) == 1 else ("--all-namespaces",)
+    words = ("kubectl", "--kubeconfig", str(kubeconfig), "delete", named, *place)
+    return (*words, "--wait=false", "--selector", f"{RUN_LABEL}={run_id}")

@@ -1,0 +1,506 @@
+"""The declaration: tables of `kindinfra.toml`, or records of hooks, become records.
+
+All problems are collected, each with its place and the wrong value. Pure.
+"""
+
+from __future__ import annotations
+
+import os.path
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from pytest_kindinfra.errors import DeclarationError, did_you_mean, listed
+from pytest_kindinfra.kube.objects import WORKLOAD_KINDS
+from pytest_kindinfra.kube.readiness import EXPECTED, parse_ready_when
+from pytest_kindinfra.kube.yaml import key_text
+from pytest_kindinfra.model import (
+    ClusterSpec,
+    Declaration,
+    EndpointSpec,
+    Helm,
+    Image,
+    Level,
+    Need,
+    Scheme,
+    Service,
+)
+from pytest_kindinfra.plan.checks import problems as env_problems
+from pytest_kindinfra.plan.tables import Table, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+_RELEASE = re.compile(r"[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?")
+
+
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+_DOT = re.compile(r"(?<!\\)\.")
+
+
+_APPLIED = ("manifests", "kustomize")
+
+
+def read_helm(service: str, table: Table) -> Helm | None:
+    """Return what a service's `helm` says, or None if there is none.
+
+    Args:
+        service: Its name, which is the release's unless another is given.
+        table: The service's.
+    """
+    if (value := table.raw("helm")) is None:
+        return None
+    own = Table(f"{table.place.removesuffix(']')}.helm]", value, table.problems)
+    release, namespace = own.text("release"), own.text("namespace")
+    _check_names(service, release, namespace, own)
+    helm = Helm(
+        chart=own.path("chart") or Path(),
+        values=tuple(Path(os.path.expanduser(text)) for text in own.texts("values")),  # noqa: PTH111
+        set=_values(own),
+        release=release,
+        namespace=namespace,
+    )
+    if "chart" not in own and not own.broken:
+        own.complain("has no chart")
+    own.reject_unknown()
+    return helm
+
+
+def helm_first(table: Table) -> bool:
+    """Whether `helm` stands before what is applied; between the two of that it cannot stand."""
+    keys = [key for key in table.written if key in {"helm", *_APPLIED}]
+    if "helm" in keys[1:-1]:
+        table.complain(
+            f"has helm between {keys[0]} and {keys[2]}, which are applied together:"
+            " write it before or after both"
+        )
+    return keys[:1] == ["helm"] and len(keys) > 1
+
+
+def _check_names(service: str, release: str | None, namespace: str | None, own: Table) -> None:
+    if not _RELEASE.fullmatch(release or service):
+        own.complain(
+            f'release is "{release or service}", but must be a DNS label'
+            " of at most 53 lower-case letters, digits and -"
+        )
+    if namespace and not _NAMESPACE.fullmatch(namespace):
+        own.complain(
+            f'namespace is "{namespace}", but must be a DNS label:'
+            " at most 63 lower-case letters, digits and -"
+        )
+
+
+def _values(own: Table) -> dict[str, Any]:
+    value = own.raw("set")
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        own.complain(f"set must be a table of values, not {shown(value)}")
+        return {}
+    for key, strange in _strange(value):
+        own.complain(f"set.{key} is {strange!r}, which no values file can hold: write a string")
+    return _nested(value, own)
+
+
+def _nested(value: Mapping[str, Any], own: Table) -> dict[str, Any]:
+    """Return the table with its dotted keys taken apart; those of inner tables are names."""
+    made: dict[str, Any] = {}
+    for key, part in value.items():
+        *path, last = (word.replace("\\.", ".") for word in _DOT.split(key))
+        if not _put(made, path, last, part):
+            own.complain(f'set."{key}" is said twice, or once as a value and once as a table')
+    return made
+
+
+def _put(made: dict[str, Any], path: list[str], last: str, value: Any) -> bool:
+    """Put a value where it belongs; return whether nothing else was there."""
+    for word in path:
+        inner: Any = made.setdefault(word, {})
+        if not isinstance(inner, dict):
+            return False
+        made = inner
+    if isinstance(made.get(last), dict) and isinstance(value, dict):
+        return all(_put(made[last], [], key, part) for key, part in value.items())
+    if last in made:
+        return False
+    made[last] = value
+    return True
+
+
+def _strange(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what TOML has and YAML values have not: dates and times."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _strange(part, f"{key}.{name}" if key else name)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _strange(part, key)
+    elif not isinstance(value, str | int | float | bool):
+        yield key, value
+
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+_REGISTRY = re.compile(r"localhost:[1-9]\d{0,4}")
+
+
+_IMAGE_NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
+
+
+_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+_LEVELS = ("applied", "started", "ready")
+
+
+_BUILD_KEYS = (
+    *("context", "dockerfile", "target", "build_args", "needs", "build_options", "ignore"),
+    *("exclusive", "weight", "timeout"),
+)
+
+
+_DEFAULTS = Service(name="")
+
+
+def parse_declaration(tables: Mapping[str, Any], *, folder: Path, source: str) -> Declaration:
+    """Return the records for the tables `cluster`, `images`, `services`, `env` and `options`.
+
+    Args:
+        tables: As TOML gave them.
+        folder: Where the declaration lives; paths in the records stay as written.
+        source: The file's name for messages.
+
+    Raises:
+        DeclarationError: Anything is wrong; it holds all problems.
+    """
+    problems: list[str] = []
+    root = Table("", dict(tables), problems)
+    declaration = Declaration(
+        folder=folder,
+        source=source,
+        cluster=_cluster(Table("[cluster]", root.raw("cluster", {}), problems)),
+        images=tuple(read_image(name, table) for name, table in root.tables("images")),
+        services=tuple(read_service(name, table) for name, table in root.tables("services")),
+        env=root.pairs("env"),
+        options=_options(root.raw("options"), problems),
+    )
+    problems += env_problems(declaration.env)
+    root.place = source
+    root.reject_unknown("table")
+    if problems:
+        raise DeclarationError(problem.strip() for problem in problems)
+    return declaration
+
+
+def _options(value: Any, problems: list[str]) -> tuple[tuple[str, Any], ...]:
+    if value is not None and not isinstance(value, dict):
+        problems.append(f"[options] must be a table, not {shown(value)}")
+        return ()
+    return tuple((value or {}).items())
+
+
+def _cluster(table: Table) -> ClusterSpec:
+    spec = ClusterSpec(
+        config=table.path("config"),
+        node_image=table.text("node_image"),
+        namespace=table.text("namespace") or "default",
+        tuning=table.flag("tuning", default=True),
+        registry=table.text("registry"),
+    )
+    if spec.registry and not _REGISTRY.fullmatch(spec.registry):
+        table.complain(f'registry "{spec.registry}" must be a port of this host: "localhost:5001"')
+    _check_label(spec.namespace, "namespace", table)
+    table.reject_unknown()
+    return spec
+
+
+def read_image(name: str, table: Table) -> Image:
+    """Return an image; what is wrong is complained about to the table."""
+    if not _IMAGE_NAME.fullmatch(name):
+        table.complain("has a name that no image can have: lower-case letters, digits, - . _")
+    image = Image(
+        name=name,
+        context=table.path("context") or Path(),
+        dockerfile=table.path("dockerfile"),
+        target=table.text("target"),
+        build_args=table.pairs("build_args"),
+        needs=table.texts("needs"),
+        exclusive=table.flag("exclusive", default=False),
+        weight=table.count("weight", default=1, least=1),
+        timeout=table.seconds("timeout"),
+        names=table.texts("names"),
+        build_options=table.texts("build_options"),
+        ignore=table.texts("ignore"),
+        prebuilt=table.text("prebuilt"),
+        archive=table.path("archive"),
+    )
+    _check_image(table)
+    table.reject_unknown()
+    return image
+
+
+def _check_image(table: Table) -> None:
+    given = [key for key in ("prebuilt", "archive") if key in table]
+    if len(given) > 1:
+        table.complain("has prebuilt and archive: keep one of them")
+    if "exclusive" in table and "weight" in table:
+        table.complain("has exclusive and weight: keep one of them")
+    useless = [key for key in _BUILD_KEYS if key in table]
+    if given and useless:
+        table.complain(f"has {given[0]}, so nothing is built: remove {', '.join(useless)}")
+
+
+def read_service(name: str, table: Table) -> Service:
+    """Return a service; what is wrong is complained about to the table."""
+    _check_label(name, "the name", table)
+    service = Service(
+        name=name,
+        images=_images_of(table),
+        manifests=table.texts("manifests"),
+        needs=_needs(table),
+        timeout=table.seconds("timeout"),
+        restarts=table.count("restarts", default=_DEFAULTS.restarts),
+        patience=table.patience("patience", default=_DEFAULTS.patience),
+        endpoints=tuple(_endpoint(key, part) for key, part in table.tables("endpoints")),
+        run=_run(table),
+        inputs=table.texts("inputs"),
+        kustomize=table.path("kustomize"),
+        helm=read_helm(name, table),
+        helm_first=helm_first(table),
+        ready=_ready(table),
+        images_at=table.pairs("images_at"),
+        before=_before(table),
+    )
+    _check_service(service, table)
+    table.reject_unknown()
+    return service
+
+
+def _check_service(service: Service, table: Table) -> None:
+    # Raw values, so that one of a wrong type is not complained about twice.
+    deploys = "helm" in table or any(table.raw(key) for key in ("manifests", "kustomize", "run"))
+    if service.images and not deploys:
+        table.complain(
+            "has an image but neither manifests, kustomize, helm nor run, so nothing would use it"
+        )
+    elif not (deploys or service.needs or table.broken):
+        table.complain("has nothing in it: give it manifests, kustomize, helm, run or needs")
+    if service.inputs and not service.run:
+        table.complain("has inputs but no run that would read them")
+
+
+def _images_of(table: Table) -> tuple[str, ...]:
+    image, images = table.text("image"), table.texts("images")
+    if "image" in table and "images" in table:
+        table.complain("has image and images: keep one of them")
+    return images or ((image,) if image else ())
+
+
+def _needs(table: Table) -> tuple[Need, ...]:
+    needs = tuple(_need(text, table) for text in table.texts("needs"))
+    names = [need.name for need in needs]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        table.complain(f'needs "{name}" more than once')
+    return needs
+
+
+def _need(text: str, table: Table) -> Need:
+    name, colon, level = text.partition(":")
+    if colon and level not in _LEVELS:
+        table.complain(
+            f'needs "{text}", but after the colon comes one of {listed(_LEVELS)}'
+            + did_you_mean(level, _LEVELS)
+        )
+        level = ""
+    return Need(name=name, level=cast("Level", level or "ready"))
+
+
+def _run(table: Table) -> str | None:
+    run = table.text("run")
+    if run and not _FUNCTION.fullmatch(run):
+        table.complain(f'run is "{run}", but must be "module:function"')
+    return run
+
+
+def _before(table: Table) -> Literal["nodes"] | None:
+    word = table.text("before")
+    if word not in {None, "nodes"}:
+        table.complain(
+            f'before is "{word}", but can only be "nodes"{did_you_mean(word, ["nodes"])}'
+        )
+    return "nodes" if word == "nodes" else None
+
+
+def _ready(table: Table) -> tuple[tuple[str, str], ...]:
+    pairs = table.pairs("ready")
+    for kind, text in pairs:
+        try:
+            parse_ready_when(text)
+        except ValueError:
+            table.complain(f'ready.{kind} is "{text}", but must be {EXPECTED}')
+    return pairs
+
+
+def _endpoint(name: str, table: Table) -> EndpointSpec:
+    _check_label(name, "the name", table)
+    port = table.port_or_name("port")
+    if "port" not in table:
+        table.complain("has no port")
+    spec = EndpointSpec(
+        name=name,
+        port=port or 1,
+        scheme=cast("Scheme", table.choice("scheme", Scheme, default="http")),
+        path=table.text("path"),
+        service=table.text("service"),
+        workload=table.text("workload"),
+        host_port=table.port("host_port"),
+        node_port=table.port("node_port"),
+        send=table.text("send"),
+        expect=table.text("expect"),
+    )
+    _check_probe(spec, table)
+    _check_workload(spec, table)
+    table.reject_unknown()
+    return spec
+
+
+def _check_probe(spec: EndpointSpec, table: Table) -> None:
+    if spec.path and spec.scheme not in {"http", "https"}:
+        table.complain(f'has a path, which means nothing for scheme "{spec.scheme}"')
+    if spec.path and not spec.path.startswith("/"):
+        table.complain(f'path is "{spec.path}", but must begin with "/"')
+    if (spec.send or spec.expect) and spec.scheme != "tcp":
+        table.complain(f'has send or expect, which mean nothing for scheme "{spec.scheme}"')
+
+
+def _check_workload(spec: EndpointSpec, table: Table) -> None:
+    if spec.workload is None:
+        return
+    kind, _, name = spec.workload.partition("/")
+    if kind not in WORKLOAD_KINDS or not name:
+        table.complain(
+            f'workload is "{spec.workload}", but must be KIND/NAME'
+            f" with a kind of {listed(WORKLOAD_KINDS)}"
+        )
+    if spec.service:
+        table.complain("has service and workload: keep one of them")
+    if isinstance(spec.port, str):
+        table.complain("has a workload, so port must be the container's port as a number")
+
+
+def _check_label(name: str, what: str, table: Table) -> None:
+    if not _LABEL.fullmatch(name):
+        table.complain(
+            f'{what} is "{name}", but must be a DNS label:'
+            " at most 63 lower-case letters, digits and -"
+        )
+
+
+_PAIRS = ("build_args", "ready", "images_at")
+
+
+def read_record(record: Service | Image) -> tuple[Service | Image, tuple[str, ...]]:
+    """Return the record as a declaration would have made it, and what is wrong with it."""
+    noun = "services" if isinstance(record, Service) else "images"
+    name: Any = record.name
+    if not isinstance(name, str):
+        return record, (f"[{noun}] has a name that is no string: {name!r}",)
+    problems: list[str] = []
+    table = Table(f"[{noun}.{record.name}]", _keys(record), problems)
+    if isinstance(record, Image):
+        return read_image(record.name, table), tuple(problems)
+    problems += _endpoint_problems(table.place, record.endpoints)
+    read = read_service(record.name, table)
+    if read.helm and isinstance(record.helm, Helm) and isinstance(record.helm.set, dict):
+        # Nested already, and with values that TOML has no word for: null takes a default away.
+        read = replace(read, helm=replace(read.helm, set=record.helm.set))
+    return read, tuple(problems)
+
+
+def _keys(record: Any) -> dict[str, Any]:
+    """Return what says the same in TOML, without what is as it is by default."""
+    keys = {
+        one.name: _plain(getattr(record, one.name))
+        for one in fields(record)
+        if one.name != "name" and getattr(record, one.name) != _default(one)
+    }
+    if isinstance(record, Service):
+        # There the place of `helm` among the keys says when the chart is installed.
+        helm = {key: keys.pop(key) for key in ("helm",) if key in keys}
+        keys = {**helm, **keys} if keys.pop("helm_first", False) else {**keys, **helm}
+        keys |= {"endpoints": _by_name(record.endpoints)} if record.endpoints else {}
+    if isinstance(record, Helm) and isinstance(record.set, dict):
+        keys.pop("set", None)
+    return keys | {key: _mapping(keys[key]) for key in _PAIRS if key in keys}
+
+
+def _default(field: Any) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _plain(value: Any) -> Any:
+    """Return what TOML has for a value of Python."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Need):
+        return value.name if value.level == "ready" else f"{value.name}:{value.level}"
+    if isinstance(value, Helm):
+        return _keys(value)
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, Mapping):
+        return {_name(key): _plain(one) for key, one in value.items()}
+    return value
+
+
+def _name(key: Any) -> str:
+    """Return a key of a table as a values file has it: `8080` of a number."""
+    try:
+        return key_text(key)
+    except ValueError:
+        return str(key)
+
+
+def _mapping(value: Any) -> Any:
+    """Return pairs as a table; what is neither stays, for the table to complain about."""
+    pairs = isinstance(value, list) and all(isinstance(one, list) for one in value)
+    return {str(name): text for name, text in value} if pairs and _are_two(value) else value
+
+
+def _are_two(pairs: Sequence[Sequence[Any]]) -> bool:
+    return all(len(pair) == 2 for pair in pairs)  # noqa: PLR2004 - that is what a pair is
+
+
+def _by_name(endpoints: Any) -> dict[str, Any]:
+    return {one.name: _keys(one) for one in _named(endpoints)}
+
+
+def _named(endpoints: Any) -> list[EndpointSpec]:
+    many = endpoints if isinstance(endpoints, list | tuple) else ()
+    return [one for one in many if isinstance(one, EndpointSpec) and isinstance(one.name, str)]
+
+
+def _endpoint_problems(place: str, endpoints: Any) -> list[str]:
+    """Say what a table cannot: its keys are names, and each is there once."""
+    if not isinstance(endpoints, list | tuple):
+        return [f"{place} endpoints must be a list of EndpointSpec, not {endpoints!r}"]
+    named = _named(endpoints)
+    names = [one.name for one in named]
+    return [
+        *(
+            f"{place} endpoints must be EndpointSpec with a name, not {one!r}"
+            for one in endpoints
+            if one not in named
+        ),
+        *(
+            f'{place} has endpoint "{name}" more than once'
+            for name in dict.fromkeys(names)
+            if names.count(name) > 1
+        ),
+    ]

@@ -1,0 +1,331 @@
+"""What an engine, a cluster provider and a registry can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pytest_kindinfra.model import Registry, Standing
+    from pytest_kindinfra.system.timeline import Deadline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """One image to build.
+
+    Attributes:
+        name: The declared name.
+        reference: What to tag the result.
+        context: The build context.
+        dockerfile: The Dockerfile; an ignore file `NAME.dockerignore` beside it applies.
+        target: The stage, None for the last.
+        build_args: Name to value.
+        unshown: Names of build arguments whose values belong into no command.
+        contexts: Named contexts: the name in FROM to the reference of an image.
+        options: Further flags.
+        bases: The other images that it starts from, as the Dockerfile names them.
+        folder: Where relative paths in `options` start; None means the current folder.
+        source: The Dockerfile that the user wrote, for messages; None means `dockerfile`.
+    """
+
+    name: str
+    reference: str
+    context: Path
+    dockerfile: Path
+    target: str | None
+    build_args: dict[str, str]
+    unshown: frozenset[str]
+    contexts: dict[str, str]
+    options: tuple[str, ...]
+    bases: tuple[str, ...] = ()
+    folder: Path | None = None
+    source: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnImage:
+    """An image that the engine has and that was built by us.
+
+    Attributes:
+        name: The declared name that it was built under.
+        references: All its names.
+        since: When it was made or last named, in seconds since the epoch.
+    """
+
+    name: str
+    references: tuple[str, ...]
+    since: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSize:
+    """How large an image is.
+
+    Attributes:
+        size: Bytes, of all its layers.
+        layers: What names its layers.
+    """
+
+    size: int
+    layers: tuple[str, ...]
+
+
+class Engine(Protocol):
+    """Builds and exports images."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls it and its program: `docker` or `podman`."""
+        ...
+
+    def check(self, deadline: Deadline) -> str:
+        """Return the engine's version.
+
+        Raises:
+            NothingHereError: It is not installed, or nobody listens on its local socket.
+            EngineError: It is there, but refused, did not answer in time, or is too old.
+        """
+        ...
+
+    def foreign_options(self, options: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the flags of `docker buildx build` that it cannot take."""
+        ...
+
+    def image_ids(self, references: Sequence[str], deadline: Deadline) -> dict[str, str]:
+        """Return the ids of those images that the engine has, by reference as given."""
+        ...
+
+    def image_sizes(self, references: Sequence[str], deadline: Deadline) -> dict[str, ImageSize]:
+        """Return the sizes of those images that the engine has, by reference as given."""
+        ...
+
+    def build(self, request: BuildRequest, *, deadline: Deadline, log: Path) -> None:
+        """Build and tag one image; what the build prints goes to `log` as it comes.
+
+        Raises:
+            CommandError: The build failed.
+        """
+        ...
+
+    def load(self, archive: Path, deadline: Deadline) -> str:
+        """Take the one image of an archive, and return its name or id.
+
+        Raises:
+            CommandError: The engine cannot read it.
+            KindInfraError: It holds several images, or none.
+        """
+        ...
+
+    def tag(self, reference: str, name: str, deadline: Deadline) -> None:
+        """Give an image another name; whatever had that name before loses it.
+
+        Raises:
+            CommandError: There is no such image, or it cannot have that name.
+        """
+        ...
+
+    def save(self, reference: str, archive: Path, deadline: Deadline) -> None:
+        """Write an archive with one image, in place of what is there.
+
+        Raises:
+            CommandError: There is no such image, or it could not be written.
+        """
+        ...
+
+    def push(self, name: str, deadline: Deadline) -> str:
+        """Push an image to the registry that its name begins with; return what was printed.
+
+        Raises:
+            CommandError: There is no such image, or the registry does not take it.
+        """
+        ...
+
+    def own_images(self, deadline: Deadline) -> list[OwnImage]:
+        """Return the images with our label.
+
+        Raises:
+            CommandError: The engine did not say.
+        """
+        ...
+
+    def remove(self, reference: str, deadline: Deadline) -> None:
+        """Take a name from an image, and remove the image if that was its last one.
+
+        Raises:
+            CommandError: A container uses it.
+        """
+        ...
+
+    def save_command(self, references: Sequence[str]) -> tuple[str, ...]:
+        """Return the command that prints an archive of these images."""
+        ...
+
+
+class Provider(Protocol):
+    """Creates, fills and deletes clusters."""
+
+    def check(self, deadline: Deadline) -> str:
+        """Return the provider's version.
+
+        Raises:
+            NothingHereError: It is not installed.
+        """
+        ...
+
+    def exists(self, name: str, deadline: Deadline) -> bool:
+        """Whether there is a cluster of exactly this name."""
+        ...
+
+    def standing(self, name: str, deadline: Deadline) -> Standing | None:
+        """Return what containers show of the cluster of exactly this name, None if it has none."""
+        ...
+
+    def create(
+        self, name: str, *, config: dict[str, Any], kubeconfig: Path, deadline: Deadline
+    ) -> tuple[str, ...]:
+        """Create a cluster and return the names of its kind nodes.
+
+        Its API server answers; whether it is ready for pods is for the caller to see.
+
+        Raises:
+            ClusterError: It could not be created; what was made of it may still be there.
+        """
+        ...
+
+    def nodes_that_take_images(self, name: str, deadline: Deadline) -> tuple[str, ...]:
+        """Return the kind nodes whose container runtime answers, also while `create` goes on."""
+        ...
+
+    def nodes(self, name: str, deadline: Deadline) -> tuple[str, ...]:
+        """Return the names of a cluster's kind nodes."""
+        ...
+
+    def images_in(self, node: str, deadline: Deadline) -> frozenset[str]:
+        """Return the full references of the images that a kind node has."""
+        ...
+
+    def blobs_in(self, node: str, deadline: Deadline) -> frozenset[str]:
+        """Return the digests of what a kind node's content store holds: `sha256:...`."""
+        ...
+
+    def forget_images(self, node: str, references: Sequence[str], deadline: Deadline) -> None:
+        """Have a kind node no longer list these images, of which it may have only parts."""
+        ...
+
+    def name_image(self, node: str, name: str, reference: str, deadline: Deadline) -> None:
+        """Give an image of a kind node the name by which pods ask for `reference`.
+
+        Args:
+            node: The kind node.
+            name: What the image is called there.
+            reference: What it is to be called as well, such as `NAME:TAG@DIGEST`.
+            deadline: When to give up.
+
+        Raises:
+            CommandError: The kind node has no such image.
+        """
+        ...
+
+    def pull(self, node: str, name: str, deadline: Deadline) -> str:
+        """Have a kind node pull an image from a registry that it was opened to.
+
+        Raises:
+            CommandError: It could not.
+        """
+        ...
+
+    def import_command(self, node: str) -> tuple[str, ...]:
+        """Return the command that reads an image archive from its standard input."""
+        ...
+
+    def node_address(self, node: str, deadline: Deadline, *, ipv6: bool = False) -> str:
+        """Return the kind node's own address, as seen from this host."""
+        ...
+
+    def machine_id(self, node: str, deadline: Deadline) -> str:
+        """Return the id that a kind node made for itself, which its kubelet tells the cluster."""
+        ...
+
+    def await_end(self, node: str, deadline: Deadline) -> str:
+        """Return when a kind node has stopped or is gone, with what is known of that.
+
+        Raises:
+            CancelledError: The run is ending.
+        """
+        ...
+
+    def run_directories(self, deadline: Deadline) -> dict[str, Path]:
+        """Return the clusters that runs of ours made: name to the run's folder."""
+        ...
+
+    def export_logs(self, name: str, folder: Path, deadline: Deadline) -> None:
+        """Write what the kind nodes know of themselves into `folder`."""
+        ...
+
+    def delete(self, name: str, *, kubeconfig: Path, deadline: Deadline) -> None:
+        """Delete the cluster; nothing happens if there is none.
+
+        Raises:
+            CommandError: It could not be deleted.
+        """
+        ...
+
+    def delete_command(self, name: str) -> Sequence[str]:
+        """Return what a person types to delete it."""
+        ...
+
+
+class RegistryHost(Protocol):
+    """Finds and runs registries in containers."""
+
+    def find(self, address: str, deadline: Deadline) -> Registry:
+        """Return the user's own registry.
+
+        Args:
+            address: What was declared: `localhost:5001`.
+            deadline: When to give up.
+
+        Raises:
+            ClusterError: No container is published there, or nothing answers.
+        """
+        ...
+
+    def run(self, deadline: Deadline) -> Registry:
+        """Return ours, started unless it runs; one for all runs of this host.
+
+        Raises:
+            ClusterError: It cannot be started.
+        """
+        ...
+
+    def open_to(self, node: str, registry: Registry, folder: Path, deadline: Deadline) -> None:
+        """Let a kind node pull from the registry.
+
+        Args:
+            node: The kind node's name.
+            registry: What `find` or `run` returned.
+            folder: Gets the file that the kind node is given.
+            deadline: When to give up.
+        """
+        ...
+
+    def digest_of(self, name: str, image_id: str, deadline: Deadline) -> str | None:
+        """Return the digest by which an image can be pulled, None if the registry has it not.
+
+        Whoever can reach a registry without a password can push anything under any name, so the
+        name alone proves nothing.
+
+        Args:
+            name: What it is called there.
+            image_id: The engine's id of the image, which what is there must have.
+            deadline: When to give up.
+        """
+        ...
+
+    def remove(self, deadline: Deadline) -> bool:
+        """Remove ours with all that it holds; return whether there was one."""
+        ...

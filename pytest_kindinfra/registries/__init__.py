@@ -1,1 +1,0 @@
-"""Registries beside the cluster: who runs one, and who lets kind nodes know of it."""

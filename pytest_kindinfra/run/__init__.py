@@ -1,0 +1,1 @@
+"""One run: prepare it, bring the stack up, tear it down, report."""

@@ -1,0 +1,298 @@
+"""What this machine has to offer a run: free ports, room on the engine's disk, local locks."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import socket
+import tomllib
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.engines.host import engine_address
+from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.references import name_in_node
+from pytest_kindinfra.state.memory import read_sizes
+from pytest_kindinfra.system.files import family_of, read_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from pytest_kindinfra.model import Image, Plan, PortMapping
+    from pytest_kindinfra.protocols import Engine, ImageSize
+    from pytest_kindinfra.state.memory import Layers
+    from pytest_kindinfra.system.timeline import Deadline
+
+
+_LISTEN = "0A"
+
+
+def busy_ports(mappings: Iterable[PortMapping], *, address: str = "127.0.0.1") -> tuple[str, ...]:
+    """Return a sentence for each fixed host port that another process has on an address."""
+    return tuple(
+        f'[services.{one.service}] endpoint "{one.endpoint}": host port {one.host_port} is busy'
+        f"{_held_by(one.host_port)}"
+        for one in mappings
+        if one.host_port and _is_taken(address, one.host_port)
+    )
+
+
+def _is_taken(address: str, port: int) -> bool:
+    """Whether it is in use; other refusals (a port below 1024) are not the engine's."""
+    with suppress(OSError), socket.socket(family_of(address)) as listener:
+        # As the engine binds: a connection that was closed a moment ago does not count.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((address, port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
+
+
+def _held_by(port: int) -> str:
+    for inode in _listeners(port):
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if any(os.readlink(fd) == f"socket:[{inode}]" for fd in (process / "fd").iterdir()):  # noqa: PTH115 - no path, but a name in brackets
+                    command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    return f", held by process {process.name}: {command.strip()[:120]}"
+    return ""
+
+
+def _listeners(port: int) -> Iterator[str]:
+    """Give the inodes of the sockets that listen on `port` (proc(5), /proc/net/tcp)."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+                    yield fields[9]
+
+
+NODE_BYTES = 600_000_000
+"""What a kind node takes before anything is loaded: its own images, unpacked logs, etcd's log of
+64 MB. Measured with Kubernetes 1.34: 0.38 GB at its first second, 0.5 GB when it takes pods."""
+
+
+_DAEMON = Path("/etc/docker/daemon.json")
+
+
+_DEFAULT_ROOT = "/var/lib/docker"
+
+
+_FIX = "to fix: free some; `kindinfra gc --images` removes old images of ours"
+
+
+_PLENTY = 50_000_000_000
+"""Free bytes with which nobody asks how much images take."""
+
+
+_STORAGE = Path("/etc/containers/storage.conf")
+
+
+_PODMAN_ROOT = Path("/var/lib/containers/storage")
+
+
+def docker_root(environ: Mapping[str, str], *, daemon: Path = _DAEMON) -> Path | None:
+    """Return where the Docker engine of this host keeps all it has; None if nobody can tell.
+
+    Args:
+        environ: The environment, which may lead to another engine.
+        daemon: The engine's configuration (docs.docker.com, dockerd, `data-root`).
+    """
+    if not engine_address(environ, "docker").usual:
+        return None
+    return Path(_settings(daemon).get("data-root") or _DEFAULT_ROOT)
+
+
+def podman_root(environ: Mapping[str, str], *, storage: Path = _STORAGE) -> Path | None:
+    """Return where podman keeps all it has; None if nobody can tell.
+
+    Args:
+        environ: The environment, which may lead to podman elsewhere.
+        storage: The host's configuration (containers-storage.conf(5), `graphroot`).
+    """
+    if not engine_address(environ, "podman").usual:
+        return None
+    if os.geteuid():
+        data = Path(environ.get("XDG_DATA_HOME") or Path(environ.get("HOME", "/"), ".local/share"))
+        return data / "containers" / "storage"
+    with suppress(OSError, ValueError):
+        found = tomllib.loads(read_text(storage)).get("storage", {}).get("graphroot")
+        return Path(found or _PODMAN_ROOT)
+    return _PODMAN_ROOT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What the images of a run take, in bytes.
+
+    Attributes:
+        in_node: In each kind node.
+        builds: In the engine.
+    """
+
+    in_node: int = 0
+    builds: int = 0
+
+
+def disk_problem(root: Path | None, *, nodes: int, images: Callable[[], Room] = Room) -> str | None:
+    """Return why the engine's disk has no room for a run; None if it has or nobody can tell.
+
+    Args:
+        root: Where the engine keeps all it has, None if nobody can tell.
+        nodes: How many kind nodes there will be.
+        images: Says what images will take; called only where it may matter.
+    """
+    if root is None:
+        return None
+    try:
+        free = shutil.disk_usage(root).free
+    except OSError:
+        return None
+    beginning = f"the engine's disk ({root}) has {_gigabytes(free)} free"
+    if free < (alone := nodes * NODE_BYTES):
+        verb = "take" if nodes > 1 else "takes"
+        return f"{beginning}, and {_kind_nodes(nodes)} alone {verb} {_gigabytes(alone)}; {_FIX}"
+    if free >= _PLENTY:
+        return None
+    room = images()
+    if free >= (needed := alone + nodes * room.in_node + room.builds):
+        return None
+    about = f"this run takes about {_gigabytes(needed)}"
+    return f"{beginning}, and {about}: {_parts(nodes, room)}; {_FIX}"
+
+
+def _parts(nodes: int, room: Room) -> str:
+    each, place = (" each", "each") if nodes > 1 else ("", "it")
+    parts = [
+        f"{_kind_nodes(nodes)} with {_gigabytes(NODE_BYTES)}{each}",
+        f"images of {_gigabytes(room.in_node)} in {place}, packed and unpacked",
+        *([f"builds of {_gigabytes(room.builds)}"] if room.builds else []),
+    ]
+    return ", ".join(parts)
+
+
+def _kind_nodes(count: int) -> str:
+    return f"{count} kind node{'s' * (count > 1)}"
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        found = json.loads(read_text(path))
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _gigabytes(number: int) -> str:
+    return f"{number / 1e9:.1f} GB"
+
+
+NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs"})
+
+
+_MOUNTS = Path("/proc/self/mounts")
+
+
+def network_problem(folder: Path, *, mounts: Path = _MOUNTS) -> str | None:
+    """Return why locks in `folder` cannot be relied on, None if they can or nobody can tell.
+
+    Args:
+        folder: Where locks would be; it need not be there yet.
+        mounts: The table of mounts as proc(5) describes it; only Linux has one.
+    """
+    if not mounts.exists():
+        return None
+    kinds = dict(_mount_points(mounts.read_text()))
+    for parent in (folder.resolve(), *folder.resolve().parents):
+        if (kind := kinds.get(str(parent))) is not None:
+            return _refusal(folder, kind) if kind in NETWORK else None
+    return None
+
+
+def _mount_points(table: str) -> list[tuple[str, str]]:
+    """Return path and kind of each mount; a blank in a path stands as an octal number."""
+    rows = (line.split() for line in table.splitlines())
+    return [(row[1].replace(r"\040", " "), row[2]) for row in rows if len(row) > 2]  # noqa: PLR2004
+
+
+def _refusal(folder: Path, kind: str) -> str:
+    return (
+        f"{folder} is on a network file system ({kind}), where locks may not work; "
+        "to fix: --kindinfra-artifacts=DIR on a local disk"
+    )
+
+
+_COPIES = 2
+"""A kind node has each layer as it was sent, and unpacked."""
+
+
+def estimate_room(plan: Plan, *, cache: Path | None, engine: Engine, deadline: Deadline) -> Room:
+    """Return how much room the images of a plan will take, as far as anything is known of them.
+
+    Args:
+        plan: What will be loaded, and built.
+        cache: The cache folder; None if there is none.
+        engine: What it has is asked; one that does not answer has nothing.
+        deadline: When to give up.
+    """
+    folder = plan.declaration.folder
+    known = read_sizes(cache, folder) if cache else {}
+    used = {name for service in plan.services for name in service.images}
+    images = [image for image in plan.images if image.name in used]
+    there = {ref for refs in plan.external.values() for ref in refs}
+    there |= {image.prebuilt for image in images if image.prebuilt}
+    names = {image.name for image in images} | {name_in_node(ref) for ref in there}
+    layers = _together(known[name] for name in names if name in known)
+    unknown = [ref for ref in sorted(there) if name_in_node(ref) not in known]
+    size = sum(layers.values()) + _of_engine(unknown, layers, engine, deadline)
+    size = max(size, *(_archive_size(folder, image) for image in images), 0)
+    return Room(in_node=_COPIES * size, builds=_of_builds(images, known, engine, deadline))
+
+
+def _together(images: Iterable[Layers]) -> Layers:
+    return {digest: size for layers in images for digest, size in layers.items()}
+
+
+def _of_engine(
+    references: list[str], known: Mapping[str, int], engine: Engine, deadline: Deadline
+) -> int:
+    """Return what images of the engine take beside `known`, the largest of those that share."""
+    found: list[ImageSize] = []
+    with suppress(KindInfraError):
+        found = list(engine.image_sizes(references, deadline).values())
+    total, seen = 0, set(known)
+    for image in sorted(found, key=lambda one: one.size, reverse=True):
+        if seen.isdisjoint(image.layers):
+            total += image.size
+        seen.update(image.layers)
+    return total
+
+
+def _of_builds(
+    images: list[Image], known: Mapping[str, Layers], engine: Engine, deadline: Deadline
+) -> int:
+    """Return what builds add to an engine that has never built these images."""
+    built = [image for image in images if not (image.prebuilt or image.archive)]
+    if not any(image.name in known for image in built):
+        return 0
+    with suppress(KindInfraError):
+        there = {image.name for image in engine.own_images(deadline)}
+        had = _together(known[name] for name in there & known.keys())
+        new = _together(known[one.name] for one in built if one.name in known.keys() - there)
+        return sum(size for digest, size in new.items() if digest not in had)
+    return 0
+
+
+def _archive_size(folder: Path, image: Image) -> int:
+    if image.archive is None:
+        return 0
+    try:
+        return (folder / image.archive).stat().st_size
+    except OSError:
+        return 0

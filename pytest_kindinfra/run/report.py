@@ -1,0 +1,411 @@
+"""What a run shows at its end and writes down: lines, tables, `run.json`, `trace.json`. Pure."""
+
+from __future__ import annotations
+
+import io
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.model import url_of
+from pytest_kindinfra.references import stand_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_kindinfra.context import Request
+    from pytest_kindinfra.images.tags import Known
+    from pytest_kindinfra.model import Phase, Plan, Service
+    from pytest_kindinfra.system.timeline import Running
+
+
+_MICROSECONDS = 1_000_000
+
+
+def run_report(
+    plan: Plan,
+    *,
+    cluster: str,
+    phases: Sequence[Phase],
+    images: Mapping[str, Mapping[str, Any]],
+    services: Mapping[str, Mapping[str, Any]],
+    outcome: Mapping[str, Any],
+    memory: Mapping[str, Any] | None = None,
+    git: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return run.json's content.
+
+    Returns:
+        `plan`: the services in the order of their needs, each with `needs` and `images`;
+        `phases`: `name`, `kind`, `subject`, `start`, `end` (seconds since the epoch), `ok`, and for
+        a load `bytes`: what its stream took to all kind nodes together;
+        `images`: name to `reference`, `cached`, `bases` (ids of base images) and `also` (further
+        references); `endpoints`: service to endpoint to URL; `outcome`: `state`, `failures`,
+        `kept`; `memory`: the `folder` in which is kept what saves time in later runs, and the
+        `problems` with it; `git`: `commit` and `dirty` (None if git did not say), or None.
+    """
+    return {
+        "plan": {
+            "cluster": cluster,
+            "images": [image.name for image in plan.images],
+            "services": [
+                {
+                    "name": service.name,
+                    "needs": {need.name: need.level for need in service.needs},
+                    "images": list(service.images),
+                }
+                for service in plan.services
+            ],
+        },
+        "phases": [_phase(phase) for phase in phases],
+        "images": {name: dict(record) for name, record in images.items()},
+        "endpoints": {
+            name: {one["name"]: _url(one) for one in record.get("endpoints", ())}
+            for name, record in services.items()
+        },
+        "outcome": dict(outcome),
+        "memory": None if memory is None else dict(memory),
+        "git": None if git is None else dict(git),
+    }
+
+
+def trace(phases: Sequence[Phase]) -> dict[str, Any]:
+    """Return the phases in Chrome's trace format, one row for each subject.
+
+    The format is Google's "Trace Event Format"; chrome://tracing and Perfetto show it.
+    """
+    rows = {subject: row for row, subject in enumerate(dict.fromkeys(p.subject for p in phases))}
+    events = [
+        {
+            "name": phase.name,
+            "cat": phase.kind,
+            "ph": "X",
+            "ts": phase.start * _MICROSECONDS,
+            "dur": (phase.end - phase.start) * _MICROSECONDS,
+            "pid": 1,
+            "tid": rows[phase.subject],
+        }
+        for phase in phases
+    ]
+    names = [
+        {"name": "thread_name", "ph": "M", "pid": 1, "tid": row, "args": {"name": subject}}
+        for subject, row in rows.items()
+    ]
+    return {"traceEvents": [*names, *events]}
+
+
+def _phase(phase: Phase) -> dict[str, Any]:
+    return {
+        "name": phase.name,
+        "kind": phase.kind,
+        "subject": phase.subject,
+        "start": phase.start,
+        "end": phase.end,
+        "ok": phase.ok,
+        **({} if phase.sent is None else {"bytes": phase.sent}),
+    }
+
+
+def _url(endpoint: Mapping[str, Any]) -> str:
+    return url_of(endpoint["scheme"], endpoint["host"], endpoint["port"])
+
+
+_VERBS = {
+    "build": ("building", "built"),
+    "queue": ("waiting for its turn to create the cluster", "had its turn to be created"),
+    "create": ("creating the cluster", "cluster created"),
+    "enter": ("entering the cluster", "cluster entered"),
+    "load": ("loading", "loaded"),
+    "deploy": ("applying", "applied"),
+    "wait": ("waiting until ready", "ready"),
+    "run": ("running its step", "step done"),
+    "take": ("taking the cluster over", "cluster taken over"),
+    "delete": ("deleting the cluster", "cluster deleted"),
+    "clear": ("deleting what is ours", "what is ours deleted"),
+}
+
+
+_BAR = 24
+
+
+_SAID = 100
+
+
+def progress_line(phase: Phase, *, ended: bool, since: float) -> str:
+    """Return the line for the start or the end of a phase; `since` is when the run began."""
+    doing, done = _VERBS.get(phase.kind, (phase.kind, phase.kind))
+    at = f"kindinfra {(phase.end if ended else phase.start) - since:6.1f} s  [{phase.subject}]"
+    if not ended:
+        return f"{at} {doing}"
+    ending = done if phase.ok else phase.note or f"FAILED {doing}"
+    return f"{at} {ending} in {phase.end - phase.start:.1f} s"
+
+
+def running_line(running: Iterable[Running], *, at: float, since: float) -> str:
+    """Return the line that says what goes on."""
+    parts = [
+        f"[{one.subject}] {_VERBS.get(one.kind, (one.kind, one.kind))[0]} "
+        f"({at - one.start:.0f} s{_trouble(one)})"
+        for one in running
+    ]
+    return f"kindinfra {at - since:6.1f} s  still {', '.join(parts)}"
+
+
+def _trouble(one: Running) -> str:
+    """Return what keeps a service from being ready; a build's last line is told elsewhere."""
+    said = _shown(one.says()) if one.kind in {"deploy", "wait"} else ""
+    return f"; {said}" if said else ""
+
+
+def heartbeat_line(running: Running, *, at: float, since: float) -> str:
+    """Return the line that says what something that takes long printed last."""
+    doing = _VERBS.get(running.kind, (running.kind, running.kind))[0]
+    said = _shown(running.says())
+    ending = f": {said}" if said else ""
+    return (
+        f"kindinfra {at - since:6.1f} s  [{running.subject}] still {doing} "
+        f"({at - running.start:.0f} s){ending}"
+    )
+
+
+def _shown(said: str) -> str:
+    said = "".join(letter for letter in said if letter.isprintable()).strip()
+    return f"{said[:_SAID]}..." if len(said) > _SAID else said
+
+
+def plan_line(plan: Plan, *, tests: int, cluster: str, engine: str) -> str:
+    """Return the line that says what a run is going to bring up."""
+    services, images = len(plan.services), len(plan.images)
+    return (
+        f"kindinfra: {count(tests, 'test')} {'needs' if tests == 1 else 'need'} "
+        f"{count(services, 'service')} from {count(images, 'image')}, cluster {cluster} on {engine}"
+    )
+
+
+def plan_lines(
+    plan: Plan, request: Request, known: Known, *, kubeconfig: Path | None = None
+) -> list[str]:
+    """Return what `--kindinfra-plan` and `kindinfra plan` show.
+
+    Args:
+        plan: What would be done.
+        request: How, and in which cluster.
+        known: The images' references, and which of them the engine has.
+        kubeconfig: That of the existing cluster to use; None if a cluster would be created.
+    """
+    parts = {
+        "cluster": _cluster_rows(request, known, kubeconfig),
+        "images": _image_rows(plan, known),
+        "external images": _external_rows(plan, known),
+        "services, in the order of their needs": _service_rows(plan),
+        "replaced in manifests": _replaced_rows(plan),
+        "endpoints": _endpoint_rows(plan),
+    }
+    lines: list[str] = []
+    for title, rows in parts.items():
+        if rows:
+            lines += ["", f"{title}:", *(f"  {row}" for row in rows)]
+    return lines
+
+
+def _cluster_rows(request: Request, known: Known, kubeconfig: Path | None) -> list[str]:
+    engine = f"{known.engine}{', which does not answer' if known.there is None else ''}"
+    if kubeconfig:
+        return [_row("existing", f"the current context of {kubeconfig}"), _row("engine", engine)]
+    new = "" if request.named else " (a new name for each run)"
+    return [
+        _row("name", f"{request.cluster}{new}"),
+        _row("node image", ", ".join(_node_images(request))),
+        _row("engine", engine),
+    ]
+
+
+def _node_images(request: Request) -> list[str]:
+    """Return the node images, each once, as the kind config and the options give them."""
+    nodes = (request.kind_config or {}).get("nodes") or [{}]
+    images = [node.get("image") or request.node_image or "kind's default" for node in nodes]
+    return list(dict.fromkeys(images))
+
+
+def _image_rows(plan: Plan, known: Known) -> list[str]:
+    rows = []
+    for image in plan.images:
+        reference = known.tags.get(image.name, "pending")
+        comes = "pulled by the kind node" if image.prebuilt else "to be built"
+        comes = f"to be loaded from {image.archive}" if image.archive else comes
+        rows.append(_row(image.name, f"{reference}{_presence(reference, known, comes)}"))
+    return rows
+
+
+def _external_rows(plan: Plan, known: Known) -> list[str]:
+    """Return the images that services run and that nobody declared."""
+    references = dict.fromkeys(one for found in plan.external.values() for one in found)
+    return [f"{one}{_presence(one, known, 'pulled by the kind node')}" for one in references]
+
+
+def _presence(reference: str, known: Known, otherwise: str) -> str:
+    if known.there is None or reference.startswith("pending"):
+        return ""
+    return f" ({'in the engine' if reference in known.there else otherwise})"
+
+
+def _service_rows(plan: Plan) -> list[str]:
+    rows = []
+    for service in plan.services:
+        needs = ", ".join(_need(need.name, need.level) for need in service.needs) or "-"
+        early = ", before the nodes are Ready" if service.before == "nodes" else ""
+        rows.append(_row(service.name, f"needs {needs}{early}{_templates(service, plan)}"))
+    return rows
+
+
+def _endpoint_rows(plan: Plan) -> list[str]:
+    names = {service.name for service in plan.services}
+    return [
+        f"{port.service + '.' + port.endpoint:<32} "
+        f"127.0.0.1:{port.host_port or 'a free port'} -> nodePort {port.node_port}"
+        for port in plan.ports
+        if port.service in names and port.endpoint
+    ]
+
+
+def _row(name: str, text: str) -> str:
+    return f"{name:<20} {text}"
+
+
+def _replaced_rows(plan: Plan) -> list[str]:
+    """Return which references as written mean declared images, for all services."""
+    return [
+        _row(service.name, f"{reference} -> image {image}")
+        for service in plan.services
+        for reference, image in plan.image_uses.get(service.name, {}).items()
+        if reference != stand_in(image)  # a placeholder's
+    ]
+
+
+def _templates(service: Service, plan: Plan) -> str:
+    """Return what a service's objects are rendered from."""
+    texts = [f"kustomization {service.kustomize}"] if service.kustomize else []
+    if service.helm and (release := plan.releases.get(service.name)):
+        texts.append(f'chart {service.helm.chart} as "{release.name}" in {release.namespace}')
+    return "".join(f", {text}" for text in texts)
+
+
+def failure_lines(failures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return each cause in full once, with what was not started because of it.
+
+    Args:
+        failures: Name of a service, or `cluster`, to its failed result.
+    """
+    causes = {one["root"]: one["full"] for one in failures.values() if not one["cancelled"]}
+    lines: list[str] = []
+    for root, full in causes.items():
+        lines += ["", f"kindinfra: {root} failed:", *full.splitlines()]
+        held_back = [
+            name
+            for name, one in failures.items()
+            if one["root"] == root and root not in {f'service "{name}"', "the cluster"}
+        ]
+        if held_back:
+            lines.append(f"not started because of it: {', '.join(held_back)}")
+    return lines
+
+
+def build_line(phases: Iterable[Phase], *, cached: int) -> str:
+    """Return the line that sets the builds' sum against their wall time, empty without images.
+
+    The sum is no promise of what is saved: beside others a build takes longer than alone.
+    """
+    builds = [phase for phase in phases if phase.kind == "build"]
+    if not builds:
+        return f"builds: none, {count(cached, 'image')} unchanged" if cached else ""
+    added_up = sum(phase.end - phase.start for phase in builds)
+    wall = max(phase.end for phase in builds) - min(phase.start for phase in builds)
+    unchanged = f", {count(cached, 'image')} unchanged" if cached else ""
+    work = f"{added_up:.1f} s of work one after another took {wall:.1f} s side by side"
+    return f"builds: {work}{unchanged}"
+
+
+def table_lines(
+    phases: Sequence[Phase], *, cached: Sequence[str], width: int, color: bool
+) -> list[str]:
+    """Return the closing table: each phase with start, end, seconds and its place in time.
+
+    Args:
+        phases: All phases, by start.
+        cached: Images that needed no build.
+        width: Columns of the terminal.
+        color: Whether escape codes are wanted.
+    """
+    if not phases:
+        return []
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    begin = min(phase.start for phase in phases)
+    total = max(phase.end for phase in phases) - begin or 1.0
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in ("phase", "what"):
+        table.add_column(header, no_wrap=True)
+    for header in ("start", "end", "seconds"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for name in cached:
+        table.add_row("build", name, "", "", "", "unchanged")
+    for phase in phases:
+        start, end = phase.start - begin, phase.end - begin
+        style = "" if phase.ok else "red"
+        mark = phase.note or ("" if phase.ok else "failed")
+        bar = Text(f"{_bar(start, end, total)} {mark}".rstrip(), style=style or "green")
+        seconds = f"{end - start:.1f}"
+        table.add_row(
+            phase.kind, phase.subject, f"{start:.1f}", f"{end:.1f}", seconds, bar, style=style
+        )
+    out = io.StringIO()
+    # Names are shown as they are: rich would take `[x]` for markup and `:x:` for a picture.
+    console = Console(
+        file=out,
+        width=width,
+        force_terminal=color,
+        no_color=not color,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+    console.print(table)
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def kept_lines(what: str, *, kubeconfig: Path, delete: Sequence[str]) -> list[str]:
+    """Return how to use and how to delete what was kept, such as a cluster."""
+    return [
+        "",
+        f"kept: {what}",
+        f"  use it:    export KUBECONFIG={shlex.quote(str(kubeconfig))}",
+        f"  delete it: {shlex.join(delete)}",
+    ]
+
+
+def reused_lines(cluster: str, *, kubeconfig: Path, end: Sequence[str]) -> list[str]:
+    """Return how to use and how to end a cluster that is there for the next run."""
+    return [
+        "",
+        f"for the next run: cluster {cluster}",
+        f"  use it: export KUBECONFIG={shlex.quote(str(kubeconfig))}",
+        f"  end it: {shlex.join(end)}",
+    ]
+
+
+def _bar(start: float, end: float, total: float) -> str:
+    left = int(start / total * _BAR)
+    length = max(1, round((end - start) / total * _BAR))
+    return " " * min(left, _BAR - 1) + "█" * min(length, _BAR - min(left, _BAR - 1))
+
+
+def _need(name: str, level: str) -> str:
+    return name if level == "ready" else f"{name}:{level}"
+
+
+def count(number: int, noun: str) -> str:
+    """Return `1 test`, `2 tests`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,423 @@
+"""The end of a run: keep evidence, call hooks, delete the cluster, write the report."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.errors import CancelledError, KindInfraError, StateError
+from pytest_kindinfra.run.recipe import tear_down
+from pytest_kindinfra.run.report import (
+    build_line,
+    failure_lines,
+    kept_lines,
+    reused_lines,
+    run_report,
+    table_lines,
+    trace,
+)
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.results import BROKEN, LOST, failure_record
+from pytest_kindinfra.state.stack import Stack
+from pytest_kindinfra.system.files import append_private, is_there, size_of, write_private
+from pytest_kindinfra.system.timeline import Deadline, call_within
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_kindinfra.context import Tools
+    from pytest_kindinfra.kube.cluster import Kube
+    from pytest_kindinfra.protocols import Provider
+    from pytest_kindinfra.run.prepare import Order
+    from pytest_kindinfra.state.locks import Lock
+    from pytest_kindinfra.system.interrupts import Interrupts
+    from pytest_kindinfra.system.secrets import Redactor
+
+
+_LOG_BYTES = 1 << 20
+
+
+def keep_evidence(
+    cluster: str,
+    *,
+    folder: Path,
+    provider: Provider,
+    namespaces: Sequence[str],
+    redactor: Redactor,
+    deadline: Deadline,
+) -> None:
+    """Write `events.txt`, `pods/` and `kind/` into `folder`, for its owner to read only.
+
+    Args:
+        cluster: The cluster's name.
+        folder: The run directory, with the kubeconfig.
+        provider: Who exports the kind nodes' logs.
+        namespaces: Whose pods and events are kept.
+        redactor: Knows what is not kept.
+        deadline: When to give up.
+    """
+    if not provider.exists(cluster, deadline):
+        return
+    kubeconfig = folder / "kubeconfig"
+    if size_of(kubeconfig):
+        call_within(
+            partial(_keep_namespaces, kubeconfig, namespaces, folder, redactor),
+            deadline,
+            what="the API server",
+        )
+    _keep_logs(cluster, folder / "kind", provider, redactor, deadline)
+
+
+def _keep_namespaces(
+    kubeconfig: Path, namespaces: Sequence[str], folder: Path, redactor: Redactor
+) -> None:
+    """Keep what the API server says; given up in the middle, each file is whole or not there."""
+    from pytest_kindinfra.kube.cluster import Kube
+
+    kube = Kube(kubeconfig)
+    try:
+        for namespace in namespaces:
+            with suppress(KindInfraError):
+                _keep_namespace(kube, namespace, folder, redactor)
+    finally:
+        kube.close()
+
+
+def _keep_logs(
+    cluster: str, folder: Path, provider: Provider, redactor: Redactor, deadline: Deadline
+) -> None:
+    """Export the kind nodes' logs; a file with a secret is written anew without it."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        provider.export_logs(cluster, folder, deadline)
+    finally:
+        for path in folder.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                found = path.read_bytes()
+                if (shown := redactor.data(found)) != found:
+                    path.write_bytes(shown)
+
+
+def _keep_namespace(kube: Kube, namespace: str, folder: Path, redactor: Redactor) -> None:
+    lines = [f"{namespace} {_event_line(event)}\n" for event in kube.events(namespace)]
+    append_private(folder / "events.txt", redactor.text("".join(lines)))
+    pods = folder / "pods"
+    pods.mkdir(mode=0o700, exist_ok=True)
+    for pod in kube.request("GET", f"/api/v1/namespaces/{namespace}/pods")["items"]:
+        _keep_pod(kube, pod, pods, redactor)
+
+
+def _keep_pod(kube: Kube, pod: dict[str, Any], folder: Path, redactor: Redactor) -> None:
+    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+    pod["metadata"].pop("managedFields", None)
+    text = json.dumps(redactor.record(pod), indent=1)
+    write_private(folder / f"{namespace}.{name}.json", text)
+    containers = [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]
+    for container in containers:
+        for previous in (False, True):
+            with suppress(KindInfraError):
+                text = kube.pod_logs(
+                    namespace,
+                    name,
+                    container["name"],
+                    previous=previous,
+                    lines=5000,
+                    limit_bytes=_LOG_BYTES,
+                )
+                ending = ".previous.log" if previous else ".log"
+                path = folder / f"{namespace}.{name}.{container['name']}{ending}"
+                write_private(path, redactor.text(text))
+
+
+def _event_line(event: dict[str, Any]) -> str:
+    about = event.get("involvedObject", {})
+    when = event.get("lastTimestamp") or event.get("eventTime") or ""
+    what = f"{about.get('kind', '')}/{about.get('name', '')}:"
+    words = (when, event.get("type"), event.get("reason"), what, event.get("message"))
+    return " ".join(str(word) for word in words if word)
+
+
+_DELETE_SECONDS = 120.0
+
+
+_EVIDENCE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A bring-up under way."""
+
+    order: Order
+    tools: Tools
+    thread: threading.Thread
+    lock: Lock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How it ended.
+
+    Attributes:
+        state: passed, skipped, failed or interrupted.
+        kept: The cluster is still there.
+        failures: `cluster` or a service's name to its failed result.
+    """
+
+    state: str
+    kept: bool
+    failures: dict[str, dict[str, Any]]
+
+
+def end(
+    started: Started,
+    run: RunDirectory,
+    *,
+    hook: Any,
+    write: Callable[[str], None],
+    failed: bool,
+    interrupted: bool,
+    interrupts: Interrupts,
+) -> Outcome:
+    """Keep evidence of a failure, delete the cluster unless it is to be kept, and report.
+
+    Args:
+        started: What was begun.
+        run: The run directory.
+        hook: Calls `pytest_kindinfra_*` by keyword.
+        write: Shows a line.
+        failed: A test failed.
+        interrupted: The run was ended before its end.
+        interrupts: Who is impatient: the next one cuts the evidence short, or a hook.
+    """
+    careful_write = partial(_write_safely, lambda line: write(started.tools.redactor.text(line)))
+    careful = partial(_careful, careful_write)
+    failures = read_failures(run)
+    real = [one for one in failures.values() if not one["cancelled"]]
+    skipped = bool(real) and _is_skipped(started, real)
+    failed = failed or (bool(real) and not skipped)
+    keep, cluster = started.order.settings.keep, started.order.request.cluster
+    kept = keep == "always" or (keep == "on-failure" and failed)
+    made = started.tools.own.begun
+    if made:
+        careful("the run directory", lambda: _restore(run, careful_write))
+    cut = interrupts.next()
+    if made and (failed or interrupted) and not interrupts.hurried:
+        careful("evidence", lambda: _keep_evidence(started, run, hook, cut))
+    cut = interrupts.next()
+    if made:
+        careful("before teardown", lambda: _call_before_teardown(run, hook, cut))
+    stays = made and (kept or is_for_reuse(started))
+    if stays:
+        careful("keeping", lambda: run.write("kept", {"cluster": cluster}))
+    elif made:
+        # One that could not be deleted is no kept one: the next run tries again.
+        stays = not careful("teardown", lambda: _delete(started, run))
+    careful("closing", started.tools.closing.close)
+    passed = "skipped" if skipped else "passed"
+    interrupted = interrupted or interrupts.hurried
+    state = "failed" if failed else "interrupted" if interrupted else passed
+    outcome = Outcome(state=state, kept=stays, failures=failures)
+    careful("the report", lambda: _report(started, run, outcome))
+    return outcome
+
+
+def _is_skipped(started: Started, failures: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether tests were skipped for all of these failures, as `--kindinfra-missing` wants."""
+    missing = all(one["missing"] for one in failures)
+    return missing and started.order.settings.missing == "skip"
+
+
+def read_failures(run: RunDirectory) -> dict[str, dict[str, Any]]:
+    """Return the failed results: `cluster`, or a service's or image's name, to its record.
+
+    An image is among them only if no service names it as the cause already.
+    """
+    names = {LOST: "cluster", "cluster": "cluster"}
+    names |= {name: name.removeprefix("service-") for name in run.names("service-")}
+    failures: dict[str, dict[str, Any]] = {}
+    for name, shown in names.items():
+        if (result := _result(run, name)) and result["state"] == "failed":
+            failures.setdefault(shown, result)
+    roots = {failure["root"] for failure in failures.values()}
+    for name in run.names(BROKEN):
+        if (result := _result(run, name)) and result["root"] not in roots:
+            failures.setdefault(f"image {name.removeprefix(BROKEN)}", result)
+    return failures
+
+
+def _result(run: RunDirectory, name: str) -> dict[str, Any] | None:
+    """Return a result; one that cannot be believed counts as a failure, and stops nothing."""
+    try:
+        result: dict[str, Any] | None = run.settled(name)
+    except StateError as error:
+        return failure_record(error, subject=name)
+    return result
+
+
+def closing_lines(
+    started: Started, run: RunDirectory, outcome: Outcome, *, width: int, color: bool
+) -> list[str]:
+    """Return the closing table, the failures in full, and what was kept."""
+    phases, images = started.tools.timeline.phases, run.read_all("image-")
+    cached = [name for name, record in images.items() if record["cached"]]
+    lines = table_lines(phases, cached=cached, width=width, color=color)
+    if line := build_line(phases, cached=len(cached)):
+        lines += ["", line]
+    lines += failure_lines(outcome.failures)
+    name = started.order.request.cluster
+    if outcome.kept and (home := _home_of(started)) and is_for_reuse(started):
+        lines += reused_lines(name, kubeconfig=home.kubeconfig, end=_down(started))
+    elif outcome.kept:
+        delete = started.tools.provider.delete_command(name)
+        what = f"what is of run {run.path.name} in " if started.order.request.existing else ""
+        lines += kept_lines(f"{what}cluster {name}", kubeconfig=run.kubeconfig, delete=delete)
+    return [*map(started.tools.redactor.text, lines), f"all of it: {run.path}"]
+
+
+def is_for_reuse(started: Started) -> bool:
+    """Whether the run's cluster is there for the next one; one that is unclear stays as well."""
+    if (home := _home_of(started)) is None:
+        return False
+    try:
+        return home.read("kept") is not None
+    except StateError:
+        return True
+
+
+def _home_of(started: Started) -> RunDirectory | None:
+    """Return the folder of the run's cluster if that outlives the run."""
+    home = started.tools.own.home
+    return RunDirectory(home) if home else None
+
+
+def _restore(run: RunDirectory, write: Callable[[str], None]) -> None:
+    """Make a run directory that was removed in mid-run again, for its owner only; say so."""
+    if is_there(run.file("cluster-name")):
+        return
+    write(
+        f"kindinfra: the run directory {run.path} was removed while the run went on, and with it "
+        "its results and logs\nTo fix: keep git clean and the like away from it, or "
+        "--kindinfra-artifacts=DIR"
+    )
+    run.make()
+
+
+def _down(started: Started) -> list[str]:
+    """Return the command that ends the cluster."""
+    settings = started.order.settings
+    named = [f"--cluster-name={settings.cluster_name}"] if settings.cluster_name else []
+    return ["kindinfra", "down", *named]
+
+
+def _write_safely(write: Callable[[str], None], line: str) -> None:
+    """Write a line as far as anybody reads it: a terminal that is gone must not end the work."""
+    with suppress(Exception):
+        write(line)
+
+
+def _careful(write: Callable[[str], None], what: str, step: Callable[[], object]) -> bool:
+    """Do a step whose failure must not stop the next; say so, and return whether it went well."""
+    try:
+        step()
+    except CancelledError:
+        write(f"kindinfra: {what}: cut short by an interrupt")
+        return False
+    except Exception as error:  # noqa: BLE001 - whatever it is, the rest must still happen
+        known = isinstance(error, KindInfraError)
+        write(f"kindinfra: {what} failed: {error if known else repr(error)}")
+        return False
+    return True
+
+
+def _keep_evidence(started: Started, run: RunDirectory, hook: Any, cut: threading.Event) -> None:
+    keep_evidence(
+        started.order.request.cluster,
+        folder=run.path,
+        provider=started.tools.provider,
+        namespaces=_namespaces(started),
+        redactor=started.tools.redactor,
+        deadline=Deadline.after(_EVIDENCE_SECONDS, cut),
+    )
+    stack = Stack(run, waits=False)
+    call_within(
+        _never_fatal(partial(hook.pytest_kindinfra_diagnose, stack=stack, directory=run.path)),
+        Deadline.after(_EVIDENCE_SECONDS, cut),
+        what="pytest_kindinfra_diagnose",
+    )
+
+
+def _namespaces(started: Started) -> list[str]:
+    """Return where the services' objects are: the declared namespace, then those in manifests."""
+    plan, namespaces = started.order.plan, {started.order.request.namespace: None}
+    for objects in plan.objects.values():
+        for obj in objects:
+            if namespace := obj.get("metadata", {}).get("namespace"):
+                namespaces[str(namespace)] = None
+    return list(namespaces)
+
+
+def _call_before_teardown(run: RunDirectory, hook: Any, cut: threading.Event) -> None:
+    stack = Stack(run, waits=False)
+    call_within(
+        _never_fatal(
+            partial(hook.pytest_kindinfra_before_teardown, stack=stack, directory=run.path)
+        ),
+        Deadline.after(_EVIDENCE_SECONDS, cut),
+        what="pytest_kindinfra_before_teardown",
+    )
+
+
+def _never_fatal(call: Callable[[], object]) -> Callable[[], None]:
+    """Return a call of hooks whose `pytest.fail()`, `.skip()` or `.exit()` is a failure like any.
+
+    Those are no Exceptions, so that the cluster would not be deleted after them.
+    """
+
+    def careful_call() -> None:
+        try:
+            call()
+        except Exception:
+            raise
+        except BaseException as error:
+            msg = f"{type(error).__name__}: {error}"
+            raise KindInfraError(msg) from error
+
+    return careful_call
+
+
+def _delete(started: Started, run: RunDirectory) -> None:
+    kind = "clear" if started.order.request.existing else "delete"
+    with started.tools.timeline.span(kind, "cluster"):
+        tear_down(
+            started.order.request.cluster,
+            tools=started.tools,
+            kubeconfig=run.kubeconfig,
+            deadline=Deadline.after(_DELETE_SECONDS),
+        )
+
+
+def _report(started: Started, run: RunDirectory, outcome: Outcome) -> None:
+    phases = started.tools.timeline.phases
+    report = run_report(
+        started.order.plan,
+        cluster=started.order.request.cluster,
+        phases=phases,
+        images=run.read_all("image-"),
+        services=run.read_all("service-"),
+        outcome={
+            "state": outcome.state,
+            "failures": {
+                name: one["short"] for name, one in outcome.failures.items() if not one["cancelled"]
+            },
+            "kept": outcome.kept,
+        },
+        memory=run.read("memory"),
+        git=(run.read("git") or {}).get("git"),
+    )
+    run.write_report("run.json", report)
+    run.write_report("trace.json", trace(phases))

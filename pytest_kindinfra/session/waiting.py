@@ -1,0 +1,105 @@
+"""How a test waits for the services it needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.session.selection import needs_of
+from pytest_kindinfra.state.results import LOST
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import pytest
+
+    from pytest_kindinfra.state.directory import RunDirectory
+
+
+class Refusal(NamedTuple):
+    """Why a test cannot run.
+
+    Attributes:
+        text: At most six lines, and where everything is kept.
+        missing: What is not here, engine or kind, if that is the reason; one line.
+    """
+
+    text: str
+    missing: str = ""
+
+
+_NOT_BEGUN = Refusal(
+    "no cluster was created, because no selected test was seen to need one\n"
+    "A fixture that is requested while a test runs (request.getfixturevalue, a lazy fixture, a "
+    "pytest-bdd step), or a mark that is added then, is not known at collection.\n"
+    "To fix: mark the test with @pytest.mark.kindinfra, or @pytest.mark.kindinfra(SERVICE) for a "
+    "service"
+)
+
+
+def await_services(
+    item: pytest.Item, run: RunDirectory, *, asked: bool, meanwhile: Callable[[], object]
+) -> Refusal | None:
+    """Wait until all that a test needs is ready.
+
+    Args:
+        item: The test.
+        run: Where results appear.
+        asked: Whether this process asked for the cluster when it had collected its tests.
+        meanwhile: Called again and again while waiting.
+
+    Returns:
+        None, or why the test cannot run.
+    """
+    if (needs := needs_of(item)) is None or item.config.option.setupplan:
+        return None
+    try:
+        return _not_requested(run, needs, asked=asked) or _await(
+            run, ["cluster", *(f"service-{service}" for service in sorted(needs))], meanwhile
+        )
+    except KindInfraError as error:
+        return Refusal(str(error))
+
+
+def await_cluster(
+    run: RunDirectory, *, asked: bool, meanwhile: Callable[[], object]
+) -> Refusal | None:
+    """Wait for the cluster, for a test that asks for it at run time; see `await_services`."""
+    try:
+        return _not_requested(run, (), asked=asked) or _await(run, ["cluster"], meanwhile)
+    except KindInfraError as error:
+        return Refusal(str(error))
+
+
+def _not_requested(run: RunDirectory, needs: Iterable[str], *, asked: bool) -> Refusal | None:
+    """Return why nothing would ever come: the run began without knowing of these needs."""
+    if (plan := run.settled("plan")) is None:
+        return None if asked else _NOT_BEGUN
+    if unknown := sorted(set(needs) - set(plan["services"])):
+        marks = ", ".join(f'"{name}"' for name in unknown)
+        text = (
+            f"this run does not bring up {marks}: no selected test was seen to need it; this run "
+            f"has: {', '.join(sorted(plan['services'])) or 'none'}\n"
+            "A mark that is added while a test runs is not known at collection.\n"
+            f"To fix: mark the test with @pytest.mark.kindinfra({marks}), or add the mark in "
+            "pytest_collection_modifyitems"
+        )
+        return Refusal(text)
+    return None
+
+
+def _await(
+    run: RunDirectory, names: Iterable[str], meanwhile: Callable[[], object]
+) -> Refusal | None:
+    for name in names:
+        result = run.wait_for(name, meanwhile=meanwhile)
+        if result["state"] == "failed":
+            return _told(result, run)
+    # Asked last: what was there before the cluster was lost does not help any more.
+    lost = run.settled(LOST)
+    return _told(lost, run) if lost else None
+
+
+def _told(failure: dict[str, Any], run: RunDirectory) -> Refusal:
+    missing = failure["full"].splitlines()[0] if failure["missing"] else ""
+    return Refusal(f"{failure['short']}\nall of it: {run.path}", missing)

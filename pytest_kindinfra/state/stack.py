@@ -1,0 +1,143 @@
+"""What tests, hooks and run steps see of the stack: a view of the run's result files.
+
+Every process has its own; nothing is kept but what the files say, so all see the same.
+It must not know who provisions, nor pytest.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.errors import KindInfraError, NotReadyError
+from pytest_kindinfra.model import Endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_kindinfra.kube.cluster import Kube
+    from pytest_kindinfra.state.directory import RunDirectory
+
+
+class Stack:
+    """What a run brought up: cluster, namespace, images, endpoints.
+
+    In a test it waits for what the run is still bringing up. In a hook or a `run` step it holds
+    what is there so far, and asking for more is an error.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        *,
+        waits: bool = True,
+        proved: Mapping[str, tuple[Endpoint, ...]] | None = None,
+        cluster: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._run = run
+        self._waits = waits
+        self._proved = proved or {}
+        self._given_cluster = cluster
+
+    def url(self, service: str, endpoint: str | None = None) -> str:
+        """Return `scheme://127.0.0.1:PORT` of an endpoint; without a name, the first declared.
+
+        Raises:
+            KindInfraError: No selected test needs that service, or it has no such endpoint.
+            NotReadyError: The service failed.
+        """
+        return self.endpoint(service, endpoint).url
+
+    def endpoint(self, service: str, endpoint: str | None = None) -> Endpoint:
+        """Return an endpoint; without a name, the first one declared.
+
+        Raises:
+            KindInfraError: No selected test needs that service, or it has no such endpoint.
+            NotReadyError: The service failed.
+        """
+        found = self.endpoints(service)
+        for one in found:
+            if endpoint in (None, one.name):
+                return one
+        names = ", ".join(one.name for one in found) or "none"
+        wanted = "endpoints" if endpoint is None else f'endpoint "{endpoint}"'
+        msg = f'service "{service}" has no {wanted}; declared: {names}'
+        raise KindInfraError(msg)
+
+    def endpoints(self, service: str) -> tuple[Endpoint, ...]:
+        """Return all endpoints of a service, in the order of declaration."""
+        if service in self._proved:  # a hook is called before the result is written
+            return self._proved[service]
+        result = self._result_of(service)
+        return tuple(Endpoint(**record) for record in result["endpoints"])
+
+    @cached_property
+    def kubeconfig(self) -> Path:
+        """The file with the cluster's credentials."""
+        return Path(self._cluster["kubeconfig"])
+
+    @property
+    def kube(self) -> Any:
+        """A `kubernetes.client.ApiClient` for the cluster, made at first use."""
+        return self.api.client()
+
+    @cached_property
+    def api(self) -> Kube:
+        """The cluster's API as this project speaks it."""
+        from pytest_kindinfra.kube.cluster import Kube
+
+        return Kube(self.kubeconfig)
+
+    def close(self) -> None:
+        """Close connections to the cluster, if there are any."""
+        if "api" in vars(self):
+            self.api.close()
+
+    @cached_property
+    def namespace(self) -> str:
+        """Where services are deployed."""
+        return str(self._cluster["namespace"])
+
+    @cached_property
+    def cluster(self) -> str:
+        """The cluster's name."""
+        return str(self._cluster["name"])
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, which is in the names and labels of what it makes."""
+        return self._run.path.name
+
+    @property
+    def images(self) -> dict[str, str]:
+        """The declared images that are built so far: name to the full reference that pods run.
+
+        That is the name in the registry once an image went through one.
+        """
+        records = self._run.read_all("image-") | self._run.read_all("runs-as-")
+        return {name: record["reference"] for name, record in records.items()}
+
+    @property
+    def _cluster(self) -> dict[str, Any]:
+        return dict(self._given_cluster) if self._given_cluster else self._get("cluster")
+
+    def _result_of(self, service: str) -> dict[str, Any]:
+        planned = self._get("plan")["services"]
+        if service not in planned:
+            msg = (
+                f'no selected test needs service "{service}"; this run has: '
+                f"{', '.join(sorted(planned)) or 'none'}\n"
+                f'To fix: mark the test with @pytest.mark.kindinfra("{service}")'
+            )
+            raise KindInfraError(msg)
+        return self._get(f"service-{service}")
+
+    def _get(self, name: str) -> dict[str, Any]:
+        result = self._run.wait_for(name) if self._waits else self._run.settled(name)
+        if result is None:
+            msg = f"{name.replace('-', ' ', 1)}: not there yet\nTo fix: name it in `needs`"
+            raise NotReadyError(msg)
+        if result.get("state") == "failed":
+            raise NotReadyError(result["short"])
+        return dict(result)

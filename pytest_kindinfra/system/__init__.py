@@ -1,0 +1,1 @@
+"""Doors to the machine: programs, time, secrets, files."""

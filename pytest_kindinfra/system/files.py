@@ -1,0 +1,188 @@
+"""Files and ports of this machine: private files, text with a byte order mark, presence.
+
+`Path.exists` answers "no" where it may not look. Here only ENOENT and ENOTDIR mean "gone"; every
+other error is raised, since nothing may be deleted or made anew for it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import os
+import socket
+import stat
+from contextlib import suppress
+from random import SystemRandom
+from typing import IO, TYPE_CHECKING, cast
+
+from pytest_kindinfra.errors import ClusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+    from contextlib import ExitStack
+    from pathlib import Path
+
+
+_MODE = 0o600
+
+
+_FOLDER_MODE = 0o700
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file of mode 0600."""
+    with open_private(path, "wb") as file:
+        file.write(text.encode())
+
+
+def append_private(path: Path, text: str) -> None:
+    """Add to a file of mode 0600, which is made if it is missing."""
+    with open_private(path, "ab") as file:
+        file.write(text.encode())
+
+
+def open_private(path: Path, mode: str) -> IO[bytes]:
+    """Open a file, which gets the mode 0600 if it is made; `mode` is a binary one of `open`."""
+    return cast("IO[bytes]", open(path, mode, opener=_open))
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags, _MODE)
+
+
+def own_folder(folder: Path) -> None:
+    """Make a folder that only this user can enter, in one where others can make folders too.
+
+    Raises:
+        OSError: Another user has something there, or there is no folder.
+    """
+    with suppress(FileExistsError):
+        folder.mkdir(mode=_FOLDER_MODE, parents=True)
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        found = os.fstat(file)
+        if found.st_uid != os.geteuid():
+            raise OSError(errno.EPERM, "it is not a folder of this user", str(folder))
+        if stat.S_IMODE(found.st_mode) != _FOLDER_MODE:
+            os.fchmod(file, _FOLDER_MODE)
+    finally:
+        os.close(file)
+
+
+_QUIET_PORTS = range(20000, 30000)
+"""Below those that systems give to whoever asks for any: from 32768 on Linux, 49152 elsewhere. A
+port that was just found free there may be an outgoing connection's in the next moment."""
+
+
+_DRAWS = 20
+
+
+def free_port(
+    held: ExitStack, taken: Container[int | None] = (), *, address: str = "127.0.0.1"
+) -> int:
+    """Return a port that is free.
+
+    Args:
+        held: Keeps the port until it is closed, so that the next call finds another.
+        taken: Ports that will not do.
+        address: On which it is to be free.
+
+    Raises:
+        ClusterError: There is none.
+    """
+    draws = (SystemRandom().choice(_QUIET_PORTS) for _ in range(_DRAWS))
+    for port in (*(port for port in draws if port not in taken), 0):
+        listener = held.enter_context(socket.socket(family_of(address)))
+        with suppress(OSError):
+            listener.bind((address, port))
+            found: int = listener.getsockname()[1]
+            return found
+    msg = f"no port of {address} is free"
+    raise ClusterError(msg)
+
+
+def family_of(address: str) -> socket.AddressFamily:
+    """Return the family of an IP address, as sockets name it."""
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def look(path: Path | str) -> os.stat_result | None:
+    """Return what the path leads to, None if there is nothing.
+
+    Raises:
+        OSError: Nobody here can tell: no permission, a loop of links, a stale network file.
+    """
+    try:
+        return os.stat(path)  # noqa: PTH116 - the errors of `Path.stat` are the same
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def is_there(path: Path | str) -> bool:
+    """Whether the path leads to anything; raises OSError if nobody here can tell."""
+    return look(path) is not None
+
+
+def is_folder(path: Path | str) -> bool:
+    """Whether the path leads to a folder; raises OSError if nobody here can tell."""
+    found = look(path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def is_file(path: Path | str) -> bool:
+    """Whether the path leads to a regular file; raises OSError if nobody here can tell."""
+    found = look(path)
+    return found is not None and stat.S_ISREG(found.st_mode)
+
+
+def size_of(path: Path | str) -> int:
+    """Return the bytes of a file, 0 if it is gone; raises OSError if nobody here can tell."""
+    found = look(path)
+    return found.st_size if found else 0
+
+
+def why_no_file(path: Path | str) -> str:
+    """Return why the path leads to no file, for messages; empty if it does."""
+    return _why_not(path, is_file, "no such file")
+
+
+def why_no_folder(path: Path | str) -> str:
+    """Return why the path leads to no folder, for messages; empty if it does."""
+    return _why_not(path, is_folder, "no such folder")
+
+
+def _why_not(path: Path | str, is_it: Callable[[Path | str], bool], missing: str) -> str:
+    try:
+        return "" if is_it(path) else missing
+    except OSError as error:
+        return str(error.strerror or error)
+
+
+# UTF-32 first: its little-endian mark begins with that of UTF-16.
+_ENCODINGS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file without its byte order mark, with LF as the end of each line.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not in its encoding.
+    """
+    return decoded(path.read_bytes())
+
+
+def decoded(content: bytes) -> str:
+    """Return the text of a file's content; see `read_text`.
+
+    Raises:
+        ValueError: It is not in its encoding.
+    """
+    encoding = next((name for mark, name in _ENCODINGS if content.startswith(mark)), "utf-8")
+    return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")

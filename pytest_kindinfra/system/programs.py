@@ -1,0 +1,238 @@
+"""Start other programs: argument lists, never a shell, always a deadline.
+
+It must not know which programs there are.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import IO, TYPE_CHECKING, Protocol
+
+from pytest_kindinfra.errors import CancelledError, ToolMissingError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_kindinfra.system.timeline import Deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a program printed; its exit code was 0 unless failure was allowed."""
+
+    stdout: str
+    stderr: str
+    exit_code: int = 0
+
+
+class Sink(Protocol):
+    """Takes bytes."""
+
+    def write(self, data: bytes) -> object:
+        """Take all of `data`."""
+        ...
+
+
+class Copy(Protocol):
+    """Copies a stream to several; may change it on the way."""
+
+    def __call__(self, source: IO[bytes], sinks: Sequence[Sink]) -> None:
+        """Read `source` to its end and write to `sinks`, in their order in `Runner.pipe`."""
+        ...
+
+
+class Runner(Protocol):
+    """Runs programs."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        deadline: Deadline,
+        what: str = "",
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        log: Path | None = None,
+        check: bool = True,
+    ) -> Result:
+        """Run `argv` to its end.
+
+        Args:
+            argv: The program and its arguments.
+            deadline: When to end it, or, if cancelled, at once.
+            what: What is being done, for the error: `building image "api"`.
+            env: Added to this process's environment.
+            cwd: The folder to run in.
+            log: A file that gets both streams as they come, without the secrets of the run and
+                with mode 0600; the result then holds its text.
+            check: Whether another exit code than 0 is an error.
+
+        Raises:
+            CommandError: It failed, or the deadline passed; shows no secrets.
+            CancelledError: The run is ending.
+            ToolMissingError: There is no such program.
+        """
+        ...
+
+    def pipe(
+        self,
+        source: Sequence[str],
+        sinks: Sequence[Sequence[str]],
+        *,
+        deadline: Deadline,
+        what: str,
+        copy: Copy | None = None,
+    ) -> tuple[int, ...]:
+        """Send what `source` prints to the standard input of every sink.
+
+        Args:
+            source: The program that prints, and its arguments.
+            sinks: The programs that read.
+            deadline: When to end them, or, if cancelled, at once.
+            what: What is being done, for the error.
+            copy: What is made of the stream on the way; None passes it on as it is.
+
+        Returns:
+            How many bytes each sink was sent.
+
+        Raises:
+            CommandError: The one at whose fault it failed: a sink that stopped reading, else the
+                source, else another sink.
+            CancelledError: The run is ending.
+            ToolMissingError: There is no such program.
+        """
+        ...
+
+
+GRACE = 5.0
+"""Seconds between asking a process group to end and killing it."""
+
+
+_LONGEST_NAP = 0.05
+
+
+_DEATH_SIGNAL = ("--pdeathsig", "KILL", "--")
+
+
+_TRIAL = 5.0
+
+
+def which(program: str, *, fix: str) -> str:
+    """Return the path of `program`.
+
+    Raises:
+        ToolMissingError: It is not on PATH; `fix` says what to do.
+    """
+    if path := shutil.which(program):
+        return path
+    msg = f'"{program}" is not on PATH ({os.environ.get("PATH", "")})\nTo fix: {fix}'
+    raise ToolMissingError(msg)
+
+
+def start(
+    argv: Sequence[str],
+    *,
+    stdout: int | IO[bytes],
+    stderr: int | IO[bytes],
+    stdin: int | IO[bytes] | None = subprocess.DEVNULL,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a program in a process group of its own.
+
+    Raises:
+        ToolMissingError: There is no such program.
+    """
+    program = which(argv[0], fix=f'install "{argv[0]}" or put its folder on PATH')
+    return subprocess.Popen(
+        [*_dies_with_parent(), program, *argv[1:]],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+        start_new_session=True,
+    )
+
+
+def _dies_with_parent() -> tuple[str, ...]:
+    """Return the words that make Linux kill a child whose parent died; none if nothing can.
+
+    `setpriv` of util-linux sets PR_SET_PDEATHSIG and then becomes the program. Python's
+    preexec_fn could do it too, but may deadlock in a process with threads (subprocess docs).
+    """
+    setpriv = shutil.which("setpriv")
+    return (setpriv, *_DEATH_SIGNAL) if setpriv and can_kill_with_parent(setpriv) else ()
+
+
+@cache
+def can_kill_with_parent(setpriv: str) -> bool:
+    """Whether a `setpriv` has `--pdeathsig`: that of busybox and util-linux before 2.33 has not.
+
+    Tried once in each process, by having it start itself: nothing else need be on PATH.
+    """
+    try:
+        tried = subprocess.run(
+            [setpriv, *_DEATH_SIGNAL, setpriv, "--version"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_TRIAL,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return tried.returncode == 0
+
+
+def wait(processes: Sequence[subprocess.Popen[bytes]], deadline: Deadline) -> list[int | None]:
+    """Wait for all; None stands for one that the deadline ended."""
+    late: set[int] = set()
+    try:
+        for process in processes:
+            if not _wait_for(process, deadline):
+                late.add(process.pid)
+    finally:
+        for process in processes:
+            end(process)
+    return [None if process.pid in late else process.returncode for process in processes]
+
+
+def _wait_for(process: subprocess.Popen[bytes], deadline: Deadline) -> bool:
+    """Return whether it ended by itself; raise if the run is ending."""
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(min(_LONGEST_NAP, deadline.left))
+            return True
+        if deadline.cancelled.is_set():
+            msg = "the run is ending"
+            raise CancelledError(msg)
+        if deadline.passed:
+            return False
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End the process group if its leader still runs: asked first, killed after a grace.
+
+    What outlives the leader is killed with no further grace: nobody is left to wait for it.
+    """
+    if process.poll() is not None:
+        return
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+
+
+def text(file: IO[bytes]) -> str:
+    """Return all that was written to a file."""
+    file.seek(0)
+    return file.read().decode(errors="replace")

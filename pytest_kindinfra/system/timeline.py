@@ -1,0 +1,260 @@
+"""The door to time: clocks, deadlines, waiting, and the record of who worked when.
+
+No other module imports `time`. It must not know what is being timed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from pytest_kindinfra.errors import CancelledError, NotReadyError
+from pytest_kindinfra.model import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+T = TypeVar("T")
+
+
+_CALL_LOOK_EVERY = 0.01
+
+
+def now() -> float:
+    """Seconds since the epoch: for records that other processes read."""
+    return time.time()
+
+
+def monotonic() -> float:
+    """Seconds on a clock that never goes back: for durations."""
+    return time.monotonic()
+
+
+def sleep(seconds: float) -> None:
+    """Block this thread for `seconds`."""
+    time.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A point in time that work must not pass, and the run's wish to end before it.
+
+    Attributes:
+        at: The point on the monotonic clock, in seconds.
+        cancelled: Set when the run ends; every wait then raises `CancelledError`.
+        limit: How long it is and what sets it, for messages: `600 s, --kindinfra-timeout`.
+    """
+
+    at: float
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    limit: str = ""
+
+    @classmethod
+    def after(
+        cls, seconds: float, cancelled: threading.Event | None = None, *, option: str = ""
+    ) -> Deadline:
+        """Make the deadline that lies `seconds` ahead; `option` is what sets them."""
+        limit = f"{seconds:g} s, {option}" if option else f"{seconds:g} s"
+        return cls(monotonic() + seconds, cancelled or threading.Event(), limit)
+
+    def within(self, seconds: float) -> Deadline:
+        """Return the nearer of this deadline and one `seconds` ahead, cancelled alike."""
+        nearer = Deadline.after(seconds, self.cancelled)
+        return nearer if nearer.at < self.at else self
+
+    def told(self) -> str:
+        """Return ` within 600 s (--kindinfra-timeout)`, or what is known of it."""
+        seconds, _, option = self.limit.partition(", ")
+        if not seconds:
+            return ""
+        return f" within {seconds} ({option})" if option else f" within {seconds}"
+
+    def set_by_option(self) -> str:
+        """Return the same if an option or a key set it; nothing for a limit of the code's own."""
+        return self.told() if ", " in self.limit else ""
+
+    @property
+    def left(self) -> float:
+        """Seconds until it passes, never below 0."""
+        return max(0.0, self.at - monotonic())
+
+    @property
+    def passed(self) -> bool:
+        """Whether it lies in the past."""
+        return self.left == 0.0
+
+    def check(self) -> None:
+        """Raise `CancelledError` if the run is ending."""
+        if self.cancelled.is_set():
+            msg = "the run is ending"
+            raise CancelledError(msg)
+
+    def pause(self, seconds: float) -> None:
+        """Sleep for `seconds`, but not past the deadline; end at once when cancelled.
+
+        Raises:
+            CancelledError: The run is ending.
+        """
+        self.cancelled.wait(min(seconds, self.left))
+        self.check()
+
+
+def wait_until(probe: Callable[[], T | None], deadline: Deadline, *, every: float) -> T | None:
+    """Call `probe` each `every` seconds until it returns something true.
+
+    Returns:
+        What it returned, or None if the deadline passed first; it is called at least once,
+        and once more when the deadline has passed.
+
+    Raises:
+        CancelledError: The run is ending.
+    """
+    while True:
+        deadline.check()
+        last = deadline.passed
+        if result := probe():
+            return result
+        if last:
+            return None
+        deadline.pause(every)
+
+
+def call_within(function: Callable[[], T], deadline: Deadline, *, what: str) -> T:
+    """Call somebody else's function, but wait for it no longer than the deadline.
+
+    A function that does not return is left to a daemon thread, since Python cannot end it.
+
+    Args:
+        function: Takes nothing.
+        deadline: When to stop waiting.
+        what: What is called, for the error.
+
+    Raises:
+        NotReadyError: It did not return in time.
+        CancelledError: The run is ending.
+    """
+    from concurrent.futures import Future  # this module is loaded by every pytest process
+
+    outcome: Future[T] = Future()
+
+    def call() -> None:
+        try:
+            outcome.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            outcome.set_exception(error)
+
+    threading.Thread(target=call, name=f"kindinfra {what}", daemon=True).start()
+    if not wait_until(outcome.done, deadline, every=_CALL_LOOK_EVERY):
+        msg = f"{what} did not return{deadline.told() or ' in time'}"
+        raise NotReadyError(msg)
+    return outcome.result()
+
+
+class Running(NamedTuple):
+    """A phase that has not ended.
+
+    Attributes:
+        kind: What is done.
+        subject: To what.
+        start: Since when, in seconds since the epoch.
+        says: Gives the last line that it printed; empty if it prints nothing.
+    """
+
+    kind: str
+    subject: str
+    start: float
+    says: Callable[[], str] = lambda: ""
+
+
+class Timeline:
+    """Records phases from any thread, and tells subscribers of each start and end."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._phases: list[Phase] = []
+        self._running: dict[tuple[str, str], Running] = {}
+        self._subscribers: list[Callable[[Phase, bool], None]] = []
+
+    def subscribe(self, subscriber: Callable[[Phase, bool], None]) -> None:
+        """Have `subscriber(phase, ended)` called at each start and end, in that thread.
+
+        What it raises is dropped.
+        """
+        self._subscribers.append(subscriber)
+
+    @contextmanager
+    def span(
+        self, kind: str, subject: str, *, says: Callable[[], str] = lambda: ""
+    ) -> Iterator[Span]:
+        """Record the block as a phase; an exception makes it a failed one.
+
+        Args:
+            kind: What is done.
+            subject: To what.
+            says: Gives the last line that was printed, for those who watch.
+        """
+        span = Span()
+        start = now()
+        with self._lock:
+            self._running[kind, subject] = Running(kind, subject, start, says)
+        self._tell(Phase(kind=kind, subject=subject, start=start, end=start), ended=False)
+        try:
+            yield span
+        except CancelledError:
+            span.note = "given up"
+            self._end(kind, subject, start, span, ok=False)
+            raise
+        except BaseException:
+            self._end(kind, subject, start, span, ok=False)
+            raise
+        self._end(kind, subject, start, span, ok=True)
+
+    def add(self, phase: Phase) -> None:
+        """Record a phase that was timed elsewhere."""
+        with self._lock:
+            self._phases.append(phase)
+        self._tell(phase, ended=True)
+
+    def _end(self, kind: str, subject: str, start: float, span: Span, *, ok: bool) -> None:
+        phase = Phase(kind=kind, subject=subject, start=start, end=now(), ok=ok, note=span.note)
+        with self._lock:
+            self._running.pop((kind, subject), None)
+            if span.counts:
+                self._phases.append(phase)
+        if span.counts:
+            self._tell(phase, ended=True)
+
+    def _tell(self, phase: Phase, *, ended: bool) -> None:
+        for subscriber in self._subscribers:
+            # Whoever watches must not end the work: its terminal may be gone.
+            with suppress(Exception):
+                subscriber(phase, ended)
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """All phases that have ended, by start."""
+        with self._lock:
+            return tuple(sorted(self._phases, key=lambda phase: phase.start))
+
+    @property
+    def running(self) -> tuple[Running, ...]:
+        """What goes on now, by start."""
+        with self._lock:
+            return tuple(sorted(self._running.values(), key=lambda one: one.start))
+
+
+@dataclass(slots=True)
+class Span:
+    """What the block inside `Timeline.span` may say of itself.
+
+    Attributes:
+        note: A word for the table, such as `cached`.
+        counts: False drops the phase, since nothing was done after all.
+    """
+
+    note: str = ""
+    counts: bool = True
