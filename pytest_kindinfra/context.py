@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from pytest_kindinfra.system.timeline import Running, Timeline
 
 
-SUBJECT = "the cluster"
+CLUSTER = "the cluster"
+"""What the cluster is called as the root of a failure."""
 
 
 @dataclass(slots=True)
@@ -233,8 +234,33 @@ class Context:
         return Deadline.after(self.request.timeout, self.cancelled, option=option)
 
 
+def new_context(
+    plan: Plan,
+    request: Request,
+    *,
+    tools: Tools,
+    run: RunDirectory,
+    hooks: Hooks,
+    cancelled: threading.Event,
+    watchers: list[threading.Thread] | None = None,
+    held: ExitStack | None = None,
+) -> Context:
+    """Return the context of a bring-up; see `Context` for the arguments."""
+    return Context(
+        plan=plan,
+        request=request,
+        tools=tools,
+        run=run,
+        hooks=hooks,
+        cancelled=cancelled,
+        failure=FirstFailure(cancelled, fast=request.fail_fast),
+        watchers=[] if watchers is None else watchers,
+        held=held or ExitStack(),
+    )
+
+
 def needed(name: str, future: Future[T]) -> T:
-    """Wait for what another line makes.
+    """Wait for what another task makes.
 
     Args:
         name: What it is, for the error: `image "api"`.

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -39,6 +38,8 @@ from pytest_kindinfra.run.prepare import (
     read_declaration,
     templating,
 )
+from pytest_kindinfra.run.recipe import add_builds
+from pytest_kindinfra.run.tasks import Tasks, given
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
 from pytest_kindinfra.state.results import BlockedError, text_of
@@ -52,9 +53,6 @@ if TYPE_CHECKING:
     from pytest_kindinfra.context import Tools
     from pytest_kindinfra.images.saved import SavedImage
     from pytest_kindinfra.model import BuiltImage, Declaration, Phase, Plan
-
-
-_NAME_THREADS = 1
 
 
 _ASKING = ("this call",)
@@ -248,20 +246,18 @@ def new_folder(plan: Plan, settings: Settings) -> RunDirectory:
 
 def _build(context: Context) -> dict[str, BuiltImage]:
     """Build all images of a plan, or say everything that went wrong."""
-    ready: Future[None] = Future()
-    ready.set_result(None)
     builds = Builds(context)
-    with ThreadPoolExecutor(_NAME_THREADS + len(context.plan.images)) as pool:
-        builds.begin(pool, ready)
+    with Tasks() as tasks:
+        built = add_builds(tasks, context, builds, after=given("the engine", None))
         try:
-            errors = {name: future.exception() for name, future in builds.built.items()}
+            errors = {name: task.error for name, task in built.items()}
         except BaseException:  # Ctrl-C: programs are ended, then threads
             context.cancelled.set()
             raise
-    builds.remember()
+    builds.remember([image for task in built.values() if (image := task.made)])
     if failed := {name: error for name, error in errors.items() if error}:
         raise KindInfraError(context.tools.redactor.text(_failures(failed, context)))
-    return {name: future.result() for name, future in builds.built.items()}
+    return {name: task.result() for name, task in built.items()}
 
 
 def _failures(errors: Mapping[str, BaseException], context: Context) -> str:

@@ -13,26 +13,30 @@ host deletes the cluster, as does `kindinfra gc`.
 from __future__ import annotations
 
 import os
-from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from pytest_kindinfra.commands.images import make_context, new_run, settings_of, tools_for
-from pytest_kindinfra.deploy.service import Reached
 from pytest_kindinfra.errors import DeclarationError, KindInfraError, did_you_mean, listed
 from pytest_kindinfra.images.build import Builds
 from pytest_kindinfra.plan.graph import in_order
-from pytest_kindinfra.run.cluster import ClusterLine
-from pytest_kindinfra.run.images import ImageLines
 from pytest_kindinfra.run.prepare import problems_of_making, problems_of_mounts
 from pytest_kindinfra.run.recipe import (
-    CLUSTER_THREADS,
-    before_nodes,
-    bring_up_services,
-    lines_pool,
+    ClusterTasks,
+    ImageTasks,
+    add_cluster,
+    add_external,
+    add_images,
+    add_loads,
+    add_services,
+    await_tasks,
+    close_cluster,
+    layers_seen,
     tear_down,
 )
+from pytest_kindinfra.run.serving import service_tasks
+from pytest_kindinfra.run.tasks import Tasks, given
 from pytest_kindinfra.run.teardown import keep_evidence
 from pytest_kindinfra.state.stack import Stack
 from pytest_kindinfra.system.interrupts import deferring
@@ -40,7 +44,6 @@ from pytest_kindinfra.system.timeline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
 
     from pytest_kindinfra.context import Context
@@ -58,7 +61,7 @@ class Life:
     """What lives as long as the cluster does; `images` are those that were loaded."""
 
     context: Context
-    line: ClusterLine
+    cluster: ClusterTasks
     held: ExitStack
     images: dict[str, BuiltImage] = field(default_factory=dict)
     process: int = field(default_factory=os.getpid)
@@ -143,11 +146,11 @@ def delete_cluster(stack: OwnStack) -> None:
     with life.held:
         if not life.context.run.read("closed"):
             _end(life.context)
-            life.line.close()
+            close_cluster(life.cluster)
             stack.close()
 
 
-def _create(context: Context) -> tuple[ClusterLine, dict[str, BuiltImage]]:
+def _create(context: Context) -> tuple[ClusterTasks, dict[str, BuiltImage]]:
     context.tools.engine.check(context.deadline())
     try:
         return _create_to_its_end(context)
@@ -158,26 +161,26 @@ def _create(context: Context) -> tuple[ClusterLine, dict[str, BuiltImage]]:
         raise
 
 
-def _create_to_its_end(context: Context) -> tuple[ClusterLine, dict[str, BuiltImage]]:
-    """Return when the cluster takes pods; with an error, once nobody works on it any more.
+def _create_to_its_end(context: Context) -> tuple[ClusterTasks, dict[str, BuiltImage]]:
+    """Return when pods can run; raise once no task works on the cluster any more.
 
     Services that come before the nodes are brought up with it, and their images built for them.
     """
     early = context_for(context, [one for one in context.plan.services if one.before == "nodes"])
-    reached = {one.name: Reached() for one in early.plan.services}
-    builds = Builds(early)
-    with lines_pool(early, more=CLUSTER_THREADS) as pool:
-        first = before_nodes(early.plan, reached)
-        line = ClusterLine(context, pool, also=builds.look, first=first)
+    images: ImageTasks | None = None
+    with Tasks() as tasks:
+        builds, services = Builds(early), service_tasks(early.plan)
+        cluster = add_cluster(tasks, context, services, preflight=builds.find)
         try:
-            if first:
-                images = ImageLines(early, line, builds, pool)
-                bring_up_services(early, line, images, pool, reached)
-            line.taking_pods.result()
+            if services:
+                images = add_images(tasks, early, builds, cluster)
+                add_services(tasks, early, services, cluster, images)
+                await_tasks(early, [one.ready for one in services.values()])
+            cluster.ready.future.result()
         except BaseException:
             context.cancelled.set()  # programs are ended, then threads
             raise
-    return line, {name: one.result() for name, one in builds.built.items()} if first else {}
+    return cluster, {one.name: one for one in images.brought} if images else {}
 
 
 def context_for(context: Context, services: list[Service]) -> Context:
@@ -228,18 +231,6 @@ def _end(context: Context) -> None:
         context.run.close()
 
 
-class _Given:
-    """Images that were built before: stands where `Builds` would."""
-
-    def __init__(self, images: Mapping[str, BuiltImage]) -> None:
-        self.built: dict[str, Future[BuiltImage]] = {name: Future() for name in images}
-        for name, image in images.items():
-            self.built[name].set_result(image)
-
-    def begin(self, pool: ThreadPoolExecutor, ready: Future[Any]) -> None:
-        """Do nothing: all is there."""
-
-
 def load_images(stack: OwnStack, images: Mapping[str, BuiltImage]) -> None:
     """Load images into all kind nodes that lack them, in one stream.
 
@@ -250,7 +241,7 @@ def load_images(stack: OwnStack, images: Mapping[str, BuiltImage]) -> None:
     Raises:
         KindInfraError: One could not be loaded.
     """
-    loader, context = stack.life.line.loader.result(), stack.life.context
+    loader, context = stack.life.cluster.nodes.result(), stack.life.context
     names = {image.reference: name for name, image in images.items()}
     loader.load_together(names, context.deadline())
     for name, image in images.items():
@@ -275,10 +266,13 @@ def deploy_service(stack: OwnStack, service: str) -> tuple[Endpoint, ...]:
     if not _is_settled(stack, wanted):
         _refuse_early(stack, wanted)
         context = context_for(stack.life.context, [wanted])
-        with lines_pool(context) as pool:
-            line = stack.life.line
-            images = ImageLines(context, line, _Given(stack.life.images), pool)
-            bring_up_services(context, line, images, pool)
+        built = {name: given(f'image "{name}"', one) for name, one in stack.life.images.items()}
+        cluster, services = stack.life.cluster, service_tasks(context.plan)
+        with Tasks() as tasks:
+            external = add_external(tasks, context, cluster)
+            images = ImageTasks(built, add_loads(tasks, context, built, cluster), external)
+            add_services(tasks, context, services, cluster, images)
+            await_tasks(context, [one.ready for one in services.values()])
     return stack.endpoints(service)
 
 
@@ -302,14 +296,16 @@ def build_and_deploy(stack: OwnStack, *services: str) -> dict[str, tuple[Endpoin
     named = [one.name for one in _services(stack, services or needs)]
     wanted = _services(stack, in_order(named, needs))
     context = context_for(stack.life.context, _unsettled(stack, wanted))
-    with lines_pool(context) as pool:
+    cluster, task_of = stack.life.cluster, service_tasks(context.plan)
+    with Tasks() as tasks:
         builds = Builds(context)
-        builds.look()
-        images = ImageLines(context, stack.life.line, builds, pool)
-        bring_up_services(context, stack.life.line, images, pool)
-    builds.remember(stack.life.line.layers)
+        builds.find()
+        images = add_images(tasks, context, builds, cluster)
+        add_services(tasks, context, task_of, cluster, images)
+        await_tasks(context, [one.ready for one in task_of.values()])
+    builds.remember(images.brought, layers_seen(cluster))
     _raise_failures(stack, wanted)
-    stack.life.images.update({name: one.result() for name, one in builds.built.items()})
+    stack.life.images.update({name: one.result() for name, one in images.built.items()})
     return {name: stack.endpoints(name) for name in named}
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.commands.images import new_folder, resolve, settings_of, tools_for
-from pytest_kindinfra.context import Hooks
+from pytest_kindinfra.context import Hooks, new_context
 from pytest_kindinfra.errors import DeclarationError, KindInfraError, StateError
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.plan.resolve import keep_out
@@ -127,7 +127,7 @@ def _bring_up(
     watchers: list[threading.Thread] = []
     error: BaseException | None = None
     try:
-        bring_up(
+        context = new_context(
             order.plan,
             replace(order.request, run_id=run.path.name),
             tools=started.tools,
@@ -137,6 +137,7 @@ def _bring_up(
             watchers=watchers,
             held=held,
         )
+        bring_up(context)
     except BaseException as raised:  # noqa: BLE001 - told as a result, or raised again at the end
         error = raised
     cancelled.set()

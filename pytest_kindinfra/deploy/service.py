@@ -5,8 +5,8 @@ Part of the recipe in `run/recipe.py`; it must not know the other services' line
 
 from __future__ import annotations
 
-from concurrent.futures import Future, InvalidStateError
-from contextlib import nullcontext, suppress
+from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -29,21 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """How far a service is: each future is resolved once, with nothing or with the failure.
+    """The points that a service reaches before it is ready; each future is resolved once.
 
-    `token` is the service's in the ledger, there before `applied`; empty without a ledger.
+    `token` is the service's in the deployed state, there before `applied`; empty without one.
     """
 
     token: Future[str] = field(default_factory=Future)
     applied: Future[None] = field(default_factory=Future)
     started: Future[None] = field(default_factory=Future)
-    ready: Future[None] = field(default_factory=Future)
-
-    def fail(self, error: BaseException) -> None:
-        """Tell whoever waits for a level that was not reached."""
-        for future in (self.token, self.applied, self.started, self.ready):
-            with suppress(InvalidStateError):
-                future.set_exception(error)
 
 
 def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:

@@ -10,16 +10,15 @@ import os
 import secrets
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pytest_kindinfra.context import needed
 from pytest_kindinfra.errors import CommandError, KindInfraError
 from pytest_kindinfra.images.archive import load_image_file
 from pytest_kindinfra.images.content import Digests, content_of, write_ignore_file
 from pytest_kindinfra.images.dockerfile import build_secrets, unshown_arguments
 from pytest_kindinfra.images.saved import Shelf, find_images, read_saved_images
 from pytest_kindinfra.images.slots import BuildSlots
-from pytest_kindinfra.images.tags import Names, archive_reference, further_names, tag_image
+from pytest_kindinfra.images.tags import add_name, archive_reference, further_names, tag_image
 from pytest_kindinfra.model import BuiltImage
 from pytest_kindinfra.protocols import BuildRequest
 from pytest_kindinfra.references import name_in_node
@@ -35,11 +34,10 @@ from pytest_kindinfra.system.timeline import call_within, now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from concurrent.futures import Future, ThreadPoolExecutor
     from pathlib import Path
 
     from pytest_kindinfra.context import Context
-    from pytest_kindinfra.images.tags import Tagged
+    from pytest_kindinfra.images.tags import Circumstances, Tagged
     from pytest_kindinfra.model import Image, Plan
     from pytest_kindinfra.protocols import Engine
     from pytest_kindinfra.state.memory import Layers
@@ -308,11 +306,7 @@ def _prebuilt(image: Image, engine: Engine, deadline: Deadline) -> BuiltImage:
 
 
 class Builds:
-    """All images of a run on their way into the engine.
-
-    Attributes:
-        built: Name to the image, as soon as the engine has it; filled by `begin`.
-    """
+    """How the images of a run come into the engine: built, found, or named by the user."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -320,9 +314,9 @@ class Builds:
         self._ranks = build_ranks(context.plan, self._recall())
         self._digests = Digests(context.request.cache)
         self._found: dict[str, BuiltImage] = {}
-        self.built: dict[str, Future[BuiltImage]] = {}
+        self._workshop = self._make_workshop()
 
-    def look(self) -> None:
+    def find(self) -> None:
         """Where nothing is built: find every image, or say all that are missing.
 
         It belongs to the set-up, since without images a cluster is made for nothing.
@@ -345,16 +339,8 @@ class Builds:
             self._context.plan, shelf, before=self._call_hook, deadline=self._context.deadline
         )
 
-    def begin(self, pool: ThreadPoolExecutor, ready: Future[Any]) -> None:
-        """Begin with all images; each waits for `ready`, which says that there is an engine."""
-        self._ready = ready
-        self._names = Names(self._context, pool)
-        self._workshop = self._make_workshop()
-        for image in self._wanted:  # bases come first
-            self.built[image.name] = pool.submit(self._bring, image)
-
     @property
-    def _wanted(self) -> tuple[Image, ...]:
+    def wanted(self) -> tuple[Image, ...]:
         """The images to have; where nothing is built, bases that no service runs are not needed."""
         plan = self._context.plan
         if not self._context.request.no_build:
@@ -362,25 +348,22 @@ class Builds:
         run = {name for service in plan.services for name in service.images}
         return tuple(image for image in plan.images if image.name in run)
 
-    def remember(self, layers: Mapping[str, Layers] | None = None) -> None:
-        """Keep what later runs want to know; call it when all is done.
+    def remember(
+        self, built: Iterable[BuiltImage], layers: Mapping[str, Layers] | None = None
+    ) -> None:
+        """Keep what makes later runs quicker: durations, sizes and digests.
 
         Args:
-            layers: Full reference of an image to its layers, where they were seen.
+            built: The images that this run brought.
+            layers: Full reference of an image to its layers (digest to bytes), if they were seen.
         """
         if (cache := self._context.request.cache) is None:
             return
         phases = self._context.tools.timeline.phases
         self._note(keep_durations(cache, self._context.plan.declaration, phases))
-        self._note(keep_sizes(cache, self._context.request.folder, self._named(layers or {})))
+        self._note(keep_sizes(cache, self._context.request.folder, _named(layers or {}, built)))
         problems = [*self._problems, *self._digests.keep()]
         self._context.run.write("memory", {"folder": str(cache), "problems": problems})
-
-    def _named(self, layers: Mapping[str, Layers]) -> dict[str, Layers]:
-        """Return them by declared name where there is one: tags are others in the next run."""
-        built = (one.result() for one in self.built.values() if one.done() and not one.exception())
-        names = {name_in_node(one.reference): one.name for one in built}
-        return {names.get(reference, reference): found for reference, found in layers.items()}
 
     def _make_workshop(self) -> Workshop:
         context = self._context
@@ -407,19 +390,33 @@ class Builds:
         if problem:
             self._problems.append(problem)
 
-    def _bring(self, image: Image) -> BuiltImage:
-        try:
-            needed("the set-up", self._ready)
-            built = self._names.add_to(self._build_or_take(image))
-        except BaseException as error:
-            subject = f'image "{image.name}"'
-            self._context.failure.note(subject, error)
-            record = self._context.failure_record(error, subject=subject)
-            self._context.run.write(f"{BROKEN}{image.name}", record)
-            raise
+    def bring(
+        self,
+        image: Image,
+        bases: Sequence[BuiltImage],
+        circumstances: Callable[[], Circumstances],
+    ) -> BuiltImage:
+        """Build an image unless its content was built before, and return it.
+
+        Args:
+            image: The image.
+            bases: The declared images that it starts from.
+            circumstances: Waits for what the fields of a tag template stand for.
+
+        Raises:
+            KindInfraError: It could not be built.
+        """
+        built = add_name(self._build_or_find(image, bases), self._context, circumstances)
         self._context.run.write(f"image-{image.name}", asdict(built))
         self._note_use(built)
         return built
+
+    def note_failure(self, image: Image, error: BaseException) -> None:
+        """Leave the reason why an image failed for reports."""
+        subject = f'image "{image.name}"'
+        self._context.failure.note(subject, error)
+        record = self._context.failure_record(error, subject=subject)
+        self._context.run.write(f"{BROKEN}{image.name}", record)
 
     def _note_use(self, built: BuiltImage) -> None:
         """Keep that it is used, so that `kindinfra gc --images` leaves it alone."""
@@ -427,10 +424,9 @@ class Builds:
             use = ImageUse(run=self._context.run.path, at=now())
             self._problems += note_use(cache, (built.reference, *built.also), use)
 
-    def _build_or_take(self, image: Image) -> BuiltImage:
+    def _build_or_find(self, image: Image, bases: Sequence[BuiltImage]) -> BuiltImage:
         if self._context.request.no_build:
             return self._found[image.name]
-        bases = [needed(f'image "{name}"', self.built[name]) for name in image.needs]
         self._call_hook(image)
         secrets = build_secrets(image, folder=self._context.request.folder)
         self._context.tools.redactor.learn(secrets)  # the hook may have set a variable
@@ -448,3 +444,9 @@ class Builds:
             self._context.deadline(),
             what=f'a hook for image "{image.name}"',
         )
+
+
+def _named(layers: Mapping[str, Layers], built: Iterable[BuiltImage]) -> dict[str, Layers]:
+    """Return layers by declared name where there is one: the next run has other tags."""
+    names = {name_in_node(one.reference): one.name for one in built}
+    return {names.get(reference, reference): found for reference, found in layers.items()}

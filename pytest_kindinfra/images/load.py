@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
+    from pytest_kindinfra.context import Context
     from pytest_kindinfra.model import Cluster, Load
     from pytest_kindinfra.protocols import Engine, Provider
     from pytest_kindinfra.system.programs import Runner
@@ -354,3 +355,43 @@ class ImageLoader:
                     sent=volume.sent,
                 )
             )
+
+
+def open_loader(
+    context: Context,
+    count: int,
+    created: Future[Cluster],
+    sender: Sending | None,
+    begin: Callable[[Callable[[], None]], object],
+) -> ImageLoader:
+    """Return a loader as soon as kind nodes take images.
+
+    Args:
+        context: The bring-up.
+        count: How many kind nodes there will be, 0 if they are there already.
+        created: The cluster, once `create` has returned.
+        sender: The way images go, None for the one by the run's options.
+        begin: Begins a piece of work beside this one: waiting for kind nodes that are late.
+
+    Raises:
+        ClusterError: No kind node takes images.
+    """
+    tools, deadline = context.tools, context.deadline()
+    takers = Takers(
+        provider=tools.provider, cluster=context.request.cluster, count=count, created=created
+    )
+    nodes = takers.first(deadline)
+    late = len(nodes) < takers.count
+    loader = ImageLoader(
+        nodes,
+        engine=tools.engine,
+        provider=tools.provider,
+        runner=tools.runner,
+        timeline=tools.timeline,
+        how=context.request.load,
+        sender=sender,
+        late=late,
+    )
+    if late:
+        begin(lambda: takers.join_late(loader, nodes, deadline))
+    return loader

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.context import needed
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.content import bases_of, content_of, file_tag, read_source
 from pytest_kindinfra.plan.buildoptions import with_images
@@ -20,7 +19,6 @@ from pytest_kindinfra.system.timeline import Deadline, now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
 
     from pytest_kindinfra.context import Context
@@ -264,41 +262,40 @@ def _reference(image: Image, plan: Plan, tags: dict[str, str], engine: Engine | 
 _RANDOM_BYTES = 8
 
 
-class Names:
-    """Further names of images, by the template of the run."""
+def ask_circumstances(context: Context) -> Circumstances:
+    """Return what the fields of a tag template stand for; what git says goes to run.json too."""
+    began = int(now())
+    git = read_git_state(context.request.folder, context.tools.runner, context.deadline())
+    context.run.write("git", {"git": asdict(git) if git else None})
+    return Circumstances(
+        user=_user(),
+        commit=git.commit if git else None,
+        time=began,
+        random=secrets.token_hex(_RANDOM_BYTES),
+    )
 
-    def __init__(self, context: Context, pool: ThreadPoolExecutor) -> None:
-        """Ask git at once, beside all else; what it says goes to run.json too."""
-        self._context = context
-        self._began = int(now())
-        self._circumstances = pool.submit(self._ask)
 
-    def add_to(self, built: BuiltImage) -> BuiltImage:
-        """Give an image of ours the name by the template, if there is one.
+def add_name(
+    built: BuiltImage, context: Context, circumstances: Callable[[], Circumstances]
+) -> BuiltImage:
+    """Give an image that this project builds the further name by the run's template, if any.
 
-        The name of its content stays, and is the one that pods run: with another one for each
-        run nothing would be known to be there already.
-        """
-        template = self._context.request.tag
-        repository, content = split(built.reference)
-        if template is None or repository != f"localhost/{built.name}":  # a prebuilt one
-            return built
-        around = needed("the names of images", self._circumstances)
-        tag = make_tag(template, image=built.name, content=content, around=around)
-        name = f"{repository}:{tag}"
-        self._context.tools.engine.tag(built.reference, name, self._context.deadline())
-        return replace(built, also=(name,))
+    The name by content stays, and is the one that pods run: with a new one for each run no image
+    would ever be known to be in the kind nodes already.
 
-    def _ask(self) -> Circumstances:
-        context = self._context
-        git = read_git_state(context.request.folder, context.tools.runner, context.deadline())
-        context.run.write("git", {"git": asdict(git) if git else None})
-        return Circumstances(
-            user=_user(),
-            commit=git.commit if git else None,
-            time=self._began,
-            random=secrets.token_hex(_RANDOM_BYTES),
-        )
+    Args:
+        built: The image.
+        context: The bring-up.
+        circumstances: Waits for what the fields stand for; called only if there is a template.
+    """
+    template = context.request.tag
+    repository, content = split(built.reference)
+    if template is None or repository != f"localhost/{built.name}":  # a prebuilt one
+        return built
+    tag = make_tag(template, image=built.name, content=content, around=circumstances())
+    name = f"{repository}:{tag}"
+    context.tools.engine.tag(built.reference, name, context.deadline())
+    return replace(built, also=(name,))
 
 
 def _user() -> str:

@@ -1,178 +1,263 @@
-"""The recipe: what a run brings up, in what order, and how it ends.
+"""The recipe: what a run does, in what order, and what waits for what.
 
-The cluster, each image and each service is one straight line of steps in a thread of its own,
-which waits for just what it needs; nothing here waits for "all builds" or "all loads". Results go
-to the run directory, written once, and nothing flows back. It must not know pytest or a concrete
-engine.
+Read it from the top: create the cluster, build images beside it, load each as soon as kind nodes
+take it, deploy each service once its images are loaded and its needs are ready. Each of these is
+a task in a thread of its own; nothing waits for "all builds" or "all loads". Results go to the run
+directory, written once. It must not know pytest or a concrete engine.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.context import SUBJECT, Context, FirstFailure, needed
-from pytest_kindinfra.deploy.renewal import Deployment, Renewal
-from pytest_kindinfra.deploy.service import Reached, serve
+from pytest_kindinfra.clusters.steps import ClusterSteps, cluster_steps, obtain_watched
+from pytest_kindinfra.context import CLUSTER, Context
+from pytest_kindinfra.deploy.renewal import forget_undeclared
+from pytest_kindinfra.engines.registry import open_registry
 from pytest_kindinfra.images.build import Builds
 from pytest_kindinfra.images.cleanup import drop_old_images
 from pytest_kindinfra.images.dockerfile import build_secrets
-from pytest_kindinfra.kube.origins import brings, pods_may_make
-from pytest_kindinfra.plan.graph import in_order
-from pytest_kindinfra.run.cluster import ClusterLine
-from pytest_kindinfra.run.existing import ExistingLine, ImagesElsewhere
-from pytest_kindinfra.run.images import ImageLines, external
-from pytest_kindinfra.state.results import service_record
-from pytest_kindinfra.state.reused import source_of
+from pytest_kindinfra.images.load import open_loader
+from pytest_kindinfra.images.registry import RegistrySender
+from pytest_kindinfra.images.tags import ask_circumstances
+from pytest_kindinfra.model import BuiltImage, ImagesInUse
+from pytest_kindinfra.run.serving import deploy_service, fail_service, service_tasks, settle_failure
+from pytest_kindinfra.run.tasks import Task, Tasks, await_all, given
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.results import cluster_record
 from pytest_kindinfra.system.files import size_of
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from pytest_kindinfra.context import Hooks, Request, Tools
-    from pytest_kindinfra.kube.refusals import Missing
-    from pytest_kindinfra.model import ImagesInUse, Plan, Service
-    from pytest_kindinfra.state.directory import RunDirectory
+    from pytest_kindinfra.context import Tools
+    from pytest_kindinfra.images.load import ImageLoader
+    from pytest_kindinfra.images.tags import Circumstances
+    from pytest_kindinfra.kube.cluster import Kube
+    from pytest_kindinfra.model import Cluster, Image, Registry, Service
+    from pytest_kindinfra.run.serving import ServiceTask
     from pytest_kindinfra.system.timeline import Deadline
 
-
+_PREFLIGHT = "the set-up"
 _BEAT = 1.0
-
-
 _LATE = 3.0
-
-
 _LATE_EVERY = 0.5
 
 
-CLUSTER_THREADS = 7
+@dataclass(frozen=True, slots=True)
+class ClusterTasks:
+    """The cluster on its way up.
+
+    Attributes:
+        checked: The tools are there.
+        created: Its API can be asked.
+        nodes: The kind nodes take images, long before they take pods.
+        answering: The API server answers and the namespace is there, whatever nodes do.
+        ready: Pods can run; its result is written.
+    """
+
+    checked: Task[str]
+    created: Task[Cluster]
+    nodes: Task[ImageLoader]
+    answering: Task[Kube]
+    ready: Task[Kube]
 
 
-_NAME_THREADS = 1
+@dataclass(frozen=True, slots=True)
+class ImageTasks:
+    """The images on their way into the kind nodes.
+
+    Attributes:
+        built: Declared name to the image, in the engine.
+        loaded: Declared name to the reference that pods run.
+        external: Reference in manifests to the one that pods run, None if kind nodes pull it.
+    """
+
+    built: Mapping[str, Task[BuiltImage]]
+    loaded: Mapping[str, Task[str]]
+    external: Mapping[str, Task[str | None]]
+
+    @property
+    def brought(self) -> list[BuiltImage]:
+        """The images that the engine has by now."""
+        return [image for task in self.built.values() if (image := task.made)]
 
 
-class ImagesOf(Protocol):
-    """Knows when the images of a service are in the kind nodes."""
-
-    def of(self, service: Service) -> ImagesInUse:
-        """Wait for them; say what references become."""
-        ...
-
-
-def bring_up(
-    plan: Plan,
-    request: Request,
-    *,
-    tools: Tools,
-    run: RunDirectory,
-    hooks: Hooks,
-    cancelled: threading.Event,
-    watchers: list[threading.Thread] | None = None,
-    held: ExitStack | None = None,
-) -> None:
-    """Bring up what `plan` says and write each result to `run`; returns when all is decided.
+def bring_up(context: Context) -> None:
+    """Bring up what the plan says and write each result; return when all is decided.
 
     A failure is a result too: it is written for the service and for those that need it.
-
-    Args:
-        plan: What to bring up.
-        request: How.
-        tools: Who does the work.
-        run: Gets the results.
-        hooks: Called on the way.
-        cancelled: Set when the run ends; everything is then given up at once.
-        watchers: Gets the threads that watch the kind nodes, which end when the run does.
-        held: Gets what is to be let go of after the run's end: a cluster that outlives it.
     """
-    context = Context(
-        plan=plan,
-        request=request,
-        tools=tools,
-        run=run,
-        hooks=hooks,
-        cancelled=cancelled,
-        failure=FirstFailure(cancelled, fast=request.fail_fast),
-        watchers=[] if watchers is None else watchers,
-        held=held or ExitStack(),
+    plan, folder = context.plan, context.request.folder
+    context.tools.redactor.learn(
+        value for image in plan.images for value in build_secrets(image, folder=folder)
     )
-    tools.redactor.learn(
-        value for image in plan.images for value in build_secrets(image, folder=request.folder)
-    )
-    with lines_pool(context, more=CLUSTER_THREADS) as pool:
-        builds = Builds(context)
-        line = ExistingLine if request.existing else ClusterLine
-        reached = {service.name: Reached() for service in plan.services}
-        cluster = line(context, pool, also=builds.look, first=before_nodes(plan, reached))
-        images = _images(context, cluster, builds, pool)
-        bring_up_services(context, cluster, images, pool, reached)
-        if cluster.taking_pods.exception():
-            cancelled.set()  # builds would go on for nobody
-        elif not cancelled.is_set():
-            drop_old_images(context, cluster.created.result(), cluster.taking_pods.result())
-        cluster.close()
-    builds.remember(cluster.layers)
+    with Tasks() as tasks:
+        builds, services = Builds(context), service_tasks(plan)
+        cluster = add_cluster(tasks, context, services, preflight=builds.find)
+        images = add_images(tasks, context, builds, cluster)
+        add_services(tasks, context, services, cluster, images)
+        await_tasks(context, [cluster.ready, *(one.ready for one in services.values())])
+        if cluster.ready.error:
+            context.cancelled.set()  # builds would go on in vain
+        elif not context.cancelled.is_set():
+            drop_old_images(context, cluster.created.result(), cluster.ready.result())
+        close_cluster(cluster)
+    builds.remember(images.brought, layers_seen(cluster))
 
 
-def _images(
-    context: Context, cluster: ClusterLine, builds: Builds, pool: ThreadPoolExecutor
-) -> ImagesOf:
-    """Return who brings images into the cluster, or leaves that to the cluster itself."""
+def add_cluster(
+    tasks: Tasks,
+    context: Context,
+    services: Mapping[str, ServiceTask],
+    *,
+    preflight: Callable[[], None],
+) -> ClusterTasks:
+    """Create the cluster; nodes that need services to get Ready wait for them."""
+    steps = cluster_steps(context)
+    begun: Task[int] = Task(CLUSTER)
+    answering: Task[Kube] = Task(CLUSTER)
+    first = [services[one.name].ready for one in context.plan.services if one.before == "nodes"]
+    checked = tasks.add(_PREFLIGHT, lambda: _check(steps, preflight))
+    tasks.add("the sweep", steps.sweep, after=[checked])
+    registry = tasks.add(CLUSTER, lambda: _registry(context), after=[checked])
+    created = tasks.add(
+        CLUSTER,
+        lambda: obtain_watched(steps, context, checked.result(), begun.reach),
+        after=[checked],
+        reaching=[begun],
+    )
+    nodes = tasks.add(
+        CLUSTER,
+        lambda: open_loader(
+            context,
+            begun.result(),
+            created.future,
+            _sender(context, registry.result()),
+            lambda work: tasks.add(CLUSTER, work),
+        ),
+        after=[begun, registry],
+    )
+
+    ready = tasks.add(
+        CLUSTER,
+        lambda: _await_pods(steps, context, created.result(), registry.result(), answering, first),
+        after=[created, registry],
+        reaching=[answering],
+        failed=partial(settle_failure, context, "cluster", CLUSTER),
+    )
+    return ClusterTasks(checked, created, nodes, answering, ready)
+
+
+def add_images(tasks: Tasks, context: Context, builds: Builds, cluster: ClusterTasks) -> ImageTasks:
+    """Build each image as soon as its bases are built, and load it as soon as it is built."""
     existing = context.request.existing
     if existing and not existing.nodes:
-        return ImagesElsewhere(context)
-    return ImageLines(context, cluster, builds, pool)
+        return _images_elsewhere(context)
+    # Images that need no build go first: they can travel while others are built.
+    external = add_external(tasks, context, cluster)
+    built = add_builds(tasks, context, builds, after=cluster.checked)
+    return ImageTasks(built, add_loads(tasks, context, built, cluster), external)
 
 
-def lines_pool(context: Context, *, more: int = 0) -> ThreadPoolExecutor:
-    """Return a thread for each line, so that lines that wait never keep another from starting."""
-    count = more + _NAME_THREADS + 2 * len(context.plan.images)
-    count += len(external(context)) + len(context.plan.services)
-    return ThreadPoolExecutor(count, thread_name_prefix="kindinfra")
+def add_builds(
+    tasks: Tasks, context: Context, builds: Builds, *, after: Task[Any]
+) -> dict[str, Task[BuiltImage]]:
+    """Build each image as soon as its bases are built."""
+    names = tasks.add("the names of images", lambda: ask_circumstances(context))
+    built: dict[str, Task[BuiltImage]] = {}
+    for image in builds.wanted:  # bases come first
+        bases = [] if context.request.no_build else [built[name] for name in image.needs]
+        built[image.name] = tasks.add(
+            f'image "{image.name}"',
+            partial(_build, builds, image, bases, names),
+            after=[after, *bases],
+            failed=partial(builds.note_failure, image),
+        )
+    return built
 
 
-def before_nodes(plan: Plan, reached: Mapping[str, Reached]) -> dict[str, Future[None]]:
-    """Return the services that nodes need to get Ready, with what tells that they are ready."""
-    return {one.name: reached[one.name].ready for one in plan.services if one.before == "nodes"}
+def add_external(
+    tasks: Tasks, context: Context, cluster: ClusterTasks
+) -> dict[str, Task[str | None]]:
+    """Load each external image that the engine has; kind nodes pull the others."""
+    used = (one for references in context.plan.external.values() for one in references)
+    return {
+        reference: tasks.add(
+            f'image "{reference}"',
+            partial(_load_external, context, reference, cluster.nodes),
+            after=[cluster.checked],
+        )
+        for reference in dict.fromkeys(used)
+    }
 
 
-def bring_up_services(
+def add_loads(
+    tasks: Tasks, context: Context, built: Mapping[str, Task[BuiltImage]], cluster: ClusterTasks
+) -> dict[str, Task[str]]:
+    """Load each image that a service runs as soon as it is built and kind nodes take it."""
+    used = {name for service in context.plan.services for name in service.images}
+    return {
+        name: tasks.add(
+            f'image "{name}"',
+            partial(_load, context, built, name, cluster.nodes),
+            after=[built[name], cluster.nodes],
+        )
+        for name in sorted(used)
+    }
+
+
+def add_services(
+    tasks: Tasks,
     context: Context,
-    cluster: ClusterLine,
-    images: ImagesOf,
-    pool: ThreadPoolExecutor,
-    reached: dict[str, Reached] | None = None,
+    services: Mapping[str, ServiceTask],
+    cluster: ClusterTasks,
+    images: ImageTasks,
 ) -> None:
-    """Bring up the plan's services, each once what it needs is there; returns when all is decided.
+    """Deploy each service once its images are loaded and its needs have come far enough."""
+    for service in context.plan.services:
+        task = services[service.name]
+        here = cluster.answering if service.before == "nodes" else cluster.ready
+        needs = [services[need.name].at(need.level) for need in service.needs]
+        tasks.begin(
+            task.ready,
+            partial(_deploy, context, service, cluster, here, images, services),
+            after=[here, *_tasks_of(service, context, images), *needs],
+            reaching=task.points,
+            failed=partial(fail_service, context, service),
+        )
 
-    Args:
-        context: The bring-up.
-        cluster: Where they go; may still be on its way.
-        images: Says what a service runs, once the kind nodes have it.
-        pool: Has a thread for each service.
-        reached: Told how far each service is; None makes it.
-    """
-    reached = reached or {service.name: Reached() for service in context.plan.services}
-    hooks, services = context.hooks, _ServiceLines(context, cluster, images, reached)
-    lines = (pool.submit(services.bring_up, one) for one in context.plan.services)
-    pending: set[Future[Any]] = {*lines, cluster.taking_pods}
+
+def await_tasks(context: Context, tasks: Iterable[Task[Any]]) -> None:
+    """Return when all of these have ended, and tell the hooks each second what still runs."""
+    timeline, hooks = context.tools.timeline, context.hooks
     try:
-        while pending:
-            pending = wait(pending, timeout=_BEAT).not_done
-            hooks.beat(context.tools.timeline.running)
-    except BaseException as error:  # a bug of ours: the lines must not go on for nobody
+        await_all(tasks, every=_BEAT, beat=lambda: hooks.beat(timeline.running))
+    except BaseException as error:  # a bug of this project, or Ctrl-C: no task may go on
         context.failure.end("the bring-up", error)
         raise
+
+
+def close_cluster(cluster: ClusterTasks) -> None:
+    """End the threads that watch the cluster."""
+    if kube := cluster.ready.made:
+        kube.close()
+
+
+def layers_seen(cluster: ClusterTasks) -> dict[str, dict[str, int]]:
+    """Return what loads found out of images: full reference to layers, digest to bytes."""
+    loader = cluster.nodes.made
+    return loader.layers if loader else {}
 
 
 def tear_down(name: str, *, tools: Tools, kubeconfig: Path, deadline: Deadline) -> None:
     """Delete the cluster `name`; do nothing if there is none.
 
-    A creation that was cut short may have asked the engine for a container that is there only
-    after the deletion; so it is looked for once more, for a few seconds.
+    A creation that was cut short may have asked the engine for a container that appears only
+    after the deletion; so the cluster is looked for once more, for a few seconds.
 
     Raises:
         CommandError: It could not be deleted.
@@ -186,85 +271,128 @@ def tear_down(name: str, *, tools: Tools, kubeconfig: Path, deadline: Deadline) 
             tools.provider.delete(name, kubeconfig=kubeconfig, deadline=deadline)
 
 
-class _ServiceLines:
-    """The services' lines, and how far each is."""
+def _check(steps: ClusterSteps, preflight: Callable[[], None]) -> str:
+    version = steps.check()
+    preflight()  # last: no cluster is made if it raises
+    return version
 
-    def __init__(
-        self,
-        context: Context,
-        cluster: ClusterLine,
-        images: ImagesOf,
-        reached: Mapping[str, Reached],
-    ) -> None:
-        self._context = context
-        self._cluster = cluster
-        self._images = images
-        self._reached = reached
 
-    def bring_up(self, service: Service) -> None:
-        """Bring one service up, from its images to its endpoints, and write its result."""
-        reached, run = self._reached[service.name], self._context.run
-        name = f"service-{service.name}"
-        try:
-            deployment = self._deployment(service)
-            run.begin(name)
-            endpoints = serve(deployment, reached)
-            run.settle(name, service_record(endpoints))
-            reached.ready.set_result(None)
-        except BaseException as error:  # noqa: BLE001 - a failure is a result
-            # First those in this process: they must not wait for a disk that is full.
-            reached.fail(error)
-            subject = f'service "{service.name}"'
-            self._context.failure.note(subject, error)
-            run.settle(name, self._context.failure_record(error, subject=subject))
+def _registry(context: Context) -> Registry | None:
+    """Have a registry, if images go through one."""
+    if context.request.load != "registry":
+        return None
+    return open_registry(
+        context.tools.registries,
+        address=context.request.registry,
+        cache=context.request.cache,
+        run=context.run.path,
+        say=context.hooks.say,
+        deadline=context.deadline(),
+    )
 
-    def _deployment(self, service: Service) -> Deployment:
-        """Wait for all that the service needs."""
-        early = service.before == "nodes"
-        kube = needed(SUBJECT, self._cluster.answering if early else self._cluster.taking_pods)
-        images = self._images.of(service)
-        for need in service.needs:
-            needed(f'service "{need.name}"', getattr(self._reached[need.name], need.level))
-        cluster = self._cluster.created.result()
-        key = f"timeout of [services.{service.name}]"
-        deadline = self._context.deadline(service.timeout, key=key)
-        return Deployment(
-            service=service,
-            cluster=cluster,
-            kube=kube,
-            images=images,
-            context=self._context,
-            deadline=deadline,
-            renewal=Renewal(
-                service,
-                home=cluster.home,
-                kube=kube,
-                namespace=self._context.request.namespace,
-                source=source_of(service.name, self._context.plan.declaration),
-                needs={one.name: self._reached[one.name].token.result() for one in service.needs},
-                deadline=deadline,
-            ),
-            unready=lambda: (
-                not all(self._reached[need.name].ready.done() for need in service.needs)
-            ),
-            makers=partial(self._makers, service),
-        )
 
-    def _makers(self, service: Service, missing: Missing) -> list[str]:
-        """Return what may still bring something that an object of the service lacks."""
-        plan = self._context.plan
-        needs = {one.name: [need.name for need in one.needs] for one in plan.services}
-        others = [
-            one
-            for one in plan.services
-            if not self._reached[one.name].ready.done()
-            and service.name not in in_order([one.name], needs)
-        ]
-        known = [one.name for one in others if self._may_bring(one, missing)]
-        objects = [obj for one in plan.services for obj in plan.objects.get(one.name, ())]
-        return [*known, *(["a pod"] if pods_may_make(objects, missing.kind) else [])]
+def _sender(context: Context, registry: Registry | None) -> RegistrySender | None:
+    if registry is None:
+        return None
+    return RegistrySender(
+        registry,
+        host=context.tools.registries,
+        engine=context.tools.engine,
+        provider=context.tools.provider,
+        folder=context.run.path,
+    )
 
-    def _may_bring(self, service: Service, missing: Missing) -> bool:
-        objects = self._context.plan.objects.get(service.name, ())
-        unseen = bool(service.run) or self._context.hooks.deploying
-        return unseen or brings(objects, missing.kind, missing.name)
+
+def _await_pods(
+    steps: ClusterSteps,
+    context: Context,
+    cluster: Cluster,
+    registry: Registry | None,
+    answering: Task[Kube],
+    first: Iterable[Task[Any]],
+) -> Kube:
+    """Wait until pods can run, delete what is no longer declared, and write the result."""
+
+    def answers(kube: Kube) -> None:
+        answering.reach(kube)
+        for service in first:  # without these the nodes do not get Ready
+            service.result()
+
+    kube = steps.await_pods(cluster, registry, answers)
+    if cluster.home and context.request.reuse and context.request.reuse.knows_all:
+        forget_undeclared(kube, RunDirectory(cluster.home), context.plan.declaration)
+    record = cluster_record(cluster, namespace=context.request.namespace)
+    context.run.settle("cluster", record)
+    answering.reach(kube)
+    return kube
+
+
+def _build(
+    builds: Builds, image: Image, bases: list[Task[BuiltImage]], names: Task[Circumstances]
+) -> BuiltImage:
+    return builds.bring(image, [one.result() for one in bases], names.result)
+
+
+def _load(
+    context: Context, built: Mapping[str, Task[BuiltImage]], name: str, nodes: Task[ImageLoader]
+) -> str:
+    loader, reference = nodes.result(), built[name].result().reference
+    loader.more_come = lambda: not all(one.future.done() for one in built.values())
+    runs = loader.load(name, reference, context.deadline())
+    if runs != reference:
+        context.run.write(f"runs-as-{name}", {"reference": runs})
+    return runs
+
+
+def _load_external(context: Context, reference: str, nodes: Task[ImageLoader]) -> str | None:
+    if not context.tools.engine.image_ids([reference], context.deadline()):
+        return None
+    return nodes.result().load(reference, reference, context.deadline())
+
+
+def _images_elsewhere(context: Context) -> ImageTasks:
+    """Return the images of a cluster that pulls all of them itself."""
+    images = [
+        BuiltImage(name=one.name, reference=one.prebuilt or "", cached=True)
+        for one in context.plan.images
+    ]
+    for image in images:
+        context.run.write(f"image-{image.name}", asdict(image))
+    built = {one.name: given(f'image "{one.name}"', one) for one in images}
+    return ImageTasks(built, {one.name: given(one.name, one.reference) for one in images}, {})
+
+
+def _tasks_of(service: Service, context: Context, images: ImageTasks) -> list[Task[Any]]:
+    """Return the tasks that bring what a service runs into the kind nodes."""
+    foreign = context.plan.external.get(service.name, ())
+    uses = context.plan.image_uses.get(service.name, {})
+    loaded = [images.loaded[name] for name in (*uses.values(), *service.images)]
+    return [*(images.external[ref] for ref in foreign if ref in images.external), *loaded]
+
+
+def _in_use(service: Service, context: Context, images: ImageTasks) -> ImagesInUse:
+    """Return what references in manifests become, once the tasks of the service are done."""
+    uses = context.plan.image_uses.get(service.name, {})
+    foreign = context.plan.external.get(service.name, ())
+    found = {ref: images.external[ref].result() for ref in foreign if ref in images.external}
+    there = {ref: name for ref, name in found.items() if name}
+    others = {ref: name for ref, name in there.items() if name != ref}
+    return ImagesInUse(
+        written={**others, **{ref: images.loaded[name].result() for ref, name in uses.items()}},
+        loaded=frozenset(ref for ref, name in there.items() if name == ref),
+        declared={name: images.loaded[name].result() for name in service.images},
+    )
+
+
+def _deploy(
+    context: Context,
+    service: Service,
+    cluster: ClusterTasks,
+    here: Task[Kube],
+    images: ImageTasks,
+    services: Mapping[str, ServiceTask],
+) -> Any:
+    in_use = _in_use(service, context, images)
+    return deploy_service(
+        context, service, cluster.created.result(), here.result(), in_use, services
+    )

@@ -79,9 +79,10 @@ class Provisioning:
     def _bring_up(self, watchers: list[threading.Thread]) -> BaseException | None:
         """Return what went wrong with the bring-up itself, as no part of the stack's failure."""
         try:
+            from pytest_kindinfra.context import new_context
             from pytest_kindinfra.run.recipe import bring_up
 
-            bring_up(
+            context = new_context(
                 self.order.plan,
                 self.order.request,
                 tools=self.tools,
@@ -91,6 +92,7 @@ class Provisioning:
                 watchers=watchers,
                 held=self.held,
             )
+            bring_up(context)
         except BaseException as error:  # noqa: BLE001 - waiters in other processes must learn of it
             return error
         return None

@@ -84,9 +84,9 @@ def settled_at(run: Run, name: str) -> float:
     ("module", "name", "workers"),
     [
         pytest.param("pytest_kindinfra.run.recipe", "bring_up", 2, id="the recipe"),
-        pytest.param("pytest_kindinfra.run.recipe", "ImageLines", None, id="in the recipe"),
+        pytest.param("pytest_kindinfra.run.recipe", "add_images", None, id="in the recipe"),
         pytest.param("pytest_kindinfra.clusters.reuse", "create_cluster", 2, id="a step"),
-        pytest.param("pytest_kindinfra.run.recipe", "service_record", None, id="a result"),
+        pytest.param("pytest_kindinfra.run.serving", "service_record", None, id="a result"),
         pytest.param("pytest_kindinfra.session.output", "running_line", 2, id="the progress lines"),
     ],
 )

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.clusters.create import choose_host_ports, create_cluster
+from pytest_kindinfra.clusters.steps import watch_nodes
 from pytest_kindinfra.clusters.sweep import sweep
 from pytest_kindinfra.context import Context, FirstFailure, Hooks, Request, Tools
 from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError, ToolMissingError
 from pytest_kindinfra.model import Cluster, Declaration, Plan, PortMapping
-from pytest_kindinfra.run.cluster import watch_nodes
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
 from pytest_kindinfra.state.results import LOST, failure_record

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.context import Hooks, Request, Tools
+from pytest_kindinfra.context import Hooks, Request, Tools, new_context
 from pytest_kindinfra.errors import ClusterError, CommandError, ToolMissingError
 from pytest_kindinfra.kube import client, refusals
 from pytest_kindinfra.kube import wait as troubles
@@ -201,7 +201,7 @@ class Bench:
             tuning=False,
             folder=self.folder,
         )
-        bring_up(
+        context = new_context(
             self.change(self.plan),
             request,
             tools=self.tools,
@@ -209,6 +209,7 @@ class Bench:
             hooks=self.hooks,
             cancelled=self.cancelled,
         )
+        bring_up(context)
 
     def results(self) -> dict[str, str]:
         """Return the state of everything that has a result, with its root if it failed."""

@@ -1,0 +1,327 @@
+"""The steps of a cluster on its way up: one that the run makes or reuses, and an existing one.
+
+The kind nodes are watched from their creation until the run ends, also while tests run. If one of
+them ends, for whatever reason, the bring-up ends, and tests that have not begun are told why.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from pytest_kindinfra.clusters.existing import _PUT_THERE, only_current, scope_of
+from pytest_kindinfra.clusters.reuse import obtain_cluster
+from pytest_kindinfra.clusters.sweep import sweep
+from pytest_kindinfra.context import CLUSTER
+from pytest_kindinfra.engines.registry import hosting_map
+from pytest_kindinfra.errors import CancelledError, ClusterError, KindInfraError, StateError
+from pytest_kindinfra.kube.yaml import load_documents
+from pytest_kindinfra.model import Cluster
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.locks import is_held
+from pytest_kindinfra.state.results import LOST
+from pytest_kindinfra.system.files import is_there, read_text, write_private
+from pytest_kindinfra.system.secrets import credentials_in
+from pytest_kindinfra.system.timeline import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_kindinfra.context import Context, ExistingCluster
+    from pytest_kindinfra.kube.cleanup import Holder
+    from pytest_kindinfra.kube.cluster import Kube, OurKube
+    from pytest_kindinfra.model import Registry
+
+_ASK_ENGINE = 10.0
+
+
+class ClusterSteps(Protocol):
+    """How one kind of cluster comes up."""
+
+    def check(self) -> str:
+        """Check the tools that it needs, before each of them fails in its own words.
+
+        Returns:
+            The provider's version, empty if no provider is needed.
+
+        Raises:
+            KindInfraError: A tool is missing or does not answer.
+        """
+        ...
+
+    def sweep(self) -> None:
+        """Delete the clusters of runs that were killed."""
+        ...
+
+    def obtain(self, version: str, begin: Callable[[int], None]) -> Cluster:
+        """Return the cluster once its API can be asked.
+
+        Args:
+            version: What `check` returned.
+            begin: Called with the number of kind nodes as soon as they may take images, which is
+                long before this returns; with 0 if they take images already.
+
+        Raises:
+            KindInfraError: It did not come up.
+        """
+        ...
+
+    def await_pods(
+        self, cluster: Cluster, registry: Registry | None, answers: Callable[[Kube], None]
+    ) -> Kube:
+        """Return when pods can run in the run's namespace.
+
+        Args:
+            cluster: The cluster.
+            registry: Announced in the cluster, if there is one.
+            answers: Called when the API server answers and the namespace is there, whatever the
+                nodes do; returns when what nodes need to get Ready is deployed.
+
+        Raises:
+            ClusterError: They could not in time.
+        """
+        ...
+
+
+def cluster_steps(context: Context) -> ClusterSteps:
+    """Return the steps of the cluster that a run asks for."""
+    existing = context.request.existing
+    return SharedCluster(context, existing) if existing else OwnCluster(context)
+
+
+class OwnCluster:
+    """A kind cluster that this run makes or reuses."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def check(self) -> str:
+        """Check engine and provider."""
+        tools = self._context.tools
+        tools.engine.check(self._context.deadline())
+        return tools.provider.check(self._context.deadline())
+
+    def sweep(self) -> None:
+        """Delete what killed runs left behind; say what could not be deleted."""
+        context = self._context
+        try:
+            failed = sweep(context.tools.provider, context.deadline()).failed
+        except CancelledError:
+            return
+        except (KindInfraError, OSError) as error:
+            failed = {"of killed runs": str(error)}
+        for name, why in failed.items():
+            context.hooks.say(
+                f"an old cluster could not be deleted ({name}): {why}\nTo fix: kindinfra gc"
+            )
+
+    def obtain(self, version: str, begin: Callable[[int], None]) -> Cluster:
+        """Create it, or reuse the one that an earlier run left."""
+        return obtain_cluster(self._context, version, begin)
+
+    def await_pods(
+        self, cluster: Cluster, registry: Registry | None, answers: Callable[[Kube], None]
+    ) -> Kube:
+        """Wait for the namespace, nodes and names."""
+        from pytest_kindinfra.kube.cluster import Kube
+
+        context, kube = self._context, Kube(cluster.kubeconfig)
+        deadline = context.deadline()
+        with context.tools.timeline.span("wait", "cluster"):
+            kube.wait_for_api(deadline)
+            kube.ensure_namespace(context.request.namespace, deadline, {})
+            answers(kube)
+            deadline = context.deadline()
+            kube.wait_for_nodes(deadline)
+            kube.wait_for_dns(deadline)
+            if registry:
+                kube.apply(hosting_map(registry), namespace="kube-public", deadline=deadline)
+        return kube
+
+
+class SharedCluster:
+    """An existing cluster: entered, its namespace held for this run, nothing else touched.
+
+    Endpoints are ports of this process that lead to pods: see `kube/portforward.py`.
+    """
+
+    def __init__(self, context: Context, existing: ExistingCluster) -> None:
+        self._context = context
+        self._existing = existing
+
+    def check(self) -> str:
+        """Check engine and provider if it has kind nodes here; else no tool is needed."""
+        return OwnCluster(self._context).check() if self._existing.nodes else ""
+
+    def sweep(self) -> None:
+        """Do nothing: killed runs are the business of runs that make clusters."""
+
+    def obtain(self, version: str, begin: Callable[[int], None]) -> Cluster:  # noqa: ARG002 - the protocol's
+        """Enter it; from now on whatever has the run's label is deleted at the end."""
+        context = self._context
+        with context.tools.timeline.span("enter", "cluster"):
+            file = self._existing.kubeconfig
+            config = next(iter(load_documents(read_text(file))), None)
+            own = only_current(config, file.parent)
+            write_private(context.run.kubeconfig, json.dumps(own))  # JSON is YAML
+            context.tools.own.begun = True
+            context.run.write("cluster-name", {"name": context.request.cluster})
+            begin(len(self._existing.nodes))
+        return Cluster(
+            name=context.request.cluster,
+            kubeconfig=context.run.kubeconfig,
+            nodes=self._existing.nodes,
+            host_ports={},
+            owned=False,
+        )
+
+    def await_pods(
+        self,
+        cluster: Cluster,
+        registry: Registry | None,  # noqa: ARG002 - the protocol's
+        answers: Callable[[Kube], None],  # noqa: ARG002 - nodes are Ready already
+    ) -> Kube:
+        """Wait for the API and hold the namespace; nodes and DNS are not this run's business."""
+        from pytest_kindinfra.kube.cluster import OurKube
+        from pytest_kindinfra.kube.portforward import Forwards
+
+        context = self._context
+        forwards = Forwards(cluster.kubeconfig)
+        context.tools.closing.callback(forwards.close)
+        noted = PutThere(context.run)
+        kube = OurKube(cluster.kubeconfig, context.request.run_id, forwards, note=noted.add)
+        namespace, deadline = context.request.namespace, context.deadline()
+        with context.tools.timeline.span("wait", "cluster"):
+            kube.wait_for_api(deadline)
+            kube.ensure_namespace(namespace, deadline, {})
+            if context.plan.services:
+                take_namespace(kube, namespace, context, deadline)
+        return kube
+
+
+def obtain_watched(
+    steps: ClusterSteps, context: Context, version: str, begin: Callable[[int], None]
+) -> Cluster:
+    """Obtain a cluster, keep its keys secret, and watch its kind nodes until the run ends."""
+    try:
+        context.run.begin("cluster")
+        cluster = steps.obtain(version, begin)
+        watch_nodes(cluster, context)
+    finally:  # a cluster that did not come up may have keys too
+        if is_there(context.run.kubeconfig):
+            context.tools.redactor.learn(credentials_in(context.run.kubeconfig.read_text()))
+    return cluster
+
+
+def watch_nodes(cluster: Cluster, context: Context) -> None:
+    """Have a thread watch each kind node until the run is cancelled.
+
+    They are daemons, since what they wait for may never happen; `context.watchers` gets them.
+    """
+    for node in cluster.nodes:
+        watcher = threading.Thread(
+            target=_watch, args=(node, cluster, context), name=f"kindinfra-{node}", daemon=True
+        )
+        watcher.start()
+        context.watchers.append(watcher)
+
+
+def _watch(node: str, cluster: Cluster, context: Context) -> None:
+    try:
+        said = context.tools.provider.await_end(node, Deadline(math.inf, context.cancelled))
+        error = _loss(node, said, cluster, context)
+    except CancelledError:
+        return
+    except KindInfraError as unknown:
+        error = ClusterError(f'kind node "{node}" cannot be watched any more: {unknown}')
+    if context.cancelled.is_set():
+        return  # the run ends, and so does the cluster
+    with suppress(StateError):  # another kind node was lost first
+        context.run.settle(LOST, context.failure_record(error, subject=CLUSTER))
+    context.failure.end(CLUSTER, error)
+
+
+def _loss(node: str, said: str, cluster: Cluster, context: Context) -> ClusterError:
+    """Return the error that names what is gone: the engine, or else the kind node."""
+    try:
+        context.tools.engine.check(Deadline.after(_ASK_ENGINE, context.cancelled))
+    except CancelledError:
+        raise
+    except KindInfraError as error:
+        return ClusterError(f'the engine stopped, and with it cluster "{cluster.name}":\n{error}')
+    return ClusterError(
+        f'kind node "{node}" of cluster "{cluster.name}" has ended in mid-run ({said})\n'
+        "To fix: see who stopped or removed its container, or whether memory ran out, and run again"
+    )
+
+
+class PutThere:
+    """Notes in the run directory where a run puts objects; safe from several threads."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+        self._lock = threading.Lock()
+        self._namespaces: set[str] = set()
+        self._resources: set[str] = set()
+
+    def add(self, namespace: str, resource: str) -> None:
+        """Note that there may be an object of a kind in a namespace; none for the cluster's."""
+        with self._lock:
+            known = (not namespace or namespace in self._namespaces) and resource in self._resources
+            if known:
+                return
+            self._namespaces |= {namespace} - {""}
+            self._resources.add(resource)
+            record = {"namespaces": sorted(self._namespaces), "resources": sorted(self._resources)}
+            self._run.write(_PUT_THERE, record)
+
+
+def take_namespace(kube: OurKube, namespace: str, context: Context, deadline: Deadline) -> None:
+    """Have the namespace for this run alone; what a dead run of this host left there goes.
+
+    Raises:
+        ClusterError: Another run has it.
+    """
+    from pytest_kindinfra.kube.cleanup import LEASE, Holder, remove_all, take
+
+    kube.announce(LEASE, namespace)
+    holder = Holder(
+        run_id=context.request.run_id, host=socket.gethostname(), folder=str(context.run.path)
+    )
+    other = take(kube, namespace, holder)
+    if other and _is_dead(other, holder.host):
+        scope = scope_of(RunDirectory(Path(other.folder)), namespace)
+        remove_all(kube, other.run_id, deadline, scope)
+        kube.ensure_namespace(namespace, deadline, {})  # the dead run may have made it
+        other = take(kube, namespace, holder)
+    if other:
+        raise ClusterError(_told(other, namespace, context))
+
+
+def _is_dead(holder: Holder, host: str) -> bool:
+    """Whether it is sure that the run is over and kept nothing; of other hosts nobody can tell."""
+    run = RunDirectory(Path(holder.folder))
+    try:
+        here = holder.host == host and run.lock.exists()
+        return here and not is_held(run.lock) and run.read("kept") is None
+    except (OSError, StateError):
+        return False
+
+
+def _told(other: Holder, namespace: str, context: Context) -> str:
+    from pytest_kindinfra.kube.cleanup import remove_command
+
+    existing = context.request.existing
+    file = existing.kubeconfig if existing else context.run.kubeconfig
+    command = remove_command(file, other.run_id, ("all", "leases.coordination.k8s.io"))
+    return (
+        f'run {other.run_id} on "{other.host}" has namespace "{namespace}" for itself\n'
+        "To fix: wait for its end, use another [cluster] namespace, or, if it is over: "
+        f"{shlex.join(command)}"
+    )
