@@ -24,7 +24,7 @@ CONTAINERD_all := $(CONTAINERD_short) tests/e2e/test_images_from_elsewhere.py te
 # The tests that the page names, in a folder.
 named = $(shell grep -oE '`$(1)/\w+\.py::[A-Za-z0-9_:]+' docs/crash-safety.md | sed 's|^`|tests/|' | sort -u)
 
-.PHONY: help setup registry-image podman venv demo test lint unit functional e2e e2e-containerd test-python313 stress stress-cluster matrix bench bench-boot bench-crowd bench-load bench-waiting format lock clean
+.PHONY: help setup registry-image podman venv demo test lint unit functional e2e e2e-containerd test-python313 stress stress-cluster matrix shape bench bench-boot bench-crowd bench-load bench-waiting format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -103,6 +103,9 @@ bench-load: setup registry-image ## an edited image into a kind node: kind load,
 
 bench-waiting: venv ## what waiting for results costs, beside a file lock recipe
 	@$(BIN)/python tools/bench/waiting.py
+
+shape: venv ## the shape of the code: modules, lines, importers, arrows between packages
+	@$(BIN)/python tools/shape.py
 
 format: venv ## rewrite the sources as ruff wants them
 	@$(BIN)/ruff check --quiet --fix-only .
