@@ -223,7 +223,11 @@ class RunFolder:
 
 def _make_artifacts(folder: Path) -> None:
     """Make the folder of all runs; one that was there may be the user's, whose files git shows."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # a file is in the way
+        reason = os.strerror(errno.ENOTDIR)
+        raise NotADirectoryError(errno.ENOTDIR, reason, error.filename) from None
     try:
         folder.mkdir()
     except FileExistsError:
