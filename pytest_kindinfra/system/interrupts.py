@@ -27,8 +27,9 @@ _CAUGHT = (signal.SIGTERM, signal.SIGHUP)
 _ALL = (signal.SIGINT, *_CAUGHT)
 
 
-_APART = 1.0
-"""Seconds after a raised interrupt in which a further one is not raised."""
+_APART = 0.5
+"""Seconds after a raised interrupt in which a further one is not raised; not long, since the first
+may have been lost in code that catches all, and then the next one must count."""
 
 
 _GIVES_UP = 5
