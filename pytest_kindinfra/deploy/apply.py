@@ -21,7 +21,7 @@ from pytest_kindinfra.system.files import is_file
 from pytest_kindinfra.system.timeline import call_within
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pytest_kindinfra.kube.apply import Outlook
     from pytest_kindinfra.kube.cluster import Kube
@@ -103,6 +103,7 @@ def apply_objects(
     content: str | None = None,
     shared: Collection[KubeObject] = (),
     outlook: Outlook | None = None,
+    make_namespace: Callable[[str], object] = lambda _name: None,
 ) -> tuple[KubeObject, ...]:
     """Apply `objects` in their order and return them as applied, without defaults of a Job.
 
@@ -115,16 +116,21 @@ def apply_objects(
         content: What pods are restarted by when it changes; None means a hash of `objects`.
         shared: Objects that other services have too, exactly alike.
         outlook: What may still bring what an object lacks; None means nothing.
+        make_namespace: Called with each namespace that an object names, once, before the object is
+            applied.
 
     Raises:
         KindInfraError: The API server refused one.
         CancelledError: The run is ending.
     """
     content = content or content_hash(objects)  # a changed ConfigMap restarts who reads it
-    applied = []
+    applied, named = [], set()
     hopes: dict[str, Any] = {} if outlook is None else {"outlook": outlook}
     for obj in objects:
         kube, namespace = target.kube, _namespace(obj, target)
+        if (own := obj.get("metadata", {}).get("namespace")) and own not in named:
+            named.add(own)
+            make_namespace(own)
         ready = rewrite(
             obj,
             images=images.written,

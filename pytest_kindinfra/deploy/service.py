@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.deploy.apply import Target, apply_objects, node_port_services, run_function
 from pytest_kindinfra.deploy.charts import install, own_objects
 from pytest_kindinfra.deploy.endpoints import prove
+from pytest_kindinfra.errors import did_you_mean
+from pytest_kindinfra.kube.origins import NAMESPACES, made_namespaces
 from pytest_kindinfra.kube.readiness import rules_of
+from pytest_kindinfra.kube.refusals import Missing
 from pytest_kindinfra.kube.rewrite import content_hash
 from pytest_kindinfra.state.results import cluster_record
 from pytest_kindinfra.state.stack import Stack
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_kindinfra.deploy.renewal import Deployment
-    from pytest_kindinfra.model import Endpoint, KubeObject, Level, Release
+    from pytest_kindinfra.model import Endpoint, KubeObject, Level, Plan, Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,27 @@ def _apply(
         content=content,
         shared=deployment.context.plan.shared,
         outlook=deployment.outlook,
+        make_namespace=partial(_make_namespace, deployment),
     )
+
+
+def _make_namespace(deployment: Deployment, name: str) -> None:
+    """Make a namespace that an object names, unless something else brings it or it is a near miss.
+
+    In an existing cluster namespaces are its owner's to make.
+    """
+    context = deployment.context
+    known = _known_namespaces(context.plan)
+    if context.request.existing or name in known or did_you_mean(name, known):
+        return
+    if not deployment.makers(Missing(kind="namespaces", name=name)):
+        deployment.kube.ensure_namespace(name, deployment.deadline, {})
+
+
+def _known_namespaces(plan: Plan) -> set[str]:
+    made = made_namespaces(obj for objects in plan.objects.values() for obj in objects)
+    releases = {release.namespace for release in plan.releases.values()}
+    return {*NAMESPACES, plan.declaration.cluster.namespace, *made, *releases}
 
 
 class _Latest:

@@ -376,7 +376,7 @@ def _before_problems(facts: Facts, service: Service) -> Iterator[str]:
 
 
 def _origin_problems(facts: Facts, wanted: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Say which namespaces and kinds nothing in the plan brings."""
+    """Say which kinds nothing in the plan brings, and which namespaces look like a mistake."""
     if facts.unread or any(name not in facts.services for name in wanted):
         return
     if cycles(facts.needs) or any(need not in facts.needs for need in _all_needs(facts)):
@@ -388,7 +388,7 @@ def _origin_problems(facts: Facts, wanted: Mapping[str, Sequence[str]]) -> Itera
         yield from _kinds_nobody_serves(facts, name, near, makers)
         if _may_be_made(facts, near, makers, "namespaces"):
             continue
-        yield from _namespaces_nobody_makes(facts, name, near, makers)
+        yield from _mistaken_namespaces(facts, name, near, makers)
 
 
 def _all_needs(facts: Facts) -> Iterator[str]:
@@ -438,9 +438,13 @@ def _unserved_kind(facts: Facts, version: str, kind: str, near: Sequence[KubeObj
     )
 
 
-def _namespaces_nobody_makes(
+def _mistaken_namespaces(
     facts: Facts, name: str, near: Sequence[KubeObject], makers: Iterable[str]
 ) -> Iterator[str]:
+    """Say which namespaces nothing creates, if they are near misses or helm's to find there.
+
+    Any other is made when the service is deployed.
+    """
     releases = facts.rendered.releases
     there = NAMESPACES | {facts.declaration.cluster.namespace} | made_namespaces(near)
     there |= {releases[maker].namespace for maker in makers if maker in releases}
@@ -454,6 +458,8 @@ def _namespaces_nobody_makes(
         fix = f'add a Namespace "{namespace}" to its manifests or to those of a service it needs'
         if other := _who(facts, lambda objects: namespace in made_namespaces(objects)):  # noqa: B023
             fix = f'service "{other}" creates it: add it to the needs'
+        if not (hint or other or name in releases):
+            continue  # made when the service is deployed
         yield (
             f'{_place(name, obj)} is in namespace "{namespace}", which nothing in the plan creates'
             f"{hint}; to fix: {fix}"

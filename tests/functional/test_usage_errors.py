@@ -341,7 +341,7 @@ def test_a_namespace_and_kinds_that_nothing_brings_are_said_with_their_places(
     project.service("datastorage")
     more = project.folder / "more.yaml"
     more.write_text(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: shopp}\n---\n"
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: defalt}\n---\n"
         "apiVersion: monitoring.coreos.com/v1\nkind: ServiceMonitor\nmetadata: {name: b}\n---\n"
         "apiVersion: apps/v1\nkind: Deploymnt\nmetadata: {name: c}\n"
     )
@@ -352,7 +352,7 @@ def test_a_namespace_and_kinds_that_nothing_brings_are_said_with_their_places(
 
     assert_refused(
         run,
-        '[services.more] more.yaml, document 1, ConfigMap "a" is in namespace "shopp", which',
+        '[services.more] more.yaml, document 1, ConfigMap "a" is in namespace "defalt", which',
         '[services.more] more.yaml, document 2, ServiceMonitor "b": no CustomResourceDefinition in',
         '[services.more] more.yaml, document 3, Deploymnt "c": no kind "Deploymnt" in apiVersion',
         'did you mean "Deployment"?',

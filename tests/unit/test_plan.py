@@ -1030,6 +1030,16 @@ class TestNamespacesThatNothingMakes:
 
         assert problem.endswith('to fix: service "base" creates it: add it to the needs')
 
+    def test_one_that_is_no_near_miss_is_made_when_the_service_is_deployed(self) -> None:
+        """`kubectl create ns shop && kubectl apply -f k8s/`, as many README files have it."""
+        planned(service("web"), cluster=NEW, web=[thing("ConfigMap", "a", namespace="shop")])
+
+    def test_one_of_a_charts_objects_is_told_since_helm_does_not_make_it(self) -> None:
+        inside = thing("ConfigMap", "a", namespace="shop")
+        release = Release(name="web", namespace="default", chart=Path("chart"), objects=(inside,))
+
+        assert refused(service("web"), cluster=NEW, releases={"web": release}, web=[inside])
+
     def test_a_service_that_waits_for_this_one_makes_none_for_it(self) -> None:
         assert refused(
             service("web"),
@@ -1076,7 +1086,7 @@ class TestNamespacesThatNothingMakes:
         "objects", [rights("pods", "create"), rights("namespaces", "get", "list", "watch")]
     )
     def test_rights_to_other_things_make_none(self, objects: list[Obj]) -> None:
-        web = [thing("ConfigMap", "a", namespace="shop")]
+        web = [thing("ConfigMap", "a", namespace="defalt")]
 
         assert refused(service("web"), service("op"), cluster=NEW, web=web, op=objects)
 

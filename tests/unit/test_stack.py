@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from dataclasses import dataclass, field, replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -615,26 +616,34 @@ class TestWhatNothingBrings:
     def _hurry(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(refusals, "MISSING_GRACE", 0.2)
 
-    def in_shop(self, plan: Plan) -> Plan:
+    def in_shop(self, plan: Plan, namespace: str = "shop") -> Plan:
         """Put an object of `other` into a namespace that no manifest makes."""
         settings = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": "settings", "namespace": "shop"},
+            "metadata": {"name": "settings", "namespace": namespace},
         }
         return replace(plan, objects={**plan.objects, "other": (settings, *plan.objects["other"])})
 
-    def test_a_missing_namespace_fails_within_seconds_not_at_the_time_out(
+    def test_a_missing_namespace_is_made(self, bench: Bench) -> None:
+        bench.change = self.in_shop
+
+        bench.bring_up()
+
+        assert bench.results()["other"] == "ready"
+        assert "/api/v1/namespaces/shop" in bench.kubernetes.objects
+
+    def test_a_near_miss_of_a_namespace_fails_within_seconds_not_at_the_time_out(
         self, bench: Bench
     ) -> None:
-        bench.change, bench.timeout = self.in_shop, 600
+        bench.change, bench.timeout = partial(self.in_shop, namespace="defalt"), 600
 
         bench.bring_up()
 
         assert bench.results()["other"] == 'service "other"'
         told = bench.run.read("service-other")["full"]
-        assert 'namespaces "shop" not found' in told
-        assert 'To fix: correct the name, or add Namespace "shop"' in told
+        assert 'namespaces "defalt" not found' in told
+        assert 'To fix: correct the name, or add Namespace "defalt"' in told
 
     def test_it_is_waited_for_while_a_hook_may_still_make_it(self, bench: Bench) -> None:
         said: list[str] = []
