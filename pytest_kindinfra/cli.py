@@ -172,18 +172,20 @@ def _build(given: argparse.Namespace) -> None:
 
 
 def _plan(given: argparse.Namespace) -> None:
-    from pytest_kindinfra.commands.images import resolve, settings_of
+    from pytest_kindinfra.commands.images import prepare_services
     from pytest_kindinfra.images.tags import look_up
-    from pytest_kindinfra.plan.resolve import keep_out
-    from pytest_kindinfra.run.prepare import make_request
+    from pytest_kindinfra.run.prepare import Door
     from pytest_kindinfra.run.report import plan_lines
 
-    plan = resolve(folder=declaration_folder(Path.cwd()), services=given.services or None)
-    settings = settings_of(plan.declaration, {})
-    plan = keep_out(plan, settings.artifacts)
-    request = make_request(settings, plan, "RUN_ID")
-    known = look_up(plan, make_tools(settings.engine).engine)
-    for line in plan_lines(plan, request, known, kubeconfig=settings.kubeconfig)[1:]:
+    prepared = prepare_services(
+        declaration_folder(Path.cwd()),
+        given.services or None,
+        options={},
+        door=Door(purpose="plan", run_id="RUN_ID"),
+    )
+    known = look_up(prepared.plan, make_tools(prepared.settings.engine).engine)
+    existing = prepared.settings.kubeconfig
+    for line in plan_lines(prepared.plan, prepared.request, known, kubeconfig=existing)[1:]:
         _say(line)
 
 

@@ -12,47 +12,43 @@ Hooks are not called: they live in conftest files, which only pytest reads.
 
 from __future__ import annotations
 
-import secrets
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.context import Context, FirstFailure, Hooks
+from pytest_kindinfra.context import Hooks, new_context
 from pytest_kindinfra.errors import CancelledError, DeclarationError, KindInfraError
 from pytest_kindinfra.images import saved as save
 from pytest_kindinfra.images.build import Builds
-from pytest_kindinfra.images.checks import build_problems
 from pytest_kindinfra.images.dockerfile import build_secrets
-from pytest_kindinfra.plan.graph import in_order
 from pytest_kindinfra.plan.options import Settings, read_settings
-from pytest_kindinfra.plan.resolve import keep_out
-from pytest_kindinfra.plan.resolve import resolve as make_plan
-from pytest_kindinfra.plan.sources import check_files, render
-from pytest_kindinfra.run.prepare import (
-    cluster_facts,
-    make_request,
-    option_problems,
-    read_declaration,
-    templating,
-)
+from pytest_kindinfra.run.prepare import Door, prepare, read_declaration
 from pytest_kindinfra.run.recipe import add_builds
 from pytest_kindinfra.run.tasks import Tasks, given
-from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.directory import RunDirectory, new_run_id
 from pytest_kindinfra.state.locks import hold
 from pytest_kindinfra.state.results import BlockedError, text_of
-from pytest_kindinfra.system.grpc import missing_package
 from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import make_tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from pytest_kindinfra.context import Tools
+    from pytest_kindinfra.context import Context, Tools
     from pytest_kindinfra.images.saved import SavedImage
     from pytest_kindinfra.model import BuiltImage, Declaration, Phase, Plan
+    from pytest_kindinfra.run.prepare import Prepared
+
+
+OF_PYTEST = frozenset({"kubeconfig", "plan"})
+"""Options for runs of pytest alone: commands and functions make clusters of their own."""
+
+
+OWN = OF_PYTEST | {"reuse"}
+"""Options that the functions disregard too: their clusters end with them. Who may delete a cluster
+must not have taken over one that is kept for others."""
 
 
 _ASKING = ("this call",)
@@ -69,29 +65,39 @@ def resolve(*, folder: Path | str = ".", services: Iterable[str] | None = None) 
     Raises:
         DeclarationError: Something in it cannot work, or a service is not declared; all problems.
     """
+    door = Door(purpose="resolve", ignored=OWN)
+    return prepare_services(folder, services, options={}, door=door).plan
+
+
+def prepare_services(
+    folder: Path | str,
+    services: Iterable[str] | None,
+    *,
+    options: Mapping[str, Any],
+    door: Door,
+) -> Prepared:
+    """Prepare services by their names, None for all that is declared in `folder`.
+
+    Args:
+        folder: Where the declaration is.
+        services: Their names; None means all, and images that no service runs too.
+        options: As for `given_options`.
+        door: What differs between the callers.
+
+    Raises:
+        DeclarationError: With all problems.
+    """
     declaration = read_declaration(Path(folder).resolve())
     if declaration.source is None:
         problem = f"{declaration.folder}: neither kindinfra.toml nor [tool.kindinfra] is there"
         raise DeclarationError([problem])
-    names = [one.name for one in declaration.services] if services is None else list(services)
-    problems, settings = check_files(declaration), settings_of(declaration, {})
-    problems += missing_package(declaration.services)
-    problems += build_problems(declaration.images, folder=declaration.folder, prepared=False)
-    try:
-        how = templating(declaration, settings, make_tools(settings.engine).runner)
-        rendered = render(declaration.services, folder=declaration.folder, how=how)
-        plan = make_plan(
-            declaration,
-            wanted=dict.fromkeys(names, _ASKING),
-            rendered=rendered,
-            # The caller, or hooks in conftest files, may bring what no service does.
-            cluster=cluster_facts(declaration, settings, hooks=True),
-        )
-    except DeclarationError as error:
-        raise DeclarationError([*problems, *error.problems]) from None
-    if problems:
-        raise DeclarationError(problems)
-    return plan if services is not None else replace(plan, images=_all_images(declaration))
+    names = [one.name for one in declaration.services] if services is None else services
+    return prepare(
+        declaration,
+        dict.fromkeys(names, _ASKING),
+        option=given_options(options),
+        door=replace(door, unused_images=services is None),
+    )
 
 
 def build_images(
@@ -128,11 +134,16 @@ def build_images(
         KindInfraError: Images could not be built; the text holds all causes.
     """
     given = {"build_jobs": jobs, "timeout": timeout, "tag": tag, "artifacts": artifacts}
-    settings = settings_of(plan.declaration, given)
-    tools = tools_for(plan, settings, progress=progress)
-    tools.engine.check(Deadline.after(settings.timeout))
-    with new_run(plan, settings) as run:
-        context = make_context(plan, settings, tools=tools, run=run)
+    prepared = prepare(
+        plan.declaration,
+        plan,
+        option=given_options(given),
+        door=Door(purpose="build", run_id=new_run_id(), ignored=OWN),
+    )
+    tools = new_tools(prepared, progress=progress)
+    tools.engine.check(Deadline.after(prepared.settings.timeout))
+    with new_run(prepared) as run:
+        context = own_context(prepared, tools=tools, run=run)
         request = replace(context.request, no_build=False, images=None, build_anew=no_cache)
         return _build(replace(context, request=request))
 
@@ -161,12 +172,6 @@ def save_images(
     )
 
 
-def _all_images(declaration: Declaration) -> tuple[Any, ...]:
-    needs = {image.name: image.needs for image in declaration.images}
-    images = {image.name: image for image in declaration.images}
-    return tuple(images[name] for name in in_order(needs, needs))
-
-
 def settings_of(declaration: Declaration, given: Mapping[str, Any]) -> Settings:
     """Return all options: those given, then the environment's, then the declaration's.
 
@@ -177,57 +182,49 @@ def settings_of(declaration: Declaration, given: Mapping[str, Any]) -> Settings:
     Raises:
         DeclarationError: One cannot be used.
     """
-    texts = {f"kindinfra_{key}": str(value) for key, value in given.items() if value is not None}
-    settings, problems = read_settings(texts.get, declaration.options, source=declaration.source)
+    option = given_options(given)
+    settings, problems = read_settings(option, declaration.options, source=declaration.source)
     if problems:
         raise DeclarationError(problems)
     return settings
 
 
-def tools_for(
-    plan: Plan, settings: Settings, *, progress: Callable[[Phase, bool], None] | None
-) -> Tools:
-    """Return who does the work, telling `progress`, keeping the secrets of the plan's builds.
+def given_options(given: Mapping[str, Any]) -> Callable[[str], str | None]:
+    """Return what gives the text of an option by its dest, as pytest's `getoption` does.
 
-    Raises:
-        DeclarationError: The engine cannot take a flag of a build.
+    Args:
+        given: Key as in `[options]` to value; None means that it is not given.
     """
-    tools = make_tools(settings.engine)
-    if problems := tuple(option_problems(plan, tools.engine)):
-        raise DeclarationError(problems)
-    folder = plan.declaration.folder
+    return {f"kindinfra_{key}": str(value) for key, value in given.items() if value is not None}.get
+
+
+def new_tools(prepared: Prepared, *, progress: Callable[[Phase, bool], None] | None) -> Tools:
+    """Return who does the work, telling `progress`, keeping the secrets of the plan's builds."""
+    tools, folder = make_tools(prepared.settings.engine), prepared.request.folder
     if progress:
         tools.timeline.subscribe(progress)
     tools.redactor.learn(
-        value for image in plan.images for value in build_secrets(image, folder=folder)
+        value for image in prepared.plan.images for value in build_secrets(image, folder=folder)
     )
     return tools
 
 
-def make_context(plan: Plan, settings: Settings, *, tools: Tools, run: RunDirectory) -> Context:
-    """Return a bring-up of this process's own, without hooks.
-
-    Its cluster ends with it, whatever options say of reuse: who may delete a cluster must not have
-    taken over one that is kept for others.
-    """
-    own = replace(settings, reuse=False)
-    plan = keep_out(plan, settings.artifacts)
-    request, cancelled = make_request(own, plan, run.path.name), threading.Event()
-    return Context(
-        plan=plan,
-        request=request,
+def own_context(prepared: Prepared, *, tools: Tools, run: RunDirectory) -> Context:
+    """Return the context of a bring-up in this process, without hooks."""
+    return new_context(
+        prepared.plan,
+        prepared.request,
         tools=tools,
         run=run,
         hooks=Hooks(),
-        cancelled=cancelled,
-        failure=FirstFailure(cancelled, fast=request.fail_fast),
+        cancelled=threading.Event(),
     )
 
 
 @contextmanager
-def new_run(plan: Plan, settings: Settings) -> Iterator[RunDirectory]:
+def new_run(prepared: Prepared) -> Iterator[RunDirectory]:
     """Give a run directory that is alive in the block."""
-    run = new_folder(plan, settings)
+    run = new_folder(prepared)
     lock = hold(run.lock)
     try:
         yield run
@@ -235,11 +232,10 @@ def new_run(plan: Plan, settings: Settings) -> Iterator[RunDirectory]:
         lock.release()
 
 
-def new_folder(plan: Plan, settings: Settings) -> RunDirectory:
-    """Make a run directory; it is alive once somebody holds its lock."""
-    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    name = f"{stamp}-{secrets.token_hex(3)}"
-    run = RunDirectory(plan.declaration.folder / settings.artifacts / name)
+def new_folder(prepared: Prepared) -> RunDirectory:
+    """Make the run directory; the run counts as alive once somebody holds its lock."""
+    folder, settings = prepared.request.folder, prepared.settings
+    run = RunDirectory(folder / settings.artifacts / prepared.request.run_id)
     run.make()
     return run
 

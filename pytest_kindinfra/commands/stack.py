@@ -17,11 +17,11 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
-from pytest_kindinfra.commands.images import make_context, new_run, settings_of, tools_for
-from pytest_kindinfra.errors import DeclarationError, KindInfraError, did_you_mean, listed
+from pytest_kindinfra.commands.images import OWN, given_options, new_run, new_tools, own_context
+from pytest_kindinfra.errors import KindInfraError, did_you_mean, listed
 from pytest_kindinfra.images.build import Builds
 from pytest_kindinfra.plan.graph import in_order
-from pytest_kindinfra.run.prepare import problems_of_making, problems_of_mounts
+from pytest_kindinfra.run.prepare import Door, prepare
 from pytest_kindinfra.run.recipe import (
     ClusterTasks,
     ImageTasks,
@@ -38,6 +38,7 @@ from pytest_kindinfra.run.recipe import (
 from pytest_kindinfra.run.serving import service_tasks
 from pytest_kindinfra.run.tasks import Tasks, given
 from pytest_kindinfra.run.teardown import keep_evidence
+from pytest_kindinfra.state.directory import new_run_id
 from pytest_kindinfra.state.stack import Stack
 from pytest_kindinfra.system.interrupts import deferring
 from pytest_kindinfra.system.timeline import Deadline
@@ -106,22 +107,22 @@ def create_cluster(
         block, or call `delete_cluster`.
 
     Raises:
-        DeclarationError: An argument or option cannot be used.
+        DeclarationError: An argument or option cannot be used, or the plan cannot come up on this
+            machine; all problems.
         ToolMissingError: Engine or kind is not there.
         KindInfraError: It did not come up; nothing is left but the evidence.
     """
     given = {"cluster_name": name, "timeout": timeout, "artifacts": artifacts}
-    settings = settings_of(plan.declaration, given)
-    tools = tools_for(plan, settings, progress=progress)
+    prepared = prepare(
+        plan.declaration,
+        plan,
+        option=given_options(given),
+        door=Door(purpose="run", run_id=new_run_id(), ignored=OWN),
+    )
+    tools = new_tools(prepared, progress=progress)
     with ExitStack() as held:
-        run = held.enter_context(new_run(plan, settings))
-        context = make_context(plan, settings, tools=tools, run=run)
-        problems = [
-            *problems_of_mounts(context.request, replace(settings, kubeconfig=None)),
-            *problems_of_making(plan, context.request, settings),
-        ]
-        if problems:
-            raise DeclarationError(problems)
+        run = held.enter_context(new_run(prepared))
+        context = own_context(prepared, tools=tools, run=run)
         names = [service.name for service in plan.services]
         run.write("plan", {"services": names, "engine": tools.engine.name})
         line, images = _create(context)

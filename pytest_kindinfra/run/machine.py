@@ -1,4 +1,4 @@
-"""What this machine has to offer a run: free ports, room on the engine's disk, local locks."""
+"""What this machine has to offer a run: a name, free ports, room on the engine's disk, locks."""
 
 from __future__ import annotations
 
@@ -10,22 +10,29 @@ import socket
 import tomllib
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.engines.host import engine_address
+from pytest_kindinfra.clusters.config import loopback
+from pytest_kindinfra.clusters.sweep import sweep
+from pytest_kindinfra.engines.host import elsewhere_problems, engine_address
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.references import name_in_node
+from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.memory import read_sizes
+from pytest_kindinfra.state.reused import refusal, why_unclear
 from pytest_kindinfra.system.files import family_of, read_text
+from pytest_kindinfra.system.timeline import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-    from pytest_kindinfra.model import Image, Plan, PortMapping
-    from pytest_kindinfra.protocols import Engine, ImageSize
+    from pytest_kindinfra.context import Request, Tools
+    from pytest_kindinfra.model import Image, Plan, PortMapping, Standing
+    from pytest_kindinfra.plan.options import Settings
+    from pytest_kindinfra.protocols import Engine, ImageSize, Provider
     from pytest_kindinfra.state.memory import Layers
-    from pytest_kindinfra.system.timeline import Deadline
 
 
 _LISTEN = "0A"
@@ -296,3 +303,100 @@ def _archive_size(folder: Path, image: Image) -> int:
         return (folder / image.archive).stat().st_size
     except OSError:
         return 0
+
+
+_SWEEP_SECONDS = 120.0
+
+
+_LOOK_SECONDS = 30.0
+
+
+_ASK_SECONDS = 20.0
+
+
+def problems_of_host(
+    plan: Plan, request: Request, settings: Settings, tools: Tools
+) -> Iterator[str]:
+    """Yield what makes a run impossible on this host: a name or ports taken, no room."""
+    address = loopback(request.kind_config)
+    if settings.kubeconfig is not None:
+        yield from _busy_ports(plan, tools.provider, ours=(), address=address)
+        return
+    if elsewhere := elsewhere_problems(os.environ, settings.engine):
+        yield from elsewhere
+        return
+    there = _standing(request, tools.provider)
+    yield from _problems_of_name(request, tools.provider, there)
+    ours = there.host_ports.values() if there else ()
+    yield from _busy_ports(plan, tools.provider, ours=ours, address=address)
+    if there is None:
+        yield from _problems_of_room(plan, request, settings, tools)
+
+
+def _problems_of_name(
+    request: Request, provider: Provider, there: Standing | None
+) -> Iterator[str]:
+    """Yield a sentence if a cluster has the name, and must not be replaced or reused."""
+    if there and there.folder is None:
+        delete = " ".join(provider.delete_command(request.cluster))
+        yield (
+            f'there is already a cluster "{request.cluster}", and no run of ours made it; to fix: '
+            f"choose another --kindinfra-cluster-name, or delete it: {delete}"
+        )
+    yield from _unclear(request, provider, there)
+
+
+def _problems_of_room(
+    plan: Plan, request: Request, settings: Settings, tools: Tools
+) -> Iterator[str]:
+    """Yield a sentence if the disk of the chosen engine has no room for the run."""
+    nodes = len((request.kind_config or {}).get("nodes") or ({},))
+    podman = settings.engine == "podman"
+    root = podman_root(os.environ) if podman else docker_root(os.environ)
+    room = partial(
+        estimate_room,
+        plan,
+        cache=request.cache,
+        engine=tools.engine,
+        deadline=Deadline.after(_LOOK_SECONDS),
+    )
+    if problem := disk_problem(root, nodes=nodes, images=room):
+        yield problem
+
+
+def _unclear(request: Request, provider: Provider, there: Standing | None) -> Iterator[str]:
+    """Yield a sentence if nobody can tell whether the cluster of that name is in use."""
+    if there is None or there.folder is None:
+        return
+    why = why_unclear(RunDirectory(there.folder), request.cluster)
+    if why and _standing(request, provider) == there:  # else it was deleted meanwhile
+        text = refusal(request.cluster, why, provider.delete_command(request.cluster))
+        yield text.replace("\nTo fix:", "; to fix:")  # one line, as all problems are
+
+
+def _standing(request: Request, provider: Provider) -> Standing | None:
+    """Return the cluster of that name; one named after the run's id cannot be there."""
+    if not request.named:
+        return None
+    with suppress(KindInfraError):  # what is missing is told when the bring-up begins
+        return provider.standing(request.cluster, Deadline.after(_ASK_SECONDS))
+    return None
+
+
+def _busy_ports(
+    plan: Plan, provider: Provider, *, ours: Collection[int], address: str
+) -> tuple[str, ...]:
+    """Return a sentence for each fixed host port that is busy, but not for a killed run's.
+
+    Args:
+        plan: Says which ports are fixed.
+        provider: Knows killed runs.
+        ours: Those of the cluster that this run takes over, or replaces.
+        address: The address of this host to which they are mapped.
+    """
+    ports = [one for one in plan.ports if one.host_port not in ours]
+    if busy := busy_ports(ports, address=address):
+        with suppress(KindInfraError):
+            sweep(provider, Deadline.after(_SWEEP_SECONDS))
+            busy = busy_ports(ports, address=address)
+    return busy

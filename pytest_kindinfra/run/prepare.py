@@ -1,70 +1,86 @@
-"""Everything that is checked and decided before a run: options and a plan become a request."""
+"""Everything that is checked and decided before a run: declaration and options become a request.
+
+pytest, the `kindinfra` command and the Python functions all come through `prepare`, so that each
+check is made whoever asks; `Door` says what differs between them.
+"""
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_kindinfra.clusters.config import loopback, mount_problems, network_problems
+from pytest_kindinfra.clusters.config import mount_problems, network_problems, port_problems
 from pytest_kindinfra.clusters.existing import (
     find_existing,
     problems_of_images,
     problems_of_options,
 )
-from pytest_kindinfra.clusters.sweep import sweep
-from pytest_kindinfra.context import Request, Reuse
-from pytest_kindinfra.engines.host import elsewhere_problems
+from pytest_kindinfra.context import Request, Reuse, Tools
 from pytest_kindinfra.engines.registry import with_registry
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
+from pytest_kindinfra.images.checks import build_problems
 from pytest_kindinfra.images.saved import read_saved_images
 from pytest_kindinfra.kube.kinds import numbers
-from pytest_kindinfra.model import Declaration, EngineName, Plan, Standing
+from pytest_kindinfra.model import Declaration, Image, Plan
 from pytest_kindinfra.plan.declaration import parse_declaration
 from pytest_kindinfra.plan.facts import ClusterFacts
+from pytest_kindinfra.plan.graph import in_order
+from pytest_kindinfra.plan.options import Settings, read_settings
+from pytest_kindinfra.plan.resolve import keep_out, resolve
 from pytest_kindinfra.plan.source import Templating, kubernetes_version
-from pytest_kindinfra.plan.sources import load_kind_config, load_tables
-from pytest_kindinfra.run.machine import (
-    busy_ports,
-    disk_problem,
-    docker_root,
-    estimate_room,
-    podman_root,
-)
-from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.plan.sources import check_files, load_kind_config, load_tables, render
+from pytest_kindinfra.run.machine import network_problem, problems_of_host
 from pytest_kindinfra.state.memory import cache_folder
-from pytest_kindinfra.state.reused import home_of, name_after, refusal, why_unclear
+from pytest_kindinfra.state.reused import home_of, name_after
+from pytest_kindinfra.system.grpc import missing_package
 from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import choose_engine, make_tools
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from pytest_kindinfra.plan.options import Settings
-    from pytest_kindinfra.protocols import Engine, Provider
+    from pytest_kindinfra.protocols import Engine
     from pytest_kindinfra.system.programs import Runner
-
-
-_SWEEP_SECONDS = 120.0
 
 
 _LOOK_SECONDS = 30.0
 
 
-_ASK_SECONDS = 20.0
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """What differs between the ways into a run: pytest, the command and the functions.
+
+    Attributes:
+        purpose: What the caller does next. `resolve`: it wants the plan alone, and later calls
+            bring options of their own; `build`: it builds images; `plan`: it shows what a run
+            would do; `run`: it brings a cluster up, so that this machine is checked too.
+        run_id: Names what is made.
+        ignored: Options that do not apply; they keep their defaults.
+        deploy_hooks: The user's code may add objects while services are deployed.
+        build_hooks: A hook is called before each build, and may set variables.
+        knows_all: Services that hooks declare are in the declaration.
+        unused_images: Declared images that no service runs are wanted too.
+    """
+
+    purpose: Literal["resolve", "build", "plan", "run"]
+    run_id: str = ""
+    ignored: frozenset[str] = frozenset()
+    deploy_hooks: bool = True
+    build_hooks: bool = False
+    knows_all: bool = False
+    unused_images: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Prepared:
     """What a run is to do: the plan, and how.
 
     Attributes:
         plan: What to bring up.
         request: How.
-        settings: The options.
+        settings: The options; the engine is the chosen one, never `auto`.
         notes: Sentences for the user about what may be a mistake.
     """
 
@@ -72,6 +88,127 @@ class Order:
     request: Request
     settings: Settings
     notes: tuple[str, ...] = ()
+
+
+def prepare(
+    declaration: Declaration,
+    wanted: Mapping[str, Sequence[str]] | Plan,
+    *,
+    option: Callable[[str], str | None],
+    door: Door,
+    problems: Iterable[str] = (),
+) -> Prepared:
+    """Check everything that can be checked before a run, and decide how it goes.
+
+    Args:
+        declaration: What was declared, with the records of hooks if these are called.
+        wanted: Service to who asks for it, for messages; or the plan that an earlier call made.
+        option: Gives the text of an option by its dest (`kindinfra_timeout`), None if it was not
+            given; then the environment and the declaration count.
+        door: What differs between the callers.
+        problems: What the caller found already.
+
+    Raises:
+        DeclarationError: With all problems, each once.
+    """
+    settings, wrong = _settings(declaration, option, door)
+    door = replace(door, purpose="plan") if settings.plan else door
+    tools = make_tools(settings.engine)
+    found = [*problems, *wrong, *_problems_of_declaration(declaration, door)]
+    found += _problems_of_settings(settings, declaration.folder, door)
+    try:
+        plan = _plan(declaration, wanted, settings, door, tools)
+        request = _request(plan, settings, door)
+        request, more = _with_existing(request, plan, settings, door, tools)
+        found += [*more, *_problems_of_plan(plan, request, settings, door, tools)]
+    except DeclarationError as error:
+        raise DeclarationError(dict.fromkeys([*found, *error.problems])) from None
+    if found:
+        raise DeclarationError(dict.fromkeys(found))
+    return Prepared(plan=plan, request=request, settings=settings)
+
+
+def _settings(
+    declaration: Declaration, option: Callable[[str], str | None], door: Door
+) -> tuple[Settings, tuple[str, ...]]:
+    """Return the options that apply, with the engine chosen, and what is wrong with options."""
+    read, problems = read_settings(option, declaration.options, source=declaration.source)
+    sources = {key: where for key, where in read.sources.items() if key not in door.ignored}
+    plain: dict[str, Any] = {key: getattr(Settings(), key) for key in door.ignored}
+    settings = replace(read, sources=sources, **plain)
+    return replace(settings, engine=choose_engine(settings.engine)), problems
+
+
+def _plan(
+    declaration: Declaration,
+    wanted: Mapping[str, Sequence[str]] | Plan,
+    settings: Settings,
+    door: Door,
+    tools: Tools,
+) -> Plan:
+    if isinstance(wanted, Plan):
+        return keep_out(wanted, settings.artifacts)
+    how = templating(declaration, settings, tools.runner)
+    plan = resolve(
+        declaration,
+        wanted=wanted,
+        rendered=render(declaration.services, folder=declaration.folder, how=how),
+        cluster=cluster_facts(declaration, settings, hooks=door.deploy_hooks),
+    )
+    if door.unused_images:
+        plan = replace(plan, images=_all_images(declaration))
+    return plan if door.purpose == "resolve" else keep_out(plan, settings.artifacts)
+
+
+def _all_images(declaration: Declaration) -> tuple[Image, ...]:
+    images = {image.name: image for image in declaration.images}
+    order = in_order(images, {image.name: image.needs for image in declaration.images})
+    return tuple(images[name] for name in order)
+
+
+def _request(plan: Plan, settings: Settings, door: Door) -> Request:
+    request = make_request(settings, plan, door.run_id)
+    reuse = request.reuse and replace(request.reuse, knows_all=door.knows_all)
+    return replace(request, reuse=reuse)
+
+
+def _problems_of_declaration(declaration: Declaration, door: Door) -> Iterator[str]:
+    """Yield what is wrong with files, packages and builds, whatever is wanted of them."""
+    yield from check_files(declaration)
+    yield from missing_package(declaration.services)
+    yield from build_problems(
+        declaration.images, folder=declaration.folder, prepared=door.build_hooks
+    )
+
+
+def _problems_of_settings(settings: Settings, folder: Path, door: Door) -> Iterator[str]:
+    """Yield what is wrong with options that go together with nothing of the plan."""
+    if door.purpose == "resolve":
+        return
+    if problem := network_problem(folder / settings.artifacts):
+        yield problem
+    if door.purpose == "build":
+        return
+    yield from _problems_of_saved(settings, folder)
+    yield from _problems_of_load(settings)
+    yield from problems_of_options(settings)
+
+
+def _problems_of_plan(
+    plan: Plan, request: Request, settings: Settings, door: Door, tools: Tools
+) -> Iterator[str]:
+    """Yield what forbids this plan with these options, and on this machine for a run."""
+    if door.purpose == "resolve":
+        return
+    yield from option_problems(plan, tools.engine)
+    if door.purpose == "build":
+        return
+    yield from port_problems(request.kind_config, plan.ports)
+    if settings.kubeconfig is None:
+        yield from _problems_of_network(plan, request, settings)
+        yield from _problems_of_mounts(request, settings)
+    if door.purpose == "run":
+        yield from problems_of_host(plan, request, settings, tools)
 
 
 def _problems_of_saved(settings: Settings, folder: Path) -> Iterator[str]:
@@ -88,25 +225,23 @@ def _problems_of_load(settings: Settings) -> Iterator[str]:
         yield f'{where}: load = "registry" needs Docker, but the engine is podman'
 
 
-def _with_existing(request: Request, plan: Plan, settings: Settings) -> tuple[Request, list[str]]:
-    """Return the request with the cluster that is there already, if one is named."""
-    problems = list(problems_of_options(settings))
-    if settings.kubeconfig is None or settings.plan:
-        return request, problems
-    file, provider = request.folder / settings.kubeconfig, make_tools(settings.engine).provider
+def _with_existing(
+    request: Request, plan: Plan, settings: Settings, door: Door, tools: Tools
+) -> tuple[Request, list[str]]:
+    """Return the request with the existing cluster, if one is named, and what is wrong with it."""
+    if settings.kubeconfig is None or door.purpose != "run":
+        return request, []
+    file = request.folder / settings.kubeconfig
     try:
-        existing = find_existing(file, provider, Deadline.after(_LOOK_SECONDS))
+        existing = find_existing(file, tools.provider, Deadline.after(_LOOK_SECONDS))
     except KindInfraError as error:
-        return request, [*problems, f"{settings.sources['kubeconfig']} {file}: {error}"]
-    problems += problems_of_images(plan, existing)
+        return request, [f"{settings.sources['kubeconfig']} {file}: {error}"]
     request = replace(request, existing=existing, cluster=existing.name, kind_config=None)
-    return request, problems
+    return request, list(problems_of_images(plan, existing))
 
 
-def problems_of_mounts(request: Request, settings: Settings) -> list[str]:
+def _problems_of_mounts(request: Request, settings: Settings) -> list[str]:
     """Return a sentence for each folder that cannot be mounted into a cluster to be made."""
-    if settings.kubeconfig is not None:
-        return []
     artifacts = request.folder / settings.artifacts
     return mount_problems(request.kind_config, folder=request.folder, artifacts=artifacts)
 
@@ -122,86 +257,9 @@ def option_problems(plan: Plan, engine: Engine) -> Iterator[str]:
 
 
 def _problems_of_network(plan: Plan, request: Request, settings: Settings) -> list[str]:
-    if request.existing:
-        return []
+    """Return what the kind config leaves out that nodes need, and no service brings."""
     file = settings.kind_config or plan.declaration.cluster.config
     return network_problems(request.kind_config, plan.declaration.services, file=str(file))
-
-
-def problems_of_making(plan: Plan, request: Request, settings: Settings) -> list[str]:
-    """Return what forbids making the cluster, whoever asks for it and whatever is in it."""
-    problems = _problems_of_network(plan, request, settings)
-    return [*problems, *elsewhere_problems(os.environ, choose_engine(settings.engine))]
-
-
-def problems_of_host(plan: Plan, request: Request, engine: EngineName) -> Iterator[str]:
-    """Yield what makes a run impossible on this host: a name or ports taken, no room."""
-    provider = make_tools(engine).provider
-    if request.existing:
-        yield from _busy_ports(plan, provider, ours=(), address=loopback(request.kind_config))
-        return
-    if elsewhere := elsewhere_problems(os.environ, engine):
-        yield from elsewhere
-        return
-    there = _standing(request, provider)
-    if there and there.folder is None:
-        delete = " ".join(provider.delete_command(request.cluster))
-        yield (
-            f'there is already a cluster "{request.cluster}", and no run of ours made it; to fix: '
-            f"choose another --kindinfra-cluster-name, or delete it: {delete}"
-        )
-    yield from _unclear(request, provider, there)
-    ours = there.host_ports.values() if there else ()
-    yield from _busy_ports(plan, provider, ours=ours, address=loopback(request.kind_config))
-    nodes = len((request.kind_config or {}).get("nodes") or ({},))
-    root = podman_root(os.environ) if engine == "podman" else docker_root(os.environ)
-    room = partial(
-        estimate_room,
-        plan,
-        cache=request.cache,
-        engine=make_tools(engine).engine,
-        deadline=Deadline.after(_LOOK_SECONDS),
-    )
-    if there is None and (problem := disk_problem(root, nodes=nodes, images=room)):
-        yield problem
-
-
-def _unclear(request: Request, provider: Provider, there: Standing | None) -> Iterator[str]:
-    """Yield a sentence if nobody can tell whether the cluster of that name is in use."""
-    if there is None or there.folder is None:
-        return
-    why = why_unclear(RunDirectory(there.folder), request.cluster)
-    if why and _standing(request, provider) == there:  # else it was deleted meanwhile
-        text = refusal(request.cluster, why, provider.delete_command(request.cluster))
-        yield text.replace("\nTo fix:", "; to fix:")  # one line, as all problems are
-
-
-def _standing(request: Request, provider: Provider) -> Standing | None:
-    """Return the cluster of that name; one named after the run's id cannot be there."""
-    if not request.named:
-        return None
-    with suppress(KindInfraError):  # what is missing is told when the bring-up begins
-        return provider.standing(request.cluster, Deadline.after(_ASK_SECONDS))
-    return None
-
-
-def _busy_ports(
-    plan: Plan, provider: Provider, *, ours: Collection[int], address: str
-) -> tuple[str, ...]:
-    """Return a sentence for each fixed host port that is busy, but not for a killed run's.
-
-    Args:
-        plan: Says which ports are fixed.
-        provider: Knows killed runs.
-        ours: Those of the cluster that this run takes over, or replaces.
-        address: The address of this host to which they are mapped.
-    """
-    ports = [one for one in plan.ports if one.host_port not in ours]
-    if busy := busy_ports(ports, address=address):
-        with suppress(KindInfraError):
-            sweep(provider, Deadline.after(_SWEEP_SECONDS))
-            busy = busy_ports(ports, address=address)
-    return busy
 
 
 def read_declaration(folder: Path) -> Declaration:

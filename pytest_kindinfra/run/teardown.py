@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.context import Tools
     from pytest_kindinfra.kube.cluster import Kube
+    from pytest_kindinfra.model import Plan
     from pytest_kindinfra.protocols import Provider
-    from pytest_kindinfra.run.prepare import Order
+    from pytest_kindinfra.run.prepare import Prepared
     from pytest_kindinfra.state.locks import Lock
     from pytest_kindinfra.system.interrupts import Interrupts
     from pytest_kindinfra.system.secrets import Redactor
@@ -152,10 +153,18 @@ _EVIDENCE_SECONDS = 60.0
 class Started:
     """A bring-up under way."""
 
-    order: Order
+    prepared: Prepared
     tools: Tools
     thread: threading.Thread
     lock: Lock
+
+
+def settle_rest(plan: Plan, run: RunDirectory, *, error: BaseException, redactor: Redactor) -> None:
+    """Settle the cluster and each service that has no result yet as failed with `error`."""
+    subjects = {f"service-{one.name}": f'service "{one.name}"' for one in plan.services}
+    for name, subject in {"cluster": "the cluster", **subjects}.items():
+        with suppress(OSError, StateError):  # settled, or the disk is full: the lock says it
+            run.settle(name, redactor.record(failure_record(error, subject=subject)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +209,7 @@ def end(
     real = [one for one in failures.values() if not one["cancelled"]]
     skipped = bool(real) and _is_skipped(started, real)
     failed = failed or (bool(real) and not skipped)
-    keep, cluster = started.order.settings.keep, started.order.request.cluster
+    keep, cluster = started.prepared.settings.keep, started.prepared.request.cluster
     kept = keep == "always" or (keep == "on-failure" and failed)
     made = started.tools.own.begun
     if made:
@@ -229,7 +238,7 @@ def end(
 def _is_skipped(started: Started, failures: Sequence[Mapping[str, Any]]) -> bool:
     """Whether tests were skipped for all of these failures, as `--kindinfra-missing` wants."""
     missing = all(one["missing"] for one in failures)
-    return missing and started.order.settings.missing == "skip"
+    return missing and started.prepared.settings.missing == "skip"
 
 
 def read_failures(run: RunDirectory) -> dict[str, dict[str, Any]]:
@@ -269,12 +278,12 @@ def closing_lines(
     if line := build_line(phases, cached=len(cached)):
         lines += ["", line]
     lines += failure_lines(outcome.failures)
-    name = started.order.request.cluster
+    name = started.prepared.request.cluster
     if outcome.kept and (home := _home_of(started)) and is_for_reuse(started):
         lines += reused_lines(name, kubeconfig=home.kubeconfig, end=_down(started))
     elif outcome.kept:
         delete = started.tools.provider.delete_command(name)
-        what = f"what is of run {run.path.name} in " if started.order.request.existing else ""
+        what = f"what is of run {run.path.name} in " if started.prepared.request.existing else ""
         lines += kept_lines(f"{what}cluster {name}", kubeconfig=run.kubeconfig, delete=delete)
     return [*map(started.tools.redactor.text, lines), f"all of it: {run.path}"]
 
@@ -309,7 +318,7 @@ def _restore(run: RunDirectory, write: Callable[[str], None]) -> None:
 
 def _down(started: Started) -> list[str]:
     """Return the command that ends the cluster."""
-    settings = started.order.settings
+    settings = started.prepared.settings
     named = [f"--cluster-name={settings.cluster_name}"] if settings.cluster_name else []
     return ["kindinfra", "down", *named]
 
@@ -336,7 +345,7 @@ def _careful(write: Callable[[str], None], what: str, step: Callable[[], object]
 
 def _keep_evidence(started: Started, run: RunDirectory, hook: Any, cut: threading.Event) -> None:
     keep_evidence(
-        started.order.request.cluster,
+        started.prepared.request.cluster,
         folder=run.path,
         provider=started.tools.provider,
         namespaces=_namespaces(started),
@@ -353,7 +362,7 @@ def _keep_evidence(started: Started, run: RunDirectory, hook: Any, cut: threadin
 
 def _namespaces(started: Started) -> list[str]:
     """Return where the services' objects are: the declared namespace, then those in manifests."""
-    plan, namespaces = started.order.plan, {started.order.request.namespace: None}
+    plan, namespaces = started.prepared.plan, {started.prepared.request.namespace: None}
     for objects in plan.objects.values():
         for obj in objects:
             if namespace := obj.get("metadata", {}).get("namespace"):
@@ -391,10 +400,10 @@ def _never_fatal(call: Callable[[], object]) -> Callable[[], None]:
 
 
 def _delete(started: Started, run: RunDirectory) -> None:
-    kind = "clear" if started.order.request.existing else "delete"
+    kind = "clear" if started.prepared.request.existing else "delete"
     with started.tools.timeline.span(kind, "cluster"):
         tear_down(
-            started.order.request.cluster,
+            started.prepared.request.cluster,
             tools=started.tools,
             kubeconfig=run.kubeconfig,
             deadline=Deadline.after(_DELETE_SECONDS),
@@ -404,8 +413,8 @@ def _delete(started: Started, run: RunDirectory) -> None:
 def _report(started: Started, run: RunDirectory, outcome: Outcome) -> None:
     phases = started.tools.timeline.phases
     report = run_report(
-        started.order.plan,
-        cluster=started.order.request.cluster,
+        started.prepared.plan,
+        cluster=started.prepared.request.cluster,
         phases=phases,
         images=run.read_all("image-"),
         services=run.read_all("service-"),

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.errors import DeclarationError, KindInfraError, StateError
+from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.system.interrupts import Interrupts, held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from pytest_kindinfra.context import Hooks, Tools
-    from pytest_kindinfra.run.prepare import Order
+    from pytest_kindinfra.run.prepare import Prepared
     from pytest_kindinfra.run.teardown import Outcome, Started
     from pytest_kindinfra.session.options import FirstLook
     from pytest_kindinfra.state.directory import RunDirectory
@@ -42,7 +42,7 @@ class Provisioning:
     """One bring-up in a thread.
 
     Attributes:
-        order: What to bring up, and how.
+        prepared: What to bring up, and how.
         tools: Who does the work.
         run: Gets the results.
         config: Whose hooks are called.
@@ -52,7 +52,7 @@ class Provisioning:
         held: Gets what is to be let go of after the run's end.
     """
 
-    order: Order
+    prepared: Prepared
     tools: Tools
     run: RunDirectory
     config: pytest.Config
@@ -70,7 +70,7 @@ class Provisioning:
         watchers: list[threading.Thread] = []
         try:
             error = self._bring_up(watchers)
-            self._settle_the_rest(error or KindInfraError(_NO_RESULT))
+            self._settle_rest(error or KindInfraError(_NO_RESULT))
         finally:
             lock.release()
         for watcher in watchers:  # no thread may outlive the run
@@ -83,8 +83,8 @@ class Provisioning:
             from pytest_kindinfra.run.recipe import bring_up
 
             context = new_context(
-                self.order.plan,
-                self.order.request,
+                self.prepared.plan,
+                self.prepared.request,
                 tools=self.tools,
                 run=self.run,
                 hooks=self._hooks(),
@@ -96,6 +96,11 @@ class Provisioning:
         except BaseException as error:  # noqa: BLE001 - waiters in other processes must learn of it
             return error
         return None
+
+    def _settle_rest(self, error: BaseException) -> None:
+        from pytest_kindinfra.run.teardown import settle_rest
+
+        settle_rest(self.prepared.plan, self.run, error=error, redactor=self.tools.redactor)
 
     def _hooks(self) -> Hooks:
         from pytest_kindinfra.context import Hooks
@@ -118,16 +123,6 @@ class Provisioning:
             ),
         )
 
-    def _settle_the_rest(self, error: BaseException) -> None:
-        from pytest_kindinfra.state.results import failure_record
-
-        names = {one.name: f'service "{one.name}"' for one in self.order.plan.services}
-        results = {f"service-{name}": subject for name, subject in names.items()}
-        for name, subject in {"cluster": "the cluster", **results}.items():
-            with suppress(OSError, StateError):  # settled, or the disk is full: the lock tells
-                record = failure_record(error, subject=subject)
-                self.run.settle(name, self.tools.redactor.record(record))
-
 
 _JOIN = 30.0
 
@@ -141,14 +136,10 @@ _LOOK_EVERY = 0.05
 
 def new_controller(config: pytest.Config, first: FirstLook) -> Controller:
     """Return the controller of a new run; nothing is made on disk yet."""
-    import secrets
-    from datetime import datetime
-
     from pytest_kindinfra.run.report import count
-    from pytest_kindinfra.state.directory import RunDirectory
+    from pytest_kindinfra.state.directory import RunDirectory, new_run_id
 
-    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    run_id = f"{stamp}-{secrets.token_hex(3)}"
+    run_id = new_run_id()
     run = RunDirectory(config.rootpath / first.settings.artifacts / run_id)
     cluster = _cluster_name(first, config, run_id)
     declared = f"{count(first.services, 'service')} in {first.source}"
@@ -209,19 +200,19 @@ class Controller:
         Raises:
             pytest.UsageError: The declaration, a mark or an option cannot work; all problems.
         """
-        from pytest_kindinfra.session.planning import make_order
+        from pytest_kindinfra.session.planning import prepare_run
 
         if self._started:
             return
         try:
-            order = make_order(self._config, wanted, self._run_id)
+            prepared = prepare_run(self._config, wanted, self._run_id)
         except DeclarationError as error:
             self._refused = True
             raise pytest.UsageError(str(error)) from None
         self._interrupts.catch(sigint=self._has_workers())
         with held():  # begun wholly or not at all
             self._make_run_directory()
-            self._launch(order, tests=wanted["tests"])
+            self._launch(prepared, tests=wanted["tests"])
 
     def show_plan(self, wanted: dict[str, Any] | None) -> None:
         """Print what a run of the selected tests would do.
@@ -232,16 +223,16 @@ class Controller:
         Raises:
             pytest.UsageError: The declaration, a mark or an option cannot work; all problems.
         """
-        from pytest_kindinfra.session.planning import make_order
+        from pytest_kindinfra.session.planning import prepare_run
 
         if wanted is None:
             self._write("kindinfra: no selected test needs a cluster: none would be created")
             return
         try:
-            order = make_order(self._config, wanted, self._run_id)
+            prepared = prepare_run(self._config, wanted, self._run_id)
         except DeclarationError as error:
             raise pytest.UsageError(str(error)) from None
-        self._show(order)
+        self._show(prepared)
 
     def _has_workers(self) -> bool:
         """Whether the tests run in other processes than this one."""
@@ -260,18 +251,18 @@ class Controller:
             )
             raise pytest.UsageError(msg) from None
 
-    def _show(self, order: Order) -> None:
+    def _show(self, prepared: Prepared) -> None:
         from pytest_kindinfra.images.tags import look_up
         from pytest_kindinfra.run.report import plan_lines
         from pytest_kindinfra.wiring import make_tools
 
-        engine = make_tools(order.settings.engine).engine
-        self._write_notes(order)
-        known, existing = look_up(order.plan, engine), order.settings.kubeconfig
-        for line in plan_lines(order.plan, order.request, known, kubeconfig=existing):
+        engine = make_tools(prepared.settings.engine).engine
+        self._write_notes(prepared)
+        known, existing = look_up(prepared.plan, engine), prepared.settings.kubeconfig
+        for line in plan_lines(prepared.plan, prepared.request, known, kubeconfig=existing):
             self._write(line)
 
-    def _launch(self, order: Order, *, tests: int) -> None:
+    def _launch(self, prepared: Prepared, *, tests: int) -> None:
         from pytest_kindinfra.run.report import plan_line
         from pytest_kindinfra.run.teardown import Started
         from pytest_kindinfra.session.output import ProgressLines
@@ -280,21 +271,21 @@ class Controller:
         from pytest_kindinfra.wiring import make_tools, tools_for
 
         lock = hold(self.run.lock)
-        tools = make_tools(order.settings.engine)
-        tools = tools_for(order.request, self.run.kubeconfig, tools)
-        names = [service.name for service in order.plan.services]
-        env = dict(order.plan.declaration.env)
+        tools = make_tools(prepared.settings.engine)
+        tools = tools_for(prepared.request, self.run.kubeconfig, tools)
+        names = [service.name for service in prepared.plan.services]
+        env = dict(prepared.plan.declaration.env)
         self.run.write("plan", {"services": names, "engine": tools.engine.name, "env": env})
         line = plan_line(
-            order.plan, tests=tests, cluster=order.request.cluster, engine=tools.engine.name
+            prepared.plan, tests=tests, cluster=prepared.request.cluster, engine=tools.engine.name
         )
         self._write(line)
-        self._write_notes(order)
-        progress = ProgressLines(self._config, how=order.settings.progress, since=now())
+        self._write_notes(prepared)
+        progress = ProgressLines(self._config, how=prepared.settings.progress, since=now())
         tools.timeline.subscribe(progress)
         self.meanwhile = progress.let_out
         work = Provisioning(
-            order=order,
+            prepared=prepared,
             tools=tools,
             run=self.run,
             config=self._config,
@@ -309,7 +300,7 @@ class Controller:
             name="kindinfra",
             daemon=True,
         )
-        self._started = Started(order=order, tools=tools, thread=thread, lock=lock)
+        self._started = Started(prepared=prepared, tools=tools, thread=thread, lock=lock)
         atexit.register(self._end_at_exit, os.getpid())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -437,7 +428,7 @@ class Controller:
 
     def _give_up(self, started: Started) -> None:
         self._given_up = True
-        name, delete = started.order.request.cluster, started.tools.provider.delete_command
+        name, delete = started.prepared.request.cluster, started.tools.provider.delete_command
         self._write(
             f"kindinfra: interrupted five times: the teardown of cluster {name} was left\n"
             f"To fix: {' '.join(delete(name))}, or kindinfra gc"
@@ -468,8 +459,8 @@ class Controller:
         for line in lines:
             reporter.write_line(line)
 
-    def _write_notes(self, order: Order) -> None:
-        for note in order.notes:
+    def _write_notes(self, prepared: Prepared) -> None:
+        for note in prepared.notes:
             self._write(f"kindinfra: note: {note}")
 
     def _write(self, line: str) -> None:

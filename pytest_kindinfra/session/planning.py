@@ -14,36 +14,15 @@ from typing import Any
 
 import pytest
 
-from pytest_kindinfra.clusters.config import port_problems
 from pytest_kindinfra.errors import DeclarationError
-from pytest_kindinfra.images.checks import build_problems
 from pytest_kindinfra.model import Declaration, Image, Service
 from pytest_kindinfra.plan.declaration import read_record
 from pytest_kindinfra.plan.finding import Nearby, look_nearby
-from pytest_kindinfra.plan.options import read_settings
-from pytest_kindinfra.plan.resolve import keep_out, resolve
-from pytest_kindinfra.plan.sources import check_files, render
-from pytest_kindinfra.run.machine import network_problem
-from pytest_kindinfra.run.prepare import (
-    Order,
-    _problems_of_load,
-    _problems_of_network,
-    _problems_of_saved,
-    _with_existing,
-    cluster_facts,
-    make_request,
-    option_problems,
-    problems_of_host,
-    problems_of_mounts,
-    read_declaration,
-    templating,
-)
-from pytest_kindinfra.system.grpc import missing_package
-from pytest_kindinfra.wiring import choose_engine, make_tools
+from pytest_kindinfra.run.prepare import Door, Prepared, prepare, read_declaration
 
 
-def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Order:
-    """Read everything that was declared and plan what the tests want.
+def prepare_run(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Prepared:
+    """Read everything that was declared and prepare what the tests want.
 
     Args:
         config: pytest's.
@@ -57,47 +36,28 @@ def make_order(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Or
         declaration = _with_hooks(read_declaration(config.rootpath), config)
     except DeclarationError as error:
         raise DeclarationError([*wanted["problems"], *error.problems]) from None
-    settings, problems = read_settings(
-        config.getoption, declaration.options, source=declaration.source
+    notes = tuple(_unread(declaration, config, wanted["services"]))
+    known = {one.name for one in declaration.services}
+    prepared = prepare(
+        declaration,
+        wanted["services"],
+        option=config.getoption,
+        door=_door(config, run_id),
+        problems=[*wanted["problems"], *(() if wanted["services"].keys() <= known else notes)],
     )
-    settings = replace(settings, engine=choose_engine(settings.engine))
-    unread = list(_unread(declaration, config, wanted["services"]))
-    found = [*wanted["problems"], *problems, *check_files(declaration)]
-    if not wanted["services"].keys() <= {one.name for one in declaration.services}:
-        found += unread
-    found += missing_package(declaration.services)
-    prepared = bool(config.hook.pytest_kindinfra_before_build.get_hookimpls())
-    found += build_problems(declaration.images, folder=declaration.folder, prepared=prepared)
-    if problem := network_problem(config.rootpath / settings.artifacts):
-        found.append(problem)
-    found += _problems_of_saved(settings, declaration.folder)
-    found += _problems_of_load(settings)
-    try:
-        rendered = render(
-            declaration.services,
-            folder=declaration.folder,
-            how=templating(declaration, settings, make_tools(settings.engine).runner),
-        )
-        plan = resolve(
-            declaration,
-            wanted=wanted["services"],
-            rendered=rendered,
-            cluster=cluster_facts(declaration, settings, hooks=_deploy_hooks(config)),
-        )
-        plan = keep_out(plan, settings.artifacts)
-        request = make_request(settings, plan, run_id)
-        request, more = _with_existing(request, plan, settings)
-        found += more
-        found += port_problems(request.kind_config, plan.ports)
-        found += _problems_of_network(plan, request, settings)
-        found += problems_of_mounts(request, settings)
-        found += option_problems(plan, make_tools(settings.engine).engine)
-        found += () if settings.plan else problems_of_host(plan, request, settings.engine)
-    except DeclarationError as error:
-        raise DeclarationError([*found, *error.problems]) from None
-    if found:
-        raise DeclarationError(found)
-    return Order(plan=plan, request=request, settings=settings, notes=tuple(unread))
+    return replace(prepared, notes=notes)
+
+
+def _door(config: pytest.Config, run_id: str) -> Door:
+    """Return what is special about a run of pytest: hooks are called, and every option applies."""
+    hook = config.hook
+    return Door(
+        purpose="run",
+        run_id=run_id,
+        deploy_hooks=_has_deploy_hooks(config),
+        build_hooks=bool(hook.pytest_kindinfra_before_build.get_hookimpls()),
+        knows_all=True,
+    )
 
 
 def _unread(
@@ -219,7 +179,7 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error} ({Path(at.filename).name}, line {at.lineno})"
 
 
-def _deploy_hooks(config: pytest.Config) -> bool:
+def _has_deploy_hooks(config: pytest.Config) -> bool:
     """Whether a plugin or conftest is called while services are deployed."""
     hook = config.hook
     callers = (hook.pytest_kindinfra_before_deploy, hook.pytest_kindinfra_after_deploy)
