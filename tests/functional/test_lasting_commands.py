@@ -69,6 +69,19 @@ class TestUp:
         assert 'kindinfra: image "web" failed:' in done.stdout
         assert len(shop.standing()) == 1
 
+    def test_options_that_cannot_work_are_refused_before_anything_is_made(
+        self, shop: Project
+    ) -> None:
+        options = {"KINDINFRA_IMAGES": "nowhere", "KINDINFRA_ARTIFACTS": "a:b"}
+
+        done = shop.command("up", **options)
+
+        assert done.returncode == 1
+        assert "environment KINDINFRA_IMAGES: " in done.stderr
+        assert 'a:b" has ":" in its path' in done.stderr
+        assert {call.what for call in shop.calls()} & {"create", "build"} == set()
+        assert not (shop.folder / "a:b").exists()
+
     def test_a_wrong_declaration_and_a_foreign_cluster_are_told(self, shop: Project) -> None:
         shop.foreign_cluster("dev")
 

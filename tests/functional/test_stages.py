@@ -128,6 +128,22 @@ def test_a_failure_is_raised_with_its_cause_and_not_tried_again(shop: Project) -
     assert shop.standing() == []
 
 
+def test_a_name_of_somebody_elses_cluster_is_refused_before_anything_is_made(shop: Project) -> None:
+    shop.foreign_cluster("dev")
+
+    lines = lines_of(shop, """
+        try:
+            create_cluster(plan, name="dev")
+        except KindInfraError as error:
+            print("and no run of ours made it" in str(error))
+    """)  # fmt: skip
+
+    assert lines == ["True"]
+    assert [count(shop, what) for what in ("create", "delete")] == [0, 0]
+    assert shop.standing() == ["dev"]
+    assert not list(shop.folder.glob(".kindinfra/2*"))
+
+
 def test_a_cluster_that_does_not_come_up_leaves_nothing(shop: Project) -> None:
     shop.behave("create", exit=1, says="node image is broken")
 
