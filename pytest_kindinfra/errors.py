@@ -130,6 +130,25 @@ def last_lines(text: str, count: int) -> str:
     return "\n".join([line for line in text.splitlines() if line.strip()][-count:])
 
 
+SHORT_LINES = 6
+"""Most lines of a failure in its short form, which each test that it concerns shows."""
+
+
+def shortened(text: str, *, lines: int = SHORT_LINES, first: int = SHORT_LINES) -> str:
+    """Return at most `lines` of the non-empty lines of `text`, joined by newlines.
+
+    Args:
+        text: What is too long.
+        lines: How many lines stay.
+        first: How many of them are from the beginning; the others are from the end.
+    """
+    found = [line for line in text.splitlines() if line.strip()]
+    if len(found) <= lines:
+        return "\n".join(found)
+    begin = min(first, lines)
+    return "\n".join([*found[:begin], *found[len(found) - (lines - begin) :]])
+
+
 def indent(text: str) -> str:
     """Return `text` with each line moved right by four blanks."""
     return "\n".join(f"    {line}" for line in text.splitlines())

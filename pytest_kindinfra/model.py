@@ -49,15 +49,19 @@ class ImagesInUse:
     declared: Mapping[str, str]
 
 
+RUN_LABEL = "dev.kindinfra/run"
+SERVICE_LABEL = "dev.kindinfra/service"
+TEST_LABEL = "dev.kindinfra/test"
+CONTENT_LABEL = "dev.kindinfra/content"
+"""Labels of objects: a run's id, a service's name, a test's namespace, a Helm release's content."""
+IMAGE_LABEL = "dev.kindinfra.image"
+REGISTRY_LABEL = "dev.kindinfra.registry"
+"""Labels of what the engine has: the declared name of an image, the registry's container."""
+
+
 Level = Literal["applied", "started", "ready"]
-
-
 Scheme = Literal["tcp", "http", "https", "grpc"]
-
-
 EngineName = Literal["auto", "docker", "podman"]
-
-
 Load = Literal["auto", "archive", "delta", "registry"]
 
 
@@ -419,8 +423,7 @@ class Phase:
     """A stretch of work: `kind subject`, start and end in seconds since the epoch.
 
     Attributes:
-        kind: build, create, load, deploy, wait, run or delete; enter and clear stand for create
-            and delete where the cluster stays.
+        kind: One of `system.timeline.PHASE_KINDS`.
         subject: The image, service or cluster worked on.
         ok: It did not fail.
         note: A word for the table, such as `cached`.

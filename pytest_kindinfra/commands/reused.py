@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.commands.images import settings_of
-from pytest_kindinfra.deploy.apply import SERVICE_LABEL
 from pytest_kindinfra.deploy.endpoints import prove_endpoint
 from pytest_kindinfra.errors import ClusterError, KindInfraError, NotReadyError
 from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.kube.readiness import gates, readiness
-from pytest_kindinfra.model import url_of
+from pytest_kindinfra.model import SERVICE_LABEL, url_of
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.run.prepare import cluster_name, read_declaration
 from pytest_kindinfra.state.directory import RunDirectory

@@ -17,6 +17,7 @@ from pytest_kindinfra.kube.objects import group
 from pytest_kindinfra.kube.rewrite import content_hash, placeholder_names, rewrite
 from pytest_kindinfra.kube.targets import expose_service, find_target, target_name
 from pytest_kindinfra.kube.yaml import as_json
+from pytest_kindinfra.model import SERVICE_LABEL
 from pytest_kindinfra.system.files import is_file
 from pytest_kindinfra.system.timeline import call_within
 
@@ -75,9 +76,6 @@ def _input_files(service: Service, folder: Path) -> list[Path]:
     for pattern in set(service.inputs) - found:
         found.update(glob.glob(pattern, root_dir=folder, recursive=True))  # noqa: PTH207 - keeps ".."
     return sorted(folder / name for name in found if is_file(folder / name))
-
-
-SERVICE_LABEL = "dev.kindinfra/service"
 
 
 SHARED = "SHARED"

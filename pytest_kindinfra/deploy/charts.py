@@ -9,15 +9,15 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.deploy.apply import SERVICE_LABEL
 from pytest_kindinfra.deploy.records import Records
 from pytest_kindinfra.deploy.release import Helming, install_release, recorded_objects
-from pytest_kindinfra.errors import CommandError, KindInfraError
+from pytest_kindinfra.errors import CommandError, KindInfraError, shortened
 from pytest_kindinfra.kube.client import UnknownKindError
 from pytest_kindinfra.kube.cluster import OurKube
 from pytest_kindinfra.kube.objects import is_builtin, is_hook
 from pytest_kindinfra.kube.rewrite import content_hash
-from pytest_kindinfra.kube.wait import SHORT_LINES, ServiceFailedError
+from pytest_kindinfra.kube.wait import ServiceFailedError
+from pytest_kindinfra.model import SERVICE_LABEL
 from pytest_kindinfra.plan.helm import placed
 
 if TYPE_CHECKING:
@@ -188,8 +188,8 @@ def _explained(error: CommandError, cause: ServiceFailedError | None) -> KindInf
 
 def _headed(head: str, cause: ServiceFailedError) -> ServiceFailedError:
     first = head.partition("\n")[0]
-    short = [f"{first}:", *cause.short.splitlines()][:SHORT_LINES]
-    return ServiceFailedError(f"{head}:\n{cause}", short="\n".join(short), cause=cause.cause)
+    short = shortened(f"{first}:\n{cause.short}")
+    return ServiceFailedError(f"{head}:\n{cause}", short=short, cause=cause.cause)
 
 
 def _at_home(obj: KubeObject, release: Release, kube: Kube) -> KubeObject:

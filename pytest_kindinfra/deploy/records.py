@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.kube.cluster import OurKube
+from pytest_kindinfra.model import CONTENT_LABEL
 
 if TYPE_CHECKING:
     from pytest_kindinfra.kube.cluster import Kube
     from pytest_kindinfra.model import KubeObject, Release
-
-
-CONTENT_LABEL = "dev.kindinfra/content"
 
 
 _CUT_SHORT = {"pending-install", "pending-upgrade", "pending-rollback"}

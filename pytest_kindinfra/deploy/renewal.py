@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.deploy.apply import SERVICE_LABEL, inputs_hash
+from pytest_kindinfra.deploy.apply import inputs_hash
 from pytest_kindinfra.deploy.records import forget_release
 from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.kube.objects import is_hook
 from pytest_kindinfra.kube.rewrite import content_hash
+from pytest_kindinfra.model import SERVICE_LABEL
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.reused import (
     Entry,

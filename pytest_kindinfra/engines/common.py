@@ -7,6 +7,7 @@ import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.model import IMAGE_LABEL
 from pytest_kindinfra.protocols import OwnImage
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ def inspected(printed: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(printed)
         return found
     return [json.loads(line) for line in printed.splitlines() if line.strip()]
-
-
-LABEL = "dev.kindinfra.image"
 
 
 def given_by_environment(request: BuildRequest, *, read: re.Pattern[str]) -> dict[str, str]:
@@ -52,7 +50,7 @@ def build_flags(request: BuildRequest, *, elsewhere: dict[str, str]) -> Iterator
         elsewhere: Arguments whose values are in the environment.
     """
     yield from ("--tag", request.reference, "--file", os.fspath(request.dockerfile))
-    yield from ("--label", f"{LABEL}={request.name}")
+    yield from ("--label", f"{IMAGE_LABEL}={request.name}")
     if request.target:
         yield from ("--target", request.target)
     for name, value in sorted(request.build_args.items()):
@@ -70,7 +68,7 @@ def own_image(item: dict[str, Any]) -> OwnImage:
     """Return an inspected image with our label; podman does not say when it was last named."""
     times = (item["Created"], item.get("Metadata", {}).get("LastTagTime") or item["Created"])
     return OwnImage(
-        name=item["Config"]["Labels"][LABEL],
+        name=item["Config"]["Labels"][IMAGE_LABEL],
         references=tuple(item.get("RepoTags") or ()),
         since=max(datetime.fromisoformat(time).timestamp() for time in times),
     )

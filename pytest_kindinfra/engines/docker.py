@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.engines.builders import Builders, builder_flags
 from pytest_kindinfra.engines.common import (
-    LABEL,
     build_flags,
     given_by_environment,
     inspected,
@@ -29,6 +28,7 @@ from pytest_kindinfra.errors import (
     NothingHereError,
     ToolMissingError,
 )
+from pytest_kindinfra.model import IMAGE_LABEL
 from pytest_kindinfra.plan.buildoptions import builder_of
 from pytest_kindinfra.protocols import ImageSize
 from pytest_kindinfra.references import has_digest, name_in_node
@@ -178,7 +178,15 @@ class Docker:
 
     def own_images(self, deadline: Deadline) -> list[OwnImage]:
         """See `Engine.own_images`."""
-        listing = ["docker", "image", "ls", "--quiet", "--no-trunc", "--filter", f"label={LABEL}"]
+        listing = [
+            "docker",
+            "image",
+            "ls",
+            "--quiet",
+            "--no-trunc",
+            "--filter",
+            f"label={IMAGE_LABEL}",
+        ]
         listed = self._runner.run(listing, deadline=deadline.within(60)).stdout.split()
         if not (ids := list(dict.fromkeys(listed))):
             return []

@@ -13,7 +13,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.engines.common import (
-    LABEL,
     build_flags,
     given_by_environment,
     inspected,
@@ -29,6 +28,7 @@ from pytest_kindinfra.errors import (
     NothingHereError,
     ToolMissingError,
 )
+from pytest_kindinfra.model import IMAGE_LABEL
 from pytest_kindinfra.protocols import ImageSize
 from pytest_kindinfra.references import name_in_node, normalise
 
@@ -169,7 +169,15 @@ class Podman:
 
     def own_images(self, deadline: Deadline) -> list[OwnImage]:
         """See `Engine.own_images`; one that went meanwhile is an error, the others are printed."""
-        listing = ["podman", "image", "ls", "--quiet", "--no-trunc", "--filter", f"label={LABEL}"]
+        listing = [
+            "podman",
+            "image",
+            "ls",
+            "--quiet",
+            "--no-trunc",
+            "--filter",
+            f"label={IMAGE_LABEL}",
+        ]
         listed = self._runner.run(listing, deadline=deadline.within(60)).stdout.split()
         if not (ids := list(dict.fromkeys(listed))):
             return []

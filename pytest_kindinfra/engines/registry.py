@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError, CommandError
-from pytest_kindinfra.model import Registry
+from pytest_kindinfra.model import REGISTRY_LABEL, Registry
 from pytest_kindinfra.references import normalise, split
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import is_held, locked_for_all_users
@@ -105,9 +105,6 @@ def with_registry(config: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 NAME = "kindinfra-registry"
-
-
-LABEL = "dev.kindinfra.registry"
 
 
 _IMAGE = "registry:2"
@@ -219,7 +216,13 @@ class DockerRegistry:
         # and whenever the container joins a network.
         with ExitStack() as held:
             port = free_port(held)
-        words = ("--label", f"{LABEL}=true", "--publish", f"{_HERE}:{port}:{_PORT}", _IMAGE)
+        words = (
+            "--label",
+            f"{REGISTRY_LABEL}=true",
+            "--publish",
+            f"{_HERE}:{port}:{_PORT}",
+            _IMAGE,
+        )
         try:
             self._docker("run", "--detach", "--name", NAME, *words, deadline=deadline)
         except CommandError as error:
@@ -258,7 +261,7 @@ class DockerRegistry:
         )
 
     def _ours(self, deadline: Deadline) -> list[dict[str, Any]]:
-        return self._containers("--all", "--filter", f"label={LABEL}", deadline=deadline)
+        return self._containers("--all", "--filter", f"label={REGISTRY_LABEL}", deadline=deadline)
 
     def _containers(self, *which: str, deadline: Deadline) -> list[dict[str, Any]]:
         ids = self._docker("ps", "--quiet", *which, deadline=deadline).split()

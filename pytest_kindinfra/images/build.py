@@ -30,7 +30,7 @@ from pytest_kindinfra.state.memory import (
     read_durations,
 )
 from pytest_kindinfra.state.results import BROKEN
-from pytest_kindinfra.system.timeline import call_within, now
+from pytest_kindinfra.system.timeline import PHASE_KINDS, call_within, now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
 
 _Node = tuple[str, str]
 """`image` or `service`, and its name."""
-
-
-_KINDS = {"image": ("build",), "service": ("deploy", "wait", "run")}
 
 
 def build_ranks(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float]:
@@ -88,7 +85,8 @@ def _needs(plan: Plan) -> dict[_Node, list[_Node]]:
 
 def _known(node: _Node, seconds: Mapping[str, float]) -> float | None:
     kind, name = node
-    known = [seconds[phase] for verb in _KINDS[kind] if (phase := f"{verb} {name}") in seconds]
+    phases = (f"{verb} {name}" for verb, one in PHASE_KINDS.items() if one.ranks == kind)
+    known = [seconds[phase] for phase in phases if phase in seconds]
     return sum(known) if known else None
 
 

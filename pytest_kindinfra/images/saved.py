@@ -11,7 +11,7 @@ from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.archive import load_image_file
 from pytest_kindinfra.images.tags import archive_reference, tag_image
 from pytest_kindinfra.model import BuiltImage
-from pytest_kindinfra.system.files import why_no_file
+from pytest_kindinfra.system.files import why_no_file, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 
 MANIFEST = "manifest.json"
+
+
+_FOR_ALL = 0o666
+"""Another user may load what is saved here; the umask decides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +65,8 @@ def read_saved_images(folder: Path) -> dict[str, SavedImage]:
 def write_saved_images(folder: Path, images: Mapping[str, SavedImage]) -> None:
     """Say what the folder has; written last, when all of it is there."""
     records = {name: asdict(one) for name, one in sorted(images.items())}
-    aside = folder / f".{MANIFEST}"
-    aside.write_text(json.dumps({"images": records}, indent=1) + "\n")
-    aside.replace(folder / MANIFEST)
+    text = json.dumps({"images": records}, indent=1) + "\n"
+    write_whole(folder / MANIFEST, text, mode=_FOR_ALL)
 
 
 def _image(record: Any) -> SavedImage:

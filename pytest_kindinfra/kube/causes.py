@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_kindinfra.errors import indent
+from pytest_kindinfra.errors import indent, shortened
 from pytest_kindinfra.kube.messages import (
     config_is_permanent,
     create_is_permanent,
@@ -119,9 +119,10 @@ class Cause:
     log: tuple[str, ...] = ()
 
     def short(self) -> str:
-        """Return at most six lines."""
-        room = 6 - len(self._facts())
-        return "\n".join([*self._facts(), *(f"  | {_cut(line)}" for line in self.log[-room:])])
+        """Return the short form: what is known, and the end of the log."""
+        facts = self._facts()
+        log = (f"  | {_cut(line)}" for line in self.log)
+        return shortened("\n".join([*facts, *log]), first=len(facts))
 
     def full(self) -> str:
         """Return all that is known, with at most 20 log lines."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_kindinfra.errors import CommandError, KindInfraError
 from pytest_kindinfra.kube.client import ApiError
-from pytest_kindinfra.kube.cluster import RUN_LABEL, run_of
+from pytest_kindinfra.kube.cluster import run_of
 from pytest_kindinfra.kube.kinds import GROUPS
 from pytest_kindinfra.kube.reader import Reader
+from pytest_kindinfra.model import RUN_LABEL
 from pytest_kindinfra.system.timeline import wait_until
 
 if TYPE_CHECKING:

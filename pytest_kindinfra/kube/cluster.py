@@ -13,7 +13,7 @@ from pytest_kindinfra.kube.objects import first_differences
 from pytest_kindinfra.kube.reader import Reader
 from pytest_kindinfra.kube.wait import SETTLE, Leniency, ReadyWait
 from pytest_kindinfra.kube.yaml import copied
-from pytest_kindinfra.model import PATIENCE
+from pytest_kindinfra.model import PATIENCE, RUN_LABEL
 from pytest_kindinfra.system.timeline import wait_until
 
 if TYPE_CHECKING:
@@ -119,9 +119,6 @@ class Kube(Reader):
         """
         leniency = Leniency(restarts=restarts, excused=excused, patience=patience)
         return ReadyWait(self, objects, namespace=namespace, leniency=leniency)
-
-
-RUN_LABEL = "dev.kindinfra/run"
 
 
 _NOT_COMPARED = ("apiVersion", "kind", "metadata", "status")

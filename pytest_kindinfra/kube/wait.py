@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_kindinfra.errors import ClusterError, NotReadyError, indent
+from pytest_kindinfra.errors import ClusterError, NotReadyError, indent, shortened
 from pytest_kindinfra.kube.causes import Cause, Limits, causes_of, limits_of
 from pytest_kindinfra.kube.client import SERVER_ERROR, ApiError
 from pytest_kindinfra.kube.events import causes_in_events
@@ -45,9 +45,6 @@ if TYPE_CHECKING:
     from pytest_kindinfra.system.timeline import Deadline
 
 
-SHORT_LINES = 6
-
-
 class ServiceFailedError(NotReadyError):
     """Objects did not become ready; the text is the full form.
 
@@ -81,7 +78,7 @@ def too_late(
     full = [line for lines, more in states for line in (*lines, *more)]
     return ServiceFailedError(
         "\n".join([head, indent("\n".join(full))]),
-        short="\n".join([head, *(f"    {line}" for line in brief)][:SHORT_LINES]),
+        short=shortened("\n".join([head, *(f"    {line}" for line in brief)])),
     )
 
 

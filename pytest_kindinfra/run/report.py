@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.model import url_of
 from pytest_kindinfra.references import stand_in
+from pytest_kindinfra.system.timeline import phase_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -110,21 +111,6 @@ def _url(endpoint: Mapping[str, Any]) -> str:
     return url_of(endpoint["scheme"], endpoint["host"], endpoint["port"])
 
 
-_VERBS = {
-    "build": ("building", "built"),
-    "queue": ("waiting for its turn to create the cluster", "had its turn to be created"),
-    "create": ("creating the cluster", "cluster created"),
-    "enter": ("entering the cluster", "cluster entered"),
-    "load": ("loading", "loaded"),
-    "deploy": ("applying", "applied"),
-    "wait": ("waiting until ready", "ready"),
-    "run": ("running its step", "step done"),
-    "take": ("taking the cluster over", "cluster taken over"),
-    "delete": ("deleting the cluster", "cluster deleted"),
-    "clear": ("deleting what is ours", "what is ours deleted"),
-}
-
-
 _BAR = 24
 
 
@@ -133,19 +119,18 @@ _SAID = 100
 
 def progress_line(phase: Phase, *, ended: bool, since: float) -> str:
     """Return the line for the start or the end of a phase; `since` is when the run began."""
-    doing, done = _VERBS.get(phase.kind, (phase.kind, phase.kind))
+    kind = phase_kind(phase.kind)
     at = f"kindinfra {(phase.end if ended else phase.start) - since:6.1f} s  [{phase.subject}]"
     if not ended:
-        return f"{at} {doing}"
-    ending = done if phase.ok else phase.note or f"FAILED {doing}"
+        return f"{at} {kind.doing}"
+    ending = kind.done if phase.ok else phase.note or f"FAILED {kind.doing}"
     return f"{at} {ending} in {phase.end - phase.start:.1f} s"
 
 
 def running_line(running: Iterable[Running], *, at: float, since: float) -> str:
     """Return the line that says what goes on."""
     parts = [
-        f"[{one.subject}] {_VERBS.get(one.kind, (one.kind, one.kind))[0]} "
-        f"({at - one.start:.0f} s{_trouble(one)})"
+        f"[{one.subject}] {phase_kind(one.kind).doing} ({at - one.start:.0f} s{_trouble(one)})"
         for one in running
     ]
     return f"kindinfra {at - since:6.1f} s  still {', '.join(parts)}"
@@ -153,13 +138,13 @@ def running_line(running: Iterable[Running], *, at: float, since: float) -> str:
 
 def _trouble(one: Running) -> str:
     """Return what keeps a service from being ready; a build's last line is told elsewhere."""
-    said = _shown(one.says()) if one.kind in {"deploy", "wait"} else ""
+    said = _shown(one.says()) if phase_kind(one.kind).shows_trouble else ""
     return f"; {said}" if said else ""
 
 
 def heartbeat_line(running: Running, *, at: float, since: float) -> str:
     """Return the line that says what something that takes long printed last."""
-    doing = _VERBS.get(running.kind, (running.kind, running.kind))[0]
+    doing = phase_kind(running.kind).doing
     said = _shown(running.says())
     ending = f": {said}" if said else ""
     return (

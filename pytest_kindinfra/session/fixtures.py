@@ -15,6 +15,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError, NotReadyError, OnceError
+from pytest_kindinfra.model import RUN_LABEL, TEST_LABEL
 from pytest_kindinfra.plan.checks import Word, filled, words
 from pytest_kindinfra.state.locks import locked
 from pytest_kindinfra.state.stack import Stack
@@ -296,11 +297,7 @@ def _outcome(key: str, produce: Callable[[], Any]) -> dict[str, Any]:
         return {"key": key, "error": f'"{key}": {type(error).__name__}: {error}'}
 
 
-LABELS = {"dev.kindinfra/test": "true"}
-
-
-RUN_LABEL = "dev.kindinfra/run"
-"""By it the namespace is found again in a cluster that stays, if its test cannot delete it."""
+LABELS = {TEST_LABEL: "true"}
 
 
 _LONGEST = 63
@@ -325,6 +322,7 @@ def make_namespace(stack: Stack, name: str) -> Kube:
     Raises:
         ClusterError: It did not come to be within half a minute.
     """
+    # By its run it is found again in a cluster that stays, if its test cannot delete it.
     labels = {**LABELS, RUN_LABEL: stack.run_id}
     stack.api.ensure_namespace(name, Deadline.after(_SECONDS), labels)
     return stack.api

@@ -12,11 +12,12 @@ import pytest
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.dockerfile import build_secrets
 from pytest_kindinfra.kube.activity import Moment, happenings
+from pytest_kindinfra.model import SERVICE_LABEL
 from pytest_kindinfra.run.report import heartbeat_line, progress_line, running_line
 from pytest_kindinfra.session.selection import needs_of
 from pytest_kindinfra.state.stack import Stack
 from pytest_kindinfra.system.secrets import Redactor, credentials_in
-from pytest_kindinfra.system.timeline import Deadline, now
+from pytest_kindinfra.system.timeline import Deadline, now, phase_kind
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -26,19 +27,6 @@ if TYPE_CHECKING:
     from pytest_kindinfra.plan.options import Progress
     from pytest_kindinfra.state.directory import RunDirectory
     from pytest_kindinfra.system.timeline import Running
-
-
-HEARTBEAT = 30.0
-"""Seconds after which a line says what a build printed last."""
-
-
-TROUBLE = 10.0
-"""Seconds after which a line says again what keeps a service from being ready."""
-
-
-_SOON = {"deploy": 5.0, "wait": TROUBLE}
-"""Seconds for what tells of trouble, not of progress: the server's sentence about an object, and
-what keeps a service from being ready."""
 
 
 _SILENCE = 15.0
@@ -63,10 +51,10 @@ class Heartbeats:
         return due
 
     def _is_due(self, one: Running, at: float) -> bool:
-        every = TROUBLE if one.kind == "wait" else HEARTBEAT
-        if (told := self._told.get(one[:3])) is not None:
-            return at - told >= every
-        return at - one.start >= _SOON.get(one.kind, HEARTBEAT)
+        kind, told = phase_kind(one.kind), self._told.get(one[:3])
+        if told is not None:
+            return at - told >= kind.next_line
+        return at - one.start >= kind.first_line
 
 
 class ProgressLines:
@@ -162,9 +150,6 @@ def write_line(config: pytest.Config, line: str) -> None:
         if config.get_terminal_writer().width_of_current_line:  # dots of xdist's workers
             reporter.write_line("")
         reporter.write_line(line)
-
-
-SERVICE_LABEL = "dev.kindinfra/service"
 
 
 SECONDS = 10.0

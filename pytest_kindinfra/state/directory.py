@@ -5,7 +5,6 @@ A file in it appears whole or not at all. The states of a result: docs/how-it-wo
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import CancelledError, ProvisionerDiedError, StateError
 from pytest_kindinfra.state.locks import is_held
-from pytest_kindinfra.system.files import own_folder
+from pytest_kindinfra.system.files import DISK_FULL, own_folder, write_whole
 from pytest_kindinfra.system.timeline import monotonic, sleep
 
 if TYPE_CHECKING:
@@ -29,20 +28,9 @@ FORMAT = 1
 """To be raised when a later version could misread what an earlier one wrote."""
 
 
-DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, mode 0600, so that readers see the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(value, file, indent=1)
-        Path(aside).replace(path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+    write_whole(path, json.dumps(value, indent=1))
 
 
 def write_state(path: Path, value: Any) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.system.files import write_whole
+from pytest_kindinfra.system.timeline import phase_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -52,21 +54,11 @@ def read(path: Path) -> tuple[dict[str, Any], str | None]:
 
 def write(path: Path, value: dict[str, Any]) -> str | None:
     """Keep `value` there; return why that was not possible."""
-    aside = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        with os.fdopen(handle, "w") as file:
-            file.write(json.dumps(value))
-        Path(aside).replace(path)
+        write_whole(path, json.dumps(value))
     except OSError as error:
-        if aside:
-            Path(aside).unlink(missing_ok=True)
         return f"{path}: {error}"
     return None
-
-
-_KINDS = ("build", "deploy", "wait", "run")
 
 
 def read_durations(cache: Path, folder: Path) -> tuple[dict[str, float], str | None]:
@@ -94,7 +86,7 @@ def keep_durations(cache: Path, declaration: Declaration, phases: Iterable[Phase
     folder = declaration.folder
     declared = {image.name for image in declaration.images}
     declared |= {service.name for service in declaration.services}
-    new = {one.name: one.end - one.start for one in phases if one.ok and one.kind in _KINDS}
+    new = {one.name: one.end - one.start for one in phases if one.ok and phase_kind(one.kind).ranks}
     if not new:
         return None
     seconds = read_durations(cache, folder)[0] | new

@@ -5,18 +5,19 @@ A failure is a result too. Pure: records in, mappings out.
 
 from __future__ import annotations
 
-import errno
 import traceback
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import (
+    SHORT_LINES,
     CancelledError,
     KindInfraError,
     NeedFailedError,
     NothingHereError,
-    last_lines,
+    shortened,
 )
+from pytest_kindinfra.system.files import DISK_FULL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,10 +33,11 @@ LOST = "lost"
 """The name of the result that says that the cluster is gone; there is none while all is well."""
 
 
-_SHORT_LINES = 5
+_LINES = SHORT_LINES - 1
 
 
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FIRST = 2
+"""The first lines name what failed, the last ones say why."""
 
 
 class BlockedError(NeedFailedError):
@@ -54,7 +56,7 @@ class BlockedError(NeedFailedError):
         self.cause = text_of(error)
         super().__init__(f"{root} failed:\n{self.cause}")
         short = getattr(error, "short", None) or self.cause
-        self.short = f"{root} failed:\n{shortened(short, lines=_SHORT_LINES - 1)}"
+        self.short = f"{root} failed:\n{shortened(short, lines=_LINES - 1, first=_FIRST)}"
 
 
 def cluster_record(cluster: Cluster, *, namespace: str) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def failure_record(error: BaseException, *, subject: str) -> dict[str, Any]:
     """
     text = text_of(error)
     full = error.cause if isinstance(error, BlockedError) else text
-    short = getattr(error, "short", None) or shortened(text)
+    short = getattr(error, "short", None) or shortened(text, lines=_LINES, first=_FIRST)
     return {
         "state": "failed",
         "short": f"{subject} is not there: {short}",
@@ -106,14 +108,6 @@ def text_of(error: BaseException) -> str:
     """Return what to show of an error: our own say all, a bug shows where it is."""
     if isinstance(error, KindInfraError):
         return str(error)
-    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         return f"the disk is full: {error}\nTo fix: free some space there, and run again"
     return "".join(traceback.format_exception(error))
-
-
-def shortened(full: str, *, lines: int = _SHORT_LINES) -> str:
-    """Keep the first two lines, which name what failed, and the last ones, which say why."""
-    found = [line for line in full.splitlines() if line.strip()]
-    if len(found) <= lines:
-        return "\n".join(found)
-    return "\n".join([*found[:2], last_lines(full, lines - 2)])

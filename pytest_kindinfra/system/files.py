@@ -29,6 +29,13 @@ _MODE = 0o600
 _FOLDER_MODE = 0o700
 
 
+_RANDOM_BITS = 64
+
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Numbers of errors that say that there is no room for what was written."""
+
+
 def write_private(path: Path, text: str) -> None:
     """Write a file of mode 0600."""
     with open_private(path, "wb") as file:
@@ -39,6 +46,28 @@ def append_private(path: Path, text: str) -> None:
     """Add to a file of mode 0600, which is made if it is missing."""
     with open_private(path, "ab") as file:
         file.write(text.encode())
+
+
+def write_whole(path: Path, text: str, *, mode: int = _MODE) -> None:
+    """Write a file so that readers see the old one or the new one, never a part of it.
+
+    Args:
+        path: The file; its folder is made if it is missing.
+        text: Its content.
+        mode: Its permissions, less those that the umask takes away.
+
+    Raises:
+        OSError: It cannot be written; the old file is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}-{SystemRandom().getrandbits(_RANDOM_BITS):x}")
+    try:
+        with open(aside, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            file.write(text.encode())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def open_private(path: Path, mode: str) -> IO[bytes]:

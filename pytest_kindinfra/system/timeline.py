@@ -1,6 +1,6 @@
 """The door to time: clocks, deadlines, waiting, and the record of who worked when.
 
-No other module imports `time`. It must not know what is being timed.
+No other module imports `time`. The kinds of phases are `PHASE_KINDS`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from pytest_kindinfra.errors import CancelledError, NotReadyError
 from pytest_kindinfra.model import Phase
@@ -152,6 +152,53 @@ def call_within(function: Callable[[], T], deadline: Deadline, *, what: str) -> 
         msg = f"{what} did not return{deadline.told() or ' in time'}"
         raise NotReadyError(msg)
     return outcome.result()
+
+
+class PhaseKind(NamedTuple):
+    """What is known of all phases of one kind.
+
+    Attributes:
+        doing: What a progress line says while it lasts.
+        done: What a progress line says when it went well.
+        ranks: Its seconds are kept for later runs, which use them to order the work on images or
+            on services; empty for neither.
+        shows_trouble: What it prints last is what keeps a service from being ready.
+        first_line: Seconds after which a line says what it printed last.
+        next_line: Seconds after which another line says so.
+    """
+
+    doing: str
+    done: str
+    ranks: Literal["", "image", "service"] = ""
+    shows_trouble: bool = False
+    first_line: float = 30.0
+    next_line: float = 30.0
+
+
+PHASE_KINDS = {
+    "build": PhaseKind("building", "built", ranks="image"),
+    "queue": PhaseKind("waiting for its turn to create the cluster", "had its turn to be created"),
+    "create": PhaseKind("creating the cluster", "cluster created"),
+    "enter": PhaseKind("entering the cluster", "cluster entered"),
+    "load": PhaseKind("loading", "loaded"),
+    "deploy": PhaseKind(
+        "applying", "applied", ranks="service", shows_trouble=True, first_line=5.0
+    ),
+    "wait": PhaseKind(
+        "waiting until ready", "ready", ranks="service", shows_trouble=True, first_line=10.0,
+        next_line=10.0,
+    ),
+    "run": PhaseKind("running its step", "step done", ranks="service"),
+    "take": PhaseKind("taking the cluster over", "cluster taken over"),
+    "delete": PhaseKind("deleting the cluster", "cluster deleted"),
+    "clear": PhaseKind("deleting what is ours", "what is ours deleted"),
+}  # fmt: skip
+"""All kinds of phases; enter and clear stand for create and delete where the cluster stays."""
+
+
+def phase_kind(name: str) -> PhaseKind:
+    """Return the kind of that name; one that is not in the table is shown by its name."""
+    return PHASE_KINDS.get(name) or PhaseKind(name, name)
 
 
 class Running(NamedTuple):

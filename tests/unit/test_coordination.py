@@ -17,6 +17,7 @@ from filelock import Timeout
 from pytest_kindinfra.errors import CancelledError, ProvisionerDiedError
 from pytest_kindinfra.state.directory import RunDirectory, write_json
 from pytest_kindinfra.state.locks import held_alone, hold, is_held, locked
+from pytest_kindinfra.system.files import write_whole
 from pytest_kindinfra.system.timeline import monotonic
 from tests.fakes import eventually
 
@@ -175,6 +176,26 @@ class TestResults:
             write_json(path, object())
 
         assert json.loads(path.read_text()) == 1
+
+    @pytest.mark.parametrize(("mode", "found"), [(0o600, 0o600), (0o666, 0o640)])
+    def test_a_whole_file_has_the_mode_that_is_asked_for_less_the_umask(
+        self, tmp_path: Path, mode: int, found: int
+    ) -> None:
+        before = os.umask(0o027)
+        try:
+            write_whole(tmp_path / "new" / "x", "text", mode=mode)
+        finally:
+            os.umask(before)
+
+        assert (tmp_path / "new" / "x").stat().st_mode & 0o777 == found
+
+    def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(self, tmp_path: Path) -> None:
+        (tmp_path / "x" / "full").mkdir(parents=True)
+
+        with pytest.raises(OSError, match="x"):
+            write_whole(tmp_path / "x", "text")
+
+        assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
     def test_no_reader_ever_sees_half_a_result(self, run: RunDirectory) -> None:
         script = """

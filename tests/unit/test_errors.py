@@ -7,7 +7,13 @@ import inspect
 import pytest
 
 from pytest_kindinfra import errors
-from pytest_kindinfra.errors import CommandError, DeclarationError, KindInfraError, last_lines
+from pytest_kindinfra.errors import (
+    CommandError,
+    DeclarationError,
+    KindInfraError,
+    last_lines,
+    shortened,
+)
 
 
 def test_a_failed_command_can_be_pasted() -> None:
@@ -60,3 +66,16 @@ def test_every_error_of_ours_has_one_root() -> None:
 
 def test_empty_lines_are_no_last_lines() -> None:
     assert last_lines("a\n\nb\n  \nc\n\n", 2) == "b\nc"
+
+
+@pytest.mark.parametrize(
+    ("lines", "first", "kept"),
+    [
+        pytest.param(5, 2, "1 2 3 4 5", id="all fit"),
+        pytest.param(4, 2, "1 2 4 5", id="the beginning and the end"),
+        pytest.param(3, 6, "1 2 3", id="the beginning alone"),
+        pytest.param(2, 0, "4 5", id="the end alone"),
+    ],
+)
+def test_a_long_text_keeps_its_first_and_its_last_lines(lines: int, first: int, kept: str) -> None:
+    assert shortened("1\n2\n\n3\n4\n5\n", lines=lines, first=first) == kept.replace(" ", "\n")

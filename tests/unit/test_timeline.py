@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from pathlib import Path
 
 import pytest
 
+import pytest_kindinfra
 from pytest_kindinfra.errors import CancelledError
 from pytest_kindinfra.model import Phase
-from pytest_kindinfra.system.timeline import Deadline, Timeline, monotonic, now, wait_until
+from pytest_kindinfra.system.timeline import (
+    PHASE_KINDS,
+    Deadline,
+    Timeline,
+    monotonic,
+    now,
+    wait_until,
+)
 from tests.fakes import DeadlineWhen
 
 
@@ -204,3 +214,12 @@ class TestTimeline:
             thread.join()
 
         assert len({phase.subject for phase in timeline.phases}) == 8 * 20
+
+
+def test_every_kind_of_phase_that_is_recorded_is_in_the_table() -> None:
+    sources = Path(pytest_kindinfra.__file__).parent.rglob("*.py")
+    texts = [source.read_text("utf-8") for source in sources]
+    pattern = re.compile(r'(?:\.span\(|\bPhase\(\s*kind=)"(\w+)"')
+    kinds = {kind for text in texts for kind in pattern.findall(text)}
+
+    assert {"build", "load", "deploy", "queue"} <= kinds <= PHASE_KINDS.keys()

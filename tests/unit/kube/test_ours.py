@@ -15,8 +15,9 @@ from pytest_kindinfra.kube.cleanup import (
     remove_command,
     take,
 )
-from pytest_kindinfra.kube.cluster import RUN_LABEL, OurKube, marked
+from pytest_kindinfra.kube.cluster import OurKube, marked
 from pytest_kindinfra.kube.portforward import Forwards
+from pytest_kindinfra.model import RUN_LABEL
 from tests.unit.kube.objects import config_map, crd, end_soon, workload
 
 if TYPE_CHECKING:
