@@ -25,7 +25,7 @@ from pytest_kindinfra.errors import ClusterError, PortTakenError
 from pytest_kindinfra.model import Cluster, Phase
 from pytest_kindinfra.state.locks import locked_for_all_users
 from pytest_kindinfra.system.files import free_port
-from pytest_kindinfra.system.timeline import now
+from pytest_kindinfra.system.timeline import now, retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -108,29 +108,27 @@ def create_cluster(
     run.write("cluster-name", {"name": name})
     if tuning:
         _write_patches(base or {}, run.path / PATCHES)
-    for further_tries in reversed(range(_TRIES)):
+
+    def create() -> Cluster:
         ports = choose_host_ports(plan.ports, taken=user_ports(base), address=loopback(base))
         config = kind_config(
             base, ports=ports, node_image=node_image, tuning=tuning, folder=folder, run=run.path
         )
         begun(len(config["nodes"]))
-        try:
-            nodes = provider.create(
-                name, config=config, kubeconfig=run.kubeconfig, deadline=deadline
-            )
-            break
-        except PortTakenError:
-            if not further_tries:
-                raise
-            provider.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
-    return Cluster(
-        name=name,
-        kubeconfig=run.kubeconfig,
-        nodes=nodes,
-        host_ports=ports,
-        hosts=hosts_of(config),
-        owned=True,
-    )
+        nodes = provider.create(name, config=config, kubeconfig=run.kubeconfig, deadline=deadline)
+        return Cluster(
+            name=name,
+            kubeconfig=run.kubeconfig,
+            nodes=nodes,
+            host_ports=ports,
+            hosts=hosts_of(config),
+            owned=True,
+        )
+
+    def delete(_: PortTakenError) -> None:
+        provider.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
+
+    return retry(create, tries=_TRIES, on=PortTakenError, between=delete)
 
 
 def _write_patches(base: Mapping[str, Any], folder: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import warnings
 from contextlib import closing
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -111,9 +112,6 @@ def _absolute(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
 _NODE_OF_KIND = re.compile(r"(.+)-(?:control-plane|worker)\d*")
 
 
-_FORBIDDEN = 403
-
-
 _MAKING = ("cluster_name", "node_image", "kind_config")
 
 
@@ -165,7 +163,7 @@ def _nodes(kubeconfig: Path) -> dict[str, str]:
             try:
                 found = kube.list_("/api/v1/nodes")
             except ApiError as error:
-                if error.status != _FORBIDDEN:
+                if error.status != HTTPStatus.FORBIDDEN:
                     raise
                 return {}
     return {

@@ -10,6 +10,7 @@ import socket
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError, NotReadyError
@@ -58,9 +59,6 @@ of ready pods answered after 0.3 s (median of 24) instead of 1.09."""
 _WITHOUT_ROUTE = 1.5
 """Seconds until what is asked something is asked through the host port though the kind node does
 not answer."""
-
-
-_LOWEST_ERROR = 400
 
 
 def prove_endpoint(
@@ -143,7 +141,7 @@ def _http_answers(spec: EndpointSpec, address: tuple[str, int]) -> bool:
         status = connection.getresponse().status
     finally:
         connection.close()
-    if spec.path and status >= _LOWEST_ERROR:
+    if spec.path and status >= HTTPStatus.BAD_REQUEST:
         msg = f"HTTP status {status}"
         raise NotReadyError(msg)
     return True

@@ -10,6 +10,7 @@ import http.client
 import json
 from contextlib import ExitStack, suppress
 from hashlib import sha256
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError, CommandError
@@ -122,9 +123,6 @@ _ASKS_EVERY = 0.05
 _ANSWERS_IN = 5.0
 
 
-_FOUND = 200
-
-
 _HERE = "127.0.0.1"
 
 
@@ -199,7 +197,7 @@ class DockerRegistry:
         address, _, rest = name.partition("/")
         path, _, tag = rest.rpartition(":")
         status, body = _ask(address, f"/v2/{path}/manifests/{tag}", deadline)
-        if status != _FOUND:
+        if status != HTTPStatus.OK:
             return None
         digest = f"sha256:{sha256(body).hexdigest()}"
         return digest if image_id in {digest, _config_of(body)} else None
@@ -237,7 +235,7 @@ class DockerRegistry:
         """Return the registry once it answers."""
         soon = deadline.within(_STARTS_IN)
         if not wait_until(
-            lambda: _ask(address, "/v2/", deadline)[0] == _FOUND, soon, every=_ASKS_EVERY
+            lambda: _ask(address, "/v2/", deadline)[0] == HTTPStatus.OK, soon, every=_ASKS_EVERY
         ):
             msg = (
                 f'the registry at "{address}" (container "{container}") does not answer\n'

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.engines.registry import pushed_name
 from pytest_kindinfra.errors import ClusterError, CommandError, KindInfraError
 from pytest_kindinfra.references import by_digest
-from pytest_kindinfra.system.timeline import Deadline
+from pytest_kindinfra.system.timeline import Deadline, retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,9 +160,4 @@ class RegistrySender:
 
 def _often(act: Callable[[], str], deadline: Deadline) -> str:
     """Call until it works, three times at most: kind restarts containerd while it boots."""
-    for _ in range(_TRIES - 1):
-        try:
-            return act()
-        except CommandError:
-            deadline.pause(_PAUSE)
-    return act()
+    return retry(act, tries=_TRIES, on=CommandError, between=lambda _: deadline.pause(_PAUSE))

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 from pytest_kindinfra.errors import CommandError, KindInfraError
 from pytest_kindinfra.references import has_digest, name_in_node
-from pytest_kindinfra.system.timeline import Deadline
+from pytest_kindinfra.system.timeline import Deadline, retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -227,17 +227,26 @@ class Sender:
 
     def _send(self, names: dict[str, str], nodes: tuple[str, ...], deadline: Deadline) -> Volume:
         tries = _TRIES[self._how]
-        for number, delta in enumerate(tries, start=1):
-            try:
-                return self._try(names, nodes, deadline, delta=delta)
-            except CommandError as error:
-                self._held.clear()
-                if number == len(tries) or _is_hopeless(error):
-                    self._forget((*names, *names.values()), nodes)
-                    raise
-                if not _LACKS_CONTENT.search(error.output):
-                    deadline.pause(_PAUSE)
-        raise AssertionError  # the last try returns or raises
+        deltas = iter(tries)
+        try:
+            return retry(
+                lambda: self._try(names, nodes, deadline, delta=next(deltas)),
+                tries=len(tries),
+                on=CommandError,
+                between=lambda error: self._before_another(error, deadline),
+            )
+        except CommandError:
+            self._held.clear()
+            self._forget((*names, *names.values()), nodes)
+            raise
+
+    def _before_another(self, error: CommandError, deadline: Deadline) -> None:
+        """Raise an error that will come again; else wait, unless the next try sends more."""
+        if _is_hopeless(error):
+            raise error
+        self._held.clear()
+        if not _LACKS_CONTENT.search(error.output):
+            deadline.pause(_PAUSE)
 
     def _try(
         self,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import ClusterError, KindInfraError
 from pytest_kindinfra.kube.client import (
-    NOT_FOUND,
     ApiError,
     Discovery,
     Request,
@@ -20,14 +20,7 @@ from pytest_kindinfra.kube.client import (
     fetch,
 )
 from pytest_kindinfra.kube.objects import place_of
-from pytest_kindinfra.kube.refusals import (
-    CONFLICT,
-    INVALID,
-    MISSING_GRACE,
-    Missing,
-    Refusal,
-    refusal,
-)
+from pytest_kindinfra.kube.refusals import MISSING_GRACE, Missing, Refusal, refusal
 from pytest_kindinfra.system.timeline import monotonic, wait_until
 
 if TYPE_CHECKING:
@@ -136,7 +129,7 @@ class Applier:
         try:
             applied = self._patch(path, complete)
         except ApiError as error:
-            if error.status == NOT_FOUND:  # the kind itself may be gone by now
+            if error.status == HTTPStatus.NOT_FOUND:  # the kind itself may be gone by now
                 self._discovery.forget(obj["apiVersion"])
             if not _must_be_made_anew(error, obj):
                 raise
@@ -160,7 +153,7 @@ class Applier:
         try:
             return self._send("POST", path.rpartition("/")[0], obj, "application/json")
         except ApiError as error:
-            if error.status != CONFLICT:
+            if error.status != HTTPStatus.CONFLICT:
                 raise
         return self._send("PATCH", path, obj, "application/merge-patch+json")
 
@@ -219,7 +212,7 @@ def sentence_of(error: KindInfraError) -> str:
 
 def _must_be_made_anew(error: ApiError, obj: KubeObject) -> bool:
     fixed = any(text in error.message for text in FIXED_TEXT)
-    return error.status == INVALID and fixed and obj["kind"] in FIXED_KINDS
+    return error.status == HTTPStatus.UNPROCESSABLE_ENTITY and fixed and obj["kind"] in FIXED_KINDS
 
 
 def completed(obj: KubeObject, resource: Resource, namespace: str) -> KubeObject:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError
-from pytest_kindinfra.kube.client import NOT_FOUND, ApiError, Request, Transport, delete_if
+from pytest_kindinfra.kube.client import ApiError, Request, Transport, delete_if
 from pytest_kindinfra.system.timeline import wait_until
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _ask(
     try:
         body = transport.send(Request("GET", path, query=query, timeout=5), attempts=1)
     except ApiError as error:
-        if error.status == NOT_FOUND:
+        if error.status == HTTPStatus.NOT_FOUND:
             return None
         raise
     return json.loads(body) if json_body else True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_kindinfra.errors import CommandError, KindInfraError
@@ -33,9 +34,6 @@ LEASE: KubeObject = {
 """The object's outline."""
 
 
-_CONFLICT = 409
-
-
 _HOST = "dev.kindinfra/host"
 
 
@@ -63,7 +61,7 @@ def take(reader: Reader, namespace: str, holder: Holder) -> Holder | None:
     try:
         reader.request("POST", path, body=_lease(holder))
     except ApiError as error:
-        if error.status != _CONFLICT:
+        if error.status != HTTPStatus.CONFLICT:
             raise
         found = reader.get(f"{path}/{NAME}")
         return _holder(found) if found else take(reader, namespace, holder)
@@ -99,13 +97,10 @@ _CUSTOM_SECONDS = 10.0
 _NEEDED_VERBS = frozenset({"list", "delete"})
 
 
-_FORBIDDEN = 403
+_NOT_SERVED = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED})
 
 
-_NOT_SERVED = frozenset({404, 405})
-
-
-_UNAVAILABLE = frozenset({_FORBIDDEN, 503})
+_UNAVAILABLE = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.SERVICE_UNAVAILABLE})
 """We may not list it, or an aggregated API server does not serve it now."""
 
 
@@ -226,7 +221,9 @@ class Search:
                 return []
             if error.status not in _UNAVAILABLE:
                 raise
-            paths = kind.paths(self._scope.namespaces) if error.status == _FORBIDDEN else []
+            paths = (
+                kind.paths(self._scope.namespaces) if error.status == HTTPStatus.FORBIDDEN else []
+            )
             if not paths:
                 self._complain(kind.resource, error)
         self.restricted = True

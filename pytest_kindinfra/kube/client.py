@@ -12,12 +12,13 @@ import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from pytest_kindinfra.errors import ClusterError, KindInfraError
 from pytest_kindinfra.kube.kinds import builtin_fault, may_be_custom
-from pytest_kindinfra.system.timeline import sleep
+from pytest_kindinfra.system.timeline import retry, sleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -35,18 +36,6 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "PATCH"})
 
 PAUSES = (0.05, 0.2, 0.5)
 """Seconds before each further attempt when the connection failed."""
-
-
-NOT_FOUND = 404
-
-
-CONFLICT = 409
-
-
-SERVER_ERROR = 500
-
-
-FIRST_BAD_STATUS = 400
 
 
 class ApiError(KindInfraError):
@@ -139,10 +128,16 @@ class Transport:
             ApiError: The answer has a status of 400 or more.
             ClusterError: There was no answer, after `attempts` where the verb is idempotent.
         """
-        for pause in PAUSES[: attempts - 1] if request.method in IDEMPOTENT else ():
-            with suppress(ClusterError), self.exchange(request) as response:
-                return bytes(response.data)
-            sleep(pause)
+        tries = attempts if request.method in IDEMPOTENT else 1
+        pauses = iter(PAUSES)
+        return retry(
+            lambda: self._answer(request),
+            tries=tries,
+            on=ClusterError,
+            between=lambda _: sleep(next(pauses)),
+        )
+
+    def _answer(self, request: Request) -> bytes:
         with self.exchange(request) as response:
             return bytes(response.data)
 
@@ -180,7 +175,7 @@ class Transport:
         try:
             response = self._open(request)
             try:
-                if response.status >= FIRST_BAD_STATUS:
+                if response.status >= HTTPStatus.BAD_REQUEST:
                     raise error_from(response.status, bytes(response.data), what)
                 yield response
             finally:
@@ -314,7 +309,7 @@ def fetch(transport: Transport, path: str) -> KubeObject | None:
     try:
         found: KubeObject = json.loads(transport.send(Request("GET", path)))
     except ApiError as error:
-        if error.status != NOT_FOUND:
+        if error.status != HTTPStatus.NOT_FOUND:
             raise
         return None
     return found
@@ -332,20 +327,22 @@ def delete_if(transport: Transport, path: str, wanted: Callable[[KubeObject], bo
     Raises:
         ApiError: The server refused it, or the object changed each time.
     """
-    for pause in (0.0, *PAUSES, *PAUSES):
-        sleep(pause)
+    pauses = (*PAUSES, *PAUSES)
+    left = iter(pauses)
+
+    def look_and_delete() -> str:
         found = fetch(transport, path)
         if found is None or not wanted(found):
             return ""
-        try:
-            _delete_as_seen(transport, path, found)
-        except ApiError as error:
-            if error.status != CONFLICT:
-                raise
-            conflict = error
-        else:
-            return str(found["metadata"]["uid"])
-    raise conflict
+        _delete_as_seen(transport, path, found)
+        return str(found["metadata"]["uid"])
+
+    def pause(error: ApiError) -> None:
+        if error.status != HTTPStatus.CONFLICT:
+            raise error
+        sleep(next(left))
+
+    return retry(look_and_delete, tries=len(pauses) + 1, on=ApiError, between=pause)
 
 
 def _delete_as_seen(transport: Transport, path: str, found: KubeObject) -> None:
@@ -361,7 +358,7 @@ def _delete_as_seen(transport: Transport, path: str, found: KubeObject) -> None:
     try:
         transport.send(Request("DELETE", path, options))
     except ApiError as error:
-        if error.status != NOT_FOUND:
+        if error.status != HTTPStatus.NOT_FOUND:
             raise
 
 
@@ -430,7 +427,7 @@ class Discovery:
         try:
             found = _kinds(base, self._fetch(base))
         except ApiError as error:
-            if error.status != NOT_FOUND:
+            if error.status != HTTPStatus.NOT_FOUND:
                 raise
             found = {}
         with self._lock:

@@ -9,31 +9,14 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import ClusterError, KindInfraError
-from pytest_kindinfra.kube.client import NOT_FOUND, SERVER_ERROR, ApiError, UnknownKindError
+from pytest_kindinfra.kube.client import ApiError, UnknownKindError
 
 if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject
-
-
-FORBIDDEN = 403
-
-
-CONFLICT = 409
-
-
-INVALID = 422
-
-
-TOO_MANY_REQUESTS = 429
-
-
-UNAUTHORIZED = 401
-
-
-TOO_LARGE = 413
 
 
 MISSING_GRACE = 5.0
@@ -136,7 +119,7 @@ def refusal(error: KindInfraError, obj: KubeObject, *, namespace: str) -> Refusa
 def _of_answer(error: ApiError, obj: KubeObject, namespace: str) -> Refusal:
     if _UNTYPED_TEXT in error.message:
         return Refusal(fix="correct or remove the field; `kubectl explain` shows what there is")
-    if error.status != INVALID and (missing := _missing(error)):
+    if error.status != HTTPStatus.UNPROCESSABLE_ENTITY and (missing := _missing(error)):
         return _of_missing(missing)
     if any(text in error.message for text in _UID_TEXT):
         return Refusal(fix="remove metadata.uid from the manifest; it is another cluster's")
@@ -179,19 +162,23 @@ def _of_missing(missing: Missing) -> Refusal:
 
 
 def _is_busy(error: ApiError) -> bool:
-    return error.status == TOO_MANY_REQUESTS or error.status > SERVER_ERROR
+    return (
+        error.status == HTTPStatus.TOO_MANY_REQUESTS
+        or error.status > HTTPStatus.INTERNAL_SERVER_ERROR
+    )
 
 
 def _by_status(error: ApiError, obj: KubeObject, namespace: str) -> Refusal:
-    if error.status == NOT_FOUND:  # the kind's own path: its CRD was established just now, or went
+    # At the kind's own path: its CRD was established just now, or went.
+    if error.status == HTTPStatus.NOT_FOUND:
         return _of_kind(UnknownKindError(error.message, may_come=True), obj)
-    if error.status == CONFLICT:
+    if error.status == HTTPStatus.CONFLICT:
         return Refusal(grace=DOUBT_GRACE)
-    if error.status == SERVER_ERROR:
+    if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return Refusal(grace=INTERNAL_GRACE)
-    if error.status in {UNAUTHORIZED, FORBIDDEN}:
+    if error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return _of_rights(error)
-    if error.status == TOO_LARGE:
+    if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return Refusal(fix="make the object smaller; the API server takes at most 3 MiB")
     return Refusal(fix=_fix_of_invalid(error, obj, namespace))
 
@@ -211,7 +198,7 @@ def _of_rights(error: ApiError) -> Refusal:
 
 
 def _fix_of_invalid(error: ApiError, obj: KubeObject, namespace: str) -> str:
-    if error.status != INVALID:
+    if error.status != HTTPStatus.UNPROCESSABLE_ENTITY:
         return ""
     if "already allocated" in error.message and "nodePort" in error.message:
         return "choose another nodePort, or none"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_kindinfra.errors import ClusterError, NotReadyError, indent, shortened
 from pytest_kindinfra.kube.causes import Cause, Limits, causes_of, limits_of
-from pytest_kindinfra.kube.client import SERVER_ERROR, ApiError
+from pytest_kindinfra.kube.client import ApiError
 from pytest_kindinfra.kube.events import causes_in_events
 from pytest_kindinfra.kube.messages import is_bare_back_off
 from pytest_kindinfra.kube.pods import (
@@ -292,10 +293,7 @@ SETTLE = 2.0
 """The kubelet looks every second which containers have ended, and tells it later under load."""
 
 
-TOO_MANY_REQUESTS = 429
-
-
-UNSURE = frozenset({401, 403})
+UNSURE = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
 UNSURE_GRACE = 15.0
@@ -423,7 +421,10 @@ class ReadyWait:
         except ClusterError:
             return
         except ApiError as error:
-            passing = error.status >= SERVER_ERROR or error.status == TOO_MANY_REQUESTS
+            passing = (
+                error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+                or error.status == HTTPStatus.TOO_MANY_REQUESTS
+            )
             if not passing and not self._is_unsure(error):
                 raise
         else:

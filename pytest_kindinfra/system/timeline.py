@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Exception)
 
 
 _CALL_LOOK_EVERY = 0.01
@@ -121,6 +122,36 @@ def wait_until(probe: Callable[[], T | None], deadline: Deadline, *, every: floa
         if last:
             return None
         deadline.pause(every)
+
+
+def retry(
+    act: Callable[[], T],
+    *,
+    tries: int,
+    on: type[E],
+    between: Callable[[E], object] = lambda _: None,
+) -> T:
+    """Call `act` until it works, at most `tries` times.
+
+    Args:
+        act: Takes nothing.
+        tries: How often it is called if it fails each time.
+        on: What it raises when it may work the next time.
+        between: Called with that error before each further try: it pauses, tidies, or raises the
+            error if there is no sense in another try.
+
+    Returns:
+        What `act` returned.
+
+    Raises:
+        E: The last try failed.
+    """
+    for _ in range(tries - 1):
+        try:
+            return act()
+        except on as error:
+            between(error)
+    return act()
 
 
 def call_within(function: Callable[[], T], deadline: Deadline, *, what: str) -> T:

@@ -202,7 +202,7 @@ class TestTheUsers:
         self, port: int, soon: Deadline, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(container, "_STARTS_IN", 0.0)
-        monkeypatch.setattr(container, "_FOUND", 418)
+        monkeypatch.setattr(container, "_ask", lambda *_: (418, b""))
         engine = Engine(port)
         engine.add("my-registry")
 

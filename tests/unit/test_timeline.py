@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,9 +18,13 @@ from pytest_kindinfra.system.timeline import (
     Timeline,
     monotonic,
     now,
+    retry,
     wait_until,
 )
 from tests.fakes import DeadlineWhen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class TestDeadline:
@@ -214,6 +219,38 @@ class TestTimeline:
             thread.join()
 
         assert len({phase.subject for phase in timeline.phases}) == 8 * 20
+
+
+class TestRetry:
+    def test_it_ends_with_the_first_try_that_works(self) -> None:
+        tries: Iterator[str | Exception] = iter([OSError("one"), "done"])
+        seen: list[Exception] = []
+
+        assert (
+            retry(lambda: answer(next(tries)), tries=3, on=OSError, between=seen.append) == "done"
+        )
+        assert [str(error) for error in seen] == ["one"]
+
+    def test_the_last_failure_is_raised_with_nothing_after_it(self) -> None:
+        tries = iter([OSError("one"), OSError("two")])
+        seen: list[Exception] = []
+
+        with pytest.raises(OSError, match="two"):
+            retry(lambda: answer(next(tries)), tries=2, on=OSError, between=seen.append)
+
+        assert [str(error) for error in seen] == ["one"]
+
+    def test_another_kind_of_error_is_raised_at_once(self) -> None:
+        tries: Iterator[str | Exception] = iter([ValueError("one"), "done"])
+
+        with pytest.raises(ValueError, match="one"):
+            retry(lambda: answer(next(tries)), tries=2, on=OSError)
+
+
+def answer(one: str | Exception) -> str:
+    if isinstance(one, Exception):
+        raise one
+    return one
 
 
 def test_every_kind_of_phase_that_is_recorded_is_in_the_table() -> None:
