@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pytest_kindinfra.model import Registry, Standing
@@ -88,6 +88,14 @@ class Engine(Protocol):
         Raises:
             NothingHereError: It is not installed, or nobody listens on its local socket.
             EngineError: It is there, but refused, did not answer in time, or is too old.
+        """
+        ...
+
+    def disk_root(self, environ: Mapping[str, str]) -> Path | None:
+        """Return the folder of this host where it keeps all it has; None if nobody can tell.
+
+        Args:
+            environ: The environment, which may lead to another engine.
         """
         ...
 

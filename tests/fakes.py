@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.clusters.config import RUN_MOUNT
+from pytest_kindinfra.engines.host import docker_root, podman_root
 from pytest_kindinfra.errors import ClusterError, CommandError
 from pytest_kindinfra.model import Registry, Standing
 from pytest_kindinfra.references import name_in_node, normalise
@@ -191,6 +192,10 @@ class FakeEngine:
         if isinstance(self.version, Exception):
             raise self.version
         return self.version
+
+    def disk_root(self, environ: Mapping[str, str]) -> Path | None:
+        """See `Engine.disk_root`."""
+        return podman_root(environ) if self.name == "podman" else docker_root(environ)
 
     def foreign_options(self, options: Sequence[str]) -> tuple[str, ...]:
         return tuple(option for option in options if option in self.foreign)

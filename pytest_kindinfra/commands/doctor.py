@@ -17,7 +17,7 @@ from pytest_kindinfra.engines.builders import Builders
 from pytest_kindinfra.engines.host import elsewhere_problems
 from pytest_kindinfra.errors import DeclarationError, KindInfraError, last_lines
 from pytest_kindinfra.plan.finding import declaration_folder
-from pytest_kindinfra.run.machine import disk_problem, docker_root, network_problem, podman_root
+from pytest_kindinfra.run.machine import disk_problem, network_problem
 from pytest_kindinfra.run.prepare import read_declaration
 from pytest_kindinfra.system.programs import can_kill_with_parent
 from pytest_kindinfra.system.timeline import Deadline
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.context import Tools
     from pytest_kindinfra.model import EngineName
+    from pytest_kindinfra.protocols import Engine
 
 
 _ASK_SECONDS = 20.0
@@ -93,7 +94,7 @@ def examine(
     return [
         *_programs(tools),
         *_engine_host(tools.engine.name, environ),
-        *_machine(tools.engine.name, environ, proc),
+        *_machine(tools.engine, environ, proc),
         *_folder(declaration_folder(Path.cwd())),
         *_leftovers(tools),
     ]
@@ -201,8 +202,8 @@ def _engine_host(engine: str, environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(state="missing", what="engine host", said=said, fix=fix)
 
 
-def _machine(engine: str, environ: Mapping[str, str], proc: Path) -> Iterator[Finding]:
-    root = podman_root(environ) if engine == "podman" else docker_root(environ)
+def _machine(engine: Engine, environ: Mapping[str, str], proc: Path) -> Iterator[Finding]:
+    root = engine.disk_root(environ)
     problem = disk_problem(root, nodes=1)
     said, _, fix = (problem or "room for a kind node, as far as can be seen").partition(
         "; to fix: "

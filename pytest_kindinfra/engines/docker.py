@@ -9,35 +9,23 @@ from __future__ import annotations
 import os
 import re
 import socket
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.engines.builders import Builders, builder_flags
-from pytest_kindinfra.engines.common import (
-    build_flags,
-    given_by_environment,
-    inspected,
-    names_of,
-    own_image,
-    shown_dockerfile,
-)
+from pytest_kindinfra.engines.common import CliEngine, build_flags, given_by_environment
 from pytest_kindinfra.engines.failures import buildkit_failure
-from pytest_kindinfra.errors import (
-    CommandError,
-    EngineError,
-    KindInfraError,
-    NothingHereError,
-    ToolMissingError,
-)
-from pytest_kindinfra.model import IMAGE_LABEL
+from pytest_kindinfra.engines.host import docker_root
+from pytest_kindinfra.errors import EngineError, NothingHereError
 from pytest_kindinfra.plan.buildoptions import builder_of
-from pytest_kindinfra.protocols import ImageSize
 from pytest_kindinfra.references import has_digest, name_in_node
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from pytest_kindinfra.protocols import BuildRequest, OwnImage
+    from pytest_kindinfra.errors import CommandError, KindInfraError
+    from pytest_kindinfra.protocols import BuildRequest
     from pytest_kindinfra.system.programs import Runner
     from pytest_kindinfra.system.timeline import Deadline
 
@@ -66,81 +54,46 @@ _OF_PODMAN = re.compile(r"[1-9]\.\d")
 _FIX = "install Docker with buildx and start it (`docker version` must show a server)"
 
 
-class Docker:
+class Docker(CliEngine):
     """The Docker engine that `docker` on PATH talks to."""
 
     name = "docker"
+    inspecting = ("docker", "image", "inspect", "--format", "{{json .}}")
+    pushing = ("docker", "push")
+    reads = _READ_BY_DOCKER
+    build_env = MappingProxyType({"BUILDKIT_PROGRESS": "plain"})
 
     def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+        super().__init__(runner)
         self._builders = Builders(runner)
 
-    def check(self, deadline: Deadline) -> str:
-        """See `Engine.check`."""
-        argv = ["docker", "version", "--format", "{{.Server.Version}}"]
-        try:
-            version = self._runner.run(argv, deadline=deadline.within(20)).stdout.strip()
-        except ToolMissingError as error:
-            raise NothingHereError(str(error)) from error
-        except CommandError as error:
-            kind = NothingHereError if _is_absent(error.output) else EngineError
-            msg = f"the Docker engine does not answer: {error}\nTo fix: {_FIX}"
-            raise kind(msg) from error
-        if _OF_PODMAN.match(version):
-            msg = (
-                f'"docker" on PATH is podman {version}, which builds and loads in other ways\n'
-                "To fix: --kindinfra-engine=podman, or put Docker's own program on PATH"
-            )
-            raise EngineError(msg)
-        return version
+    def disk_root(self, environ: Mapping[str, str]) -> Path | None:
+        """See `Engine.disk_root`."""
+        return docker_root(environ)
 
-    def foreign_options(self, options: Sequence[str]) -> tuple[str, ...]:
-        """See `Engine.foreign_options`: the declaration's options are Docker's."""
-        del options
-        return ()
+    def _no_answer(self, error: CommandError) -> KindInfraError:
+        kind = NothingHereError if _is_absent(error.output) else EngineError
+        return kind(f"the Docker engine does not answer: {error}\nTo fix: {_FIX}")
 
-    def image_ids(self, references: Sequence[str], deadline: Deadline) -> dict[str, str]:
-        """See `Engine.image_ids`."""
-        found = self._inspect(references, deadline)
-        return {reference: item["Id"] for reference, item in found.items()}
+    def _unfit(self, version: str) -> str:
+        if not _OF_PODMAN.match(version):
+            return ""
+        return (
+            f'"docker" on PATH is podman {version}, which builds and loads in other ways\n'
+            "To fix: --kindinfra-engine=podman, or put Docker's own program on PATH"
+        )
 
-    def image_sizes(self, references: Sequence[str], deadline: Deadline) -> dict[str, ImageSize]:
-        """See `Engine.image_sizes`."""
-        return {
-            reference: ImageSize(size=item["Size"], layers=tuple(item["RootFS"]["Layers"] or ()))
-            for reference, item in self._inspect(references, deadline).items()
-        }
+    def _asked_for(self, reference: str) -> str:
+        return _familiar(reference) if has_digest(reference) else reference
 
-    def _inspect(self, references: Sequence[str], deadline: Deadline) -> dict[str, dict[str, Any]]:
-        if not references:
-            return {}
-        wanted = list(dict.fromkeys(references))
-        asked = [_familiar(ref) if has_digest(ref) else ref for ref in wanted]
-        argv = ["docker", "image", "inspect", "--format", "{{json .}}", *asked]
-        result = self._runner.run(argv, deadline=deadline.within(60), check=False)
-        found = inspected(result.stdout)
-        items = {tag: item for item in found for tag in (*names_of(item), item["Id"])}
-        return {ref: items[short] for ref in wanted if (short := _familiar(ref)) in items}
+    def _listed_as(self, reference: str) -> str:
+        return _familiar(reference)
 
-    def build(self, request: BuildRequest, *, deadline: Deadline, log: Path) -> None:
-        """See `Engine.build`."""
-        argv = _build_command(request, self._builder_flags(request, deadline))
-        try:
-            self._runner.run(
-                argv,
-                deadline=deadline,
-                what=f'building image "{request.name}"',
-                env={
-                    "BUILDKIT_PROGRESS": "plain",
-                    **given_by_environment(request, read=_READ_BY_DOCKER),
-                },
-                cwd=request.folder,
-                log=log,
-            )
-        except CommandError as error:
-            raise error.about(
-                buildkit_failure(error.output, dockerfile=shown_dockerfile(request))
-            ) from None
+    def _build_command(self, request: BuildRequest, deadline: Deadline) -> list[str]:
+        return _build_command(request, self._builder_flags(request, deadline))
+
+    def _failure(self, output: str, *, dockerfile: str) -> str:
+        return buildkit_failure(output, dockerfile=dockerfile)
 
     def _builder_flags(self, request: BuildRequest, deadline: Deadline) -> tuple[str, ...]:
         builder = self._builders.builder(builder_of(request.options) or "", deadline)
@@ -151,54 +104,15 @@ class Docker:
         own = self._builders.own(deadline)
         return builder_flags(request, builder, digests, own=own)
 
-    def load(self, archive: Path, deadline: Deadline) -> str:
-        """See `Engine.load`; Docker unpacks gzip, bzip2, xz and zstd by itself."""
-        argv = ["docker", "load", "--quiet", "--input", os.fspath(archive)]
-        printed = self._runner.run(argv, deadline=deadline, what=f'loading "{archive}"').stdout
-        loaded = [line.partition(": ")[2] for line in printed.splitlines() if ": " in line]
-        if len(loaded) != 1:
-            msg = f'"{archive}" holds {len(loaded)} images\nTo fix: save one image in each archive'
-            raise KindInfraError(msg)
-        return loaded[0]
-
     def tag(self, reference: str, name: str, deadline: Deadline) -> None:
         """See `Engine.tag`."""
-        source = _familiar(reference) if has_digest(reference) else reference
-        self._runner.run(["docker", "tag", source, name], deadline=deadline.within(60))
+        argv = ["docker", "tag", self._asked_for(reference), name]
+        self._runner.run(argv, deadline=deadline.within(60))
 
     def save(self, reference: str, archive: Path, deadline: Deadline) -> None:
         """See `Engine.save`; Docker itself writes aside and renames."""
         argv = ["docker", "save", "--output", os.fspath(archive), _familiar(reference)]
         self._runner.run(argv, deadline=deadline, what=f'saving "{reference}"')
-
-    def push(self, name: str, deadline: Deadline) -> str:
-        """See `Engine.push`."""
-        argv = ["docker", "push", name]
-        return self._runner.run(argv, deadline=deadline, what=f'pushing "{name}"').stdout
-
-    def own_images(self, deadline: Deadline) -> list[OwnImage]:
-        """See `Engine.own_images`."""
-        listing = [
-            "docker",
-            "image",
-            "ls",
-            "--quiet",
-            "--no-trunc",
-            "--filter",
-            f"label={IMAGE_LABEL}",
-        ]
-        listed = self._runner.run(listing, deadline=deadline.within(60)).stdout.split()
-        if not (ids := list(dict.fromkeys(listed))):
-            return []
-        argv = ["docker", "image", "inspect", "--format", "{{json .}}", *ids]
-        # One that went meanwhile is an error, but the others are printed all the same.
-        printed = self._runner.run(argv, deadline=deadline.within(60), check=False).stdout
-        return [own_image(item) for item in inspected(printed)]
-
-    def remove(self, reference: str, deadline: Deadline) -> None:
-        """See `Engine.remove`; without force, which would take it from containers."""
-        argv = ["docker", "image", "rm", reference]
-        self._runner.run(argv, deadline=deadline.within(60), what=f'removing "{reference}"')
 
     def save_command(self, references: Sequence[str]) -> tuple[str, ...]:
         """See `Engine.save_command`; with a tag, or Docker would save all that a name has."""

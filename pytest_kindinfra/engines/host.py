@@ -1,4 +1,4 @@
-"""Whether the container engine is on this host, read from the environment and its client's files.
+"""Where the container engine and its disk are, read from the environment and from its files.
 
 Ports of a kind cluster are mapped to 127.0.0.1 of the engine's host and folders are mounted from
 there, so an engine on another host cannot be used. What cannot be read is not taken for another
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+import os
 import socket
 import tomllib
 from contextlib import suppress
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from pytest_kindinfra.system.files import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,6 +81,48 @@ def elsewhere_problems(environ: Mapping[str, str], engine: str) -> list[str]:
         return []
     where = f'{address.source}: the {engine} engine at "{address.url}" is on another host'
     return [f"{where}, where tests cannot reach the cluster's ports; to fix: {_FIX}"]
+
+
+_DAEMON = Path("/etc/docker/daemon.json")
+
+
+_DOCKER_ROOT = "/var/lib/docker"
+
+
+_STORAGE = Path("/etc/containers/storage.conf")
+
+
+_PODMAN_ROOT = Path("/var/lib/containers/storage")
+
+
+def docker_root(environ: Mapping[str, str], *, daemon: Path = _DAEMON) -> Path | None:
+    """Return where the Docker engine of this host keeps all it has; None if nobody can tell.
+
+    Args:
+        environ: The environment, which may lead to another engine.
+        daemon: The engine's configuration (docs.docker.com, dockerd, `data-root`).
+    """
+    if not engine_address(environ, "docker").usual:
+        return None
+    return Path((_json(daemon) or {}).get("data-root") or _DOCKER_ROOT)
+
+
+def podman_root(environ: Mapping[str, str], *, storage: Path = _STORAGE) -> Path | None:
+    """Return where podman keeps all it has; None if nobody can tell.
+
+    Args:
+        environ: The environment, which may lead to podman elsewhere.
+        storage: The host's configuration (containers-storage.conf(5), `graphroot`).
+    """
+    if not engine_address(environ, "podman").usual:
+        return None
+    if os.geteuid():
+        data = Path(environ.get("XDG_DATA_HOME") or Path(environ.get("HOME", "/"), ".local/share"))
+        return data / "containers" / "storage"
+    with suppress(OSError, ValueError):
+        found = tomllib.loads(read_text(storage)).get("storage", {}).get("graphroot")
+        return Path(found or _PODMAN_ROOT)
+    return _PODMAN_ROOT
 
 
 def _docker_address(environ: Mapping[str, str]) -> EngineAddress:
@@ -151,6 +196,6 @@ def _can_bind(address: str) -> bool:
 
 def _json(path: Path) -> dict[str, Any] | None:
     with suppress(OSError, ValueError):
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(read_text(path))
         return found if isinstance(found, dict) else None
     return None

@@ -10,34 +10,20 @@ from __future__ import annotations
 import os
 import re
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pytest_kindinfra.engines.common import (
-    build_flags,
-    given_by_environment,
-    inspected,
-    names_of,
-    own_image,
-    shown_dockerfile,
-)
+from pytest_kindinfra.engines.common import CliEngine, build_flags, given_by_environment
 from pytest_kindinfra.engines.failures import podman_failure
-from pytest_kindinfra.errors import (
-    CommandError,
-    EngineError,
-    KindInfraError,
-    NothingHereError,
-    ToolMissingError,
-)
-from pytest_kindinfra.model import IMAGE_LABEL
-from pytest_kindinfra.protocols import ImageSize
+from pytest_kindinfra.engines.host import podman_root
+from pytest_kindinfra.errors import EngineError
 from pytest_kindinfra.references import name_in_node, normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from pytest_kindinfra.protocols import BuildRequest, OwnImage
-    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.errors import CommandError, KindInfraError
+    from pytest_kindinfra.protocols import BuildRequest
     from pytest_kindinfra.system.timeline import Deadline
 
 
@@ -67,28 +53,26 @@ _ID = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
 _FIX = "install podman 4.2 or newer (`podman version` must show one)"
 
 
-class Podman:
+class Podman(CliEngine):
     """The podman on PATH."""
 
     name = "podman"
+    inspecting = ("podman", "image", "inspect")
+    pushing = ("podman", "push", "--tls-verify=false")
+    """Unlike Docker it takes no address for safe without TLS."""
+    reads = _READ_BY_PODMAN
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    def disk_root(self, environ: Mapping[str, str]) -> Path | None:
+        """See `Engine.disk_root`."""
+        return podman_root(environ)
 
-    def check(self, deadline: Deadline) -> str:
-        """See `Engine.check`."""
-        argv = ["podman", "version", "--format", "{{.Server.Version}}"]
-        try:
-            version = self._runner.run(argv, deadline=deadline.within(20)).stdout.strip()
-        except ToolMissingError as error:
-            raise NothingHereError(str(error)) from error
-        except CommandError as error:
-            msg = f"podman does not answer: {error}\nTo fix: {_FIX}"
-            raise EngineError(msg) from error
-        if _numbers(version) < _OLDEST:
-            msg = f"podman {version} does not know named build contexts\nTo fix: {_FIX}"
-            raise EngineError(msg)
-        return version
+    def _no_answer(self, error: CommandError) -> KindInfraError:
+        return EngineError(f"podman does not answer: {error}\nTo fix: {_FIX}")
+
+    def _unfit(self, version: str) -> str:
+        if _numbers(version) >= _OLDEST:
+            return ""
+        return f"podman {version} does not know named build contexts\nTo fix: {_FIX}"
 
     def foreign_options(self, options: Sequence[str]) -> tuple[str, ...]:
         """See `Engine.foreign_options`."""
@@ -98,52 +82,18 @@ class Podman:
             if _OF_BUILDKIT.fullmatch(option) or _OF_BUILDKIT.fullmatch(f"{option}={following}")
         )
 
-    def image_ids(self, references: Sequence[str], deadline: Deadline) -> dict[str, str]:
-        """See `Engine.image_ids`; ids as Docker writes them, so that tags are the same."""
-        found = self._inspect(references, deadline)
-        return {reference: f"sha256:{item['Id']}" for reference, item in found.items()}
+    def _asked_for(self, reference: str) -> str:
+        return name_in_node(reference)  # it takes no tag with a digest
 
-    def image_sizes(self, references: Sequence[str], deadline: Deadline) -> dict[str, ImageSize]:
-        """See `Engine.image_sizes`."""
-        return {
-            reference: ImageSize(size=item["Size"], layers=tuple(item["RootFS"]["Layers"] or ()))
-            for reference, item in self._inspect(references, deadline).items()
-        }
+    def _listed_as(self, reference: str) -> str:
+        return name_in_node(reference)
 
-    def _inspect(self, references: Sequence[str], deadline: Deadline) -> dict[str, dict[str, Any]]:
-        if not references:
-            return {}
-        full = {ref: name_in_node(ref) for ref in references}  # it takes no tag with a digest
-        argv = ["podman", "image", "inspect", *dict.fromkeys(full.values())]
-        result = self._runner.run(argv, deadline=deadline.within(60), check=False)
-        items = {name: item for item in inspected(result.stdout) for name in names_of(item)}
-        return {ref: items[name] for ref, name in full.items() if name in items}
+    def _build_command(self, request: BuildRequest, deadline: Deadline) -> list[str]:
+        del deadline
+        return _build_command(request)
 
-    def build(self, request: BuildRequest, *, deadline: Deadline, log: Path) -> None:
-        """See `Engine.build`."""
-        try:
-            self._runner.run(
-                _build_command(request),
-                deadline=deadline,
-                what=f'building image "{request.name}"',
-                env=given_by_environment(request, read=_READ_BY_PODMAN),
-                cwd=request.folder,
-                log=log,
-            )
-        except CommandError as error:
-            raise error.about(
-                podman_failure(error.output, dockerfile=shown_dockerfile(request))
-            ) from None
-
-    def load(self, archive: Path, deadline: Deadline) -> str:
-        """See `Engine.load`."""
-        argv = ["podman", "load", "--quiet", "--input", os.fspath(archive)]
-        printed = self._runner.run(argv, deadline=deadline, what=f'loading "{archive}"').stdout
-        loaded = [line.partition(": ")[2] for line in printed.splitlines() if ": " in line]
-        if len(loaded) != 1:
-            msg = f'"{archive}" holds {len(loaded)} images\nTo fix: save one image in each archive'
-            raise KindInfraError(msg)
-        return loaded[0]
+    def _failure(self, output: str, *, dockerfile: str) -> str:
+        return podman_failure(output, dockerfile=dockerfile)
 
     def tag(self, reference: str, name: str, deadline: Deadline) -> None:
         """See `Engine.tag`; a short name would become one of localhost's."""
@@ -161,34 +111,6 @@ class Podman:
             aside.replace(archive)
         finally:
             aside.unlink(missing_ok=True)
-
-    def push(self, name: str, deadline: Deadline) -> str:
-        """See `Engine.push`; unlike Docker it takes no address for safe without TLS."""
-        argv = ["podman", "push", "--tls-verify=false", name]
-        return self._runner.run(argv, deadline=deadline, what=f'pushing "{name}"').stdout
-
-    def own_images(self, deadline: Deadline) -> list[OwnImage]:
-        """See `Engine.own_images`; one that went meanwhile is an error, the others are printed."""
-        listing = [
-            "podman",
-            "image",
-            "ls",
-            "--quiet",
-            "--no-trunc",
-            "--filter",
-            f"label={IMAGE_LABEL}",
-        ]
-        listed = self._runner.run(listing, deadline=deadline.within(60)).stdout.split()
-        if not (ids := list(dict.fromkeys(listed))):
-            return []
-        argv = ["podman", "image", "inspect", *ids]
-        printed = self._runner.run(argv, deadline=deadline.within(60), check=False).stdout
-        return [own_image(item) for item in inspected(printed)]
-
-    def remove(self, reference: str, deadline: Deadline) -> None:
-        """See `Engine.remove`; without force, which would take it from containers."""
-        argv = ["podman", "image", "rm", reference]
-        self._runner.run(argv, deadline=deadline.within(60), what=f'removing "{reference}"')
 
     def save_command(self, references: Sequence[str]) -> tuple[str, ...]:
         """See `Engine.save_command`; without the second flag further images are further names."""

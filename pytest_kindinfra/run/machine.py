@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import socket
-import tomllib
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_kindinfra.clusters.config import loopback
 from pytest_kindinfra.clusters.sweep import sweep
-from pytest_kindinfra.engines.host import elsewhere_problems, engine_address
+from pytest_kindinfra.engines.host import elsewhere_problems
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.references import name_in_node
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.memory import read_sizes
 from pytest_kindinfra.state.reused import refusal, why_unclear
-from pytest_kindinfra.system.files import family_of, read_text
+from pytest_kindinfra.system.files import family_of
 from pytest_kindinfra.system.timeline import Deadline
 
 if TYPE_CHECKING:
@@ -85,53 +83,11 @@ NODE_BYTES = 600_000_000
 64 MB. Measured with Kubernetes 1.34: 0.38 GB at its first second, 0.5 GB when it takes pods."""
 
 
-_DAEMON = Path("/etc/docker/daemon.json")
-
-
-_DEFAULT_ROOT = "/var/lib/docker"
-
-
 _FIX = "to fix: free some; `kindinfra gc --images` removes old images of ours"
 
 
 _PLENTY = 50_000_000_000
 """Free bytes with which nobody asks how much images take."""
-
-
-_STORAGE = Path("/etc/containers/storage.conf")
-
-
-_PODMAN_ROOT = Path("/var/lib/containers/storage")
-
-
-def docker_root(environ: Mapping[str, str], *, daemon: Path = _DAEMON) -> Path | None:
-    """Return where the Docker engine of this host keeps all it has; None if nobody can tell.
-
-    Args:
-        environ: The environment, which may lead to another engine.
-        daemon: The engine's configuration (docs.docker.com, dockerd, `data-root`).
-    """
-    if not engine_address(environ, "docker").usual:
-        return None
-    return Path(_settings(daemon).get("data-root") or _DEFAULT_ROOT)
-
-
-def podman_root(environ: Mapping[str, str], *, storage: Path = _STORAGE) -> Path | None:
-    """Return where podman keeps all it has; None if nobody can tell.
-
-    Args:
-        environ: The environment, which may lead to podman elsewhere.
-        storage: The host's configuration (containers-storage.conf(5), `graphroot`).
-    """
-    if not engine_address(environ, "podman").usual:
-        return None
-    if os.geteuid():
-        data = Path(environ.get("XDG_DATA_HOME") or Path(environ.get("HOME", "/"), ".local/share"))
-        return data / "containers" / "storage"
-    with suppress(OSError, ValueError):
-        found = tomllib.loads(read_text(storage)).get("storage", {}).get("graphroot")
-        return Path(found or _PODMAN_ROOT)
-    return _PODMAN_ROOT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,14 +142,6 @@ def _parts(nodes: int, room: Room) -> str:
 
 def _kind_nodes(count: int) -> str:
     return f"{count} kind node{'s' * (count > 1)}"
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
-        found = json.loads(read_text(path))
-        if isinstance(found, dict):
-            return found
-    return {}
 
 
 def _gigabytes(number: int) -> str:
@@ -330,7 +278,7 @@ def problems_of_host(
     ours = there.host_ports.values() if there else ()
     yield from _busy_ports(plan, tools.provider, ours=ours, address=address)
     if there is None:
-        yield from _problems_of_room(plan, request, settings, tools)
+        yield from _problems_of_room(plan, request, tools)
 
 
 def _problems_of_name(
@@ -346,13 +294,9 @@ def _problems_of_name(
     yield from _unclear(request, provider, there)
 
 
-def _problems_of_room(
-    plan: Plan, request: Request, settings: Settings, tools: Tools
-) -> Iterator[str]:
+def _problems_of_room(plan: Plan, request: Request, tools: Tools) -> Iterator[str]:
     """Yield a sentence if the disk of the chosen engine has no room for the run."""
     nodes = len((request.kind_config or {}).get("nodes") or ({},))
-    podman = settings.engine == "podman"
-    root = podman_root(os.environ) if podman else docker_root(os.environ)
     room = partial(
         estimate_room,
         plan,
@@ -360,6 +304,7 @@ def _problems_of_room(
         engine=tools.engine,
         deadline=Deadline.after(_LOOK_SECONDS),
     )
+    root = tools.engine.disk_root(os.environ)
     if problem := disk_problem(root, nodes=nodes, images=room):
         yield problem
 

@@ -5,6 +5,7 @@ A file in it appears whole or not at all. The states of a result: docs/how-it-wo
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
