@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.deploy.records import Records
 from pytest_kindinfra.deploy.release import Helming, install_release, recorded_objects
 from pytest_kindinfra.errors import CommandError, KindInfraError, shortened
-from pytest_kindinfra.kube.client import UnknownKindError
 from pytest_kindinfra.kube.cluster import OurKube
+from pytest_kindinfra.kube.discovery import UnknownKindError
 from pytest_kindinfra.kube.objects import is_builtin, is_hook
 from pytest_kindinfra.kube.rewrite import content_hash
-from pytest_kindinfra.kube.wait import ServiceFailedError
+from pytest_kindinfra.kube.troubles import ServiceFailedError
 from pytest_kindinfra.model import SERVICE_LABEL
 from pytest_kindinfra.plan.helm import placed
 

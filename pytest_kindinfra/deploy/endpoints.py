@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.errors import KindInfraError, NotReadyError
 from pytest_kindinfra.kube.cluster import OurKube
 from pytest_kindinfra.kube.targets import find_port, find_target, selector, target_name
-from pytest_kindinfra.kube.wait import ServiceFailedError
+from pytest_kindinfra.kube.troubles import ServiceFailedError
 from pytest_kindinfra.model import Endpoint, url_of
 from pytest_kindinfra.plan.sources import is_ipv6
 from pytest_kindinfra.system.grpc import check_health

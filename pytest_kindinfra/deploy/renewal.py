@@ -291,7 +291,7 @@ def _await_end(kube: Kube, path: str, uid: str, deadline: Deadline) -> None:
 
 
 def _path(kube: Kube, obj: KubeObject) -> str | None:
-    from pytest_kindinfra.kube.client import UnknownKindError
+    from pytest_kindinfra.kube.discovery import UnknownKindError
 
     try:
         return kube.path_of(obj, namespace="")

@@ -9,16 +9,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import ClusterError, KindInfraError
-from pytest_kindinfra.kube.client import (
-    ApiError,
-    Discovery,
-    Request,
-    Resource,
-    Transport,
-    UnknownKindError,
-    delete_if,
-    fetch,
-)
+from pytest_kindinfra.kube.client import ApiError, Request, Transport, delete_if, fetch
+from pytest_kindinfra.kube.discovery import Discovery, Resource, UnknownKindError
 from pytest_kindinfra.kube.objects import place_of
 from pytest_kindinfra.kube.refusals import MISSING_GRACE, Missing, Refusal, refusal
 from pytest_kindinfra.system.timeline import monotonic, wait_until

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.kube import boot as bringup
 from pytest_kindinfra.kube.apply import ALONE, APPLY, Applier, Outlook, completed, is_ending
-from pytest_kindinfra.kube.client import ApiError, UnknownKindError
+from pytest_kindinfra.kube.client import ApiError
+from pytest_kindinfra.kube.discovery import UnknownKindError
 from pytest_kindinfra.kube.objects import first_differences
 from pytest_kindinfra.kube.reader import Reader
-from pytest_kindinfra.kube.wait import SETTLE, Leniency, ReadyWait
+from pytest_kindinfra.kube.troubles import Leniency
+from pytest_kindinfra.kube.wait import SETTLE, ReadyWait
 from pytest_kindinfra.kube.yaml import copied
 from pytest_kindinfra.model import PATIENCE, RUN_LABEL
 from pytest_kindinfra.system.timeline import wait_until

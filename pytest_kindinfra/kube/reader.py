@@ -7,7 +7,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.kube import logs as evidence
-from pytest_kindinfra.kube.client import Discovery, Request, Transport, delete_if, fetch
+from pytest_kindinfra.kube.client import Request, Transport, delete_if, fetch
+from pytest_kindinfra.kube.discovery import Discovery
 from pytest_kindinfra.kube.pods import SERVICE_NAME, lack_of_pods
 from pytest_kindinfra.kube.watch import PodWatch
 

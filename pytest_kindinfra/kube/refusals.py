@@ -13,7 +13,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import ClusterError, KindInfraError
-from pytest_kindinfra.kube.client import ApiError, UnknownKindError
+from pytest_kindinfra.kube.client import ApiError
+from pytest_kindinfra.kube.discovery import UnknownKindError
 
 if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject

@@ -16,8 +16,8 @@ import pytest
 
 from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.model import Declaration, Image, Service
-from pytest_kindinfra.plan.declaration import read_record
 from pytest_kindinfra.plan.finding import Nearby, look_nearby
+from pytest_kindinfra.plan.records import read_record
 from pytest_kindinfra.run.prepare import Door, Prepared, prepare, read_declaration
 
 

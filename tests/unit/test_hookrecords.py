@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pytest_kindinfra.model import EndpointSpec, Helm, Image, Need, Service
-from pytest_kindinfra.plan.declaration import read_record
+from pytest_kindinfra.plan.records import read_record
 
 FULL = Service(
     name="web",

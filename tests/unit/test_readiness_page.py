@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kindinfra.kube.causes import FAMILIES, POST_START
+from pytest_kindinfra.kube.causes import FAMILIES
+from pytest_kindinfra.kube.diagnosis import POST_START
 from pytest_kindinfra.kube.events import TELLING
 from pytest_kindinfra.kube.readiness import KINDS_WITH_A_RULE
 from tests.e2e.kube.test_causes_on_a_real_cluster import NAMES, broken_services

@@ -13,8 +13,7 @@ import pytest
 
 from pytest_kindinfra.context import Hooks, Request, Tools, new_context
 from pytest_kindinfra.errors import ClusterError, CommandError, ToolMissingError
-from pytest_kindinfra.kube import client, refusals
-from pytest_kindinfra.kube import wait as troubles
+from pytest_kindinfra.kube import client, refusals, troubles
 from pytest_kindinfra.model import (
     Declaration,
     EndpointSpec,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_kindinfra.clusters.reuse import Made, fit_ports, made_with, why_unlike, with_ports
+from pytest_kindinfra.clusters.fit import Made, fit_ports, made_with, why_unlike, with_ports
 from pytest_kindinfra.model import Declaration, EndpointSpec, Plan, PortMapping, Service
 
 HOST_PORTS = {30000: 21000, 30001: 21001, 30002: 21002, 30003: 9181}

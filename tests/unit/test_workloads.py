@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.kube.causes import Cause, Limits, causes_of, limits_of
+from pytest_kindinfra.kube.causes import Cause
+from pytest_kindinfra.kube.diagnosis import Limits, causes_of, limits_of
 from pytest_kindinfra.kube.events import causes_in_events, latest_warning
 from pytest_kindinfra.kube.pods import (
     crashes,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.kube.events import TELLING
-from pytest_kindinfra.kube.wait import ServiceFailedError
+from pytest_kindinfra.kube.troubles import ServiceFailedError
 from pytest_kindinfra.system.timeline import Deadline, monotonic, now, wait_until
 from tests.e2e.kube.objects import (
     bare_pod,

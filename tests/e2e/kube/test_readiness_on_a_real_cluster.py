@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.kube.readiness import rules_of
-from pytest_kindinfra.kube.wait import ServiceFailedError
+from pytest_kindinfra.kube.troubles import ServiceFailedError
 from pytest_kindinfra.system.timeline import Deadline, monotonic
 from tests.e2e.kube.objects import (
     GROUP,

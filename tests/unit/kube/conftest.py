@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.kube import client
-from pytest_kindinfra.kube import wait as troubles
+from pytest_kindinfra.kube import client, troubles
 from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.system.timeline import Deadline
 from tests.fake_kubernetes import FakeKubernetes

@@ -11,7 +11,8 @@ import pytest
 from pytest_kindinfra.errors import CancelledError, ClusterError
 from pytest_kindinfra.kube import refusals
 from pytest_kindinfra.kube.apply import Outlook
-from pytest_kindinfra.kube.client import ApiError, UnknownKindError
+from pytest_kindinfra.kube.client import ApiError
+from pytest_kindinfra.kube.discovery import UnknownKindError
 from pytest_kindinfra.kube.refusals import Missing
 from pytest_kindinfra.system.timeline import Deadline
 from tests.unit.kube.objects import config_map, crd, end_soon, gadget, workload

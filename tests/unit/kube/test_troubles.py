@@ -8,7 +8,7 @@ import pytest
 
 from pytest_kindinfra.kube.cluster import Kube, OurKube, marked
 from pytest_kindinfra.kube.portforward import Forwards
-from pytest_kindinfra.kube.wait import Leniency, Troubles
+from pytest_kindinfra.kube.troubles import Leniency, Troubles
 from tests.fakes import eventually
 
 if TYPE_CHECKING:
