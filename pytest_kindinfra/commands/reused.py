@@ -15,6 +15,7 @@ from pytest_kindinfra.kube.readiness import gates, readiness
 from pytest_kindinfra.model import SERVICE_LABEL, url_of
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.run.prepare import cluster_name, read_declaration
+from pytest_kindinfra.run.recipe import tear_down
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import held_alone
 from pytest_kindinfra.state.reused import (
@@ -142,9 +143,12 @@ def _unclear(place: Place, why: str) -> str:
 
 
 def _delete(place: Place, home: RunDirectory) -> str:
-    provider = place.tools.provider
-    provider.delete(
-        place.name, kubeconfig=home.kubeconfig, deadline=Deadline.after(_DELETE_SECONDS)
+    # A creation that was cut short may ask the engine for its container after the deletion.
+    tear_down(
+        place.name,
+        tools=place.tools,
+        kubeconfig=home.kubeconfig,
+        deadline=Deadline.after(_DELETE_SECONDS),
     )
     return f"deleted cluster {place.name}"
 
