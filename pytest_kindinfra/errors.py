@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,8 @@ if TYPE_CHECKING:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean "NAME"?` with the nearest known name, or nothing if none is near."""
+    import difflib  # each pytest process loads this module
+
     nearest = difflib.get_close_matches(word, list(known), n=1)
     return f'; did you mean "{nearest[0]}"?' if nearest else ""
 

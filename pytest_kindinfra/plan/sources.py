@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os.path
 import tomllib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,7 +30,7 @@ from pytest_kindinfra.system.programs import which
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from concurrent.futures import Future
+    from concurrent.futures import Future, ThreadPoolExecutor
     from pathlib import Path
 
     from pytest_kindinfra.model import Declaration, Helm, Image, KubeObject, Release, Service
@@ -100,6 +99,8 @@ def template_all(services: Iterable[Service], *, folder: Path, how: Templating) 
     wanted = [one for one in services if one.helm or one.kustomize]
     if not wanted:
         return made
+    from concurrent.futures import ThreadPoolExecutor  # each pytest process loads this module
+
     with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="kindinfra-render") as pool:
         try:
             jobs = [*_charts(wanted, folder, how, pool, made)]
