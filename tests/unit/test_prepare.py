@@ -82,6 +82,7 @@ class World:
 
     def make_tools(self, engine: str) -> Tools:
         assert engine in {"docker", "podman"}, "the engine has been chosen"
+        self.engine.name = engine
         return Tools(
             engine=self.engine,
             provider=self.provider,
