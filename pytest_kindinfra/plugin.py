@@ -81,6 +81,24 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         start_no_workers(config)
 
 
+@pytest.hookimpl(specname="pytest_cmdline_main", wrapper=True, tryfirst=True)
+def pytest_cmdline_main_outermost(config: pytest.Config) -> Generator[None, object, object]:
+    """End the run whatever interrupt came out of pytest's own end, and give the signals back.
+
+    Here and not in the controller, which is registered in the course of this very hook.
+    """
+    try:
+        return (yield)
+    except KeyboardInterrupt:
+        controller = config.stash.get(_CONTROLLER, None)
+        if controller is None or not controller.end_cut_short():
+            raise
+        return pytest.ExitCode.INTERRUPTED
+    finally:
+        if controller := config.stash.get(_CONTROLLER, None):
+            controller.give_signals_back()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Find out which process this is, and where the run's folder will be."""
     from pytest_kindinfra.session.selection import known_conftests

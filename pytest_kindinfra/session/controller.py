@@ -310,19 +310,17 @@ class Controller:
 
     # -- end ---------------------------------------------------------------------------------
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_cmdline_main(self) -> Generator[None, object, object]:
-        """End the run whatever is raised before it ended by itself; give the signals back."""
-        try:
-            return (yield)
-        except KeyboardInterrupt:
-            if self._started is None:
-                raise
-            self.finish(failed=False, interrupted=True)
-            sys.stderr.write("kindinfra: interrupted again: pytest's own end was cut short\n")
-            return pytest.ExitCode.INTERRUPTED
-        finally:
-            self._interrupts.restore()
+    def end_cut_short(self) -> bool:
+        """End the run after an interrupt that came out of pytest; return whether one was begun."""
+        if self._started is None:
+            return False
+        self.finish(failed=False, interrupted=True)
+        sys.stderr.write("kindinfra: interrupted again: pytest's own end was cut short\n")
+        return True
+
+    def give_signals_back(self) -> None:
+        """Leave the handlers of signals as they were before the run."""
+        self._interrupts.restore()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self) -> None:

@@ -302,9 +302,9 @@ class Running:
         )
 
     def _text(self, file: Any) -> str:
-        file.seek(0)
-        text: str = file.read().decode()
-        return text
+        # Not by `seek`: the run writes at the same position, and Python 3.13 reads on from there.
+        handle = file.fileno()
+        return os.pread(handle, os.fstat(handle).st_size, 0).decode(errors="replace")
 
     def so_far(self) -> str:
         """Return what it has printed."""
