@@ -150,6 +150,7 @@ def write_line(config: pytest.Config, line: str) -> None:
         if config.get_terminal_writer().width_of_current_line:  # dots of xdist's workers
             reporter.write_line("")
         reporter.write_line(line)
+        reporter.flush()  # or a log that is no terminal has it only when the run is over
 
 
 SECONDS = 10.0

@@ -302,7 +302,7 @@ class Running:
         )
 
     def _text(self, file: Any) -> str:
-        # Not by `seek`: the run writes at the same position, and Python 3.13 reads on from there.
+        # Not by `seek`, since the run writes at the same position.
         handle = file.fileno()
         return os.pread(handle, os.fstat(handle).st_size, 0).decode(errors="replace")
 
@@ -525,6 +525,7 @@ class Project:
     def _environment(self, added: dict[str, str]) -> dict[str, str]:
         own = {name: text for name, text in os.environ.items() if not name.startswith(FOREIGN)}
         own.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of some thousand runs compiles all
+        own.pop("PYTHONUNBUFFERED", None)  # few users have it: what is not flushed must not be seen
         return own | {
             "PATH": str(self.fakes / "bin"),
             "HOME": str(self.fakes),
