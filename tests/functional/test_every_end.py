@@ -108,7 +108,12 @@ def test_what_could_not_be_deleted_is_said_and_deleted_by_the_next_run(project: 
 
     project.behave("delete", exit=1, complains="ERROR: permission denied")
     first = project.run(workers=None)
-    gc, next_one = project.command("gc"), project.run(workers=None)
+    gc = project.command("gc")
+    project.behave("create", until="told")
+    running = project.start(workers=None)
+    running.until(lambda: "could not be deleted" in running.so_far())
+    project.open("told")
+    next_one = running.finish()
     project.behave("delete")
     project.behave("create", until="swept")
     running = project.start(workers=None)

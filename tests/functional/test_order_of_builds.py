@@ -64,7 +64,7 @@ def test_a_memory_that_is_broken_costs_no_test_and_stands_in_the_report_only(
 
 
 def test_a_build_that_takes_longer_than_its_timeout_is_ended(project: Project) -> None:
-    project.image("slow", "timeout = 0.5")
+    project.image("slow", "timeout = 4")  # enough to ask which builder is in use
     project.manifest("slow", image="slow")
     project.declare("[services.slow]\nmanifests = ['slow.yaml']")
     project.behave("build slow", until="never")
