@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
+from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.plan.declaration import parse_declaration
-from pytest_kindinfra.plan.options import OPTIONS
+from pytest_kindinfra.plan.options import OPTIONS, read_settings
 from pytest_kindinfra.plan.tables import Table
 from pytest_kindinfra.session.options import add_options
 
@@ -26,11 +29,13 @@ KNOWN_HOSTS = {
     "127.0.0.1",
     "docs.docker.com",
     "github.com",
+    "helm.sh",
     "keepachangelog.com",
     "kind.sigs.k8s.io",
     "kubernetes.io",
     "semver.org",
 }
+LONGEST_README = 150
 LONGEST_DECISION = 60
 """Lines that fill about a printed page."""
 
@@ -42,7 +47,8 @@ EVERY_TABLE = {
 }
 NOT_THERE_YET = "does not support yet"
 
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+_SHOWN_FILE = re.compile(r"^`([\w./-]+)`:\n\n```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _ROW = re.compile(r"^\| `(\w+)` \|", re.MULTILINE)
@@ -76,7 +82,7 @@ def prose(page: Path) -> str:
 
 def blocks(page: Path, language: str) -> list[str]:
     found = _FENCE.findall(page.read_text("utf-8"))
-    return [text for name, text in found if name == language]
+    return [dedent(text) for name, text in found if name == language]
 
 
 def anchors(page: Path) -> set[str]:
@@ -91,6 +97,10 @@ def sections(name: str) -> dict[str, str]:
     return {
         title.replace("`", ""): text for title, text in zip(parts[::2], parts[1::2], strict=True)
     }
+
+
+def section_of(option: Any) -> str:
+    return sections("docs/options.md")[option.flag + f"={option.metavar}".rstrip("=")]
 
 
 def known_keys(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
@@ -134,10 +144,28 @@ def test_every_option_has_a_section_and_no_section_lacks_its_option() -> None:
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.key)
-def test_an_options_section_begins_with_its_help(option: Any) -> None:
-    heading = option.flag + f"={option.metavar}".rstrip("=")
+def test_an_options_section_has_use_default_variable_key_and_an_example(option: Any) -> None:
+    text = section_of(option)
 
-    assert sections("docs/options.md")[heading].startswith(f"\n*{option.help}.*\n")
+    assert re.search(r"^\* \*\*Use it\*\* \S.*\.$", text, re.MULTILINE)
+    assert "* **Default:** " in text
+    assert f"**Environment:** `{option.variable}`." in text
+    assert option.key in tomllib.loads(text.partition("**File:** `")[2].partition("`.")[0])
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.key)
+def test_an_options_examples_are_values_that_it_takes(option: Any) -> None:
+    text = section_of(option)
+    written = tomllib.loads(text.partition("**File:** `")[2].partition("`.")[0])
+    line = text.partition("* **Example:** `")[2].partition("`\n")[0]
+    words = [word for word in line.split() if word.startswith(option.flag)]
+
+    given = words[0].partition("=")[2] or "yes"
+    asked = {f"kindinfra_{option.key}": given}
+    _, problems = read_settings(asked.get, written.items(), source="docs/options.md")
+    _, others = read_settings({}.get, written.items(), source="docs/options.md")
+
+    assert (problems, others) == ((), ())
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.key)
@@ -145,7 +173,7 @@ def test_an_options_variable_and_key_are_in_the_table(option: Any) -> None:
     assert f"| `{option.variable}` | `{option.key}` |" in read("docs/options.md")
 
 
-def test_the_help_that_is_documented_is_the_one_that_pytest_shows() -> None:
+def test_the_help_in_the_table_of_options_is_the_one_that_pytest_shows() -> None:
     parser = pytest.Parser(_ispytest=True)
     add_options(parser)
     (group,) = [one for one in parser._groups if one.name == "kindinfra"]  # noqa: SLF001
@@ -177,12 +205,33 @@ def test_every_key_of_the_declaration_has_a_row_and_every_row_is_a_key(
     assert {**known, "env": set(), "options": set()} == documented
 
 
-def test_the_readmes_declaration_is_one() -> None:
-    (text,) = blocks(ROOT / "README.md", "toml")
+def test_the_readme_is_short() -> None:
+    assert len(read("README.md").splitlines()) < LONGEST_README
 
-    declaration = parse_declaration(tomllib.loads(text), folder=Path(), source="README.md")
 
-    assert [service.name for service in declaration.services] == ["redis", "web"]
+@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md"])
+def test_files_that_a_page_shows_are_those_of_the_example(name: str) -> None:
+    shown = dict(_SHOWN_FILE.findall(read(name)))
+
+    assert shown == {file: read(f"examples/hello/{file}") for file in shown}
+    assert {"kindinfra.toml", "web/Dockerfile", "k8s/web.yaml", "test_web.py"} <= shown.keys()
+
+
+def test_the_readme_says_how_to_install_with_an_extra_that_there_is() -> None:
+    extras = tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]
+
+    named = set(re.findall(r"pytest-kindinfra\[(\w+)\]", read("README.md")))
+
+    assert "$ pip install pytest-kindinfra[xdist]" in read("README.md")
+    assert named <= extras.keys()
+
+
+@every_page
+def test_yaml_and_json_blocks_can_be_read(page: Path) -> None:
+    for text in blocks(page, "yaml"):
+        assert list(yaml.safe_load_all(text))
+    for text in blocks(page, "json"):
+        json.loads(text)
 
 
 @every_page
