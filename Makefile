@@ -21,6 +21,7 @@ SLICE  ?= all
 # What depends on how the engine keeps images: loads, references, what gc finds, reuse.
 CONTAINERD_short := tests/e2e/test_loading.py
 CONTAINERD_all := $(CONTAINERD_short) tests/e2e/test_images_from_elsewhere.py tests/e2e/test_registry.py tests/e2e/test_reuse.py tests/e2e/test_example.py
+PROSE := README.md CONTRIBUTING.md CHANGELOG.md docs $(wildcard examples/*/README.md)
 # The tests that the page names, in a folder.
 named = $(shell grep -oE '`$(1)/\w+\.py::[A-Za-z0-9_:]+' docs/crash-safety.md | sed 's|^`|tests/|' | sort -u)
 
@@ -44,11 +45,13 @@ test: setup ## everything that CI runs
 	@$(MAKE) e2e
 	@$(MAKE) e2e-containerd SLICE=short
 
-lint: venv ## format check, ruff, mypy, import-linter
+lint: venv ## format check, ruff, mypy, import-linter, wording
 	@$(TIMED) "format" $(BIN)/ruff format --check --quiet .
 	@$(TIMED) "ruff" $(BIN)/ruff check --quiet .
 	@$(TIMED) "mypy" $(BIN)/mypy
 	@$(TIMED) "import-linter" $(BIN)/lint-imports
+	@$(TIMED) "wording" $(BIN)/python tools/prose/prose.py check
+	@$(TIMED) "spelling" $(BIN)/codespell $(PROSE)
 
 unit: venv ## unit tests: no engine, no pytest run inside
 	@$(BIN)/pytest tests/unit -n $(WORKERS)

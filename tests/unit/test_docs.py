@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from functools import cache
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
@@ -307,6 +308,62 @@ def test_code_refers_to_pages_that_are_there() -> None:
     missing = [name for name in named if not list(ROOT.glob(f"{name}*"))]
 
     assert missing == []
+
+
+# -- the glossary ----------------------------------------------------------------------------------
+
+
+def glossary() -> dict[str, str]:
+    """Return each word of the glossary with its name in the code."""
+    rows = re.findall(
+        r"^\| ([^|]+) \| [^|]+ \| `([^`|]+)` \|$", read("docs/glossary.md"), re.MULTILINE
+    )
+    return {word.strip(): name for word, name in rows}
+
+
+def test_every_row_of_the_glossary_has_a_name_in_the_code() -> None:
+    rows = [line for line in read("docs/glossary.md").splitlines() if line.startswith("| ")]
+    heads = [line for line in rows if line.startswith(("| word", "| ---"))]
+
+    assert len(glossary()) == len(rows) - len(heads)
+
+
+@pytest.mark.parametrize("name", sorted(set(glossary().values())))
+def test_a_name_of_the_glossary_is_in_the_code(name: str) -> None:
+    if "/" in name:
+        assert (ROOT / "pytest_kindinfra" / name).exists()
+    else:
+        owner, _, member = name.partition(".")
+        pattern = rf"^(class|def) {owner}\b|^{owner} ="
+        (text, *_) = [text for text in sources() if re.search(pattern, text, re.MULTILINE)]
+        assert not member or re.search(rf"^    {member}\b", text, re.MULTILINE)
+
+
+def test_retired_words_of_the_code_are_not_in_the_glossary() -> None:
+    retired = {
+        "line",
+        "taking",
+        "taker",
+        "home",
+        "ledger",
+        "loss",
+        "held",
+        "beat",
+        "shelf",
+        "workshop",
+        "order",
+        "life",
+    }
+
+    assert retired & {word.lower() for word in glossary()} == set()
+
+
+@cache
+def sources() -> tuple[str, ...]:
+    return tuple(path.read_text("utf-8") for path in ROOT.glob("pytest_kindinfra/**/*.py"))
+
+
+# -- decisions and tests that pages name -----------------------------------------------------------
 
 
 NAMED_TESTS = _NAMED_TEST.findall(read("docs/crash-safety.md"))
