@@ -164,7 +164,7 @@ def test_an_options_examples_are_values_that_it_takes(option: Any) -> None:
     given = words[0].partition("=")[2] or "yes"
     asked = {f"kindinfra_{option.key}": given}
     _, problems = read_settings(asked.get, written.items(), source="docs/options.md")
-    _, others = read_settings({}.get, written.items(), source="docs/options.md")
+    _, others = read_settings(lambda _: None, written.items(), source="docs/options.md")
 
     assert (problems, others) == ((), ())
 
@@ -204,6 +204,53 @@ def test_every_key_of_the_declaration_has_a_row_and_every_row_is_a_key(
 
     assert known.pop("") == {"cluster", "images", "services", "env", "options"}
     assert {**known, "env": set(), "options": set()} == documented
+
+
+def with_key(section: str, example: str) -> dict[str, Any]:
+    """Return the tables of a declaration with one key's example in its section."""
+    given = tomllib.loads(example)
+    service: dict[str, Any] = {"manifests": ["x.yaml"]}
+    tables: dict[str, Any] = {"images": {"base": {}, "web": {}, "worker": {}}, "services": {}}
+    match section:
+        case "cluster":
+            return {"cluster": given}
+        case "images.NAME":
+            return {"images": {"base": {}, "x": given}}
+        case "services.NAME":
+            needed = {one.partition(":")[0]: service for one in given.get("needs", ())}
+            return {
+                **tables,
+                "services": {**needed, "x": {**service, **_WITH.get(example, {}), **given}},
+            }
+        case "services.NAME.helm":
+            return {"services": {"x": {"helm": {"chart": "x", **given}}}}
+    endpoint = {
+        "port": 80,
+        "scheme": "tcp" if "=" in example and {"send", "expect"} & given.keys() else "http",
+    }
+    return {"services": {"x": {**service, "endpoints": {"y": {**endpoint, **given}}}}}
+
+
+_WITH = {'inputs = ["users.json"]': {"run": "seed:users"}}
+"""What an example's key needs beside it."""
+
+KEY_EXAMPLES = [
+    (title.strip("[]"), example)
+    for title, text in sections("docs/declaration.md").items()
+    for example in re.findall(r"^\| `\w+` \|.*\| `([^`|]+ = [^`|]+)` \|$", text, re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize(("section", "example"), KEY_EXAMPLES)
+def test_the_example_of_a_key_is_one_that_it_takes(section: str, example: str) -> None:
+    assert problems_of(with_key(section, example)) == ()
+
+
+def test_every_key_has_an_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = known_keys(monkeypatch)
+    rows = sum(len(names) for section, names in keys.items() if section)
+
+    assert len(KEY_EXAMPLES) == rows
 
 
 def test_the_readme_is_short() -> None:

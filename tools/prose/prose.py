@@ -28,6 +28,9 @@ WORDS = Path(__file__).with_name("words.toml")
 LONG = 25
 """Words from which on a sentence counts as long."""
 
+SHORTEST = 4
+"""Words of the shortest sentence that is measured: a cell of a table often has only a name."""
+
 _FENCE = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"``[^`]*``|`[^`]*`")
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
@@ -139,8 +142,9 @@ def complaints(passages: Iterable[Passage], rules: dict[str, Any]) -> Iterator[t
 
 
 def figures(passages: Iterable[Passage]) -> Figures:
-    """Measure a text."""
-    found = [sentence for passage in passages for sentence in sentences(passage)]
+    """Measure the sentences of a text."""
+    pieces = [sentence for passage in passages for sentence in sentences(passage)]
+    found = [one for one in pieces if len(_WORD.findall(one)) >= SHORTEST]
     counts = [len(_WORD.findall(sentence)) for sentence in found]
     return Figures(
         words=sum(counts),

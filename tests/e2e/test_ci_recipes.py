@@ -1,0 +1,77 @@
+"""The shell lines of the recipes for CI, run on the example that the README shows."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from tests.e2e.runs import LONGEST_RUN, ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_YAML = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+OF_THE_MACHINE = re.compile(r"pip\b.* install|-m venv")
+"""Lines that a CI machine needs and this one has done."""
+
+
+def recipes(page: str) -> list[dict[str, Any]]:
+    """Return the YAML of a page that is a whole pipeline."""
+    found = [yaml.safe_load(text) for text in _YAML.findall((ROOT / page).read_text("utf-8"))]
+    return [one for one in found if isinstance(one, dict) and lines_of(one)]
+
+
+def lines_of(recipe: dict[str, Any]) -> list[str]:
+    """Return the shell lines of all jobs, in their order."""
+    jobs = recipe.get("jobs", recipe)
+    return [line for job in jobs.values() if isinstance(job, dict) for line in _lines(job)]
+
+
+def _lines(job: dict[str, Any]) -> Iterator[str]:
+    yield from (step["run"] for step in job.get("steps", ()) if "run" in step)
+    yield from job.get("script", ())
+
+
+def for_here(line: str) -> str:
+    """Return a line for this machine: its Python, and all tests in place of a matrix."""
+    line = line.replace(".venv/bin/", "").replace("${{ matrix.tests }}", ".")
+    return line.replace('"$TESTS"', ".")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the example."""
+    ignore = shutil.ignore_patterns(".kindinfra", "__pycache__", ".pytest_cache")
+    shutil.copytree(ROOT / "examples" / "hello", tmp_path / "hello", ignore=ignore)
+    return tmp_path / "hello"
+
+
+@pytest.mark.parametrize("page", ["docs/ci/github.md", "docs/ci/gitlab.md"])
+def test_the_lines_of_a_recipe_pass(page: str, folder: Path) -> None:
+    """The second recipe of each page builds in one job and tests in the next ones."""
+    one_job, two_jobs = recipes(page)
+    lines = [*lines_of(one_job), *lines_of(two_jobs)]
+    script = [for_here(line) for line in lines if not OF_THE_MACHINE.search(line)]
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTEST_ADDOPTS": "-p no:randomly -p no:cacheprovider",
+    }
+
+    done = subprocess.run(
+        ["bash", "-ec", "\n".join(script)], cwd=folder, capture_output=True, text=True,
+        timeout=LONGEST_RUN, check=False, env=environment,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("2 passed") == 2
+    assert "saved 1 of 1 in images" in done.stdout
+    assert (folder / "junit.xml").exists()
