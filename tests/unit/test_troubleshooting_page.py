@@ -29,9 +29,12 @@ FROM_OTHERS = {
 VALUES = re.compile(
     r"\.\.\.|\b(?:ADDRESS|CAUSE|CLUSTER|DRIVER|ENGINE|FILE|FOLDER|GROUP|HOOK|HOST|IMAGE|KEY|KIND"
     r"|LABELS|LIMIT|LIST|NAME|NAMESPACE|N|OBJECT|OPTION|OTHER|PLACE|PORT|REASON|RUN|SECONDS|SERVICE"
-    r"|SUBJECT|TEXT|THIRD|TYPE|VERSION)\b"
+    r"|SUBJECT|TEXT|THIRD|TYPE|VALUE|VERSION)\b"
 )
 """What stands for a value in a quoted message."""
+
+SEVERAL = 3
+"""Words that make a message one of its own."""
 
 ANY = "\0"
 UNTOLD = {
@@ -84,16 +87,36 @@ def text_of(node: ast.AST) -> str:
     return ""
 
 
-def is_printed(message: str) -> bool:
-    """Whether one text of the code has all the fixed parts of a quoted message, in order."""
+def pattern_of(message: str) -> re.Pattern[str]:
+    """Return what matches a text of the code that has the fixed parts of a message, in order."""
     fixed = [re.escape(part) for part in VALUES.split(message) if part]
-    pattern = re.compile(".*?".join(fixed), re.DOTALL)
-    return any(pattern.search(text) for text in templates())
+    return re.compile(".*?".join(fixed), re.DOTALL)
+
+
+def is_printed(message: str) -> bool:
+    return any(pattern_of(message).search(text) for text in templates())
+
+
+def says_what_to_do(text: str) -> bool:
+    """Whether a text is a message with its own words and a remedy, not a frame for others."""
+    begin, found, _ = text.partition("To fix:")
+    return bool(found) and len(re.findall(r"[a-z]{2,}", begin)) >= SEVERAL
 
 
 @pytest.mark.parametrize("message", [one for one in MESSAGES if one not in FROM_OTHERS])
 def test_a_quoted_message_is_one_that_the_code_prints(message: str) -> None:
     assert is_printed(message)
+
+
+def test_every_message_that_says_what_to_do_has_an_entry() -> None:
+    patterns = [pattern_of(message) for message in MESSAGES]
+
+    missing = [
+        text.replace(ANY, "...")
+        for text in templates()
+        if says_what_to_do(text) and not any(pattern.search(text) for pattern in patterns)
+    ]
+    assert missing == []
 
 
 def test_a_message_that_no_code_prints_is_noticed() -> None:

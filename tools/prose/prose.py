@@ -3,7 +3,7 @@
     python tools/prose/prose.py check                  # what `make lint` runs
     python tools/prose/prose.py figures [--at=REVISION]
 
-`words.toml` beside this file says which texts are read and which phrases have a plain word instead.
+`words.toml` in this folder says which texts are read and which phrases have a plain word instead.
 """
 
 from __future__ import annotations
