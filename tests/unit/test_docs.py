@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from pytest_kindinfra.cli import _parser
 from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.plan.declaration import parse_declaration
 from pytest_kindinfra.plan.options import OPTIONS, read_settings
@@ -310,6 +311,30 @@ def dead_links(page: Path) -> Iterator[str]:
         target = (page.parent / path).resolve() if path else page
         if not target.exists() or (anchor and anchor not in anchors(target)):
             yield link
+
+
+@every_page
+def test_options_of_pytest_that_a_page_names_are_there(page: Path) -> None:
+    named = set(re.findall(r"(?<![\w#-])--kindinfra-[a-z]+(?:-[a-z]+)*", page.read_text("utf-8")))
+
+    assert named - {option.flag for option in OPTIONS} == set()
+
+
+@every_page
+def test_commands_that_a_page_runs_are_there(page: Path) -> None:
+    words = {action.dest: action for action in _parser()._actions}  # noqa: SLF001 - argparse tells by no other way
+    known = set(words["command"].choices or ())
+
+    lines = [line for text in blocks(page, "console") for line in text.splitlines()]
+    run = {match[1] for line in lines if (match := re.match(r"\$ kindinfra ([a-z]+)", line))}
+    assert run - known == set()
+
+
+def test_the_page_of_the_command_has_all_of_it() -> None:
+    words = {action.dest: action for action in _parser()._actions}  # noqa: SLF001 - the same
+    headings = [title for title in sections("docs/command.md") if title.startswith("kindinfra ")]
+
+    assert {title.split()[1] for title in headings} == set(words["command"].choices or ())
 
 
 @every_page

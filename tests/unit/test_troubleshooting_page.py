@@ -125,8 +125,8 @@ def test_a_message_that_no_code_prints_is_noticed() -> None:
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=MESSAGES)
 def test_an_entry_has_cause_and_fix(entry: str) -> None:
-    assert "\n**Cause.** " in entry
-    assert "\n**Fix.** " in entry
+    assert "\n* **Cause.** " in entry
+    assert "\n* **Fix.** " in entry
 
 
 def test_no_message_has_two_entries() -> None:
