@@ -303,6 +303,15 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert list(dead_links(page)) == []
 
 
+def test_the_index_has_every_page_once_under_its_kind() -> None:
+    index = ROOT / "docs" / "README.md"
+    links = [link for link in _LINK.findall(index.read_text("utf-8")) if link.endswith(".md")]
+    listed = [(index.parent / link).resolve() for link in links]
+
+    pages = set(ROOT.glob("docs/**/*.md")) - {index, *DECISIONS}
+    assert sorted(path for path in listed if path in pages) == sorted(pages)
+
+
 def dead_links(page: Path) -> Iterator[str]:
     for link in _LINK.findall(prose(page)):
         path, _, anchor = link.partition("#")
