@@ -65,7 +65,7 @@ class Life:
 
     context: Context
     cluster: ClusterTasks
-    held: ExitStack
+    cleanup: ExitStack
     images: dict[str, BuiltImage] = field(default_factory=dict)
     process: int = field(default_factory=os.getpid)
 
@@ -122,12 +122,12 @@ def create_cluster(
         door=Door(purpose="run", run_id=new_run_id(), ignored=OWN),
     )
     tools = new_tools(prepared, progress=progress)
-    with ExitStack() as held:
-        run = held.enter_context(new_run(prepared))
+    with ExitStack() as cleanup:
+        run = cleanup.enter_context(new_run(prepared))
         context = own_context(prepared, tools=tools, run=run)
         run.settle(PlanMade.of(plan, engine=tools.engine.name))
         line, images = _create(context)
-        life = Life(context, line, held.pop_all(), images)
+        life = Life(context, line, cleanup.pop_all(), images)
     return OwnStack(life)
 
 
@@ -145,7 +145,7 @@ def delete_cluster(stack: OwnStack) -> None:
     life = stack.life
     if life.process != os.getpid():
         return
-    with life.held:
+    with life.cleanup:
         if not life.context.run.is_closed:
             _end(life.context)
             close_cluster(life.cluster)

@@ -64,16 +64,16 @@ def up(
     """
     prepared = _prepare(services, cluster)
     run = new_folder(prepared)
-    with ExitStack() as held:
+    with ExitStack() as cleanup:
         lock = hold(run.lock)
-        held.callback(lock.release)
+        cleanup.callback(lock.release)
         started = Started(
             prepared=prepared,
             tools=new_tools(prepared, progress=progress),
             thread=threading.current_thread(),
             lock=lock,
         )
-        interrupted = _bring_up(started, run, say, held)
+        interrupted = _bring_up(started, run, say, cleanup)
         with deferring() as interrupts:
             interrupts.hurried = interrupted  # no evidence of what somebody broke off
             outcome = end(
@@ -104,7 +104,7 @@ def _prepare(services: Sequence[str], cluster: str | None) -> Prepared:
 
 
 def _bring_up(
-    started: Started, run: RunDirectory, say: Callable[[str], object], held: ExitStack
+    started: Started, run: RunDirectory, say: Callable[[str], object], cleanup: ExitStack
 ) -> bool:
     """Bring it up and settle every result; return whether somebody interrupted it."""
     prepared, cancelled = started.prepared, threading.Event()
@@ -120,7 +120,7 @@ def _bring_up(
             hooks=Hooks(say=say),
             cancelled=cancelled,
             watchers=watchers,
-            cleanup=held,
+            cleanup=cleanup,
         )
         bring_up(context)
     except BaseException as raised:  # noqa: BLE001 - told as a result, or raised again at the end

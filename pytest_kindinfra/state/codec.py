@@ -1,4 +1,4 @@
-"""Records and their JSON: one record in one file, checked field by field when it is read.
+"""Records and their JSON files: one record in each, checked field by field when it is read.
 
 The codec knows what records are made of: texts, numbers, paths, tuples, dictionaries, other
 dataclasses, words of a `Literal`, and JSON as it is (`Any`). It must not know any record.
@@ -6,6 +6,7 @@ dataclasses, words of a `Literal`, and JSON as it is (`Any`). It must not know a
 
 from __future__ import annotations
 
+import json
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -23,8 +24,15 @@ from typing import (
     get_type_hints,
 )
 
+from pytest_kindinfra.errors import StateError
+from pytest_kindinfra.system.files import write_whole
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+FORMAT = 2
+"""To be raised when a version could misread what another one wrote: see docs/decisions/0053."""
 
 
 class Record:
@@ -153,3 +161,45 @@ def _of(kind: type[T], value: Any, place: str) -> T:
         msg = f"{place} must be {kind.__name__}, not {value!r:.60}"
         raise ValueError(msg)
     return value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON, mode 0600, so that readers see the old file or the new one."""
+    write_whole(path, json.dumps(value, indent=1))
+
+
+def write_state(path: Path, value: Any) -> None:
+    """Write a value for `read_state`."""
+    write_json(path, {"format": FORMAT, "value": value})
+
+
+def read_state(path: Path, decode: Callable[[Any], T]) -> T | None:
+    """Return what `write_state` wrote, decoded; None if nothing was.
+
+    Args:
+        path: The file.
+        decode: Makes a record of the value; raises ValueError if that is not possible.
+
+    Raises:
+        StateError: The file cannot be believed; says why.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise StateError(_unbelieved(path, f"cannot be read: {error}")) from error
+    if not isinstance(found, dict) or "value" not in found:
+        raise StateError(_unbelieved(path, "is none of ours"))
+    if found.get("format") != FORMAT:
+        why = f"has format {found.get('format')}, this version of pytest-kindinfra reads {FORMAT}"
+        raise StateError(_unbelieved(path, why))
+    try:
+        return decode(found["value"])
+    except ValueError as error:
+        why = f"is not what this version of pytest-kindinfra writes: {error}"
+        raise StateError(_unbelieved(path, why)) from error
+
+
+def _unbelieved(path: Path, why: str) -> str:
+    return f'the state file "{path}" {why}'

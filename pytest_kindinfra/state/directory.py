@@ -6,7 +6,6 @@ A file in it appears whole or not at all. The states of a result: docs/how-it-wo
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import shutil
@@ -17,10 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_kindinfra.errors import CancelledError, ProvisionerDiedError, StateError
-from pytest_kindinfra.state.codec import Record, file_name, from_json, to_json
+from pytest_kindinfra.state.codec import (
+    Record,
+    file_name,
+    from_json,
+    read_state,
+    to_json,
+    write_json,
+    write_state,
+)
 from pytest_kindinfra.state.locks import is_held
 from pytest_kindinfra.state.results import RUNNING, Failed, Result, result_of, value_of
-from pytest_kindinfra.system.files import DISK_FULL, own_folder, write_whole
+from pytest_kindinfra.system.files import DISK_FULL, own_folder
 from pytest_kindinfra.system.timeline import monotonic, sleep
 
 if TYPE_CHECKING:
@@ -29,51 +36,8 @@ if TYPE_CHECKING:
     from pytest_kindinfra.state.records import Needs, Note
 
 
-FORMAT = 2
-"""To be raised when a later version could misread what an earlier one wrote."""
-
-
 N = TypeVar("N", bound="Note")
 R = TypeVar("R", bound=Result)
-T = TypeVar("T")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON, mode 0600, so that readers see the old file or the new one."""
-    write_whole(path, json.dumps(value, indent=1))
-
-
-def _write_state(path: Path, value: Any) -> None:
-    """Write a value for `_read_state`."""
-    write_json(path, {"format": FORMAT, "value": value})
-
-
-def _read_state(path: Path, decode: Callable[[Any], T]) -> T | None:
-    """Return what `_write_state` wrote, decoded; None if nothing was.
-
-    Raises:
-        StateError: The file cannot be believed; says why.
-    """
-    try:
-        found = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError) as error:
-        raise StateError(_unbelieved(path, f"cannot be read: {error}")) from error
-    if not isinstance(found, dict) or "value" not in found:
-        raise StateError(_unbelieved(path, "is none of ours"))
-    if found.get("format") != FORMAT:
-        why = f"has format {found.get('format')}, this version of pytest-kindinfra reads {FORMAT}"
-        raise StateError(_unbelieved(path, why))
-    try:
-        return decode(found["value"])
-    except ValueError as error:
-        why = f"is not what this version of pytest-kindinfra writes: {error}"
-        raise StateError(_unbelieved(path, why)) from error
-
-
-def _unbelieved(path: Path, why: str) -> str:
-    return f'the state file "{path}" {why}'
 
 
 _RUN_NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
@@ -195,7 +159,7 @@ class RunFolder:
         )
 
     def _write_value(self, file: Path, value: Any) -> None:
-        self._with_reserve(lambda: _write_state(file, value))
+        self._with_reserve(lambda: write_state(file, value))
 
     def write_report(self, name: str, value: Any) -> None:
         """Write a JSON file for people and their programs, such as `run.json`."""
@@ -235,7 +199,7 @@ class RunFolder:
         Raises:
             StateError: What is there cannot be believed.
         """
-        return _read_state(self.file(kind, name), lambda value: from_json(kind, value))
+        return read_state(self.file(kind, name), lambda value: from_json(kind, value))
 
     def read_all(self, kind: type[N]) -> dict[str, N]:
         """Return all notes of a kind by their names.
@@ -335,7 +299,7 @@ class RunDirectory(RunFolder):
         return self._result(kind, name) is not None
 
     def _result(self, kind: type[R], name: str) -> R | Failed | None:
-        return _read_state(self.file(kind, name), lambda value: result_of(kind, value))
+        return read_state(self.file(kind, name), lambda value: result_of(kind, value))
 
     def _refuse_settled(self, kind: type[Result], name: str) -> None:
         if self.is_settled(kind, name):

@@ -1,7 +1,7 @@
 """Every state file in one table: what it is called, and what it holds.
 
 A record is written by one process and read by others, or by later runs. Whoever changes a field
-raises `FORMAT` in `state/directory.py`. Pure: no record knows how it is stored.
+raises `FORMAT` in `state/codec.py`. Pure: no record knows how it is stored.
 """
 
 from __future__ import annotations

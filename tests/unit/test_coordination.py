@@ -16,7 +16,8 @@ import pytest
 from filelock import Timeout
 
 from pytest_kindinfra.errors import CancelledError, ProvisionerDiedError
-from pytest_kindinfra.state.directory import RunDirectory, write_json
+from pytest_kindinfra.state.codec import write_json
+from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import held_alone, hold, is_held, locked
 from pytest_kindinfra.state.records import (
     ClusterNamed,
@@ -46,7 +47,8 @@ def cluster(name: str) -> ClusterReady:
 PRELUDE = """
 import sys
 from pathlib import Path
-from pytest_kindinfra.state.directory import RunDirectory, write_json
+from pytest_kindinfra.state.codec import write_json
+from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold, held_alone, is_held, locked
 from pytest_kindinfra.state.records import OnceDone
 from pytest_kindinfra.state.directory import RunDirectory

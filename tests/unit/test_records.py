@@ -19,8 +19,7 @@ import pytest_kindinfra
 from pytest_kindinfra.errors import CommandError, StateError
 from pytest_kindinfra.model import Endpoint, KubeObject
 from pytest_kindinfra.state import records
-from pytest_kindinfra.state.codec import Record, file_name, from_json, to_json
-from pytest_kindinfra.state.directory import FORMAT, RunDirectory
+from pytest_kindinfra.state.codec import FORMAT, Record, file_name, from_json, to_json
 from pytest_kindinfra.state.records import (
     ClusterNamed,
     ClusterReady,
@@ -35,6 +34,8 @@ from pytest_kindinfra.state.reused import reused_directory, why_unclear
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pytest_kindinfra.state.directory import RunDirectory
 
 SOURCE = Path(pytest_kindinfra.__file__).parent
 R = TypeVar("R", bound=Record)

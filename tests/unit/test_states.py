@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.errors import ProvisionerDiedError, StateError
-from pytest_kindinfra.state import directory as state
+from pytest_kindinfra.state import codec
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
 from pytest_kindinfra.state.records import ClusterReady, Needs, ServiceReady
@@ -35,10 +35,10 @@ class FullDisk:
     """A disk on which only so many bytes are free, as the state files see it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, run: RunDirectory) -> None:
-        self._write: Callable[[Path, Any], None] = state.write_json
+        self._write: Callable[[Path, Any], None] = codec.write_json
         self._reserve = run.path / "state" / ".reserve"
         self.full = True
-        for module in ("pytest_kindinfra.state.directory", state.__name__):
+        for module in ("pytest_kindinfra.state.directory", codec.__name__):
             monkeypatch.setattr(f"{module}.write_json", self.write)
 
     def write(self, path: Path, value: Any) -> None:
@@ -172,7 +172,7 @@ class TestAFullDisk:
         def full(path: Path, _: Any) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-        monkeypatch.setattr("pytest_kindinfra.state.directory.write_json", full)
+        monkeypatch.setattr(codec, "write_json", full)
 
         with pytest.raises(OSError, match="No space left on device"):
             run.fail(ClusterReady, FAILED)
