@@ -139,8 +139,6 @@ def needs_last(items: Sequence[pytest.Item]) -> list[pytest.Item]:
 
 def all_needs(items: Iterable[pytest.Item]) -> Needs | None:
     """Return what the items need all together, None if that is nothing."""
-    from pytest_kindinfra.state.records import Needs
-
     services: dict[str, list[str]] = {}
     problems: dict[str, None] = {}
     tests = 0
@@ -155,6 +153,8 @@ def all_needs(items: Iterable[pytest.Item]) -> Needs | None:
                 asking.append(item.nodeid)
     if not tests:
         return None
+    from pytest_kindinfra.state.records import Needs
+
     return Needs(
         services={name: tuple(asking) for name, asking in services.items()},
         tests=tests,
