@@ -362,7 +362,7 @@ class Cluster:
         hosts: NodePort to the address of this host on which its port is reached; 127.0.0.1 for
             those that are missing.
         owned: This run made it and may delete it.
-        home: The folder of a cluster that outlives the run; None for any other.
+        reused_dir: The reused directory of a cluster that outlives the run; None for any other.
         ports: The plan's mappings with the NodePorts that this cluster has for them; empty where
             they are the plan's own.
     """
@@ -372,7 +372,7 @@ class Cluster:
     nodes: tuple[str, ...]
     host_ports: dict[int, int]
     owned: bool
-    home: Path | None = None
+    reused_dir: Path | None = None
     ports: tuple[PortMapping, ...] = ()
     hosts: dict[int, str] = field(default_factory=dict)
 

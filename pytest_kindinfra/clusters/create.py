@@ -24,6 +24,7 @@ from pytest_kindinfra.clusters.config import (
 from pytest_kindinfra.errors import ClusterError, PortTakenError
 from pytest_kindinfra.model import Cluster, Phase
 from pytest_kindinfra.state.locks import locked_for_all_users
+from pytest_kindinfra.state.records import ClusterNamed
 from pytest_kindinfra.system.files import free_port
 from pytest_kindinfra.system.timeline import now, retry
 
@@ -105,7 +106,7 @@ def create_cluster(
         )
         raise ClusterError(msg)
     # From here on a cluster of that name is ours to delete, whatever happens.
-    run.write("cluster-name", {"name": name})
+    run.write(ClusterNamed(name=name))
     if tuning:
         _write_patches(base or {}, run.path / PATCHES)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pytest_kindinfra.context import ExistingCluster
 from pytest_kindinfra.errors import ClusterError, KindInfraError, StateError
 from pytest_kindinfra.kube.yaml import load_documents
+from pytest_kindinfra.state.records import ObjectsApplied
 from pytest_kindinfra.system.files import read_text
 
 if TYPE_CHECKING:
@@ -26,20 +27,17 @@ if TYPE_CHECKING:
     from pytest_kindinfra.system.timeline import Deadline
 
 
-_PUT_THERE = "put-there"
-
-
 def scope_of(run: RunDirectory, *namespaces: str) -> Scope:
     """Return where a run has put objects, as far as it is known; `namespaces` are added."""
     from pytest_kindinfra.kube.cleanup import Scope
 
     try:
-        noted = run.read(_PUT_THERE) or {}
+        applied = run.read(ObjectsApplied)
     except StateError:
-        noted = {}
+        applied = None
     return Scope(
-        namespaces=frozenset(noted.get("namespaces", ())) | set(namespaces),
-        resources=frozenset(noted.get("resources", ())),
+        namespaces=frozenset(applied.namespaces if applied else ()) | set(namespaces),
+        resources=frozenset(applied.resources if applied else ()),
     )
 
 

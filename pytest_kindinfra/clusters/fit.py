@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.clusters.config import kind_config
+from pytest_kindinfra.state.records import MadeWith
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,25 +20,6 @@ if TYPE_CHECKING:
 _DIGITS = 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """What a cluster was made with.
-
-    Attributes:
-        config: A hash of the user's kind config.
-        node_image: The node image, or whose choice it was.
-        tuning: A hash of our patches; empty without them.
-        ports: `SERVICE.ENDPOINT` to its NodePort, for all that ever had one.
-        spare: NodePorts that are mapped for endpoints that come later.
-    """
-
-    config: str
-    node_image: str
-    tuning: str
-    ports: dict[str, int]
-    spare: list[int]
-
-
 def made_with(
     base: Mapping[str, Any] | None,
     *,
@@ -46,7 +28,7 @@ def made_with(
     tuning: bool,
     folder: Path,
     ports: Iterable[PortMapping] = (),
-) -> Made:
+) -> MadeWith:
     """Return what a cluster is, or would be, made with.
 
     Args:
@@ -63,16 +45,16 @@ def made_with(
         if node.get("image") == node_image:  # said of the run, and told as such
             node.pop("image", None)
     tuned = kind_config(base, ports={}, node_image=None, tuning=True, folder=folder)
-    return Made(
+    return MadeWith(
         config=_hash(plain),
         node_image=node_image or f"the one of {provider}",
         tuning=_hash(tuned.get("kubeadmConfigPatches")) if tuning else "",
         ports={_key(one): one.node_port for one in known if one.endpoint},
-        spare=[one.node_port for one in known if not one.service],
+        spare=tuple(one.node_port for one in known if not one.service),
     )
 
 
-def why_unlike(before: Made, wanted: Made) -> str:
+def why_unlike(before: MadeWith, wanted: MadeWith) -> str:
     """Return why a cluster must be made anew; nothing if it need not be."""
     if before.config != wanted.config:
         return "the kind config has changed"
@@ -96,7 +78,7 @@ class Fit:
     why_not: str = ""
 
 
-def fit_ports(plan: Plan, before: Made, host_ports: Mapping[int, int]) -> Fit:
+def fit_ports(plan: Plan, before: MadeWith, host_ports: Mapping[int, int]) -> Fit:
     """Return the plan's ports as a cluster can give them.
 
     What had a port keeps it, and with it the host port. What is new takes a spare one.
@@ -128,7 +110,7 @@ def fit_ports(plan: Plan, before: Made, host_ports: Mapping[int, int]) -> Fit:
     return Fit(ports=tuple(fitting))
 
 
-def with_ports(before: Made, ports: Iterable[PortMapping]) -> Made:
+def with_ports(before: MadeWith, ports: Iterable[PortMapping]) -> MadeWith:
     """Return what is known of a cluster, with the ports that endpoints have got by now."""
     now = {_key(one): one.node_port for one in ports if one.endpoint}
     return replace(before, ports={**before.ports, **now})

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.clusters.create import create_cluster, turn_to_create
-from pytest_kindinfra.clusters.fit import Made, fit_ports, made_with, why_unlike, with_ports
+from pytest_kindinfra.clusters.fit import fit_ports, made_with, why_unlike, with_ports
 from pytest_kindinfra.errors import ClusterError, KindInfraError, StateError
 from pytest_kindinfra.model import Cluster
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import held_alone
+from pytest_kindinfra.state.records import (
+    ClusterKept,
+    ClusterNamed,
+    MadeWith,
+    ReusedCluster,
+    SweepBegun,
+)
 from pytest_kindinfra.state.reused import (
+    acquire,
     forget,
     is_kept,
-    lock_home,
     refusal,
     user_of,
     why_unclear,
@@ -94,7 +101,7 @@ def _clear_the_way(context: Context) -> None:
     """
     deadline = context.deadline()
     while (folder := _clear_folder(context)) and not _is_cleared(context, folder):
-        if deadline.passed or not is_there(folder.file("swept")):
+        if deadline.passed or not is_there(folder.file(SweepBegun)):
             raise ClusterError(_in_use(context.request.cluster, folder))
 
 
@@ -154,7 +161,7 @@ class _Taking:
         self, context: Context, reuse: Reuse, version: str, begun: Callable[[int], object]
     ) -> None:
         self._context = context
-        self._home = RunDirectory(reuse.home)
+        self._home = RunDirectory(reuse.reused_dir)
         self._begun = begun
         self._locked: list[Path] = []
         request = context.request
@@ -191,7 +198,7 @@ class _Taking:
 
     def _lock(self, home: RunDirectory) -> None:
         deadline = self._context.deadline()
-        lock = lock_home(
+        lock = acquire(
             home,
             user=f"the run in {self._context.run.path}",
             waiting=lambda user: self._say(
@@ -199,7 +206,7 @@ class _Taking:
             ),
             deadline=deadline,
         )
-        self._context.held.callback(lock.release)
+        self._context.cleanup.callback(lock.release)
         self._locked.append(home.path)
 
     def _is_locked(self, home: Path) -> bool:
@@ -226,9 +233,9 @@ class _Taking:
         _demand(not fit.why_not, fit.why_not)
         with self._context.tools.timeline.span("take", "cluster"):
             _await_answer(home.kubeconfig, self._context.deadline(_ANSWERS_WITHIN))
-        home.write("made", asdict(with_ports(made, fit.ports)))
+        home.write(with_ports(made, fit.ports))
         self._context.tools.own.begun = True
-        self._context.run.write("cluster-name", {"name": self._name})
+        self._context.run.write(ClusterNamed(name=self._name))
         self._note(home, taken=True)
         self._begun(0)
         return self._ours(
@@ -251,8 +258,8 @@ class _Taking:
         except BaseException:
             self._copy_credentials(self._home)  # for whoever keeps evidence
             raise
-        self._home.write("made", asdict(self._wanted))
-        self._home.write("kept", {"cluster": self._name})
+        self._home.write(self._wanted)
+        self._home.write(ClusterKept(cluster=self._name))
         return self._ours(self._home, cluster)
 
     def _begin(self, count: int) -> None:
@@ -260,22 +267,22 @@ class _Taking:
 
         A run with another home waits for no lock of ours, and may have been faster.
         """
-        self._context.run.write("cluster-name", {"name": self._name})
+        self._context.run.write(ClusterNamed(name=self._name))
         self._note(self._home, taken=False)
         self._begun(count)
 
     def _ours(self, home: RunDirectory, cluster: Cluster) -> Cluster:
         """Return the cluster with this run's own copy of the credentials: tests may change it."""
         self._copy_credentials(home)
-        return replace(cluster, kubeconfig=self._context.run.kubeconfig, home=home.path)
+        return replace(cluster, kubeconfig=self._context.run.kubeconfig, reused_dir=home.path)
 
     def _copy_credentials(self, home: RunDirectory) -> None:
         if is_there(home.kubeconfig):
             write_private(self._context.run.kubeconfig, home.kubeconfig.read_text())
 
     def _note(self, home: RunDirectory, *, taken: bool) -> None:
-        self._context.tools.own.home = home.path
-        self._context.run.write("home", {"path": str(home.path), "taken": taken})
+        self._context.tools.own.reused_dir = home.path
+        self._context.run.write(ReusedCluster(path=home.path, existed=taken))
 
     def _standing(self) -> Standing | None:
         return self._context.tools.provider.standing(self._name, self._context.deadline())
@@ -294,12 +301,11 @@ class _Taking:
         self._context.hooks.say(f'cluster "{self._name}" {text}')
 
 
-def _made(home: RunDirectory) -> Made | None:
+def _made(home: RunDirectory) -> MadeWith | None:
     """Return what a cluster was made with, None if nobody knows."""
     try:
-        record = home.read("made")
-        return Made(**record) if record else None
-    except (StateError, TypeError):
+        return home.read(MadeWith)
+    except StateError:
         return None
 
 

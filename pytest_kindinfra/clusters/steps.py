@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_kindinfra.clusters.existing import _PUT_THERE, only_current, scope_of
+from pytest_kindinfra.clusters.existing import only_current, scope_of
 from pytest_kindinfra.clusters.reuse import obtain_cluster
 from pytest_kindinfra.clusters.sweep import sweep
 from pytest_kindinfra.context import CLUSTER
@@ -25,7 +25,13 @@ from pytest_kindinfra.kube.yaml import load_documents
 from pytest_kindinfra.model import Cluster
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import is_held
-from pytest_kindinfra.state.results import LOST
+from pytest_kindinfra.state.records import (
+    ClusterKept,
+    ClusterNamed,
+    ClusterReady,
+    NodeLost,
+    ObjectsApplied,
+)
 from pytest_kindinfra.system.files import is_there, read_text, write_private
 from pytest_kindinfra.system.secrets import credentials_in
 from pytest_kindinfra.system.timeline import Deadline
@@ -171,7 +177,7 @@ class SharedCluster:
             own = only_current(config, file.parent)
             write_private(context.run.kubeconfig, json.dumps(own))  # JSON is YAML
             context.tools.own.begun = True
-            context.run.write("cluster-name", {"name": context.request.cluster})
+            context.run.write(ClusterNamed(name=context.request.cluster))
             begin(len(self._existing.nodes))
         return Cluster(
             name=context.request.cluster,
@@ -210,7 +216,7 @@ def obtain_watched(
 ) -> Cluster:
     """Obtain a cluster, keep its keys secret, and watch its kind nodes until the run ends."""
     try:
-        context.run.begin("cluster")
+        context.run.begin(ClusterReady)
         cluster = steps.obtain(version, begin)
         watch_nodes(cluster, context)
     finally:  # a cluster that did not come up may have keys too
@@ -243,7 +249,7 @@ def _watch(node: str, cluster: Cluster, context: Context) -> None:
     if context.cancelled.is_set():
         return  # the run ends, and so does the cluster
     with suppress(StateError):  # another kind node was lost first
-        context.run.settle(LOST, context.failure_record(error, subject=CLUSTER))
+        context.run.settle(context.failure_of(error, subject=CLUSTER, kind=NodeLost))
     context.failure.end(CLUSTER, error)
 
 
@@ -278,8 +284,12 @@ class PutThere:
                 return
             self._namespaces |= {namespace} - {""}
             self._resources.add(resource)
-            record = {"namespaces": sorted(self._namespaces), "resources": sorted(self._resources)}
-            self._run.write(_PUT_THERE, record)
+            self._run.write(
+                ObjectsApplied(
+                    namespaces=tuple(sorted(self._namespaces)),
+                    resources=tuple(sorted(self._resources)),
+                )
+            )
 
 
 def take_namespace(kube: OurKube, namespace: str, context: Context, deadline: Deadline) -> None:
@@ -309,7 +319,7 @@ def _is_dead(holder: Holder, host: str) -> bool:
     run = RunDirectory(Path(holder.folder))
     try:
         here = holder.host == host and run.lock.exists()
-        return here and not is_held(run.lock) and run.read("kept") is None
+        return here and not is_held(run.lock) and run.read(ClusterKept) is None
     except (OSError, StateError):
         return False
 

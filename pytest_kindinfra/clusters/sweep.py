@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.errors import CommandError
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import held_alone, is_held
+from pytest_kindinfra.state.records import ClusterKept, SweepBegun
 from pytest_kindinfra.state.reused import why_unclear, why_unknown
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _delete_alone(name: str, run: RunDirectory, provider: Provider, deadline: De
     with held_alone(run.lock) as alone:
         if alone and _is_still(name, run, provider, deadline) and _is_swept(name, run):
             with suppress(OSError):  # of a full disk, which the deletion helps
-                run.write("swept", {"cluster": name})  # for who wants the name, and finds it locked
+                run.write(SweepBegun(cluster=name))  # for who wants the name, and finds it locked
             provider.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
             return True
     return False
@@ -103,9 +104,9 @@ def _is_still(name: str, run: RunDirectory, provider: Provider, deadline: Deadli
 
 def _is_swept(name: str, run: RunDirectory) -> bool:
     """Whether the notes still say, now that nobody else holds the lock, that it may go."""
-    return not why_unknown(run, name) and run.read("kept") is None
+    return not why_unknown(run, name) and run.read(ClusterKept) is None
 
 
 def _is_garbage(run: RunDirectory) -> bool:
     """Whether the run is dead and its cluster was not kept on purpose."""
-    return not is_held(run.lock) and run.read("kept") is None
+    return not is_held(run.lock) and run.read(ClusterKept) is None

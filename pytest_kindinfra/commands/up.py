@@ -17,6 +17,7 @@ from pytest_kindinfra.run.recipe import bring_up
 from pytest_kindinfra.run.teardown import Started, closing_lines, end, settle_rest
 from pytest_kindinfra.state.directory import new_run_id
 from pytest_kindinfra.state.locks import hold
+from pytest_kindinfra.state.records import PlanMade
 from pytest_kindinfra.state.stack import Stack
 from pytest_kindinfra.system.interrupts import deferring
 
@@ -63,16 +64,16 @@ def up(
     """
     prepared = _prepare(services, cluster)
     run = new_folder(prepared)
-    with ExitStack() as held:
+    with ExitStack() as cleanup:
         lock = hold(run.lock)
-        held.callback(lock.release)
+        cleanup.callback(lock.release)
         started = Started(
             prepared=prepared,
             tools=new_tools(prepared, progress=progress),
             thread=threading.current_thread(),
             lock=lock,
         )
-        interrupted = _bring_up(started, run, say, held)
+        interrupted = _bring_up(started, run, say, cleanup)
         with deferring() as interrupts:
             interrupts.hurried = interrupted  # no evidence of what somebody broke off
             outcome = end(
@@ -103,11 +104,11 @@ def _prepare(services: Sequence[str], cluster: str | None) -> Prepared:
 
 
 def _bring_up(
-    started: Started, run: RunDirectory, say: Callable[[str], object], held: ExitStack
+    started: Started, run: RunDirectory, say: Callable[[str], object], cleanup: ExitStack
 ) -> bool:
     """Bring it up and settle every result; return whether somebody interrupted it."""
     prepared, cancelled = started.prepared, threading.Event()
-    run.write("plan", {"services": [service.name for service in prepared.plan.services]})
+    run.settle(PlanMade.of(prepared.plan, engine=started.tools.engine.name))
     watchers: list[threading.Thread] = []
     error: BaseException | None = None
     try:
@@ -119,7 +120,7 @@ def _bring_up(
             hooks=Hooks(say=say),
             cancelled=cancelled,
             watchers=watchers,
-            held=held,
+            cleanup=cleanup,
         )
         bring_up(context)
     except BaseException as raised:  # noqa: BLE001 - told as a result, or raised again at the end

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from pytest_kindinfra.system.programs import Runner
 
 
+_MADE = "made.json"
+"""What helm made of the chart's objects."""
+
+
 _COPIED = ("apiVersion", "name", "version", "appVersion", "description", "type", "icon")
 
 
@@ -60,7 +64,7 @@ def freeze(answer: str, described: str, *, rules: Rules, crds: str, into: Path) 
     (into / "templates").mkdir(parents=True, exist_ok=True, mode=0o700)
     write_private(into / "Chart.yaml", json.dumps(chart))
     write_private(into / "templates" / "all.yaml", _escaped(to_stream(objects)))
-    write_private(into.parent / "made.json", json.dumps(objects, default=str))
+    write_private(into.parent / _MADE, json.dumps(objects, default=str))
     if crds.strip():
         (into / "crds").mkdir(exist_ok=True, mode=0o700)
         write_private(into / "crds" / "all.yaml", crds)
@@ -169,7 +173,7 @@ def install_release(
         CancelledError: The run is ending.
     """
     how.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    made = how.folder / "made.json"
+    made = how.folder / _MADE
     made.unlink(missing_ok=True)
     everything = Rules(**rules, made=str(made))
     values = values_options(release, everything.placeholders, how.folder)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import CommandError, KindInfraError
@@ -29,7 +29,7 @@ from pytest_kindinfra.state.memory import (
     note_use,
     read_durations,
 )
-from pytest_kindinfra.state.results import BROKEN
+from pytest_kindinfra.state.records import CacheUsed, ImageFailed, ImageReady
 from pytest_kindinfra.system.timeline import PHASE_KINDS, call_within, now
 
 if TYPE_CHECKING:
@@ -360,8 +360,8 @@ class Builds:
         phases = self._context.tools.timeline.phases
         self._note(keep_durations(cache, self._context.plan.declaration, phases))
         self._note(keep_sizes(cache, self._context.request.folder, _named(layers or {}, built)))
-        problems = [*self._problems, *self._digests.keep()]
-        self._context.run.write("memory", {"folder": str(cache), "problems": problems})
+        problems = (*self._problems, *self._digests.keep())
+        self._context.run.write(CacheUsed(folder=cache, problems=problems))
 
     def _make_workshop(self) -> Workshop:
         context = self._context
@@ -405,7 +405,7 @@ class Builds:
             KindInfraError: It could not be built.
         """
         built = add_name(self._build_or_find(image, bases), self._context, circumstances)
-        self._context.run.write(f"image-{image.name}", asdict(built))
+        self._context.run.write(ImageReady(image=built), image.name)
         self._note_use(built)
         return built
 
@@ -413,8 +413,8 @@ class Builds:
         """Leave the reason why an image failed for reports."""
         subject = f'image "{image.name}"'
         self._context.failure.note(subject, error)
-        record = self._context.failure_record(error, subject=subject)
-        self._context.run.write(f"{BROKEN}{image.name}", record)
+        failure = self._context.failure_of(error, subject=subject, kind=ImageFailed)
+        self._context.run.write(failure, image.name)
 
     def _note_use(self, built: BuiltImage) -> None:
         """Keep that it is used, so that `kindinfra gc --images` leaves it alone."""

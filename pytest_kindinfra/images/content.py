@@ -35,6 +35,10 @@ RACY = 2.0
 """Seconds; the coarsest clock of a file system in use, FAT's, has two of them."""
 
 
+_DIGESTS = "digests"
+"""The folder in the cache folder."""
+
+
 _BILLION = 1_000_000_000
 
 
@@ -118,14 +122,14 @@ class Digests:
             if self._cache is None or files is None:
                 continue
             value = {"folder": str(folder), "files": files}
-            if problem := write(file_for(self._cache, "digests", folder), value):
+            if problem := write(file_for(self._cache, _DIGESTS, folder), value):
                 self._problems.append(problem)
         return self._problems
 
     def _recall(self, folder: Path) -> dict[str, Any]:
         if self._cache is None:
             return {}
-        kept, problem = read(file_for(self._cache, "digests", folder))
+        kept, problem = read(file_for(self._cache, _DIGESTS, folder))
         if problem:
             self._problems.append(problem)
         files = kept.get("files")

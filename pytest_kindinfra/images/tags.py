@@ -6,7 +6,7 @@ import getpass
 import re
 import secrets
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from pytest_kindinfra.images.content import bases_of, content_of, file_tag, read
 from pytest_kindinfra.plan.buildoptions import with_images
 from pytest_kindinfra.plan.options import _FIELD, _TAG
 from pytest_kindinfra.references import split
+from pytest_kindinfra.state.records import GitState
 from pytest_kindinfra.system.timeline import Deadline, now
 
 if TYPE_CHECKING:
@@ -85,19 +86,6 @@ def make_tag(template: str, *, image: str, content: str, around: Circumstances) 
 
 
 _GIT_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GitState:
-    """A checkout.
-
-    Attributes:
-        commit: The full hash of HEAD.
-        dirty: Files differ from it, or are new and not ignored; None if git did not say.
-    """
-
-    commit: str
-    dirty: bool | None
 
 
 def read_git_state(folder: Path, runner: Runner, deadline: Deadline) -> GitState | None:
@@ -266,7 +254,8 @@ def ask_circumstances(context: Context) -> Circumstances:
     """Return what the fields of a tag template stand for; what git says goes to run.json too."""
     began = int(now())
     git = read_git_state(context.request.folder, context.tools.runner, context.deadline())
-    context.run.write("git", {"git": asdict(git) if git else None})
+    if git:
+        context.run.write(git)
     return Circumstances(
         user=_user(),
         commit=git.commit if git else None,

@@ -32,7 +32,7 @@ from pytest_kindinfra.plan.source import Templating, kubernetes_version
 from pytest_kindinfra.plan.sources import check_files, load_kind_config, load_tables, render
 from pytest_kindinfra.run.machine import network_problem, problems_of_host
 from pytest_kindinfra.state.memory import cache_folder
-from pytest_kindinfra.state.reused import home_of, name_after
+from pytest_kindinfra.state.reused import name_after, reused_directory
 from pytest_kindinfra.system.grpc import missing_package
 from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import choose_engine, make_tools
@@ -324,11 +324,11 @@ def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:
     file = settings.kind_config or declared.config
     config = _kind_config(folder / file, settings) if file else None
     name = cluster_name(settings, folder=folder, run_id=run_id)
-    home = home_of(folder / settings.artifacts, name).path
+    reused = reused_directory(folder / settings.artifacts, name).path
     return Request(
         cluster=name,
         named=settings.reuse or settings.cluster_name is not None,
-        reuse=Reuse(home=home) if settings.reuse else None,
+        reuse=Reuse(reused_dir=reused) if settings.reuse else None,
         run_id=run_id,
         namespace=declared.namespace,
         build_jobs=settings.build_jobs,

@@ -16,7 +16,7 @@ import threading
 import warnings
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.context import Hooks, Tools
     from pytest_kindinfra.run.prepare import Prepared
-    from pytest_kindinfra.run.teardown import Outcome, Started
+    from pytest_kindinfra.run.report import Outcome
+    from pytest_kindinfra.run.teardown import Started
     from pytest_kindinfra.session.options import FirstLook
     from pytest_kindinfra.state.directory import RunDirectory
     from pytest_kindinfra.state.locks import Lock
+    from pytest_kindinfra.state.records import Needs
 
 
 _NO_RESULT = "the bring-up ended without a result for it"
@@ -49,7 +51,7 @@ class Provisioning:
         cancelled: Set when the run ends.
         beat: Called each second with what goes on.
         say: Called with lines for the user.
-        held: Gets what is to be let go of after the run's end.
+        cleanup: Gets what is to be closed or released after the run's end.
     """
 
     prepared: Prepared
@@ -59,7 +61,7 @@ class Provisioning:
     cancelled: threading.Event
     beat: Callable[..., object]
     say: Callable[[str], object]
-    held: ExitStack
+    cleanup: ExitStack
 
     def run_to_its_end(self, lock: Lock) -> None:
         """Bring the stack up, let go of the lock, and watch the cluster until the run ends.
@@ -90,7 +92,7 @@ class Provisioning:
                 hooks=self._hooks(),
                 cancelled=self.cancelled,
                 watchers=watchers,
-                held=self.held,
+                cleanup=self.cleanup,
             )
             bring_up(context)
         except BaseException as error:  # noqa: BLE001 - waiters in other processes must learn of it
@@ -187,15 +189,15 @@ class Controller:
         self._interrupts = Interrupts()
         self._given_up = False
         self._cancelled = threading.Event()
-        self._held = ExitStack()
+        self._cleanup = ExitStack()
 
     # -- beginning ---------------------------------------------------------------------------
 
-    def start(self, wanted: dict[str, Any]) -> None:
+    def start(self, wanted: Needs) -> None:
         """Bring up what the request wants; a second request of the same run changes nothing.
 
         Args:
-            wanted: What `selection.request_of` returned.
+            wanted: What the selected tests need; None for nothing.
 
         Raises:
             pytest.UsageError: The declaration, a mark or an option cannot work; all problems.
@@ -212,13 +214,13 @@ class Controller:
         self._interrupts.catch(sigint=self._has_workers())
         with held():  # begun wholly or not at all
             self._make_run_directory()
-            self._launch(prepared, tests=wanted["tests"])
+            self._launch(prepared, tests=wanted.tests)
 
-    def show_plan(self, wanted: dict[str, Any] | None) -> None:
+    def show_plan(self, wanted: Needs | None) -> None:
         """Print what a run of the selected tests would do.
 
         Args:
-            wanted: What `selection.request_of` returned.
+            wanted: What the selected tests need; None for nothing.
 
         Raises:
             pytest.UsageError: The declaration, a mark or an option cannot work; all problems.
@@ -267,15 +269,14 @@ class Controller:
         from pytest_kindinfra.run.teardown import Started
         from pytest_kindinfra.session.output import ProgressLines
         from pytest_kindinfra.state.locks import hold
+        from pytest_kindinfra.state.records import PlanMade
         from pytest_kindinfra.system.timeline import now
         from pytest_kindinfra.wiring import make_tools, tools_for
 
         lock = hold(self.run.lock)
         tools = make_tools(prepared.settings.engine)
         tools = tools_for(prepared.request, self.run.kubeconfig, tools)
-        names = [service.name for service in prepared.plan.services]
-        env = dict(prepared.plan.declaration.env)
-        self.run.write("plan", {"services": names, "engine": tools.engine.name, "env": env})
+        self.run.settle(PlanMade.of(prepared.plan, engine=tools.engine.name))
         line = plan_line(
             prepared.plan, tests=tests, cluster=prepared.request.cluster, engine=tools.engine.name
         )
@@ -292,7 +293,7 @@ class Controller:
             cancelled=self._cancelled,
             beat=progress.beat,
             say=progress.say,
-            held=self._held,
+            cleanup=self._cleanup,
         )
         thread = threading.Thread(
             target=work.run_to_its_end,
@@ -405,7 +406,7 @@ class Controller:
         )
         self.meanwhile()
         self.run.release_reserve()
-        self._held.close()
+        self._cleanup.close()
         started.lock.release()
         atexit.unregister(self._end_at_exit)
 

@@ -86,7 +86,7 @@ def settled_at(run: Run, name: str) -> float:
         pytest.param("pytest_kindinfra.run.recipe", "bring_up", 2, id="the recipe"),
         pytest.param("pytest_kindinfra.run.recipe", "add_images", None, id="in the recipe"),
         pytest.param("pytest_kindinfra.clusters.reuse", "create_cluster", 2, id="a step"),
-        pytest.param("pytest_kindinfra.run.serving", "service_record", None, id="a result"),
+        pytest.param("pytest_kindinfra.run.serving", "serve", None, id="a service"),
         pytest.param("pytest_kindinfra.session.output", "running_line", 2, id="the progress lines"),
     ],
 )
@@ -213,6 +213,11 @@ def test_an_engine_that_stops_in_mid_run_is_everybodys_cause(project: Project) -
             '{"format": 9, "value": {"state": "ready", "endpoints": []}}',
             "has format 9",
             id="another version",
+        ),
+        pytest.param(
+            '{"format": 2, "value": {"state": "ready", "endpoints": "none"}}',
+            "is not what this version of pytest-kindinfra writes: endpoints must be list",
+            id="another content",
         ),
     ],
 )

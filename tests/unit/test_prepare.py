@@ -18,6 +18,7 @@ from pytest_kindinfra.run import prepare as preparing
 from pytest_kindinfra.run.machine import network_problem
 from pytest_kindinfra.run.prepare import Door, prepare, read_declaration
 from pytest_kindinfra.session.planning import prepare_run
+from pytest_kindinfra.state.records import Needs
 from pytest_kindinfra.system.timeline import Timeline
 from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner
 
@@ -147,7 +148,7 @@ def by_pytest(world: World) -> Prepared:
         args=[],
         invocation_params=SimpleNamespace(dir=world.folder),
     )
-    wanted = {"services": {"web": ["test_it.py::test_it"]}, "problems": []}
+    wanted = Needs(services={"web": ("test_it.py::test_it",)}, tests=1)
     return prepare_run(config, wanted, "RUN")
 
 

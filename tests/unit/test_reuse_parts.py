@@ -21,14 +21,14 @@ from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.model import Service, Standing
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
+from pytest_kindinfra.state.records import ClusterKept, ClusterNamed, Deployed
 from pytest_kindinfra.state.reused import (
-    Entry,
-    home_of,
+    acquire,
     is_kept,
-    lock_home,
     name_after,
-    read_entry,
-    write_entry,
+    read_deployed,
+    reused_directory,
+    write_deployed,
 )
 from pytest_kindinfra.system.programs import Result
 from pytest_kindinfra.system.timeline import Deadline, Timeline
@@ -97,12 +97,12 @@ class TestStanding:
 
 class TestLocks:
     def test_who_waits_is_told_by_whom_it_is_used(self, tmp_path: Path) -> None:
-        home = home_of(tmp_path, "shop")
+        directory = reused_directory(tmp_path, "shop")
         told: list[str] = []
-        lock = lock_home(home, user="run 1", waiting=told.append, deadline=Deadline.after(5))
+        lock = acquire(directory, user="run 1", waiting=told.append, deadline=Deadline.after(5))
 
         with pytest.raises(ClusterError) as caught:
-            lock_home(home, user="run 2", waiting=told.append, deadline=Deadline.after(1.3))
+            acquire(directory, user="run 2", waiting=told.append, deadline=Deadline.after(1.3))
 
         lock.release()
         assert told == ["run 1"]
@@ -112,11 +112,11 @@ class TestLocks:
         )
 
     def test_a_sweep_leaves_alone_what_somebody_takes_at_that_moment(self, tmp_path: Path) -> None:
-        home, provider = home_of(tmp_path, "shop"), FakeProvider()
-        home.path.mkdir(parents=True)
-        home.write("cluster-name", {"name": "shop"})
-        lock = hold(home.lock)
-        provider.clusters["shop"], provider.runs["shop"] = ("shop-control-plane",), home.path
+        directory, provider = reused_directory(tmp_path, "shop"), FakeProvider()
+        directory.path.mkdir(parents=True)
+        directory.write(ClusterNamed(name="shop"))
+        lock = hold(directory.lock)
+        provider.clusters["shop"], provider.runs["shop"] = ("shop-control-plane",), directory.path
 
         held, free = sweep(provider, Deadline.after(5)), None
         lock.release()
@@ -125,26 +125,28 @@ class TestLocks:
         assert (held.deleted, free.deleted) == ([], ["shop"])
 
     def test_a_mark_that_cannot_be_read_is_none(self, tmp_path: Path) -> None:
-        home = home_of(tmp_path, "shop")
-        assert not is_kept(home)
-        home.write("kept", {})
-        assert is_kept(home)
-        home.file("kept").write_text("{")
-        assert not is_kept(home)
+        directory = reused_directory(tmp_path, "shop")
+        assert not is_kept(directory)
+        directory.write(ClusterKept(cluster="shop"))
+        assert is_kept(directory)
+        directory.file(ClusterKept).write_text("{")
+        assert not is_kept(directory)
 
 
-class TestLedger:
+class TestDeployedState:
     def test_what_is_written_is_read_and_what_is_damaged_is_not_believed(
         self, tmp_path: Path
     ) -> None:
-        home = RunDirectory(tmp_path)
-        entry = Entry(ready=True, content="c", needs={"db": "t"}, returned=[{"kind": "Job"}])
+        directory = RunDirectory(tmp_path)
+        deployed = Deployed(ready=True, content="c", needs={"db": "t"}, returned=({"kind": "Job"},))
 
-        assert read_entry(home, "web") is None
-        write_entry(home, "web", entry)
-        assert read_entry(home, "web") == entry
-        home.write("applied-web", {"of": "another version"})
-        assert read_entry(home, "web") is None
+        assert read_deployed(directory, "web") is None
+        write_deployed(directory, "web", deployed)
+        assert read_deployed(directory, "web") == deployed
+        directory.file(Deployed, "web").write_text(
+            '{"format": 2, "value": {"of": "another version"}}'
+        )
+        assert read_deployed(directory, "web") is None
 
 
 class TestInputs:
@@ -392,15 +394,15 @@ class TestDoctor:
 
 def test_a_lock_may_be_let_go_of_by_another_thread(tmp_path: Path) -> None:
     """The thread that provisions takes it, the main thread lets go."""
-    home, locks = home_of(tmp_path, "shop"), []
+    directory, locks = reused_directory(tmp_path, "shop"), []
     deadline = Deadline.after(5)
     thread = threading.Thread(
         target=lambda: locks.append(
-            lock_home(home, user="a", waiting=lambda _: None, deadline=deadline)
+            acquire(directory, user="a", waiting=lambda _: None, deadline=deadline)
         )
     )
     thread.start()
     thread.join()
     locks[0].release()
 
-    lock_home(home, user="b", waiting=lambda _: None, deadline=deadline).release()
+    acquire(directory, user="b", waiting=lambda _: None, deadline=deadline).release()

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from pytest_kindinfra.clusters.fit import Made, fit_ports, made_with, why_unlike, with_ports
+from pytest_kindinfra.clusters.fit import fit_ports, made_with, why_unlike, with_ports
 from pytest_kindinfra.model import Declaration, EndpointSpec, Plan, PortMapping, Service
+from pytest_kindinfra.state.records import MadeWith
 
 HOST_PORTS = {30000: 21000, 30001: 21001, 30002: 21002, 30003: 9181}
-MADE = Made(
+MADE = MadeWith(
     config="c", node_image="n", tuning="t",
-    ports={"api.http": 30000, "db.sql": 30001}, spare=[30002, 30003],
+    ports={"api.http": 30000, "db.sql": 30001}, spare=(30002, 30003),
 )  # fmt: skip
 
 
@@ -95,7 +96,7 @@ class TestFitPorts:
         ]
 
 
-def made(base: dict[str, Any] | None = None, **changes: Any) -> Made:
+def made(base: dict[str, Any] | None = None, **changes: Any) -> MadeWith:
     fields: dict[str, Any] = {"node_image": "a", "provider": "kind 1", "tuning": True}
     fields["folder"] = Path("/p")
     return made_with(base, **(fields | changes))
@@ -114,7 +115,7 @@ class TestWhyUnlike:
             (made({"nodes": [{"image": "b"}]}), "the kind config has changed"),
         ],
     )
-    def test_it_names_what_kind_cannot_change(self, now: Made, why: str) -> None:
+    def test_it_names_what_kind_cannot_change(self, now: MadeWith, why: str) -> None:
         assert why_unlike(made(), now) == why
 
     def test_another_kind_has_another_node_image_of_its_own(self) -> None:

@@ -24,6 +24,7 @@ from pytest_kindinfra.run.report import (
     table_lines,
 )
 from pytest_kindinfra.session.output import Heartbeats
+from pytest_kindinfra.state.results import Failed
 from pytest_kindinfra.system.timeline import Running
 
 EPOCH = 1_800_000_000.0
@@ -264,8 +265,8 @@ class TestThePlan:
         ]
 
 
-def failed(root: str, full: str, *, cancelled: bool = False) -> dict[str, Any]:
-    return {"root": root, "full": full, "short": full, "state": "failed", "cancelled": cancelled}
+def failed(root: str, full: str, *, cancelled: bool = False) -> Failed:
+    return Failed(root=root, full=full, short=full, cancelled=cancelled)
 
 
 class TestFailures:
