@@ -73,6 +73,20 @@ def is_reference(text: str) -> bool:
     )
 
 
+def is_meant_by(reference: str, name: str) -> bool:
+    """Whether a further name of an image (`names` in the declaration) means a reference.
+
+    Args:
+        reference: As a manifest or a Dockerfile has it.
+        name: With a tag or a digest it means just that; without, every tag and digest.
+    """
+    full, wanted = normalise(reference), normalise(name)
+    if full == wanted:
+        return True
+    _, tag, digest = _parts(name)
+    return not (tag or digest) and split(full)[0] == split(wanted)[0]
+
+
 def last_part(reference: str) -> str:
     """Return the last part of the path: `datastorage` of `localhost/org/datastorage:dev`."""
     repository, _, _ = _parts(reference)

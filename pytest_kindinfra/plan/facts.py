@@ -26,10 +26,9 @@ from pytest_kindinfra.plan.ports import allot_ports
 from pytest_kindinfra.references import (
     has_digest,
     is_bare_or_local,
+    is_meant_by,
     is_reference,
     last_part,
-    normalise,
-    split,
     stand_in,
 )
 
@@ -115,21 +114,12 @@ def _meant(reference: str, images: tuple[Image, ...]) -> str | None:
     chance.
     """
     for image in images:
-        if any(_same(reference, name) for name in image.names):
+        if any(is_meant_by(reference, name) for name in image.names):
             return image.name
     if not is_bare_or_local(reference) or has_digest(reference):
         return None
     name = last_part(reference)
     return next((image.name for image in images if image.name == name), None)
-
-
-def _same(reference: str, name: str) -> bool:
-    """Whether a further name means the reference; without a tag it means every tag."""
-    full, wanted = normalise(reference), normalise(name)
-    if full == wanted:
-        return True
-    has_tag = ":" in name.rpartition("/")[2] or "@" in name
-    return not has_tag and split(full)[0] == split(wanted)[0]
 
 
 def same_last_part(references: Iterable[str], name: str) -> list[str]:
