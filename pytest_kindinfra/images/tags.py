@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.content import bases_of, content_of, file_tag, read_source
 from pytest_kindinfra.plan.buildoptions import with_images
-from pytest_kindinfra.plan.options import _FIELD, _TAG
-from pytest_kindinfra.references import split
+from pytest_kindinfra.plan.options import fill_template
+from pytest_kindinfra.references import is_tag, split
 from pytest_kindinfra.system.timeline import Deadline, now
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def make_tag(template: str, *, image: str, content: str, around: Circumstances) 
         "content": content,
         "random": around.random,
     }
-    tag = _FIELD.sub(lambda match: values[match[1]], template)
-    if not _TAG.fullmatch(tag):
+    tag = fill_template(template, values)
+    if not is_tag(tag):
         msg = (
             f'image "{image}": the template "{template}" makes "{tag}", which is no tag\n'
             "To fix: a shorter template; a tag has 128 characters at most"

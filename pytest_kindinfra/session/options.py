@@ -58,6 +58,4 @@ def add_options(parser: pytest.Parser) -> None:
         kind: dict[str, Any] = {"action": "store_const", "const": "true"}
         if option.metavar:
             kind = {"metavar": option.metavar}
-        group.addoption(
-            option.flag, dest=f"kindinfra_{option.key}", default=None, help=option.help, **kind
-        )
+        group.addoption(option.flag, dest=option.dest, default=None, help=option.help, **kind)
