@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from pytest_kindinfra.errors import NotReadyError
 from pytest_kindinfra.kube.diagnosis import Limits, causes_of, limits_of
 from pytest_kindinfra.kube.events import causes_in_events
-from pytest_kindinfra.kube.messages import is_bare_back_off
 from pytest_kindinfra.kube.pods import (
     REVISION,
     crashes,
@@ -19,6 +18,7 @@ from pytest_kindinfra.kube.pods import (
     own_pods,
     waits_for_pods,
 )
+from pytest_kindinfra.kube.reasons import is_bare_back_off
 from pytest_kindinfra.model import PATIENCE
 from pytest_kindinfra.system.timeline import monotonic
 
