@@ -18,7 +18,7 @@ from pytest_kindinfra.kube.cluster import OurKube
 from pytest_kindinfra.kube.targets import find_port, find_target, selector, target_name
 from pytest_kindinfra.kube.troubles import ServiceFailedError
 from pytest_kindinfra.model import Endpoint, url_of
-from pytest_kindinfra.plan.sources import is_ipv6
+from pytest_kindinfra.plan.files import is_ipv6
 from pytest_kindinfra.system.grpc import check_health
 from pytest_kindinfra.system.timeline import monotonic, wait_until
 
