@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.context import Context
-    from pytest_kindinfra.images.content import Content, Digests, Source
+    from pytest_kindinfra.images.content import BuildSource, Content, Digests
     from pytest_kindinfra.model import BuiltImage, Image, Plan
     from pytest_kindinfra.protocols import Engine
     from pytest_kindinfra.system.programs import Runner
@@ -142,7 +142,7 @@ class Tagged:
     """
 
     reference: str
-    source: Source
+    source: BuildSource
     content: Content
     contexts: dict[str, str]
     options: tuple[str, ...]

@@ -166,105 +166,113 @@ def _of_pod(obj: KubeObject, pod: KubeObject, limits: Limits) -> Iterator[Cause]
 
 
 def _of_container(
-    obj: KubeObject, pod: KubeObject, one: dict[str, Any], limits: Limits
+    obj: KubeObject, pod: KubeObject, container: dict[str, Any], limits: Limits
 ) -> Iterator[Cause]:
-    state, before = one.get("state") or {}, one.get("lastState") or {}
+    state, before = container.get("state") or {}, container.get("lastState") or {}
     ended, last = state.get("terminated") or {}, before.get("terminated") or {}
     waiting, not_started = state.get("waiting") or {}, reasons_seen("not started")
     if (reason := waiting.get("reason", "")) in reasons_seen("waiting"):
-        yield _of_waiting(obj, pod, one, reason, waiting.get("message", ""), limits.patience)
+        yield _of_waiting(obj, pod, container, reason, waiting.get("message", ""), limits.patience)
     elif (failed := ended or (last if waiting else {})).get("reason") in not_started:
         reason, message = failed["reason"], failed.get("message", "")
-        yield _of_waiting(obj, pod, one, reason, message, limits.patience)
-    elif obj["kind"] != "Job" or _is_sidecar(one, pod):
-        yield from _of_crashes(obj, pod, one, limits.restarts)
+        yield _of_waiting(obj, pod, container, reason, message, limits.patience)
+    elif obj["kind"] != "Job" or _is_sidecar(container, pod):
+        yield from _of_crashes(obj, pod, container, limits.restarts)
     elif not limits.by_itself:
-        yield from _of_crashes(obj, pod, one, limits.of_job)
+        yield from _of_crashes(obj, pod, container, limits.of_job)
 
 
 def _of_waiting(
-    obj: KubeObject, pod: KubeObject, one: dict[str, Any], reason: str, message: str,
+    obj: KubeObject, pod: KubeObject, container: dict[str, Any], reason: str, message: str,
     patience: float,
 ) -> Cause:  # fmt: skip
     """Make the cause of a container that could not be made or started."""
     sight = Sight(
         message=message,
         patience=patience,
-        image=_image_of(one, pod),
+        image=_image_of(container, pod),
         has_pull_secrets=bool((pod.get("spec") or {}).get("imagePullSecrets")),
-        has_mounts=_has_mounts(one, pod),
+        has_mounts=_has_mounts(container, pod),
     )
-    return cause_of(obj, reason, sight, pod=pod["metadata"]["name"], container=one["name"])
+    return cause_of(obj, reason, sight, pod=pod["metadata"]["name"], container=container["name"])
 
 
 def _of_crashes(
-    obj: KubeObject, pod: KubeObject, one: dict[str, Any], restarts: int
+    obj: KubeObject, pod: KubeObject, container: dict[str, Any], restarts: int
 ) -> Iterator[Cause]:
-    where = {"pod": pod["metadata"]["name"], "container": one["name"]}
-    state, before = one.get("state") or {}, one.get("lastState") or {}
+    where = {"pod": pod["metadata"]["name"], "container": container["name"]}
+    state, before = container.get("state") or {}, container.get("lastState") or {}
     ended, last = state.get("terminated") or {}, before.get("terminated") or {}
     reason = (state.get("waiting") or {}).get("reason", "")
-    if reason == "PostStartHookError" and one.get("restartCount", 0) >= restarts:
+    if reason == "PostStartHookError" and container.get("restartCount", 0) >= restarts:
         yield against(obj, reason, state["waiting"].get("message", ""), logs="previous", **where)
-    elif reason == "CrashLoopBackOff" and _is_enough(last, one, pod, restarts):
-        word, message = _ending(last, one)
+    elif reason == "CrashLoopBackOff" and _is_enough(last, container, pod, restarts):
+        word, message = _ending(last, container)
         word = word if word in {"OOMKilled", "Completed"} else reason
         yield against(obj, word, message, logs="previous", **where)
-    elif "running" in state and not one.get("ready") and _was_enough(last, one, pod, restarts):
-        yield against(obj, *_ending(last, one), logs="previous", **where)
-    elif ended and _is_enough(ended, one, pod, restarts):
+    elif (
+        "running" in state
+        and not container.get("ready")
+        and _was_enough(last, container, pod, restarts)
+    ):
+        yield against(obj, *_ending(last, container), logs="previous", **where)
+    elif ended and _is_enough(ended, container, pod, restarts):
         grace = _ENDED_GRACE if restarts else 0.0
-        yield against(obj, *_ending(ended, one), grace, logs="current", **where)
+        yield against(obj, *_ending(ended, container), grace, logs="current", **where)
 
 
-def _is_sidecar(one: dict[str, Any], pod: KubeObject) -> bool:
+def _is_sidecar(container: dict[str, Any], pod: KubeObject) -> bool:
     """Whether a container is an init container that is to run as long as the pod does."""
     init = (pod.get("status") or {}).get("initContainerStatuses") or ()
-    is_init = any(entry is one for entry in init)
-    return is_init and one["name"] in sidecars_of(pod.get("spec") or {})
+    is_init = any(entry is container for entry in init)
+    return is_init and container["name"] in sidecars_of(pod.get("spec") or {})
 
 
-def _spec_of(one: dict[str, Any], pod: KubeObject) -> dict[str, Any]:
+def _spec_of(container: dict[str, Any], pod: KubeObject) -> dict[str, Any]:
     spec = pod.get("spec") or {}
     written = (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
-    return next((dict(entry) for entry in written if entry["name"] == one["name"]), {})
+    return next((dict(entry) for entry in written if entry["name"] == container["name"]), {})
 
 
-def _image_of(one: dict[str, Any], pod: KubeObject) -> str:
-    return str(_spec_of(one, pod).get("image") or one.get("image") or "IMAGE")
+def _image_of(container: dict[str, Any], pod: KubeObject) -> str:
+    return str(_spec_of(container, pod).get("image") or container.get("image") or "IMAGE")
 
 
-def _has_mounts(one: dict[str, Any], pod: KubeObject) -> bool:
-    mounts = _spec_of(one, pod).get("volumeMounts") or ()
+def _has_mounts(container: dict[str, Any], pod: KubeObject) -> bool:
+    mounts = _spec_of(container, pod).get("volumeMounts") or ()
     return any(mount.get("mountPath") != _SERVICE_ACCOUNT for mount in mounts)
 
 
-def _is_enough(ended: dict[str, Any], one: dict[str, Any], pod: KubeObject, restarts: int) -> bool:
+def _is_enough(
+    ended: dict[str, Any], container: dict[str, Any], pod: KubeObject, restarts: int
+) -> bool:
     """Whether a container that is down speaks against its pod."""
     if ended.get("reason") == "OOMKilled":
         return True
-    due = one.get("restartCount", 0) >= restarts
+    due = container.get("restartCount", 0) >= restarts
     no_crash = reasons_seen("lost") | reasons_seen("not started")
-    return due and ended.get("reason") not in no_crash and _failed(ended, one, pod)
+    return due and ended.get("reason") not in no_crash and _failed(ended, container, pod)
 
 
-def _was_enough(last: dict[str, Any], one: dict[str, Any], pod: KubeObject, restarts: int) -> bool:
+def _was_enough(
+    last: dict[str, Any], container: dict[str, Any], pod: KubeObject, restarts: int
+) -> bool:
     """Whether a container that runs again went down too often: a probe's kill has no back-off."""
     if last.get("reason") == "OOMKilled":
         return True
-    often = bool(last) and one.get("restartCount", 0) > restarts
-    return often and _is_enough(last, one, pod, restarts)
+    often = bool(last) and container.get("restartCount", 0) > restarts
+    return often and _is_enough(last, container, pod, restarts)
 
 
-def _failed(ended: dict[str, Any], one: dict[str, Any], pod: KubeObject) -> bool:
-    if ended.get("exitCode") or _is_sidecar(one, pod):
+def _failed(ended: dict[str, Any], container: dict[str, Any], pod: KubeObject) -> bool:
+    if ended.get("exitCode") or _is_sidecar(container, pod):
         return True
     init = (pod.get("status") or {}).get("initContainerStatuses") or ()
     always = pod.get("spec", {}).get("restartPolicy", "Always") == "Always"
-    return always and not any(entry is one for entry in init)
+    return always and not any(entry is container for entry in init)
 
 
-def _ending(ended: dict[str, Any], one: dict[str, Any]) -> tuple[str, str]:
-    message = f"exit code {ended.get('exitCode')}{after_restarts(one, ', ')}"
+def _ending(ended: dict[str, Any], container: dict[str, Any]) -> tuple[str, str]:
+    message = f"exit code {ended.get('exitCode')}{after_restarts(container, ', ')}"
     detail = ended.get("message") or ""
     return ended.get("reason", "Error"), f"{message}: {detail}" if detail else message

@@ -34,7 +34,7 @@ def causes_in_events(
         patience: Seconds for what may pass by itself.
     """
     pending = [pod for pod in pods if phase_of(pod) == "Pending"]
-    latest = [(latest_event(one, events), one) for one in (obj, *pending)]
+    latest = [(_latest_event(one, events), one) for one in (obj, *pending)]
     latest += [(event, pod) for pod in pending for event in _of_claims(pod, events)]
     words = reasons_seen("event")
     causes = []
@@ -56,7 +56,7 @@ def _of_claims(pod: KubeObject, events: Sequence[KubeObject]) -> Iterator[KubeOb
             yield max(mine, key=_when)
 
 
-def latest_event(obj: KubeObject, events: Sequence[KubeObject]) -> KubeObject | None:
+def _latest_event(obj: KubeObject, events: Sequence[KubeObject]) -> KubeObject | None:
     """Return the last event about the object itself; of two at once, the later listed."""
     mine = enumerate(_about(obj, events))
     return max(mine, key=lambda item: (_when(item[1]), item[0]), default=(0, None))[1]
@@ -86,7 +86,7 @@ def latest_warning(
         and _says_more(event)
         and _concerns(event, {name: since[name] for name in unready})
     ]
-    return latest_event(pod, warnings)
+    return _latest_event(pod, warnings)
 
 
 def _says_more(event: KubeObject) -> bool:
@@ -105,10 +105,10 @@ def _concerns(event: KubeObject, since: dict[str, str]) -> bool:
     return any(name in since and _when(event) >= since[name] for name in names)
 
 
-def _start(one: dict[str, Any], pod: KubeObject, *, before: bool) -> str:
+def _start(container: dict[str, Any], pod: KubeObject, *, before: bool) -> str:
     """Return when the container's run began, or when the pod was ready to start any."""
-    state = {**(one.get("state") or {})}
-    last = (one.get("lastState") or {}).get("terminated") or {}
+    state = {**(container.get("state") or {})}
+    last = (container.get("lastState") or {}).get("terminated") or {}
     run = state.get("running") or state.get("terminated") or {}
     if (before or not run) and last:
         run = last

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_kindinfra.errors import ClusterError
-from pytest_kindinfra.kube.client import ApiError, Request, Transport
+from pytest_kindinfra.kube.client import ApiError, ApiRequest, Transport
 from pytest_kindinfra.kube.events import event_text, latest_warning
 from pytest_kindinfra.kube.pods import containers_of
 
@@ -29,8 +29,8 @@ NO_LOG = "unable to retrieve container logs for"
 """How the kubelet begins a log that it has lost, with status 200."""
 
 
-class Container(NamedTuple):
-    """Which container's log is meant."""
+class ContainerName(NamedTuple):
+    """The container whose log is read."""
 
     namespace: str
     pod: str
@@ -39,7 +39,7 @@ class Container(NamedTuple):
 
 def pod_logs(
     transport: Transport,
-    where: Container,
+    name: ContainerName,
     *,
     previous: bool = False,
     lines: int = 50,
@@ -53,21 +53,23 @@ def pod_logs(
     # The server's own limitBytes keeps the beginning, but the end is what tells; it is
     # still set, well above, so that lines without an end do not fill the memory.
     query: dict[str, Any] = {"tailLines": lines, "limitBytes": max(limit_bytes, LIMIT_BYTES) * 4}
-    if where.container:
-        query["container"] = where.container
+    if name.container:
+        query["container"] = name.container
     if previous:
         query["previous"] = "true"
     if since:
         query |= {"sinceTime": since, "timestamps": "true"}
-    path = f"/api/v1/namespaces/{where.namespace}/pods/{where.pod}/log"
-    body = transport.send(Request("GET", path, query=query, timeout=10))
+    path = f"/api/v1/namespaces/{name.namespace}/pods/{name.pod}/log"
+    body = transport.send(ApiRequest("GET", path, query=query, timeout=10))
     return body[-limit_bytes:].decode(errors="replace")
 
 
 def events(transport: Transport, namespace: str) -> list[KubeObject]:
     """Return the namespace's events, as listed."""
     path = f"/api/v1/namespaces/{namespace}/events"
-    answer = json.loads(transport.send(Request("GET", path, query={"limit": EVENTS}, timeout=10)))
+    answer = json.loads(
+        transport.send(ApiRequest("GET", path, query={"limit": EVENTS}, timeout=10))
+    )
     return list(answer.get("items") or ())
 
 
@@ -83,8 +85,8 @@ def traces(transport: Transport, pod: KubeObject) -> list[str]:
     meta = pod["metadata"]
     found: list[str] = []
     for one in containers_of(pod):
-        where = Container(meta["namespace"], meta["name"], one["name"])
-        if lines := _pod_log(transport, where, previous=False):
+        name = ContainerName(meta["namespace"], meta["name"], one["name"])
+        if lines := _pod_log(transport, name, previous=False):
             found += [f'  last log lines of container "{one["name"]}":']
             found += [f"    {line}" for line in lines]
     return found
@@ -108,16 +110,16 @@ def last_event(
 def _log_of(transport: Transport, cause: Cause) -> tuple[str, ...]:
     # Of a container that is down, either of the two logs may be the one that is kept.
     first = cause.logs == "previous"
-    where = Container(cause.namespace, cause.pod, cause.container)
+    name = ContainerName(cause.namespace, cause.pod, cause.container)
     for previous in (first, not first) if cause.logs else ():
-        if lines := _pod_log(transport, where, previous=previous):
+        if lines := _pod_log(transport, name, previous=previous):
             return lines
     return ()
 
 
-def _pod_log(transport: Transport, where: Container, *, previous: bool) -> tuple[str, ...]:
+def _pod_log(transport: Transport, name: ContainerName, *, previous: bool) -> tuple[str, ...]:
     try:
-        text = pod_logs(transport, where, previous=previous, lines=LOG_LINES)
+        text = pod_logs(transport, name, previous=previous, lines=LOG_LINES)
     except (ApiError, ClusterError):
         return ()
     if text.startswith(NO_LOG):

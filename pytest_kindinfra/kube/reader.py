@@ -6,8 +6,8 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.kube import logs as evidence
-from pytest_kindinfra.kube.client import Request, Transport, delete_if, fetch
+from pytest_kindinfra.kube import logs
+from pytest_kindinfra.kube.client import ApiRequest, Transport, delete_if, fetch
 from pytest_kindinfra.kube.discovery import Discovery
 from pytest_kindinfra.kube.pods import SERVICE_NAME, lack_of_pods
 from pytest_kindinfra.kube.watch import PodWatch
@@ -61,7 +61,7 @@ class Reader:
             ApiError: The answer has a status of 400 or more.
             ClusterError: There was no answer.
         """
-        request = Request(method, path, body, query, content_type, timeout)
+        request = ApiRequest(method, path, body, query, content_type, timeout)
         answer = self.transport.send(request)
         return json.loads(answer) if answer else None
 
@@ -91,11 +91,11 @@ class Reader:
         head = {"apiVersion": answer.get("apiVersion", ""), "kind": kind}
         return [head | item for item in answer.get("items") or ()]
 
-    def delete_if(self, path: str, wanted: Callable[[KubeObject], bool]) -> str:
-        """Ask for the end of an object if it is wanted, and return its uid; see `delete_if`."""
-        return delete_if(self.transport, path, wanted)
+    def delete_if(self, path: str, condition: Callable[[KubeObject], bool]) -> str:
+        """Ask for the end of an object if it is condition, and return its uid; see `delete_if`."""
+        return delete_if(self.transport, path, condition)
 
-    def is_ours(self, found: KubeObject) -> bool:  # noqa: ARG002 - for clusters that are shared
+    def is_owned(self, obj: KubeObject) -> bool:  # noqa: ARG002 - for clusters that are shared
         """Whether this run made an object: all are in a cluster that it made."""
         return True
 
@@ -122,33 +122,33 @@ class Reader:
         *,
         previous: bool = False,
         lines: int = 50,
-        limit_bytes: int = evidence.LIMIT_BYTES,
+        limit_bytes: int = logs.LIMIT_BYTES,
         since: str = "",
     ) -> str:
         """Return the last lines of a container's log, bounded in bytes as well.
 
         With `since`, a time to the second, only those from then on, each with its own time.
         """
-        where = evidence.Container(namespace, pod, container)
-        return evidence.pod_logs(
-            self.transport, where, previous=previous, lines=lines, limit_bytes=limit_bytes,
+        name = logs.ContainerName(namespace, pod, container)
+        return logs.pod_logs(
+            self.transport, name, previous=previous, lines=lines, limit_bytes=limit_bytes,
             since=since,
         )  # fmt: skip
 
     def events(self, namespace: str) -> list[KubeObject]:
         """Return the namespace's events."""
-        return evidence.events(self.transport, namespace)
+        return logs.events(self.transport, namespace)
 
     def last_event(self, pod: KubeObject) -> str:
         """Return the last warning about a pod as a sentence; empty if there is none."""
-        return evidence.last_event(self.transport, pod)
+        return logs.last_event(self.transport, pod)
 
     def traces(self, pod: KubeObject) -> list[str]:
         """Return lines about a pod that is not ready: the ends of its logs."""
-        return evidence.traces(self.transport, pod)
+        return logs.traces(self.transport, pod)
 
     def with_evidence(self, cause: Cause) -> Cause:
         """Return the cause with its pod's last event and log lines, as far as there are any."""
         pods = self.watch(cause.namespace).pods()[1] if cause.pod else ()
         pod = next((pod for pod in pods if pod["metadata"]["name"] == cause.pod), None)
-        return evidence.with_evidence(self.transport, cause, pod)
+        return logs.with_evidence(self.transport, cause, pod)

@@ -22,7 +22,7 @@ from pytest_kindinfra.model import (
     Scheme,
     Service,
 )
-from pytest_kindinfra.plan.checks import problems as env_problems
+from pytest_kindinfra.plan.checks import env_problems
 from pytest_kindinfra.plan.sources import SOURCES, has_source, read_sources
 from pytest_kindinfra.plan.tables import Table, shown
 
