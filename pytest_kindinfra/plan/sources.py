@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from pytest_kindinfra.plan.tables import Table
 
 
-SOURCES: dict[str, Source] = {source.key: source for source in (Manifests(), Kustomize(), Chart())}
+SOURCES: dict[str, Source] = {
+    source.key: source
+    for source in (
+        Manifests(),
+        Kustomize(),
+        Chart(),
+    )
+}
 """Key in `[services.NAME]` to the kind of source."""
 
 
