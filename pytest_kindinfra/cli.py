@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from pytest_kindinfra.clusters.sweep import sweep
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.plan.finding import declaration_folder
-from pytest_kindinfra.plan.options import path
+from pytest_kindinfra.plan.options import expand_path, find_option
 from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import engines_here, make_tools
 
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("services", **services)  # type: ignore[arg-type]
     build.add_argument("--no-cache", action="store_true", help="Build everything anew")
     build.add_argument(
-        "--save", type=path, metavar="DIR", help="Write archives for --kindinfra-images=DIR"
+        "--save", type=expand_path, metavar="DIR", help="Write archives for --kindinfra-images=DIR"
     )
     build.set_defaults(act=_build)
 
@@ -88,7 +88,9 @@ def _add_lasting(commands: Any, services: dict[str, Any]) -> None:
     """Add the commands about the cluster that runs with --kindinfra-reuse share."""
     named = argparse.ArgumentParser(add_help=False)
     named.add_argument(
-        "--cluster-name", metavar="NAME", help="If it has another name than the options say"
+        "--cluster-name",
+        metavar=find_option("cluster_name").metavar,
+        help="If it has another name than the options say",
     )
     up = commands.add_parser(
         "up", parents=[named], help="Bring services up on the cluster of --kindinfra-reuse"

@@ -191,6 +191,7 @@ class Service:
             `("Widget", "condition=Ready")`.
         images_at: For custom resources: pairs of a kind and the path to what its objects run, such
             as `("Widget", "spec.template")`.
+        sources: Key to value of kinds of sources that have no field of their own here.
         before: `nodes` for a service that the nodes need to get Ready, such as a network plugin:
             it is deployed as soon as the API server answers, in each run. None means after that.
     """
@@ -210,6 +211,7 @@ class Service:
     helm_first: bool = False
     ready: tuple[tuple[str, str], ...] = ()
     images_at: tuple[tuple[str, str], ...] = ()
+    sources: dict[str, Any] = field(default_factory=dict)
     before: Literal["nodes"] | None = None
 
 

@@ -15,7 +15,7 @@ from pytest_kindinfra.engines.podman import Podman
 from pytest_kindinfra.engines.registry import DockerRegistry
 from pytest_kindinfra.errors import ClusterError, KindInfraError
 from pytest_kindinfra.images.load import ImageLoader
-from pytest_kindinfra.kube.cleanup import OurObjects
+from pytest_kindinfra.kube.cleanup import OwnedObjects
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.system.runner import SubprocessRunner
 from pytest_kindinfra.system.secrets import Redactor
@@ -90,7 +90,7 @@ def tools_for(request: Request, kubeconfig: Path, tools: Tools) -> Tools:
     if (existing := request.existing) is None:
         return tools
     run = RunDirectory(kubeconfig.parent)
-    objects = OurObjects(request.run_id, kubeconfig, lambda: scope_of(run, request.namespace))
+    objects = OwnedObjects(request.run_id, kubeconfig, lambda: scope_of(run, request.namespace))
     provider = Existing(tools.provider, objects, existing.nodes)
     return replace(tools, provider=cast("Provider", provider))
 

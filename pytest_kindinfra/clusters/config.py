@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.kube.yaml import copied, dump, load_documents
-from pytest_kindinfra.plan.sources import is_ipv6
+from pytest_kindinfra.plan.files import is_ipv6
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_kindinfra.context import Context, ExistingCluster
-    from pytest_kindinfra.kube.cleanup import Holder
-    from pytest_kindinfra.kube.cluster import Kube, OurKube
+    from pytest_kindinfra.kube.cleanup import LeaseHolder
+    from pytest_kindinfra.kube.cluster import Kube, SharedKube
     from pytest_kindinfra.model import Registry
 
 _ASK_ENGINE = 10.0
@@ -194,14 +194,14 @@ class SharedCluster:
         answers: Callable[[Kube], None],  # noqa: ARG002 - nodes are Ready already
     ) -> Kube:
         """Wait for the API and hold the namespace; nodes and DNS are not this run's business."""
-        from pytest_kindinfra.kube.cluster import OurKube
+        from pytest_kindinfra.kube.cluster import SharedKube
         from pytest_kindinfra.kube.portforward import Forwards
 
         context = self._context
         forwards = Forwards(cluster.kubeconfig)
         context.tools.closing.callback(forwards.close)
         noted = PutThere(context.run)
-        kube = OurKube(cluster.kubeconfig, context.request.run_id, forwards, note=noted.add)
+        kube = SharedKube(cluster.kubeconfig, context.request.run_id, forwards, note=noted.add)
         namespace, deadline = context.request.namespace, context.deadline()
         with context.tools.timeline.span("wait", "cluster"):
             kube.wait_for_api(deadline)
@@ -292,29 +292,29 @@ class PutThere:
             )
 
 
-def take_namespace(kube: OurKube, namespace: str, context: Context, deadline: Deadline) -> None:
+def take_namespace(kube: SharedKube, namespace: str, context: Context, deadline: Deadline) -> None:
     """Have the namespace for this run alone; what a dead run of this host left there goes.
 
     Raises:
         ClusterError: Another run has it.
     """
-    from pytest_kindinfra.kube.cleanup import LEASE, Holder, remove_all, take
+    from pytest_kindinfra.kube.cleanup import LEASE, LeaseHolder, acquire_lease, remove_all
 
     kube.announce(LEASE, namespace)
-    holder = Holder(
+    holder = LeaseHolder(
         run_id=context.request.run_id, host=socket.gethostname(), folder=str(context.run.path)
     )
-    other = take(kube, namespace, holder)
+    other = acquire_lease(kube, namespace, holder)
     if other and _is_dead(other, holder.host):
         scope = scope_of(RunDirectory(Path(other.folder)), namespace)
         remove_all(kube, other.run_id, deadline, scope)
         kube.ensure_namespace(namespace, deadline, {})  # the dead run may have made it
-        other = take(kube, namespace, holder)
+        other = acquire_lease(kube, namespace, holder)
     if other:
         raise ClusterError(_told(other, namespace, context))
 
 
-def _is_dead(holder: Holder, host: str) -> bool:
+def _is_dead(holder: LeaseHolder, host: str) -> bool:
     """Whether it is sure that the run is over and kept nothing; of other hosts nobody can tell."""
     run = RunDirectory(Path(holder.folder))
     try:
@@ -324,7 +324,7 @@ def _is_dead(holder: Holder, host: str) -> bool:
         return False
 
 
-def _told(other: Holder, namespace: str, context: Context) -> str:
+def _told(other: LeaseHolder, namespace: str, context: Context) -> str:
     from pytest_kindinfra.kube.cleanup import remove_command
 
     existing = context.request.existing

@@ -17,6 +17,7 @@ from pytest_kindinfra.engines.builders import Builders
 from pytest_kindinfra.engines.host import elsewhere_problems
 from pytest_kindinfra.errors import DeclarationError, KindInfraError, last_lines
 from pytest_kindinfra.plan.finding import declaration_folder
+from pytest_kindinfra.plan.sources import SOURCES
 from pytest_kindinfra.run.machine import disk_problem, network_problem
 from pytest_kindinfra.run.prepare import read_declaration
 from pytest_kindinfra.system.programs import can_kill_with_parent
@@ -36,6 +37,11 @@ _ASK_SECONDS = 20.0
 
 _INOTIFY = {"max_user_instances": 512, "max_user_watches": 524288}
 """kind.sigs.k8s.io/docs/user/known-issues, "Pod errors due to too many open files"."""
+
+
+_OPTIONAL: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("kubectl", "version", "--client"): ("kind_cluster.kubectl()", "port_forward()")
+}
 
 
 _LEAST_MEMORY = 2_000_000
@@ -112,11 +118,19 @@ def _programs(tools: Tools) -> Iterator[Finding]:
         if found.state == "ok":
             yield from _builder(tools, deadline)
     yield _new_enough(_asked("kind", lambda: tools.provider.check(deadline)))
-    kubectl = ("kubectl", "version", "--client")
-    yield _optional(tools, kubectl, "kind_cluster.kubectl() and port_forward() need it")
-    yield _optional(tools, ("helm", "version", "--short"), "services that are charts need it")
+    for command, needs in optional_programs().items():
+        yield _optional(tools, command, f"{', '.join(needs)} need it")
     if sys.platform == "linux":
         yield _setpriv()
+
+
+def optional_programs() -> dict[tuple[str, ...], list[str]]:
+    """Return what not every run needs: a command that shows that it works to what needs it."""
+    programs = {command: list(needs) for command, needs in _OPTIONAL.items()}
+    for source in SOURCES.values():
+        if source.program:
+            programs.setdefault(source.program.argv, []).append(source.program.needed_for)
+    return programs
 
 
 def _new_enough(found: Finding) -> Finding:

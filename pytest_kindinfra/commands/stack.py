@@ -17,10 +17,11 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
-from pytest_kindinfra.commands.images import OWN, given_options, new_run, new_tools, own_context
+from pytest_kindinfra.commands.images import given_options, new_run, new_tools, own_context
 from pytest_kindinfra.errors import KindInfraError, did_you_mean, listed
 from pytest_kindinfra.images.build import Builds
 from pytest_kindinfra.plan.graph import in_order
+from pytest_kindinfra.plan.options import ignored_by
 from pytest_kindinfra.run.prepare import Door, prepare
 from pytest_kindinfra.run.recipe import (
     ClusterTasks,
@@ -119,7 +120,7 @@ def create_cluster(
         plan.declaration,
         plan,
         option=given_options(given),
-        door=Door(purpose="run", run_id=new_run_id(), ignored=OWN),
+        door=Door(purpose="run", run_id=new_run_id(), ignored=ignored_by("functions")),
     )
     tools = new_tools(prepared, progress=progress)
     with ExitStack() as cleanup:

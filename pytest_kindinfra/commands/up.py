@@ -8,10 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.commands.images import OF_PYTEST, new_folder, new_tools, prepare_services
+from pytest_kindinfra.commands.images import new_folder, new_tools, prepare_services
 from pytest_kindinfra.context import Hooks, new_context
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.plan.finding import declaration_folder
+from pytest_kindinfra.plan.options import ignored_by
 from pytest_kindinfra.run.prepare import Door
 from pytest_kindinfra.run.recipe import bring_up
 from pytest_kindinfra.run.teardown import Started, closing_lines, end, settle_rest
@@ -99,7 +100,7 @@ def _prepare(services: Sequence[str], cluster: str | None) -> Prepared:
         declaration_folder(Path.cwd()),
         services or None,
         options={"reuse": True, "cluster_name": cluster},
-        door=Door(purpose="run", run_id=new_run_id(), ignored=OF_PYTEST),
+        door=Door(purpose="run", run_id=new_run_id(), ignored=ignored_by("command")),
     )
 
 

@@ -21,7 +21,8 @@ from pytest_kindinfra.errors import CommandError, KindInfraError
 from pytest_kindinfra.kube.objects import flattened, image_fields, is_hook, parse_objects
 from pytest_kindinfra.kube.rewrite import rewrite
 from pytest_kindinfra.kube.yaml import load_documents
-from pytest_kindinfra.plan.helm import HELM_ENVIRONMENT, values_options
+from pytest_kindinfra.plan.charts import HELM_ENVIRONMENT
+from pytest_kindinfra.plan.helm import values_options
 from pytest_kindinfra.references import stand_in
 from pytest_kindinfra.system.files import write_private
 from pytest_kindinfra.system.timeline import Deadline

@@ -21,8 +21,8 @@ _HOLD = 2.0
 
 
 @dataclass(slots=True, eq=False)
-class Place:
-    """A place in the line: first of one that may build, then of one that waits, then it is left.
+class QueueEntry:
+    """An entry of the queue: a build that may come, then one that waits, then none.
 
     Attributes:
         rank: Who has more goes first; those that have the same go as they came.
@@ -36,7 +36,7 @@ class Place:
     hold: Deadline = field(default_factory=lambda: Deadline.after(_HOLD))
     waits: bool = False
 
-    def goes_before(self, other: Place) -> bool:
+    def goes_before(self, other: QueueEntry) -> bool:
         """Whether a slot is kept for this one before the other gets one."""
         first = (-self.rank, self.number) < (-other.rank, other.number)
         return first and (self.waits or not self.hold.passed)
@@ -48,12 +48,12 @@ class BuildSlots:
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
         self._free = jobs
-        self._line: list[Place] = []
+        self._line: list[QueueEntry] = []
         self._came = 0
         self._changed = threading.Condition()
 
     @contextmanager
-    def place(self, *, rank: float = 0.0, weight: int | None = 1) -> Iterator[Place]:
+    def place(self, *, rank: float = 0.0, weight: int | None = 1) -> Iterator[QueueEntry]:
         """Stand in line in the block: to find out whether to build, then for a `turn`.
 
         Args:
@@ -62,7 +62,7 @@ class BuildSlots:
         """
         count = self._jobs if weight is None else min(weight, self._jobs)
         with self._changed:
-            place = Place(rank=rank, count=count, number=self._came)
+            place = QueueEntry(rank=rank, count=count, number=self._came)
             self._came += 1
             self._line.append(place)
         try:
@@ -71,7 +71,7 @@ class BuildSlots:
             self._leave(place)
 
     @contextmanager
-    def turn(self, place: Place, deadline: Deadline) -> Iterator[None]:
+    def turn(self, place: QueueEntry, deadline: Deadline) -> Iterator[None]:
         """Run the block in the slots of `place`, as soon as it is first and they are free.
 
         Raises:
@@ -91,7 +91,7 @@ class BuildSlots:
                 self._free += place.count
                 self._changed.notify_all()
 
-    def has_room_for(self, place: Place) -> bool:
+    def has_room_for(self, place: QueueEntry) -> bool:
         """Whether there are slots for it beside those who go before it.
 
         Nobody slips in before a heavy one that still has too few: it might never get them.
@@ -100,7 +100,7 @@ class BuildSlots:
             ahead = (one.count for one in self._line if one.goes_before(place))
             return self._free - sum(ahead) >= place.count
 
-    def _leave(self, place: Place) -> None:
+    def _leave(self, place: QueueEntry) -> None:
         with self._changed:
             if place in self._line:
                 self._line.remove(place)

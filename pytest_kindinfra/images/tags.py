@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.content import bases_of, content_of, file_tag, read_source
 from pytest_kindinfra.plan.buildoptions import with_images
-from pytest_kindinfra.plan.options import _FIELD, _TAG
-from pytest_kindinfra.references import split
+from pytest_kindinfra.plan.options import fill_template
+from pytest_kindinfra.references import is_tag, split
 from pytest_kindinfra.state.records import GitState
 from pytest_kindinfra.system.timeline import Deadline, now
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.context import Context
-    from pytest_kindinfra.images.content import Content, Digests, Source
+    from pytest_kindinfra.images.content import BuildSource, Content, Digests
     from pytest_kindinfra.model import BuiltImage, Image, Plan
     from pytest_kindinfra.protocols import Engine
     from pytest_kindinfra.system.programs import Runner
@@ -75,8 +75,8 @@ def make_tag(template: str, *, image: str, content: str, around: Circumstances) 
         "content": content,
         "random": around.random,
     }
-    tag = _FIELD.sub(lambda match: values[match[1]], template)
-    if not _TAG.fullmatch(tag):
+    tag = fill_template(template, values)
+    if not is_tag(tag):
         msg = (
             f'image "{image}": the template "{template}" makes "{tag}", which is no tag\n'
             "To fix: a shorter template; a tag has 128 characters at most"
@@ -130,7 +130,7 @@ class Tagged:
     """
 
     reference: str
-    source: Source
+    source: BuildSource
     content: Content
     contexts: dict[str, str]
     options: tuple[str, ...]

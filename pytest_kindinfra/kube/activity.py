@@ -110,10 +110,10 @@ def _restarts(pod: KubeObject, since: Moment) -> Iterator[str]:
             yield f"{ended['finishedAt']} {where}: {why} (restarts so far: {count})"
 
 
-def _ended(one: dict[str, Any], key: str, since: Moment) -> dict[str, Any]:
+def _ended(container: dict[str, Any], key: str, since: Moment) -> dict[str, Any]:
     """Return how a container ended, now or the last time, if that was a failure, and not before."""
-    ended: dict[str, Any] = (one.get(key) or {}).get("terminated") or {}
-    failed = one.get("restartCount") or ended.get("exitCode")
+    ended: dict[str, Any] = (container.get(key) or {}).get("terminated") or {}
+    failed = container.get("restartCount") or ended.get("exitCode")
     return ended if failed and since.is_before(ended.get("finishedAt") or "") else {}
 
 

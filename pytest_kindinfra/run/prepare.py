@@ -25,11 +25,12 @@ from pytest_kindinfra.kube.kinds import numbers
 from pytest_kindinfra.model import Declaration, Image, Plan
 from pytest_kindinfra.plan.declaration import parse_declaration
 from pytest_kindinfra.plan.facts import ClusterFacts
+from pytest_kindinfra.plan.files import check_files, load_kind_config, load_tables
 from pytest_kindinfra.plan.graph import in_order
 from pytest_kindinfra.plan.options import Settings, read_settings
 from pytest_kindinfra.plan.resolve import keep_out, resolve
-from pytest_kindinfra.plan.source import Templating, kubernetes_version
-from pytest_kindinfra.plan.sources import check_files, load_kind_config, load_tables, render
+from pytest_kindinfra.plan.source import RenderOptions, kubernetes_version
+from pytest_kindinfra.plan.sources import render
 from pytest_kindinfra.run.machine import network_problem, problems_of_host
 from pytest_kindinfra.state.memory import cache_folder
 from pytest_kindinfra.state.reused import name_after, reused_directory
@@ -148,11 +149,11 @@ def _plan(
 ) -> Plan:
     if isinstance(wanted, Plan):
         return keep_out(wanted, settings.artifacts)
-    how = templating(declaration, settings, tools.runner)
+    options = render_options(declaration, settings, tools.runner)
     plan = resolve(
         declaration,
         wanted=wanted,
-        rendered=render(declaration.services, folder=declaration.folder, how=how),
+        rendered=render(declaration.services, folder=declaration.folder, options=options),
         cluster=cluster_facts(declaration, settings, hooks=door.deploy_hooks),
     )
     if door.unused_images:
@@ -274,9 +275,9 @@ def read_declaration(folder: Path) -> Declaration:
     return parse_declaration(tables, folder=folder, source=source)
 
 
-def templating(declaration: Declaration, settings: Settings, runner: Runner) -> Templating:
-    """Return how charts and kustomizations are rendered."""
-    return Templating(
+def render_options(declaration: Declaration, settings: Settings, runner: Runner) -> RenderOptions:
+    """Return how sources are rendered that need a program."""
+    return RenderOptions(
         runner=runner,
         namespace=declaration.cluster.namespace,
         kubernetes=kubernetes_version(_node_image(declaration, settings)),

@@ -7,6 +7,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.plan.sources import describe_sources
 from pytest_kindinfra.references import stand_in
 from pytest_kindinfra.state.codec import to_json
 from pytest_kindinfra.system.timeline import phase_kind
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.context import Request
     from pytest_kindinfra.images.tags import Known
-    from pytest_kindinfra.model import BuiltImage, Endpoint, Phase, Plan, Service
+    from pytest_kindinfra.model import BuiltImage, Endpoint, Phase, Plan
     from pytest_kindinfra.state.records import CacheUsed, GitState
     from pytest_kindinfra.state.results import Failed
     from pytest_kindinfra.system.timeline import Running
@@ -271,7 +272,7 @@ def _service_rows(plan: Plan) -> list[str]:
     for service in plan.services:
         needs = ", ".join(_need(need.name, need.level) for need in service.needs) or "-"
         early = ", before the nodes are Ready" if service.before == "nodes" else ""
-        rows.append(_row(service.name, f"needs {needs}{early}{_templates(service, plan)}"))
+        rows.append(_row(service.name, f"needs {needs}{early}{describe_sources(service, plan)}"))
     return rows
 
 
@@ -297,14 +298,6 @@ def _replaced_rows(plan: Plan) -> list[str]:
         for reference, image in plan.image_uses.get(service.name, {}).items()
         if reference != stand_in(image)  # a placeholder's
     ]
-
-
-def _templates(service: Service, plan: Plan) -> str:
-    """Return what a service's objects are rendered from."""
-    texts = [f"kustomization {service.kustomize}"] if service.kustomize else []
-    if service.helm and (release := plan.releases.get(service.name)):
-        texts.append(f'chart {service.helm.chart} as "{release.name}" in {release.namespace}')
-    return "".join(f", {text}" for text in texts)
 
 
 def failure_lines(failures: Mapping[str, Failed]) -> list[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError, NotReadyError, OnceError
 from pytest_kindinfra.model import RUN_LABEL, TEST_LABEL
-from pytest_kindinfra.plan.checks import Word, filled, words
+from pytest_kindinfra.plan.checks import Word, fill_words, words
 from pytest_kindinfra.state.locks import locked
 from pytest_kindinfra.state.records import LoadedByTest, OnceDone, PlanMade
 from pytest_kindinfra.state.stack import Stack
@@ -349,7 +349,7 @@ class Exports:
             if any(word.service and word.service not in self._services for word in words(template)):
                 continue
             try:
-                value = filled(template, self._value)
+                value = fill_words(template, self._value)
             except NotReadyError:  # not yet, or never
                 continue
             self._set[name] = value, os.environ.get(name)
@@ -369,6 +369,6 @@ class Exports:
 
     def _value(self, word: Word) -> str:
         if not word.service:
-            return str(getattr(self._stack, word.what))
+            return str(getattr(self._stack, word.attribute))
         endpoint = self._stack.endpoint(word.service, word.endpoint or None)
-        return str(getattr(endpoint, word.what))
+        return str(getattr(endpoint, word.attribute))
