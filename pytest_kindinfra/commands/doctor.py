@@ -19,6 +19,7 @@ from pytest_kindinfra.errors import DeclarationError, KindInfraError, last_lines
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.run.machine import disk_problem, network_problem
 from pytest_kindinfra.run.prepare import read_declaration
+from pytest_kindinfra.system.machine import available_memory, kernel_setting
 from pytest_kindinfra.system.programs import can_kill_with_parent
 from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import make_tools
@@ -38,7 +39,8 @@ _INOTIFY = {"max_user_instances": 512, "max_user_watches": 524288}
 """kind.sigs.k8s.io/docs/user/known-issues, "Pod errors due to too many open files"."""
 
 
-_LEAST_MEMORY = 2_000_000
+_LEAST_MEMORY = 2_000_000_000
+"""Bytes."""
 
 
 _VERSION = re.compile(r"(?<![\d.])v?(\d+)\.(\d+)")
@@ -210,16 +212,15 @@ def _machine(engine: Engine, environ: Mapping[str, str], proc: Path) -> Iterator
     )
     yield Finding(state="missing" if problem else "ok", what="disk", said=said, fix=fix)
     for name, least in _INOTIFY.items():
-        yield from _inotify(proc / "sys" / "fs" / "inotify" / name, least)
-    yield from _memory(proc / "meminfo")
+        yield from _inotify(name, least, proc)
+    yield from _memory(available_memory())
 
 
-def _inotify(path: Path, least: int) -> Iterator[Finding]:
-    try:
-        there = int(path.read_text())
-    except (OSError, ValueError):
+def _inotify(name: str, least: int, proc: Path) -> Iterator[Finding]:
+    key = f"fs.inotify.{name}"
+    there = kernel_setting(key, proc=proc)
+    if there is None:
         return  # no Linux
-    key = f"fs.inotify.{path.name}"
     if there >= least:
         yield Finding(state="ok", what="inotify", said=f"{key} is {there}")
         return
@@ -227,13 +228,10 @@ def _inotify(path: Path, least: int) -> Iterator[Finding]:
     yield Finding(state="odd", what="inotify", said=said, fix=f"sysctl {key}={least}")
 
 
-def _memory(path: Path) -> Iterator[Finding]:
-    try:
-        fields = dict(line.split(":", 1) for line in path.read_text().splitlines())
-        available = int(fields["MemAvailable"].split()[0])
-    except (OSError, ValueError, KeyError):
+def _memory(available: int | None) -> Iterator[Finding]:
+    if available is None:
         return
-    said = f"{available / 1e6:.1f} GB available"
+    said = f"{available / 1e9:.1f} GB available"
     if available >= _LEAST_MEMORY:
         yield Finding(state="ok", what="memory", said=said)
     else:

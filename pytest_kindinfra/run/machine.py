@@ -9,7 +9,6 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.clusters.config import loopback
@@ -21,10 +20,12 @@ from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.memory import read_sizes
 from pytest_kindinfra.state.reused import refusal, why_unclear
 from pytest_kindinfra.system.files import family_of
+from pytest_kindinfra.system.machine import file_system_of, listener_of
 from pytest_kindinfra.system.timeline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from pytest_kindinfra.context import Request, Tools
     from pytest_kindinfra.model import Image, Plan, PortMapping, Standing
@@ -33,14 +34,11 @@ if TYPE_CHECKING:
     from pytest_kindinfra.state.memory import Layers
 
 
-_LISTEN = "0A"
-
-
 def busy_ports(mappings: Iterable[PortMapping], *, address: str = "127.0.0.1") -> tuple[str, ...]:
     """Return a sentence for each fixed host port that another process has on an address."""
     return tuple(
         f'[services.{one.service}] endpoint "{one.endpoint}": host port {one.host_port} is busy'
-        f"{_held_by(one.host_port)}"
+        f"{_listener(one.host_port)}"
         for one in mappings
         if one.host_port and _is_taken(address, one.host_port)
     )
@@ -58,24 +56,12 @@ def _is_taken(address: str, port: int) -> bool:
     return False
 
 
-def _held_by(port: int) -> str:
-    for inode in _listeners(port):
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if any(os.readlink(fd) == f"socket:[{inode}]" for fd in (process / "fd").iterdir()):  # noqa: PTH115 - no path, but a name in brackets
-                    command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                    return f", held by process {process.name}: {command.strip()[:120]}"
-    return ""
-
-
-def _listeners(port: int) -> Iterator[str]:
-    """Give the inodes of the sockets that listen on `port` (proc(5), /proc/net/tcp)."""
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with suppress(OSError):
-            for line in Path(table).read_text().splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
-                    yield fields[9]
+def _listener(port: int) -> str:
+    """Return which process listens on a port, as the end of a sentence; empty if unknown."""
+    if (found := listener_of(port)) is None:
+        return ""
+    process, command = found
+    return f", held by process {process}: {command.strip()[:120]}"
 
 
 NODE_BYTES = 600_000_000
@@ -148,32 +134,17 @@ def _gigabytes(number: int) -> str:
     return f"{number / 1e9:.1f} GB"
 
 
-NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs"})
+NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afpfs", "fuse.sshfs"})
 
 
-_MOUNTS = Path("/proc/self/mounts")
-
-
-def network_problem(folder: Path, *, mounts: Path = _MOUNTS) -> str | None:
+def network_problem(folder: Path) -> str | None:
     """Return why locks in `folder` cannot be relied on, None if they can or nobody can tell.
 
     Args:
         folder: Where locks would be; it need not be there yet.
-        mounts: The table of mounts as proc(5) describes it; only Linux has one.
     """
-    if not mounts.exists():
-        return None
-    kinds = dict(_mount_points(mounts.read_text()))
-    for parent in (folder.resolve(), *folder.resolve().parents):
-        if (kind := kinds.get(str(parent))) is not None:
-            return _refusal(folder, kind) if kind in NETWORK else None
-    return None
-
-
-def _mount_points(table: str) -> list[tuple[str, str]]:
-    """Return path and kind of each mount; a blank in a path stands as an octal number."""
-    rows = (line.split() for line in table.splitlines())
-    return [(row[1].replace(r"\040", " "), row[2]) for row in rows if len(row) > 2]  # noqa: PLR2004
+    kind = file_system_of(folder)
+    return _refusal(folder, kind) if kind in NETWORK else None
 
 
 def _refusal(folder: Path, kind: str) -> str:

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from pytest_kindinfra.clusters.kind import standing_of
@@ -37,6 +38,16 @@ from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+MEMINFO = "".join(
+    f"{name}: {kilobytes} kB\n"
+    for name, kilobytes in (
+        ("MemTotal", 9000000),
+        ("MemFree", 100000),
+        ("MemAvailable", 1500000),
+        *((other, 0) for other in ("Buffers", "Cached", "Shmem", "Active", "Inactive")),
+    )
+)
 
 
 class TestNames:
@@ -258,10 +269,10 @@ class TestAnObjectThatMovesFromOneServiceToAnother:
 
 
 class TestDoctor:
-    def found(self, tmp_path: Path, tools: Tools, **proc: str) -> list[str]:
+    def found(self, tmp_path: Path, tools: Tools, **inotify: str) -> list[str]:
         folder = tmp_path / "proc"
-        for name, text in proc.items():
-            path = folder / ("meminfo" if name == "meminfo" else f"sys/fs/inotify/{name}")
+        for name, text in inotify.items():
+            path = folder / f"sys/fs/inotify/{name}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         lines = [line for one in examine(tools, environ={}, proc=folder) for line in one.lines]
@@ -336,11 +347,16 @@ class TestDoctor:
         )
         assert lines[at + 1].startswith("To fix: nothing, or docker buildx use rootless")
 
-    def test_limits_that_are_too_low_come_with_the_command(self, tmp_path: Path) -> None:
+    def test_limits_that_are_too_low_come_with_the_command(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "proc").mkdir()
+        (tmp_path / "proc" / "meminfo").write_text(MEMINFO)
+        monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path / "proc"))
+
         lines = self.found(
-            tmp_path, self.tools(), max_user_instances="128", max_user_watches="600000",
-            meminfo="MemTotal: 9 kB\nMemAvailable: 1500000 kB\n",
-        )  # fmt: skip
+            tmp_path, self.tools(), max_user_instances="128", max_user_watches="600000"
+        )
 
         said = "with several kind nodes pods may fail with too many open files"
         at = lines.index(f"odd inotify fs.inotify.max_user_instances is 128; {said}")
