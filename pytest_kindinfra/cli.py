@@ -218,7 +218,7 @@ def _gc_images(tools: Tools, *, days: float) -> None:
 
     done = discard_images(
         tools.engine,
-        tools.provider,
+        tools.creator,
         cache=cache_folder(),
         before=now() - days * _DAY,
         deadline=Deadline.after(_GC_SECONDS),
@@ -235,7 +235,7 @@ def _gc_clusters(tools: Sequence[Tools]) -> bool:
     """Return whether all went that should."""
     found, well = False, True
     for one in tools:
-        swept = sweep(one.provider, Deadline.after(_GC_SECONDS))
+        swept = sweep(one.creator, Deadline.after(_GC_SECONDS))
         for name in swept.deleted:
             _say(f"deleted cluster {name}")
         for name, why in swept.unclear.items():
@@ -263,7 +263,7 @@ def _gc_registry(tools: Tools) -> bool:
         return False
     deadline = Deadline.after(_GC_SECONDS)
     return close_registry(
-        tools.registries, tools.provider, cache=cache_folder(), say=_say, deadline=deadline
+        tools.registries, tools.creator, cache=cache_folder(), say=_say, deadline=deadline
     )
 
 

@@ -378,7 +378,7 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class ObservedCluster:
     """A cluster as its containers show it, whether or not it works.
 
     Attributes:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from pytest_kindinfra.model import Registry, Standing
+    from pytest_kindinfra.model import ObservedCluster, Registry
     from pytest_kindinfra.system.timeline import Deadline
 
 
@@ -173,44 +173,8 @@ class Engine(Protocol):
         ...
 
 
-class Provider(Protocol):
-    """Creates, fills and deletes clusters."""
-
-    def check(self, deadline: Deadline) -> str:
-        """Return the provider's version.
-
-        Raises:
-            NothingHereError: It is not installed.
-        """
-        ...
-
-    def exists(self, name: str, deadline: Deadline) -> bool:
-        """Whether there is a cluster of exactly this name."""
-        ...
-
-    def standing(self, name: str, deadline: Deadline) -> Standing | None:
-        """Return what containers show of the cluster of exactly this name, None if it has none."""
-        ...
-
-    def create(
-        self, name: str, *, config: dict[str, Any], kubeconfig: Path, deadline: Deadline
-    ) -> tuple[str, ...]:
-        """Create a cluster and return the names of its kind nodes.
-
-        Its API server answers; whether it is ready for pods is for the caller to see.
-
-        Raises:
-            ClusterError: It could not be created; what was made of it may still be there.
-        """
-        ...
-
-    def nodes_that_take_images(self, name: str, deadline: Deadline) -> tuple[str, ...]:
-        """Return the kind nodes whose container runtime answers, also while `create` goes on."""
-        ...
-
-    def nodes(self, name: str, deadline: Deadline) -> tuple[str, ...]:
-        """Return the names of a cluster's kind nodes."""
-        ...
+class KindNodes(Protocol):
+    """Works in kind nodes, whoever created their cluster."""
 
     def images_in(self, node: str, deadline: Deadline) -> frozenset[str]:
         """Return the full references of the images that a kind node has."""
@@ -266,8 +230,28 @@ class Provider(Protocol):
         """
         ...
 
-    def run_directories(self, deadline: Deadline) -> dict[str, Path]:
-        """Return the clusters that runs of ours made: name to the run's folder."""
+
+class Provider(Protocol):
+    """Knows the cluster of a run, and removes what the run put on this host or into it."""
+
+    def check(self, deadline: Deadline) -> str:
+        """Return the provider's version; empty if it needs no program.
+
+        Raises:
+            NothingHereError: It is not installed.
+        """
+        ...
+
+    def exists(self, name: str, deadline: Deadline) -> bool:
+        """Whether there is a cluster of exactly this name."""
+        ...
+
+    def nodes(self, name: str, deadline: Deadline) -> tuple[str, ...]:
+        """Return the names of a cluster's kind nodes."""
+        ...
+
+    def image_ready_nodes(self, name: str, deadline: Deadline) -> tuple[str, ...]:
+        """Return the kind nodes whose container runtime answers, also during `create`."""
         ...
 
     def export_logs(self, name: str, folder: Path, deadline: Deadline) -> None:
@@ -275,7 +259,9 @@ class Provider(Protocol):
         ...
 
     def delete(self, name: str, *, kubeconfig: Path, deadline: Deadline) -> None:
-        """Delete the cluster; nothing happens if there is none.
+        """Delete what the run made: the cluster, or its objects in an existing one.
+
+        Nothing happens if there is none.
 
         Raises:
             CommandError: It could not be deleted.
@@ -284,6 +270,30 @@ class Provider(Protocol):
 
     def delete_command(self, name: str) -> Sequence[str]:
         """Return what a person types to delete it."""
+        ...
+
+
+class ClusterCreator(Provider, Protocol):
+    """Creates clusters on this host, and finds those that other runs created."""
+
+    def create(
+        self, name: str, *, config: dict[str, Any], kubeconfig: Path, deadline: Deadline
+    ) -> tuple[str, ...]:
+        """Create a cluster and return the names of its kind nodes.
+
+        Its API server answers; whether it is ready for pods is for the caller to see.
+
+        Raises:
+            ClusterError: It could not be created; what was made of it may still be there.
+        """
+        ...
+
+    def observe(self, name: str, deadline: Deadline) -> ObservedCluster | None:
+        """Return what containers show of the cluster of exactly this name, None if it has none."""
+        ...
+
+    def run_directories(self, deadline: Deadline) -> dict[str, Path]:
+        """Return the clusters that runs of ours made: name to the run's folder."""
         ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from pytest_kindinfra.clusters.existing import Existing, scope_of
 from pytest_kindinfra.clusters.kind import Kind
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.context import Request
     from pytest_kindinfra.model import EngineName, Load
-    from pytest_kindinfra.protocols import Engine, Provider
+    from pytest_kindinfra.protocols import Engine
     from pytest_kindinfra.system.programs import Runner
 
 
@@ -69,9 +69,12 @@ def make_tools(engine: EngineName = "auto") -> Tools:
     name = choose_engine(engine)
     redactor = Redactor()
     runner = SubprocessRunner(redactor)
+    kind = Kind(runner, program=name)
     return Tools(
         engine=_ENGINES[name](runner),
-        provider=Kind(runner, program=name),
+        provider=kind,
+        creator=kind,
+        kind_nodes=kind,
         runner=runner,
         timeline=Timeline(),
         registries=DockerRegistry(runner),
@@ -91,8 +94,7 @@ def tools_for(request: Request, kubeconfig: Path, tools: Tools) -> Tools:
         return tools
     run = RunDirectory(kubeconfig.parent)
     objects = OurObjects(request.run_id, kubeconfig, lambda: scope_of(run, request.namespace))
-    provider = Existing(tools.provider, objects, existing.nodes)
-    return replace(tools, provider=cast("Provider", provider))
+    return replace(tools, provider=Existing(tools.provider, objects, existing.nodes))
 
 
 def load_one_image(
@@ -123,7 +125,7 @@ def load_one_image(
     loader = ImageLoader(
         nodes,
         engine=_ENGINES[name](runner),
-        provider=provider,
+        kind_nodes=provider,
         runner=runner,
         timeline=Timeline(),
         how="auto" if how == "registry" else how,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.model import Plan, PortMapping
-    from pytest_kindinfra.protocols import Provider
+    from pytest_kindinfra.protocols import ClusterCreator
     from pytest_kindinfra.state.directory import RunDirectory
     from pytest_kindinfra.system.timeline import Deadline, Timeline
 
@@ -75,7 +75,7 @@ def create_cluster(
     tuning: bool,
     run: RunDirectory,
     folder: Path,
-    provider: Provider,
+    creator: ClusterCreator,
     begun: Callable[[int], object],
     deadline: Deadline,
 ) -> Cluster:
@@ -89,7 +89,7 @@ def create_cluster(
         tuning: Boot faster than kind does.
         run: The run directory, which gets the kubeconfig.
         folder: Where relative paths of `base` start.
-        provider: Who creates.
+        creator: Who creates.
         begun: Called with the number of kind nodes that are being made, at each try.
         deadline: When to give up.
 
@@ -97,11 +97,11 @@ def create_cluster(
         ClusterError: It could not be created, or a cluster of that name is not ours.
     """
     deadline.check()
-    if provider.exists(name, deadline):
+    if creator.exists(name, deadline):
         msg = (
             f'there is already a cluster "{name}"\n'
             f"To fix: choose another --kindinfra-cluster-name, or delete it: "
-            f"{' '.join(provider.delete_command(name))}"
+            f"{' '.join(creator.delete_command(name))}"
         )
         raise ClusterError(msg)
     # From here on a cluster of that name is ours to delete, whatever happens.
@@ -115,7 +115,7 @@ def create_cluster(
             base, ports=ports, node_image=node_image, tuning=tuning, folder=folder, run=run.path
         )
         begun(len(config["nodes"]))
-        nodes = provider.create(name, config=config, kubeconfig=run.kubeconfig, deadline=deadline)
+        nodes = creator.create(name, config=config, kubeconfig=run.kubeconfig, deadline=deadline)
         return Cluster(
             name=name,
             kubeconfig=run.kubeconfig,
@@ -126,7 +126,7 @@ def create_cluster(
         )
 
     def delete(_: PortTakenError) -> None:
-        provider.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
+        creator.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
 
     return retry(create, tries=_TRIES, on=PortTakenError, between=delete)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.context import Context, Reuse
-    from pytest_kindinfra.model import Standing
+    from pytest_kindinfra.model import ObservedCluster
     from pytest_kindinfra.system.timeline import Deadline
 
 
@@ -81,7 +81,7 @@ def _create(context: Context, folder: RunDirectory, begun: Callable[[int], objec
             tuning=request.tuning,
             run=folder,
             folder=request.folder,
-            provider=context.tools.provider,
+            creator=context.tools.creator,
             begun=begin,
             deadline=context.deadline(),  # waiting for other runs is not counted
         )
@@ -113,11 +113,11 @@ def _clear_folder(context: Context) -> RunDirectory | None:
 
 def _unclear(context: Context, why: str) -> str:
     name = context.request.cluster
-    return refusal(name, why, context.tools.provider.delete_command(name))
+    return refusal(name, why, context.tools.creator.delete_command(name))
 
 
 def _folder_of_ours(context: Context) -> RunDirectory | None:
-    there = context.tools.provider.standing(context.request.cluster, context.deadline())
+    there = context.tools.creator.observe(context.request.cluster, context.deadline())
     # A foreign one was told before, or is told by whoever creates.
     return RunDirectory(there.folder) if there and there.folder else None
 
@@ -137,7 +137,7 @@ def _is_cleared(context: Context, folder: RunDirectory) -> bool:
 def _delete_old(context: Context, folder: RunDirectory) -> None:
     name = context.request.cluster
     context.hooks.say(f'cluster "{name}" of an earlier run is made anew')
-    context.tools.provider.delete(name, kubeconfig=folder.kubeconfig, deadline=context.deadline())
+    context.tools.creator.delete(name, kubeconfig=folder.kubeconfig, deadline=context.deadline())
 
 
 def _in_use(name: str, folder: RunDirectory) -> str:
@@ -209,7 +209,7 @@ class _Taking:
         except OSError:  # what cannot be seen is nobody's
             return False
 
-    def _take(self, there: Standing, home: RunDirectory) -> Cluster:
+    def _take(self, there: ObservedCluster, home: RunDirectory) -> Cluster:
         """Return the cluster that is there.
 
         Raises:
@@ -277,11 +277,11 @@ class _Taking:
         self._context.tools.own.home = home.path
         self._context.run.write("home", {"path": str(home.path), "taken": taken})
 
-    def _standing(self) -> Standing | None:
-        return self._context.tools.provider.standing(self._name, self._context.deadline())
+    def _standing(self) -> ObservedCluster | None:
+        return self._context.tools.creator.observe(self._name, self._context.deadline())
 
     def _delete(self, home: RunDirectory) -> None:
-        self._context.tools.provider.delete(
+        self._context.tools.creator.delete(
             self._name, kubeconfig=home.kubeconfig, deadline=self._context.deadline()
         )
         forget(home)

@@ -111,7 +111,7 @@ class OwnCluster:
         """Delete what killed runs left behind; say what could not be deleted."""
         context = self._context
         try:
-            failed = sweep(context.tools.provider, context.deadline()).failed
+            failed = sweep(context.tools.creator, context.deadline()).failed
         except CancelledError:
             return
         except (KindInfraError, OSError) as error:
@@ -234,7 +234,7 @@ def watch_nodes(cluster: Cluster, context: Context) -> None:
 
 def _watch(node: str, cluster: Cluster, context: Context) -> None:
     try:
-        said = context.tools.provider.await_end(node, Deadline(math.inf, context.cancelled))
+        said = context.tools.kind_nodes.await_end(node, Deadline(math.inf, context.cancelled))
         error = _loss(node, said, cluster, context)
     except CancelledError:
         return

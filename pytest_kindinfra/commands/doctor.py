@@ -263,7 +263,7 @@ def _folder(folder: Path) -> Iterator[Finding]:
 
 def _leftovers(tools: Tools) -> Iterator[Finding]:
     try:
-        found = left_behind(tools.provider, Deadline.after(_ASK_SECONDS))
+        found = left_behind(tools.creator, Deadline.after(_ASK_SECONDS))
     except KindInfraError:
         return  # the engine was found missing before
     if found:

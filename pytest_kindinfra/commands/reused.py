@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pytest_kindinfra.context import Tools
-    from pytest_kindinfra.model import EndpointSpec, KubeObject, Standing
+    from pytest_kindinfra.model import EndpointSpec, KubeObject, ObservedCluster
     from pytest_kindinfra.state.reused import Entry
 
 
@@ -54,7 +54,7 @@ class Place:
 
     name: str
     tools: Tools
-    there: Standing | None
+    there: ObservedCluster | None
 
     @property
     def home(self) -> RunDirectory | None:
@@ -78,7 +78,7 @@ def look(cluster: str | None) -> Place:
     settings = settings_of(read_declaration(folder), given)
     name = cluster_name(settings, folder=folder, run_id="")
     tools = make_tools(settings.engine)
-    there = tools.provider.standing(name, Deadline.after(ASK_SECONDS))
+    there = tools.creator.observe(name, Deadline.after(ASK_SECONDS))
     return Place(name=name, tools=tools, there=there)
 
 

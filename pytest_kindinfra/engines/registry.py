@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.model import KubeObject
-    from pytest_kindinfra.protocols import Provider, RegistryHost
+    from pytest_kindinfra.protocols import ClusterCreator, RegistryHost
     from pytest_kindinfra.system.programs import Runner
     from pytest_kindinfra.system.timeline import Deadline
 
@@ -343,7 +343,7 @@ def open_registry(
 
 def close_registry(
     host: RegistryHost,
-    provider: Provider,
+    creator: ClusterCreator,
     *,
     cache: Path,
     say: Callable[[str], object],
@@ -361,7 +361,7 @@ def close_registry(
         if not alone:
             return False
         last = read_uses(cache).get(_USE)
-        if provider.run_directories(deadline) or (last and is_held(RunDirectory(last.run).lock)):
+        if creator.run_directories(deadline) or (last and is_held(RunDirectory(last.run).lock)):
             return False
         forget_use(cache, _USE)
         return host.remove(deadline)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.context import Context
     from pytest_kindinfra.model import Cluster, Load
-    from pytest_kindinfra.protocols import Engine, Provider
+    from pytest_kindinfra.protocols import Engine, KindNodes, Provider
     from pytest_kindinfra.system.programs import Runner
     from pytest_kindinfra.system.timeline import Deadline, Timeline
 
@@ -106,7 +106,7 @@ class Takers:
     def _answering(self, deadline: Deadline) -> tuple[str, ...]:
         if self.created.done():  # kubeadm would have failed without them; and so do we, if it did
             return self.created.result().nodes
-        return self.provider.nodes_that_take_images(self.cluster, deadline)
+        return self.provider.image_ready_nodes(self.cluster, deadline)
 
 
 _TOGETHER = 0.02
@@ -172,7 +172,7 @@ class ImageLoader:
     Args:
         nodes: The kind nodes that take images now.
         engine: Has the images.
-        provider: Knows the kind nodes.
+        kind_nodes: Looks into them.
         runner: Runs programs.
         timeline: Gets a phase for each image.
         how: The way, where `sender` is not given.
@@ -188,7 +188,7 @@ class ImageLoader:
         nodes: tuple[str, ...],
         *,
         engine: Engine,
-        provider: Provider,
+        kind_nodes: KindNodes,
         runner: Runner,
         timeline: Timeline,
         how: Load = "auto",
@@ -196,9 +196,9 @@ class ImageLoader:
         late: bool = False,
     ) -> None:
         self._nodes = nodes
-        self._provider = provider
+        self._kind_nodes = kind_nodes
         self._sender: Sending = sender or Sender(
-            engine=engine, provider=provider, runner=runner, how=how
+            engine=engine, kind_nodes=kind_nodes, runner=runner, how=how
         )
         self._timeline = timeline
         self.more_come: Callable[[], bool] = lambda: False
@@ -328,7 +328,7 @@ class ImageLoader:
         missing = {}
         full = {ref: self._sender.listed_as(ref, deadline) for ref in references}
         for node in self._nodes:
-            there = self._provider.images_in(node, deadline)
+            there = self._kind_nodes.images_in(node, deadline)
             lacking = tuple(ref for ref in references if full[ref] not in there)
             if lacking:
                 missing[node] = lacking
@@ -385,7 +385,7 @@ def open_loader(
     loader = ImageLoader(
         nodes,
         engine=tools.engine,
-        provider=tools.provider,
+        kind_nodes=tools.kind_nodes,
         runner=tools.runner,
         timeline=tools.timeline,
         how=context.request.load,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pytest_kindinfra.model import Load
-    from pytest_kindinfra.protocols import Engine, Provider
+    from pytest_kindinfra.protocols import Engine, KindNodes
     from pytest_kindinfra.system.programs import Runner, Sink
 
 
@@ -178,10 +178,10 @@ class Sender:
     """
 
     def __init__(
-        self, *, engine: Engine, provider: Provider, runner: Runner, how: Load = "auto"
+        self, *, engine: Engine, kind_nodes: KindNodes, runner: Runner, how: Load = "auto"
     ) -> None:
         self._engine = engine
-        self._provider = provider
+        self._kind_nodes = kind_nodes
         self._runner = runner
         self._how: Load = how
         self._held: dict[str, frozenset[str]] = {}
@@ -259,7 +259,7 @@ class Sender:
         copy = DeltaCopy([self._held_by(node, deadline) for node in nodes]) if delta else None
         sent = self._runner.pipe(
             self._engine.save_command(tuple(names.values())),
-            [self._provider.import_command(node) for node in nodes],
+            [self._kind_nodes.import_command(node) for node in nodes],
             deadline=deadline,
             what=f"loading {', '.join(names)} into {', '.join(nodes)}",
             copy=copy,
@@ -282,18 +282,18 @@ class Sender:
         """
         for reference, name in names.items():
             if name != reference:
-                self._provider.name_image(node, name, reference, deadline)
+                self._kind_nodes.name_image(node, name, reference, deadline)
 
     def _held_by(self, node: str, deadline: Deadline) -> frozenset[str]:
         if node not in self._held:
-            self._held[node] = self._provider.blobs_in(node, deadline)
+            self._held[node] = self._kind_nodes.blobs_in(node, deadline)
         return self._held[node]
 
     def _forget(self, references: tuple[str, ...], nodes: tuple[str, ...]) -> None:
         """Have no kind node list what it may not have whole, or a later load would skip it."""
         for node in nodes:
             with suppress(KindInfraError):  # also when the time is up
-                self._provider.forget_images(node, references, Deadline.after(_TIDIES_IN))
+                self._kind_nodes.forget_images(node, references, Deadline.after(_TIDIES_IN))
 
 
 def _is_hopeless(error: CommandError) -> bool:

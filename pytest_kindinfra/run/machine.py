@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.context import Request, Tools
-    from pytest_kindinfra.model import Image, Plan, PortMapping, Standing
+    from pytest_kindinfra.model import Image, ObservedCluster, Plan, PortMapping
     from pytest_kindinfra.plan.options import Settings
-    from pytest_kindinfra.protocols import Engine, ImageSize, Provider
+    from pytest_kindinfra.protocols import ClusterCreator, Engine, ImageSize
     from pytest_kindinfra.state.memory import Layers
 
 
@@ -239,30 +239,30 @@ def problems_of_host(
     """Yield what makes a run impossible on this host: a name or ports taken, no room."""
     address = loopback(request.kind_config)
     if settings.kubeconfig is not None:
-        yield from _busy_ports(plan, tools.provider, ours=(), address=address)
+        yield from _busy_ports(plan, tools.creator, ours=(), address=address)
         return
     if elsewhere := elsewhere_problems(os.environ, settings.engine):
         yield from elsewhere
         return
-    there = _standing(request, tools.provider)
-    yield from _problems_of_name(request, tools.provider, there)
+    there = _standing(request, tools.creator)
+    yield from _problems_of_name(request, tools.creator, there)
     ours = there.host_ports.values() if there else ()
-    yield from _busy_ports(plan, tools.provider, ours=ours, address=address)
+    yield from _busy_ports(plan, tools.creator, ours=ours, address=address)
     if there is None:
         yield from _problems_of_room(plan, request, tools)
 
 
 def _problems_of_name(
-    request: Request, provider: Provider, there: Standing | None
+    request: Request, creator: ClusterCreator, there: ObservedCluster | None
 ) -> Iterator[str]:
     """Yield a sentence if a cluster has the name, and must not be replaced or reused."""
     if there and there.folder is None:
-        delete = " ".join(provider.delete_command(request.cluster))
+        delete = " ".join(creator.delete_command(request.cluster))
         yield (
             f'there is already a cluster "{request.cluster}", and no run of ours made it; to fix: '
             f"choose another --kindinfra-cluster-name, or delete it: {delete}"
         )
-    yield from _unclear(request, provider, there)
+    yield from _unclear(request, creator, there)
 
 
 def _problems_of_room(plan: Plan, request: Request, tools: Tools) -> Iterator[str]:
@@ -280,39 +280,41 @@ def _problems_of_room(plan: Plan, request: Request, tools: Tools) -> Iterator[st
         yield problem
 
 
-def _unclear(request: Request, provider: Provider, there: Standing | None) -> Iterator[str]:
+def _unclear(
+    request: Request, creator: ClusterCreator, there: ObservedCluster | None
+) -> Iterator[str]:
     """Yield a sentence if nobody can tell whether the cluster of that name is in use."""
     if there is None or there.folder is None:
         return
     why = why_unclear(RunDirectory(there.folder), request.cluster)
-    if why and _standing(request, provider) == there:  # else it was deleted meanwhile
-        text = refusal(request.cluster, why, provider.delete_command(request.cluster))
+    if why and _standing(request, creator) == there:  # else it was deleted meanwhile
+        text = refusal(request.cluster, why, creator.delete_command(request.cluster))
         yield text.replace("\nTo fix:", "; to fix:")  # one line, as all problems are
 
 
-def _standing(request: Request, provider: Provider) -> Standing | None:
+def _standing(request: Request, creator: ClusterCreator) -> ObservedCluster | None:
     """Return the cluster of that name; one named after the run's id cannot be there."""
     if not request.named:
         return None
     with suppress(KindInfraError):  # what is missing is told when the bring-up begins
-        return provider.standing(request.cluster, Deadline.after(_ASK_SECONDS))
+        return creator.observe(request.cluster, Deadline.after(_ASK_SECONDS))
     return None
 
 
 def _busy_ports(
-    plan: Plan, provider: Provider, *, ours: Collection[int], address: str
+    plan: Plan, creator: ClusterCreator, *, ours: Collection[int], address: str
 ) -> tuple[str, ...]:
     """Return a sentence for each fixed host port that is busy, but not for a killed run's.
 
     Args:
         plan: Says which ports are fixed.
-        provider: Knows killed runs.
+        creator: Knows killed runs.
         ours: Those of the cluster that this run takes over, or replaces.
         address: The address of this host to which they are mapped.
     """
     ports = [one for one in plan.ports if one.host_port not in ours]
     if busy := busy_ports(ports, address=address):
         with suppress(KindInfraError):
-            sweep(provider, Deadline.after(_SWEEP_SECONDS))
+            sweep(creator, Deadline.after(_SWEEP_SECONDS))
             busy = busy_ports(ports, address=address)
     return busy

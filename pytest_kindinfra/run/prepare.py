@@ -233,7 +233,9 @@ def _with_existing(
         return request, []
     file = request.folder / settings.kubeconfig
     try:
-        existing = find_existing(file, tools.provider, Deadline.after(_LOOK_SECONDS))
+        existing = find_existing(
+            file, tools.creator, tools.kind_nodes, Deadline.after(_LOOK_SECONDS)
+        )
     except KindInfraError as error:
         return request, [f"{settings.sources['kubeconfig']} {file}: {error}"]
     request = replace(request, existing=existing, cluster=existing.name, kind_config=None)

@@ -88,7 +88,7 @@ class Loading:
     def __init__(self, *nodes: str) -> None:
         self.timeline = Timeline()
         self.loader = ImageLoader(
-            nodes, engine=docker, provider=kind, runner=runner, timeline=self.timeline
+            nodes, engine=docker, kind_nodes=kind, runner=runner, timeline=self.timeline
         )
 
     @classmethod
@@ -98,7 +98,7 @@ class Loading:
         loading.loader = ImageLoader(
             nodes,
             engine=docker,
-            provider=kind,
+            kind_nodes=kind,
             runner=runner,
             timeline=loading.timeline,
             late=True,

@@ -201,7 +201,7 @@ def test_of_a_second_image_only_its_own_layers_are_pushed(mine: str, tmp_path: P
     def send(reference: str) -> str:
         sender = RegistrySender(
             host.find(mine, deadline),
-            host=host, engine=Docker(runner), provider=FakeProvider(), folder=tmp_path,
+            host=host, engine=Docker(runner), kind_nodes=FakeProvider(), folder=tmp_path,
         )  # fmt: skip
         return sender.send((reference,), ("node",), deadline).note
 

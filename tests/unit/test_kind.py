@@ -160,7 +160,7 @@ class TestNodes:
                 return "one\ntwo\n"
             return Result("", "is not running", 1) if "two" in argv else "Client: ..."
 
-        assert Kind(FakeRunner(handler)).nodes_that_take_images("a", soon) == ("one",)
+        assert Kind(FakeRunner(handler)).image_ready_nodes("a", soon) == ("one",)
 
     def test_images_are_asked_of_the_runtime(self, soon: Deadline) -> None:
         runner = answering(ctr="docker.io/library/redis:7\nsha256:1f\n")
@@ -308,11 +308,11 @@ class TestRunsOfOurs:
             "Mounts": [{"Destination": RUN_MOUNT, "Source": "/host_mnt/Users/me/shop/run"}],
         }
         kind = Kind(answering(ps="1\n", inspect=json.dumps(shown)))
-        standing = kind.standing("ours", soon)
+        observed = kind.observe("ours", soon)
 
         assert kind.run_directories(soon) == {"ours": Path("/Users/me/shop/run")}
-        assert standing
-        assert standing.folder == Path("/Users/me/shop/run")
+        assert observed
+        assert observed.folder == Path("/Users/me/shop/run")
 
     def test_without_a_cluster_nothing_is_inspected(self, soon: Deadline) -> None:
         runner = answering(ps="")
@@ -326,7 +326,7 @@ class TestPodman:
         runner = answering(clusters="a\n", nodes="a-control-plane\n", ps="9ff8546f6258\n")
         kind = Kind(runner, program="podman")
         kind.exists("a", soon)
-        kind.nodes_that_take_images("a", soon)
+        kind.image_ready_nodes("a", soon)
         kind.images_in("a-control-plane", soon)
         kind.forget_images("a-control-plane", ["redis"], soon)
         kind.delete("a", kubeconfig=Path("/k"), deadline=soon)

@@ -10,19 +10,20 @@ import pytest
 from pytest_kindinfra.clusters.create import choose_host_ports, create_cluster
 from pytest_kindinfra.clusters.steps import watch_nodes
 from pytest_kindinfra.clusters.sweep import sweep
-from pytest_kindinfra.context import Context, FirstFailure, Hooks, Request, Tools
+from pytest_kindinfra.context import Context, FirstFailure, Hooks, Request
 from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError, ToolMissingError
 from pytest_kindinfra.model import Cluster, Declaration, Plan, PortMapping
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
 from pytest_kindinfra.state.results import LOST, failure_record
-from pytest_kindinfra.system.timeline import Deadline, Timeline
-from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner, eventually, forbid
+from tests.fakes import FakeEngine, FakeProvider, eventually, fake_tools, forbid
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
     from pathlib import Path
+
+    from pytest_kindinfra.system.timeline import Deadline
 
 NODES = ("k-control-plane", "k-worker")
 
@@ -39,10 +40,7 @@ def context(run: RunDirectory, tmp_path: Path) -> Iterator[Context]:
             cluster="k", run_id="1", namespace="default", build_jobs=1, timeout=20,
             kind_config=None, node_image=None, tuning=False, folder=tmp_path,
         ),
-        tools=Tools(
-            engine=FakeEngine(), provider=FakeProvider(), runner=FakeRunner(), timeline=Timeline(),
-            registries=FakeRegistries(),
-        ),
+        tools=fake_tools(),
         run=run,
         hooks=Hooks(),
         cancelled=cancelled,
@@ -138,7 +136,7 @@ def create(run: RunDirectory, provider: FakeProvider, soon: Deadline, *, fixed: 
         tuning=False,
         run=run,
         folder=run.path,
-        provider=provider,
+        creator=provider,
         begun=lambda _: None,
         deadline=soon,
     )

@@ -12,19 +12,18 @@ import pytest
 
 from pytest_kindinfra import create_cluster, resolve
 from pytest_kindinfra.commands.up import up
-from pytest_kindinfra.context import Tools
 from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.run import prepare as preparing
 from pytest_kindinfra.run.machine import network_problem
 from pytest_kindinfra.run.prepare import Door, prepare, read_declaration
 from pytest_kindinfra.session.planning import prepare_run
-from pytest_kindinfra.system.timeline import Timeline
-from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner
+from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, fake_tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from pytest_kindinfra.context import Tools
     from pytest_kindinfra.run.prepare import Prepared
 
 DECLARATION = """
@@ -83,13 +82,7 @@ class World:
     def make_tools(self, engine: str) -> Tools:
         assert engine in {"docker", "podman"}, "the engine has been chosen"
         self.engine.name = engine
-        return Tools(
-            engine=self.engine,
-            provider=self.provider,
-            runner=FakeRunner(),
-            timeline=Timeline(),
-            registries=FakeRegistries(self.engine),
-        )
+        return fake_tools(self.provider, engine=self.engine, registries=FakeRegistries(self.engine))
 
     def write(self, name: str, text: str) -> None:
         path = self.folder / name

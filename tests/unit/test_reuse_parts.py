@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from pytest_kindinfra.clusters.kind import standing_of
+from pytest_kindinfra.clusters.kind import observed_cluster
 from pytest_kindinfra.clusters.sweep import sweep
 from pytest_kindinfra.commands.doctor import examine
-from pytest_kindinfra.context import Tools
 from pytest_kindinfra.deploy import renewal as routes
 from pytest_kindinfra.deploy.apply import inputs_hash
 from pytest_kindinfra.deploy.renewal import delete_objects
 from pytest_kindinfra.errors import ClusterError, ToolMissingError
 from pytest_kindinfra.kube.cluster import Kube
-from pytest_kindinfra.model import Service, Standing
+from pytest_kindinfra.model import ObservedCluster, Service
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
 from pytest_kindinfra.state.reused import (
@@ -32,12 +31,14 @@ from pytest_kindinfra.state.reused import (
     write_entry,
 )
 from pytest_kindinfra.system.programs import Result
-from pytest_kindinfra.system.timeline import Deadline, Timeline
+from pytest_kindinfra.system.timeline import Deadline
 from tests.fake_kubernetes import FakeKubernetes
-from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner
+from tests.fakes import FakeEngine, FakeProvider, FakeRunner, fake_tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pytest_kindinfra.context import Tools
 
 MEMINFO = "".join(
     f"{name}: {kilobytes} kB\n"
@@ -94,7 +95,7 @@ class TestStanding:
         worker = self.container("c-worker", State={"Running": False})
         balancer = self.container("c-external-load-balancer")
 
-        assert standing_of([worker, control, balancer]) == Standing(
+        assert observed_cluster([worker, control, balancer]) == ObservedCluster(
             nodes=("c-control-plane", "c-worker"),
             running=False,
             folder=Path("/home/x"),
@@ -103,7 +104,7 @@ class TestStanding:
         )
 
     def test_nothing_is_there(self) -> None:
-        assert standing_of([]) is None
+        assert observed_cluster([]) is None
 
 
 class TestLocks:
@@ -279,11 +280,8 @@ class TestDoctor:
         return [" ".join(line.split()) for line in lines]
 
     def tools(self, **changes: Any) -> Tools:
-        parts: dict[str, Any] = {
-            "engine": FakeEngine(), "provider": FakeProvider(), "registries": FakeRegistries(),
-            "runner": FakeRunner(lambda _: "buildx v1\nmore\n"), "timeline": Timeline(),
-        }  # fmt: skip
-        return Tools(**(parts | changes))
+        runner = FakeRunner(lambda _: "buildx v1\nmore\n")
+        return fake_tools(**({"runner": runner} | changes))
 
     @pytest.mark.parametrize(
         ("what", "version", "beginning", "fix"),

@@ -41,7 +41,7 @@ class Bench:
         return ImageLoader(
             nodes,
             engine=FakeEngine(),
-            provider=self.provider,
+            kind_nodes=self.provider,
             runner=self.runner,
             timeline=Timeline(),
             late=late,

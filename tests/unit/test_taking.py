@@ -10,14 +10,22 @@ import pytest
 
 from pytest_kindinfra.clusters.reuse import obtain_cluster
 from pytest_kindinfra.clusters.sweep import sweep
-from pytest_kindinfra.context import Context, FirstFailure, Hooks, Request, Reuse, Tools
+from pytest_kindinfra.context import Context, FirstFailure, Hooks, Request, Reuse
 from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.model import Declaration, Plan
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold, locked_for_all_users
 from pytest_kindinfra.state.reused import home_of
 from pytest_kindinfra.system.timeline import Deadline, Timeline
-from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner, eventually, forbid
+from tests.fakes import (
+    FakeEngine,
+    FakeProvider,
+    FakeRegistries,
+    FakeRunner,
+    eventually,
+    fake_tools,
+    forbid,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,9 +66,9 @@ class Bench:
         context = Context(
             plan=Plan(declaration=Declaration(folder=self.folder)),
             request=request,
-            tools=Tools(
+            tools=fake_tools(
+                self.provider,
                 engine=engine,
-                provider=self.provider,
                 runner=FakeRunner(),
                 timeline=Timeline(),
                 registries=FakeRegistries(engine),
@@ -103,7 +111,7 @@ def test_a_cluster_that_another_run_made_meanwhile_is_not_this_runs_to_delete(
 ) -> None:
     faster = bench.context("faster", home=home_of(bench.folder / "a", NAME).path)
     slower = bench.context("slower", home=home_of(bench.folder / "b", NAME).path)
-    bench.meanwhile("standing", lambda: obtain(faster))
+    bench.meanwhile("observe", lambda: obtain(faster))
 
     with pytest.raises(ClusterError, match=f'there is already a cluster "{NAME}"'):
         obtain(slower)
@@ -114,7 +122,7 @@ def test_a_cluster_that_another_run_made_meanwhile_is_not_this_runs_to_delete(
 
 def test_the_same_holds_for_one_that_does_not_stay(bench: Bench) -> None:
     faster, slower = bench.context("faster"), bench.context("slower")
-    bench.meanwhile("standing", lambda: obtain(faster))
+    bench.meanwhile("observe", lambda: obtain(faster))
 
     with pytest.raises(ClusterError, match=f'there is already a cluster "{NAME}"'):
         obtain(slower)
@@ -150,9 +158,9 @@ class TestWhatAKilledRunLeft:
         cluster = obtain(bench.context("next"))
 
         other.join()
-        standing = bench.provider.standing(NAME, Deadline.after(5))
-        assert standing
-        assert standing.folder == cluster.kubeconfig.parent != dead.path
+        observed = bench.provider.observe(NAME, Deadline.after(5))
+        assert observed
+        assert observed.folder == cluster.kubeconfig.parent != dead.path
 
     def test_one_that_lives_is_not(self, bench: Bench, dead: RunDirectory) -> None:
         lock = hold(dead.lock)
@@ -207,7 +215,7 @@ class TestHomes:
             bench.provider.clusters.clear()
             self.end(first)
 
-        bench.meanwhile("standing", end)
+        bench.meanwhile("observe", end)
 
         obtain(second)
 

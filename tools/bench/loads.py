@@ -82,7 +82,7 @@ def _measure(
     (folder / "small").write_bytes(bytes(4))
     deadline = Deadline.after(3600)
     registry = RegistrySender(
-        _host.run(deadline), host=_host, engine=_docker, provider=_kind, folder=folder
+        _host.run(deadline), host=_host, engine=_docker, kind_nodes=_kind, folder=folder
     )
     first = _build(f"{name}/first:1", folder)
     for way in ("delta", _REGISTRY):  # what the kind node and the registry have beforehand
@@ -131,7 +131,7 @@ def _load(
         loader = ImageLoader(
             nodes,
             engine=_docker,
-            provider=_kind,
+            kind_nodes=_kind,
             runner=_runner,
             timeline=Timeline(),
             how=_WAYS.get(way, "auto"),
