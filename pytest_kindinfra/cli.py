@@ -255,11 +255,11 @@ def _gc_clusters(tools: Sequence[Tools]) -> bool:
 
 
 def _gc_registry(tools: Tools) -> bool:
-    """Remove the registry of ours, which only Docker runs, if nobody uses it."""
+    """Remove this project's registry if nobody uses it; return whether it is gone."""
     from pytest_kindinfra.engines.registry import close_registry
     from pytest_kindinfra.state.memory import cache_folder
 
-    if tools.engine.name != "docker":
+    if not tools.engine.runs_registries:
         return False
     deadline = Deadline.after(_GC_SECONDS)
     return close_registry(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         RegistryHost,
     )
     from pytest_kindinfra.state.directory import RunDirectory
-    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Running, Timeline
 
 

@@ -61,7 +61,8 @@ REGISTRY_LABEL = "dev.kindinfra.registry"
 
 Level = Literal["applied", "started", "ready"]
 Scheme = Literal["tcp", "http", "https", "grpc"]
-EngineName = Literal["auto", "docker", "podman"]
+EngineName = str
+"""A name of the table of engines in `wiring`, or `auto`."""
 Load = Literal["auto", "archive", "delta", "registry"]
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pytest_kindinfra.model import ObservedCluster, Registry
@@ -74,12 +74,45 @@ class ImageSize:
     layers: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What `kindinfra doctor` found of one thing.
+
+    Attributes:
+        state: `missing` is what no cluster comes up without, `odd` what may be in the way.
+        what: The thing.
+        said: What is known of it.
+        fix: What to do about it; empty for what is well.
+    """
+
+    state: Literal["ok", "odd", "missing"]
+    what: str
+    said: str
+    fix: str = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """Return the lines that show it."""
+        head = f"{self.state:<8} {self.what:<12} {self.said}"
+        return [head, f"{'':<8} {'':<12} To fix: {self.fix}"] if self.fix else [head]
+
+
 class Engine(Protocol):
     """Builds and exports images."""
 
     @property
     def name(self) -> str:
-        """What the user calls it and its program: `docker` or `podman`."""
+        """What the user calls it, its program, and what kind calls it: `docker`, `podman`."""
+        ...
+
+    @property
+    def runs_registries(self) -> bool:
+        """Whether images can go through a registry in a container beside the cluster."""
+        ...
+
+    @property
+    def stops_slowly(self) -> bool:
+        """Whether it waits for kind nodes to end, so that deletion has to kill them first."""
         ...
 
     def check(self, deadline: Deadline) -> str:
@@ -97,6 +130,18 @@ class Engine(Protocol):
         Args:
             environ: The environment, which may lead to another engine.
         """
+        ...
+
+    def host_problem(self, environ: Mapping[str, str]) -> str | None:
+        """Return a sentence if it is on another host, where tests cannot reach a cluster.
+
+        Args:
+            environ: The environment, which may lead to another engine.
+        """
+        ...
+
+    def examine(self, deadline: Deadline) -> Iterator[Finding]:
+        """Yield what `kindinfra doctor` says of it and of what it needs; the first is itself."""
         ...
 
     def foreign_options(self, options: Sequence[str]) -> tuple[str, ...]:

@@ -14,20 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.clusters.config import RUN_MOUNT
 from pytest_kindinfra.context import Tools
-from pytest_kindinfra.engines.host import docker_root, podman_root
+from pytest_kindinfra.engines.common import asked
+from pytest_kindinfra.engines.docker import Docker
+from pytest_kindinfra.engines.podman import Podman
 from pytest_kindinfra.errors import ClusterError, CommandError
 from pytest_kindinfra.model import ObservedCluster, Registry
 from pytest_kindinfra.references import name_in_node, normalise
-from pytest_kindinfra.system.programs import Result
+from pytest_kindinfra.system.runner import Result, Runner
 from pytest_kindinfra.system.timeline import Deadline, Timeline, monotonic, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import pytest
 
-    from pytest_kindinfra.protocols import BuildRequest, ImageSize, OwnImage
-    from pytest_kindinfra.system.programs import Copy
+    from pytest_kindinfra.protocols import BuildRequest, Engine, Finding, ImageSize, OwnImage
+    from pytest_kindinfra.system.pipes import Copy
 
 Argv = tuple[str, ...]
 
@@ -87,7 +89,7 @@ class Piped:
 
 
 @dataclass
-class FakeRunner:
+class FakeRunner(Runner):
     """Runs nothing: the handler says what a program prints, or gives its whole result.
 
     Attributes:
@@ -195,8 +197,26 @@ class FakeEngine:
         return self.version
 
     def disk_root(self, environ: Mapping[str, str]) -> Path | None:
-        """See `Engine.disk_root`."""
-        return podman_root(environ) if self.name == "podman" else docker_root(environ)
+        return self.real.disk_root(environ)
+
+    def host_problem(self, environ: Mapping[str, str]) -> str | None:
+        return self.real.host_problem(environ)
+
+    def examine(self, deadline: Deadline) -> Iterator[Finding]:
+        yield asked("engine", lambda: f"{self.name} {self.check(deadline)}")
+
+    @property
+    def real(self) -> Engine:
+        """The engine of that name, for what it knows without its program."""
+        return Podman(FakeRunner()) if self.name == "podman" else Docker(FakeRunner())
+
+    @property
+    def runs_registries(self) -> bool:
+        return self.real.runs_registries
+
+    @property
+    def stops_slowly(self) -> bool:
+        return self.real.stops_slowly
 
     def foreign_options(self, options: Sequence[str]) -> tuple[str, ...]:
         return tuple(option for option in options if option in self.foreign)

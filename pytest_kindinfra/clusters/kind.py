@@ -31,7 +31,7 @@ from pytest_kindinfra.system.programs import which
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_kindinfra.system.programs import Result, Runner
+    from pytest_kindinfra.system.runner import Result, Runner
     from pytest_kindinfra.system.timeline import Deadline
 
 
@@ -51,6 +51,10 @@ _LABEL = "io.x-k8s.kind.cluster"
 _PROVIDER = "KIND_EXPERIMENTAL_PROVIDER"
 
 
+_DEFAULT_ENGINE = "docker"
+"""The engine that kind takes where several answer, and nothing tells it which."""
+
+
 _RUN_BIND = re.compile(rf"(?P<source>/.*):{re.escape(RUN_MOUNT)}(?::[^/:]*)?", re.DOTALL)
 """`SOURCE:TARGET` or `SOURCE:TARGET:OPTIONS`, as in `HostConfig.Binds`; a volume has no slash."""
 
@@ -62,11 +66,21 @@ _FIX = "install kind (https://kind.sigs.k8s.io) or put its folder on PATH"
 
 
 class Kind:
-    """The kind on PATH, with an engine whose program has Docker's words."""
+    """The kind on PATH, with an engine whose program understands Docker's commands.
 
-    def __init__(self, runner: Runner, *, program: str = "docker") -> None:
+    Args:
+        runner: Runs programs.
+        program: The engine's program, which is also kind's name for it.
+        kill_first: Kill kind nodes before they are deleted: the engine would ask them to end, and
+            wait 10 s for systemd in there.
+    """
+
+    def __init__(
+        self, runner: Runner, *, program: str = _DEFAULT_ENGINE, kill_first: bool = False
+    ) -> None:
         self._runner = runner
         self._program = program
+        self._kill_first = kill_first
 
     def check(self, deadline: Deadline) -> str:
         """See `Provider.check`."""
@@ -241,7 +255,7 @@ class Kind:
 
     def delete(self, name: str, *, kubeconfig: Path, deadline: Deadline) -> None:
         """See `Provider.delete`."""
-        if self._program == "podman":
+        if self._kill_first:
             self._kill(name, deadline)
         self._kind(
             *("delete", "cluster", "--name", name, "--kubeconfig", str(kubeconfig)),
@@ -250,18 +264,17 @@ class Kind:
         )
 
     def _kill(self, name: str, deadline: Deadline) -> None:
-        """End the kind nodes at once: podman asks first, and waits 10 s for systemd in there."""
-        listing = ["podman", "ps", "--quiet", "--filter", f"label={_LABEL}={name}"]
+        listing = [self._program, "ps", "--quiet", "--filter", f"label={_LABEL}={name}"]
         ids = self._runner.run(listing, deadline=deadline.within(30), check=False).stdout.split()
         if ids:
-            argv = ["podman", "kill", "--signal", "KILL", *ids]
+            argv = [self._program, "kill", "--signal", "KILL", *ids]
             self._runner.run(argv, deadline=deadline.within(30), check=False)
 
     def delete_command(self, name: str) -> Sequence[str]:
         """See `Provider.delete_command`."""
         command = ("kind", "delete", "cluster", "--name", name)
         which_engine = ("env", f"{_PROVIDER}={self._program}")
-        return command if self._program == "docker" else (*which_engine, *command)
+        return command if self._program == _DEFAULT_ENGINE else (*which_engine, *command)
 
     def _kind(
         self, *words: str, deadline: Deadline, what: str = "", log: Path | None = None

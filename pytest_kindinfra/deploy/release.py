@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pytest_kindinfra.model import KubeObject, Release
-    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.system.runner import Runner
 
 
 _COPIED = ("apiVersion", "name", "version", "appVersion", "description", "type", "icon")

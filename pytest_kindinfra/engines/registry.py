@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.model import KubeObject
     from pytest_kindinfra.protocols import ClusterCreator, RegistryHost
-    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Deadline
 
 

@@ -297,7 +297,7 @@ def _prebuilt(image: Image, engine: Engine, deadline: Deadline) -> BuiltImage:
     if not engine.image_ids([reference], deadline):
         msg = (
             f'image "{image.name}": the prebuilt "{reference}" is not in the engine\n'
-            f"To fix: docker pull {reference}"
+            f"To fix: {engine.name} pull {reference}"
         )
         raise KindInfraError(msg)
     return BuiltImage(name=image.name, reference=reference, cached=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.context import Context
     from pytest_kindinfra.model import Cluster, Load
     from pytest_kindinfra.protocols import Engine, KindNodes, Provider
-    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Deadline, Timeline
 
 

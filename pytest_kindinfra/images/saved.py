@@ -159,7 +159,9 @@ def _fetch(image: Image, expected: BuiltImage, shelf: Shelf, deadline: Deadline)
     if shelf.engine.image_ids([reference], deadline):
         return None
     if image.prebuilt:
-        return f'the prebuilt "{reference}" is not in the engine: docker pull {reference}'
+        return (
+            f'the prebuilt "{reference}" is not in the engine: {shelf.engine.name} pull {reference}'
+        )
     if image.archive:
         load_image_file(shelf.folder / image.archive, reference, shelf.engine, deadline)
         return None

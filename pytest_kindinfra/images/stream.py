@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.model import Load
     from pytest_kindinfra.protocols import Engine, KindNodes
-    from pytest_kindinfra.system.programs import Runner, Sink
+    from pytest_kindinfra.system.pipes import Sink
+    from pytest_kindinfra.system.runner import Runner
 
 
 _CHUNK = 1 << 20

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.clusters.config import loopback
 from pytest_kindinfra.clusters.sweep import sweep
-from pytest_kindinfra.engines.host import elsewhere_problems
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.references import name_in_node
 from pytest_kindinfra.state.directory import RunDirectory
@@ -241,8 +240,8 @@ def problems_of_host(
     if settings.kubeconfig is not None:
         yield from _busy_ports(plan, tools.creator, ours=(), address=address)
         return
-    if elsewhere := elsewhere_problems(os.environ, settings.engine):
-        yield from elsewhere
+    if elsewhere := tools.engine.host_problem(os.environ):
+        yield elsewhere
         return
     there = _standing(request, tools.creator)
     yield from _problems_of_name(request, tools.creator, there)

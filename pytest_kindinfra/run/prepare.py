@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.protocols import Engine
-    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.system.runner import Runner
 
 
 _LOOK_SECONDS = 30.0
@@ -115,7 +115,7 @@ def prepare(
     door = replace(door, purpose="plan") if settings.plan else door
     tools = make_tools(settings.engine)
     found = [*problems, *wrong, *_problems_of_declaration(declaration, door)]
-    found += _problems_of_settings(settings, declaration.folder, door)
+    found += _problems_of_settings(settings, declaration.folder, door, tools.engine)
     try:
         plan = _plan(declaration, wanted, settings, door, tools)
         request = _request(plan, settings, door)
@@ -181,7 +181,9 @@ def _problems_of_declaration(declaration: Declaration, door: Door) -> Iterator[s
     )
 
 
-def _problems_of_settings(settings: Settings, folder: Path, door: Door) -> Iterator[str]:
+def _problems_of_settings(
+    settings: Settings, folder: Path, door: Door, engine: Engine
+) -> Iterator[str]:
     """Yield what is wrong with options that go together with nothing of the plan."""
     if door.purpose == "resolve":
         return
@@ -190,7 +192,7 @@ def _problems_of_settings(settings: Settings, folder: Path, door: Door) -> Itera
     if door.purpose == "build":
         return
     yield from _problems_of_saved(settings, folder)
-    yield from _problems_of_load(settings)
+    yield from _problems_of_load(settings, engine)
     yield from problems_of_options(settings)
 
 
@@ -219,10 +221,10 @@ def _problems_of_saved(settings: Settings, folder: Path) -> Iterator[str]:
             yield f"{settings.sources['images']}: {error}"
 
 
-def _problems_of_load(settings: Settings) -> Iterator[str]:
-    if settings.load == "registry" and settings.engine == "podman":
+def _problems_of_load(settings: Settings, engine: Engine) -> Iterator[str]:
+    if settings.load == "registry" and not engine.runs_registries:
         where = settings.sources["load"]
-        yield f'{where}: load = "registry" needs Docker, but the engine is podman'
+        yield f'{where}: load = "registry" needs Docker, but the engine is {engine.name}'
 
 
 def _with_existing(

@@ -14,7 +14,7 @@ import pytest
 from pytest_kindinfra.clusters.kind import Kind
 from pytest_kindinfra.engines.docker import Docker
 from pytest_kindinfra.images.load import ImageLoader, Takers
-from pytest_kindinfra.system.runner import SubprocessRunner
+from pytest_kindinfra.system.runner import Runner
 from pytest_kindinfra.system.timeline import Deadline, Timeline
 from tests.e2e.runs import until
 
@@ -28,7 +28,7 @@ NODE_IMAGE = os.environ.get("KINDINFRA_NODE_IMAGE", "kindest/node:v1.34.4")
 MEGABYTE = 1_000_000
 BASE_SIZE = 20 * MEGABYTE
 CTR = ("ctr", "--namespace", "k8s.io")
-runner = SubprocessRunner()
+runner = Runner()
 kind, docker = Kind(runner), Docker(runner)
 
 

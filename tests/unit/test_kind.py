@@ -12,7 +12,7 @@ import pytest
 from pytest_kindinfra.clusters.config import RUN_MOUNT
 from pytest_kindinfra.clusters.kind import Kind
 from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError, ToolMissingError
-from pytest_kindinfra.system.programs import Result
+from pytest_kindinfra.system.runner import Result
 from tests.fakes import Argv, FakeRunner
 
 if TYPE_CHECKING:
@@ -324,7 +324,7 @@ class TestRunsOfOurs:
 class TestPodman:
     def test_every_call_goes_to_podman(self, soon: Deadline) -> None:
         runner = answering(clusters="a\n", nodes="a-control-plane\n", ps="9ff8546f6258\n")
-        kind = Kind(runner, program="podman")
+        kind = Kind(runner, program="podman", kill_first=True)
         kind.exists("a", soon)
         kind.image_ready_nodes("a", soon)
         kind.images_in("a-control-plane", soon)
@@ -339,7 +339,9 @@ class TestPodman:
 
     def test_kind_nodes_are_killed_before_podman_waits_for_them(self, soon: Deadline) -> None:
         runner = answering(ps="9ff8546f6258\n0b27c158feb3\n")
-        Kind(runner, program="podman").delete("a", kubeconfig=Path("/k"), deadline=soon)
+        Kind(runner, program="podman", kill_first=True).delete(
+            "a", kubeconfig=Path("/k"), deadline=soon
+        )
 
         assert runner.argvs == [
             ("podman", "ps", "--quiet", "--filter", "label=io.x-k8s.kind.cluster=a"),

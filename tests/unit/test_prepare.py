@@ -8,13 +8,13 @@ import socket
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from pytest_kindinfra import create_cluster, resolve
 from pytest_kindinfra.commands.up import up
 from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.run import prepare as preparing
-from pytest_kindinfra.run.machine import network_problem
 from pytest_kindinfra.run.prepare import Door, prepare, read_declaration
 from pytest_kindinfra.session.planning import prepare_run
 from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, fake_tools
@@ -206,9 +206,8 @@ def a_build_option_that_the_engine_lacks(world: World) -> str:
 
 
 def artifacts_on_a_network_file_system(world: World) -> str:
-    world.write("mounts", f"server:/home {world.folder} nfs4 rw 0 0\n")
-    assert network_problem.__kwdefaults__
-    world.patch.setitem(network_problem.__kwdefaults__, "mounts", world.folder / "mounts")
+    world.write("proc/self/mounts", f"server:/home {world.folder} nfs4 rw 0 0\n")
+    world.patch.setattr(psutil, "PROCFS_PATH", str(world.folder / "proc"))
     return "is on a network file system (nfs4)"
 
 

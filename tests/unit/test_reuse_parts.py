@@ -16,6 +16,7 @@ from pytest_kindinfra.commands.doctor import examine
 from pytest_kindinfra.deploy import renewal as routes
 from pytest_kindinfra.deploy.apply import inputs_hash
 from pytest_kindinfra.deploy.renewal import delete_objects
+from pytest_kindinfra.engines.docker import Docker
 from pytest_kindinfra.errors import ClusterError, ToolMissingError
 from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.model import ObservedCluster, Service
@@ -30,7 +31,7 @@ from pytest_kindinfra.state.reused import (
     read_entry,
     write_entry,
 )
-from pytest_kindinfra.system.programs import Result
+from pytest_kindinfra.system.runner import Result
 from pytest_kindinfra.system.timeline import Deadline
 from tests.fake_kubernetes import FakeKubernetes
 from tests.fakes import FakeEngine, FakeProvider, FakeRunner, fake_tools
@@ -280,8 +281,19 @@ class TestDoctor:
         return [" ".join(line.split()) for line in lines]
 
     def tools(self, **changes: Any) -> Tools:
-        runner = FakeRunner(lambda _: "buildx v1\nmore\n")
-        return fake_tools(**({"runner": runner} | changes))
+        runner = changes.pop("runner", None) or self.runner(buildx="buildx v1\nmore\n")
+        parts: dict[str, Any] = {"runner": runner, "engine": Docker(runner)}
+        return fake_tools(**(parts | changes))
+
+    def runner(self, *, engine: str = "29.0", buildx: str = "0.30.0") -> FakeRunner:
+        """Return one in which programs say their versions, and nothing else."""
+
+        def answer(argv: tuple[str, ...]) -> str:
+            if "version" not in argv:
+                return ""
+            return buildx if "buildx" in argv else engine
+
+        return FakeRunner(answer)
 
     @pytest.mark.parametrize(
         ("what", "version", "beginning", "fix"),
@@ -311,11 +323,8 @@ class TestDoctor:
     ) -> None:
         """A program that is there need not know the flags that it gets."""
         tools = self.tools(
-            engine=FakeEngine(version=version if what == "engine" else "29.0"),
             provider=FakeProvider(version=version if what == "kind" else "0.31.0"),
-            runner=FakeRunner(
-                lambda argv: version if what == "buildx" and "version" in argv else ""
-            ),
+            runner=self.runner(**({} if what == "kind" else {what: version})),
         )
 
         lines = self.found(tmp_path, tools)
@@ -325,7 +334,7 @@ class TestDoctor:
 
     @pytest.mark.parametrize("version", ["0.10.0", "v0.29.1", "1.0"])
     def test_one_that_is_new_enough_is_ok(self, version: str, tmp_path: Path) -> None:
-        lines = self.found(tmp_path, self.tools(runner=FakeRunner(lambda _: version)))
+        lines = self.found(tmp_path, self.tools(runner=self.runner(buildx=version)))
 
         assert f"ok buildx {version}" in lines
 

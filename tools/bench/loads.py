@@ -26,7 +26,7 @@ from pytest_kindinfra.engines.registry import DockerRegistry, close_registry, wi
 from pytest_kindinfra.images.load import ImageLoader
 from pytest_kindinfra.images.registry import RegistrySender
 from pytest_kindinfra.state.memory import cache_folder
-from pytest_kindinfra.system.runner import SubprocessRunner
+from pytest_kindinfra.system.runner import Runner
 from pytest_kindinfra.system.timeline import Deadline, Timeline
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _MEGABYTE = 1_000_000
 _KIND, _SAVE, _REGISTRY = "kind load docker-image", "docker save alone", "registry"
 _WAYS: dict[str, Load] = {"delta": "delta", "archive": "archive"}
 _CONTENDERS = (_KIND, *_WAYS, _REGISTRY, _SAVE)
-_runner = SubprocessRunner()
+_runner = Runner()
 _docker, _kind, _host = Docker(_runner), Kind(_runner), DockerRegistry(_runner)
 
 
@@ -59,7 +59,9 @@ def main() -> None:
             _kind.delete(name, kubeconfig=Path(folder) / "kubeconfig", deadline=Deadline.after(120))
             ids = _lines("docker", "image", "ls", "--quiet", f"{name}/*")
             _run("docker", "image", "rm", "--force", *ids, check=False)
-            close_registry(_host, _kind, cache=cache_folder(), deadline=Deadline.after(60))
+            close_registry(
+                _host, _kind, cache=cache_folder(), say=print, deadline=Deadline.after(60)
+            )
     for line in _table(seconds):
         print(line)
     if given.json:
