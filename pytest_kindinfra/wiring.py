@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.clusters.existing import Existing, scope_of
-from pytest_kindinfra.clusters.kind import Kind
+from pytest_kindinfra.clusters.kind import KindProvider
 from pytest_kindinfra.context import Tools
 from pytest_kindinfra.engines.docker import Docker
 from pytest_kindinfra.engines.podman import Podman
@@ -80,8 +80,8 @@ def make_tools(engine: EngineName = "auto") -> Tools:
     )
 
 
-def _kind(engine: Engine, runner: Runner) -> Kind:
-    return Kind(runner, program=engine.name, kill_first=engine.stops_slowly)
+def _kind(engine: Engine, runner: Runner) -> KindProvider:
+    return KindProvider(runner, program=engine.name, kill_first=engine.stops_slowly)
 
 
 def tools_for(request: Request, kubeconfig: Path, tools: Tools) -> Tools:

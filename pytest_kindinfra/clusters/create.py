@@ -2,8 +2,7 @@
 
 The caller holds the lock of the host if it can be had: two `kind create` at a time may both make
 the network "kind" (kind#1596), or be given the same free port. A program that knows nothing of that
-lock can still take a port before the engine does; then others are chosen. A step must not know
-another step.
+lock can still take a port before the engine does; then others are chosen.
 """
 
 from __future__ import annotations

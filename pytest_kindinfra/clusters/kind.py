@@ -65,7 +65,7 @@ _CTR = ("ctr", "--namespace", "k8s.io")
 _FIX = "install kind (https://kind.sigs.k8s.io) or put its folder on PATH"
 
 
-class Kind:
+class KindProvider:
     """The kind on PATH, with an engine whose program understands Docker's commands.
 
     Args:

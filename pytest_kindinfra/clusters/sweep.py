@@ -3,7 +3,7 @@
 A cluster is known by the run directory that is mounted in its kind nodes. Only the lock in
 there says whether the run lives: a process id may be somebody else's by now, and an age says
 nothing. What was kept on purpose is never touched, nor is a cluster whose run directory tells
-nothing. A step must not know another step.
+nothing.
 """
 
 from __future__ import annotations

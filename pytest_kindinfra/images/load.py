@@ -39,37 +39,37 @@ within 1.5 s of each other where a machine was busy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Takers:
-    """The kind nodes of a cluster that is being created.
+class ImageReadyNodes:
+    """The kind nodes of a cluster that is being created, as they begin to accept images.
 
     Attributes:
         provider: Knows them.
         cluster: The cluster's name.
         count: How many there will be, 0 if they are there.
         created: The cluster, when `create` has returned.
-        together: Seconds that the first one waits for the others.
+        settle: Seconds that the first one waits for the others.
     """
 
     provider: Provider
     cluster: str
     count: int
     created: Future[Cluster]
-    together: float = _SETTLE_SECONDS
+    settle: float = _SETTLE_SECONDS
 
-    def first(self, deadline: Deadline) -> tuple[str, ...]:
+    def await_first(self, deadline: Deadline) -> tuple[str, ...]:
         """Return all kind nodes; those that answer where one of them is late.
 
         Raises:
             ClusterError: None of them does.
         """
         if not self.count:
-            return self._standing()
+            return self._existing_nodes()
         patience: list[Deadline] = []
 
         def enough() -> tuple[str, ...]:
             nodes = self._answering(deadline)
             if nodes and not patience:
-                patience.append(deadline.within(self.together))
+                patience.append(deadline.within(self.settle))
             return nodes if len(nodes) == self.count or (nodes and patience[0].passed) else ()
 
         if nodes := wait_until(enough, deadline, every=_EVERY):
@@ -93,7 +93,7 @@ class Takers:
             loader.give_up(error)
             raise
 
-    def _standing(self) -> tuple[str, ...]:
+    def _existing_nodes(self) -> tuple[str, ...]:
         if nodes := self.created.result().nodes:
             return nodes
         msg = f'cluster "{self.cluster}" has no kind nodes on this host that images go to'
@@ -377,11 +377,11 @@ def open_loader(
         ClusterError: No kind node takes images.
     """
     tools, deadline = context.tools, context.deadline()
-    takers = Takers(
+    ready = ImageReadyNodes(
         provider=tools.provider, cluster=context.request.cluster, count=count, created=created
     )
-    nodes = takers.first(deadline)
-    late = len(nodes) < takers.count
+    nodes = ready.await_first(deadline)
+    late = len(nodes) < ready.count
     loader = ImageLoader(
         nodes,
         engine=tools.engine,
@@ -393,5 +393,5 @@ def open_loader(
         late=late,
     )
     if late:
-        begin(lambda: takers.join_late(loader, nodes, deadline))
+        begin(lambda: ready.join_late(loader, nodes, deadline))
     return loader

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.clusters.kind import Kind
+from pytest_kindinfra.clusters.kind import KindProvider
 from pytest_kindinfra.engines.docker import Docker
-from pytest_kindinfra.images.load import ImageLoader, Takers
+from pytest_kindinfra.images.load import ImageLoader, ImageReadyNodes
 from pytest_kindinfra.system.runner import Runner
 from pytest_kindinfra.system.timeline import Deadline, Timeline
 from tests.e2e.runs import until
@@ -29,7 +29,7 @@ MEGABYTE = 1_000_000
 BASE_SIZE = 20 * MEGABYTE
 CTR = ("ctr", "--namespace", "k8s.io")
 runner = Runner()
-kind, docker = Kind(runner), Docker(runner)
+kind, docker = KindProvider(runner), Docker(runner)
 
 
 def run(*argv: str) -> str:
@@ -168,17 +168,17 @@ def test_a_kind_node_that_is_late_gets_what_the_other_got(
     late, deadline = next(node for node in nodes if "worker" in node), Deadline.after(120)
     name = late.removesuffix("-worker")
     created: Future[Cluster] = Future()
-    takers = Takers(provider=kind, cluster=name, count=2, created=created, together=0.5)
+    ready = ImageReadyNodes(provider=kind, cluster=name, count=2, created=created, settle=0.5)
     image = images.build("1", content="a")
     run("docker", "exec", late, "systemctl", "stop", "containerd")
     try:
-        there = takers.first(deadline)
+        there = ready.await_first(deadline)
         loading = Loading.without_late(*there)
         with ThreadPoolExecutor(2) as pool:
             load = pool.submit(loading.load, image)
             until(lambda: image in kind.images_in(there[0], deadline))
             unfinished = not load.done()
-            joining = pool.submit(takers.join_late, loading.loader, there, deadline)
+            joining = pool.submit(ready.join_late, loading.loader, there, deadline)
             run("docker", "exec", late, "systemctl", "start", "containerd")
             joining.result()
             load.result()

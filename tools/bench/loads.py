@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from figures import quartiles, ratio
 
-from pytest_kindinfra.clusters.kind import Kind
+from pytest_kindinfra.clusters.kind import KindProvider
 from pytest_kindinfra.engines.docker import Docker
 from pytest_kindinfra.engines.registry import DockerRegistry, close_registry, with_registry
 from pytest_kindinfra.images.load import ImageLoader
@@ -39,7 +39,7 @@ _KIND, _SAVE, _REGISTRY = "kind load docker-image", "docker save alone", "regist
 _WAYS: dict[str, Load] = {"delta": "delta", "archive": "archive"}
 _CONTENDERS = (_KIND, *_WAYS, _REGISTRY, _SAVE)
 _runner = Runner()
-_docker, _kind, _host = Docker(_runner), Kind(_runner), DockerRegistry(_runner)
+_docker, _kind, _host = Docker(_runner), KindProvider(_runner), DockerRegistry(_runner)
 
 
 def main() -> None:
