@@ -24,7 +24,7 @@ _ETCD_HOME = "/var/lib/etcd"
 
 
 PATCHES_MOUNT = "/kindinfra-kubeadm"
-"""Where kubeadm finds patches of ours, in the control planes."""
+"""Where kubeadm finds this project's patches, in the control planes."""
 
 
 _SKIPPED = ("preflight", "kubelet-finalize")
@@ -334,9 +334,9 @@ def _map_ports(nodes: list[dict[str, Any]], ports: Mapping[int, int], address: s
         if (mapped[port].get("hostPort") or 0) <= 0:  # kind would choose one and tell nobody
             mapped[port]["hostPort"] = ports[port]
     first = next((node for node in nodes if _is_control_plane(node)), nodes[0])
-    ours = [_mapping(port, host_port, address) for port, host_port in missing.items()]
-    if ours:
-        first["extraPortMappings"] = [*(first.get("extraPortMappings") or ()), *ours]
+    added = [_mapping(port, host_port, address) for port, host_port in missing.items()]
+    if added:
+        first["extraPortMappings"] = [*(first.get("extraPortMappings") or ()), *added]
 
 
 def _mapping(node_port: int, host_port: int, address: str) -> dict[str, Any]:

@@ -53,14 +53,14 @@ def turn_to_create(
     Raises:
         CancelledError: The run is ending.
     """
-    start, told = now(), []
+    start, waits = now(), []
 
     def note(text: str) -> None:
-        told.append(text)
+        waits.append(text)
         say(text)
 
     with locked_for_all_users("create", queue, say=note, option="--kindinfra-timeout"):
-        if told:
+        if waits:
             timeline.add(Phase(kind="queue", subject="cluster", start=start, end=now()))
         yield
 
@@ -93,7 +93,7 @@ def create_cluster(
         deadline: When to give up.
 
     Raises:
-        ClusterError: It could not be created, or a cluster of that name is not ours.
+        ClusterError: It could not be created, or another program created a cluster of that name.
     """
     deadline.check()
     if creator.exists(name, deadline):
@@ -103,13 +103,13 @@ def create_cluster(
             f"{' '.join(creator.delete_command(name))}"
         )
         raise ClusterError(msg)
-    # From here on a cluster of that name is ours to delete, whatever happens.
+    # From here on this run deletes the cluster of that name, whatever happens.
     run.write("cluster-name", {"name": name})
     if tuning:
         _write_patches(base or {}, run.path / PATCHES)
 
     def create() -> Cluster:
-        ports = choose_host_ports(plan.ports, taken=user_ports(base), address=loopback(base))
+        ports = choose_host_ports(plan.ports, mapped=user_ports(base), address=loopback(base))
         config = kind_config(
             base, ports=ports, node_image=node_image, tuning=tuning, folder=folder, run=run.path
         )
@@ -137,20 +137,20 @@ def _write_patches(base: Mapping[str, Any], folder: Path) -> None:
 
 
 def choose_host_ports(
-    mappings: Collection[PortMapping], *, taken: Mapping[int, int], address: str = "127.0.0.1"
+    mappings: Collection[PortMapping], *, mapped: Mapping[int, int], address: str = "127.0.0.1"
 ) -> dict[int, int]:
     """Return a port of this host for each NodePort: the declared one, or a free one.
 
     Args:
         mappings: What is to be mapped.
-        taken: NodePort to host port as the user's own kind config maps them.
+        mapped: NodePort to host port as the user's own kind config maps them.
         address: On which free ones are looked for.
     """
-    declared = {mapping.host_port for mapping in mappings} | set(taken.values())
-    with ExitStack() as held:  # all at once, so that no free port is found twice
+    declared = {mapping.host_port for mapping in mappings} | set(mapped.values())
+    with ExitStack() as sockets:  # all at once, so that no free port is found twice
         return {
-            mapping.node_port: taken.get(mapping.node_port)
+            mapping.node_port: mapped.get(mapping.node_port)
             or mapping.host_port
-            or free_port(held, declared, address=address)
+            or free_port(sockets, declared, address=address)
             for mapping in mappings
         }

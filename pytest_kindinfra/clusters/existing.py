@@ -130,14 +130,14 @@ def find_existing(
         KindInfraError: The file is no good, or the cluster does not answer.
     """
     path = Path(os.path.abspath(file.expanduser()))  # noqa: PTH100 - a link may be changed meanwhile
-    context = str(only_current(read_kubeconfig(path), path.parent)["current-context"])
+    context = str(only_current(_read_kubeconfig(path), path.parent)["current-context"])
     nodes = _nodes(path)
     if nodes and (name := _name_here(nodes, creator, kind_nodes, deadline)):
         return ExistingCluster(kubeconfig=path, name=name, nodes=tuple(nodes))
     return ExistingCluster(kubeconfig=path, name=context)
 
 
-def read_kubeconfig(path: Path) -> Any:
+def _read_kubeconfig(path: Path) -> Any:
     """Return what a kubeconfig says.
 
     Raises:
@@ -205,7 +205,7 @@ def _name_here(
 
 
 def problems_of_options(settings: Settings) -> Iterator[str]:
-    """Yield a sentence for each option that only a cluster of ours can heed.
+    """Yield a sentence for each option that counts only where the run creates a cluster.
 
     Those that say how to make one may stand in the file or the environment for other runs.
     """

@@ -125,7 +125,7 @@ def _unclear(context: Context, why: str) -> str:
 
 def _folder_of_cluster(context: Context) -> RunDirectory | None:
     there = context.tools.creator.observe(context.request.cluster, context.deadline())
-    # A foreign one was told before, or is told by whoever creates.
+    # A foreign one was refused before, or is refused on creation.
     return RunDirectory(there.folder) if there and there.folder else None
 
 

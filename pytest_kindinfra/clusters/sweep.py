@@ -1,4 +1,4 @@
-"""Delete the clusters of runs that were killed: ours by their mark, dead by their free lock.
+"""Delete the clusters of runs that were killed: known by their mount, dead by their free lock.
 
 A cluster is known by the run directory that is mounted in its kind nodes. Only the lock in
 there says whether the run lives: a process id may be somebody else's by now, and an age says
@@ -44,7 +44,7 @@ class Swept:
 
 
 def sweep(creator: ClusterCreator, deadline: Deadline) -> Swept:
-    """Delete each cluster of ours whose run is dead and did not keep it.
+    """Delete each cluster whose run is dead and did not keep it.
 
     A cluster that cannot be deleted keeps no other from it.
 

@@ -134,7 +134,7 @@ class Docker(CliEngine):
         return _address(environ)
 
     def examine(self, deadline: Deadline) -> Iterator[Finding]:
-        """See `Engine.examine`; builds need buildx, whose builder may be another than ours."""
+        """See `Engine.examine`; also buildx, and which builder is in use."""
         for engine in super().examine(deadline):
             yield engine
             if engine.state == "missing":
@@ -335,7 +335,7 @@ def _builder_flags(
 
     Args:
         request: What is to be built.
-        builder: The one that would be taken without a flag.
+        builder: The one that is used without a flag.
         digests: Those bases that the engine has, to what a registry calls them, as NAME@DIGEST;
             None for one that no registry knows.
         own: The name of the engine's own builder.

@@ -210,8 +210,8 @@ def _build(image: Image, request: BuildRequest, setup: BuildSetup, deadline: Dea
         except CommandError as error:
             if error.exit_code is not None:
                 raise
-            told = f"{error.output.rstrip()}\n{_too_slow(image, seconds)}"
-            raise error.about(told) from None
+            output = f"{error.output.rstrip()}\n{_too_slow(image, seconds)}"
+            raise error.about(output) from None
 
 
 def _too_slow(image: Image, seconds: float) -> str:

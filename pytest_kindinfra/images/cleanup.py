@@ -41,7 +41,7 @@ class Discarded:
 def discard_images(
     engine: Engine, creator: ClusterCreator, *, cache: Path, before: float, deadline: Deadline
 ) -> Discarded:
-    """Remove images of ours that nobody has made or used since a point in time.
+    """Remove images of this project that nobody has made or used since a point in time.
 
     Args:
         engine: Who has them.
@@ -78,7 +78,7 @@ def _last_time(reference: str, image: OwnImage, uses: Mapping[str, ImageUse]) ->
 
 
 def _named(images: Iterable[OwnImage]) -> Iterator[tuple[str, OwnImage]]:
-    """Give each name of ours; an image may have names of others too, which stay."""
+    """Give each name that a build gave; an image may have other names too, which stay."""
     for image in images:
         for reference in image.references:
             if reference.startswith(f"localhost/{image.name}:"):
@@ -115,8 +115,8 @@ def drop_old_images(context: Context, cluster: Cluster, kube: Kube) -> None:
 def _drop(context: Context, node: str, current: Mapping[str, str], used: Collection[str]) -> None:
     nodes, deadline = context.tools.kind_nodes, context.deadline()
     keep = {*used, *map(normalise, current.values())}
-    ours = {f"localhost/{name}" for name in current}
+    repositories = {f"localhost/{name}" for name in current}
     there = nodes.images_in(node, deadline)
-    old = sorted(ref for ref in there if split(ref)[0] in ours and ref not in keep)
+    old = sorted(ref for ref in there if split(ref)[0] in repositories and ref not in keep)
     if old:
         nodes.forget_images(node, old, deadline)

@@ -238,15 +238,15 @@ def problems_of_host(
     """Yield what makes a run impossible on this host: a name or ports taken, no room."""
     address = loopback(request.kind_config)
     if settings.kubeconfig is not None:
-        yield from _busy_ports(plan, tools.creator, ours=(), address=address)
+        yield from _busy_ports(plan, tools.creator, own_ports=(), address=address)
         return
     if elsewhere := tools.engine.host_problem(os.environ):
         yield elsewhere
         return
-    there = _standing(request, tools.creator)
+    there = _observe(request, tools.creator)
     yield from _problems_of_name(request, tools.creator, there)
-    ours = there.host_ports.values() if there else ()
-    yield from _busy_ports(plan, tools.creator, ours=ours, address=address)
+    own_ports = there.host_ports.values() if there else ()
+    yield from _busy_ports(plan, tools.creator, own_ports=own_ports, address=address)
     if there is None:
         yield from _problems_of_room(plan, request, tools)
 
@@ -286,32 +286,32 @@ def _unclear(
     if there is None or there.folder is None:
         return
     why = why_unclear(RunDirectory(there.folder), request.cluster)
-    if why and _standing(request, creator) == there:  # else it was deleted meanwhile
+    if why and _observe(request, creator) == there:  # else it was deleted meanwhile
         text = refusal(request.cluster, why, creator.delete_command(request.cluster))
         yield text.replace("\nTo fix:", "; to fix:")  # one line, as all problems are
 
 
-def _standing(request: Request, creator: ClusterCreator) -> ObservedCluster | None:
+def _observe(request: Request, creator: ClusterCreator) -> ObservedCluster | None:
     """Return the cluster of that name; one named after the run's id cannot be there."""
     if not request.named:
         return None
-    with suppress(KindInfraError):  # what is missing is told when the bring-up begins
+    with suppress(KindInfraError):  # what is missing is reported when the bring-up begins
         return creator.observe(request.cluster, Deadline.after(_ASK_SECONDS))
     return None
 
 
 def _busy_ports(
-    plan: Plan, creator: ClusterCreator, *, ours: Collection[int], address: str
+    plan: Plan, creator: ClusterCreator, *, own_ports: Collection[int], address: str
 ) -> tuple[str, ...]:
     """Return a sentence for each fixed host port that is busy, but not for a killed run's.
 
     Args:
         plan: Says which ports are fixed.
         creator: Knows killed runs.
-        ours: Those of the cluster that this run takes over, or replaces.
+        own_ports: Those of the cluster that this run reuses or replaces.
         address: The address of this host to which they are mapped.
     """
-    ports = [one for one in plan.ports if one.host_port not in ours]
+    ports = [one for one in plan.ports if one.host_port not in own_ports]
     if busy := busy_ports(ports, address=address):
         with suppress(KindInfraError):
             sweep(creator, Deadline.after(_SWEEP_SECONDS))

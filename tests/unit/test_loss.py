@@ -209,7 +209,7 @@ class TestFreeHostPorts:
         free = [PortMapping(service="b", endpoint=str(port), node_port=port, host_port=None,
                             in_manifest=False) for port in range(30000, 30003)]  # fmt: skip
 
-        chosen = choose_host_ports([*fixed, *free], taken={30000: 24106})
+        chosen = choose_host_ports([*fixed, *free], mapped={30000: 24106})
 
         assert chosen[30000] == 24106
         others = {chosen[30001], chosen[30002]}
@@ -225,7 +225,7 @@ class TestFreeHostPorts:
             mapping = PortMapping(service="b", endpoint="x", node_port=30000, host_port=None,
                                   in_manifest=False)  # fmt: skip
 
-            chosen = choose_host_ports([mapping], taken={})
+            chosen = choose_host_ports([mapping], mapped={})
 
         assert chosen[30000] not in (0, port)
 
