@@ -112,15 +112,15 @@ _FILES_NAMED = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildSetup:
-    """Where the images of a run are built.
+    """What builds of one run have in common.
 
     Attributes:
         folder: Where relative paths start.
         output: The run's folder for build logs.
-        engine: Who builds.
-        slots: How many at a time.
+        engine: Builds the images.
+        slots: Limits the number of builds at a time.
         timeline: Gets a `build` phase if something is built.
-        digests: Of the files that images are built from.
+        digests: Digests of the files that images are built from.
         anew: Build without any cache, also what the engine has.
         names: Declared images to the further names that a Dockerfile may call them.
     """

@@ -43,9 +43,9 @@ class ImageReadyNodes:
     """The kind nodes of a cluster that is being created, as they begin to accept images.
 
     Attributes:
-        provider: Knows them.
+        provider: Says which kind nodes accept images.
         cluster: The cluster's name.
-        count: How many there will be, 0 if they are there.
+        count: How many kind nodes there will be, 0 if they accept images already.
         created: The cluster, when `create` has returned.
         settle: Seconds that the first one waits for the others.
     """

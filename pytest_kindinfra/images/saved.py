@@ -80,13 +80,13 @@ def _image(record: Any) -> SavedImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSources:
-    """Where images are looked for.
+    """Where images that are not built may come from.
 
     Attributes:
         folder: Where relative paths start.
-        engine: What it has is taken as it is.
-        digests: Of the files that images would be built from.
-        saved: A folder of images, and what it says that it has; None for none.
+        engine: Its images are used as they are.
+        digests: Digests of the files that images would be built from.
+        saved: A folder of saved images with its manifest, name to image; None without one.
         names: Declared images to their further names.
     """
 
