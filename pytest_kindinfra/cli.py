@@ -220,7 +220,7 @@ def _gc_images(tools: Tools, *, days: float) -> None:
 
     done = discard_images(
         tools.engine,
-        tools.provider,
+        tools.creator,
         cache=cache_folder(),
         before=now() - days * _DAY,
         deadline=Deadline.after(_GC_SECONDS),
@@ -237,7 +237,7 @@ def _gc_clusters(tools: Sequence[Tools]) -> bool:
     """Return whether all went that should."""
     found, well = False, True
     for one in tools:
-        swept = sweep(one.provider, Deadline.after(_GC_SECONDS))
+        swept = sweep(one.creator, Deadline.after(_GC_SECONDS))
         for name in swept.deleted:
             _say(f"deleted cluster {name}")
         for name, why in swept.unclear.items():
@@ -257,15 +257,15 @@ def _gc_clusters(tools: Sequence[Tools]) -> bool:
 
 
 def _gc_registry(tools: Tools) -> bool:
-    """Remove the registry of ours, which only Docker runs, if nobody uses it."""
+    """Remove this project's registry if nobody uses it; return whether it is gone."""
     from pytest_kindinfra.engines.registry import close_registry
     from pytest_kindinfra.state.memory import cache_folder
 
-    if tools.engine.name != "docker":
+    if not tools.engine.runs_registries:
         return False
     deadline = Deadline.after(_GC_SECONDS)
     return close_registry(
-        tools.registries, tools.provider, cache=cache_folder(), say=_say, deadline=deadline
+        tools.registries, tools.creator, cache=cache_folder(), say=_say, deadline=deadline
     )
 
 

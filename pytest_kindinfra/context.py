@@ -18,9 +18,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.model import Image, Load, Plan
-    from pytest_kindinfra.protocols import Engine, Provider, RegistryHost
+    from pytest_kindinfra.protocols import (
+        ClusterCreator,
+        Engine,
+        KindNodes,
+        Provider,
+        RegistryHost,
+    )
     from pytest_kindinfra.state.directory import RunDirectory
-    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Running, Timeline
 
 
@@ -43,10 +49,20 @@ class OwnCluster:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """Who does the work, and who keeps its secrets; `closing` is closed when the run has ended."""
+    """Who does the work, and who keeps its secrets; `closing` is closed when the run has ended.
+
+    Attributes:
+        engine: Builds and exports images.
+        provider: Knows the run's cluster, which may be an existing one.
+        creator: Creates clusters on this host, and finds those of other runs.
+        kind_nodes: Works in kind nodes.
+        registries: Finds and runs registries.
+    """
 
     engine: Engine
     provider: Provider
+    creator: ClusterCreator
+    kind_nodes: KindNodes
     runner: Runner
     timeline: Timeline
     registries: RegistryHost

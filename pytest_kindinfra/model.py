@@ -61,7 +61,8 @@ REGISTRY_LABEL = "dev.kindinfra.registry"
 
 Level = Literal["applied", "started", "ready"]
 Scheme = Literal["tcp", "http", "https", "grpc"]
-EngineName = Literal["auto", "docker", "podman"]
+EngineName = str
+"""A name of the table of engines in `wiring`, or `auto`."""
 Load = Literal["auto", "archive", "delta", "registry"]
 
 
@@ -380,14 +381,14 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """A cluster as its containers show it, whether or not it works.
+class ObservedCluster:
+    """A cluster as its containers show it, whether it works or not.
 
     Attributes:
         nodes: The names of the kind nodes' containers.
         running: All of them run.
-        folder: What is mounted where a run of ours mounts its run directory, or a cluster that
-            outlives runs its home; None for a cluster that is none of ours.
+        folder: The run directory, or directory of a reused cluster, that is mounted in the kind
+            nodes; None if no run of this project created the cluster.
         host_ports: Port of a kind node to port of this host.
         hosts: Port of a kind node to the address on which its port is reached.
     """

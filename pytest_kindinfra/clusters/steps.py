@@ -98,10 +98,10 @@ class ClusterSteps(Protocol):
 def cluster_steps(context: Context) -> ClusterSteps:
     """Return the steps of the cluster that a run asks for."""
     existing = context.request.existing
-    return SharedCluster(context, existing) if existing else OwnCluster(context)
+    return _ExistingClusterSteps(context, existing) if existing else _KindClusterSteps(context)
 
 
-class OwnCluster:
+class _KindClusterSteps:
     """A kind cluster that this run makes or reuses."""
 
     def __init__(self, context: Context) -> None:
@@ -117,7 +117,7 @@ class OwnCluster:
         """Delete what killed runs left behind; say what could not be deleted."""
         context = self._context
         try:
-            failed = sweep(context.tools.provider, context.deadline()).failed
+            failed = sweep(context.tools.creator, context.deadline()).failed
         except CancelledError:
             return
         except (KindInfraError, OSError) as error:
@@ -151,8 +151,8 @@ class OwnCluster:
         return kube
 
 
-class SharedCluster:
-    """An existing cluster: entered, its namespace held for this run, nothing else touched.
+class _ExistingClusterSteps:
+    """An existing cluster: used as it is, with a lease on the namespace for this run.
 
     Endpoints are ports of this process that lead to pods: see `kube/portforward.py`.
     """
@@ -163,13 +163,13 @@ class SharedCluster:
 
     def check(self) -> str:
         """Check engine and provider if it has kind nodes here; else no tool is needed."""
-        return OwnCluster(self._context).check() if self._existing.nodes else ""
+        return _KindClusterSteps(self._context).check() if self._existing.nodes else ""
 
     def sweep(self) -> None:
         """Do nothing: killed runs are the business of runs that make clusters."""
 
     def obtain(self, version: str, begin: Callable[[int], None]) -> Cluster:  # noqa: ARG002 - the protocol's
-        """Enter it; from now on whatever has the run's label is deleted at the end."""
+        """Use it; from now on every object with the run's label is deleted at the end."""
         context = self._context
         with context.tools.timeline.span("enter", "cluster"):
             file = self._existing.kubeconfig
@@ -200,14 +200,14 @@ class SharedCluster:
         context = self._context
         forwards = Forwards(cluster.kubeconfig)
         context.tools.closing.callback(forwards.close)
-        noted = PutThere(context.run)
+        noted = _Places(context.run)
         kube = SharedKube(cluster.kubeconfig, context.request.run_id, forwards, note=noted.add)
         namespace, deadline = context.request.namespace, context.deadline()
         with context.tools.timeline.span("wait", "cluster"):
             kube.wait_for_api(deadline)
             kube.ensure_namespace(namespace, deadline, {})
             if context.plan.services:
-                take_namespace(kube, namespace, context, deadline)
+                _acquire_namespace(kube, namespace, context, deadline)
         return kube
 
 
@@ -240,8 +240,8 @@ def watch_nodes(cluster: Cluster, context: Context) -> None:
 
 def _watch(node: str, cluster: Cluster, context: Context) -> None:
     try:
-        said = context.tools.provider.await_end(node, Deadline(math.inf, context.cancelled))
-        error = _loss(node, said, cluster, context)
+        status = context.tools.kind_nodes.await_end(node, Deadline(math.inf, context.cancelled))
+        error = _end_error(node, status, cluster, context)
     except CancelledError:
         return
     except KindInfraError as unknown:
@@ -253,7 +253,7 @@ def _watch(node: str, cluster: Cluster, context: Context) -> None:
     context.failure.end(CLUSTER, error)
 
 
-def _loss(node: str, said: str, cluster: Cluster, context: Context) -> ClusterError:
+def _end_error(node: str, status: str, cluster: Cluster, context: Context) -> ClusterError:
     """Return the error that names what is gone: the engine, or else the kind node."""
     try:
         context.tools.engine.check(Deadline.after(_ASK_ENGINE, context.cancelled))
@@ -262,13 +262,13 @@ def _loss(node: str, said: str, cluster: Cluster, context: Context) -> ClusterEr
     except KindInfraError as error:
         return ClusterError(f'the engine stopped, and with it cluster "{cluster.name}":\n{error}')
     return ClusterError(
-        f'kind node "{node}" of cluster "{cluster.name}" has ended in mid-run ({said})\n'
+        f'kind node "{node}" of cluster "{cluster.name}" has ended in mid-run ({status})\n'
         "To fix: see who stopped or removed its container, or whether memory ran out, and run again"
     )
 
 
-class PutThere:
-    """Notes in the run directory where a run puts objects; safe from several threads."""
+class _Places:
+    """Records in the run directory where a run puts objects; safe from several threads."""
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
@@ -292,8 +292,10 @@ class PutThere:
             )
 
 
-def take_namespace(kube: SharedKube, namespace: str, context: Context, deadline: Deadline) -> None:
-    """Have the namespace for this run alone; what a dead run of this host left there goes.
+def _acquire_namespace(
+    kube: SharedKube, namespace: str, context: Context, deadline: Deadline
+) -> None:
+    """Acquire the namespace for this run; delete what a dead run of this host left there.
 
     Raises:
         ClusterError: Another run has it.
@@ -311,7 +313,7 @@ def take_namespace(kube: SharedKube, namespace: str, context: Context, deadline:
         kube.ensure_namespace(namespace, deadline, {})  # the dead run may have made it
         other = acquire_lease(kube, namespace, holder)
     if other:
-        raise ClusterError(_told(other, namespace, context))
+        raise ClusterError(_in_use(other, namespace, context))
 
 
 def _is_dead(holder: LeaseHolder, host: str) -> bool:
@@ -324,7 +326,7 @@ def _is_dead(holder: LeaseHolder, host: str) -> bool:
         return False
 
 
-def _told(other: LeaseHolder, namespace: str, context: Context) -> str:
+def _in_use(other: LeaseHolder, namespace: str, context: Context) -> str:
     from pytest_kindinfra.kube.cleanup import remove_command
 
     existing = context.request.existing

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pytest_kindinfra.context import Tools
-    from pytest_kindinfra.model import Endpoint, EndpointSpec, KubeObject, Standing
+    from pytest_kindinfra.model import Endpoint, EndpointSpec, KubeObject, ObservedCluster
     from pytest_kindinfra.state.records import Deployed
 
 
@@ -55,7 +55,7 @@ class Place:
 
     name: str
     tools: Tools
-    there: Standing | None
+    there: ObservedCluster | None
 
     @property
     def directory(self) -> RunDirectory | None:
@@ -79,7 +79,7 @@ def look(cluster: str | None) -> Place:
     settings = settings_of(read_declaration(folder), given)
     name = cluster_name(settings, folder=folder, run_id="")
     tools = make_tools(settings.engine)
-    there = tools.provider.standing(name, Deadline.after(ASK_SECONDS))
+    there = tools.creator.observe(name, Deadline.after(ASK_SECONDS))
     return Place(name=name, tools=tools, there=there)
 
 

@@ -318,7 +318,7 @@ def _mapped(deployment: Deployment, *, meanwhile: Callable[[], object]) -> Itera
     """Prove the endpoints whose NodePorts are mapped to this host."""
     context, service, cluster = deployment.context, deployment.service, deployment.cluster
     ports = deployment.ports
-    address = context.tools.provider.node_address(
+    address = context.tools.kind_nodes.node_address(
         cluster.nodes[0], deployment.deadline, ipv6=is_ipv6(context.request.kind_config)
     )
     for spec in service.endpoints:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pytest_kindinfra.model import KubeObject, Release
-    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.system.runner import Runner
 
 
 _MADE = "made.json"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.context import Context
     from pytest_kindinfra.kube.cluster import Kube
     from pytest_kindinfra.model import BuiltImage, Cluster
-    from pytest_kindinfra.protocols import Engine, OwnImage, Provider
+    from pytest_kindinfra.protocols import ClusterCreator, Engine, OwnImage
     from pytest_kindinfra.state.memory import ImageUse
     from pytest_kindinfra.system.timeline import Deadline
 
@@ -40,13 +40,13 @@ class Discarded:
 
 
 def discard_images(
-    engine: Engine, provider: Provider, *, cache: Path, before: float, deadline: Deadline
+    engine: Engine, creator: ClusterCreator, *, cache: Path, before: float, deadline: Deadline
 ) -> Discarded:
-    """Remove images of ours that nobody has made or used since a point in time.
+    """Remove images of this project that nobody has made or used since a point in time.
 
     Args:
         engine: Who has them.
-        provider: Knows the run directories of clusters.
+        creator: Knows the run directories of clusters.
         cache: The cache folder, which has the last use of each.
         before: The point, in seconds since the epoch.
         deadline: When to give up.
@@ -55,9 +55,7 @@ def discard_images(
         CommandError: The engine did not say what it has.
     """
     uses = read_uses(cache)
-    live = _live(
-        [*(use.run for use in uses.values()), *provider.run_directories(deadline).values()]
-    )
+    live = _live([*(use.run for use in uses.values()), *creator.run_directories(deadline).values()])
     old = [
         reference
         for reference, image in _named(engine.own_images(deadline))
@@ -81,7 +79,7 @@ def _last_time(reference: str, image: OwnImage, uses: Mapping[str, ImageUse]) ->
 
 
 def _named(images: Iterable[OwnImage]) -> Iterator[tuple[str, OwnImage]]:
-    """Give each name of ours; an image may have names of others too, which stay."""
+    """Give each name that a build gave; an image may have other names too, which stay."""
     for image in images:
         for reference in image.references:
             if reference.startswith(f"localhost/{image.name}:"):
@@ -116,10 +114,10 @@ def drop_old_images(context: Context, cluster: Cluster, kube: Kube) -> None:
 
 
 def _drop(context: Context, node: str, current: Mapping[str, str], used: Collection[str]) -> None:
-    provider, deadline = context.tools.provider, context.deadline()
+    nodes, deadline = context.tools.kind_nodes, context.deadline()
     keep = {*used, *map(normalise, current.values())}
-    ours = {f"localhost/{name}" for name in current}
-    there = provider.images_in(node, deadline)
-    old = sorted(ref for ref in there if split(ref)[0] in ours and ref not in keep)
+    repositories = {f"localhost/{name}" for name in current}
+    there = nodes.images_in(node, deadline)
+    old = sorted(ref for ref in there if split(ref)[0] in repositories and ref not in keep)
     if old:
-        provider.forget_images(node, old, deadline)
+        nodes.forget_images(node, old, deadline)

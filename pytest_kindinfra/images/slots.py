@@ -22,11 +22,13 @@ _HOLD = 2.0
 
 @dataclass(slots=True, eq=False)
 class QueueEntry:
-    """An entry of the queue: a build that may come, then one that waits, then none.
+    """A build in the queue: it may build first, waits once it is known to build, then leaves.
 
     Attributes:
-        rank: Who has more goes first; those that have the same go as they came.
+        rank: The entry with the higher rank goes first; of equal ones the earlier.
         count: The slots that it takes.
+        number: Its position in the order of arrival.
+        hold: How long a slot is kept for it before it is known to build.
         waits: It is known to build.
     """
 
@@ -48,13 +50,13 @@ class BuildSlots:
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
         self._free = jobs
-        self._line: list[QueueEntry] = []
+        self._queue: list[QueueEntry] = []
         self._came = 0
         self._changed = threading.Condition()
 
     @contextmanager
-    def place(self, *, rank: float = 0.0, weight: int | None = 1) -> Iterator[QueueEntry]:
-        """Stand in line in the block: to find out whether to build, then for a `turn`.
+    def queue(self, *, rank: float = 0.0, weight: int | None = 1) -> Iterator[QueueEntry]:
+        """Queue in the block: to find out whether to build, then for a `turn`.
 
         Args:
             rank: Who has more goes first.
@@ -62,46 +64,46 @@ class BuildSlots:
         """
         count = self._jobs if weight is None else min(weight, self._jobs)
         with self._changed:
-            place = QueueEntry(rank=rank, count=count, number=self._came)
+            entry = QueueEntry(rank=rank, count=count, number=self._came)
             self._came += 1
-            self._line.append(place)
+            self._queue.append(entry)
         try:
-            yield place
+            yield entry
         finally:
-            self._leave(place)
+            self._leave(entry)
 
     @contextmanager
-    def turn(self, place: QueueEntry, deadline: Deadline) -> Iterator[None]:
-        """Run the block in the slots of `place`, as soon as it is first and they are free.
+    def turn(self, entry: QueueEntry, deadline: Deadline) -> Iterator[None]:
+        """Run the block in the slots of `entry`, as soon as it is first and they are free.
 
         Raises:
             CancelledError: The run is ending.
         """
         with self._changed:
-            place.waits = True
-            while not self.has_room_for(place):
+            entry.waits = True
+            while not self.has_room_for(entry):
                 self._changed.wait(_LOOK_EVERY)
                 deadline.check()
-            self._free -= place.count
-            self._leave(place)
+            self._free -= entry.count
+            self._leave(entry)
         try:
             yield
         finally:
             with self._changed:
-                self._free += place.count
+                self._free += entry.count
                 self._changed.notify_all()
 
-    def has_room_for(self, place: QueueEntry) -> bool:
+    def has_room_for(self, entry: QueueEntry) -> bool:
         """Whether there are slots for it beside those who go before it.
 
         Nobody slips in before a heavy one that still has too few: it might never get them.
         """
         with self._changed:
-            ahead = (one.count for one in self._line if one.goes_before(place))
-            return self._free - sum(ahead) >= place.count
+            ahead = (one.count for one in self._queue if one.goes_before(entry))
+            return self._free - sum(ahead) >= entry.count
 
-    def _leave(self, place: QueueEntry) -> None:
+    def _leave(self, entry: QueueEntry) -> None:
         with self._changed:
-            if place in self._line:
-                self._line.remove(place)
+            if entry in self._queue:
+                self._queue.remove(entry)
                 self._changed.notify_all()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.images.content import BuildSource, Content, Digests
     from pytest_kindinfra.model import BuiltImage, Image, Plan
     from pytest_kindinfra.protocols import Engine
-    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.system.runner import Runner
 
 
 _FOREIGN = re.compile(r"[^\w.-]", re.ASCII)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.errors import KindInfraError
     from pytest_kindinfra.model import KubeObject, Release
     from pytest_kindinfra.plan.tables import Table
-    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Deadline
 
 

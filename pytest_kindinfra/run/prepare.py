@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.protocols import Engine
-    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.system.runner import Runner
 
 
 _LOOK_SECONDS = 30.0
@@ -116,7 +116,7 @@ def prepare(
     door = replace(door, purpose="plan") if settings.plan else door
     tools = make_tools(settings.engine)
     found = [*problems, *wrong, *_problems_of_declaration(declaration, door)]
-    found += _problems_of_settings(settings, declaration.folder, door)
+    found += _problems_of_settings(settings, declaration.folder, door, tools.engine)
     try:
         plan = _plan(declaration, wanted, settings, door, tools)
         request = _request(plan, settings, door)
@@ -182,7 +182,9 @@ def _problems_of_declaration(declaration: Declaration, door: Door) -> Iterator[s
     )
 
 
-def _problems_of_settings(settings: Settings, folder: Path, door: Door) -> Iterator[str]:
+def _problems_of_settings(
+    settings: Settings, folder: Path, door: Door, engine: Engine
+) -> Iterator[str]:
     """Yield what is wrong with options that go together with nothing of the plan."""
     if door.purpose == "resolve":
         return
@@ -191,7 +193,7 @@ def _problems_of_settings(settings: Settings, folder: Path, door: Door) -> Itera
     if door.purpose == "build":
         return
     yield from _problems_of_saved(settings, folder)
-    yield from _problems_of_load(settings)
+    yield from _problems_of_load(settings, engine)
     yield from problems_of_options(settings)
 
 
@@ -220,10 +222,10 @@ def _problems_of_saved(settings: Settings, folder: Path) -> Iterator[str]:
             yield f"{settings.sources['images']}: {error}"
 
 
-def _problems_of_load(settings: Settings) -> Iterator[str]:
-    if settings.load == "registry" and settings.engine == "podman":
+def _problems_of_load(settings: Settings, engine: Engine) -> Iterator[str]:
+    if settings.load == "registry" and not engine.runs_registries:
         where = settings.sources["load"]
-        yield f'{where}: load = "registry" needs Docker, but the engine is podman'
+        yield f'{where}: load = "registry" needs Docker, but the engine is {engine.name}'
 
 
 def _with_existing(
@@ -234,7 +236,9 @@ def _with_existing(
         return request, []
     file = request.folder / settings.kubeconfig
     try:
-        existing = find_existing(file, tools.provider, Deadline.after(_LOOK_SECONDS))
+        existing = find_existing(
+            file, tools.creator, tools.kind_nodes, Deadline.after(_LOOK_SECONDS)
+        )
     except KindInfraError as error:
         return request, [f"{settings.sources['kubeconfig']} {file}: {error}"]
     request = replace(request, existing=existing, cluster=existing.name, kind_config=None)

@@ -298,7 +298,7 @@ def _sender(context: Context, registry: Registry | None) -> RegistrySender | Non
         registry,
         host=context.tools.registries,
         engine=context.tools.engine,
-        provider=context.tools.provider,
+        kind_nodes=context.tools.kind_nodes,
         folder=context.run.path,
     )
 

@@ -21,7 +21,7 @@ from pytest_kindinfra.state.locks import locked
 from pytest_kindinfra.state.records import LoadedByTest, OnceDone, PlanMade
 from pytest_kindinfra.state.stack import Stack
 from pytest_kindinfra.system.programs import which
-from pytest_kindinfra.system.runner import Background, SubprocessRunner, check_output
+from pytest_kindinfra.system.runner import Background, Runner, check_output
 from pytest_kindinfra.system.secrets import Redactor
 from pytest_kindinfra.system.timeline import Deadline, wait_until
 
@@ -237,7 +237,7 @@ class KindCluster:
             docker_image,
             engine=plan.engine if isinstance(plan, PlanMade) else "auto",
             how=self._how,
-            runner=SubprocessRunner(),
+            runner=Runner(),
             deadline=Deadline.after(_LOAD_SECONDS),
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pytest_kindinfra.model import BuiltImage, Endpoint, EngineName, KubeObject
 from pytest_kindinfra.state.codec import Record
@@ -45,10 +45,9 @@ class PlanMade(Result):
 
     @classmethod
     def of(cls, plan: Plan, *, engine: str) -> Self:
-        """Return the record of a plan; the engine is called by its name."""
+        """Return the record of a plan."""
         names = tuple(service.name for service in plan.services)
-        known = cast("EngineName", engine)
-        return cls(services=names, engine=known, env=dict(plan.declaration.env))
+        return cls(services=names, engine=engine, env=dict(plan.declaration.env))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,7 +248,7 @@ class ReusedBy(Note):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MadeWith(Note):
+class Fingerprint(Note):
     """What a cluster was made with.
 
     Attributes:

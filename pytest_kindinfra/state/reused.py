@@ -21,7 +21,7 @@ from pytest_kindinfra.state.records import (
     ClusterKept,
     ClusterNamed,
     Deployed,
-    MadeWith,
+    Fingerprint,
     ReusedBy,
     SweepBegun,
 )
@@ -72,7 +72,7 @@ def is_kept(directory: RunDirectory) -> bool:
 
 def forget(directory: RunDirectory) -> None:
     """Remove what is known of a cluster that is gone; the lock stays, since others may wait."""
-    for kind in (ClusterKept, MadeWith, SweepBegun, ClusterNamed):
+    for kind in (ClusterKept, Fingerprint, SweepBegun, ClusterNamed):
         directory.remove(kind)
     for service in services_in(directory):
         drop_deployed(directory, service)

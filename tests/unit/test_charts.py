@@ -15,7 +15,7 @@ from pytest_kindinfra.model import Helm, Service
 from pytest_kindinfra.plan.charts import release_content
 from pytest_kindinfra.plan.source import RenderOptions, kubernetes_version
 from pytest_kindinfra.plan.sources import render
-from pytest_kindinfra.system.programs import Result
+from pytest_kindinfra.system.runner import Result
 from pytest_kindinfra.system.timeline import Deadline
 from tests.fakes import FakeRunner
 
@@ -383,7 +383,7 @@ class TestProblems:
         self, folder: Path
     ) -> None:
         def helm(argv: Argv) -> Any:
-            from pytest_kindinfra.system.programs import Result
+            from pytest_kindinfra.system.runner import Result
 
             bad = argv[:3] == ("helm", "template", "api")
             return Result("", "Error: bad template\n", 1) if bad else Helms()(argv)

@@ -10,20 +10,21 @@ import pytest
 from pytest_kindinfra.clusters.create import choose_host_ports, create_cluster
 from pytest_kindinfra.clusters.steps import watch_nodes
 from pytest_kindinfra.clusters.sweep import sweep
-from pytest_kindinfra.context import Context, FirstFailure, Hooks, Request, Tools
+from pytest_kindinfra.context import Context, FirstFailure, Hooks, Request
 from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError, ToolMissingError
 from pytest_kindinfra.model import Cluster, Declaration, Plan, PortMapping
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
 from pytest_kindinfra.state.records import ClusterKept, ClusterNamed, NodeLost
 from pytest_kindinfra.state.results import Failed, failure_of
-from pytest_kindinfra.system.timeline import Deadline, Timeline
-from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner, eventually, forbid
+from tests.fakes import FakeEngine, FakeProvider, eventually, fake_tools, forbid
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
     from pathlib import Path
+
+    from pytest_kindinfra.system.timeline import Deadline
 
 NODES = ("k-control-plane", "k-worker")
 
@@ -40,10 +41,7 @@ def context(run: RunDirectory, tmp_path: Path) -> Iterator[Context]:
             cluster="k", run_id="1", namespace="default", build_jobs=1, timeout=20,
             kind_config=None, node_image=None, tuning=False, folder=tmp_path,
         ),
-        tools=Tools(
-            engine=FakeEngine(), provider=FakeProvider(), runner=FakeRunner(), timeline=Timeline(),
-            registries=FakeRegistries(),
-        ),
+        tools=fake_tools(),
         run=run,
         hooks=Hooks(),
         cancelled=cancelled,
@@ -140,7 +138,7 @@ def create(run: RunDirectory, provider: FakeProvider, soon: Deadline, *, fixed: 
         tuning=False,
         run=run,
         folder=run.path,
-        provider=provider,
+        creator=provider,
         begun=lambda _: None,
         deadline=soon,
     )
@@ -213,7 +211,7 @@ class TestFreeHostPorts:
         free = [PortMapping(service="b", endpoint=str(port), node_port=port, host_port=None,
                             in_manifest=False) for port in range(30000, 30003)]  # fmt: skip
 
-        chosen = choose_host_ports([*fixed, *free], taken={30000: 24106})
+        chosen = choose_host_ports([*fixed, *free], mapped={30000: 24106})
 
         assert chosen[30000] == 24106
         others = {chosen[30001], chosen[30002]}
@@ -229,7 +227,7 @@ class TestFreeHostPorts:
             mapping = PortMapping(service="b", endpoint="x", node_port=30000, host_port=None,
                                   in_manifest=False)  # fmt: skip
 
-            chosen = choose_host_ports([mapping], taken={})
+            chosen = choose_host_ports([mapping], mapped={})
 
         assert chosen[30000] not in (0, port)
 

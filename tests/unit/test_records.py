@@ -24,8 +24,8 @@ from pytest_kindinfra.state.records import (
     ClusterNamed,
     ClusterReady,
     Deployed,
+    Fingerprint,
     ImageFailed,
-    MadeWith,
     Note,
     ServiceReady,
 )
@@ -123,7 +123,7 @@ class TestWhatIsWrittenIsRead:
         assert len(EVERY) == len({kind.FILE for kind in EVERY}) == 21
 
 
-MADE = to_json(MadeWith(config="c", node_image="n", tuning="", ports={"a.b": 1}, spare=(2,)))
+MADE = to_json(Fingerprint(config="c", node_image="n", tuning="", ports={"a.b": 1}, spare=(2,)))
 DEPLOYED = to_json(
     Deployed(endpoints=(Endpoint(service="a", name="b", scheme="tcp", host="h", port=1),))
 )
@@ -133,15 +133,15 @@ class TestWhatIsNotAsWritten:
     @pytest.mark.parametrize(
         ("kind", "value", "why"),
         [
-            (MadeWith, [], "the record must be dict, not []"),
-            (MadeWith, {**MADE, "more": 1}, "the record has unknown fields: more"),
-            (MadeWith, {"config": "c", "spare": []},
+            (Fingerprint, [], "the record must be dict, not []"),
+            (Fingerprint, {**MADE, "more": 1}, "the record has unknown fields: more"),
+            (Fingerprint, {"config": "c", "spare": []},
              "the record lacks fields: node_image, tuning, ports"),
-            (MadeWith, {**MADE, "config": 3}, "config must be str, not 3"),
-            (MadeWith, {**MADE, "spare": "2"}, "spare must be list, not '2'"),
-            (MadeWith, {**MADE, "spare": [2, "3"]}, "spare[] must be int, not '3'"),
-            (MadeWith, {**MADE, "spare": [True]}, "spare[] must be int, not True"),
-            (MadeWith, {**MADE, "ports": {"a.b": None}}, "ports['a.b'] must be int, not None"),
+            (Fingerprint, {**MADE, "config": 3}, "config must be str, not 3"),
+            (Fingerprint, {**MADE, "spare": "2"}, "spare must be list, not '2'"),
+            (Fingerprint, {**MADE, "spare": [2, "3"]}, "spare[] must be int, not '3'"),
+            (Fingerprint, {**MADE, "spare": [True]}, "spare[] must be int, not True"),
+            (Fingerprint, {**MADE, "ports": {"a.b": None}}, "ports['a.b'] must be int, not None"),
             (Deployed, {"ready": 1}, "ready must be bool, not 1"),
             (Deployed, {"release": "web"}, "release must be dict, not 'web'"),
             (Deployed, {"endpoints": [{"service": "a"}]},

@@ -43,6 +43,7 @@ from tests.fakes import (
     FakeRegistries,
     FakeRunner,
     eventually,
+    fake_tools,
     takes_images,
 )
 
@@ -186,9 +187,9 @@ class Bench:
 
     @property
     def tools(self) -> Tools:
-        return Tools(
+        return fake_tools(
+            self.provider,
             engine=self.engine,
-            provider=self.provider,
             runner=self.runner,
             timeline=self.timeline,
             registries=self.registries,

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_kindinfra.clusters.reuse import obtain_cluster
 from pytest_kindinfra.clusters.sweep import sweep
-from pytest_kindinfra.context import Context, FirstFailure, Hooks, Request, Reuse, Tools
+from pytest_kindinfra.context import Context, FirstFailure, Hooks, Request, Reuse
 from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.model import Declaration, Plan
 from pytest_kindinfra.state.directory import RunDirectory
@@ -18,7 +18,15 @@ from pytest_kindinfra.state.locks import hold, locked_for_all_users
 from pytest_kindinfra.state.records import ClusterNamed, ReusedCluster
 from pytest_kindinfra.state.reused import reused_directory
 from pytest_kindinfra.system.timeline import Deadline, Timeline
-from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner, eventually, forbid
+from tests.fakes import (
+    FakeEngine,
+    FakeProvider,
+    FakeRegistries,
+    FakeRunner,
+    eventually,
+    fake_tools,
+    forbid,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,9 +67,9 @@ class Bench:
         context = Context(
             plan=Plan(declaration=Declaration(folder=self.folder)),
             request=request,
-            tools=Tools(
+            tools=fake_tools(
+                self.provider,
                 engine=engine,
-                provider=self.provider,
                 runner=FakeRunner(),
                 timeline=Timeline(),
                 registries=FakeRegistries(engine),
@@ -104,7 +112,7 @@ def test_a_cluster_that_another_run_made_meanwhile_is_not_this_runs_to_delete(
 ) -> None:
     faster = bench.context("faster", reused_dir=reused_directory(bench.folder / "a", NAME).path)
     slower = bench.context("slower", reused_dir=reused_directory(bench.folder / "b", NAME).path)
-    bench.meanwhile("standing", lambda: obtain(faster))
+    bench.meanwhile("observe", lambda: obtain(faster))
 
     with pytest.raises(ClusterError, match=f'there is already a cluster "{NAME}"'):
         obtain(slower)
@@ -115,7 +123,7 @@ def test_a_cluster_that_another_run_made_meanwhile_is_not_this_runs_to_delete(
 
 def test_the_same_holds_for_one_that_does_not_stay(bench: Bench) -> None:
     faster, slower = bench.context("faster"), bench.context("slower")
-    bench.meanwhile("standing", lambda: obtain(faster))
+    bench.meanwhile("observe", lambda: obtain(faster))
 
     with pytest.raises(ClusterError, match=f'there is already a cluster "{NAME}"'):
         obtain(slower)
@@ -151,9 +159,9 @@ class TestWhatAKilledRunLeft:
         cluster = obtain(bench.context("next"))
 
         other.join()
-        standing = bench.provider.standing(NAME, Deadline.after(5))
-        assert standing
-        assert standing.folder == cluster.kubeconfig.parent != dead.path
+        observed = bench.provider.observe(NAME, Deadline.after(5))
+        assert observed
+        assert observed.folder == cluster.kubeconfig.parent != dead.path
 
     def test_one_that_lives_is_not(self, bench: Bench, dead: RunDirectory) -> None:
         lock = hold(dead.lock)
@@ -208,7 +216,7 @@ class TestReusedDirectories:
             bench.provider.clusters.clear()
             self.end(first)
 
-        bench.meanwhile("standing", end)
+        bench.meanwhile("observe", end)
 
         obtain(second)
 
