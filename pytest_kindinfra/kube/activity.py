@@ -50,10 +50,10 @@ class Moment:
         return datetime.fromtimestamp(int(self.at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def is_before(self, text: str) -> bool:
-        """Whether a time that is told, to the second or finer, may lie after the moment."""
+        """Whether a time, to the second or finer, may lie after the moment."""
         with suppress(ValueError):
-            told = datetime.fromisoformat(_to_microseconds(text)).timestamp()
-            return told >= (self.at if "." in text else int(self.at))
+            time = datetime.fromisoformat(_to_microseconds(text)).timestamp()
+            return time >= (self.at if "." in text else int(self.at))
         return False
 
 
@@ -69,7 +69,7 @@ def happenings(
 
     Args:
         kube: Where to ask.
-        pods: Whose; those that are named first are told first.
+        pods: Whose; those that are named first come first.
         since: From when on.
         redact: Takes secrets out of a text; asked before a text is cut, which would hide them.
         deadline: When to stop asking; what is left out then is said.

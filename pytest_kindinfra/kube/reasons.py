@@ -32,7 +32,7 @@ _UNKNOWN_FIX = (
 )
 
 
-class PullFailure(NamedTuple):
+class _PullFailure(NamedTuple):
     """A row of the table of failed pulls, found by the message.
 
     Attributes:
@@ -48,7 +48,7 @@ class PullFailure(NamedTuple):
     fix: str
 
 
-_UNKNOWN_PULL = PullFailure("unknown", "", permanent=False, fix=_UNKNOWN_FIX)
+_UNKNOWN_PULL = _PullFailure("unknown", "", permanent=False, fix=_UNKNOWN_FIX)
 
 
 _ABSENT_FIX = (
@@ -67,41 +67,41 @@ _DENIED_FIX = (
 # The order matters: a message about a failed connection may quote what a proxy or a token server
 # said, and `denied` or `not found` decides only where nothing speaks for a passing failure.
 PULL_FAILURES = (
-    PullFailure(
+    _PullFailure(
         "rate limit", r"(?<![:.\d])429\b|too ?many ?requests|rate limit", permanent=False,
         fix="the registry limits the number of pulls: log in on this machine (`docker login`) and "
         + _PULL_LOCALLY,
     ),
-    PullFailure(
+    _PullFailure(
         "proxy", r"proxyconnect|proxy authentication required", permanent=False,
         fix="the kind node uses the proxy of the environment in which kind created it: correct "
         "HTTP_PROXY, HTTPS_PROXY and NO_PROXY there, or " + _PULL_LOCALLY,
     ),
-    PullFailure(
+    _PullFailure(
         "certificate", r"x509|failed to verify certificate|tls: ",
         permanent=False,
         fix="the kind node does not trust the registry's certificate: mount its CA into the kind "
         "node (`extraMounts` and containerd's certs.d in the kind config), or " + _PULL_LOCALLY,
     ),
-    PullFailure(
+    _PullFailure(
         "plain http", r"http response to https client", permanent=False,
         fix="the registry speaks HTTP only: configure it for containerd in the kind config "
         "(certs.d/HOST/hosts.toml), or " + _PULL_LOCALLY,
     ),
-    PullFailure(
+    _PullFailure(
         "name resolution",
         r"no such host|server misbehaving|name resolution|name or service not known",
         permanent=False,
         fix="the kind node cannot resolve the registry's name. Correct it; or, without a network, "
         + _PULL_LOCALLY,
     ),
-    PullFailure(
+    _PullFailure(
         "refused connection", r"connection refused", permanent=False,
         fix="nothing listens at the registry's address as the kind node sees it, where localhost "
         "is the kind node itself. Declare the image under [images], correct its name, or "
         + _PULL_LOCALLY,
     ),
-    PullFailure(
+    _PullFailure(
         "network",
         r"network is unreachable|no route to host|time-?out|timed out|deadline exceeded"
         r"|connection reset|broken pipe|\beof\b|context canceled|short read|dial tcp",
@@ -109,33 +109,33 @@ PULL_FAILURES = (
         fix="the kind node does not reach the registry: check network, firewall and proxy, or "
         + _PULL_LOCALLY,
     ),
-    PullFailure(
+    _PullFailure(
         "registry", r"(?<![:.\d])5\d\d (internal|bad|service|gateway|not implemented)"
         r"|internal server error|bad gateway|service unavailable|temporarily unavailable",
         permanent=False, fix="the registry has a failure: try again later, or " + _PULL_LOCALLY,
     ),
-    PullFailure(
+    _PullFailure(
         "disk", r"no space left on device", permanent=False,
         fix="free space on the engine's disk (`docker system df`, `kindinfra gc --images`)",
     ),
     # The content store of containerd, not the registry.
-    PullFailure("content", r"content digest", permanent=False, fix=_PULL_LOCALLY),
-    PullFailure(
+    _PullFailure("content", r"content digest", permanent=False, fix=_PULL_LOCALLY),
+    _PullFailure(
         "platform", r"no match for platform|no matching manifest", permanent=True,
         fix="the image does not exist for this machine's platform: choose a tag that does, or "
         "build it",
     ),
-    PullFailure(
+    _PullFailure(
         "denied",
         r"access denied|unauthorized|(?<![\w.-])denied(?!\.?[\w-])|forbidden|insufficient_scope"
         r"|authorization failed|authentication required|no basic auth",
         permanent=True, fix=_DENIED_FIX,
     ),
-    PullFailure(
+    _PullFailure(
         "absent", r"(manifest|name|repository)[ _]unknown|(?<![\w.-])not found(?!\.?[\w-])",
         permanent=True, fix=_ABSENT_FIX,
     ),
-    PullFailure(
+    _PullFailure(
         "name", r"invalid reference|couldn't parse image|failed to parse image", permanent=True,
         fix="correct the image's name in the manifest",
     ),
@@ -146,7 +146,7 @@ PULL_FAILURES = (
 _NAMES = re.compile(r'"[^"]*"|\S+/\S+|\bsha256:\S+')
 
 
-def pull_failure(message: str) -> PullFailure:
+def pull_failure(message: str) -> _PullFailure:
     """Return which kind of failure a message about a pull tells of."""
     plain = _NAMES.sub(" ", message).lower()
     # An answer quoted as a whole, such as a page of the registry, is all there is to read.

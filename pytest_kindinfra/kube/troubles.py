@@ -119,7 +119,7 @@ class Troubles:
             late = moment - self._relieved.get(uid, 0.0) if cause.shortage else cause.lasted
             counted = replace(cause, lasted=min(cause.lasted, late))
             if counted.lasted >= cause.grace:
-                raise _failure_of(self._kube.with_evidence(self._told(counted)))
+                raise _failure_of(self._kube.with_evidence(self._reported(counted)))
 
     def _aged(self, cause: Cause, uid: str, moment: float) -> Cause:
         """Return the cause with the seconds since it appeared."""
@@ -198,8 +198,8 @@ class Troubles:
             return limits.raised(self._forgiven[uid] + 1)  # the next one may be explained too
         return limits.raised(self._forgiven.get(uid, 0))
 
-    def _told(self, cause: Cause) -> Cause:
-        """Return the cause as it is told: seconds only where they are the service's patience."""
+    def _reported(self, cause: Cause) -> Cause:
+        """Return the cause for the report: with seconds only if they are the service's patience."""
         patience = self._leniency.patience
         lasted = cause.lasted if cause.grace >= patience > 0 else 0.0
         return replace(cause, lasted=lasted, grace=patience)
