@@ -61,8 +61,8 @@ REGISTRY_LABEL = "dev.kindinfra.registry"
 
 Level = Literal["applied", "started", "ready"]
 Scheme = Literal["tcp", "http", "https", "grpc"]
-EngineName = str
-"""A name of the table of engines in `wiring`, or `auto`."""
+EngineName = Literal["auto", "docker", "podman"]
+"""The choices of the option; each but `auto` has a row in the table of engines in `wiring`."""
 Load = Literal["auto", "archive", "delta", "registry"]
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _ASK_SECONDS = 10.0
 
 
-_ENGINES: dict[str, Callable[[Runner], Engine]] = {"docker": Docker, "podman": Podman}
+_ENGINES: dict[EngineName, Callable[[Runner], Engine]] = {"docker": Docker, "podman": Podman}
 """Every engine, by the name that users and kind give it; `auto` takes the first that answers."""
 
 
@@ -55,7 +55,7 @@ def engines_here() -> tuple[EngineName, ...]:
     return tuple(filter(_answers, _ENGINES)) or tuple(_ENGINES)[:1]
 
 
-def _answers(name: str) -> bool:
+def _answers(name: EngineName) -> bool:
     if shutil.which(name):
         with suppress(KindInfraError):
             return bool(_ENGINES[name](Runner()).check(Deadline.after(_ASK_SECONDS)))

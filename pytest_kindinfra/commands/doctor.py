@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pytest_kindinfra.context import Tools
+    from pytest_kindinfra.model import EngineName
     from pytest_kindinfra.protocols import Engine
 
 
@@ -186,7 +187,7 @@ def _leftovers(tools: Tools) -> Iterator[Finding]:
 
 def doctor() -> Iterator[tuple[str, bool]]:
     """Yield lines, and whether what each tells of is there."""
-    engine = "auto"
+    engine: EngineName = "auto"
     with suppress(DeclarationError):  # which is a finding of its own
         engine = settings_of(read_declaration(declaration_folder(Path.cwd())), {}).engine
     tools = make_tools(engine)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from pytest_kindinfra.model import BuiltImage, Endpoint, EngineName, KubeObject
 from pytest_kindinfra.state.codec import Record
@@ -45,9 +45,11 @@ class PlanMade(Result):
 
     @classmethod
     def of(cls, plan: Plan, *, engine: str) -> Self:
-        """Return the record of a plan."""
+        """Return the record of a plan; the engine is called by its name."""
         names = tuple(service.name for service in plan.services)
-        return cls(services=names, engine=engine, env=dict(plan.declaration.env))
+        return cls(
+            services=names, engine=cast("EngineName", engine), env=dict(plan.declaration.env)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_kindinfra.model import EngineName
 from pytest_kindinfra.plan.options import OPTIONS
 from pytest_kindinfra.wiring import engines_here, make_tools
 
@@ -11,7 +12,9 @@ from pytest_kindinfra.wiring import engines_here, make_tools
 
 
 @pytest.mark.parametrize("name", [choice for choice in CHOICES if choice != "auto"])
-def test_each_engine_that_the_option_offers_is_in_the_table_under_its_name(name: str) -> None:
+def test_each_engine_that_the_option_offers_is_in_the_table_under_its_name(
+    name: EngineName,
+) -> None:
     assert make_tools(name).engine.name == name
 
 
