@@ -6,6 +6,7 @@ It must not know who provisions, nor pytest.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,11 @@ class Stack:
         self._waits = waits
         self._proved = proved or {}
         self._given_cluster = cluster
+
+    def given(self) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+        """Return what it knows that no file says, as records: endpoints, and the cluster."""
+        endpoints = [asdict(one) for found in self._proved.values() for one in found]
+        return endpoints, dict(self._given_cluster) if self._given_cluster else None
 
     def url(self, service: str, endpoint: str | None = None) -> str:
         """Return `scheme://127.0.0.1:PORT` of an endpoint; without a name, the first declared.

@@ -162,6 +162,38 @@ def start(
     )
 
 
+def start_apart(
+    argv: Sequence[str],
+    *,
+    output: IO[bytes],
+    environment: Mapping[str, str],
+    folder: Path,
+    inherits: int,
+) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own, which outlives this process.
+
+    Args:
+        argv: The program, by its path, and its arguments.
+        output: Gets what it prints.
+        environment: All of its variables.
+        folder: Where it runs.
+        inherits: An open file that it gets too, by the same number.
+
+    Raises:
+        OSError: There is no such program.
+    """
+    return subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        env=environment,
+        cwd=folder,
+        start_new_session=True,
+        pass_fds=[inherits],
+    )
+
+
 def _dies_with_parent() -> tuple[str, ...]:
     """Return the words that make Linux kill a child whose parent died; none if nothing can.
 
