@@ -33,7 +33,7 @@ def main(file: int, parent: int) -> None:
     lines = channel.lines(alive)
     if (line := next(lines, None)) is None:
         return
-    hello = decode(line.text)
+    hello = decode(line)
     if not isinstance(hello, Hello) or hello.version != VERSION:
         sys.exit(f"this version of pytest-kindinfra speaks {VERSION}, not {hello}")
     sys.path[:] = hello.path

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import Image, Phase, Service
     from pytest_kindinfra.run.messages import Message
     from pytest_kindinfra.state.stack import Stack
-    from pytest_kindinfra.system.channel import Channel, Line
+    from pytest_kindinfra.system.channel import Channel
     from pytest_kindinfra.system.timeline import Running
 
 _ALONE = 3.0
@@ -145,7 +145,7 @@ class Conversation:
         lines: What that process says, until it is gone.
     """
 
-    def __init__(self, channel: Channel, lines: Iterator[Line]) -> None:
+    def __init__(self, channel: Channel, lines: Iterator[str]) -> None:
         self._channel = channel
         self._lines = lines
         self._haste = Haste()
@@ -155,7 +155,7 @@ class Conversation:
     def hold(self) -> None:
         """Do what is said until the run has ended, with pytest's main process or without it."""
         for line in self._lines:
-            self._take(decode(line.text), line.files)
+            self._take(decode(line))
         if self._work is None:
             return  # nothing was begun
         self._work.hooks.hang_up()
@@ -171,10 +171,10 @@ class Conversation:
         if self._work:
             self._work.provisioning.cancel()
 
-    def _take(self, message: Message, files: Sequence[int]) -> None:
+    def _take(self, message: Message) -> None:
         match message:
             case Start():
-                self._work = _Work(message, files, self._send, self._haste)
+                self._work = _Work(message, self._channel.files, self._send, self._haste)
             case HookEnded():
                 if self._work:
                     self._work.hooks.ended(message)

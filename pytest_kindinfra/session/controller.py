@@ -106,6 +106,16 @@ class Controller:
         if self._prepared:
             return
         self._interrupts.catch(sigint=self._has_workers())
+        try:
+            self._start(wanted)
+        except RuntimeError as error:
+            # Up to Python 3.11 what is raised in the making of a class comes out so, and a module
+            # makes classes: https://github.com/python/cpython/issues/77757
+            if isinstance(error.__cause__, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            raise
+
+    def _start(self, wanted: dict[str, Any]) -> None:
         terminal, provisioner = self._start_provisioner()
         try:
             prepared = self._prepare(wanted)

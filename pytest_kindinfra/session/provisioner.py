@@ -180,7 +180,7 @@ class Provisioner:
     def _listen(self) -> None:
         for line in self._channel.lines():
             try:
-                self._take(decode(line.text))
+                self._take(decode(line))
             except Exception:  # noqa: BLE001 - the next line may be the end of the run
                 self._say(f"kindinfra: {traceback.format_exc()}")
         if self.done is None and self._run is not None:

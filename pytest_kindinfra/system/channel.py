@@ -26,7 +26,7 @@ from _socket import CMSG_SPACE as space_for
 from _socket import socket as _Socket  # noqa: N812 - a class
 from array import array
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,18 +36,6 @@ _LOOK_EVERY = struct.pack("ll", 0, 500_000)
 """Half a second, as setsockopt(2) has it: a timeout of Python's own would be one for sending too."""
 _INTEGER = array("i").itemsize
 _ROOM_FOR_FILES = space_for(8 * _INTEGER)
-
-
-class Line(NamedTuple):
-    """What one process told the other.
-
-    Attributes:
-        text: Without the newline.
-        files: Descriptors that came with it, for the receiver to close.
-    """
-
-    text: str
-    files: tuple[int, ...] = ()
 
 
 def channel_pair() -> tuple[Channel, int]:
@@ -61,9 +49,14 @@ class Channel:
 
     Args:
         file: The descriptor of a Unix socket, closed by `close`.
+
+    Attributes:
+        files: Descriptors that the other process passed on: those of a line are there when the line
+            is. For the receiver to take and to close.
     """
 
     def __init__(self, file: int) -> None:
+        self.files: list[int] = []
         self._socket = _Socket(fileno=file)
         self._socket.settimeout(None)  # whatever `socket.setdefaulttimeout` was given
         self._socket.setsockopt(SOL_SOCKET, SO_RCVTIMEO, _LOOK_EVERY)
@@ -80,14 +73,14 @@ class Channel:
         """
         self._outgoing.put((f"{text}\n".encode(), tuple(files)))
 
-    def lines(self, alive: Callable[[], bool] = lambda: True) -> Iterator[Line]:
+    def lines(self, alive: Callable[[], bool] = lambda: True) -> Iterator[str]:
         """Give each line until the other process is gone or this end is closed.
 
         Args:
             alive: Asked twice a second whether the other process lives: a process that was forked
                 off it may keep its end open.
         """
-        buffer, files = b"", list[int]()
+        buffer = b""
         while True:
             try:
                 data, ancillary, *_ = self._socket.recvmsg(_BYTES, _ROOM_FOR_FILES)
@@ -97,13 +90,12 @@ class Channel:
                 continue
             except OSError:  # closed here, or reset by the other end
                 return
-            files += _descriptors(ancillary)
+            self.files += _descriptors(ancillary)
             if not data:
                 return
             *whole, buffer = (buffer + data).split(b"\n")
             for line in whole:
-                yield Line(line.decode(), tuple(files))
-                files.clear()
+                yield line.decode()
 
     def flush(self, seconds: float) -> None:
         """Wait until what was sent so far is written, or for so many seconds."""

@@ -271,7 +271,7 @@ class TestDoctor:
         shop.tests("@pytest.mark.kindinfra('web')\ndef test_it(): note('in'); await_gate('go')\n")
         running = shop.start(workers=None)
         running.until_at("in")
-        running.signal(signal.SIGKILL, group=True)
+        running.kill()
         running.finish()
         shop.declare("[services.broken]\nmanifests = ['none.yaml']\n")
 
