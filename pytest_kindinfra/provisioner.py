@@ -12,10 +12,12 @@ import os
 import select
 import signal
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.run.messages import VERSION, Hello, decode
 from pytest_kindinfra.system.channel import Channel
+from pytest_kindinfra.system.programs import leave
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +43,12 @@ def main(file: int, parent: int) -> None:
 
     conversation = Conversation(channel, lines)
     signal.signal(signal.SIGTERM, lambda *_: conversation.cancel())
-    conversation.hold()
-    os._exit(0)
+    try:
+        conversation.hold()
+    except BaseException:  # noqa: BLE001 - threads of a run must not keep the process alive
+        traceback.print_exc()
+        leave(1)
+    leave(0)
 
 
 def _watch(process: int) -> Callable[[], bool]:

@@ -14,7 +14,6 @@ from pytest_kindinfra.context import new_context
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.run.recipe import bring_up
 from pytest_kindinfra.run.teardown import EVIDENCE_SECONDS, end, settle_rest
-from pytest_kindinfra.system.interrupts import Haste
 from pytest_kindinfra.system.timeline import Deadline, wait_until
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.context import Hooks
     from pytest_kindinfra.run.teardown import Outcome, Started
     from pytest_kindinfra.state.directory import RunDirectory
+    from pytest_kindinfra.system.interrupts import Haste
 
 _NO_RESULT = "the bring-up ended without a result for it"
 

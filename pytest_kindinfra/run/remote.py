@@ -6,7 +6,6 @@ ended without it.
 
 from __future__ import annotations
 
-import importlib
 import os
 import threading
 import traceback
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.context import Hooks, OwnCluster
 from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.kube.client import load_client
 from pytest_kindinfra.run.messages import (
     LOG,
     CallHook,
@@ -41,6 +41,7 @@ from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import SharedLock
 from pytest_kindinfra.system.files import open_private
 from pytest_kindinfra.system.interrupts import Haste
+from pytest_kindinfra.system.programs import leave
 from pytest_kindinfra.wiring import make_tools, tools_for
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from pytest_kindinfra.run.messages import Message
     from pytest_kindinfra.state.stack import Stack
     from pytest_kindinfra.system.channel import Channel
-    from pytest_kindinfra.system.timeline import Running
 
 _ALONE = 3.0
 """Seconds for the evidence once pytest's main process is gone: nobody may be there to wait."""
@@ -205,7 +205,7 @@ class Conversation:
             traceback.print_exc()
         self._channel.flush(_FLUSH)
         work.ended.set()
-        os._exit(0)  # threads of hooks and steps that never return must not keep it alive
+        leave(0)
 
     def _send(self, message: Message) -> None:
         self._channel.send(encode(message))
@@ -249,8 +249,7 @@ class _Work:
             settled=provisioning.release,
         )
         self._thread = self.provisioning.begin()
-        with suppress(ImportError):  # needed only when the cluster answers; says itself what fails
-            importlib.import_module("pytest_kindinfra.kube.cluster")
+        threading.Thread(target=_load_client_early, daemon=True).start()
 
     def finish(self, message: Finish, *, evidence: float, join: float) -> list[str]:
         """End the run and return the closing lines."""
@@ -299,3 +298,8 @@ def _log_to(path: Path) -> None:
     with open_private(path, "ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+
+
+def _load_client_early() -> None:
+    with suppress(Exception):  # whoever needs it then says what is wrong with it
+        load_client()

@@ -109,7 +109,7 @@ class Provisioner:
         self._prepared: Prepared | None = None
         self._closed = False
         self._over: SimpleQueue[None] = SimpleQueue()
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `let_go`
         self._channel, there = channel_pair()
         try:
             argv = [where.executable, "-P", "-W", "ignore", "-c", _PROGRAM, str(_PACKAGE)]
@@ -217,7 +217,8 @@ class Provisioner:
             self.tell(HookEnded(number=call.number, environment=changed))
 
     def _call_hook(self, call: CallHook) -> None:
-        assert self._config and self._run and self._prepared  # noqa: S101 - set by `begin`
+        if not (self._config and self._run and self._prepared):  # set by `begin`
+            return
         hook = getattr(self._config.hook, _PREFIX + call.hook)
         if call.hook == "before_build":
             hook(config=self._config, image=self._image(call.subject))
@@ -235,8 +236,8 @@ class Provisioner:
             hook(stack=stack, directory=self._run.path)
 
     def _image(self, name: str) -> Image:
-        assert self._prepared  # noqa: S101 - set by `begin`
-        return next(one for one in self._prepared.plan.images if one.name == name)
+        images = self._prepared.plan.images if self._prepared else ()
+        return next(one for one in images if one.name == name)
 
 
 def _changed(before: dict[str, str], image: Image) -> dict[str, str]:

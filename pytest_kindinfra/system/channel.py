@@ -15,6 +15,7 @@ import sys
 from _queue import Empty, SimpleQueue
 from _socket import (
     AF_UNIX,
+    CMSG_SPACE,
     SCM_RIGHTS,
     SHUT_RDWR,
     SO_RCVTIMEO,
@@ -22,7 +23,6 @@ from _socket import (
     SOL_SOCKET,
     socketpair,
 )
-from _socket import CMSG_SPACE as space_for
 from _socket import socket as _Socket  # noqa: N812 - a class
 from array import array
 from contextlib import suppress
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 _BYTES = 1 << 16
 _LOOK_EVERY = struct.pack("ll", 0, 500_000)
-"""Half a second, as setsockopt(2) has it: a timeout of Python's own would be one for sending too."""
+"""Half a second, as setsockopt(2) has it; one of Python's own would count for sending too."""
 _INTEGER = array("i").itemsize
-_ROOM_FOR_FILES = space_for(8 * _INTEGER)
+_ROOM_FOR_FILES = CMSG_SPACE(8 * _INTEGER)
 
 
 def channel_pair() -> tuple[Channel, int]:

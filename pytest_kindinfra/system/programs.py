@@ -5,6 +5,7 @@ It must not know which programs there are.
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, NoReturn, Protocol
 
 from pytest_kindinfra.errors import CancelledError, ToolMissingError
 
@@ -192,6 +193,16 @@ def start_apart(
         start_new_session=True,
         pass_fds=[inherits],
     )
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End this process, whatever threads it has: one that never returns must not keep it alive.
+
+    What others have registered for the end is done, such as the removal of temporary files.
+    """
+    with suppress(Exception):
+        atexit._run_exitfuncs()  # noqa: SLF001 - without `threading`'s, which waits for threads
+    os._exit(exit_code)
 
 
 def _dies_with_parent() -> tuple[str, ...]:

@@ -26,17 +26,20 @@ def test_api(number): ...
 def test_free(): ...
 """
 BUG = """
-import {module}
+import sys
 
 
 def broken(*args, **kwargs):
     raise ZeroDivisionError("a bug of ours")
 
 
-{module}.{name} = broken
-{more}
+if any("pytest_kindinfra.provisioner" in word for word in sys.orig_argv):
+    import {module}
+
+    {module}.{name} = broken
+    {more}
 """
-"""A module that Python loads first in each process, also where no conftest is."""
+"""A module that each process of Python loads first."""
 RUBBISH = '''
 import json
 from pathlib import Path
