@@ -117,7 +117,7 @@ class Provisioning:
         failed: bool,
         interrupted: bool,
         hook: Any,
-        write: Callable[[str], object],
+        write: Callable[[str], None],
         evidence: float = EVIDENCE_SECONDS,
         join: float = JOIN_SECONDS,
     ) -> Outcome:

@@ -277,12 +277,12 @@ class Running:
         """Return the process that brings the stack up; None if there is none."""
         return next(iter(provisioners(self.process.pid)), None)
 
-    def kill(self) -> None:
-        """Kill pytest and the provisioner, so that nobody can clear up."""
+    def kill(self, *, group: bool = True) -> None:
+        """Kill pytest, with its workers or without, and the provisioner: nobody clears up."""
         self.process.send_signal(signal.SIGSTOP)  # or it would see the end of the other
         for process_id in provisioners(self.process.pid):
             os.kill(process_id, signal.SIGKILL)
-        os.killpg(self.process.pid, signal.SIGKILL)
+        self.signal(signal.SIGKILL, group=group)
 
     def finish(self) -> Run:
         """Wait for its end; a run that takes too long is killed."""

@@ -113,7 +113,7 @@ def test_all_workers_killed_while_they_wait_get_the_same_stack_by_their_replacem
 
 
 @pytest.mark.parametrize("stage", ["build api", "create", "ready api", "tests"])
-def test_a_killed_controller_takes_everything_but_the_cluster_along(
+def test_a_run_whose_processes_are_all_killed_leaves_a_cluster_that_the_next_deletes(
     project: Project, stage: str
 ) -> None:
     declare(project)
@@ -124,7 +124,7 @@ def test_a_killed_controller_takes_everything_but_the_cluster_along(
     running = project.start(workers=2)
     workers = until_workers(running, project, 2)
     _until_at_stage(running, stage)
-    running.signal(signal.SIGKILL)
+    running.kill(group=False)
     killed = running.finish()
 
     assert killed.code == -signal.SIGKILL

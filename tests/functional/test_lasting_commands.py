@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -174,7 +173,7 @@ class TestDown:
         shop.behave("create", until="never")
         running = shop.start(REUSE, workers=None)
         running.until(shop.standing)
-        running.signal(signal.SIGKILL, group=True)
+        running.kill()
         running.finish()
         shop.behave("create")
 

@@ -181,7 +181,8 @@ def test_it():
 def prepare(project: Project, disturbing: str) -> None:
     project.service("web", image=True)
     project.behave("create", until="go")
-    imports = IMPORTS.format(fakes=str(project.fakes), artifacts=str(project.folder / ".kindinfra"))
+    latest = project.folder / ".kindinfra" / "latest"
+    imports = IMPORTS.format(fakes=str(project.fakes), latest=str(latest))
     project.tests(TESTS.format(imports=imports, disturbing=disturbing))
 
 
