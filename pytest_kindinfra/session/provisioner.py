@@ -11,6 +11,7 @@ import sys
 import tempfile
 import traceback
 from _queue import Empty, SimpleQueue
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,7 +104,8 @@ class Provisioner:
         self.begun = False
         self.home: Path | None = None
         self._say = say
-        self._lost: Callable[[], object] = lambda: None
+        self._ended = False
+        self._losing: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._config: pytest.Config | None = None
         self._run: RunDirectory | None = None
         self._prepared: Prepared | None = None
@@ -145,11 +147,14 @@ class Provisioner:
             since: When the run began.
             lost: Called from a thread if it ends before the run does.
         """
-        self._prepared, self._run, self._config, self._lost = prepared, run, config, lost
+        self._prepared, self._run, self._config = prepared, run, config
         hooks = [name for name in HOOKS if getattr(config.hook, _PREFIX + name).get_hookimpls()]
         start = Start(run=str(run.path), prepared=pack(prepared), since=since, hooks=hooks)
         self._channel.send(encode(start), [lock.copy() for lock in locks])
         locks[1].leave()
+        self._losing.put(lost)
+        if self._ended:  # before it was told anything
+            self._lose()
         self._process.wait()  # it has forked the provisioner off
 
     def tell(self, message: Message) -> None:
@@ -183,10 +188,17 @@ class Provisioner:
                 self._take(decode(line))
             except Exception:  # noqa: BLE001 - the next line may be the end of the run
                 self._say(f"kindinfra: {traceback.format_exc()}")
-        if self.done is None and self._run is not None:
-            self.lost = True
-            self._lost()
+        self._ended = True
+        if self.done is None:
+            self._lose()
         self._over.put(None)
+
+    def _lose(self) -> None:
+        """Tell of the loss, once, and only if it had something to do."""
+        with suppress(Empty):
+            lost = self._losing.get_nowait()
+            self.lost = True
+            lost()
 
     def _take(self, message: Message) -> None:
         match message:
