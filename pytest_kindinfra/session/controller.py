@@ -212,33 +212,29 @@ class Controller:
             config=self._config,
             locks=(self._lock, provisioning),
             since=now(),
-            lost=self._ready_to_lose(terminal, prepared, provisioner),
+            lost=lambda: self._lose(terminal, prepared, provisioner),
         )
 
-    def _ready_to_lose(
-        self, terminal: Terminal, prepared: Prepared, provisioner: Provisioner
-    ) -> Callable[[], None]:
-        """Return what says at once that the provisioner is gone, here and to those who wait.
+    def _lose(self, terminal: Terminal, prepared: Prepared, provisioner: Provisioner) -> None:
+        """Say at once that the provisioner is gone, here and to those who wait.
 
-        It is called while tests run, and so has loaded all that it needs before that.
+        Called from a thread while tests run. What it loads is not loaded before, since hardly any
+        run needs it; if a test is in the way of that, waiters still see that the lock is free.
         """
         from pytest_kindinfra.run.messages import LOG
-        from pytest_kindinfra.run.teardown import settle_rest
         from pytest_kindinfra.system.files import size_of
         from pytest_kindinfra.system.secrets import Redactor
 
         log, redactor = self.run.path / LOG, Redactor()
+        said = f"the end of {log}" if size_of(log) else f"below\n{provisioner.last_words()}"
+        error = ProvisionerDiedError(
+            "the provisioner, the process that brings the stack up, ended before the run did\n"
+            f"To fix: look for what ended it (memory, a signal), and see {said}"
+        )
+        terminal.say(redactor.text(f"kindinfra: {error}"))
+        from pytest_kindinfra.run.teardown import settle_rest
 
-        def lose() -> None:
-            said = f"the end of {log}" if size_of(log) else f"below\n{provisioner.last_words()}"
-            error = ProvisionerDiedError(
-                "the provisioner, the process that brings the stack up, ended before the run did\n"
-                f"To fix: look for what ended it (memory, a signal), and see {said}"
-            )
-            settle_rest(prepared.plan, self.run, error=error, redactor=redactor)
-            terminal.say(redactor.text(f"kindinfra: {error}"))
-
-        return lose
+        settle_rest(prepared.plan, self.run, error=error, redactor=redactor)
 
     # -- end ---------------------------------------------------------------------------------
 

@@ -198,7 +198,10 @@ class Provisioner:
         with suppress(Empty):
             lost = self._losing.get_nowait()
             self.lost = True
-            lost()
+            try:
+                lost()
+            except Exception:  # noqa: BLE001 - nobody is there to raise it to
+                self._say(f"kindinfra: {traceback.format_exc()}")
 
     def _take(self, message: Message) -> None:
         match message:

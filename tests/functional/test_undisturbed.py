@@ -156,9 +156,10 @@ def test_it():
 import faulthandler
 
 def test_it():
-    faulthandler.dump_traceback_later(0.2, repeat=True, file=open(os.devnull, "w"))
-    pass_time()
-    faulthandler.cancel_dump_traceback_later()
+    with open(os.devnull, "w") as file:
+        faulthandler.dump_traceback_later(0.2, repeat=True, file=file)
+        pass_time()
+        faulthandler.cancel_dump_traceback_later()
 """,
     "signals that are ignored": """
 import signal
