@@ -8,6 +8,7 @@ children does not end it, and no test that waits for children waits for it.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import select
 import signal
@@ -39,8 +40,11 @@ def main(file: int, parent: int) -> None:
     if not isinstance(hello, Hello) or hello.version != VERSION:
         sys.exit(f"this version of pytest-kindinfra speaks {VERSION}, not {hello}")
     sys.path[:] = hello.path
+    gc.disable()  # an import makes much that stays
     from pytest_kindinfra.run.remote import Conversation
 
+    gc.freeze()
+    gc.enable()
     conversation = Conversation(channel, lines)
     signal.signal(signal.SIGTERM, lambda *_: conversation.cancel())
     try:

@@ -183,7 +183,9 @@ class Conversation:
             case Hurry():
                 self._haste.hurry()
             case Finish():
-                if self._work and not self._ending.is_set():
+                if self._work is None:  # an interrupt came before it was told what to begin
+                    leave(0)
+                if not self._ending.is_set():
                     self._ending.set()
                     args = (self._work, message)
                     threading.Thread(target=self._finish, args=args, daemon=True).start()
@@ -248,8 +250,8 @@ class _Work:
             haste=haste,
             settled=provisioning.release,
         )
+        self._client = threading.Thread(target=_load_client_early, daemon=True)
         self._thread = self.provisioning.begin()
-        threading.Thread(target=_load_client_early, daemon=True).start()
 
     def finish(self, message: Finish, *, evidence: float, join: float) -> list[str]:
         """End the run and return the closing lines."""
@@ -276,6 +278,8 @@ class _Work:
     def _note(self, phase: Phase, ended: bool) -> None:  # noqa: FBT001 - Timeline calls it so
         if ended:
             self._send(PhaseEnded(phase=asdict(phase)))
+        elif phase.kind == "create":
+            self._client.start()
 
 
 class _Own(OwnCluster):
@@ -301,5 +305,6 @@ def _log_to(path: Path) -> None:
 
 
 def _load_client_early() -> None:
+    """Load the client while kind creates the cluster, rather than when it answers."""
     with suppress(Exception):  # whoever needs it then says what is wrong with it
         load_client()

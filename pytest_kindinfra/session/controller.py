@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.session.output import Terminal
     from pytest_kindinfra.session.provisioner import Provisioner
     from pytest_kindinfra.state.directory import RunDirectory
-    from pytest_kindinfra.state.locks import SharedLock
+    from pytest_kindinfra.state.locks import Lock, SharedLock
 
 
 _GIVES_UP = 3
@@ -83,6 +83,7 @@ class Controller:
         self._prepared: Prepared | None = None
         self._provisioner: Provisioner | None = None
         self._lock: SharedLock | None = None
+        self._home_lock: Lock | None = None
         self._ending: tuple[bool, bool] | None = None
         self._closing_lines: list[str] | None = None
         self._interrupts = Interrupts(gives_up=_GIVES_UP, hurrying=self._hurry)
@@ -90,7 +91,7 @@ class Controller:
 
     def note_surroundings(self) -> None:
         """Take note of what the provisioner is to be started with; tests change both."""
-        self._executable, self._environment = sys.executable, dict(os.environ)
+        self._executable, self._environment = sys.executable or "python3", dict(os.environ)
 
     # -- beginning ---------------------------------------------------------------------------
 
@@ -235,6 +236,12 @@ class Controller:
         from pytest_kindinfra.run.teardown import settle_rest
 
         settle_rest(prepared.plan, self.run, error=error, redactor=redactor)
+        if provisioner.home:  # or another run would take the cluster over
+            from pytest_kindinfra.state.directory import RunDirectory
+            from pytest_kindinfra.state.locks import hold
+
+            with suppress(OSError):
+                self._home_lock = hold(RunDirectory(provisioner.home).lock)
 
     # -- end ---------------------------------------------------------------------------------
 
@@ -348,8 +355,9 @@ class Controller:
             self._closing_lines = self._finish_alone(provisioner, prepared, failed, interrupted)
         self.meanwhile()
         provisioner.let_go()
-        if self._lock:
-            self._lock.release()
+        for lock in (self._lock, self._home_lock):
+            if lock:
+                lock.release()
         atexit.unregister(self._end_at_exit)
 
     def _finish_alone(

@@ -108,6 +108,7 @@ class Channel:
         with suppress(OSError):
             self._socket.shutdown(SHUT_RDWR)
         self._socket.close()
+        self._outgoing.put((b"", ()))
 
     def _write(self) -> None:
         while True:
@@ -115,6 +116,8 @@ class Channel:
                 self._written.put(None)
                 continue
             data, files = item
+            if not data:  # closed
+                return
             with suppress(OSError):
                 self._write_all(data, files)
             for file in files:
