@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -126,5 +127,6 @@ def test_a_timeout_that_ends_the_only_process_leaves_the_cluster_to_the_provisio
 
     assert ended.code == 1, ended.text
     assert "+ Timeout +" in ended.text
-    assert eventually(lambda: not project.standing(), within=15)
+    assert eventually((Path(ended.folder) / "run.json").exists, within=15)
+    assert project.standing() == []
     assert ended.report["outcome"]["kept"] is False
