@@ -133,6 +133,18 @@ def test_nothing_is_left_of_a_run_whose_main_process_is_killed(
         assert not (api.folder / ".kindinfra" / "latest").exists()
 
 
+@pytest.mark.parametrize("stage", ["create", "tests"])
+def test_nothing_is_left_of_a_run_whose_terminal_kills_all_of_its_group(
+    api: Project, temporary: Path, stage: str
+) -> None:
+    running = start_until(api, stage, 2, temporary)
+
+    running.signal(signal.SIGKILL, group=True)
+    running.finish()
+
+    assert_nothing_is_left(api, running, temporary)
+
+
 @pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("stage", STAGES)
 def test_pytest_says_that_the_provisioner_was_killed_and_deletes_the_cluster(
