@@ -276,7 +276,7 @@ def test_the_provisioner_is_a_process_of_its_own_which_ends_with_the_run(project
     prepare(project, "def test_it():\n    pass_time()\n    await_gate('seen')\n")
 
     running = project.start(workers=None)
-    running.until(running.provisioner)
+    running.until_called("create")
     provisioner = running.provisioner()
     assert provisioner
     stat = _stat(provisioner)
