@@ -85,9 +85,8 @@ def main() -> None:
         print(f"{name:<6} {what:<24} {median:6.2f}  ({low:.2f} to {high:.2f})")
     for busy in (False, True) if arguments.against else ():
         middle, low, high = ratio(took["this", busy], took["other", busy])
-        print(
-            f"this to other, {'computing' if busy else 'waiting'}: {middle:.2f} ({low:.2f} to {high:.2f})"
-        )
+        what = "tests compute meanwhile" if busy else "tests only wait"
+        print(f"this to other, {what}: {middle:.2f} (90 %: {low:.2f} to {high:.2f})")
 
 
 if __name__ == "__main__":
