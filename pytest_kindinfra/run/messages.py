@@ -8,6 +8,7 @@ records would need as many lines to read back. It goes from a process to its own
 from __future__ import annotations
 
 import base64
+import io
 import json
 import pickle
 from dataclasses import asdict, dataclass, field
@@ -187,7 +188,19 @@ def decode(line: str) -> Message:
 
 def pack(prepared: Prepared) -> str:
     """Return what a run is to do as text for `Start`."""
-    return base64.b64encode(pickle.dumps(prepared)).decode()
+    packed = io.BytesIO()
+    _Pickler(packed).dump(prepared)
+    return base64.b64encode(packed.getvalue()).decode()
+
+
+class _Pickler(pickle.Pickler):
+    """Makes plain texts of those that hooks return as members of an enumeration or the like.
+
+    Their classes may be a conftest's, which no other process can import.
+    """
+
+    def reducer_override(self, value: Any) -> Any:
+        return (str, (str.__str__(value),)) if isinstance(value, str) else NotImplemented
 
 
 def unpack(start: Start) -> tuple[Path, Prepared]:

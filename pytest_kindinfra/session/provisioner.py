@@ -124,7 +124,8 @@ class Provisioner:
             )
         finally:
             os.close(there)
-        self.tell(Hello(version=VERSION, path=list(sys.path)))
+        path = [os.path.abspath(one) for one in sys.path]  # noqa: PTH100 - also of "", and of archives
+        self.tell(Hello(version=VERSION, path=path))
         run_in_thread(self._listen)
 
     def begin(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from enum import Enum
 from pathlib import Path
 
 import pytest
@@ -62,11 +63,17 @@ def test_what_is_no_message_is_named(line: str) -> None:
 
 
 def test_a_plan_comes_back_as_it_was() -> None:
-    declaration = Declaration(folder=Path("/shop"), images=(Image(name="api"),))
+    class Names(str, Enum):  # noqa: UP042 - as users of older versions write it
+        API = "api"
+
+    declaration = Declaration(folder=Path("/shop"), images=(Image(name=Names.API),))
     plan = Plan(declaration=declaration, images=declaration.images)
     prepared = Prepared(
         plan=plan, request=make_request(Settings(), plan, "a-run"), settings=Settings()
     )
     start = Start(run="/run", prepared=pack(prepared), since=0.0, hooks=[])
 
-    assert unpack(start) == (Path("/run"), prepared)
+    run, unpacked = unpack(start)
+
+    assert (run, unpacked) == (Path("/run"), prepared)
+    assert type(unpacked.plan.images[0].name) is str
