@@ -23,7 +23,7 @@ from pytest_kindinfra.run.report import (
     running_line,
     table_lines,
 )
-from pytest_kindinfra.session.output import Heartbeats
+from pytest_kindinfra.run.progress import Heartbeats
 from pytest_kindinfra.system.timeline import Running
 
 EPOCH = 1_800_000_000.0
