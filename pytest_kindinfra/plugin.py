@@ -128,6 +128,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RUN] = controller.run
 
 
+@pytest.hookimpl(specname="pytest_configure", trylast=True)
+def pytest_configure_last(config: pytest.Config) -> None:
+    """Take note of what the provisioner is to be started with, before anybody changes it."""
+    if controller := config.stash.get(_CONTROLLER, None):
+        controller.note_surroundings()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Tell an xdist worker where the run's folder is."""

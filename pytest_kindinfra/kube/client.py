@@ -210,6 +210,11 @@ def _keep_files_from_forks() -> None:
         os.register_at_fork(after_in_child=files.clear)
 
 
+def load_client() -> None:
+    """Import the official client, which takes about a second, before it is needed."""
+    from kubernetes import client, config  # noqa: F401
+
+
 def _make_client(kubeconfig: Path) -> Any:
     from kubernetes import client, config
 

@@ -48,8 +48,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import Plan
     from pytest_kindinfra.protocols import Provider
     from pytest_kindinfra.run.prepare import Prepared
-    from pytest_kindinfra.state.locks import Lock
-    from pytest_kindinfra.system.interrupts import Interrupts
+    from pytest_kindinfra.system.interrupts import Haste
     from pytest_kindinfra.system.secrets import Redactor
 
 
@@ -159,7 +158,8 @@ def _event_line(event: dict[str, Any]) -> str:
 _DELETE_SECONDS = 120.0
 
 
-_EVIDENCE_SECONDS = 60.0
+EVIDENCE_SECONDS = 60.0
+"""For what is kept of a failed run, and for each hook of its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,8 +168,6 @@ class Started:
 
     prepared: Prepared
     tools: Tools
-    thread: threading.Thread
-    lock: Lock
 
 
 def settle_rest(plan: Plan, run: RunDirectory, *, error: BaseException, redactor: Redactor) -> None:
@@ -189,7 +187,8 @@ def end(
     write: Callable[[str], None],
     failed: bool,
     interrupted: bool,
-    interrupts: Interrupts,
+    interrupts: Haste,
+    evidence: float = EVIDENCE_SECONDS,
 ) -> Outcome:
     """Keep evidence of a failure, delete the cluster unless it is to be kept, and report.
 
@@ -201,6 +200,7 @@ def end(
         failed: A test failed.
         interrupted: The run was ended before its end.
         interrupts: Who is impatient: the next one cuts the evidence short, or a hook.
+        evidence: Seconds for the evidence, and for the hooks after it.
     """
     careful_write = partial(_write_safely, lambda line: write(started.tools.redactor.text(line)))
     careful = partial(_careful, careful_write)
@@ -215,10 +215,10 @@ def end(
         careful("the run directory", lambda: _restore(run, careful_write))
     cut = interrupts.next()
     if made and (failed or interrupted) and not interrupts.hurried:
-        careful("evidence", lambda: _keep_evidence(started, run, hook, cut))
+        careful("evidence", lambda: _keep_evidence(started, run, hook, evidence, cut))
     cut = interrupts.next()
     if made:
-        careful("before teardown", lambda: _call_before_teardown(run, hook, cut))
+        careful("before teardown", lambda: _call_before_teardown(run, hook, evidence, cut))
     stays = made and (kept or is_for_reuse(started))
     if stays:
         careful("keeping", lambda: run.write(ClusterKept(cluster=cluster)))
@@ -345,19 +345,21 @@ def _careful(write: Callable[[str], None], what: str, step: Callable[[], object]
     return True
 
 
-def _keep_evidence(started: Started, run: RunDirectory, hook: Any, cut: threading.Event) -> None:
+def _keep_evidence(
+    started: Started, run: RunDirectory, hook: Any, seconds: float, cut: threading.Event
+) -> None:
     keep_evidence(
         started.prepared.request.cluster,
         folder=run.path,
         provider=started.tools.provider,
         namespaces=_namespaces(started),
         redactor=started.tools.redactor,
-        deadline=Deadline.after(_EVIDENCE_SECONDS, cut),
+        deadline=Deadline.after(seconds, cut),
     )
     stack = Stack(run, waits=False)
     call_within(
         _never_fatal(partial(hook.pytest_kindinfra_diagnose, stack=stack, directory=run.path)),
-        Deadline.after(_EVIDENCE_SECONDS, cut),
+        Deadline.after(seconds, cut),
         what="pytest_kindinfra_diagnose",
     )
 
@@ -372,13 +374,15 @@ def _namespaces(started: Started) -> list[str]:
     return list(namespaces)
 
 
-def _call_before_teardown(run: RunDirectory, hook: Any, cut: threading.Event) -> None:
+def _call_before_teardown(
+    run: RunDirectory, hook: Any, seconds: float, cut: threading.Event
+) -> None:
     stack = Stack(run, waits=False)
     call_within(
         _never_fatal(
             partial(hook.pytest_kindinfra_before_teardown, stack=stack, directory=run.path)
         ),
-        Deadline.after(_EVIDENCE_SECONDS, cut),
+        Deadline.after(seconds, cut),
         what="pytest_kindinfra_before_teardown",
     )
 

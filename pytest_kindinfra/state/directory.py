@@ -398,7 +398,7 @@ class RunDirectory(RunFolder):
         what = f'the bring-up ended without a result for "{name}" (run {self.path.name})'
         if shutil.disk_usage(self.path).free < _NEARLY_FULL:
             return f"{what}: the disk of {self.path} is full\nTo fix: free some space there"
-        return f"{what}\nTo fix: see what pytest's main process printed"
+        return f"{what}\nTo fix: see {self.path / 'provisioner.log'}"
 
     def settled(self, kind: type[R], name: str = "") -> R | Failed | None:
         """Return a result that is settled, None if it is not yet.

@@ -6,11 +6,12 @@ It must not know who provisions, nor pytest.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_kindinfra.errors import KindInfraError, NotReadyError
-from pytest_kindinfra.state.codec import file_name
+from pytest_kindinfra.state.codec import file_name, to_json
 from pytest_kindinfra.state.records import (
     ClusterReady,
     ImageLoaded,
@@ -50,6 +51,11 @@ class Stack:
         self._waits = waits
         self._proved = proved or {}
         self._given_cluster = cluster
+
+    def given(self) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+        """Return what it knows that no file says, as records: endpoints, and the cluster."""
+        endpoints = [asdict(one) for found in self._proved.values() for one in found]
+        return endpoints, to_json(self._given_cluster) if self._given_cluster else None
 
     def url(self, service: str, endpoint: str | None = None) -> str:
         """Return `scheme://127.0.0.1:PORT` of an endpoint; without a name, the first declared.

@@ -5,13 +5,14 @@ It must not know which programs there are.
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
 import subprocess
 from contextlib import suppress
 from functools import cache
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NoReturn
 
 from pytest_kindinfra.errors import CancelledError, ToolMissingError
 
@@ -71,6 +72,48 @@ def start(
         cwd=cwd,
         start_new_session=True,
     )
+
+
+def start_apart(
+    argv: Sequence[str],
+    *,
+    output: IO[bytes],
+    environment: Mapping[str, str],
+    folder: Path,
+    inherits: int,
+) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own, which outlives this process.
+
+    Args:
+        argv: The program, by its path, and its arguments.
+        output: Gets what it prints.
+        environment: All of its variables.
+        folder: Where it runs.
+        inherits: An open file that it gets too, by the same number.
+
+    Raises:
+        OSError: There is no such program.
+    """
+    return subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        env=environment,
+        cwd=folder,
+        start_new_session=True,
+        pass_fds=[inherits],
+    )
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End this process, whatever threads it has: one that never returns must not keep it alive.
+
+    What others have registered for the end is done, such as the removal of temporary files.
+    """
+    with suppress(Exception):
+        atexit._run_exitfuncs()  # noqa: SLF001 - without `threading`'s, which waits for threads
+    os._exit(exit_code)
 
 
 def _dies_with_parent() -> tuple[str, ...]:

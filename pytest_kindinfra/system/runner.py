@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Self
 
@@ -156,17 +156,13 @@ class Runner:
             ToolMissingError: There is no such program.
         """
         argvs = [*sinks, source]
-        with tempfile.TemporaryDirectory(prefix="kindinfra-") as folder:
-            logs = [open(f"{folder}/{n}", "w+b") for n in range(len(argvs))]  # noqa: SIM115, PTH123
-            try:
-                processes = _start_pipe(source, sinks, logs)
-                pump = Pump(processes[-1], processes[:-1], copy or copy_all)
-                pump.start()
-                codes = _wait_for_pipe(processes, pump, deadline)
-                outputs = [_text(log) for log in logs]
-            finally:
-                for log in logs:
-                    log.close()
+        with ExitStack() as opened:  # files without names: nothing is left of a killed process
+            logs = [opened.enter_context(tempfile.TemporaryFile()) for _ in argvs]
+            processes = _start_pipe(source, sinks, logs)
+            pump = Pump(processes[-1], processes[:-1], copy or copy_all)
+            pump.start()
+            codes = _wait_for_pipe(processes, pump, deadline)
+            outputs = [_text(log) for log in logs]
         if pump.error and codes[-1] == 0:
             output = f"what it printed cannot be copied: {pump.error}"
             raise self._failure(source, exit_code=0, output=output, what=what) from pump.error

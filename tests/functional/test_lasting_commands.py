@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -176,7 +175,7 @@ class TestDown:
         shop.behave("create", until="never")
         running = shop.start(REUSE, workers=None)
         running.until(shop.standing)
-        running.signal(signal.SIGKILL, group=True)
+        running.kill()
         running.finish()
         shop.behave("create")
 
@@ -309,7 +308,7 @@ class TestDoctor:
         shop.tests("@pytest.mark.kindinfra('web')\ndef test_it(): note('in'); await_gate('go')\n")
         running = shop.start(workers=None)
         running.until_at("in")
-        running.signal(signal.SIGKILL, group=True)
+        running.kill()
         running.finish()
         shop.declare("[services.broken]\nmanifests = ['none.yaml']\n")
 

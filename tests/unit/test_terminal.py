@@ -11,6 +11,7 @@ import pytest
 from pytest_kindinfra.context import Request
 from pytest_kindinfra.images.tags import Known
 from pytest_kindinfra.model import Declaration, Image, Need, Phase, Plan, PortMapping, Service
+from pytest_kindinfra.run.progress import Heartbeats
 from pytest_kindinfra.run.report import (
     build_line,
     count,
@@ -23,7 +24,6 @@ from pytest_kindinfra.run.report import (
     running_line,
     table_lines,
 )
-from pytest_kindinfra.session.output import Heartbeats
 from pytest_kindinfra.state.results import Failed
 from pytest_kindinfra.system.timeline import Running
 
