@@ -1,79 +1,117 @@
-"""The protocol between pytest's main process and the provisioner."""
+"""What messages of the kubelet, containerd and the scheduler mean; most were seen on a cluster."""
 
 from __future__ import annotations
 
-import re
-from enum import Enum
-from pathlib import Path
-
 import pytest
 
-from pytest_kindinfra.model import Declaration, Image, Plan
-from pytest_kindinfra.plan.options import Settings
-from pytest_kindinfra.run.messages import (
-    CallHook,
-    Cancel,
-    Done,
-    Finish,
-    Hello,
-    HookEnded,
-    Hurry,
-    Message,
-    Owned,
-    PhaseEnded,
-    Say,
-    Start,
-    decode,
-    encode,
-    pack,
-    unpack,
-)
-from pytest_kindinfra.run.prepare import Prepared, make_request
+from pytest_kindinfra.kube.messages import is_shortage, node_boots, pull_failure, pull_is_permanent
 
-MESSAGES: tuple[Message, ...] = (
-    Hello(version=1, path=["/a", "/b"]),
-    Start(run="/run", prepared="abc=", since=1.5, hooks=["before_build"]),
-    HookEnded(number=3),
-    HookEnded(number=3, failure="a\nb", brief="a", environment={"A": "b"}),
-    Cancel(),
-    Finish(failed=True, interrupted=False, width=80, color=True),
-    Hurry(),
-    Say(line="kindinfra: ünïcode \n in two lines"),
-    PhaseEnded(phase={"kind": "build", "subject": "api", "start": 1.0, "end": 2.0}),
-    Owned(home=None),
-    CallHook(number=1, hook="after_deploy", subject="api", proved=[{"port": 1}], cluster={}),
-    Done(lines=["", "a table"]),
+REF = "127.0.0.1:5911/x:1"
+HEAD = f'failed to pull and unpack image "{REF}": failed to resolve reference "{REF}": '
+ASKED = HEAD + 'failed to do request: Head "https://x.io/v2/x/manifests/1": '
+ANSWERED = HEAD + "unexpected status from HEAD request to http://127.0.0.1:5911/v2/x/manifests/1: "
+COPYING = HEAD + (
+    "failed to copy: httpReadSeeker: failed open: unexpected status code "
+    "https://registry-1.docker.io/v2/x/manifests/sha256:8d0bff43429: "
 )
 
+MESSAGES = [
+    (ANSWERED + "503 Service Unavailable", "registry"),
+    (ANSWERED + "500 Internal Server Error", "registry"),
+    (ANSWERED + "502 Bad Gateway", "registry"),
+    (ANSWERED + "429 Too Many Requests", "rate limit"),
+    (COPYING + "429 Too Many Requests - Server message: toomanyrequests: denied", "rate limit"),
+    ("Status 429 trying to pull: <title>Error 429 (Too Many Requests)!!1</title>", "rate limit"),
+    (ASKED + "dial tcp 127.0.0.1:1: connect: connection refused", "refused connection"),
+    (ASKED + "dial tcp: lookup x.io on 172.18.0.1:53: no such host", "name resolution"),
+    (ASKED + "dial tcp: lookup denied.example on 10.0.0.1:53: no such host", "name resolution"),
+    (ASKED + "dial tcp: lookup x.io: Temporary failure in name resolution", "name resolution"),
+    (ASKED + "dial tcp 10.1.1.1:443: i/o timeout", "network"),
+    (ASKED + "net/http: TLS handshake timeout", "network"),
+    (ASKED + "dial tcp 10.1.1.1:443: connect: network is unreachable", "network"),
+    (ASKED + "dial tcp 10.1.1.1:443: connect: no route to host", "network"),
+    (ASKED + "read tcp 10.0.0.1:4->10.1.1.1:443: read: connection reset by peer", "network"),
+    (ASKED + "EOF", "network"),
+    (HEAD + "failed to copy: unexpected EOF", "network"),
+    ("rpc error: code = DeadlineExceeded desc = context deadline exceeded", "network"),
+    (ASKED + "proxyconnect tcp: dial tcp 10.0.0.9:3128: connect: connection refused", "proxy"),
+    (ASKED + "proxyconnect tcp: dial tcp: lookup proxy on 10.0.0.1:53: no such host", "proxy"),
+    (ASKED + "Proxy Authentication Required", "proxy"),
+    (ASKED + "tls: failed to verify certificate: x509: certificate signed by unknown authority",
+     "certificate"),
+    (ASKED + "http: server gave HTTP response to HTTPS client", "plain http"),
+    (HEAD + "write /var/lib/containerd/io: no space left on device", "disk"),
+    ("content digest sha256:8d0b: not found", "content"),
+    (HEAD + "no match for platform in manifest: not found", "platform"),
+    (ANSWERED + "401 Unauthorized", "denied"),
+    (ANSWERED + "403 Forbidden", "denied"),
+    (HEAD + "pull access denied, repository does not exist or may require authorization: "
+     "server message: insufficient_scope: authorization failed", "denied"),
+    (HEAD + "failed to authorize: failed to fetch anonymous token: unexpected status from GET "
+     "request to https://ghcr.io/token?scope=x: 403 Forbidden: denied: requested access", "denied"),
+    ("rpc error: code = NotFound desc = " + HEAD + f"{REF}: not found", "absent"),
+    (ANSWERED + "404 Not Found: manifest unknown", "absent"),
+    ('couldn\'t parse image name "X": invalid reference format', "name"),
+    ('Back-off pulling image "not-found/denied:1"', "unknown"),
+    (ANSWERED + "400 Bad Request", "unknown"),
+    ("", "unknown"),
+]  # fmt: skip
+PERMANENT = {"platform", "denied", "absent", "name"}
 
-@pytest.mark.parametrize("message", MESSAGES, ids=lambda one: type(one).__name__)
-def test_a_message_is_one_line_and_comes_back_as_it_was(message: Message) -> None:
-    line = encode(message)
 
-    assert "\n" not in line
-    assert decode(line) == message
+@pytest.mark.parametrize(("message", "kind"), MESSAGES)
+def test_a_pull_that_fails_for_good_is_told_from_one_that_may_pass(message: str, kind: str) -> None:
+    failure = pull_failure(message)
 
-
-@pytest.mark.parametrize("line", ["", "null", "[]", '["Hallo", {}]', '["Say", {"text": "x"}]'])
-def test_what_is_no_message_is_named(line: str) -> None:
-    expected = f"no message of the provisioner's protocol, version 1: {line!r}"
-
-    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
-        decode(line)
+    assert failure.kind == kind
+    assert pull_is_permanent(message, has_pull_secrets=False) == (kind in PERMANENT)
 
 
-def test_a_plan_comes_back_as_it_was() -> None:
-    class Names(str, Enum):  # noqa: UP042 - as users of older versions write it
-        API = "api"
+def test_each_kind_of_failed_pull_has_a_remedy_of_its_own() -> None:
+    fixes = {kind: pull_failure(message).fix for message, kind in MESSAGES}
 
-    declaration = Declaration(folder=Path("/shop"), images=(Image(name=Names.API),))
-    plan = Plan(declaration=declaration, images=declaration.images)
-    prepared = Prepared(
-        plan=plan, request=make_request(Settings(), plan, "a-run"), settings=Settings()
+    assert len(set(fixes.values())) == len(fixes)
+    assert [fix for fix in fixes.values() if "{" in fix.format(image="x.io/x:1")] == []
+
+
+def test_a_denied_pull_may_wait_for_the_secret_that_the_pod_names() -> None:
+    assert not pull_is_permanent(ANSWERED + "401 Unauthorized", has_pull_secrets=True)
+    assert pull_is_permanent(f"{REF}: not found", has_pull_secrets=True)
+
+
+def test_a_digest_that_was_not_found_may_be_found_next_time() -> None:
+    message = HEAD.replace(REF, "x.io/x@sha256:aaaa") + "x.io/x@sha256:aaaa: not found"
+
+    assert not pull_is_permanent(message, has_pull_secrets=False)
+
+
+@pytest.mark.parametrize(
+    ("message", "short"),
+    [
+        ("1 Insufficient cpu. preemption: 1 No preemption victims found for incoming pod.", True),
+        ("1 Insufficient cpu. preemption: 1 Preemption is not helpful for scheduling.", False),
+        ("1 Insufficient memory.", True),
+        ("exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1", True),
+        ("node(s) didn't match Pod's node affinity/selector", False),
+    ],
+)
+def test_what_other_pods_may_give_back_is_a_shortage(message: str, *, short: bool) -> None:
+    assert is_shortage(message) == short
+
+
+@pytest.mark.parametrize(
+    ("taint", "boots"),
+    [
+        ("node.kubernetes.io/not-ready: ", True),
+        ("node.kubernetes.io/network-unavailable: ", True),
+        ("node.cilium.io/agent-not-ready: ", True),
+        ("node.cloudprovider.kubernetes.io/uninitialized: true", True),
+        ("node.kubernetes.io/disk-pressure: ", False),
+        ("node.kubernetes.io/memory-pressure: ", False),
+        ("dedicated: gpu", False),
+    ],
+)
+def test_a_kind_node_that_boots_is_known_by_its_taint(taint: str, *, boots: bool) -> None:
+    assert (
+        node_boots(f"0/1 nodes are available: 1 node(s) had untolerated taint {{{taint}}}") == boots
     )
-    start = Start(run="/run", prepared=pack(prepared), since=0.0, hooks=[])
-
-    run, unpacked = unpack(start)
-
-    assert (run, unpacked) == (Path("/run"), prepared)
-    assert type(unpacked.plan.images[0].name) is str
