@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
+from tests.fake_exec import serve_exec
 from tests.fake_portforward import serve_portforward
 
 if TYPE_CHECKING:
@@ -135,6 +136,8 @@ class _Handler(BaseHTTPRequestHandler):
             port = int(query["ports"])
             target = fake.ports.get((address.name, port)) or fake.ports.get(("", port))
             serve_portforward(self, port, target)
+        elif address and address.part == "exec":
+            serve_exec(self, parse_qs(split.query), fake.runs)
         elif fake.forbidden(method, split.path) and address:
             self._fail(403, f"{address.plural} is forbidden: this user cannot do that", "Forbidden")
         elif fault := self._fault(method, split.path):
@@ -204,6 +207,8 @@ class _Handler(BaseHTTPRequestHandler):
         fake = self.server.fake
         # YAML as the server reads it; what it stores is what YAML makes of our JSON.
         obj = yaml.safe_load(body.decode())
+        if self.headers["Content-Type"] == "application/merge-patch+json":
+            obj = _merged(fake.objects[address.path], obj)
         if method == "POST":
             address = Address(address.version, address.namespace, address.plural,
                               obj["metadata"]["name"], "")  # fmt: skip

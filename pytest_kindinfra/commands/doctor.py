@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -85,6 +85,11 @@ class Finding:
         """Return what is shown of it."""
         head = f"{self.state:<8} {self.what:<12} {self.said}"
         return [head, f"{'':<8} {'':<12} To fix: {self.fix}"] if self.fix else [head]
+
+    @property
+    def record(self) -> dict[str, str]:
+        """The same for JSON."""
+        return asdict(self)
 
 
 def examine(
@@ -275,12 +280,9 @@ def _leftovers(tools: Tools) -> Iterator[Finding]:
         yield Finding(state="ok", what="clusters", said="none was left behind")
 
 
-def doctor() -> Iterator[tuple[str, bool]]:
-    """Yield lines, and whether what each tells of is there."""
+def doctor() -> list[Finding]:
+    """Return what was found on this machine."""
     engine: EngineName = "auto"
     with suppress(DeclarationError):  # which is a finding of its own
         engine = settings_of(read_declaration(declaration_folder(Path.cwd())), {}).engine
-    tools = make_tools(engine)
-    for finding in examine(tools, environ=os.environ):
-        for line in finding.lines:
-            yield line, finding.state != "missing"
+    return examine(make_tools(engine), environ=os.environ)

@@ -9,10 +9,11 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, NoReturn, Protocol
 
 from pytest_kindinfra.errors import CancelledError, ToolMissingError
 
@@ -160,6 +161,18 @@ def start(
         cwd=cwd,
         start_new_session=True,
     )
+
+
+def become(argv: Sequence[str], *, env: Mapping[str, str]) -> NoReturn:
+    """Replace this process by a program, which has its terminal, signals and exit code.
+
+    Args:
+        argv: The program's path and its arguments.
+        env: Added to this process's environment.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(argv[0], list(argv), {**os.environ, **env})  # noqa: S606 - a list of words, no shell
 
 
 def _dies_with_parent() -> tuple[str, ...]:

@@ -257,6 +257,10 @@ class Running:
                 pytest.fail(f"it did not come to that: {run.all_calls}\n{run.text}")
             time.sleep(0.01)
 
+    def until_said(self, text: str) -> None:
+        """Wait until it has printed that."""
+        self.until(lambda: text in self.so_far())
+
     def until_called(self, what: str) -> None:
         """Wait until a program is at that."""
         self.until(lambda: any(call.what == what for call in self._project.calls()))
@@ -507,19 +511,26 @@ class Project:
         return running
 
     def command(
-        self, *words: str, within: str = ".", **env: str
+        self, *words: str, within: str = ".", given: str | None = None, **env: str
     ) -> subprocess.CompletedProcess[str]:
         """Run the `kindinfra` command in the project, or in a folder of it."""
         main = "from pytest_kindinfra.cli import main; raise SystemExit(main())"
-        return self.python("-c", main, *words, within=within, **env)
+        return self.python("-c", main, *words, within=within, given=given, **env)
+
+    def begin_command(self, *words: str, **env: str) -> Running:
+        """Begin the `kindinfra` command in the project, without waiting for its end."""
+        main = "from pytest_kindinfra.cli import main; raise SystemExit(main())"
+        running = Running(self, [sys.executable, "-c", main, *words], self._environment(env))
+        self._runs.append(running)
+        return running
 
     def python(
-        self, *words: str, within: str = ".", **env: str
+        self, *words: str, within: str = ".", given: str | None = None, **env: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run Python in the project, or in a folder of it."""
+        """Run Python in the project, or in a folder of it, with `given` as standard input."""
         return subprocess.run(
             [sys.executable, *words], cwd=self.folder / within, env=self._environment(env),
-            capture_output=True, text=True, timeout=LONGEST_RUN, check=False,
+            capture_output=True, text=True, timeout=LONGEST_RUN, check=False, input=given,
         )  # fmt: skip
 
     def _environment(self, added: dict[str, str]) -> dict[str, str]:
