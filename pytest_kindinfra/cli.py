@@ -206,6 +206,12 @@ def _gc(given: argparse.Namespace) -> int:
     return 0 if done.well else 1
 
 
+def _schema(_given: argparse.Namespace) -> None:
+    from pytest_kindinfra.plan.schema import declaration_schema
+
+    _say_json(declaration_schema())
+
+
 def _completion(given: argparse.Namespace) -> None:
     from pytest_kindinfra.commands.completion import completion_script
 
@@ -225,6 +231,7 @@ _ACTIONS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
     "kubectl": _kubectl,
     "doctor": _doctor,
     "gc": _gc,
+    "schema": _schema,
     "completion": _completion,
 }
 

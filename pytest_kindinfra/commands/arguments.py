@@ -110,6 +110,7 @@ def _add_general(commands: Any) -> None:
         metavar="DAYS",
         help="Images that no run made or used for so long (default: %(default)s)",
     )
+    commands.add_parser("schema", help="Print the JSON Schema of kindinfra.toml, for editors")
     completion = commands.add_parser("completion", help="Print a completion script for a shell")
     completion.add_argument("shell", choices=SHELLS)
 

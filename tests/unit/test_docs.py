@@ -30,6 +30,7 @@ KNOWN_HOSTS = {
     "kind.sigs.k8s.io",
     "kubernetes.io",
     "semver.org",
+    "taplo.tamasfe.dev",
 }
 LONGEST_DECISION = 60
 """Lines that fill about a printed page."""
