@@ -80,6 +80,12 @@ def _overview(_given: argparse.Namespace) -> None:
     _say_all(folder_lines())
 
 
+def _init(_given: argparse.Namespace) -> None:
+    from pytest_kindinfra.commands.init.write import init
+
+    _say_all(init(Path.cwd()))
+
+
 def _build(given: argparse.Namespace) -> None:
     """Build, and say which references came of it; the folder is the current one."""
     from pytest_kindinfra.commands.images import build_images, resolve, save_images
@@ -219,6 +225,7 @@ def _completion(given: argparse.Namespace) -> None:
 
 
 _ACTIONS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
+    "init": _init,
     "build": _build,
     "plan": _plan,
     "up": _up,

@@ -79,7 +79,7 @@ def declaration_schema() -> dict[str, Any]:
         _table("[services.x.endpoints.y]", asked, required=["port"]), names=_LABEL
     )
     service["properties"]["helm"] |= _table("[services.x.helm]", asked, required=["chart"])
-    properties = asked.schemas[""] | {
+    properties: dict[str, Any] = asked.schemas[""] | {
         "cluster": _table("[cluster]", asked),
         "images": _tables(_table("[images.x]", asked), names=_IMAGE_NAME),
         "services": _tables(service, names=_LABEL),
@@ -103,8 +103,8 @@ def _table(place: str, asked: Asked, *, required: list[str] | None = None) -> di
         | ({"description": told[key]} if key in told else {})
         for key, schema in sorted(asked.schemas[place].items())
     }
-    table = {"type": "object", "properties": properties, "additionalProperties": False}
-    return table | ({"required": required} if required else {})
+    table: dict[str, Any] = {"type": "object", "properties": properties}
+    return {**table, "additionalProperties": False, **({"required": required} if required else {})}
 
 
 def _tables(table: dict[str, Any], *, names: re.Pattern[str]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def accepted_by_reader(tables: dict[str, Any]) -> bool:
         declaration = parse_declaration(tables, folder=Path(), source="kindinfra.toml")
     except DeclarationError:
         return False
-    _, problems = read_settings({}.get, declaration.options, source="kindinfra.toml")
+    _, problems = read_settings(lambda _: None, declaration.options, source="kindinfra.toml")
     return not problems
 
 
