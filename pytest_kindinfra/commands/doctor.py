@@ -19,6 +19,7 @@ from pytest_kindinfra.errors import DeclarationError, KindInfraError, last_lines
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.run.machine import disk_problem, network_problem
 from pytest_kindinfra.run.prepare import read_declaration
+from pytest_kindinfra.system.getting import how_to_get
 from pytest_kindinfra.system.programs import can_kill_with_parent
 from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import make_tools
@@ -179,7 +180,7 @@ def _in_one_line(text: str) -> str:
 
 def _optional(tools: Tools, argv: tuple[str, ...], why: str) -> Finding:
     """Try a program that not every run needs: being on PATH is no proof that it works."""
-    program, fix = argv[0], f"install {argv[0]}"
+    program, fix = argv[0], how_to_get(argv[0])
     if (path := shutil.which(program)) is None:
         return Finding(state="odd", what=program, said=f"not on PATH; {why}", fix=fix)
     try:

@@ -23,6 +23,7 @@ from pytest_kindinfra.kube.rollout import RESTARTED, restart_workload
 from pytest_kindinfra.model import SERVICE_LABEL, Service
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.run.prepare import read_declaration
+from pytest_kindinfra.system.getting import how_to_get
 from pytest_kindinfra.system.programs import become, which
 from pytest_kindinfra.system.timeline import Deadline
 
@@ -163,7 +164,7 @@ def kubectl(words: Sequence[str], *, cluster: str | None) -> NoReturn:
         ToolMissingError: kubectl is not on PATH.
         KindInfraError: There is no cluster, it does not run, or nobody has its credentials.
     """
-    program = which("kubectl", fix="install kubectl: https://kubernetes.io/docs/tasks/tools/")
+    program = which("kubectl", fix=how_to_get("kubectl"))
     place = look(cluster)
     kubeconfig = kubeconfig_of(place)
     namespace = read_declaration(declaration_folder(Path.cwd())).cluster.namespace

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.errors import ToolMissingError
 from pytest_kindinfra.kube.objects import parse_objects
 from pytest_kindinfra.system.files import why_no_file, why_no_folder
+from pytest_kindinfra.system.getting import how_to_get
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +48,10 @@ def kustomize_command(how: Templating) -> tuple[str, ...]:
             return words
     if there:
         return there[-1]
-    msg = '"kustomize" needs kubectl or kustomize, and neither is on PATH'
+    msg = (
+        '"kustomize" needs kubectl or kustomize, and neither is on PATH\n'
+        f"To fix: {how_to_get('kubectl')}"
+    )
     raise ToolMissingError(msg)
 
 

@@ -62,7 +62,7 @@ _TITLES = {
 }
 
 
-_TYPES = {
+_TYPES: dict[str, dict[str, Any]] = {
     "bool": {"type": "boolean"},
     "int": {"type": "integer", "minimum": 1},
     "float": {"type": "number", "exclusiveMinimum": 0},
@@ -79,7 +79,7 @@ def declaration_schema() -> dict[str, Any]:
         _table("[services.x.endpoints.y]", asked, required=["port"]), names=_LABEL
     )
     service["properties"]["helm"] |= _table("[services.x.helm]", asked, required=["chart"])
-    properties: dict[str, Any] = asked.schemas[""] | {
+    properties = asked.schemas[""] | {
         "cluster": _table("[cluster]", asked),
         "images": _tables(_table("[images.x]", asked), names=_IMAGE_NAME),
         "services": _tables(service, names=_LABEL),

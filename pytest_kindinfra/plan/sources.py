@@ -26,6 +26,7 @@ from pytest_kindinfra.plan.kustomize import (
 )
 from pytest_kindinfra.plan.tables import shown
 from pytest_kindinfra.system.files import is_there, read_text, why_no_file, why_no_folder
+from pytest_kindinfra.system.getting import how_to_get
 from pytest_kindinfra.system.programs import which
 
 if TYPE_CHECKING:
@@ -73,9 +74,6 @@ T = TypeVar("T")
 _AT_A_TIME = 4
 
 
-_HELM_FIX = "install helm 3 or 4 (https://helm.sh/docs/intro/install)"
-
-
 @dataclass(frozen=True, slots=True)
 class Templates:
     """What became of charts and kustomizations.
@@ -121,7 +119,7 @@ def _charts(
     made: Templates,
 ) -> Iterator[tuple[Service, Future[Made]]]:
     charts = {one.name: one.helm for one in services if one.helm}
-    if not charts or not _found(partial(which, "helm", fix=_HELM_FIX), charts, made):
+    if not charts or not _found(partial(which, "helm", fix=how_to_get("helm")), charts, made):
         return
     sound = [one for one in services if one.helm and _is_sound(one, one.helm, folder, made)]
     version = pool.submit(helm_version, how)

@@ -19,6 +19,7 @@ from pytest_kindinfra.model import RUN_LABEL, TEST_LABEL
 from pytest_kindinfra.plan.checks import Word, filled, words
 from pytest_kindinfra.state.locks import locked
 from pytest_kindinfra.state.stack import Stack
+from pytest_kindinfra.system.getting import how_to_get
 from pytest_kindinfra.system.programs import which
 from pytest_kindinfra.system.runner import Background, SubprocessRunner, check_output
 from pytest_kindinfra.system.secrets import Redactor
@@ -159,7 +160,9 @@ class KindCluster:
         Raises:
             ToolMissingError: There is none.
         """
-        return which("kubectl", fix="install kubectl, or use the `kindinfra` fixture's `kube`")
+        return which(
+            "kubectl", fix=f"{how_to_get('kubectl')}, or use the `kindinfra` fixture's `kube`"
+        )
 
     @property
     def api(self) -> Any:

@@ -211,7 +211,8 @@ def image_of(folder: Path, dockerfile: str, name: str = "") -> DraftImage:
     """Return an image for a Dockerfile; its context is where the files are that it copies."""
     place = PurePosixPath(dockerfile)
     sources = list(_copied(folder / dockerfile))
-    here, notes = place.parent, ()
+    here = place.parent
+    notes: tuple[str, ...] = ()
     if not _all_there(folder / here, sources) and here != PurePosixPath():
         if _all_there(folder, sources):
             here = PurePosixPath()
