@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 TIMED = re.compile(r"\d{4}-\d\d-\d\dT")
 
+_AT_THE_TOP: dict[str, Any] = {
+    "/readyz": "ok",
+    "/livez": "ok",
+    "/version": {"gitVersion": "v1.34.4"},
+    "/apis": None,
+}
+
 PATH = re.compile(
     r"^/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+/[^/]+))"
     r"(?:/namespaces/(?P<namespace>[^/]+)(?=/))?"
@@ -174,8 +181,8 @@ class _Handler(BaseHTTPRequestHandler):
         self, method: str, path: str, query: dict[str, str], body: bytes
     ) -> tuple[int, Any]:
         fake = self.server.fake
-        if path in {"/readyz", "/livez", "/version", "/apis"}:
-            return 200, _groups(fake.kinds) if path == "/apis" else "ok"
+        if path in _AT_THE_TOP:
+            return 200, _groups(fake.kinds) if path == "/apis" else _AT_THE_TOP[path]
         version = path.removeprefix("/apis/").removeprefix("/api/")
         if method == "GET" and version in fake.kinds:
             return 200, _discovery(fake.kinds[version])

@@ -104,8 +104,11 @@ class OwnCluster:
     def check(self) -> str:
         """Check engine and provider."""
         tools = self._context.tools
-        tools.engine.check(self._context.deadline())
-        return tools.provider.check(self._context.deadline())
+        engine = tools.engine.check(self._context.deadline())
+        kind = tools.provider.check(self._context.deadline())
+        noted = {"engine": f"{tools.engine.name} {engine}", "kind": kind}
+        self._context.run.write("versions", noted)
+        return kind
 
     def sweep(self) -> None:
         """Delete what killed runs left behind; say what could not be deleted."""
@@ -136,6 +139,7 @@ class OwnCluster:
         with context.tools.timeline.span("wait", "cluster"):
             kube.wait_for_api(deadline)
             kube.ensure_namespace(context.request.namespace, deadline, {})
+            context.run.write("kubernetes", {"version": kube.version()})
             answers(kube)
             deadline = context.deadline()
             kube.wait_for_nodes(deadline)

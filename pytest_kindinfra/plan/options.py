@@ -195,6 +195,13 @@ OPTIONS = (
         metavar="DIR",
         help="Where each run leaves logs and run.json (default: .kindinfra in the rootdir)",
     ),
+    Option(
+        key="keep_runs",
+        parse=_positive_int,
+        metavar="N",
+        help="How many runs' folders stay among the artifacts (default: 20)",
+        expected="a whole number, 1 or more",
+    ),
     Option(key="plan", parse=_yes, metavar="", help="Say what would be done, and stop"),
     Option(
         key="missing",
@@ -271,6 +278,7 @@ class Settings:
         tag: The template of a further tag for each image, None for none.
         timeout: Seconds for the cluster, for each build and for each service.
         artifacts: Where runs leave their folders.
+        keep_runs: How many of these stay.
         plan: Only say what would be done.
         missing: What becomes of tests that need a cluster where there is no engine or no kind.
         progress: Lines while work goes on.
@@ -294,6 +302,7 @@ class Settings:
     tag: str | None = None
     timeout: float = 600
     artifacts: Path = Path(".kindinfra")
+    keep_runs: int = 20
     plan: bool = False
     missing: Missing = "error"
     progress: Progress = "auto"

@@ -447,13 +447,17 @@ class Controller:
         """Show the closing table, the failures in full, and what was kept."""
         if self._started is None or self._outcome is None or self._is_forked():
             return
+        from pytest_kindinfra.run.table import quieter
         from pytest_kindinfra.run.teardown import closing_lines
 
         width = shutil.get_terminal_size((100, 24)).columns
         lines = closing_lines(
             self._started, self.run, self._outcome, width=width, color=reporter.hasmarkup
         )
-        reporter.section("kindinfra")
+        failed = self._outcome.state == "failed"
+        lines = quieter(lines, verbosity=self._config.option.verbose, failed=failed)
+        if lines:
+            reporter.section("kindinfra")
         for line in lines:
             reporter.write_line(line)
 

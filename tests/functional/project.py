@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 LONGEST_RUN = 180.0
 FOLDERS = ("bin", "gates", "images", "clusters")
 HERE = Path(__file__).parent
-FOREIGN = ("KINDINFRA_", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "IMAGE_TAG", "COLUMNS", "CI")
+FOREIGN = ("KINDINFRA_", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "IMAGE_TAG", "COLUMNS", "CI", "GIT")
 
 PYTEST_INI = """
 [pytest]

@@ -41,6 +41,8 @@ def test_the_report_says_what_was_planned_done_and_left() -> None:
         outcome={"state": "failed", "failures": ["db"], "kept": False},
         memory={"folder": "cache", "problems": []},
         git={"commit": "1f", "dirty": True},
+        versions={"kind": "v0.31.0"},
+        machine={"cpus": 2},
     )
 
     assert report == {
@@ -92,6 +94,8 @@ def test_the_report_says_what_was_planned_done_and_left() -> None:
         "outcome": {"state": "failed", "failures": ["db"], "kept": False},
         "memory": {"folder": "cache", "problems": []},
         "git": {"commit": "1f", "dirty": True},
+        "versions": {"kind": "v0.31.0"},
+        "machine": {"cpus": 2},
     }
     assert json.loads(json.dumps(report)) == report
 
