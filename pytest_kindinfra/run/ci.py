@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_kindinfra.model import Phase
 from pytest_kindinfra.run.report import count
-from pytest_kindinfra.run.table import rows_of, total_line
+from pytest_kindinfra.run.table import recorded_needs, recorded_phases, rows_of, total_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from pytest_kindinfra.model import Phase
 
 
 _MOST_ANNOTATIONS = 10
@@ -95,7 +96,7 @@ def summary(report: Mapping[str, Any], causes: Sequence[RootCause], *, folder: s
         causes: What went wrong.
         folder: The run directory, as it is to be shown.
     """
-    outcome, phases = report["outcome"], [_phase(one) for one in report["phases"]]
+    outcome, phases = report["outcome"], recorded_phases(report)
     images = report["images"].values()
     unchanged = sum(bool(one.get("cached")) for one in images)
     services = count(len(report["plan"]["services"]), "service")
@@ -103,7 +104,7 @@ def summary(report: Mapping[str, Any], causes: Sequence[RootCause], *, folder: s
     lines = [
         f"### kindinfra: {outcome['state']}",
         "",
-        f"{size} {_escaped(total_line(phases, _needs(report)))}",
+        f"{size} {_escaped(total_line(phases, recorded_needs(report)))}",
         "",
         *_causes(causes),
         *_table(phases),
@@ -139,17 +140,3 @@ def _table(phases: Sequence[Phase]) -> Iterator[str]:
 
 def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("*", "\\*")
-
-
-def _phase(record: Mapping[str, Any]) -> Phase:
-    return Phase(
-        kind=record["kind"],
-        subject=record["subject"],
-        start=record["start"],
-        end=record["end"],
-        ok=record["ok"],
-    )
-
-
-def _needs(report: Mapping[str, Any]) -> dict[str, set[str]]:
-    return {one["name"]: {*one["needs"], *one["images"]} for one in report["plan"]["services"]}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytest_kindinfra.model import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from pytest_kindinfra.model import Phase, Plan
+    from pytest_kindinfra.model import Plan
 
 
 _SHORT = 0.2
@@ -112,6 +114,17 @@ def needs_of(plan: Plan) -> dict[str, set[str]]:
         names = {need.name for need in service.needs} | set(service.images)
         found.setdefault(service.name, set()).update(names)
     return found
+
+
+def recorded_phases(report: Mapping[str, Any]) -> list[Phase]:
+    """Return the phases of run.json."""
+    keys = ("kind", "subject", "start", "end", "ok")
+    return [Phase(**{key: one[key] for key in keys}) for one in report["phases"]]
+
+
+def recorded_needs(report: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Return service to the services and images that it needs, by run.json."""
+    return {one["name"]: {*one["needs"], *one["images"]} for one in report["plan"]["services"]}
 
 
 def table_lines(

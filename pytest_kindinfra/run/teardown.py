@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import CancelledError, KindInfraError, StateError
 from pytest_kindinfra.run.ci import folded
+from pytest_kindinfra.run.page import write_timeline
 from pytest_kindinfra.run.recipe import tear_down
 from pytest_kindinfra.run.report import (
     build_line,
@@ -438,4 +439,5 @@ def _report(started: Started, run: RunDirectory, outcome: Outcome) -> None:
     )
     run.write_report("run.json", report)
     run.write_report("trace.json", trace(phases))
+    write_timeline(run.path, report)
     rotate(run.path.parent, keep=started.prepared.settings.keep_runs)

@@ -24,6 +24,10 @@ _OF_THE_STACK = " is not there: "
 """In what a test says that failed because of a service."""
 
 
+_LONGEST_CAUSE = 4000
+"""Letters of a test's failure in the timeline; the end of it says most."""
+
+
 class Reports:
     """Notes each test, and writes the reports at the end; a plugin of the main process."""
 
@@ -46,13 +50,14 @@ class Reports:
         if report.outcome != "passed":
             test["outcome"] = report.outcome
         if report.failed:
-            self._note_failure(report)
+            self._note_failure(report, test)
 
-    def _note_failure(self, report: pytest.TestReport) -> None:
+    def _note_failure(self, report: pytest.TestReport, test: dict[str, Any]) -> None:
         """Keep a failed test as a root cause, unless a service is its cause."""
         from pytest_kindinfra.run.ci import Place, RootCause
 
         text = report.longreprtext
+        test["cause"] = text[-_LONGEST_CAUSE:]
         if report.when == "setup" and _OF_THE_STACK in text:
             return
         crash = getattr(report.longrepr, "reprcrash", None)
@@ -86,6 +91,9 @@ class Reports:
         except (OSError, ValueError):
             return  # no service was brought up, or the report could not be written
         self._written = True
+        from pytest_kindinfra.run.page import write_timeline
+
+        write_timeline(self._run.path, report, list(self._tests.values()))
         self._summarise(report)
 
     def _summarise(self, report: Mapping[str, Any]) -> None:
