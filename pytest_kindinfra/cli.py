@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _OF_A_PROJECT = frozenset(
     (
         *("build", "plan", "up", "down", "status", "logs", "doctor"),
-        *("url", "exec", "restart", "kubectl"),
+        *("dev", "url", "exec", "restart", "kubectl"),
     )
 )
 """Commands that look for a declaration, from the current folder upwards."""
@@ -35,7 +35,12 @@ _WRONG_ARGUMENTS = 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 1 for a failure, 2 for wrong arguments."""
-    given = make_parser().parse_args(_separated(sys.argv[1:] if arguments is None else arguments))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    after: list[str] = []
+    if words[:1] == ["dev"] and "--" in words:  # argparse would take the command for services
+        words, after = words[: words.index("--")], words[words.index("--") + 1 :]
+    given = make_parser().parse_args(_separated(words))
+    given.after = after
     try:
         if given.command in _OF_A_PROJECT:
             _note_folder()
@@ -123,6 +128,18 @@ def _up(given: argparse.Namespace) -> int:
         color=sys.stdout.isatty(),
     )
     return 0 if well else 1
+
+
+def _dev(given: argparse.Namespace) -> None:
+    from pytest_kindinfra.commands.dev import TESTS, dev
+
+    dev(
+        given.services,
+        given.after or TESTS,
+        cluster=given.cluster_name,
+        bring_up=lambda: _up(given) == 0,
+        say=_say,
+    )
 
 
 def _down(given: argparse.Namespace) -> None:
@@ -229,6 +246,7 @@ _ACTIONS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
     "build": _build,
     "plan": _plan,
     "up": _up,
+    "dev": _dev,
     "down": _down,
     "status": _status,
     "logs": _logs,

@@ -53,6 +53,13 @@ def _add_lasting(commands: Any) -> None:
         "up", parents=[named], help="Bring services up on the cluster of --kindinfra-reuse"
     )
     _add_services(up)
+    dev = commands.add_parser(
+        "dev",
+        parents=[named],
+        usage="kindinfra dev [-h] [--cluster-name NAME] [SERVICE ...] [-- CMD ...]",
+        help="Bring services up again after each change, and run the tests (pytest --lf)",
+    )
+    _add_services(dev)
     commands.add_parser("down", parents=[named], help="End that cluster")
     commands.add_parser("status", parents=[named, _json()], help="Say what of it is ready")
     logs = commands.add_parser("logs", parents=[named], help="Show the logs of its pods")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ _CLUSTER = "cluster"
 def write_timeline(
     folder: Path, report: Mapping[str, Any], tests: Sequence[Mapping[str, Any]] = ()
 ) -> None:
-    """Write `timeline.html` into a run directory, for its owner to read only.
+    """Write `timeline.html` into a run directory, for its owner to read only; none on a full disk.
 
     Args:
         folder: The run directory.
@@ -37,7 +38,8 @@ def write_timeline(
         tests: Each with `test`, `worker`, `outcome`, `start`, `setup_end`, `end` (seconds since
             the epoch), and `cause` if it failed.
     """
-    write_private(folder / "timeline.html", timeline_page(report, tests, folder=folder))
+    with suppress(OSError):  # run.json says all that it shows
+        write_private(folder / "timeline.html", timeline_page(report, tests, folder=folder))
 
 
 def timeline_page(

@@ -175,6 +175,25 @@ def become(argv: Sequence[str], *, env: Mapping[str, str]) -> NoReturn:
     os.execve(argv[0], list(argv), {**os.environ, **env})  # noqa: S606 - a list of words, no shell
 
 
+def run_here(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> int:
+    """Run a program with this process's terminal to its end, and return its exit code.
+
+    Ctrl-C goes to it as well, as to all of the terminal's foreground.
+
+    Args:
+        argv: The program and its arguments.
+        env: Added to this process's environment.
+        cwd: The folder to run in.
+
+    Raises:
+        ToolMissingError: There is no such program.
+    """
+    program = which(argv[0], fix=f'install "{argv[0]}" or put its folder on PATH')
+    sys.stdout.flush()
+    done = subprocess.run([program, *argv[1:]], env={**os.environ, **env}, cwd=cwd, check=False)
+    return done.returncode
+
+
 def _dies_with_parent() -> tuple[str, ...]:
     """Return the words that make Linux kill a child whose parent died; none if nothing can.
 

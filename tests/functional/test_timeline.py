@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -76,6 +76,7 @@ class TestInABrowser:
     def page(self, shop: Project, browser: Browser, request: pytest.FixtureRequest) -> Page:
         shop.behave("build api", exit=1, complains="no compiler")
         run = shop.run(workers=2)
+        scheme: Literal["light", "dark"]
         scheme, width = getattr(request, "param", ("light", 1200))
         page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 700})
         self.errors: list[str] = []
