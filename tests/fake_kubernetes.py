@@ -74,12 +74,12 @@ class FakeKubernetes:
         logs: By a pod's owner: what its log says; another one for every one not named.
         ports: A pod's name (empty for every other pod) and port to the port of this host that
             plays it.
-        runs: Plays a command in a container: its words and standard input to its exit code (None
-            if it cannot be started), standard output and standard error.
         requests: Method and path of each request so far.
         deletions: Path and preconditions of each request to delete so far.
         before_deletion: Called once, with the path, before something is deleted.
         forbidden: Whether a request of that method and path is answered by 403.
+        execs: Plays the commands in pods: gets a pod's name, a command and its standard input, and
+            returns the exit code and both streams.
     """
 
     ready_after: float = 0.02
@@ -87,15 +87,11 @@ class FakeKubernetes:
     faults: list[Fault] = field(default_factory=list)
     logs: dict[str, str] = field(default_factory=dict)
     ports: dict[tuple[str, int], int] = field(default_factory=dict)
-    runs: Callable[[list[str], bytes], tuple[int | None, bytes, bytes]] = lambda _words, _given: (
-        0,
-        b"",
-        b"",
-    )
     requests: list[tuple[str, str]] = field(default_factory=list)
     deletions: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     before_deletion: Callable[[str], object] | None = None
     forbidden: Callable[[str, str], bool] = lambda _method, _path: False
+    execs: Callable[[str, list[str], bytes], tuple[int, str, str]] = lambda *_: (0, "", "")
     bodies: dict[str, bytes] = field(default_factory=dict)
     objects: dict[str, Object] = field(default_factory=dict)
 

@@ -18,29 +18,22 @@ _DATA, _ERROR = b"\x00", b"\x01"
 _SHORT, _LONG = 126, 127
 
 
-def upgrade(handler: BaseHTTPRequestHandler, protocol: str) -> None:
-    """Turn the request's connection into a websocket."""
+def serve_portforward(handler: BaseHTTPRequestHandler, port: int, target: int | None) -> None:
+    """Upgrade the request and lead it to a port of this host; without one refuse as a pod does."""
     key = handler.headers["Sec-WebSocket-Key"]
     accept = base64.b64encode(hashlib.sha1((key + _GUID).encode()).digest())  # noqa: S324 - RFC 6455
     handler.connection.sendall(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Protocol: "
-        + protocol.encode()
-        + b"\r\nSec-WebSocket-Accept: "
+        b"Sec-WebSocket-Protocol: v4.channel.k8s.io\r\nSec-WebSocket-Accept: "
         + accept
         + b"\r\n\r\n"
     )
-
-
-def serve_portforward(handler: BaseHTTPRequestHandler, port: int, target: int | None) -> None:
-    """Upgrade the request and lead it to a port of this host; without one refuse as a pod does."""
-    upgrade(handler, "v4.channel.k8s.io")
     number = struct.pack("<H", port)
     with suppress(OSError):
         for channel in (_DATA, _ERROR):
-            handler.connection.sendall(frame(channel + number))
+            handler.connection.sendall(_frame(channel + number))
         if target is None:
-            handler.connection.sendall(frame(_ERROR + f"port {port}: connection refused".encode()))
+            handler.connection.sendall(_frame(_ERROR + f"port {port}: connection refused".encode()))
             return
         with socket.create_connection(("127.0.0.1", target)) as pod:
             _relay(handler, pod)
@@ -55,15 +48,15 @@ def _relay(handler: BaseHTTPRequestHandler, pod: socket.socket) -> None:
             if not data:
                 handler.connection.sendall(b"\x88\x00")  # close
                 return
-            handler.connection.sendall(frame(_DATA + data))
+            handler.connection.sendall(_frame(_DATA + data))
         if handler.connection in ready:
-            payload = read_frame(handler.connection)
+            payload = _read_frame(handler.connection)
             if payload is None:
                 return
             pod.sendall(payload[1:])
 
 
-def frame(payload: bytes) -> bytes:
+def _frame(payload: bytes) -> bytes:
     size = len(payload)
     if size < _SHORT:
         return bytes([0x82, size]) + payload
@@ -72,7 +65,7 @@ def frame(payload: bytes) -> bytes:
     return bytes([0x82, _LONG]) + struct.pack(">Q", size) + payload
 
 
-def read_frame(connection: socket.socket) -> bytes | None:
+def _read_frame(connection: socket.socket) -> bytes | None:
     """Return the payload of the next frame, None when the client has gone."""
     head = _exactly(connection, 2)
     if not head or head[0] & 0x0F == 0x8:

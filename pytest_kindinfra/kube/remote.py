@@ -81,7 +81,7 @@ def run_in_container(
         return _exit_code(_relay(websocket, streams), command)
     finally:
         with suppress(Exception):
-            websocket.close()
+            websocket.shutdown()  # close() would wait three seconds for the other side's word
 
 
 def _relay(websocket: Any, streams: Streams) -> dict[str, Any]:
