@@ -58,9 +58,13 @@ def dev(
 
     Raises:
         DeclarationError: The declaration is wrong at the beginning; later it is shown.
+        KindInfraError: The extra `dev` is not installed.
     """
-    from watchfiles import watch
-
+    try:
+        from watchfiles import watch
+    except ImportError:
+        msg = 'kindinfra dev needs watchfiles\nTo fix: pip install "pytest-kindinfra[dev]"'
+        raise KindInfraError(msg) from None
     env = {"KINDINFRA_CLUSTER_NAME": cluster} if cluster else {}
     prepared = _prepare(services)
     known = _fingerprint(prepared)

@@ -65,6 +65,17 @@ def test_what_fails_is_shown_and_the_next_change_mends_it(shop: Project) -> None
     assert running.finish().code == 130
 
 
+def test_without_its_extra_it_says_what_to_install(shop: Project) -> None:
+    shop.write("nowhere/watchfiles.py", "raise ImportError")
+
+    done = shop.command("dev", PYTHONPATH=str(shop.folder / "nowhere"))
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        'kindinfra: kindinfra dev needs watchfiles\nTo fix: pip install "pytest-kindinfra[dev]"\n'
+    )
+
+
 def test_pytest_is_run_with_reuse_if_no_command_is_given(shop: Project) -> None:
     shop.tests("@pytest.mark.kindinfra('api')\ndef test_it(): note('in')\n")
     running = shop.begin_command("dev", "api", PYTHONPATH=str(shop.folder))
