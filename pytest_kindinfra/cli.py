@@ -236,9 +236,9 @@ def _schema(_given: argparse.Namespace) -> None:
 
 
 def _completion(given: argparse.Namespace) -> None:
-    from pytest_kindinfra.commands.completion import completion_script
+    import shtab
 
-    _say(completion_script(make_parser(), given.shell))
+    _say(shtab.complete(make_parser(), shell=given.shell))
 
 
 _ACTIONS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {

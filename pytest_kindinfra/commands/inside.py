@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -17,15 +18,14 @@ from pytest_kindinfra.commands.reused import (
     urls_of,
 )
 from pytest_kindinfra.deploy.renewal import await_routes, pods_of
-from pytest_kindinfra.errors import KindInfraError, did_you_mean
+from pytest_kindinfra.errors import ClusterError, KindInfraError, did_you_mean
 from pytest_kindinfra.kube.remote import Streams, run_in_container
-from pytest_kindinfra.kube.rollout import RESTARTED, restart_workload
 from pytest_kindinfra.model import SERVICE_LABEL, Service
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.run.prepare import read_declaration
 from pytest_kindinfra.system.getting import how_to_get
 from pytest_kindinfra.system.programs import become, which
-from pytest_kindinfra.system.timeline import Deadline
+from pytest_kindinfra.system.timeline import Deadline, now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,13 @@ if TYPE_CHECKING:
     from pytest_kindinfra.commands.reused import Place
     from pytest_kindinfra.kube.cluster import Kube
     from pytest_kindinfra.model import KubeObject
+
+
+_RESTARTED = frozenset({"Deployment", "StatefulSet", "DaemonSet"})
+"""The kinds that make new pods when their pod template changes."""
+
+
+_ANNOTATION = "kubectl.kubernetes.io/restartedAt"
 
 
 def url(service: str, endpoint: str | None, *, cluster: str | None) -> str:
@@ -120,7 +127,7 @@ def restart(service: str, *, cluster: str | None) -> str:
     """
     with connected(cluster) as (place, kube):
         entry = entry_of(place, service)
-        workloads = [one for one in [*entry.objects, *entry.charted] if one["kind"] in RESTARTED]
+        workloads = [one for one in [*entry.objects, *entry.charted] if one["kind"] in _RESTARTED]
         others = [one for one in entry.objects if one["kind"] in {"Job", "Pod", "ReplicaSet"}]
         if not workloads:
             kinds = ", ".join(_titles(others)) or "no workload"
@@ -133,13 +140,24 @@ def restart(service: str, *, cluster: str | None) -> str:
         deadline = Deadline.after(declared.timeout or _timeout(place))
         before = pods_of(kube, service)
         for one in workloads:
-            restart_workload(kube, one)
+            _restart_workload(kube, one)
         there = [found for one in workloads if (found := kube.get(kube.path_of(one, namespace="")))]
         kube.wait_ready(there, namespace="", deadline=deadline, restarts=declared.restarts)
         await_routes(kube, service, before, deadline)
         prove_endpoints(service, entry, deadline)
     left = f"; left as it is: {', '.join(_titles(others))}" if others else ""
     return f"restarted {', '.join(_titles(workloads))}{left}"
+
+
+def _restart_workload(kube: Kube, obj: KubeObject) -> None:
+    """Have a workload replace its pods, as `kubectl rollout restart` does; nothing is awaited."""
+    path = kube.path_of(obj, namespace="")
+    if kube.get(path) is None:
+        msg = f"{obj['kind']} {obj['metadata']['name']} is gone\nTo fix: kindinfra up"
+        raise ClusterError(msg)
+    annotations = {_ANNOTATION: datetime.fromtimestamp(now(), UTC).isoformat()}
+    body = {"spec": {"template": {"metadata": {"annotations": annotations}}}}
+    kube.request("PATCH", path, body=body, content_type="application/merge-patch+json")
 
 
 def _titles(objects: Sequence[KubeObject]) -> list[str]:
