@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from pytest_kindinfra.plan.options import path
+from pytest_kindinfra.plan.options import expand_path, find_option
 
 DESCRIPTION = "The services of a test run, without the tests: plan, build, bring up, look into."
 
@@ -40,7 +40,7 @@ def _add_stages(commands: Any) -> None:
     _add_services(build)
     build.add_argument("--no-cache", action="store_true", help="Build everything anew")
     build.add_argument(
-        "--save", type=path, metavar="DIR", help="Write archives for --kindinfra-images=DIR"
+        "--save", type=expand_path, metavar="DIR", help="Write archives for --kindinfra-images=DIR"
     )
     plan = commands.add_parser("plan", parents=[_json()], help="Say what a run would do")
     _add_services(plan)
@@ -132,7 +132,9 @@ def _add_services(parser: argparse.ArgumentParser) -> None:
 def _named() -> argparse.ArgumentParser:
     named = argparse.ArgumentParser(add_help=False)
     named.add_argument(
-        "--cluster-name", metavar="NAME", help="If it has another name than the options say"
+        "--cluster-name",
+        metavar=find_option("cluster_name").metavar,
+        help="If it has another name than the options say",
     )
     return named
 

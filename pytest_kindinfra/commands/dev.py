@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.commands.images import OF_PYTEST, prepare_services
+from pytest_kindinfra.commands.images import prepare_services
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.tags import look_up
 from pytest_kindinfra.kube.rewrite import content_hash
 from pytest_kindinfra.plan.finding import declaration_folder
+from pytest_kindinfra.plan.options import ignored_by
 from pytest_kindinfra.run.prepare import Door
 from pytest_kindinfra.system.programs import run_here
 from pytest_kindinfra.wiring import make_tools
@@ -117,7 +118,7 @@ def _prepare(services: Sequence[str]) -> Prepared:
         declaration_folder(Path.cwd()),
         services or None,
         options={"reuse": True},
-        door=Door(purpose="plan", run_id="RUN_ID", ignored=OF_PYTEST),
+        door=Door(purpose="plan", run_id="RUN_ID", ignored=ignored_by("command")),
     )
 
 

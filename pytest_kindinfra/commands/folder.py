@@ -67,7 +67,7 @@ def _cluster() -> Iterator[str]:
     elif not place.there.running:
         yield _row("cluster", f"{place.name}, whose kind nodes do not run")
     else:
-        services = services_in(place.home) if place.home else []
+        services = services_in(place.directory) if place.directory else []
         yield _row("cluster", f"{place.name}: {', '.join(services) or 'no services'}")
         yield _row("", "kindinfra status says what is ready")
 

@@ -125,7 +125,7 @@ def collect_garbage(*, images: bool, days: float, say: Callable[[str], object]) 
 
 
 def _clusters(tools: Tools, say: Callable[[str], object]) -> Clusters:
-    swept = sweep(tools.provider, Deadline.after(_SECONDS))
+    swept = sweep(tools.creator, Deadline.after(_SECONDS))
     delete = tools.provider.delete_command
     return Clusters(
         engine=tools.engine.name,
@@ -138,15 +138,15 @@ def _clusters(tools: Tools, say: Callable[[str], object]) -> Clusters:
 
 
 def _registry(tools: Tools, say: Callable[[str], object]) -> bool:
-    """Remove the registry of ours, which only Docker runs, if nobody uses it."""
+    """Remove this project's registry if nobody uses it; return whether it is gone."""
     from pytest_kindinfra.engines.registry import close_registry
     from pytest_kindinfra.state.memory import cache_folder
 
-    if tools.engine.name != "docker":
+    if not tools.engine.runs_registries:
         return False
     return close_registry(
         tools.registries,
-        tools.provider,
+        tools.creator,
         cache=cache_folder(),
         say=say,
         deadline=Deadline.after(_SECONDS),
@@ -160,7 +160,7 @@ def _images(tools: Tools, *, days: float) -> Images:
 
     done = discard_images(
         tools.engine,
-        tools.provider,
+        tools.creator,
         cache=cache_folder(),
         before=now() - days * _DAY,
         deadline=Deadline.after(_SECONDS),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from pytest_kindinfra.commands.images import settings_of
 from pytest_kindinfra.commands.reused import (
     connected,
-    entry_of,
+    deployed_of,
     kubeconfig_of,
     look,
     prove_endpoints,
@@ -50,7 +50,7 @@ def url(service: str, endpoint: str | None, *, cluster: str | None) -> str:
     """
     place = look(cluster)
     kubeconfig_of(place)
-    urls = urls_of(entry_of(place, service))
+    urls = urls_of(deployed_of(place, service))
     if not urls:
         msg = f'service "{service}" has no endpoints'
         raise KindInfraError(msg)
@@ -83,7 +83,7 @@ def execute(
         KindInfraError: There is no cluster or no ready pod, or the command was not started.
     """
     with connected(cluster) as (place, kube):
-        entry_of(place, service)
+        deployed_of(place, service)
         pod = _ready_pod(kube, service)
         meta, names = pod["metadata"], [one["name"] for one in pod["spec"]["containers"]]
         if container and container not in names:
@@ -126,9 +126,11 @@ def restart(service: str, *, cluster: str | None) -> str:
             become ready in time.
     """
     with connected(cluster) as (place, kube):
-        entry = entry_of(place, service)
-        workloads = [one for one in [*entry.objects, *entry.charted] if one["kind"] in _RESTARTED]
-        others = [one for one in entry.objects if one["kind"] in {"Job", "Pod", "ReplicaSet"}]
+        deployed = deployed_of(place, service)
+        workloads = [
+            one for one in [*deployed.objects, *deployed.charted] if one["kind"] in _RESTARTED
+        ]
+        others = [one for one in deployed.objects if one["kind"] in {"Job", "Pod", "ReplicaSet"}]
         if not workloads:
             kinds = ", ".join(_titles(others)) or "no workload"
             msg = (
@@ -144,7 +146,7 @@ def restart(service: str, *, cluster: str | None) -> str:
         there = [found for one in workloads if (found := kube.get(kube.path_of(one, namespace="")))]
         kube.wait_ready(there, namespace="", deadline=deadline, restarts=declared.restarts)
         await_routes(kube, service, before, deadline)
-        prove_endpoints(service, entry, deadline)
+        prove_endpoints(service, deployed, deadline)
     left = f"; left as it is: {', '.join(_titles(others))}" if others else ""
     return f"restarted {', '.join(_titles(workloads))}{left}"
 

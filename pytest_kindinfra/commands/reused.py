@@ -14,19 +14,20 @@ from pytest_kindinfra.errors import ClusterError, KindInfraError, NotReadyError
 from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.kube.follow import Following
 from pytest_kindinfra.kube.readiness import gates, readiness
-from pytest_kindinfra.model import SERVICE_LABEL, url_of
+from pytest_kindinfra.model import SERVICE_LABEL
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.run.prepare import cluster_name, read_declaration
 from pytest_kindinfra.run.recipe import tear_down
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import held_alone
 from pytest_kindinfra.state.reused import (
-    by_service,
+    deployed_services,
     forget,
-    read_entry,
+    read_deployed,
     services_in,
     user_of,
     why_unclear,
+    why_unknown,
     why_unseen,
 )
 from pytest_kindinfra.system.files import size_of
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_kindinfra.context import Tools
-    from pytest_kindinfra.model import EndpointSpec, KubeObject, Standing
-    from pytest_kindinfra.state.reused import Entry
+    from pytest_kindinfra.model import Endpoint, EndpointSpec, KubeObject, ObservedCluster
+    from pytest_kindinfra.state.records import Deployed
 
 
 ASK_SECONDS = 30.0
@@ -57,11 +58,11 @@ class Place:
 
     name: str
     tools: Tools
-    there: Standing | None
+    there: ObservedCluster | None
 
     @property
-    def home(self) -> RunDirectory | None:
-        """Its home, None if it has none, or none that can be seen."""
+    def directory(self) -> RunDirectory | None:
+        """Its reused directory, None if it has none, or none that can be seen."""
         folder = self.there.folder if self.there else None
         return RunDirectory(folder) if folder and not why_unseen(RunDirectory(folder)) else None
 
@@ -81,7 +82,7 @@ def look(cluster: str | None) -> Place:
     settings = settings_of(read_declaration(folder), given)
     name = cluster_name(settings, folder=folder, run_id="")
     tools = make_tools(settings.engine)
-    there = tools.provider.standing(name, Deadline.after(ASK_SECONDS))
+    there = tools.creator.observe(name, Deadline.after(ASK_SECONDS))
     return Place(name=name, tools=tools, there=there)
 
 
@@ -97,16 +98,16 @@ def kubeconfig_of(place: Place) -> Path:
     if not place.there.running:
         msg = f'the kind nodes of cluster "{place.name}" do not run\nTo fix: kindinfra up'
         raise KindInfraError(msg)
-    home = place.home
-    if home is None and place.there.folder:
+    directory = place.directory
+    if directory is None and place.there.folder:
         why = why_unseen(RunDirectory(place.there.folder))
         msg = f'the credentials of cluster "{place.name}" cannot be read: {why}'
         raise KindInfraError(msg)
-    if home is None or not size_of(home.kubeconfig):
+    if directory is None or not size_of(directory.kubeconfig):
         msg = f'nobody has the credentials of cluster "{place.name}"\nTo fix: kindinfra up'
         raise KindInfraError(msg)
-    place.tools.redactor.learn(credentials_in(home.kubeconfig.read_text()))
-    return home.kubeconfig
+    place.tools.redactor.learn(credentials_in(directory.kubeconfig.read_text()))
+    return directory.kubeconfig
 
 
 _DELETE_SECONDS = 120.0
@@ -125,15 +126,16 @@ def down(cluster: str | None) -> str:
         delete = " ".join(place.tools.provider.delete_command(place.name))
         msg = f'no run of ours made cluster "{place.name}"\nTo fix: if nobody uses it: {delete}'
         raise KindInfraError(msg)
-    home = RunDirectory(place.there.folder)
-    if why := why_unclear(home, place.name):
+    directory = RunDirectory(place.there.folder)
+    if why := why_unclear(directory, place.name):
         raise KindInfraError(_unclear(place, why))
-    with held_alone(home.lock) as alone:
+    with held_alone(directory.lock) as alone:
         if not alone:
-            msg = f'cluster "{place.name}" is in use by {user_of(home)}\nTo fix: wait for its end'
+            user = user_of(directory)
+            msg = f'cluster "{place.name}" is in use by {user}\nTo fix: wait for its end'
             raise KindInfraError(msg)
-        done = _delete(place, home)
-        forget(home)
+        done = _delete(place, directory)
+        forget(directory)
     return done
 
 
@@ -145,12 +147,12 @@ def _unclear(place: Place, why: str) -> str:
     )
 
 
-def _delete(place: Place, home: RunDirectory) -> str:
+def _delete(place: Place, directory: RunDirectory) -> str:
     # A creation that was cut short may ask the engine for its container after the deletion.
     tear_down(
         place.name,
         tools=place.tools,
-        kubeconfig=home.kubeconfig,
+        kubeconfig=directory.kubeconfig,
         deadline=Deadline.after(_DELETE_SECONDS),
     )
     return f"deleted cluster {place.name}"
@@ -236,6 +238,9 @@ def status(cluster: str | None) -> Status:
     kube = Kube(kubeconfig)
     try:
         kube.wait_for_api(Deadline.after(_ANSWERS_WITHIN))
+        directory = place.directory
+        if directory and (why := why_unknown(directory, place.name)):
+            return Status(cluster=place.name, kubeconfig=kubeconfig, problem=_unclear(place, why))
         return Status(cluster=place.name, kubeconfig=kubeconfig, services=_services(place, kube))
     except ClusterError as error:
         return Status(cluster=place.name, kubeconfig=kubeconfig, problem=str(error))
@@ -244,19 +249,20 @@ def status(cluster: str | None) -> Status:
 
 
 def _services(place: Place, kube: Kube) -> list[ServiceState]:
-    entries = dict(by_service(place.home)) if place.home else {}
-    specs = _specs() if entries else {}
+    directory = place.directory
+    deployed = dict(deployed_services(directory)) if directory else {}
+    specs = _specs() if deployed else {}
     return [
         ServiceState(
-            name=name, why=_why_not_ready(name, entry, kube, specs), endpoints=urls_of(entry)
+            name=name, why=_why_not_ready(name, state, kube, specs), endpoints=urls_of(state)
         )
-        for name, entry in sorted(entries.items())
+        for name, state in sorted(deployed.items())
     ]
 
 
-def urls_of(entry: Entry) -> dict[str, str]:
+def urls_of(deployed: Deployed) -> dict[str, str]:
     """Return endpoint to URL of a service, in the order of declaration."""
-    return {one["name"]: url_of(one["scheme"], one["host"], one["port"]) for one in entry.endpoints}
+    return {one.name: one.url for one in deployed.endpoints}
 
 
 def _specs() -> Mapping[tuple[str, str], EndpointSpec]:
@@ -265,14 +271,14 @@ def _specs() -> Mapping[tuple[str, str], EndpointSpec]:
 
 
 def _why_not_ready(
-    name: str, entry: Entry, kube: Kube, specs: Mapping[tuple[str, str], EndpointSpec]
+    name: str, deployed: Deployed, kube: Kube, specs: Mapping[tuple[str, str], EndpointSpec]
 ) -> str:
-    if not entry.ready:
+    if not deployed.ready:
         return "its last bring-up did not end well"
-    for obj in entry.objects:
+    for obj in deployed.objects:
         if why := _why_object(obj, kube):
             return why
-    for one in entry.endpoints:
+    for one in deployed.endpoints:
         if why := _why_endpoint(name, one, specs):
             return why
     return ""
@@ -288,35 +294,35 @@ def _why_object(obj: KubeObject, kube: Kube) -> str:
 
 
 def _why_endpoint(
-    name: str, record: Mapping[str, Any], specs: Mapping[tuple[str, str], EndpointSpec]
+    name: str, endpoint: Endpoint, specs: Mapping[tuple[str, str], EndpointSpec]
 ) -> str:
-    if (spec := specs.get((name, record["name"]))) is None:
+    if (spec := specs.get((name, endpoint.name))) is None:
         return ""
     try:
-        _prove(name, spec, record, Deadline.after(min(_ANSWERS_WITHIN, ASK_SECONDS)))
+        _prove(name, spec, endpoint, Deadline.after(min(_ANSWERS_WITHIN, ASK_SECONDS)))
     except NotReadyError as error:
         return str(error)
     return ""
 
 
-def prove_endpoints(service: str, entry: Entry, deadline: Deadline) -> None:
+def prove_endpoints(service: str, deployed: Deployed, deadline: Deadline) -> None:
     """Return once all declared endpoints of a service have answered.
 
     Raises:
         NotReadyError: One did not answer in time.
     """
     specs = _specs()
-    for record in entry.endpoints:
-        if spec := specs.get((service, record["name"])):
-            _prove(service, spec, record, deadline)
+    for endpoint in deployed.endpoints:
+        if spec := specs.get((service, endpoint.name)):
+            _prove(service, spec, endpoint, deadline)
 
 
-def _prove(service: str, spec: EndpointSpec, record: Mapping[str, Any], deadline: Deadline) -> None:
+def _prove(service: str, spec: EndpointSpec, endpoint: Endpoint, deadline: Deadline) -> None:
     prove_endpoint(
         service,
         spec,
-        host=record["host"],
-        host_port=record["port"],
+        host=endpoint.host,
+        host_port=endpoint.port,
         node=None,
         deadline=deadline,
     )
@@ -376,15 +382,16 @@ def connected(cluster: str | None) -> Iterator[tuple[Place, Kube]]:
         kube.close()
 
 
-def entry_of(place: Place, service: str) -> Entry:
-    """Return what there is of a service.
+def deployed_of(place: Place, service: str) -> Deployed:
+    """Return the deployed state of a service.
 
     Raises:
         KindInfraError: It was never brought up on that cluster.
     """
-    found = read_entry(place.home, service) if place.home else None
+    directory = place.directory
+    found = read_deployed(directory, service) if directory else None
     if found is None:
-        known = services_in(place.home) if place.home else []
+        known = services_in(directory) if directory else []
         has = ", ".join(known) or "none"
         msg = f'cluster "{place.name}" has no service "{service}"; it has: {has}'
         raise KindInfraError(msg)
@@ -393,7 +400,7 @@ def entry_of(place: Place, service: str) -> Entry:
 
 def _selector(place: Place, service: str | None) -> str:
     if service:
-        entry_of(place, service)
+        deployed_of(place, service)
     return f"{SERVICE_LABEL}={service}" if service else SERVICE_LABEL
 
 

@@ -14,11 +14,11 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError, NotReadyError
-from pytest_kindinfra.kube.cluster import OurKube
+from pytest_kindinfra.kube.cluster import SharedKube
 from pytest_kindinfra.kube.targets import find_port, find_target, selector, target_name
 from pytest_kindinfra.kube.troubles import ServiceFailedError
 from pytest_kindinfra.model import Endpoint, url_of
-from pytest_kindinfra.plan.sources import is_ipv6
+from pytest_kindinfra.plan.files import is_ipv6
 from pytest_kindinfra.system.grpc import check_health
 from pytest_kindinfra.system.timeline import monotonic, wait_until
 
@@ -204,7 +204,7 @@ class Forwarding:
     service: Service
     plan: Plan
     namespace: str
-    kube: OurKube
+    kube: SharedKube
     meanwhile: Callable[[], object]
     deadline: Deadline
 
@@ -302,7 +302,7 @@ def prove(deployment: Deployment, applied: tuple[KubeObject, ...]) -> tuple[Endp
         applied, namespace=context.request.namespace, restarts=service.restarts,
         excused=deployment.unready, patience=service.patience,
     )  # fmt: skip
-    if isinstance(deployment.kube, OurKube):
+    if isinstance(deployment.kube, SharedKube):
         return Forwarding(
             service=service,
             plan=context.plan,
@@ -318,7 +318,7 @@ def _mapped(deployment: Deployment, *, meanwhile: Callable[[], object]) -> Itera
     """Prove the endpoints whose NodePorts are mapped to this host."""
     context, service, cluster = deployment.context, deployment.service, deployment.cluster
     ports = deployment.ports
-    address = context.tools.provider.node_address(
+    address = context.tools.kind_nodes.node_address(
         cluster.nodes[0], deployment.deadline, ipv6=is_ipv6(context.request.kind_config)
     )
     for spec in service.endpoints:

@@ -19,7 +19,7 @@ from pytest_kindinfra.kube.origins import NAMESPACES, made_namespaces
 from pytest_kindinfra.kube.readiness import rules_of
 from pytest_kindinfra.kube.refusals import Missing
 from pytest_kindinfra.kube.rewrite import content_hash
-from pytest_kindinfra.state.results import cluster_record
+from pytest_kindinfra.state.records import ClusterReady
 from pytest_kindinfra.state.stack import Stack
 from pytest_kindinfra.system.timeline import call_within
 
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 class Reached:
     """The points that a service reaches before it is ready; each future is resolved once.
 
-    `token` is the service's in the deployed state, there before `applied`; empty without one.
+    `generation` is that of the deployed state, there before `applied`; empty without one.
     """
 
-    token: Future[str] = field(default_factory=Future)
+    generation: Future[str] = field(default_factory=Future)
     applied: Future[None] = field(default_factory=Future)
     started: Future[None] = field(default_factory=Future)
 
@@ -65,7 +65,7 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
     span = timeline.span("deploy", service.name, says=says)
     with span if objects or release else nullcontext():
         applied = _deploy(deployment, objects, release)
-    reached.token.set_result(deployment.renewal.token)
+    reached.generation.set_result(deployment.renewal.generation)
     reached.applied.set_result(None)
     latest = _Latest()
     with timeline.span("wait", service.name, says=latest.read):
@@ -82,8 +82,8 @@ def _stack(deployment: Deployment, proved: dict[str, tuple[Endpoint, ...]] | Non
     """Return what hooks and steps see; before the nodes are Ready the cluster has no result yet."""
     context = deployment.context
     early = deployment.service.before == "nodes"
-    record = cluster_record(deployment.cluster, namespace=context.request.namespace)
-    return Stack(context.run, waits=False, proved=proved, cluster=record if early else None)
+    cluster = ClusterReady.of(deployment.cluster, namespace=context.request.namespace)
+    return Stack(context.run, waits=False, proved=proved, cluster=cluster if early else None)
 
 
 def _call_hook(deployment: Deployment, hook: Callable[..., object], stack: Stack) -> None:

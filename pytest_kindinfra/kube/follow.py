@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError
-from pytest_kindinfra.kube.client import Request, hang_up
+from pytest_kindinfra.kube.client import ApiRequest, hang_up
 from pytest_kindinfra.kube.client import lines as lines_of
 from pytest_kindinfra.model import SERVICE_LABEL
 
@@ -94,7 +94,7 @@ class Following:
         query = {"container": container, "follow": "true", "tailLines": self._lines}
         with suppress(KindInfraError):  # the pod is gone, or the run of this command ends
             with self._kube.transport.exchange(
-                Request("GET", path, query=query, timeout=_SILENCE)
+                ApiRequest("GET", path, query=query, timeout=_SILENCE)
             ) as response:
                 if self._enter(response):
                     for line in lines_of(response):

@@ -9,6 +9,8 @@ from contextlib import suppress
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.state.records import KubernetesVersion, ProgramVersions
+
 if TYPE_CHECKING:
     from pytest_kindinfra.state.directory import RunDirectory
 
@@ -29,14 +31,13 @@ def versions(run: RunDirectory, *, node_image: str | None) -> dict[str, str | No
     Returns:
         `plugin`, `python`, `pytest`, `xdist`, `kind`, `engine`, `kubernetes`, `node_image`.
     """
-    noted = run.read("versions") or {}
-    kubernetes = run.read("kubernetes") or {}
+    noted, kubernetes = run.read(ProgramVersions), run.read(KubernetesVersion)
     return {
         **{key: _version(name) for key, name in _PACKAGES.items()},
         "python": platform.python_version(),
-        "kind": noted.get("kind"),
-        "engine": noted.get("engine"),
-        "kubernetes": kubernetes.get("version"),
+        "kind": noted.kind if noted else None,
+        "engine": noted.engine if noted else None,
+        "kubernetes": kubernetes.version if kubernetes else None,
         "node_image": node_image or _node_image(run),
     }
 

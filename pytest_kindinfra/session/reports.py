@@ -115,8 +115,8 @@ class Reports:
         from pytest_kindinfra.run.prepare import read_declaration
         from pytest_kindinfra.run.teardown import read_failures
 
-        failures = [one for one in read_failures(self._run).values() if not one["cancelled"]]
-        texts = {one["root"]: one["full"] for one in failures}
+        failures = [one for one in read_failures(self._run).values() if not one.cancelled]
+        texts = {one.root: one.full for one in failures}
         found = []
         for root, text in texts.items():
             place = Place()
@@ -143,10 +143,12 @@ def note_properties(item: pytest.Item, run: RunDirectory, needs: Any, waited: fl
         needs: The services that it names.
         waited: Seconds for which it waited for them.
     """
-    images = run.read_all("image-")
+    from pytest_kindinfra.state.records import ImageReady
+
+    images = run.read_all(ImageReady)
     properties = {
         "kindinfra_services": ",".join(sorted(needs)),
-        "kindinfra_images": ",".join(one["reference"] for one in images.values()),
+        "kindinfra_images": ",".join(ready.image.reference for ready in images.values()),
         "kindinfra_waited_s": f"{waited:.3f}",
         "kindinfra_evidence": str(run.path),
     }

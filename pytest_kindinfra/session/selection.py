@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from pytest_kindinfra.state.records import Needs
+
 
 _CONFTEST = f"{os.sep}conftest.py"
 
@@ -135,13 +137,8 @@ def needs_last(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     return sorted(items, key=lambda item: needs_of(item) is not None)
 
 
-def request_of(items: Iterable[pytest.Item]) -> dict[str, Any] | None:
-    """Return what the items need all together, None if that is nothing.
-
-    Returns:
-        `services`: name to the ids of the first tests that ask for it; `tests`: how many need
-        something; `problems`: a sentence for each mark that makes no sense.
-    """
+def all_needs(items: Iterable[pytest.Item]) -> Needs | None:
+    """Return what the items need all together, None if that is nothing."""
     services: dict[str, list[str]] = {}
     problems: dict[str, None] = {}
     tests = 0
@@ -156,7 +153,13 @@ def request_of(items: Iterable[pytest.Item]) -> dict[str, Any] | None:
                 asking.append(item.nodeid)
     if not tests:
         return None
-    return {"services": services, "tests": tests, "problems": list(problems)}
+    from pytest_kindinfra.state.records import Needs
+
+    return Needs(
+        services={name: tuple(asking) for name, asking in services.items()},
+        tests=tests,
+        problems=tuple(problems),
+    )
 
 
 def _mark_problems(item: pytest.Item) -> Iterable[str]:

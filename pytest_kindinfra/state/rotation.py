@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.errors import StateError
 from pytest_kindinfra.state.directory import _RUN_NAME, RunDirectory
 from pytest_kindinfra.state.locks import held_alone
+from pytest_kindinfra.state.records import ClusterKept, ClusterNamed, ClusterReady
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +83,7 @@ def _remove(folder: Path) -> bool:
 
 def _is_done_with(run: RunDirectory) -> bool:
     """Whether no cluster can be found by the directory: it made none, or that is deleted."""
-    kept, named = run.read("kept"), run.read("cluster-name")  # raises if it cannot be believed
+    kept, named = run.read(ClusterKept), run.read(ClusterNamed)  # raises if it cannot be believed
     if kept is None and named is None:
         return True
     report = _report(run)
@@ -93,9 +94,8 @@ def _is_done_with(run: RunDirectory) -> bool:
 
 def _is_elsewhere(run: RunDirectory) -> bool:
     """Whether the cluster that outlived the run has a directory of its own, as a reused one has."""
-    cluster = run.settled("cluster") or {}
-    kubeconfig = str(cluster.get("kubeconfig") or "")
-    return bool(kubeconfig) and not kubeconfig.startswith(f"{run.path}{os.sep}")
+    cluster = run.settled(ClusterReady)
+    return isinstance(cluster, ClusterReady) and not cluster.kubeconfig.is_relative_to(run.path)
 
 
 def _report(run: RunDirectory) -> dict[str, Any] | None:

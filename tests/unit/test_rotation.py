@@ -9,6 +9,7 @@ import pytest
 
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
+from pytest_kindinfra.state.records import ClusterKept, ClusterNamed, ClusterReady
 from pytest_kindinfra.state.rotation import rotate
 
 if TYPE_CHECKING:
@@ -20,13 +21,17 @@ def run_in(artifacts: Path, number: int, *, kept: bool | None = False) -> RunDir
     run = RunDirectory(artifacts / f"20260101-0000{number:02}-abcdef")
     run.make()
     hold(run.lock).release()
-    run.write("cluster-name", {"name": "x"})
+    run.write(ClusterNamed(name="x"))
     if kept is not None:
         report: dict[str, Any] = {"outcome": {"state": "passed", "kept": kept}}
         (run.path / "run.json").write_text(json.dumps(report))
     if kept:
-        run.write("kept", {"cluster": "x"})
+        run.write(ClusterKept(cluster="x"))
     return run
+
+
+def ready(kubeconfig: Path) -> ClusterReady:
+    return ClusterReady(name="x", kubeconfig=kubeconfig, namespace="default")
 
 
 def names(artifacts: Path) -> list[int]:
@@ -65,9 +70,9 @@ def test_one_by_which_a_cluster_is_found_stays(tmp_path: Path, kept: bool | None
 
 def test_one_whose_cluster_has_a_folder_of_its_own_goes(tmp_path: Path) -> None:
     reused = run_in(tmp_path, 0, kept=True)
-    reused.settle("cluster", {"state": "ready", "kubeconfig": str(tmp_path / "reused" / "x" / "k")})
+    reused.settle(ready(tmp_path / "reused" / "x" / "k"))
     own = run_in(tmp_path, 1, kept=True)
-    own.settle("cluster", {"state": "ready", "kubeconfig": str(own.kubeconfig)})
+    own.settle(ready(own.kubeconfig))
     run_in(tmp_path, 2)
 
     rotate(tmp_path, keep=1)
@@ -76,7 +81,7 @@ def test_one_whose_cluster_has_a_folder_of_its_own_goes(tmp_path: Path) -> None:
 
 
 def test_one_that_made_no_cluster_goes_without_a_report(tmp_path: Path) -> None:
-    run_in(tmp_path, 0, kept=None).file("cluster-name").unlink()
+    run_in(tmp_path, 0, kept=None).file(ClusterNamed).unlink()
     run_in(tmp_path, 1)
 
     rotate(tmp_path, keep=1)
@@ -102,7 +107,7 @@ def test_what_is_no_run_directory_of_ours_stays(tmp_path: Path) -> None:
 
 def test_damaged_notes_are_no_proof(tmp_path: Path) -> None:
     damaged = run_in(tmp_path, 0)
-    damaged.file("kept").write_text("{")
+    damaged.file(ClusterKept).write_text("{")
     half = run_in(tmp_path, 1)
     (half.path / "run.json").write_text('{"outcome": {}}')
     run_in(tmp_path, 2)

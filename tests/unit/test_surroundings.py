@@ -11,6 +11,7 @@ import pytest
 from pytest_kindinfra import __version__
 from pytest_kindinfra.run.surroundings import machine, versions
 from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.records import KubernetesVersion, ProgramVersions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,8 +25,8 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 def test_what_the_bring_up_noted_and_what_runs_here(run: RunDirectory) -> None:
-    run.write("versions", {"engine": "docker 28.0.0", "kind": "v0.31.0"})
-    run.write("kubernetes", {"version": "v1.34.4"})
+    run.write(ProgramVersions(engine="docker 28.0.0", kind="v0.31.0"))
+    run.write(KubernetesVersion(version="v1.34.4"))
     (run.path / "kind-create.log").write_text(" • Ensuring node image (kindest/node:v1.34.4) ...")
 
     found = versions(run, node_image=None)

@@ -14,7 +14,7 @@ from pytest_kindinfra.commands.init.draft import draft_text
 from pytest_kindinfra.commands.init.draw import draw_up
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.plan.declaration import parse_declaration
-from pytest_kindinfra.plan.sources import DECLARATION_FILE, load_tables
+from pytest_kindinfra.plan.files import DECLARATION_FILE, load_tables
 from pytest_kindinfra.run.prepare import Door, prepare
 
 if TYPE_CHECKING:

@@ -1,0 +1,333 @@
+"""Every state file in one table: what it is called, and what it holds.
+
+A record is written by one process and read by others, or by later runs. Whoever changes a field
+raises `FORMAT` in `state/codec.py`. Pure: no record knows how it is stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+
+from pytest_kindinfra.model import BuiltImage, Endpoint, EngineName, KubeObject
+from pytest_kindinfra.state.codec import Record
+from pytest_kindinfra.state.results import Failed, Result
+
+if TYPE_CHECKING:
+    from pytest_kindinfra.model import Cluster, Plan
+
+
+class Note(Record):
+    """A record that has no states: it is there or not, and the last writing counts."""
+
+    __slots__ = ()
+
+
+# -- what a run brings up: results, each of them settled once ----------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanMade(Result):
+    """What a run is going to bring up.
+
+    Attributes:
+        services: Their names, in the order of their needs.
+        engine: The engine's name; `auto` where whoever asks must choose.
+        env: The declared variables, templates not yet filled.
+    """
+
+    FILE: ClassVar[str] = "plan"
+
+    services: tuple[str, ...]
+    engine: EngineName = "auto"
+    env: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, plan: Plan, *, engine: str) -> Self:
+        """Return the record of a plan; the engine is called by its name."""
+        names = tuple(service.name for service in plan.services)
+        return cls(
+            services=names, engine=cast("EngineName", engine), env=dict(plan.declaration.env)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterReady(Result):
+    """A cluster in which pods can run."""
+
+    FILE: ClassVar[str] = "cluster"
+
+    name: str
+    kubeconfig: Path
+    namespace: str
+
+    @classmethod
+    def of(cls, cluster: Cluster, *, namespace: str) -> Self:
+        """Return the result of a cluster, with the namespace in which services are deployed."""
+        return cls(name=cluster.name, kubeconfig=cluster.kubeconfig, namespace=namespace)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceReady(Result):
+    """A service whose endpoints have answered; in the order of declaration."""
+
+    FILE: ClassVar[str] = "service-"
+
+    endpoints: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeLost(Failed, Result):
+    """Why the cluster is gone: a kind node or the engine ended; there is none while all is well."""
+
+    FILE: ClassVar[str] = "lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFailed(Failed, Result):
+    """Why an image is not there."""
+
+    FILE: ClassVar[str] = "broken-"
+
+
+# -- what else a run leaves ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs(Note):
+    """What the selected tests of one process need.
+
+    Attributes:
+        services: Name to the ids of the first tests that ask for it.
+        tests: How many tests need something.
+        problems: A sentence for each mark that makes no sense.
+    """
+
+    FILE: ClassVar[str] = "request-"
+
+    services: dict[str, tuple[str, ...]]
+    tests: int
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageReady(Note):
+    """An image that the engine has."""
+
+    FILE: ClassVar[str] = "image-"
+
+    image: BuiltImage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLoaded(Note):
+    """Under which reference pods run an image, where that is not its own."""
+
+    FILE: ClassVar[str] = "runs-as-"
+
+    reference: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunClosed(Note):
+    """Nothing more will come: waiters give up."""
+
+    FILE: ClassVar[str] = "closed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheUsed(Note):
+    """The cache folder of a run, and what is wrong with it."""
+
+    FILE: ClassVar[str] = "memory"
+
+    folder: Path
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitState(Note):
+    """What git says of the project.
+
+    Attributes:
+        commit: The full hash of HEAD.
+        dirty: Files differ from it, or are new and not ignored; None if git did not say.
+    """
+
+    FILE: ClassVar[str] = "git"
+
+    commit: str
+    dirty: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramVersions(Note):
+    """The engine and kind of a run, as they call themselves."""
+
+    FILE: ClassVar[str] = "versions"
+
+    engine: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesVersion(Note):
+    """The version of the cluster's API server, `v1.34.4`; None if it did not say."""
+
+    FILE: ClassVar[str] = "kubernetes"
+
+    version: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectsApplied(Note):
+    """Where a run may have put objects in an existing cluster: namespaces, and kinds by path."""
+
+    FILE: ClassVar[str] = "put-there"
+
+    namespaces: tuple[str, ...]
+    resources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnceDone(Note):
+    """What a call of `kindinfra_once` came to.
+
+    Attributes:
+        key: The call's name.
+        value: What it returned, as JSON has it.
+        error: What it raised; None if it returned.
+    """
+
+    FILE: ClassVar[str] = "once-"
+
+    key: str
+    value: Any = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedByTest(Note):
+    """An image that a test had loaded into the cluster."""
+
+    FILE: ClassVar[str] = "loaded-"
+
+    reference: str
+
+
+# -- what is noted of a cluster, in the run directory or in that of a reused cluster -------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterNamed(Note):
+    """From here on a cluster of that name is the folder's to delete."""
+
+    FILE: ClassVar[str] = "cluster-name"
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterKept(Note):
+    """The cluster was kept on purpose, or made to its end for reuse: it is no garbage."""
+
+    FILE: ClassVar[str] = "kept"
+
+    cluster: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepBegun(Note):
+    """The cluster of a dead run is being deleted."""
+
+    FILE: ClassVar[str] = "swept"
+
+    cluster: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReusedCluster(Note):
+    """The reused directory of a run's cluster, and whether the cluster was there before the run."""
+
+    FILE: ClassVar[str] = "reused-cluster"
+
+    path: Path
+    existed: bool
+
+
+# -- what a reused directory holds --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReusedBy(Note):
+    """Who holds the lock of a reused cluster, for the message to those that wait."""
+
+    FILE: ClassVar[str] = "user"
+
+    user: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint(Note):
+    """What a cluster was made with.
+
+    Attributes:
+        config: A hash of the user's kind config.
+        node_image: The node image, or whose choice it was.
+        tuning: A hash of our patches; empty without them.
+        ports: `SERVICE.ENDPOINT` to its NodePort, for all that ever had one.
+        spare: NodePorts that are mapped for endpoints that come later.
+    """
+
+    FILE: ClassVar[str] = "made"
+
+    config: str
+    node_image: str
+    tuning: str
+    ports: dict[str, int]
+    spare: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployedRelease:
+    """The release of a service's chart."""
+
+    name: str
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed(Note):
+    """The deployed state of one service in a reused cluster.
+
+    Attributes:
+        ready: It was ready when it was last brought up.
+        content: A hash of its objects as written, and of what its images were.
+        step: A hash of what its Python step reads; empty if it must run each time.
+        generation: Another one each time when something of the service, or of what it needs,
+            changed.
+        needs: The services that it needs, to their generations at that time.
+        objects: Its objects by `reused.identity`, without those of a chart.
+        charted: Those of a chart.
+        release: The chart's release; None without one.
+        uids: `reused.key` of an object to the uid that it had.
+        returned: The objects that its Python step returned.
+        endpoints: As in the service's result.
+        source: The folder of the declaration that has it; `hook` if a hook added it.
+    """
+
+    FILE: ClassVar[str] = "applied-"
+
+    ready: bool = False
+    content: str = ""
+    step: str = ""
+    generation: str = ""
+    needs: dict[str, str] = field(default_factory=dict)
+    objects: tuple[KubeObject, ...] = ()
+    charted: tuple[KubeObject, ...] = ()
+    release: DeployedRelease | None = None
+    uids: dict[str, str] = field(default_factory=dict)
+    returned: tuple[KubeObject, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+    source: str = ""
