@@ -228,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
             return 404, status_object(
                 404, f'namespaces "{address.namespace}" not found', "NotFound"
             )
-        if "merge-patch" in self.headers["Content-Type"]:
+        if "merge-patch" in self.headers.get("Content-Type", ""):
             if address.path not in fake.objects:
                 return self._found(None, address)
             obj = _merged(fake.objects[address.path], obj)
