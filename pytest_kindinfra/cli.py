@@ -2,49 +2,49 @@
 
 from __future__ import annotations
 
-import argparse
+import json
 import os
-import shlex
 import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from pytest_kindinfra.clusters.sweep import sweep
+from pytest_kindinfra.commands.arguments import make_parser
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.plan.finding import declaration_folder
-from pytest_kindinfra.plan.options import expand_path, find_option
-from pytest_kindinfra.system.timeline import Deadline
-from pytest_kindinfra.wiring import engines_here, make_tools
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    import argparse
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from pytest_kindinfra.context import Tools
     from pytest_kindinfra.model import Phase
 
 
-_OF_A_PROJECT = ("build", "plan", "up", "down", "status", "logs", "doctor")
+_OF_A_PROJECT = frozenset(
+    (
+        *("build", "plan", "up", "down", "status", "logs", "doctor"),
+        *("dev", "url", "exec", "restart", "kubectl"),
+    )
+)
 """Commands that look for a declaration, from the current folder upwards."""
 
 
-_GC_SECONDS = 300.0
-
-
-_DAY = 86400.0
-
-
-_DAYS = 7.0
+_WRONG_ARGUMENTS = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 1 for a failure, 2 for wrong arguments."""
-    given = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    after: list[str] = []
+    if words[:1] == ["dev"] and "--" in words:  # argparse would take the command for services
+        words, after = words[: words.index("--")], words[words.index("--") + 1 :]
+    given = make_parser().parse_args(_separated(words))
+    given.after = after
     try:
         if given.command in _OF_A_PROJECT:
             _note_folder()
-        return int(given.act(given) or 0)
+        return int(_action(given)(given) or 0)
     except KindInfraError as error:
         _complain(f"kindinfra: {str(error).removeprefix('kindinfra: ')}")
         return 1
@@ -53,108 +53,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="kindinfra", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    services = {"nargs": "*", "metavar": "SERVICE", "help": "default: all that is declared"}
-
-    build = commands.add_parser("build", help="Build images, and make no cluster")
-    build.add_argument("services", **services)  # type: ignore[arg-type]
-    build.add_argument("--no-cache", action="store_true", help="Build everything anew")
-    build.add_argument(
-        "--save", type=expand_path, metavar="DIR", help="Write archives for --kindinfra-images=DIR"
-    )
-    build.set_defaults(act=_build)
-
-    plan = commands.add_parser("plan", help="Say what a run would do")
-    plan.add_argument("services", **services)  # type: ignore[arg-type]
-    plan.set_defaults(act=_plan)
-
-    _add_lasting(commands, services)
-    gc = commands.add_parser("gc", help="Delete the clusters of runs that were killed")
-    gc.add_argument("--images", action="store_true", help="Old images of ours too")
-    gc.add_argument(
-        "--older-than",
-        type=_days,
-        default=_DAYS,
-        metavar="DAYS",
-        help="Images that no run made or used for so long (default: %(default)s)",
-    )
-    gc.set_defaults(act=_gc)
-    return parser
+def _separated(words: Sequence[str]) -> list[str]:
+    """Return the words with `--` before those that are kubectl's own, flags among them."""
+    words = list(words)
+    if words[:1] == ["kubectl"] and len(words) > 1:
+        own = 1
+        while words[own : own + 1] and words[own].startswith("--cluster-name"):
+            own += 1 if "=" in words[own] else 2
+        if words[own : own + 1] not in (["-h"], ["--help"], ["--"]):
+            words.insert(own, "--")
+    return words
 
 
-def _add_lasting(commands: Any, services: dict[str, Any]) -> None:
-    """Add the commands about the cluster that runs with --kindinfra-reuse share."""
-    named = argparse.ArgumentParser(add_help=False)
-    named.add_argument(
-        "--cluster-name",
-        metavar=find_option("cluster_name").metavar,
-        help="If it has another name than the options say",
-    )
-    up = commands.add_parser(
-        "up", parents=[named], help="Bring services up on the cluster of --kindinfra-reuse"
-    )
-    up.add_argument("services", **services)
-    up.set_defaults(act=_up)
-    down = commands.add_parser("down", parents=[named], help="End that cluster")
-    down.set_defaults(act=_down)
-    status = commands.add_parser("status", parents=[named], help="Say what of it is ready")
-    status.set_defaults(act=_status)
-    logs = commands.add_parser("logs", parents=[named], help="Show the logs of its pods")
-    logs.add_argument("service", nargs="?", metavar="SERVICE", help="default: all")
-    logs.add_argument("--lines", type=int, default=100, metavar="N", help="default: %(default)s")
-    logs.set_defaults(act=_logs)
-    doctor = commands.add_parser("doctor", help="Say what is missing or odd on this machine")
-    doctor.set_defaults(act=_doctor)
+def _action(given: argparse.Namespace) -> Callable[[argparse.Namespace], int | None]:
+    if given.version:
+        return _version
+    return _ACTIONS[given.command] if given.command else _overview
 
 
-def _up(given: argparse.Namespace) -> int:
-    from pytest_kindinfra.commands.up import up
+def _version(_given: argparse.Namespace) -> None:
+    from pytest_kindinfra import __version__
 
-    well = up(
-        given.services,
-        cluster=given.cluster_name,
-        progress=_progress(),
-        say=_say,
-        width=shutil.get_terminal_size((100, 24)).columns,
-        color=sys.stdout.isatty(),
-    )
-    return 0 if well else 1
+    _say(f"kindinfra {__version__}")
 
 
-def _down(given: argparse.Namespace) -> None:
-    from pytest_kindinfra.commands.reused import down
+def _overview(_given: argparse.Namespace) -> None:
+    from pytest_kindinfra.commands.folder import folder_lines
 
-    _say(down(given.cluster_name))
-
-
-def _status(given: argparse.Namespace) -> int:
-    from pytest_kindinfra.commands.reused import status
-
-    return _say_all(status(given.cluster_name))
+    _say(make_parser().format_help())
+    _say("this folder:")
+    _say_all(folder_lines())
 
 
-def _logs(given: argparse.Namespace) -> None:
-    from pytest_kindinfra.commands.reused import logs
+def _init(_given: argparse.Namespace) -> None:
+    from pytest_kindinfra.commands.init.write import init
 
-    for line in logs(given.service, cluster=given.cluster_name, lines=given.lines):
-        _say(line)
-
-
-def _doctor(_given: argparse.Namespace) -> int:
-    from pytest_kindinfra.commands.doctor import doctor
-
-    return _say_all(doctor())
-
-
-def _say_all(found: Iterable[tuple[str, bool]]) -> int:
-    """Show lines; return 1 if one tells of something that is not well."""
-    code = 0
-    for line, well in found:
-        _say(line)
-        code = code if well else 1
-    return code
+    _say_all(init(Path.cwd()))
 
 
 def _build(given: argparse.Namespace) -> None:
@@ -174,99 +108,164 @@ def _build(given: argparse.Namespace) -> None:
 
 
 def _plan(given: argparse.Namespace) -> None:
-    from pytest_kindinfra.commands.images import prepare_services
-    from pytest_kindinfra.images.tags import look_up
-    from pytest_kindinfra.run.prepare import Door
-    from pytest_kindinfra.run.report import plan_lines
+    from pytest_kindinfra.commands.plan import plan_record, plan_text
 
-    prepared = prepare_services(
-        declaration_folder(Path.cwd()),
-        given.services or None,
-        options={},
-        door=Door(purpose="plan", run_id="RUN_ID"),
+    if given.json:
+        _say_json(plan_record(given.services))
+    else:
+        _say_all(plan_text(given.services))
+
+
+def _up(given: argparse.Namespace) -> int:
+    from pytest_kindinfra.commands.up import up
+
+    well = up(
+        given.services,
+        cluster=given.cluster_name,
+        progress=_progress(),
+        say=_say,
+        width=shutil.get_terminal_size((100, 24)).columns,
+        color=sys.stdout.isatty(),
     )
-    known = look_up(prepared.plan, make_tools(prepared.settings.engine).engine)
-    existing = prepared.settings.kubeconfig
-    for line in plan_lines(prepared.plan, prepared.request, known, kubeconfig=existing)[1:]:
-        _say(line)
+    return 0 if well else 1
+
+
+def _dev(given: argparse.Namespace) -> None:
+    from pytest_kindinfra.commands.dev import TESTS, dev
+
+    dev(
+        given.services,
+        given.after or TESTS,
+        cluster=given.cluster_name,
+        bring_up=lambda: _up(given) == 0,
+        say=_say,
+    )
+
+
+def _down(given: argparse.Namespace) -> None:
+    from pytest_kindinfra.commands.reused import down
+
+    _say(down(given.cluster_name))
+
+
+def _status(given: argparse.Namespace) -> int:
+    from pytest_kindinfra.commands.reused import status
+
+    found = status(given.cluster_name)
+    if given.json:
+        _say_json(found.record)
+    else:
+        _say_all(found.lines)
+    return 0 if found.well else 1
+
+
+def _logs(given: argparse.Namespace) -> None:
+    from pytest_kindinfra.commands.reused import follow, logs
+
+    if given.follow:
+        follow(given.service, cluster=given.cluster_name, lines=given.lines, say=_say)
+    else:
+        _say_all(logs(given.service, cluster=given.cluster_name, lines=given.lines))
+
+
+def _url(given: argparse.Namespace) -> None:
+    from pytest_kindinfra.commands.inside import url
+
+    _say(url(given.service, given.endpoint, cluster=given.cluster_name))
+
+
+def _exec(given: argparse.Namespace) -> int:
+    from pytest_kindinfra.commands.inside import execute
+
+    command = given.words[1:] if given.words[:1] == ["--"] else given.words
+    if not command:
+        _complain("kindinfra exec: no command; usage: kindinfra exec SERVICE -- CMD ...")
+        return _WRONG_ARGUMENTS
+    return execute(
+        given.service,
+        command,
+        container=given.container,
+        stdin=given.stdin,
+        cluster=given.cluster_name,
+    )
+
+
+def _restart(given: argparse.Namespace) -> None:
+    from pytest_kindinfra.commands.inside import restart
+
+    for service in given.services:
+        _say(f"{service}: {restart(service, cluster=given.cluster_name)}")
+
+
+def _kubectl(given: argparse.Namespace) -> None:
+    from pytest_kindinfra.commands.inside import kubectl
+
+    words = given.words[1:] if given.words[:1] == ["--"] else given.words
+    kubectl(words, cluster=given.cluster_name)
+
+
+def _doctor(given: argparse.Namespace) -> int:
+    from pytest_kindinfra.commands.doctor import doctor
+
+    findings = []
+    for finding in doctor():
+        findings.append(finding)
+        if not given.json:
+            _say_all(finding.lines)
+    if given.json:
+        _say_json({"findings": [finding.record for finding in findings]})
+    return 1 if any(finding.state == "missing" for finding in findings) else 0
+
+
+def _gc(given: argparse.Namespace) -> int:
+    from pytest_kindinfra.commands.gc import collect_garbage
+
+    say = _complain if given.json else _say
+    done = collect_garbage(images=given.images, days=given.older_than, say=say)
+    if given.json:
+        _say_json(done.record)
+    else:
+        _say_all(done.lines)
+    return 0 if done.well else 1
+
+
+def _schema(_given: argparse.Namespace) -> None:
+    from pytest_kindinfra.plan.schema import declaration_schema
+
+    _say_json(declaration_schema())
+
+
+def _completion(given: argparse.Namespace) -> None:
+    import shtab
+
+    _say(shtab.complete(make_parser(), shell=given.shell))
+
+
+_ACTIONS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
+    "init": _init,
+    "build": _build,
+    "plan": _plan,
+    "up": _up,
+    "dev": _dev,
+    "down": _down,
+    "status": _status,
+    "logs": _logs,
+    "url": _url,
+    "exec": _exec,
+    "restart": _restart,
+    "kubectl": _kubectl,
+    "doctor": _doctor,
+    "gc": _gc,
+    "schema": _schema,
+    "completion": _completion,
+}
 
 
 def _note_folder() -> None:
     """Say which folder counts, if it is not the current one."""
     here = Path.cwd()
     if (folder := declaration_folder(here)) != here:
-        sys.stderr.write(f"kindinfra: using the declaration in {folder}\n")
-
-
-def _days(text: str) -> float:
-    if not (days := float(text)) >= 0:
-        raise ValueError
-    return days
-
-
-def _gc(given: argparse.Namespace) -> int:
-    """Delete leftovers of all engines, from any folder: each leads to its run directory."""
-    tools = [make_tools(engine) for engine in engines_here()]
-    well = _gc_clusters(tools)
-    for one in tools if given.images else ():
-        _gc_images(one, days=given.older_than)
-    return 0 if well else 1
-
-
-def _gc_images(tools: Tools, *, days: float) -> None:
-    from pytest_kindinfra.images.cleanup import discard_images
-    from pytest_kindinfra.state.memory import cache_folder
-    from pytest_kindinfra.system.timeline import now
-
-    done = discard_images(
-        tools.engine,
-        tools.creator,
-        cache=cache_folder(),
-        before=now() - days * _DAY,
-        deadline=Deadline.after(_GC_SECONDS),
-    )
-    for reference in done.removed:
-        _say(f"removed image {reference}")
-    for reference, why in done.left.items():
-        _say(f"left alone: image {reference}: {why}")
-    if not done.removed and not done.left:
-        _say(f"no image of ours is older than {days:g} days")
-
-
-def _gc_clusters(tools: Sequence[Tools]) -> bool:
-    """Return whether all went that should."""
-    found, well = False, True
-    for one in tools:
-        swept = sweep(one.creator, Deadline.after(_GC_SECONDS))
-        for name in swept.deleted:
-            _say(f"deleted cluster {name}")
-        for name, why in swept.unclear.items():
-            _say(f"left alone: cluster {name}: {why}")
-            _say(f"  if nobody uses it: {shlex.join(one.provider.delete_command(name))}")
-        for name, why in swept.failed.items():
-            _say(f"could not delete cluster {name}: {why}")
-            _say(f"  To fix: {shlex.join(one.provider.delete_command(name))}")
-        well = well and not swept.failed
-        found = found or bool(swept.deleted or swept.unclear or swept.failed)
-        if _gc_registry(one):
-            _say("removed the registry")
-            found = True
-    if not found:
-        _say("nothing was left behind")
-    return well
-
-
-def _gc_registry(tools: Tools) -> bool:
-    """Remove this project's registry if nobody uses it; return whether it is gone."""
-    from pytest_kindinfra.engines.registry import close_registry
-    from pytest_kindinfra.state.memory import cache_folder
-
-    if not tools.engine.runs_registries:
-        return False
-    deadline = Deadline.after(_GC_SECONDS)
-    return close_registry(
-        tools.registries, tools.creator, cache=cache_folder(), say=_say, deadline=deadline
-    )
+        _complain(f"kindinfra: using the declaration in {folder}")
 
 
 def _progress() -> Callable[[Phase, bool], None]:
@@ -275,6 +274,15 @@ def _progress() -> Callable[[Phase, bool], None]:
 
     began = now()
     return lambda phase, ended: _say(progress_line(phase, ended=ended, since=began))
+
+
+def _say_json(record: Mapping[str, Any]) -> None:
+    _say(json.dumps(record, indent=2))
+
+
+def _say_all(lines: Iterable[str]) -> None:
+    for line in lines:
+        _say(line)
 
 
 def _say(line: str) -> None:

@@ -59,6 +59,7 @@ _AWAITED: pytest.StashKey[frozenset[str]] = pytest.StashKey()
 
 
 _FAILED: pytest.StashKey[bool] = pytest.StashKey()
+_WAITED: pytest.StashKey[float] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -119,6 +120,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     from pytest_kindinfra.session.controller import new_controller
     from pytest_kindinfra.session.neighbours import warn_of_pytest_kind
+    from pytest_kindinfra.session.reports import Reports
 
     warn_of_pytest_kind(config)
     _refuse_remote_workers(config)
@@ -126,6 +128,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_CONTROLLER] = controller
     config.pluginmanager.register(controller, "kindinfra-controller")
     config.stash[_RUN] = controller.run
+    config.pluginmanager.register(Reports(config, controller.run), "kindinfra-reports")
 
 
 @pytest.hookimpl(specname="pytest_configure", trylast=True)
@@ -337,7 +340,9 @@ def kindinfra_once(request: pytest.FixtureRequest) -> Once:
 
 def _prepare(item: pytest.Item) -> None:
     """Wait for what the test needs, then export the variables; else fail or skip the test."""
-    if refusal := _await_services(item):
+    refusal = _await_services(item)
+    _note_properties(item)
+    if refusal:
         from pytest_kindinfra.session.neighbours import forbid_reruns
 
         forbid_reruns(item)  # what failed in a run is not tried again in it
@@ -354,10 +359,22 @@ def _await_services(item: pytest.Item) -> Refusal | None:
     if needs_of(item) is None:
         return None
     from pytest_kindinfra.session.waiting import await_services
+    from pytest_kindinfra.system.timeline import monotonic
 
-    config = item.config
+    config, began = item.config, monotonic()
     asked = config.stash.get(_ASKED, False)
-    return await_services(item, config.stash[_RUN], asked=asked, meanwhile=_meanwhile(config))
+    try:
+        return await_services(item, config.stash[_RUN], asked=asked, meanwhile=_meanwhile(config))
+    finally:
+        item.stash[_WAITED] = item.stash.get(_WAITED, 0.0) + monotonic() - began
+
+
+def _note_properties(item: pytest.Item) -> None:
+    """Have JUnit's XML say which services the test needed, and how long it waited for them."""
+    if (needs := needs_of(item)) is not None:
+        from pytest_kindinfra.session.reports import note_properties
+
+        note_properties(item, item.config.stash[_RUN], needs, item.stash.get(_WAITED, 0.0))
 
 
 def _meanwhile(config: pytest.Config) -> Callable[[], object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -95,6 +95,11 @@ class Finding:
         """Return the lines that show it."""
         head = f"{self.state:<8} {self.what:<12} {self.said}"
         return [head, f"{'':<8} {'':<12} To fix: {self.fix}"] if self.fix else [head]
+
+    @property
+    def record(self) -> dict[str, str]:
+        """The same for JSON."""
+        return asdict(self)
 
 
 class Engine(Protocol):

@@ -26,6 +26,7 @@ from pytest_kindinfra.errors import (
 from pytest_kindinfra.model import ObservedCluster
 from pytest_kindinfra.references import name_in_node, normalise
 from pytest_kindinfra.system.files import write_private
+from pytest_kindinfra.system.getting import how_to_get
 from pytest_kindinfra.system.programs import which
 
 if TYPE_CHECKING:
@@ -62,9 +63,6 @@ _RUN_BIND = re.compile(rf"(?P<source>/.*):{re.escape(RUN_MOUNT)}(?::[^/:]*)?", r
 _CTR = ("ctr", "--namespace", "k8s.io")
 
 
-_FIX = "install kind (https://kind.sigs.k8s.io) or put its folder on PATH"
-
-
 class KindProvider:
     """The kind on PATH, with an engine whose program understands Docker's commands.
 
@@ -85,7 +83,7 @@ class KindProvider:
     def check(self, deadline: Deadline) -> str:
         """See `Provider.check`."""
         try:
-            which("kind", fix=_FIX)
+            which("kind", fix=how_to_get("kind"))
         except ToolMissingError as error:
             raise NothingHereError(str(error)) from error
         return self._kind("version", "-q", deadline=deadline.within(20)).stdout.strip()

@@ -29,8 +29,10 @@ from pytest_kindinfra.state.records import (
     ClusterKept,
     ClusterNamed,
     ClusterReady,
+    KubernetesVersion,
     NodeLost,
     ObjectsApplied,
+    ProgramVersions,
 )
 from pytest_kindinfra.system.files import is_there, read_text, write_private
 from pytest_kindinfra.system.secrets import credentials_in
@@ -110,8 +112,11 @@ class _KindClusterSteps:
     def check(self) -> str:
         """Check engine and provider."""
         tools = self._context.tools
-        tools.engine.check(self._context.deadline())
-        return tools.provider.check(self._context.deadline())
+        engine = tools.engine.check(self._context.deadline())
+        kind = tools.provider.check(self._context.deadline())
+        noted = ProgramVersions(engine=f"{tools.engine.name} {engine}", kind=kind)
+        self._context.run.write(noted)
+        return kind
 
     def sweep(self) -> None:
         """Delete what killed runs left behind; say what could not be deleted."""
@@ -142,6 +147,7 @@ class _KindClusterSteps:
         with context.tools.timeline.span("wait", "cluster"):
             kube.wait_for_api(deadline)
             kube.ensure_namespace(context.request.namespace, deadline, {})
+            context.run.write(KubernetesVersion(version=kube.version()))
             answers(kube)
             deadline = context.deadline()
             kube.wait_for_nodes(deadline)

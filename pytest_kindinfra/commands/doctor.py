@@ -18,6 +18,7 @@ from pytest_kindinfra.plan.sources import SOURCES
 from pytest_kindinfra.protocols import Finding
 from pytest_kindinfra.run.machine import disk_problem, network_problem
 from pytest_kindinfra.run.prepare import read_declaration
+from pytest_kindinfra.system.getting import how_to_get
 from pytest_kindinfra.system.machine import available_memory, kernel_setting
 from pytest_kindinfra.system.programs import can_kill_with_parent
 from pytest_kindinfra.system.timeline import Deadline
@@ -88,7 +89,7 @@ def optional_programs() -> dict[tuple[str, ...], list[str]]:
 
 def _optional(tools: Tools, argv: tuple[str, ...], why: str) -> Finding:
     """Try a program that not every run needs: being on PATH is no proof that it works."""
-    program, fix = argv[0], f"install {argv[0]}"
+    program, fix = argv[0], how_to_get(argv[0])
     if (path := shutil.which(program)) is None:
         return Finding(state="odd", what=program, said=f"not on PATH; {why}", fix=fix)
     try:
@@ -185,12 +186,9 @@ def _leftovers(tools: Tools) -> Iterator[Finding]:
         yield Finding(state="ok", what="clusters", said="none was left behind")
 
 
-def doctor() -> Iterator[tuple[str, bool]]:
-    """Yield lines, and whether what each tells of is there."""
+def doctor() -> list[Finding]:
+    """Return what was found on this machine."""
     engine: EngineName = "auto"
     with suppress(DeclarationError):  # which is a finding of its own
         engine = settings_of(read_declaration(declaration_folder(Path.cwd())), {}).engine
-    tools = make_tools(engine)
-    for finding in examine(tools, environ=os.environ):
-        for line in finding.lines:
-            yield line, finding.state != "missing"
+    return examine(make_tools(engine), environ=os.environ)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.commands.images import settings_of
 from pytest_kindinfra.deploy.endpoints import prove_endpoint
 from pytest_kindinfra.errors import ClusterError, KindInfraError, NotReadyError
 from pytest_kindinfra.kube.cluster import Kube
+from pytest_kindinfra.kube.follow import Following
 from pytest_kindinfra.kube.readiness import gates, readiness
 from pytest_kindinfra.model import SERVICE_LABEL
 from pytest_kindinfra.plan.finding import declaration_folder
@@ -21,6 +23,7 @@ from pytest_kindinfra.state.locks import held_alone
 from pytest_kindinfra.state.reused import (
     deployed_services,
     forget,
+    read_deployed,
     services_in,
     user_of,
     why_unclear,
@@ -33,7 +36,7 @@ from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import make_tools
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_kindinfra.context import Tools
     from pytest_kindinfra.model import Endpoint, EndpointSpec, KubeObject, ObservedCluster
@@ -158,44 +161,111 @@ def _delete(place: Place, directory: RunDirectory) -> str:
 _ANSWERS_WITHIN = 1.0
 
 
-def status(cluster: str | None) -> Iterator[tuple[str, bool]]:
-    """Yield lines, and whether what each tells of is well."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceState:
+    """One service: why it is not ready (empty if it is), and endpoint to URL."""
+
+    name: str
+    why: str
+    endpoints: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The reused cluster of a folder.
+
+    Attributes:
+        cluster: kind's name for it.
+        kubeconfig: Its credentials; None if it cannot be used.
+        services: Those that were brought up, sorted by name.
+        problem: Why it cannot be used, or what stopped answering.
+    """
+
+    cluster: str
+    kubeconfig: Path | None = None
+    services: Sequence[ServiceState] = ()
+    problem: str = ""
+
+    @property
+    def well(self) -> bool:
+        """Whether the cluster answers and every service is ready."""
+        return not self.problem and not any(one.why for one in self.services)
+
+    @property
+    def lines(self) -> Iterator[str]:
+        """What is shown of it."""
+        if self.kubeconfig:
+            yield f"cluster {self.cluster}, export KUBECONFIG={self.kubeconfig}"
+        if self.problem:
+            yield self.problem
+        elif not self.services:
+            yield "  no service was brought up"
+        for one in self.services:
+            yield f"  {one.name:<20} {f'not ready: {one.why}' if one.why else 'ready'}"
+            for name, url in one.endpoints.items():
+                yield f"    {name:<18} {url}"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return {
+            "cluster": self.cluster,
+            "kubeconfig": str(self.kubeconfig) if self.kubeconfig else None,
+            "ready": self.well,
+            "problem": self.problem,
+            "services": {
+                one.name: {"ready": not one.why, "why": one.why, "endpoints": dict(one.endpoints)}
+                for one in self.services
+            },
+        }
+
+
+def status(cluster: str | None) -> Status:
+    """Return what there is of the cluster of the current folder.
+
+    Args:
+        cluster: kind's name for it if not what the options say.
+
+    Raises:
+        DeclarationError: The declaration or an option is wrong.
+        KindInfraError: The engine does not answer.
+    """
     place = look(cluster)
     try:
         kubeconfig = kubeconfig_of(place)
     except KindInfraError as error:
-        yield str(error), False
-        return
-    yield f"cluster {place.name}, export KUBECONFIG={kubeconfig}", True
+        return Status(cluster=place.name, problem=str(error))
     kube = Kube(kubeconfig)
     try:
         kube.wait_for_api(Deadline.after(_ANSWERS_WITHIN))
-        yield from _services(place, kube)
+        directory = place.directory
+        if directory and (why := why_unknown(directory, place.name)):
+            return Status(cluster=place.name, kubeconfig=kubeconfig, problem=_unclear(place, why))
+        return Status(cluster=place.name, kubeconfig=kubeconfig, services=_services(place, kube))
     except ClusterError as error:
-        yield str(error), False
+        return Status(cluster=place.name, kubeconfig=kubeconfig, problem=str(error))
     finally:
         kube.close()
 
 
-def _services(place: Place, kube: Kube) -> Iterator[tuple[str, bool]]:
+def _services(place: Place, kube: Kube) -> list[ServiceState]:
     directory = place.directory
-    if directory and (why := why_unknown(directory, place.name)):
-        yield _unclear(place, why), False
-        return
     deployed = dict(deployed_services(directory)) if directory else {}
-    if not deployed:
-        yield "  no service was brought up", True
-    specs = _specs()
-    for name, state in sorted(deployed.items()):
-        why = _why_not_ready(name, state, kube, specs)
-        yield f"  {name:<20} {f'not ready: {why}' if why else 'ready'}", not why
-        for one in state.endpoints:
-            yield f"    {one.name:<18} {one.url}", True
+    specs = _specs() if deployed else {}
+    return [
+        ServiceState(
+            name=name, why=_why_not_ready(name, state, kube, specs), endpoints=urls_of(state)
+        )
+        for name, state in sorted(deployed.items())
+    ]
+
+
+def urls_of(deployed: Deployed) -> dict[str, str]:
+    """Return endpoint to URL of a service, in the order of declaration."""
+    return {one.name: one.url for one in deployed.endpoints}
 
 
 def _specs() -> Mapping[tuple[str, str], EndpointSpec]:
-    from pathlib import Path
-
     declared = read_declaration(declaration_folder(Path.cwd())).services
     return {(one.name, spec.name): spec for one in declared for spec in one.endpoints}
 
@@ -228,19 +298,34 @@ def _why_endpoint(
 ) -> str:
     if (spec := specs.get((name, endpoint.name))) is None:
         return ""
-    deadline = Deadline.after(min(_ANSWERS_WITHIN, ASK_SECONDS))
     try:
-        prove_endpoint(
-            name,
-            spec,
-            host=endpoint.host,
-            host_port=endpoint.port,
-            node=None,
-            deadline=deadline,
-        )
+        _prove(name, spec, endpoint, Deadline.after(min(_ANSWERS_WITHIN, ASK_SECONDS)))
     except NotReadyError as error:
         return str(error)
     return ""
+
+
+def prove_endpoints(service: str, deployed: Deployed, deadline: Deadline) -> None:
+    """Return once all declared endpoints of a service have answered.
+
+    Raises:
+        NotReadyError: One did not answer in time.
+    """
+    specs = _specs()
+    for endpoint in deployed.endpoints:
+        if spec := specs.get((service, endpoint.name)):
+            _prove(service, spec, endpoint, deadline)
+
+
+def _prove(service: str, spec: EndpointSpec, endpoint: Endpoint, deadline: Deadline) -> None:
+    prove_endpoint(
+        service,
+        spec,
+        host=endpoint.host,
+        host_port=endpoint.port,
+        node=None,
+        deadline=deadline,
+    )
 
 
 def logs(service: str | None, *, cluster: str | None, lines: int) -> Iterator[str]:
@@ -254,23 +339,69 @@ def logs(service: str | None, *, cluster: str | None, lines: int) -> Iterator[st
     Raises:
         KindInfraError: There is no cluster, or it has no such service.
     """
+    with connected(cluster) as (place, kube):
+        for pod in kube.list_("/api/v1/pods", labelSelector=_selector(place, service)):
+            for line in _of_pod(kube, pod, lines):
+                yield place.tools.redactor.text(line)
+
+
+def follow(
+    service: str | None, *, cluster: str | None, lines: int, say: Callable[[str], object]
+) -> None:
+    """Show the logs as they grow, also of pods that come later, until somebody interrupts it.
+
+    Args:
+        service: Whose pods; None means those of all services.
+        cluster: kind's name for the cluster if not what the options say.
+        lines: How many earlier lines of each container are shown first.
+        say: Shows a line; called from several threads, one at a time.
+
+    Raises:
+        KindInfraError: There is no cluster, it has no such service, or it stopped answering.
+    """
+    with connected(cluster) as (place, kube):
+        selector = _selector(place, service)
+        following = Following(
+            kube, selector, say=lambda line: say(place.tools.redactor.text(line)), lines=lines
+        )
+        following.run()
+
+
+@contextmanager
+def connected(cluster: str | None) -> Iterator[tuple[Place, Kube]]:
+    """Give the cluster of the current folder and its API, which is closed at the end.
+
+    Raises:
+        KindInfraError: There is no cluster, it does not run, or nobody has its credentials.
+    """
     place = look(cluster)
     kube = Kube(kubeconfig_of(place))
     try:
-        _refuse_unknown(place, service)
-        label = f"{SERVICE_LABEL}={service}" if service else SERVICE_LABEL
-        for pod in kube.list_("/api/v1/pods", labelSelector=label):
-            for line in _of_pod(kube, pod, lines):
-                yield place.tools.redactor.text(line)
+        yield place, kube
     finally:
         kube.close()
 
 
-def _refuse_unknown(place: Place, service: str | None) -> None:
-    known = services_in(place.directory) if place.directory else []
-    if service and service not in known:
-        msg = f'cluster "{place.name}" has no service "{service}"; it has: {", ".join(known)}'
+def deployed_of(place: Place, service: str) -> Deployed:
+    """Return the deployed state of a service.
+
+    Raises:
+        KindInfraError: It was never brought up on that cluster.
+    """
+    directory = place.directory
+    found = read_deployed(directory, service) if directory else None
+    if found is None:
+        known = services_in(directory) if directory else []
+        has = ", ".join(known) or "none"
+        msg = f'cluster "{place.name}" has no service "{service}"; it has: {has}'
         raise KindInfraError(msg)
+    return found
+
+
+def _selector(place: Place, service: str | None) -> str:
+    if service:
+        deployed_of(place, service)
+    return f"{SERVICE_LABEL}={service}" if service else SERVICE_LABEL
 
 
 def _of_pod(kube: Kube, pod: KubeObject, lines: int) -> Iterator[str]:

@@ -19,10 +19,12 @@ from pytest_kindinfra.errors import ClusterError, KindInfraError
 from pytest_kindinfra.system.timeline import retry, sleep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pytest_kindinfra.model import KubeObject
+
+    Query = Mapping[str, Any] | Sequence[tuple[str, str]]
 
 
 CONNECT_TIMEOUT = 5.0
@@ -139,8 +141,13 @@ class Transport:
         with self.exchange(request) as response:
             return bytes(response.data)
 
-    def websocket(self, path: str, query: Mapping[str, Any], *, protocol: str) -> Any:
+    def websocket(self, path: str, query: Query, *, protocol: str) -> Any:
         """Open a websocket at a path and return it; whoever has it closes it.
+
+        Args:
+            path: From the first slash.
+            query: Appended to the path; pairs may repeat a key.
+            protocol: Kubernetes' name for what is spoken; several, the best first.
 
         Raises:
             ClusterError: The server does not answer, or refuses.
@@ -251,7 +258,7 @@ def _headers(client: Any, content_type: str) -> dict[str, str]:
     return headers | {entry["key"]: entry["value"] for entry in settings if entry["in"] == "header"}
 
 
-def _query_string(query: Mapping[str, Any] | None) -> str:
+def _query_string(query: Query | None) -> str:
     return f"?{urlencode(query)}" if query else ""
 
 

@@ -80,6 +80,11 @@ class Reader:
         answer = self.transport.send(request)
         return json.loads(answer) if answer else None
 
+    def version(self) -> str | None:
+        """Return the API server's version, `v1.34.4`; None if it does not say."""
+        answer = self.request("GET", "/version")
+        return answer.get("gitVersion") if isinstance(answer, dict) else None
+
     def path_of(self, obj: KubeObject, *, namespace: str) -> str:
         """Return the object's REST path.
 

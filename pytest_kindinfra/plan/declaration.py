@@ -24,7 +24,7 @@ from pytest_kindinfra.model import (
 )
 from pytest_kindinfra.plan.checks import env_problems
 from pytest_kindinfra.plan.sources import SOURCES, has_source, read_sources
-from pytest_kindinfra.plan.tables import Table, shown
+from pytest_kindinfra.plan.tables import Asked, Table, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,18 +54,21 @@ _BUILD_KEYS = (
 _DEFAULTS = Service(name="")
 
 
-def parse_declaration(tables: Mapping[str, Any], *, folder: Path, source: str) -> Declaration:
+def parse_declaration(
+    tables: Mapping[str, Any], *, folder: Path, source: str, asked: Asked | None = None
+) -> Declaration:
     """Return the records for the tables `cluster`, `images`, `services`, `env` and `options`.
 
     Args:
         tables: As TOML gave them.
         folder: Where the declaration lives; paths in the records stay as written.
         source: The file's name for messages.
+        asked: Gets what is accepted; None if nobody wants to know.
 
     Raises:
         DeclarationError: Anything is wrong; it holds all problems.
     """
-    problems: list[str] = []
+    problems: list[str] = [] if asked is None else asked
     root = Table("", dict(tables), problems)
     declaration = Declaration(
         folder=folder,

@@ -20,6 +20,7 @@ from pytest_kindinfra.plan.source import Program, Source, SourceObjects
 from pytest_kindinfra.plan.tables import Table, keys_of, shown
 from pytest_kindinfra.references import stand_in
 from pytest_kindinfra.system.files import read_text, why_no_file, why_no_folder, write_private
+from pytest_kindinfra.system.getting import how_to_get
 from pytest_kindinfra.system.programs import which
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.model import KubeObject
     from pytest_kindinfra.plan.source import RenderOptions
-
-
-_FIX = "install helm 3 or 4 (https://helm.sh/docs/intro/install)"
 
 
 _RELEASE = re.compile(r"[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?")
@@ -122,7 +120,7 @@ class Chart(Source):
             ToolMissingError: There is no helm.
         """
         assert options is not None  # noqa: S101 - there is a program
-        which("helm", fix=_FIX)
+        which("helm", fix=how_to_get("helm"))
         paths = {(folder / value.chart).resolve() for value in values}
         return _Shared(
             options=options,

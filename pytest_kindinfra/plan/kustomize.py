@@ -9,6 +9,7 @@ from pytest_kindinfra.errors import ToolMissingError
 from pytest_kindinfra.kube.objects import parse_objects
 from pytest_kindinfra.plan.source import Program, Source, SourceObjects
 from pytest_kindinfra.system.files import why_no_file, why_no_folder
+from pytest_kindinfra.system.getting import how_to_get
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -92,5 +93,8 @@ def _command(options: RenderOptions) -> tuple[str, ...]:
             return words
     if there:
         return there[-1]
-    msg = '"kustomize" needs kubectl or kustomize, and neither is on PATH'
+    msg = (
+        '"kustomize" needs kubectl or kustomize, and neither is on PATH\n'
+        f"To fix: {how_to_get('kubectl')}"
+    )
     raise ToolMissingError(msg)

@@ -205,6 +205,7 @@ class Settings:
     artifacts: Path = _option(
         Path(".kindinfra"), "DIR", "Folder in which each run leaves logs and run.json"
     )
+    keep_runs: int = _option(20, "N", "Run directories that stay among the artifacts")
     plan: bool = _option(
         False,  # noqa: FBT003
         "",

@@ -28,6 +28,24 @@ HIGHEST_PORT = 65535
 _LONGEST = 80
 
 
+class Asked(list[str]):
+    """Problems, and what was asked for meanwhile.
+
+    Attributes:
+        schemas: Place of a table to key to the JSON Schema of what is accepted there.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.schemas: dict[str, dict[str, dict[str, Any]]] = {}
+
+
+_TEXT = {"type": "string", "minLength": 1}
+
+
+_PORT = {"type": "integer", "minimum": 1, "maximum": HIGHEST_PORT}
+
+
 class Table:
     """One table, the place it has in messages, and where its problems go.
 
@@ -63,11 +81,13 @@ class Table:
         value = self._typed(key, str, "a string")
         if value == "":
             self.complain(f"{key} is empty")
+        self._accepts(key, _TEXT)
         return value or None
 
     def texts(self, key: str) -> tuple[str, ...]:
         """Return a list of strings; a single string is a problem, since its letters iterate."""
         values = self._typed(key, list, "a list of strings") or []
+        self._accepts(key, {"type": "array", "items": _TEXT})
         if all(isinstance(value, str) and value for value in values):
             return tuple(values)
         wrong = next(value for value in values if not isinstance(value, str) or not value)
@@ -77,11 +97,13 @@ class Table:
     def flag(self, key: str, *, default: bool) -> bool:
         """Return a boolean."""
         value = self._typed(key, bool, "true or false")
+        self._accepts(key, {"type": "boolean"})
         return default if value is None else value
 
     def port(self, key: str) -> int | None:
         """Return a port's number, or None."""
         value: int | None = self._typed(key, int, "a number")
+        self._accepts(key, _PORT)
         if value is not None and not 1 <= value <= HIGHEST_PORT:
             self.complain(f"{key} is {value}, but ports go from 1 to {HIGHEST_PORT}")
             return None
@@ -89,11 +111,14 @@ class Table:
 
     def port_or_name(self, key: str) -> int | str | None:
         """Return a port's number or name, or None."""
-        return self.text(key) if isinstance(self._values.get(key), str) else self.port(key)
+        found = self.text(key) if isinstance(self._values.get(key), str) else self.port(key)
+        self._accepts(key, {"anyOf": [_PORT, _TEXT]})
+        return found
 
     def count(self, key: str, *, default: int, least: int = 0) -> int:
         """Return a whole number that is not negative, or not below `least`."""
         value = self._typed(key, int, "a number")
+        self._accepts(key, {"type": "integer", "minimum": least})
         if value is not None and value < least:
             must = f"be {least} or more" if least else "not be negative"
             self.complain(f"{key} is {value}, but must {must}")
@@ -102,6 +127,7 @@ class Table:
     def seconds(self, key: str) -> float | None:
         """Return a number of seconds above 0, or None."""
         value: Any = self._typed(key, (int, float), "a number of seconds")
+        self._accepts(key, {"type": "number", "exclusiveMinimum": 0})
         if value is not None and not value > 0:
             self.complain(f"{key} is {value}, but must be more than 0 seconds")
             return None
@@ -110,6 +136,7 @@ class Table:
     def patience(self, key: str, *, default: float) -> float:
         """Return a number of seconds that may be 0."""
         value: Any = self._typed(key, (int, float), "a number of seconds")
+        self._accepts(key, {"type": "number", "minimum": 0})
         if value is not None and not value >= 0:  # NaN is neither
             self.complain(f"{key} is {value}, but must be 0 seconds or more")
             return default
@@ -119,6 +146,7 @@ class Table:
         """Return one of the strings of a `Literal` type."""
         value = self.text(key)
         choices = get_args(literal)
+        self._accepts(key, {"enum": list(choices)})
         if value is None or value in choices:
             return value or default
         self.complain(
@@ -135,6 +163,8 @@ class Table:
     def pairs(self, key: str) -> tuple[tuple[str, str], ...]:
         """Return a table of plain values as pairs of strings, sorted by key."""
         values = self._typed(key, dict, "a table of strings") or {}
+        plain = {"type": ["string", "number", "boolean"]}
+        self._accepts(key, {"type": "object", "additionalProperties": plain})
         pairs = []
         for name, value in sorted(values.items()):
             if isinstance(value, bool):
@@ -156,6 +186,8 @@ class Table:
     def raw(self, key: str, default: Any = None) -> Any:
         """Return the value as it is; the key counts as known."""
         self._asked.add(key)
+        if isinstance(self.problems, Asked):
+            self.problems.schemas.setdefault(self.place, {}).setdefault(key, {})
         return self._values.get(key, default)
 
     def reject_unknown(self, noun: str = "key") -> None:
@@ -164,6 +196,11 @@ class Table:
             if key not in self._asked:
                 hint = did_you_mean(key, self._asked) or f"; known: {listed(sorted(self._asked))}"
                 self.complain(f'has an unknown {noun} "{key}"{hint}')
+
+    def _accepts(self, key: str, schema: dict[str, Any]) -> None:
+        """Note what is accepted for a key, for whoever wants a schema."""
+        if isinstance(self.problems, Asked):
+            self.problems.schemas[self.place][key] = schema
 
     def _typed(self, key: str, kinds: Any, expected: str) -> Any:
         value = self.raw(key)

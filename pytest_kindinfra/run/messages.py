@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.run.prepare import Prepared
 
 
-VERSION = 1
+VERSION = 2
 """To be raised with each change; the two ends differ only if the package is replaced in mid-run."""
 
 
@@ -148,9 +148,11 @@ class Done:
 
     Attributes:
         lines: The closing table, the failures in full, and what was kept.
+        failed: A service or a test failed.
     """
 
     lines: list[str]
+    failed: bool
 
 
 Message = (

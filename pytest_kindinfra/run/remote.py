@@ -202,7 +202,7 @@ class Conversation:
         join: float = JOIN_SECONDS,
     ) -> None:
         try:
-            self._send(Done(lines=work.finish(message, evidence=evidence, join=join)))
+            self._send(work.finish(message, evidence=evidence, join=join))
         except BaseException:  # noqa: BLE001 - pytest's main process deletes the cluster then
             traceback.print_exc()
         self._channel.flush(_FLUSH)
@@ -253,8 +253,8 @@ class _Work:
         self._client = threading.Thread(target=_load_client_early, daemon=True)
         self._thread = self.provisioning.begin()
 
-    def finish(self, message: Finish, *, evidence: float, join: float) -> list[str]:
-        """End the run and return the closing lines."""
+    def finish(self, message: Finish, *, evidence: float, join: float) -> Done:
+        """End the run and return what is to be shown of it."""
         outcome = self.provisioning.finish(
             self._thread,
             failed=message.failed,
@@ -269,7 +269,7 @@ class _Work:
         )
         print(*lines, sep="\n", flush=True)  # noqa: T201 - the log
         self._lock.release()
-        return lines
+        return Done(lines=lines, failed=outcome.state == "failed")
 
     def _say(self, line: str) -> None:
         print(line, flush=True)  # noqa: T201 - the log

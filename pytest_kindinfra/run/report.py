@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -52,6 +51,8 @@ def run_report(
     outcome: Outcome,
     cache: CacheUsed | None = None,
     git: GitState | None = None,
+    versions: Mapping[str, Any] | None = None,
+    machine: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return run.json's content.
 
@@ -64,6 +65,8 @@ def run_report(
         outcome: How the run ended.
         cache: The cache folder, None if there is none.
         git: What git said of the project, None if there is no commit.
+        versions: Of programs; see `run.surroundings`.
+        machine: On which the run was; see `run.surroundings`.
 
     Returns:
         `plan`: the services in the order of their needs, each with `needs` and `images`;
@@ -72,7 +75,8 @@ def run_report(
         `images`: name to `reference`, `cached`, `bases` (ids of base images) and `also` (further
         references); `endpoints`: service to endpoint to URL; `outcome`: `state`, `failures`,
         `kept`; `memory`: the `folder` in which is kept what saves time in later runs, and the
-        `problems` with it; `git`: `commit` and `dirty` (None if git did not say), or None.
+        `problems` with it; `git`: `commit` and `dirty` (None if git did not say), or None;
+        `versions` and `machine` as `run.surroundings` has them.
     """
     return {
         "plan": {
@@ -95,6 +99,8 @@ def run_report(
         "outcome": _outcome(outcome),
         "memory": cache and to_json(cache),
         "git": git and to_json(git),
+        "versions": dict(versions or {}),
+        "machine": dict(machine or {}),
     }
 
 
@@ -142,9 +148,6 @@ def _phase(phase: Phase) -> dict[str, Any]:
         "ok": phase.ok,
         **({} if phase.sent is None else {"bytes": phase.sent}),
     }
-
-
-_BAR = 24
 
 
 _SAID = 100
@@ -335,57 +338,6 @@ def build_line(phases: Iterable[Phase], *, cached: int) -> str:
     return f"builds: {work}{unchanged}"
 
 
-def table_lines(
-    phases: Sequence[Phase], *, cached: Sequence[str], width: int, color: bool
-) -> list[str]:
-    """Return the closing table: each phase with start, end, seconds and its place in time.
-
-    Args:
-        phases: All phases, by start.
-        cached: Images that needed no build.
-        width: Columns of the terminal.
-        color: Whether escape codes are wanted.
-    """
-    if not phases:
-        return []
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    begin = min(phase.start for phase in phases)
-    total = max(phase.end for phase in phases) - begin or 1.0
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for header in ("phase", "what"):
-        table.add_column(header, no_wrap=True)
-    for header in ("start", "end", "seconds"):
-        table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for name in cached:
-        table.add_row("build", name, "", "", "", "unchanged")
-    for phase in phases:
-        start, end = phase.start - begin, phase.end - begin
-        style = "" if phase.ok else "red"
-        mark = phase.note or ("" if phase.ok else "failed")
-        bar = Text(f"{_bar(start, end, total)} {mark}".rstrip(), style=style or "green")
-        seconds = f"{end - start:.1f}"
-        table.add_row(
-            phase.kind, phase.subject, f"{start:.1f}", f"{end:.1f}", seconds, bar, style=style
-        )
-    out = io.StringIO()
-    # Names are shown as they are: rich would take `[x]` for markup and `:x:` for a picture.
-    console = Console(
-        file=out,
-        width=width,
-        force_terminal=color,
-        no_color=not color,
-        markup=False,
-        emoji=False,
-        highlight=False,
-    )
-    console.print(table)
-    return [line.rstrip() for line in out.getvalue().splitlines()]
-
-
 def kept_lines(what: str, *, kubeconfig: Path, delete: Sequence[str]) -> list[str]:
     """Return how to use and how to delete what was kept, such as a cluster."""
     return [
@@ -404,12 +356,6 @@ def reused_lines(cluster: str, *, kubeconfig: Path, end: Sequence[str]) -> list[
         f"  use it: export KUBECONFIG={shlex.quote(str(kubeconfig))}",
         f"  end it: {shlex.join(end)}",
     ]
-
-
-def _bar(start: float, end: float, total: float) -> str:
-    left = int(start / total * _BAR)
-    length = max(1, round((end - start) / total * _BAR))
-    return " " * min(left, _BAR - 1) + "█" * min(length, _BAR - min(left, _BAR - 1))
 
 
 def _need(name: str, level: str) -> str:

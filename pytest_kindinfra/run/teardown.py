@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import CancelledError, KindInfraError, StateError
+from pytest_kindinfra.run.ci import folded
+from pytest_kindinfra.run.page import write_timeline
 from pytest_kindinfra.run.recipe import tear_down
 from pytest_kindinfra.run.report import (
     Outcome,
@@ -17,9 +20,10 @@ from pytest_kindinfra.run.report import (
     kept_lines,
     reused_lines,
     run_report,
-    table_lines,
     trace,
 )
+from pytest_kindinfra.run.surroundings import machine, versions
+from pytest_kindinfra.run.table import needs_of, table_lines
 from pytest_kindinfra.state.codec import file_name
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.records import (
@@ -34,9 +38,10 @@ from pytest_kindinfra.state.records import (
     ServiceReady,
 )
 from pytest_kindinfra.state.results import Failed, Result, failure_of
+from pytest_kindinfra.state.rotation import rotate
 from pytest_kindinfra.state.stack import Stack
 from pytest_kindinfra.system.files import append_private, is_there, size_of, write_private
-from pytest_kindinfra.system.timeline import Deadline, call_within
+from pytest_kindinfra.system.timeline import Deadline, call_within, now
 
 if TYPE_CHECKING:
     import threading
@@ -276,7 +281,9 @@ def closing_lines(
     """Return the closing table, the failures in full, and what was kept."""
     phases, images = started.tools.timeline.phases, run.read_all(ImageReady)
     cached = [name for name, ready in images.items() if ready.image.cached]
-    lines = table_lines(phases, cached=cached, width=width, color=color)
+    needs = needs_of(started.prepared.plan)
+    lines = table_lines(phases, cached=cached, width=width, color=color, needs=needs)
+    lines[:-1] = folded("kindinfra: all phases", lines[:-1], environ=os.environ, at=now())
     if line := build_line(phases, cached=len(cached)):
         lines += ["", line]
     lines += failure_lines(outcome.failures)
@@ -430,6 +437,10 @@ def _report(started: Started, run: RunDirectory, outcome: Outcome) -> None:
         outcome=outcome,
         cache=run.read(CacheUsed),
         git=run.read(GitState),
+        versions=versions(run, node_image=started.prepared.request.node_image),
+        machine=machine(),
     )
     run.write_report("run.json", report)
     run.write_report("trace.json", trace(phases))
+    write_timeline(run.path, report)
+    rotate(run.path.parent, keep=started.prepared.settings.keep_runs)

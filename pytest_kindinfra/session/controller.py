@@ -23,6 +23,7 @@ from pytest_kindinfra.system.interrupts import Interrupts
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from pytest_kindinfra.run.messages import Done
     from pytest_kindinfra.run.prepare import Prepared
     from pytest_kindinfra.session.options import FirstLook
     from pytest_kindinfra.session.output import Terminal
@@ -86,7 +87,7 @@ class Controller:
         self._lock: SharedLock | None = None
         self._reused_lock: Lock | None = None
         self._ending: tuple[bool, bool] | None = None
-        self._closing_lines: list[str] | None = None
+        self._done: Done | None = None
         self._interrupts = Interrupts(gives_up=_GIVES_UP, hurrying=self._hurry)
         self._given_up = False
 
@@ -325,7 +326,7 @@ class Controller:
         if self._refused:
             shutil.rmtree(self.run.path, ignore_errors=True)  # workers' requests, and no more
         prepared, provisioner = self._prepared, self._provisioner
-        if not (prepared and provisioner) or self._closing_lines is not None or self._given_up:
+        if not (prepared and provisioner) or self._done or self._given_up:
             return False
         self._ending = self._ending or (failed, interrupted)
         try:
@@ -351,9 +352,9 @@ class Controller:
             self.meanwhile()
         if provisioner.done:
             provisioner.over(_ENDS_WITHIN)  # so that no process of the run is left
-            self._closing_lines = provisioner.done.lines
+            self._done = provisioner.done
         else:
-            self._closing_lines = self._finish_alone(provisioner, prepared, failed, interrupted)
+            self._done = self._finish_alone(provisioner, prepared, failed, interrupted)
         self.meanwhile()
         provisioner.let_go()
         for lock in (self._lock, self._reused_lock):
@@ -367,9 +368,10 @@ class Controller:
         prepared: Prepared,
         failed: bool,  # noqa: FBT001 - as `_ending` holds them
         interrupted: bool,  # noqa: FBT001
-    ) -> list[str]:
-        """Do what the provisioner would have done, and return the closing lines."""
+    ) -> Done:
+        """Do what the provisioner would have done, and return what it would have said at last."""
         from pytest_kindinfra.context import OwnCluster
+        from pytest_kindinfra.run.messages import Done
         from pytest_kindinfra.run.teardown import Started, closing_lines, end
         from pytest_kindinfra.state.records import ClusterNamed
         from pytest_kindinfra.system.files import is_there
@@ -394,7 +396,8 @@ class Controller:
         )
         self.run.release_reserve()
         width, color = self._look_of_terminal()
-        return closing_lines(started, self.run, outcome, width=width, color=color)
+        lines = closing_lines(started, self.run, outcome, width=width, color=color)
+        return Done(lines=lines, failed=outcome.state == "failed")
 
     def _look_of_terminal(self) -> tuple[int, bool]:
         """Return the columns of the terminal, and whether escape codes are wanted."""
@@ -431,10 +434,15 @@ class Controller:
 
     def summarise(self, reporter: pytest.TerminalReporter) -> None:
         """Show the closing table, the failures in full, and what was kept."""
-        if self._closing_lines is None or self._is_forked():
+        if self._done is None or self._is_forked():
             return
-        reporter.section("kindinfra")
-        for line in self._closing_lines:
+        from pytest_kindinfra.run.table import quieter
+
+        verbosity = self._config.option.verbose
+        lines = quieter(self._done.lines, verbosity=verbosity, failed=self._done.failed)
+        if lines:
+            reporter.section("kindinfra")
+        for line in lines:
             reporter.write_line(line)
 
     def _write_notes(self, prepared: Prepared) -> None:

@@ -20,6 +20,7 @@ from pytest_kindinfra.plan.checks import Word, fill_words, words
 from pytest_kindinfra.state.locks import locked
 from pytest_kindinfra.state.records import LoadedByTest, OnceDone, PlanMade
 from pytest_kindinfra.state.stack import Stack
+from pytest_kindinfra.system.getting import how_to_get
 from pytest_kindinfra.system.programs import which
 from pytest_kindinfra.system.runner import Background, Runner, check_output
 from pytest_kindinfra.system.secrets import Redactor
@@ -160,7 +161,9 @@ class KindCluster:
         Raises:
             ToolMissingError: There is none.
         """
-        return which("kubectl", fix="install kubectl, or use the `kindinfra` fixture's `kube`")
+        return which(
+            "kubectl", fix=f"{how_to_get('kubectl')}, or use the `kindinfra` fixture's `kube`"
+        )
 
     @property
     def api(self) -> Any:

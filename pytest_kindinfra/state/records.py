@@ -162,6 +162,25 @@ class GitState(Note):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramVersions(Note):
+    """The engine and kind of a run, as they call themselves."""
+
+    FILE: ClassVar[str] = "versions"
+
+    engine: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesVersion(Note):
+    """The version of the cluster's API server, `v1.34.4`; None if it did not say."""
+
+    FILE: ClassVar[str] = "kubernetes"
+
+    version: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectsApplied(Note):
     """Where a run may have put objects in an existing cluster: namespaces, and kinds by path."""
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from contextlib import suppress
 from functools import cache
 from typing import IO, TYPE_CHECKING, NoReturn
@@ -72,6 +73,37 @@ def start(
         cwd=cwd,
         start_new_session=True,
     )
+
+
+def become(argv: Sequence[str], *, env: Mapping[str, str]) -> NoReturn:
+    """Replace this process by a program, which has its terminal, signals and exit code.
+
+    Args:
+        argv: The program's path and its arguments.
+        env: Added to this process's environment.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(argv[0], list(argv), {**os.environ, **env})  # noqa: S606 - a list of words, no shell
+
+
+def run_here(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> int:
+    """Run a program with this process's terminal to its end, and return its exit code.
+
+    Ctrl-C goes to it as well, as to all of the terminal's foreground.
+
+    Args:
+        argv: The program and its arguments.
+        env: Added to this process's environment.
+        cwd: The folder to run in.
+
+    Raises:
+        ToolMissingError: There is no such program.
+    """
+    program = which(argv[0], fix=f'install "{argv[0]}" or put its folder on PATH')
+    sys.stdout.flush()
+    done = subprocess.run([program, *argv[1:]], env={**os.environ, **env}, cwd=cwd, check=False)
+    return done.returncode
 
 
 def start_apart(

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 LONGEST_RUN = 180.0
 FOLDERS = ("bin", "gates", "images", "clusters")
 HERE = Path(__file__).parent
-FOREIGN = ("KINDINFRA_", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "IMAGE_TAG", "COLUMNS", "CI")
+FOREIGN = ("KINDINFRA_", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "IMAGE_TAG", "COLUMNS", "CI", "GIT")
 
 PYTEST_INI = """
 [pytest]
@@ -256,6 +256,10 @@ class Running:
                 run = self.finish()
                 pytest.fail(f"it did not come to that: {run.all_calls}\n{run.text}")
             time.sleep(0.01)
+
+    def until_said(self, text: str) -> None:
+        """Wait until it has printed that."""
+        self.until(lambda: text in self.so_far())
 
     def until_called(self, what: str) -> None:
         """Wait until a program is at that."""
@@ -518,19 +522,26 @@ class Project:
         return running
 
     def command(
-        self, *words: str, within: str = ".", **env: str
+        self, *words: str, within: str = ".", given: str | None = None, **env: str
     ) -> subprocess.CompletedProcess[str]:
         """Run the `kindinfra` command in the project, or in a folder of it."""
         main = "from pytest_kindinfra.cli import main; raise SystemExit(main())"
-        return self.python("-c", main, *words, within=within, **env)
+        return self.python("-c", main, *words, within=within, given=given, **env)
+
+    def begin_command(self, *words: str, **env: str) -> Running:
+        """Begin the `kindinfra` command in the project, without waiting for its end."""
+        main = "from pytest_kindinfra.cli import main; raise SystemExit(main())"
+        running = Running(self, [sys.executable, "-c", main, *words], self._environment(env))
+        self._runs.append(running)
+        return running
 
     def python(
-        self, *words: str, within: str = ".", **env: str
+        self, *words: str, within: str = ".", given: str | None = None, **env: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run Python in the project, or in a folder of it."""
+        """Run Python in the project, or in a folder of it, with `given` as standard input."""
         return subprocess.run(
             [sys.executable, *words], cwd=self.folder / within, env=self._environment(env),
-            capture_output=True, text=True, timeout=LONGEST_RUN, check=False,
+            capture_output=True, text=True, timeout=LONGEST_RUN, check=False, input=given,
         )  # fmt: skip
 
     def _environment(self, added: dict[str, str]) -> dict[str, str]:

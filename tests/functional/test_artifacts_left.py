@@ -61,7 +61,8 @@ def again(run_once: Callable[[Callable[[Project], Run]], Run]) -> Run:
 
 def test_the_report_has_its_keys(left: Run) -> None:
     assert set(left.report) == {
-        "plan", "phases", "images", "endpoints", "outcome", "memory", "git",
+        "plan", "phases", "images", "endpoints", "outcome", "memory", "git", "versions",
+        "machine",
     }  # fmt: skip
 
 
@@ -109,6 +110,23 @@ def test_images_and_endpoints_are_listed(left: Run) -> None:
 
 def test_the_outcome_is_said(left: Run) -> None:
     assert left.report["outcome"] == {"state": "passed", "failures": {}, "kept": False}
+
+
+def test_versions_are_those_that_the_run_had(left: Run) -> None:
+    versions = left.report["versions"]
+
+    assert versions["engine"] == "docker 28.0.0"
+    assert versions["kubernetes"] == "v1.34.4"
+    assert versions["kind"]
+    assert left.report["machine"]["cpus"]
+
+
+def test_older_folders_go_and_latest_stays_the_newest(project: Project) -> None:
+    shop(project)
+    runs = [project.run("--kindinfra-keep-runs=2", workers=None) for _ in range(3)]
+
+    there = {path.name for path in Path(runs[-1].folder).parent.glob("20*")}
+    assert there == {Path(run.folder).name for run in runs[1:]}
 
 
 def test_the_trace_is_in_chromes_format(left: Run) -> None:

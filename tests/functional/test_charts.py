@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_kindinfra.system.getting import how_to_get
 from tests.functional.project import processes_of
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ def test_without_helm_a_chart_is_a_usage_error(project: Project) -> None:
 
     assert run.code == 4, run.text
     assert '[services.web]: "helm" is not on PATH' in run.text
-    assert "To fix: install helm 3 or 4 (https://helm.sh/docs/intro/install)" in run.text
+    assert f"To fix: {how_to_get('helm')}" in run.text
 
 
 def test_a_hook_that_cannot_work_ends_helm_at_once_with_its_cause(project: Project) -> None:

@@ -181,6 +181,7 @@ def test_kindinfra_gc_clears_up_after_both_were_killed(
     api: Project, temporary: Path, stage: str
 ) -> None:
     running = start_until(api, stage, 2, temporary)
+    running.until(api.standing)
 
     running.kill()
     running.finish()

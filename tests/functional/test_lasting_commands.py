@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_kindinfra.system.getting import how_to_get
+
 if TYPE_CHECKING:
     from tests.functional.project import Project
 
@@ -288,9 +290,7 @@ class TestDoctor:
         lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
         assert "ok engine docker 28.0.0" in lines
         at = next(at for at, line in enumerate(lines) if line.startswith("missing kind"))
-        assert lines[at + 1] == (
-            "To fix: install kind (https://kind.sigs.k8s.io) or put its folder on PATH"
-        )
+        assert lines[at + 1] == f"To fix: {how_to_get('kind')}"
         assert any(line.startswith("odd kubectl not on PATH") for line in lines)
         assert "ok declaration kindinfra.toml: 3 services, 2 images" in lines
 

@@ -15,6 +15,7 @@ from pytest_kindinfra.model import Helm, Service
 from pytest_kindinfra.plan.charts import release_content
 from pytest_kindinfra.plan.source import RenderOptions, kubernetes_version
 from pytest_kindinfra.plan.sources import render
+from pytest_kindinfra.system.getting import how_to_get
 from pytest_kindinfra.system.runner import Result
 from pytest_kindinfra.system.timeline import Deadline
 from tests.fakes import FakeRunner
@@ -374,9 +375,12 @@ class TestProblems:
         assert found == [
             (
                 f'services "api", "db": "helm" is not on PATH ({programs})\n'
-                "    To fix: install helm 3 or 4 (https://helm.sh/docs/intro/install)"
+                f"    To fix: {how_to_get('helm')}"
             ),
-            '[services.k]: "kustomize" needs kubectl or kustomize, and neither is on PATH',
+            (
+                '[services.k]: "kustomize" needs kubectl or kustomize, and neither is on PATH\n'
+                f"    To fix: {how_to_get('kubectl')}"
+            ),
         ]
 
     def test_what_helm_says_is_a_problem_and_others_are_rendered_all_the_same(

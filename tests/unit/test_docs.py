@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from pytest_kindinfra.cli import _parser
+from pytest_kindinfra.commands.arguments import make_parser
 from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.plan.declaration import parse_declaration
 from pytest_kindinfra.plan.options import OPTIONS, read_settings
@@ -36,6 +36,7 @@ KNOWN_HOSTS = {
     "kind.sigs.k8s.io",
     "kubernetes.io",
     "semver.org",
+    "taplo.tamasfe.dev",
 }
 LONGEST_README = 150
 LONGEST_DECISION = 60
@@ -331,7 +332,7 @@ def test_options_of_pytest_that_a_page_names_are_there(page: Path) -> None:
 
 @every_page
 def test_commands_that_a_page_runs_are_there(page: Path) -> None:
-    words = {action.dest: action for action in _parser()._actions}  # noqa: SLF001 - argparse tells by no other way
+    words = {action.dest: action for action in make_parser()._actions}  # noqa: SLF001 - argparse tells by no other way
     known = set(words["command"].choices or ())
 
     lines = [line for text in blocks(page, "console") for line in text.splitlines()]
@@ -340,7 +341,7 @@ def test_commands_that_a_page_runs_are_there(page: Path) -> None:
 
 
 def test_the_page_of_the_command_has_all_of_it() -> None:
-    words = {action.dest: action for action in _parser()._actions}  # noqa: SLF001 - the same
+    words = {action.dest: action for action in make_parser()._actions}  # noqa: SLF001 - the same
     named = set(re.findall(r"`kindinfra ([a-z]+)", read("docs/command.md")))
 
     assert set(words["command"].choices or ()) == named

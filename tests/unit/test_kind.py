@@ -12,6 +12,7 @@ import pytest
 from pytest_kindinfra.clusters.config import RUN_MOUNT
 from pytest_kindinfra.clusters.kind import KindProvider
 from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError, ToolMissingError
+from pytest_kindinfra.system.getting import how_to_get
 from pytest_kindinfra.system.runner import Result
 from tests.fakes import Argv, FakeRunner
 
@@ -47,8 +48,7 @@ class TestCheck:
             KindProvider(FakeRunner()).check(soon)
 
         assert str(caught.value) == (
-            f'"kind" is not on PATH ({tmp_path})\n'
-            "To fix: install kind (https://kind.sigs.k8s.io) or put its folder on PATH"
+            f'"kind" is not on PATH ({tmp_path})\nTo fix: {how_to_get("kind")}'
         )
 
 

@@ -55,6 +55,8 @@ def test_the_report_says_what_was_planned_done_and_left() -> None:
         ),
         cache=CacheUsed(folder=Path("cache"), problems=("full",)),
         git=GitState(commit="1f", dirty=True),
+        versions={"kind": "v0.31.0"},
+        machine={"cpus": 2},
     )
 
     assert report == {
@@ -114,6 +116,8 @@ def test_the_report_says_what_was_planned_done_and_left() -> None:
         "outcome": {"state": "failed", "failures": {"db": "no disk"}, "kept": False},
         "memory": {"folder": "cache", "problems": ["full"]},
         "git": {"commit": "1f", "dirty": True},
+        "versions": {"kind": "v0.31.0"},
+        "machine": {"cpus": 2},
     }
     assert json.loads(json.dumps(report)) == report
 

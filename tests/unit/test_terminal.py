@@ -22,7 +22,6 @@ from pytest_kindinfra.run.report import (
     plan_lines,
     progress_line,
     running_line,
-    table_lines,
 )
 from pytest_kindinfra.state.results import Failed
 from pytest_kindinfra.system.timeline import Running
@@ -351,55 +350,6 @@ class TestBuilds:
         others = [phase("create", "cluster", 0, 60), phase("wait", "api", 60, 90)]
 
         assert build_line([*others, *builds], cached=cached) == line
-
-
-class TestTheTable:
-    PHASES = (
-        phase("create", "cluster", 0, 20),
-        phase("build", "api", 0, 10, ok=False),
-        phase("load", "db", 10, 12),
-        phase("wait", "db", 20, 24, ok=False, note="given up"),
-    )
-
-    def test_it_shows_each_phase_and_its_place_in_time(self) -> None:
-        lines = table_lines(self.PHASES, cached=["db"], width=100, color=False)
-
-        assert "\n".join(lines) == (
-            "phase   what     start   end  seconds\n"
-            "build   db                             unchanged\n"
-            "create  cluster    0.0  20.0     20.0  ████████████████████\n"
-            "build   api        0.0  10.0     10.0  ██████████ failed\n"
-            "load    db        10.0  12.0      2.0            ██\n"
-            "wait    db        20.0  24.0      4.0                      ████ given up"
-        )
-
-    def test_a_failed_phase_is_red_where_there_are_colours(self) -> None:
-        lines = table_lines(self.PHASES[:2], cached=[], width=100, color=True)
-
-        assert "\x1b[31m" in lines[2]
-        assert "\x1b[31m" not in lines[1]
-
-    def test_it_keeps_within_a_narrow_terminal(self) -> None:
-        lines = table_lines(self.PHASES, cached=["db"], width=40, color=False)
-
-        assert max(map(len, lines)) <= 40
-        assert len(lines) == 6
-
-    def test_without_phases_there_is_none(self) -> None:
-        assert table_lines([], cached=["db"], width=100, color=False) == []
-
-    def test_a_run_of_no_time_divides_by_nothing(self) -> None:
-        (_, line) = table_lines([phase("build", "a", 0, 0)], cached=[], width=80, color=False)
-
-        assert line.split() == ["build", "a", "0.0", "0.0", "0.0", "█"]
-
-    def test_names_are_shown_as_they_are(self) -> None:
-        """A name in brackets was taken for a colour, and vanished."""
-        phases = [phase("load", "registry/a[red]:smile:", 0, 1)]
-
-        (_, line) = table_lines(phases, cached=[], width=80, color=False)
-
-        assert line.split()[1] == "registry/a[red]:smile:"
 
 
 def test_a_kept_cluster_can_be_used_and_deleted_by_pasting() -> None:

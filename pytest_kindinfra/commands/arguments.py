@@ -1,0 +1,151 @@
+"""What the `kindinfra` command accepts: its commands and their arguments. Pure.
+
+Each command has the attribute `command`; what is done for it is in `cli.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from pytest_kindinfra.plan.options import expand_path, find_option
+
+DESCRIPTION = "The services of a test run, without the tests: plan, build, bring up, look into."
+
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+_OLD_IMAGES_DAYS = 7.0
+
+
+_LOG_LINES = 100
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(prog="kindinfra", description=DESCRIPTION)
+    parser.add_argument("--version", action="store_true", help="Show the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_stages(commands)
+    _add_lasting(commands)
+    _add_inside(commands)
+    _add_general(commands)
+    return parser
+
+
+def _add_stages(commands: Any) -> None:
+    commands.add_parser("init", help="Write a declaration and a first test from what is here")
+    build = commands.add_parser("build", help="Build images, and make no cluster")
+    _add_services(build)
+    build.add_argument("--no-cache", action="store_true", help="Build everything anew")
+    build.add_argument(
+        "--save", type=expand_path, metavar="DIR", help="Write archives for --kindinfra-images=DIR"
+    )
+    plan = commands.add_parser("plan", parents=[_json()], help="Say what a run would do")
+    _add_services(plan)
+
+
+def _add_lasting(commands: Any) -> None:
+    """Add the commands about the cluster that runs with --kindinfra-reuse share."""
+    named = _named()
+    up = commands.add_parser(
+        "up", parents=[named], help="Bring services up on the cluster of --kindinfra-reuse"
+    )
+    _add_services(up)
+    dev = commands.add_parser(
+        "dev",
+        parents=[named],
+        usage="kindinfra dev [-h] [--cluster-name NAME] [SERVICE ...] [-- CMD ...]",
+        help="Bring services up again after each change, and run the tests (pytest --lf)",
+    )
+    _add_services(dev)
+    commands.add_parser("down", parents=[named], help="End that cluster")
+    commands.add_parser("status", parents=[named, _json()], help="Say what of it is ready")
+    logs = commands.add_parser("logs", parents=[named], help="Show the logs of its pods")
+    logs.add_argument("service", nargs="?", metavar="SERVICE", help="default: all")
+    logs.add_argument(
+        "--lines", type=int, default=_LOG_LINES, metavar="N", help="default: %(default)s"
+    )
+    logs.add_argument(
+        "-f", "--follow", action="store_true", help="Go on with new lines and new pods until Ctrl-C"
+    )
+
+
+def _add_inside(commands: Any) -> None:
+    """Add the commands that reach into the services of that cluster."""
+    named = _named()
+    url = commands.add_parser("url", parents=[named], help="Show the URL of an endpoint")
+    url.add_argument("service", metavar="SERVICE")
+    url.add_argument("endpoint", nargs="?", metavar="ENDPOINT", help="default: the first declared")
+    execute = commands.add_parser(
+        "exec",
+        parents=[named],
+        usage="kindinfra exec [-h] [--cluster-name NAME] [-c CONTAINER] [-i] SERVICE -- CMD ...",
+        help="Run a command in a ready pod of a service",
+    )
+    execute.add_argument("-c", "--container", metavar="CONTAINER", help="default: the first one")
+    execute.add_argument(
+        "-i", "--stdin", action="store_true", help="Pass standard input on to the command"
+    )
+    execute.add_argument("service", metavar="SERVICE")
+    execute.add_argument("words", nargs=argparse.REMAINDER, metavar="CMD", help="after --")
+    restart = commands.add_parser(
+        "restart", parents=[named], help="Restart the pods of services, and wait until ready"
+    )
+    restart.add_argument("services", nargs="+", metavar="SERVICE")
+    kubectl = commands.add_parser(
+        "kubectl",
+        parents=[named],
+        usage="kindinfra kubectl [-h] [--cluster-name NAME] ...",
+        help="Call kubectl with the kubeconfig and the namespace of the services",
+    )
+    kubectl.add_argument("words", nargs=argparse.REMAINDER, metavar="...")
+
+
+def _add_general(commands: Any) -> None:
+    commands.add_parser(
+        "doctor", parents=[_json()], help="Say what is missing or odd on this machine"
+    )
+    gc = commands.add_parser(
+        "gc", parents=[_json()], help="Delete the clusters of runs that were killed"
+    )
+    gc.add_argument("--images", action="store_true", help="Old images of this plugin too")
+    gc.add_argument(
+        "--older-than",
+        type=_days,
+        default=_OLD_IMAGES_DAYS,
+        metavar="DAYS",
+        help="Images that no run made or used for so long (default: %(default)s)",
+    )
+    commands.add_parser("schema", help="Print the JSON Schema of kindinfra.toml, for editors")
+    completion = commands.add_parser("completion", help="Print a completion script for a shell")
+    completion.add_argument("shell", choices=SHELLS)
+
+
+def _add_services(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "services", nargs="*", metavar="SERVICE", help="default: all that is declared"
+    )
+
+
+def _named() -> argparse.ArgumentParser:
+    named = argparse.ArgumentParser(add_help=False)
+    named.add_argument(
+        "--cluster-name",
+        metavar=find_option("cluster_name").metavar,
+        help="If it has another name than the options say",
+    )
+    return named
+
+
+def _json() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--json", action="store_true", help="Print JSON, for other programs")
+    return parser
+
+
+def _days(text: str) -> float:
+    if not (days := float(text)) >= 0:
+        raise ValueError
+    return days

@@ -1,0 +1,171 @@
+"""`kindinfra dev`: bring services up, and after each change of theirs again; then run the tests."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.commands.images import prepare_services
+from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.images.tags import look_up
+from pytest_kindinfra.kube.rewrite import content_hash
+from pytest_kindinfra.plan.finding import declaration_folder
+from pytest_kindinfra.plan.options import ignored_by
+from pytest_kindinfra.run.prepare import Door
+from pytest_kindinfra.system.programs import run_here
+from pytest_kindinfra.wiring import make_tools
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from pytest_kindinfra.run.prepare import Prepared
+
+
+TESTS = (sys.executable, "-m", "pytest", "--lf", "--kindinfra-reuse")
+"""What is run after each change unless a command is given."""
+
+
+_DEBOUNCE = 300
+"""Milliseconds for which changes are collected: an editor writes a file in several steps."""
+
+
+_LOOK = 500
+"""Milliseconds after which watching yields though nothing changed."""
+
+
+_SHOWN = 3
+
+
+def dev(
+    services: Sequence[str],
+    command: Sequence[str],
+    *,
+    cluster: str | None,
+    bring_up: Callable[[], bool],
+    say: Callable[[str], object],
+) -> None:
+    """Bring services up, then watch their files and do it again, until somebody interrupts it.
+
+    The command is run after each bring-up that went well. A change that alters neither an image's
+    content nor an object is none.
+
+    Args:
+        services: Their names; none means all that are declared.
+        command: The words to run.
+        cluster: kind's name for the cluster if not what the options say.
+        bring_up: Does what `kindinfra up` does, and returns whether all is ready.
+        say: Shows a line.
+
+    Raises:
+        DeclarationError: The declaration is wrong at the beginning; later it is shown.
+        KindInfraError: The extra `dev` is not installed.
+    """
+    try:
+        from watchfiles import watch
+    except ImportError:
+        msg = 'kindinfra dev needs watchfiles\nTo fix: pip install "pytest-kindinfra[dev]"'
+        raise KindInfraError(msg) from None
+    env = {"KINDINFRA_CLUSTER_NAME": cluster} if cluster else {}
+    prepared = _prepare(services)
+    known = _fingerprint(prepared)
+    artifacts = (prepared.request.folder / prepared.settings.artifacts).resolve()
+    paths = sorted(_watched(prepared))
+    begun = False
+    # The first time-out says that files are watched: what changes from then on is seen.
+    for changes in watch(
+        *paths, debounce=_DEBOUNCE, step=50, rust_timeout=_LOOK, yield_on_timeout=True
+    ):
+        if not begun:
+            begun = True
+            _go(bring_up, command, env, say)
+            say(f"kindinfra: watching {_listed(paths)}; Ctrl-C ends it, and leaves the services")
+        files = sorted({Path(path) for _, path in changes})
+        files = [path for path in files if not path.is_relative_to(artifacts)]
+        if not files:
+            continue
+        try:
+            fingerprint = _fingerprint(_prepare(services))
+        except KindInfraError as error:
+            say(f"kindinfra: {error}")
+            continue
+        if fingerprint != known:
+            known = fingerprint
+            say(f"kindinfra: changed: {_listed(files)}")
+            _go(bring_up, command, env, say)
+
+
+def _go(
+    bring_up: Callable[[], bool],
+    command: Sequence[str],
+    env: dict[str, str],
+    say: Callable[[str], object],
+) -> None:
+    try:
+        well = bring_up()
+    except KindInfraError as error:
+        say(f"kindinfra: {error}")
+        return
+    if well:
+        code = run_here(command, env=env, cwd=declaration_folder(Path.cwd()))
+        say(f"kindinfra: the tests ended with exit code {code}; waiting for changes")
+    else:
+        say("kindinfra: the tests were not run; waiting for changes")
+
+
+def _prepare(services: Sequence[str]) -> Prepared:
+    return prepare_services(
+        declaration_folder(Path.cwd()),
+        services or None,
+        options={"reuse": True},
+        door=Door(purpose="plan", run_id="RUN_ID", ignored=ignored_by("command")),
+    )
+
+
+def _fingerprint(prepared: Prepared) -> tuple[object, ...]:
+    """Return what another bring-up would do something about: contents of images, and objects."""
+    plan = prepared.plan
+    known = look_up(plan, make_tools(prepared.settings.engine).engine)
+    inputs = [_stamp(path) for one in plan.services for path in _inputs(one.inputs, prepared)]
+    objects = {name: content_hash(found) for name, found in plan.objects.items()}
+    charts = {name: release.content for name, release in plan.releases.items()}
+    return tuple(known.tags.items()), tuple(objects.items()), tuple(charts.items()), tuple(inputs)
+
+
+def _inputs(patterns: Iterable[str], prepared: Prepared) -> Iterator[Path]:
+    for pattern in patterns:
+        yield from sorted(prepared.request.folder.glob(pattern))
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return str(path), 0, 0
+    return str(path), found.st_mtime_ns, found.st_size
+
+
+def _watched(prepared: Prepared) -> set[Path]:
+    """Return the folders and files that the services are made of, without those within others."""
+    folder, plan = prepared.request.folder, prepared.plan
+    found = {folder / str(plan.declaration.source)}
+    for image in plan.images:
+        if not (image.prebuilt or image.archive):
+            found.add(folder / image.context)
+            found.add(folder / (image.dockerfile or image.context / "Dockerfile"))
+    for service in plan.services:
+        patterns = (*service.manifests, *service.inputs)
+        found |= {path for pattern in patterns for path in folder.glob(pattern)}
+        found |= {folder / service.kustomize} if service.kustomize else set()
+        if service.helm:
+            found |= {folder / path for path in (service.helm.chart, *service.helm.values)}
+    there = {path.resolve() for path in found if path.exists()}
+    return {path for path in there if not any(other in path.parents for other in there)}
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    here = Path.cwd()
+    names = [str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+             for path in paths[:_SHOWN]]  # fmt: skip
+    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+    return ", ".join(names) + more

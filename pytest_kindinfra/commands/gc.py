@@ -1,0 +1,170 @@
+"""`kindinfra gc`: delete what killed runs left behind, of all engines and from any folder."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.clusters.sweep import sweep
+from pytest_kindinfra.system.timeline import Deadline
+from pytest_kindinfra.wiring import engines_here, make_tools
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from pytest_kindinfra.context import Tools
+
+
+_SECONDS = 300.0
+
+
+_DAY = 86400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clusters:
+    """What became of the leftovers of one engine.
+
+    Attributes:
+        engine: Its name.
+        deleted: Clusters that were deleted.
+        unclear: Cluster to why nobody can tell whether it may be deleted.
+        failed: Cluster to why it could not be deleted.
+        commands: Unclear or failed cluster to the command that deletes it.
+        registry: The plugin's own registry was removed.
+    """
+
+    engine: str
+    deleted: list[str] = field(default_factory=list)
+    unclear: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    commands: dict[str, str] = field(default_factory=dict)
+    registry: bool = False
+
+    @property
+    def lines(self) -> Iterator[str]:
+        """What is shown of it."""
+        for name in self.deleted:
+            yield f"deleted cluster {name}"
+        for name, why in self.unclear.items():
+            yield f"left alone: cluster {name}: {why}"
+            yield f"  if nobody uses it: {self.commands[name]}"
+        for name, why in self.failed.items():
+            yield f"could not delete cluster {name}: {why}"
+            yield f"  To fix: {self.commands[name]}"
+        if self.registry:
+            yield "removed the registry"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """What became of the old images of one engine: those removed, and those left with why."""
+
+    engine: str
+    days: float
+    removed: list[str]
+    left: Mapping[str, str]
+
+    @property
+    def lines(self) -> Iterator[str]:
+        """What is shown of it."""
+        for reference in self.removed:
+            yield f"removed image {reference}"
+        for reference, why in self.left.items():
+            yield f"left alone: image {reference}: {why}"
+        if not self.removed and not self.left:
+            yield f"no image of ours is older than {self.days:g} days"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """What `gc` did, engine by engine."""
+
+    clusters: list[Clusters]
+    images: list[Images]
+
+    @property
+    def well(self) -> bool:
+        """Whether all went that should."""
+        return not any(one.failed for one in self.clusters)
+
+    @property
+    def lines(self) -> Iterator[str]:
+        """What is shown of it."""
+        found = [line for one in self.clusters for line in one.lines]
+        yield from found or ["nothing was left behind"]
+        for images in self.images:
+            yield from images.lines
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return {
+            "clusters": [asdict(one) for one in self.clusters],
+            "images": [asdict(one) for one in self.images],
+        }
+
+
+def collect_garbage(*, images: bool, days: float, say: Callable[[str], object]) -> Collected:
+    """Delete the clusters of killed runs, and a registry that nobody uses.
+
+    Args:
+        images: Old images of this plugin are removed too.
+        days: How long no run made or used those.
+        say: Shows a line while another process is waited for.
+
+    Raises:
+        KindInfraError: An engine did not say what it has.
+    """
+    tools = [make_tools(engine) for engine in engines_here()]
+    return Collected(
+        clusters=[_clusters(one, say) for one in tools],
+        images=[_images(one, days=days) for one in tools] if images else [],
+    )
+
+
+def _clusters(tools: Tools, say: Callable[[str], object]) -> Clusters:
+    swept = sweep(tools.creator, Deadline.after(_SECONDS))
+    delete = tools.provider.delete_command
+    return Clusters(
+        engine=tools.engine.name,
+        deleted=swept.deleted,
+        unclear=swept.unclear,
+        failed=swept.failed,
+        commands={name: shlex.join(delete(name)) for name in (*swept.unclear, *swept.failed)},
+        registry=_registry(tools, say),
+    )
+
+
+def _registry(tools: Tools, say: Callable[[str], object]) -> bool:
+    """Remove this project's registry if nobody uses it; return whether it is gone."""
+    from pytest_kindinfra.engines.registry import close_registry
+    from pytest_kindinfra.state.memory import cache_folder
+
+    if not tools.engine.runs_registries:
+        return False
+    return close_registry(
+        tools.registries,
+        tools.creator,
+        cache=cache_folder(),
+        say=say,
+        deadline=Deadline.after(_SECONDS),
+    )
+
+
+def _images(tools: Tools, *, days: float) -> Images:
+    from pytest_kindinfra.images.cleanup import discard_images
+    from pytest_kindinfra.state.memory import cache_folder
+    from pytest_kindinfra.system.timeline import now
+
+    done = discard_images(
+        tools.engine,
+        tools.creator,
+        cache=cache_folder(),
+        before=now() - days * _DAY,
+        deadline=Deadline.after(_SECONDS),
+    )
+    return Images(
+        engine=tools.engine.name, days=days, removed=list(done.removed), left=dict(done.left)
+    )

@@ -1,0 +1,1 @@
+"""`kindinfra init`: a declaration to begin with, made from what is in a folder."""

@@ -1,0 +1,114 @@
+"""`kindinfra plan`: what a run would do, as lines or as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindinfra.commands.images import prepare_services
+from pytest_kindinfra.images.tags import look_up
+from pytest_kindinfra.plan.finding import declaration_folder
+from pytest_kindinfra.run.prepare import Door
+from pytest_kindinfra.run.report import plan_lines
+from pytest_kindinfra.wiring import make_tools
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_kindinfra.images.tags import Known
+    from pytest_kindinfra.model import Plan, PortMapping, Service
+    from pytest_kindinfra.run.prepare import Prepared
+
+
+def plan_text(services: Sequence[str]) -> list[str]:
+    """Return the lines of `kindinfra plan`; no services means all that are declared.
+
+    Raises:
+        DeclarationError: With all problems.
+    """
+    prepared, known = _prepared(services)
+    existing = prepared.settings.kubeconfig
+    return plan_lines(prepared.plan, prepared.request, known, kubeconfig=existing)[1:]
+
+
+def plan_record(services: Sequence[str]) -> dict[str, Any]:
+    """Return the same for JSON.
+
+    Returns:
+        `cluster`: `name` (None if each run has a new one), `kubeconfig` of an existing one or None,
+        `node_image` or None, `engine`, `engine_answers`, `namespace`; `images`: name to
+        `reference`, `in_engine` (None if the engine did not answer), `prebuilt` and `archive`;
+        `external_images`: reference to whether the engine has it; `services`: in the order of
+        their needs, each with `name`, `needs`, `images`, `before`; `endpoints`: service to endpoint
+        to `host_port` (None for any free one) and `node_port`.
+
+    Raises:
+        DeclarationError: With all problems.
+    """
+    prepared, known = _prepared(services)
+    plan, request = prepared.plan, prepared.request
+    external = dict.fromkeys(one for found in plan.external.values() for one in found)
+    existing = prepared.settings.kubeconfig
+    return {
+        "cluster": {
+            "name": request.cluster if request.named and not existing else None,
+            "kubeconfig": str(existing) if existing else None,
+            "node_image": request.node_image,
+            "engine": known.engine,
+            "engine_answers": known.there is not None,
+            "namespace": request.namespace,
+        },
+        "images": _images(plan, known),
+        "external_images": {reference: _there(reference, known) for reference in external},
+        "services": [_service(one) for one in plan.services],
+        "endpoints": _endpoints(plan),
+    }
+
+
+def _prepared(services: Sequence[str]) -> tuple[Prepared, Known]:
+    prepared = prepare_services(
+        declaration_folder(Path.cwd()),
+        services or None,
+        options={},
+        door=Door(purpose="plan", run_id="RUN_ID"),
+    )
+    return prepared, look_up(prepared.plan, make_tools(prepared.settings.engine).engine)
+
+
+def _there(reference: str, known: Known) -> bool | None:
+    return None if known.there is None else reference in known.there
+
+
+def _images(plan: Plan, known: Known) -> dict[str, dict[str, Any]]:
+    return {
+        image.name: {
+            "reference": known.tags.get(image.name),
+            "in_engine": _there(known.tags.get(image.name, ""), known),
+            "prebuilt": image.prebuilt,
+            "archive": str(image.archive) if image.archive else None,
+        }
+        for image in plan.images
+    }
+
+
+def _service(service: Service) -> dict[str, Any]:
+    return {
+        "name": service.name,
+        "needs": {need.name: need.level for need in service.needs},
+        "images": list(service.images),
+        "before": service.before,
+    }
+
+
+def _endpoints(plan: Plan) -> dict[str, dict[str, dict[str, int | None]]]:
+    found: dict[str, list[PortMapping]] = {one.name: [] for one in plan.services}
+    for port in plan.ports:
+        if port.endpoint and port.service in found:
+            found[port.service].append(port)
+    return {
+        name: {
+            one.endpoint: {"host_port": one.host_port or None, "node_port": one.node_port}
+            for one in ports
+        }
+        for name, ports in found.items()
+    }

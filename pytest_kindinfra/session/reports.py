@@ -1,0 +1,156 @@
+"""What is written for people once a run is over: the timeline, and what a CI service shows.
+
+It reads the run directory and notes when tests ran; it must not know how the run went on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+    from pytest_kindinfra.run.ci import RootCause
+    from pytest_kindinfra.state.directory import RunDirectory
+
+
+_OF_THE_STACK = " is not there: "
+"""In what a test says that failed because of a service."""
+
+
+_LONGEST_CAUSE = 4000
+"""Letters of a test's failure in the timeline; the end of it says most."""
+
+
+class Reports:
+    """Notes each test, and writes the reports at the end; a plugin of the main process."""
+
+    def __init__(self, config: pytest.Config, run: RunDirectory) -> None:
+        self._config = config
+        self._run = run
+        self._tests: dict[tuple[str, str], dict[str, Any]] = {}
+        self._causes: list[RootCause] = []
+        self._written = False
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note when a test ran, where, and how it ended."""
+        worker = getattr(report, "worker_id", "") or "main"
+        test = self._tests.setdefault(
+            (worker, report.nodeid),
+            {"test": report.nodeid, "worker": worker, "start": report.start, "outcome": "passed"},
+        )
+        test["end"] = report.stop
+        test[f"{report.when}_end"] = report.stop
+        if report.outcome != "passed":
+            test["outcome"] = report.outcome
+        if report.failed:
+            self._note_failure(report, test)
+
+    def _note_failure(self, report: pytest.TestReport, test: dict[str, Any]) -> None:
+        """Keep a failed test as a root cause, unless a service is its cause."""
+        from pytest_kindinfra.run.ci import Place, RootCause
+
+        text = report.longreprtext
+        test["cause"] = text[-_LONGEST_CAUSE:]
+        if report.when == "setup" and _OF_THE_STACK in text:
+            return
+        crash = getattr(report.longrepr, "reprcrash", None)
+        path, line = (crash.path, crash.lineno) if crash else (report.location[0], 0)
+        said = crash.message if crash else text.strip().rpartition("\n")[2]
+        root = self._config.rootpath
+        with suppress(ValueError):
+            path = str(Path(path).relative_to(root))
+        self._causes.append(RootCause(f"test {report.nodeid}", said, Place(str(path), line)))
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self) -> Generator[None, object, object]:
+        """Write the reports, once the run has ended and before the terminal's summary."""
+        result = yield
+        with suppress(OSError):
+            self._write()
+        return result
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show the annotations, which GitHub reads from the log."""
+        from pytest_kindinfra.run.ci import error_commands
+
+        if self._written and os.environ.get("GITHUB_ACTIONS") == "true":
+            for line in error_commands(self._all_causes()):
+                terminalreporter.write_line(line)
+
+    def _write(self) -> None:
+        try:
+            report = json.loads((self._run.path / "run.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return  # no service was brought up, or the report could not be written
+        self._written = True
+        from pytest_kindinfra.run.page import write_timeline
+
+        write_timeline(self._run.path, report, list(self._tests.values()))
+        self._summarise(report)
+
+    def _summarise(self, report: Mapping[str, Any]) -> None:
+        from pytest_kindinfra.run.ci import summary
+
+        if file := os.environ.get("GITHUB_STEP_SUMMARY"):
+            folder = os.path.relpath(self._run.path, os.environ.get("GITHUB_WORKSPACE") or ".")
+            with Path(file).open("a", encoding="utf-8") as stream:
+                stream.write(summary(report, self._all_causes(), folder=folder))
+
+    def _all_causes(self) -> list[RootCause]:
+        """Return the causes of services first, then those of tests."""
+        return [*self._service_causes(), *self._causes]
+
+    def _service_causes(self) -> list[RootCause]:
+        from pytest_kindinfra.errors import KindInfraError
+        from pytest_kindinfra.run.ci import Place, RootCause
+        from pytest_kindinfra.run.places import place_of
+        from pytest_kindinfra.run.prepare import read_declaration
+        from pytest_kindinfra.run.teardown import read_failures
+
+        failures = [one for one in read_failures(self._run).values() if not one.cancelled]
+        texts = {one.root: one.full for one in failures}
+        found = []
+        for root, text in texts.items():
+            place = Place()
+            with suppress(KindInfraError):
+                place = place_of(root, text, read_declaration(self._config.rootpath))
+            found.append(RootCause(f"{root} failed", text, _in_workspace(place, self._config)))
+        return found
+
+
+def _in_workspace(place: Any, config: pytest.Config) -> Any:
+    """Return a place with its path relative to the checkout, as GitHub wants it."""
+    workspace = os.environ.get("GITHUB_WORKSPACE")
+    if not (place.file and workspace):
+        return place
+    return place._replace(file=os.path.relpath(config.rootpath / place.file, workspace))
+
+
+def note_properties(item: pytest.Item, run: RunDirectory, needs: Any, waited: float) -> None:
+    """Give a test the properties that JUnit's XML shows of it; a later attempt replaces them.
+
+    Args:
+        item: The test.
+        run: Where its evidence is.
+        needs: The services that it names.
+        waited: Seconds for which it waited for them.
+    """
+    from pytest_kindinfra.state.records import ImageReady
+
+    images = run.read_all(ImageReady)
+    properties = {
+        "kindinfra_services": ",".join(sorted(needs)),
+        "kindinfra_images": ",".join(ready.image.reference for ready in images.values()),
+        "kindinfra_waited_s": f"{waited:.3f}",
+        "kindinfra_evidence": str(run.path),
+    }
+    kept = [pair for pair in item.user_properties if pair[0] not in properties]
+    item.user_properties[:] = [*kept, *properties.items()]

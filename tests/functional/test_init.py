@@ -1,0 +1,318 @@
+"""`kindinfra init`: a declaration, a first test and a line of .gitignore from what is there."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.functional.project import Project
+
+COMPOSE = """
+services:
+  db:
+    image: postgres:16
+    environment: {POSTGRES_PASSWORD: secret}
+    ports: ["5432:5432"]
+    volumes: ["data:/var/lib/postgresql/data"]
+    healthcheck: {test: ["CMD-SHELL", "pg_isready -U postgres"]}
+  migrate:
+    build: {context: ./db, dockerfile: migrate.Dockerfile, target: run, args: {VERSION: 1}}
+    depends_on: {db: {condition: service_healthy}}
+  web_app:
+    build: ./web
+    command: ["serve", "--port", "8080"]
+    ports: [{target: 8080, published: 80}]
+    healthcheck: {test: ["CMD", "curl", "-f", "http://localhost:8080/health"]}
+    depends_on:
+      migrate: {condition: service_completed_successfully}
+      db: {condition: service_started}
+"""
+
+SKAFFOLD = """
+apiVersion: skaffold/v4beta11
+kind: Config
+build:
+  artifacts:
+    - image: ghcr.io/shop/api
+      context: services/api
+      docker: {dockerfile: build/Dockerfile, target: run, buildArgs: {MODE: dev}}
+    - image: worker
+      context: worker
+      requires: [{image: ghcr.io/shop/api}]
+    - image: old
+      jib: {}
+manifests:
+  rawYaml: ["k8s/*.yaml"]
+profiles: [{name: prod}]
+"""
+
+
+def begun(project: Project) -> dict[str, Any]:
+    """Return the declaration that `init` writes, once `plan` has accepted it."""
+    done = project.command("init")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    plan = project.command("plan")
+    assert plan.returncode == 0, plan.stderr
+    return tomllib.loads(text_of(project))
+
+
+def text_of(project: Project) -> str:
+    return (project.folder / "kindinfra.toml").read_text()
+
+
+def workload(project: Project, path: str, name: str, image: str, env: str = "") -> None:
+    """Write a Deployment with a k8s service to a file."""
+    project.manifest(name, image=image)
+    text = (project.folder / f"{name}.yaml").read_text()
+    (project.folder / f"{name}.yaml").unlink()
+    variable = f"[{{name: TARGET, value: '{env}'}}]" if env else "[]"
+    project.write(
+        path, text.replace("readinessProbe", f"env: {variable}\n          readinessProbe")
+    )
+
+
+class TestManifests:
+    def test_images_endpoints_and_needs_are_found(self, project: Project) -> None:
+        project.write("services/api/Dockerfile", "FROM base\nCOPY . /api\n")
+        project.write("base/Dockerfile", "FROM scratch\n")
+        workload(project, "k8s/api.yaml", "api", "api", env="postgres://db:8080/shop")
+        workload(project, "k8s/db.yaml", "db", "quay.io/db:1")
+
+        tables = begun(project)
+
+        assert tables["images"] == {
+            "api": {"context": "services/api", "needs": ["base"]},
+            "base": {"context": "base"},
+        }
+        assert tables["services"] == {
+            "api": {
+                "image": "api",
+                "manifests": ["k8s/api.yaml"],
+                "needs": ["db"],
+                "endpoints": {"main": {"port": 8080, "path": "/"}},
+            },
+            "db": {
+                "manifests": ["k8s/db.yaml"],
+                "endpoints": {"main": {"port": 8080, "path": "/"}},
+            },
+        }
+        assert '# guessed that it needs "db": TARGET names it\n[services.api]' in text_of(project)
+
+    def test_the_first_test_passes(self, project: Project) -> None:
+        project.write("api/Dockerfile", "FROM scratch\n")
+        workload(project, "k8s/api.yaml", "api", "api")
+
+        begun(project)
+        run = project.run("e2e", workers=None)
+
+        assert (run.code, run.outcomes) == (0, {"passed": 1}), run.text
+        assert run.built == ["api"]
+
+    def test_an_image_is_called_as_manifests_call_it(self, project: Project) -> None:
+        project.write("web/Dockerfile", "FROM scratch\n")
+        workload(project, "web.k8s.yaml", "web", "ghcr.io/shop/shop-web:1.2")
+
+        tables = begun(project)
+
+        assert tables["images"] == {
+            "shop-web": {"context": "web", "names": ["ghcr.io/shop/shop-web:1.2"]}
+        }
+        assert "# built here, in the place of ghcr.io/shop/shop-web:1.2" in text_of(project)
+
+    def test_a_dockerfile_that_copies_from_the_top_is_built_there(self, project: Project) -> None:
+        project.write("go.mod", "module shop\n")
+        project.write("cmd/api/Dockerfile", "FROM scratch\nCOPY go.mod /\n")
+        project.write("cmd/odd/Dockerfile", "FROM scratch\nCOPY nowhere /\n")
+
+        tables = begun(project)
+
+        assert tables["images"]["api"] == {"context": ".", "dockerfile": "cmd/api/Dockerfile"}
+        assert (
+            "# the context was guessed: nowhere is neither in it nor in this folder\n[images.odd]"
+        ) in text_of(project)
+
+    def test_files_go_where_they_are_used_and_others_are_named(self, project: Project) -> None:
+        workload(project, "k8s/api.yaml", "api", "quay.io/api:1")
+        config = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {}}}\n"
+        project.write("k8s/settings.yaml", config.format("settings"))
+        project.write("k8s/unused.yaml", config.format("unused"))
+        text = (project.folder / "k8s/api.yaml").read_text()
+        mount = "volumes: [{name: v, configMap: {name: settings}}]\n      containers:"
+        project.write("k8s/api.yaml", text.replace("containers:", mount, 1))
+
+        tables = begun(project)
+
+        assert tables["services"]["api"]["manifests"] == ["k8s/settings.yaml", "k8s/api.yaml"]
+        assert (
+            "# not used, since no workload names it: k8s/unused.yaml (ConfigMap unused)"
+            in text_of(project)
+        )
+
+    def test_what_a_plan_refuses_is_commented_out_with_the_reason(self, project: Project) -> None:
+        project.write("weba/Dockerfile", "FROM scratch\n")
+        workload(project, "k8s/ui.yaml", "ui", "localhost/webb:1")
+        workload(project, "k8s/front.yaml", "front", "quay.io/front:1", env="http://ui:8080")
+
+        tables = begun(project)
+
+        assert "services" not in tables
+        text = text_of(project)
+        assert "# commented out: " in text
+        assert "# [services.ui]" in text
+        assert '# commented out: its need "ui" is commented out\n# [services.front]' in text
+
+
+class TestCharts:
+    def test_charts_and_kustomizations_are_services(self, project: Project) -> None:
+        project.chart("site", {"apiVersion": "v1", "kind": "ConfigMap",
+                                      "metadata": {"name": "site"}})  # fmt: skip
+        project.install("kubectl")
+        workload(project, "deploy/base/api.yaml", "api", "quay.io/api:1")
+        project.write("deploy/base/kustomization.yaml", "resources: [api.yaml]\n")
+        project.write("deploy/overlays/prod/kustomization.yaml", "resources: [../../base]\n")
+        project.write("deploy/overlays/dev/kustomization.yaml", "resources: [../../base]\n")
+
+        tables = begun(project)
+
+        assert tables["services"]["site"] == {"helm": {"chart": "site"}}
+        assert 'kustomize = "deploy/overlays/dev"' in text_of(project)
+        assert "# another kustomization, not used: deploy/overlays/prod" in text_of(project)
+
+
+class TestCompose:
+    def test_services_ports_health_checks_and_dependencies(self, project: Project) -> None:
+        project.write("compose.yaml", COMPOSE)
+        project.write("web/Dockerfile", "FROM scratch\n")
+        project.write("db/migrate.Dockerfile", "FROM scratch AS run\n")
+
+        tables = begun(project)
+
+        assert tables["images"] == {
+            "migrate": {
+                "context": "db",
+                "dockerfile": "db/migrate.Dockerfile",
+                "target": "run",
+                "build_args": {"VERSION": "1"},
+            },
+            "web-app": {"context": "web"},
+        }
+        assert tables["services"] == {
+            "db": {
+                "manifests": ["kindinfra/db.yaml"],
+                "endpoints": {"tcp": {"port": 5432, "scheme": "tcp"}},
+            },
+            "migrate": {
+                "image": "migrate",
+                "manifests": ["kindinfra/migrate.yaml"],
+                "needs": ["db"],
+            },
+            "web-app": {
+                "image": "web-app",
+                "manifests": ["kindinfra/web-app.yaml"],
+                "needs": ["migrate", "db:started"],
+                "endpoints": {"http": {"port": 8080, "path": "/health"}},
+            },
+        }
+        assert "# from: compose.yaml" in text_of(project)
+        assert (
+            "# kindinfra/db.yaml was made of the compose file, without its volumes: see to that"
+            in text_of(project)
+        )
+
+    def test_the_manifests_that_are_made_bring_it_up(self, project: Project) -> None:
+        project.write("compose.yaml", COMPOSE)
+        project.write("web/Dockerfile", "FROM scratch\n")
+        project.write("db/migrate.Dockerfile", "FROM scratch AS run\n")
+        begun(project)
+
+        run = project.run("e2e", workers=None)
+
+        assert run.code == 0, run.text
+        assert run.deployed == ["db", "migrate", "web-app"]
+        assert run.at("ready db") < run.at("apply Job/migrate")
+
+    def test_own_manifests_go_before_it(self, project: Project) -> None:
+        project.write("compose.yaml", COMPOSE)
+        project.write("web/Dockerfile", "FROM scratch\n")
+        project.write("db/migrate.Dockerfile", "FROM scratch AS run\n")
+        workload(project, "k8s/db.yaml", "db", "quay.io/postgres:16")
+
+        tables = begun(project)
+
+        assert tables["services"]["db"]["manifests"] == ["k8s/db.yaml"]
+        assert not (project.folder / "kindinfra" / "db.yaml").exists()
+
+
+class TestSkaffold:
+    def test_artifacts_and_manifests(self, project: Project) -> None:
+        project.write("skaffold.yaml", SKAFFOLD)
+        project.write("services/api/build/Dockerfile", "FROM scratch AS run\n")
+        project.write("worker/Dockerfile", "FROM ghcr.io/shop/api\n")
+        workload(project, "k8s/api.yaml", "api", "ghcr.io/shop/api")
+        workload(project, "other/extra.yaml", "extra", "quay.io/extra:1")
+
+        tables = begun(project)
+
+        assert tables["images"] == {
+            "api": {
+                "context": "services/api",
+                "dockerfile": "services/api/build/Dockerfile",
+                "target": "run",
+                "build_args": {"MODE": "dev"},
+                "names": ["ghcr.io/shop/api"],
+            },
+            "worker": {"context": "worker", "needs": ["api"]},
+        }
+        assert list(tables["services"]) == ["api"]
+        assert "# skaffold builds old with jib" in text_of(project)
+        assert "# skaffold.yaml has profiles, which were not read" in text_of(project)
+
+
+class TestNothingIsWrittenOver:
+    def test_a_declaration_that_is_there_is_an_error(self, project: Project) -> None:
+        project.service("api")
+        before = text_of(project)
+
+        done = project.command("init")
+
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"kindinfra: {project.folder} has a declaration already\n")
+        assert text_of(project) == before
+
+    def test_tests_and_manifests_that_are_there_stay(self, project: Project) -> None:
+        project.write("compose.yaml", COMPOSE)
+        project.write("kindinfra/db.yaml", "# mine\n")
+        project.write("e2e/test_kindinfra.py", "# mine\n")
+        project.write(".gitignore", "*.pyc")
+
+        done = project.command("init")
+
+        assert "left as it is: e2e/test_kindinfra.py" in done.stdout
+        assert "left as it is: kindinfra/db.yaml" in done.stdout
+        assert (project.folder / "e2e/test_kindinfra.py").read_text() == "# mine\n"
+        assert (project.folder / "kindinfra/db.yaml").read_text() == "# mine\n"
+        assert (project.folder / ".gitignore").read_text() == "*.pyc\n.kindinfra/\n"
+
+    def test_gitignore_gets_its_line_once(self, project: Project) -> None:
+        project.write(".gitignore", "/.kindinfra\n")
+
+        done = project.command("init")
+
+        assert "left as it is: .gitignore" in done.stdout
+
+
+def test_an_empty_folder_gets_an_example_in_comments(project: Project) -> None:
+    assert begun(project) == {"cluster": {"namespace": "default"}}
+    assert "# [services.web]" in text_of(project)
+
+
+@pytest.mark.parametrize("text", ["services: [", "services: 3", "{}"])
+def test_a_broken_compose_file_is_no_reason_to_stop(project: Project, text: str) -> None:
+    project.write("compose.yaml", text)
+
+    done = project.command("init")
+
+    assert done.returncode == 0, done.stderr
