@@ -195,10 +195,11 @@ def test_what_is_wrong_with_charts_comes_with_all_else_before_anything_is_made(
     run = project.run()
 
     assert run.code == 4, run.text
-    assert "kindinfra: 6 problems in the declaration" in run.text
+    assert "kindinfra: 7 problems in the declaration" in run.text
     assert (
         '[services.overlay]: "kustomize" needs kubectl or kustomize, and neither is on PATH'
     ) in run.text
+    assert '[services.overlay] kustomize "k": no such folder' in run.text
     assert '[services.twin] placeholder for image "wweb": no such image; did you mean "web"?' in (
         run.text
     )
