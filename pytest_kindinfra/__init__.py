@@ -15,6 +15,8 @@ if TYPE_CHECKING:
         load_images,
     )
     from pytest_kindinfra.errors import KindInfraError, OnceError
+    from pytest_kindinfra.intests.pods import ExecError, ExecResult
+    from pytest_kindinfra.intests.stack import Stack
     from pytest_kindinfra.model import (
         BuiltImage,
         Endpoint,
@@ -27,12 +29,13 @@ if TYPE_CHECKING:
         Service,
     )
     from pytest_kindinfra.session.fixtures import KindCluster
-    from pytest_kindinfra.state.stack import Stack
 
 __all__ = [
     "BuiltImage",
     "Endpoint",
     "EndpointSpec",
+    "ExecError",
+    "ExecResult",
     "Helm",
     "Image",
     "KindCluster",
@@ -58,6 +61,8 @@ _HOME = {
     "BuiltImage": "model",
     "Endpoint": "model",
     "EndpointSpec": "model",
+    "ExecError": "intests.pods",
+    "ExecResult": "intests.pods",
     "Helm": "model",
     "Image": "model",
     "KindCluster": "session.fixtures",
@@ -68,7 +73,7 @@ _HOME = {
     "Phase": "model",
     "Plan": "model",
     "Service": "model",
-    "Stack": "state.stack",
+    "Stack": "intests.stack",
     "build_and_deploy": "commands.stack",
     "build_images": "commands.images",
     "create_cluster": "commands.stack",

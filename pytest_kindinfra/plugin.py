@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from pytest_kindinfra.errors import DeclarationError
+from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.session.options import add_options
 from pytest_kindinfra.session.selection import MARK, needs_last, needs_of, request_of
 
@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
+    from docker import DockerClient
+
+    from pytest_kindinfra.intests.changes import CurrentTest
+    from pytest_kindinfra.intests.stack import Stack
+    from pytest_kindinfra.session.clients import Apply, Http
     from pytest_kindinfra.session.controller import Controller
     from pytest_kindinfra.session.fixtures import Exports, KindCluster, Once
     from pytest_kindinfra.session.options import FirstLook
     from pytest_kindinfra.session.waiting import Refusal
     from pytest_kindinfra.state.directory import RunDirectory
-    from pytest_kindinfra.state.stack import Stack
 
 
 _TO_THE_END = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
@@ -58,6 +62,14 @@ _AWAITED: pytest.StashKey[frozenset[str]] = pytest.StashKey()
 
 
 _FAILED: pytest.StashKey[bool] = pytest.StashKey()
+
+
+_CURRENT: pytest.StashKey[CurrentTest] = pytest.StashKey()
+"""The test that runs, once its services were there."""
+
+
+_STACK: pytest.StashKey[tuple[Stack, int]] = pytest.StashKey()
+"""The stack of this process's tests, and the id of the process that made it."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -221,6 +233,17 @@ def pytest_runtest_call(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """Undo what the test has changed of the stack, after its fixtures have ended."""
+    try:
+        return (yield)
+    finally:
+        _undo(item.config)
+        if _CURRENT in item.config.stash:
+            del item.config.stash[_CURRENT]
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -242,6 +265,7 @@ def pytest_runtest_makereport(
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """End what this process began; with xdist all workers are done by now."""
     if controller := session.config.stash.get(_CONTROLLER, None):
+        _undo_left(session.config)
         interrupted = exitstatus not in _TO_THE_END
         if controller.finish(failed=bool(session.testsfailed), interrupted=interrupted):
             session.exitstatus = pytest.ExitCode.INTERRUPTED
@@ -271,8 +295,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def kindinfra(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """What the run brought up on the cluster: endpoints, credentials, namespace, images."""
     __tracebackhide__ = True
+    from pytest_kindinfra.session.undoing import stack_of
     from pytest_kindinfra.session.waiting import await_cluster
-    from pytest_kindinfra.state.stack import Stack
 
     config = request.config
     refusal = await_cluster(
@@ -280,10 +304,21 @@ def kindinfra(request: pytest.FixtureRequest) -> Iterator[Stack]:
     )
     if refusal:  # a test that could not say at collection that it needs the cluster
         _refuse(config, refusal)
-    stack, process = Stack(config.stash[_RUN]), os.getpid()
+    stack = stack_of(
+        config.stash[_RUN],
+        _first_look(config).settings,
+        folder=config.rootpath,
+        current=lambda: config.stash.get(_CURRENT, None),
+    )
+    process = os.getpid()
+    config.stash[_STACK] = stack, process
     yield stack
     if os.getpid() == process:  # a child that a test forked off shares connections with its parent
-        stack.close()
+        try:
+            _undo(config)
+        finally:
+            del config.stash[_STACK]
+            stack.close()
 
 
 @pytest.fixture(scope="session")
@@ -319,6 +354,56 @@ def kindinfra_namespace(kindinfra: Stack, request: pytest.FixtureRequest) -> Ite
         kube.delete_namespace(name, LABELS)
 
 
+@pytest.fixture
+def kindinfra_apply(kindinfra: Stack) -> Apply:
+    """`kindinfra_apply(objects_or_path)`: objects for one test, deleted when it ends."""
+    from pytest_kindinfra.session.clients import Apply
+
+    return Apply(kindinfra)
+
+
+@pytest.fixture(scope="session")
+def kindinfra_worker_namespace(kindinfra: Stack, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace for the tests of this worker, ready for pods; deleted after the last of them.
+
+    It stays if the cluster is always kept.
+    """
+    from pytest_kindinfra.session.fixtures import LABELS, fresh_name, make_namespace
+
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "tests")
+    name, process = fresh_name(worker), os.getpid()
+    kube = make_namespace(kindinfra, name)
+    yield name
+    if os.getpid() == process and _first_look(request.config).settings.keep != "always":
+        kube.delete_namespace(name, LABELS)
+
+
+@pytest.fixture(scope="session")
+def kindinfra_http(kindinfra: Stack) -> Iterator[Http]:
+    """`kindinfra_http("web")`: an `httpx.Client` for an endpoint; closed with the session."""
+    from pytest_kindinfra.session.clients import Http
+
+    with Http(kindinfra) as clients:
+        yield clients
+
+
+@pytest.fixture(scope="session")
+def kindinfra_docker(
+    kindinfra: Stack,  # noqa: ARG001 - so that the cluster is there
+    request: pytest.FixtureRequest,
+) -> Iterator[DockerClient]:
+    """A `docker.DockerClient` of the engine that has the kind nodes; skips with podman."""
+    from contextlib import closing
+
+    from pytest_kindinfra.session.clients import docker_client
+
+    client = docker_client(request.config.stash[_RUN])
+    if client is None:
+        pytest.skip("kindinfra_docker: the engine of this run is podman")
+    with closing(client):
+        yield client
+
+
 @pytest.fixture(scope="session")
 def kindinfra_once(request: pytest.FixtureRequest) -> Once:
     """`kindinfra_once("key", produce)`: one call per run, its value or failure everywhere."""
@@ -335,21 +420,54 @@ def _prepare(item: pytest.Item) -> None:
         forbid_reruns(item)  # what failed in a run is not tried again in it
         _refuse(item.config, refusal)
     if (needs := needs_of(item)) is not None:
+        from pytest_kindinfra.intests.changes import CurrentTest
         from pytest_kindinfra.system.timeline import now
 
         item.stash[_AWAITED] = needs
         _export(item.config)
         item.stash[_SINCE] = now()
+        item.config.stash[_CURRENT] = CurrentTest(name=item.nodeid, since=item.stash[_SINCE])
 
 
 def _await_services(item: pytest.Item) -> Refusal | None:
-    if needs_of(item) is None:
+    if (needs := needs_of(item)) is None:
         return None
     from pytest_kindinfra.session.waiting import await_services
 
     config = item.config
     asked = config.stash.get(_ASKED, False)
-    return await_services(item, config.stash[_RUN], asked=asked, meanwhile=_meanwhile(config))
+    refusal = await_services(item, config.stash[_RUN], asked=asked, meanwhile=_meanwhile(config))
+    return refusal or _lack(config, needs)
+
+
+def _lack(config: pytest.Config, needs: frozenset[str]) -> Refusal | None:
+    """Undo what killed workers have left; return why a service is not whole any more."""
+    from pytest_kindinfra.session.undoing import has_changes, lack_of
+    from pytest_kindinfra.session.waiting import Refusal
+
+    run = config.stash[_RUN]
+    text = lack_of(run, _first_look(config).settings, needs) if has_changes(run) else ""
+    return Refusal(text) if text else None
+
+
+def _undo(config: pytest.Config) -> None:
+    """Undo what the test has changed; in the process that changed it."""
+    __tracebackhide__ = True
+    stack, process = config.stash.get(_STACK, (None, 0))
+    if stack is not None and os.getpid() == process:
+        try:
+            stack.undo_own()
+        except KindInfraError as error:
+            pytest.fail(str(error), pytrace=False)
+
+
+def _undo_left(config: pytest.Config) -> None:
+    """Undo what killed workers have left in a cluster that stays, or say what cannot be undone."""
+    from pytest_kindinfra.session.output import write_line
+    from pytest_kindinfra.session.undoing import undo_left
+
+    for problem in undo_left(config.stash[_RUN], _first_look(config).settings):
+        write_line(config, f"kindinfra: {problem}")
 
 
 def _meanwhile(config: pytest.Config) -> Callable[[], object]:

@@ -78,6 +78,8 @@ class FakeKubernetes:
         deletions: Path and preconditions of each request to delete so far.
         before_deletion: Called once, with the path, before something is deleted.
         forbidden: Whether a request of that method and path is answered by 403.
+        execs: Plays the commands in pods: gets a pod's name, a command and its standard input, and
+            returns the exit code and both streams.
     """
 
     ready_after: float = 0.02
@@ -89,6 +91,7 @@ class FakeKubernetes:
     deletions: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     before_deletion: Callable[[str], object] | None = None
     forbidden: Callable[[str, str], bool] = lambda _method, _path: False
+    execs: Callable[[str, list[str], bytes], tuple[int, str, str]] = lambda *_: (0, "", "")
     bodies: dict[str, bytes] = field(default_factory=dict)
     objects: dict[str, Object] = field(default_factory=dict)
 

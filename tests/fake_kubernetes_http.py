@@ -11,12 +11,14 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
+from tests.fake_exec import serve_exec
 from tests.fake_portforward import serve_portforward
 
 if TYPE_CHECKING:
@@ -130,14 +132,18 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         query = {key: values[0] for key, values in parse_qs(split.query).items()}
         fake.requests.append((method, split.path))
-        address = Address.parse(split.path)
+        address, fault = Address.parse(split.path), None
         if address and address.part == "portforward":
             port = int(query["ports"])
             target = fake.ports.get((address.name, port)) or fake.ports.get(("", port))
             serve_portforward(self, port, target)
+        elif address and address.part == "exec" and not (fault := self._fault(method, split.path)):
+            command = parse_qs(split.query)["command"]
+            answer = partial(fake.execs, address.name)
+            serve_exec(self, command, answer, reads="stdin" in query)
         elif fake.forbidden(method, split.path) and address:
             self._fail(403, f"{address.plural} is forbidden: this user cannot do that", "Forbidden")
-        elif fault := self._fault(method, split.path):
+        elif fault := fault or self._fault(method, split.path):
             self._fail(fault.status, fault.message, fault.reason)
         elif method == "GET" and query.get("watch"):
             self._watch(split.path, int(query["resourceVersion"]))
@@ -215,6 +221,10 @@ class _Handler(BaseHTTPRequestHandler):
             return 404, status_object(
                 404, f'namespaces "{address.namespace}" not found', "NotFound"
             )
+        if "merge-patch" in self.headers["Content-Type"]:
+            if address.path not in fake.objects:
+                return self._found(None, address)
+            obj = _merged(fake.objects[address.path], obj)
         if address.namespace:
             obj["metadata"]["namespace"] = address.namespace
         fake.bodies[address.path] = body

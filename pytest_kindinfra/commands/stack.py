@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Self
 from pytest_kindinfra.commands.images import OWN, given_options, new_run, new_tools, own_context
 from pytest_kindinfra.errors import KindInfraError, did_you_mean, listed
 from pytest_kindinfra.images.build import Builds
+from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.plan.graph import in_order
 from pytest_kindinfra.run.prepare import Door, prepare
 from pytest_kindinfra.run.recipe import (
@@ -39,7 +40,6 @@ from pytest_kindinfra.run.serving import service_tasks
 from pytest_kindinfra.run.tasks import Tasks, given
 from pytest_kindinfra.run.teardown import keep_evidence
 from pytest_kindinfra.state.directory import new_run_id
-from pytest_kindinfra.state.stack import Stack
 from pytest_kindinfra.system.interrupts import deferring
 from pytest_kindinfra.system.timeline import Deadline
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.commands.images import OF_PYTEST, new_folder, new_tools, prepare_services
 from pytest_kindinfra.context import Hooks, new_context
 from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.run.prepare import Door
 from pytest_kindinfra.run.recipe import bring_up
 from pytest_kindinfra.run.teardown import Started, closing_lines, end, settle_rest
 from pytest_kindinfra.state.directory import new_run_id
 from pytest_kindinfra.state.locks import hold
-from pytest_kindinfra.state.stack import Stack
 from pytest_kindinfra.system.interrupts import deferring
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import CancelledError, KindInfraError, StateError
+from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.run.recipe import tear_down
 from pytest_kindinfra.run.report import (
     build_line,
@@ -21,7 +22,6 @@ from pytest_kindinfra.run.report import (
 )
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.results import BROKEN, LOST, failure_record
-from pytest_kindinfra.state.stack import Stack
 from pytest_kindinfra.system.files import append_private, is_there, size_of, write_private
 from pytest_kindinfra.system.timeline import Deadline, call_within
 

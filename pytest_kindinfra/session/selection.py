@@ -49,7 +49,12 @@ def _our_hooks() -> list[str]:
 MARK = "kindinfra"
 
 
-FIXTURES = frozenset({"kindinfra", "kind_cluster", "kubeconfig", "kindinfra_namespace"})
+FIXTURES = frozenset(
+    {
+        *("kindinfra", "kind_cluster", "kubeconfig", "kindinfra_namespace", "kindinfra_apply"),
+        *("kindinfra_http", "kindinfra_worker_namespace", "kindinfra_docker"),
+    }
+)
 """Fixtures that need the cluster: asking for one counts as a mark without a name."""
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.state.directory import RunDirectory
 
 
-class Stack:
+class StackView:
     """What a run brought up: cluster, namespace, images, endpoints.
 
     In a test it waits for what the run is still bringing up. In a hook or a `run` step it holds

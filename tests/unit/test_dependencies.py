@@ -27,16 +27,13 @@ OTHERS = {
 # Not installed where the standard library has it.
 NAMESPACES = {"backports": ["backports.zstd"]}
 
-# Declared, though nothing imports them.
-NOT_IMPORTED = {"docker": "declared for the engine's API, which is to replace some of its commands"}
-
 
 def test_what_is_imported_is_declared() -> None:
     assert imported() - declared() == set()
 
 
 def test_what_is_declared_is_imported() -> None:
-    assert declared() - imported() == NOT_IMPORTED.keys()
+    assert declared() - imported() == set()
 
 
 @cache

@@ -13,10 +13,10 @@ from pytest_kindinfra.clusters.kind import standing_of
 from pytest_kindinfra.clusters.sweep import sweep
 from pytest_kindinfra.commands.doctor import examine
 from pytest_kindinfra.context import Tools
-from pytest_kindinfra.deploy import renewal as routes
 from pytest_kindinfra.deploy.apply import inputs_hash
 from pytest_kindinfra.deploy.renewal import delete_objects
 from pytest_kindinfra.errors import ClusterError, ToolMissingError
+from pytest_kindinfra.kube import routes
 from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.model import Service, Standing
 from pytest_kindinfra.state.directory import RunDirectory

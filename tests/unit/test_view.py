@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.errors import CancelledError, KindInfraError, NotReadyError
+from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.model import Endpoint
 from pytest_kindinfra.state.locks import hold
 from pytest_kindinfra.state.results import service_record
-from pytest_kindinfra.state.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
