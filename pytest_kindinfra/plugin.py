@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
+from pytest_kindinfra.session.marks import MARK
 from pytest_kindinfra.session.options import add_options
-from pytest_kindinfra.session.selection import MARK, needs_last, needs_of, request_of
+from pytest_kindinfra.session.selection import needs_last, needs_of, request_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.session.clients import Apply, Http
     from pytest_kindinfra.session.controller import Controller
     from pytest_kindinfra.session.fixtures import Exports, KindCluster, Once
+    from pytest_kindinfra.session.heavy import Surroundings
     from pytest_kindinfra.session.options import FirstLook
     from pytest_kindinfra.session.waiting import Refusal
     from pytest_kindinfra.state.directory import RunDirectory
@@ -54,7 +56,7 @@ _SINCE: pytest.StashKey[float] = pytest.StashKey()
 
 
 _ASKED: pytest.StashKey[bool] = pytest.StashKey()
-"""Whether a test that this process collected needs the cluster."""
+"""Whether a test needs the cluster that this process collected, or a worker of it."""
 
 
 _AWAITED: pytest.StashKey[frozenset[str]] = pytest.StashKey()
@@ -66,6 +68,10 @@ _FAILED: pytest.StashKey[bool] = pytest.StashKey()
 
 _CURRENT: pytest.StashKey[CurrentTest] = pytest.StashKey()
 """The test that runs, once its services were there."""
+
+
+_REFUSED: pytest.StashKey[Refusal] = pytest.StashKey()
+"""Why the test cannot run, found out before its setup."""
 
 
 _STACK: pytest.StashKey[tuple[Stack, int]] = pytest.StashKey()
@@ -165,6 +171,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     request = _request(session)
     session.config.stash[_ASKED] = request is not None
+    if request:
+        from pytest_kindinfra.session.heavy import begin
+
+        begin(_surroundings(session.config), turns=request["turns"])
     if controller := session.config.stash.get(_CONTROLLER, None):
         if request:
             controller.start(request)
@@ -190,6 +200,10 @@ def pytest_xdist_node_collection_finished(node: Any) -> None:
     if request := controller.run.asked(node.gateway.id):
         try:
             controller.start(request)
+            from pytest_kindinfra.session.heavy import say_who_waits
+
+            node.config.stash[_ASKED] = True
+            say_who_waits(_surroundings(node.config), turns=request["turns"])
         except BaseException:
             # Workers that wait for tests would not notice, and cost xdist's ten seconds each run.
             for worker in node.config.stash[_NODES]:
@@ -208,12 +222,23 @@ def pytest_testnodedown(node: Any) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
-    """With pytest-timeout, wait before its clock starts: bringing up is not the test's time."""
+    """Wait before pytest-timeout's clock starts: bringing up and turns are not the test's time."""
+    if needs_of(item) is None:
+        return (yield)
+    from pytest_kindinfra.session.heavy import get_ready, give_back, is_heavy
     from pytest_kindinfra.session.neighbours import has_timeout
 
-    if has_timeout(item):
-        _await_services(item)
-    return (yield)
+    heavy = is_heavy(item)
+    if heavy or has_timeout(item):
+        refusal = _await_services(item)
+        if heavy and refusal is None:
+            refusal = get_ready(item, _surroundings(item.config))
+        if refusal is not None:
+            item.stash[_REFUSED] = refusal
+    try:
+        return (yield)
+    finally:
+        give_back(item)
 
 
 @pytest.hookimpl
@@ -221,6 +246,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Wait for what the test needs; after skip marks, before its fixtures."""
     if _AWAITED in item.stash:  # of an earlier attempt
         del item.stash[_AWAITED]
+        _repeat(item)
     _prepare(item)
 
 
@@ -264,6 +290,10 @@ def pytest_runtest_makereport(
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """End what this process began; with xdist all workers are done by now."""
+    if session.config.stash.get(_ASKED, False):
+        from pytest_kindinfra.session.heavy import end
+
+        end(session.config)
     if controller := session.config.stash.get(_CONTROLLER, None):
         _undo_left(session.config)
         interrupted = exitstatus not in _TO_THE_END
@@ -289,6 +319,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show where the time went and what broke."""
     if controller := terminalreporter.config.stash.get(_CONTROLLER, None):
         controller.summarise(terminalreporter)
+        if terminalreporter.config.stash.get(_ASKED, False):
+            from pytest_kindinfra.session.heavy import show_waits
+
+            show_waits(terminalreporter)
 
 
 @pytest.fixture(scope="session")
@@ -414,7 +448,7 @@ def kindinfra_once(request: pytest.FixtureRequest) -> Once:
 
 def _prepare(item: pytest.Item) -> None:
     """Wait for what the test needs, then export the variables; else fail or skip the test."""
-    if refusal := _await_services(item):
+    if refusal := item.stash.get(_REFUSED, None) or _await_services(item):
         from pytest_kindinfra.session.neighbours import forbid_reruns
 
         forbid_reruns(item)  # what failed in a run is not tried again in it
@@ -468,6 +502,25 @@ def _undo_left(config: pytest.Config) -> None:
 
     for problem in undo_left(config.stash[_RUN], _first_look(config).settings):
         write_line(config, f"kindinfra: {problem}")
+
+
+def _repeat(item: pytest.Item) -> None:
+    """Get a repeated attempt of a test ready as its mark says."""
+    from pytest_kindinfra.session.heavy import get_ready_again
+
+    if refusal := get_ready_again(item, _surroundings(item.config)):
+        item.stash[_REFUSED] = refusal
+
+
+def _surroundings(config: pytest.Config) -> Surroundings:
+    from pytest_kindinfra.session.heavy import Surroundings
+
+    return Surroundings(
+        config=config,
+        run=config.stash[_RUN],
+        settings=_first_look(config).settings,
+        meanwhile=_meanwhile(config),
+    )
 
 
 def _meanwhile(config: pytest.Config) -> Callable[[], object]:

@@ -11,7 +11,7 @@ from pytest_kindinfra.intests.pods import is_ready, pods_of_service
 from pytest_kindinfra.kube.apply import is_there
 from pytest_kindinfra.kube.client import ApiError
 from pytest_kindinfra.kube.objects import cleaned
-from pytest_kindinfra.kube.pods import observed, pods_wanted
+from pytest_kindinfra.kube.pods import observed, owner_uid, pods_wanted
 from pytest_kindinfra.kube.readiness import rules_of
 from pytest_kindinfra.kube.routes import await_routes
 from pytest_kindinfra.kube.wait import SETTLE
@@ -69,21 +69,24 @@ class Workloads:
             KindInfraError: The service runs nothing that can be restarted, or did not get ready.
         """
         before = self._pods()
-        rolled = [obj for obj in self._live(_ROLLED) if pods_wanted(obj)]
         bare = self._live({"Pod"})
-        if not rolled and not bare:
+        if not self._roll() and not bare:
             raise KindInfraError(self._nothing("to restart", _ROLLED | {"Pod"}))
-        for obj in rolled:
-            mark = {"metadata": {"annotations": {_RESTARTED_AT: f"{now():.6f}"}}}
-            self._patch(obj, {"spec": {"template": mark}})
         for obj in bare:
             self._make_anew(obj, deadline)
         self._await_whole(before, deadline)
 
-    def run_again(self, deadline: Deadline) -> None:
-        """Delete finished Jobs of the service and have them run again; waits until all is whole."""
-        for obj in self._live({"Job"}):
+    def renew(self, deadline: Deadline) -> None:
+        """Have all pods replaced and all Jobs run again, and wait until all is whole.
+
+        Raises:
+            KindInfraError: The service did not get ready.
+        """
+        before = self._pods()
+        self._roll()
+        for obj in self._live(_RUN_ONCE):
             self._make_anew(obj, deadline)
+        self._await_whole(before, deadline)
 
     def replicas(self, workload: str | None) -> tuple[str, int]:
         """Return the path of what is to be scaled, and how many pods it asks for now.
@@ -142,6 +145,14 @@ class Workloads:
             KindInfraError: They are not in time, or something of the service is gone.
         """
         self._await_whole({}, deadline)
+
+    def _roll(self) -> int:
+        """Have the pods of workloads replaced; return how many workloads there are."""
+        rolled = [obj for obj in self._live(_ROLLED) if pods_wanted(obj)]
+        for obj in rolled:
+            mark = {"metadata": {"annotations": {_RESTARTED_AT: f"{now():.6f}"}}}
+            self._patch(obj, {"spec": {"template": mark}})
+        return len(rolled)
 
     def _await_whole(self, before: dict[str, str], deadline: Deadline) -> None:
         record, kube = self._record, self._kube
@@ -221,11 +232,17 @@ class Workloads:
                 return  # waiting for readiness says what is in the way
 
     def _left(self, path: str) -> bool:
+        """Whether there are still pods, also such as are ending and answer until then."""
         live = self._kube.get(path)
+        if live is not None and (not observed(live) or (live.get("status") or {}).get("replicas")):
+            return True
         if live is None:
             return False
-        status = live.get("status") or {}
-        return not observed(live) or bool(status.get("replicas"))
+        where, uid = live["metadata"]["namespace"], live["metadata"]["uid"]
+        pods = self._kube.list_(f"/api/v1/namespaces/{where}/pods")
+        sets = self._kube.list_(f"/apis/apps/v1/namespaces/{where}/replicasets")
+        owners = {uid, *(one["metadata"]["uid"] for one in sets if owner_uid(one) == uid)}
+        return any(owner_uid(pod) in owners for pod in pods)
 
     def _pods(self) -> dict[str, str]:
         found = [pod["metadata"] for pod in pods_of_service(self._kube, self._record)]

@@ -155,6 +155,13 @@ OPTIONS = (
         expected="a whole number, 1 or more",
     ),
     Option(
+        key="capacity",
+        parse=_positive_int,
+        metavar="N",
+        help="Weight of the marked tests that may run at a time (default: any)",
+        expected="a whole number, 1 or more",
+    ),
+    Option(
         key="load",
         parse=str,
         metavar="HOW",
@@ -265,6 +272,7 @@ class Settings:
         kind_config: None means the declaration's.
         engine: Who builds, and runs the kind nodes.
         build_jobs: Builds at a time.
+        capacity: Weight of the marked tests that may run at a time; None means any.
         load: How images reach the kind nodes.
         no_build: Every image must be there.
         images: A folder of images that another run saved; implies `no_build`.
@@ -288,6 +296,7 @@ class Settings:
     kind_config: Path | None = None
     engine: EngineName = "auto"
     build_jobs: int = 1
+    capacity: int | None = None
     load: Load = "auto"
     no_build: bool = False
     images: Path | None = None

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra import hookspecs
+from pytest_kindinfra.session.marks import MARK, problems_of, takes_turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -44,9 +45,6 @@ def nested_hooks(config: pytest.Config, initial: frozenset[str]) -> Iterator[str
 def _our_hooks() -> list[str]:
     found = inspect.getmembers(hookspecs, inspect.isfunction)
     return [name for name, _ in found if name.startswith("pytest_kindinfra_")]
-
-
-MARK = "kindinfra"
 
 
 FIXTURES = frozenset(
@@ -140,12 +138,13 @@ def needs_last(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     return sorted(items, key=lambda item: needs_of(item) is not None)
 
 
-def request_of(items: Iterable[pytest.Item]) -> dict[str, Any] | None:
+def request_of(items: Sequence[pytest.Item]) -> dict[str, Any] | None:
     """Return what the items need all together, None if that is nothing.
 
     Returns:
         `services`: name to the ids of the first tests that ask for it; `tests`: how many need
-        something; `problems`: a sentence for each mark that makes no sense.
+        something; `problems`: a sentence for each mark that makes no sense; `turns`: whether some
+        tests may not run beside others.
     """
     services: dict[str, list[str]] = {}
     problems: dict[str, None] = {}
@@ -161,13 +160,13 @@ def request_of(items: Iterable[pytest.Item]) -> dict[str, Any] | None:
                 asking.append(item.nodeid)
     if not tests:
         return None
-    return {"services": services, "tests": tests, "problems": list(problems)}
+    turns = not problems and takes_turns(items)
+    return {"services": services, "tests": tests, "problems": list(problems), "turns": turns}
 
 
 def _mark_problems(item: pytest.Item) -> Iterable[str]:
     for mark in item.iter_markers(MARK):
-        if mark.kwargs:
-            yield f"{item.nodeid}: the mark takes names of services only, not {mark.kwargs}"
+        yield from (f"{item.nodeid}: {problem}" for problem in problems_of(mark))
         for name in mark.args:
             if not isinstance(name, str):
                 yield f"{item.nodeid}: the mark takes names of services, not {name!r}"

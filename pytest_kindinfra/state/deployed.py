@@ -67,6 +67,7 @@ class Deployed:
         timeout: Seconds until it must be ready.
         ready: What its custom resources must say, as in the declaration.
         run: Its Python step, empty if it has none.
+        needs: The services that it needs.
         references: Declared image to the reference that pods run.
         names: Declared image to further references in manifests that mean it.
         written: External references to what pods run in their place.
@@ -82,6 +83,7 @@ class Deployed:
     timeout: float = 600.0
     ready: tuple[tuple[str, str], ...] = ()
     run: str = ""
+    needs: tuple[str, ...] = ()
     references: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     written: Mapping[str, str] = field(default_factory=dict)
@@ -125,6 +127,7 @@ def deployed_of(
         timeout=timeout,
         ready=service.ready,
         run=service.run or "",
+        needs=tuple(need.name for need in service.needs),
         references=dict(images.declared),
         names={one.name: one.names for one in declared if one.name in images.declared},
         written={
@@ -170,6 +173,7 @@ def _read(found: Mapping[str, Any]) -> Deployed:
             "probes": tuple(map(_read_probe, found["probes"])),
             "ready": tuple((kind, rule) for kind, rule in found["ready"]),
             "names": {name: tuple(names) for name, names in found["names"].items()},
+            "needs": tuple(found["needs"]),
             "loaded": tuple(found["loaded"]),
         }
     )

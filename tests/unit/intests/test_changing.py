@@ -63,6 +63,13 @@ class TestServices:
         ready = [pod["status"]["conditions"][0]["status"] for pod in fake.pods_of("web")]
         assert ready == ["True"] * 3
 
+    def test_scaling_to_nothing_returns_when_no_pod_is_left(
+        self, stack: Stack, fake: FakeKubernetes
+    ) -> None:
+        stack.scale("web", 0)
+
+        assert uids(fake) == set()
+
     def test_scaling_is_undone(self, stack: Stack, fake: FakeKubernetes) -> None:
         stack.scale("web", 3)
         stack.scale("web", 2)

@@ -59,4 +59,4 @@ def test_a_coroutine_function_is_refused() -> None:
         """Do nothing."""
 
     with pytest.raises(TypeError, match=r"asyncio\.to_thread"):
-        eventually(later)
+        eventually(later)  # type: ignore[unused-coroutine]
