@@ -28,15 +28,18 @@ if TYPE_CHECKING:
         Plan,
         Service,
     )
+    from pytest_kindinfra.session.clients import Apply, Http
     from pytest_kindinfra.session.fixtures import KindCluster
 
 __all__ = [
+    "Apply",
     "BuiltImage",
     "Endpoint",
     "EndpointSpec",
     "ExecError",
     "ExecResult",
     "Helm",
+    "Http",
     "Image",
     "KindCluster",
     "KindInfraError",
@@ -58,12 +61,14 @@ __all__ = [
 ]
 
 _HOME = {
+    "Apply": "session.clients",
     "BuiltImage": "model",
     "Endpoint": "model",
     "EndpointSpec": "model",
     "ExecError": "intests.pods",
     "ExecResult": "intests.pods",
     "Helm": "model",
+    "Http": "session.clients",
     "Image": "model",
     "KindCluster": "session.fixtures",
     "KindInfraError": "errors",

@@ -12,8 +12,7 @@ from pytest_kindinfra import ExecError, KindInfraError
 if TYPE_CHECKING:
     import docker
 
-    from pytest_kindinfra import Stack
-    from pytest_kindinfra.session.clients import Apply, Http
+    from pytest_kindinfra import Apply, Http, Stack
 
 
 def pods(kindinfra: Stack, service: str) -> set[str]:
@@ -26,7 +25,7 @@ def pods(kindinfra: Stack, service: str) -> set[str]:
 
 def replicas(kindinfra: Stack, service: str) -> int | None:
     found = kindinfra.apps.read_namespaced_deployment(service, kindinfra.namespace)
-    return found.spec.replicas if found.spec else None
+    return found.spec.replicas
 
 
 @pytest.mark.kindinfra("web")

@@ -14,8 +14,7 @@ import pytest
 from pytest_kindinfra.intests.workloads import Workloads
 
 if TYPE_CHECKING:
-    from pytest_kindinfra import Stack
-    from pytest_kindinfra.session.clients import Apply, Http
+    from pytest_kindinfra import Apply, Http, Stack
 
 MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "left-behind"}}
 
@@ -40,7 +39,6 @@ def test_1_killed_inside_scale(kindinfra: Stack, monkeypatch: pytest.MonkeyPatch
 def test_2_finds_the_service_whole(kindinfra: Stack, kindinfra_http: Http) -> None:
     assert kindinfra_http("other").get("/").text == "hello\n"
     found = kindinfra.apps.read_namespaced_deployment("other", kindinfra.namespace)
-    assert found.spec
     assert found.spec.replicas == 1
 
 
@@ -49,7 +47,7 @@ def test_3_killed_inside_apply(kindinfra_apply: Apply) -> None:
     die()
 
 
-def test_4_finds_no_object(kindinfra: Stack, kindinfra_apply: Apply) -> None:
+def test_4_finds_no_object(kindinfra_apply: Apply) -> None:
     kindinfra_apply(MAP)
 
 
