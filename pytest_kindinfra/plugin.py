@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
-from pytest_kindinfra.session.marks import MARK
 from pytest_kindinfra.session.options import add_options
-from pytest_kindinfra.session.selection import needs_last, needs_of, request_of
+from pytest_kindinfra.session.selection import MARK, needs_last, needs_of, request_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.errors import CancelledError, KindInfraError
-from pytest_kindinfra.session.marks import heavy_of
-from pytest_kindinfra.session.selection import needs_of
+from pytest_kindinfra.session.selection import heavy_of, needs_of
 from pytest_kindinfra.session.waiting import Refusal
 from pytest_kindinfra.state.turns import Turns
 from pytest_kindinfra.system.timeline import monotonic, now
