@@ -116,6 +116,10 @@ class Workloads:
         if not wait_until(lambda: not self._left(path), deadline, every=_EVERY):
             msg = f'service "{self._record.service}" still has pods{deadline.told()}'
             raise NotReadyError(msg)
+        # With a grace period of 0 a pod is gone from the API before its containers have ended.
+        await_routes(
+            self._kube, self._record.service, before, deadline, namespaces=self._record.namespaces
+        )
 
     def delete_pods(self, deadline: Deadline) -> None:
         """Delete all pods of the service's workloads, and wait until others are ready.
