@@ -24,7 +24,7 @@ CONTAINERD_all := $(CONTAINERD_short) tests/e2e/test_images_from_elsewhere.py te
 # The tests that the page names, in a folder.
 named = $(shell grep -oE '`$(1)/\w+\.py::[A-Za-z0-9_:]+' docs/crash-safety.md | sed 's|^`|tests/|' | sort -u)
 
-.PHONY: help setup registry-image podman venv demo test lint unit functional e2e e2e-containerd test-python313 stress stress-cluster matrix shape bench bench-boot bench-crowd bench-load bench-waiting format lock clean
+.PHONY: help setup registry-image podman venv demo test lint unit functional e2e e2e-containerd test-python313 stress stress-cluster matrix shape bench bench-boot bench-crowd bench-busy bench-load bench-waiting format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -97,6 +97,9 @@ bench-boot: setup ## when DNS answers in a new cluster, as kind boots it and as 
 
 bench-crowd: venv ## 50 services and 8 workers beside programs that only play, ROUNDS=N
 	@$(BIN)/python tools/bench/crowd.py --rounds=$(ROUNDS)
+
+bench-busy: venv ## what tests that compute meanwhile cost the stack, ROUNDS=N, AGAINST=CHECKOUT
+	@$(BIN)/python tools/bench/busy.py --rounds=$(ROUNDS) $(if $(AGAINST),--against=$(AGAINST))
 
 bench-load: setup registry-image ## an edited image into a kind node: kind load, delta, archive, registry, ROUNDS=N
 	@$(BIN)/python tools/bench/loads.py --rounds=$(ROUNDS) --json=.tools/bench-load.json

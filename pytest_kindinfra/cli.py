@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from pytest_kindinfra.clusters.sweep import sweep
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.plan.finding import declaration_folder
-from pytest_kindinfra.plan.options import path
+from pytest_kindinfra.plan.options import expand_path, find_option
 from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import engines_here, make_tools
 
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("services", **services)  # type: ignore[arg-type]
     build.add_argument("--no-cache", action="store_true", help="Build everything anew")
     build.add_argument(
-        "--save", type=path, metavar="DIR", help="Write archives for --kindinfra-images=DIR"
+        "--save", type=expand_path, metavar="DIR", help="Write archives for --kindinfra-images=DIR"
     )
     build.set_defaults(act=_build)
 
@@ -88,7 +88,9 @@ def _add_lasting(commands: Any, services: dict[str, Any]) -> None:
     """Add the commands about the cluster that runs with --kindinfra-reuse share."""
     named = argparse.ArgumentParser(add_help=False)
     named.add_argument(
-        "--cluster-name", metavar="NAME", help="If it has another name than the options say"
+        "--cluster-name",
+        metavar=find_option("cluster_name").metavar,
+        help="If it has another name than the options say",
     )
     up = commands.add_parser(
         "up", parents=[named], help="Bring services up on the cluster of --kindinfra-reuse"
@@ -218,7 +220,7 @@ def _gc_images(tools: Tools, *, days: float) -> None:
 
     done = discard_images(
         tools.engine,
-        tools.provider,
+        tools.creator,
         cache=cache_folder(),
         before=now() - days * _DAY,
         deadline=Deadline.after(_GC_SECONDS),
@@ -235,7 +237,7 @@ def _gc_clusters(tools: Sequence[Tools]) -> bool:
     """Return whether all went that should."""
     found, well = False, True
     for one in tools:
-        swept = sweep(one.provider, Deadline.after(_GC_SECONDS))
+        swept = sweep(one.creator, Deadline.after(_GC_SECONDS))
         for name in swept.deleted:
             _say(f"deleted cluster {name}")
         for name, why in swept.unclear.items():
@@ -255,15 +257,15 @@ def _gc_clusters(tools: Sequence[Tools]) -> bool:
 
 
 def _gc_registry(tools: Tools) -> bool:
-    """Remove the registry of ours, which only Docker runs, if nobody uses it."""
+    """Remove this project's registry if nobody uses it; return whether it is gone."""
     from pytest_kindinfra.engines.registry import close_registry
     from pytest_kindinfra.state.memory import cache_folder
 
-    if tools.engine.name != "docker":
+    if not tools.engine.runs_registries:
         return False
     deadline = Deadline.after(_GC_SECONDS)
     return close_registry(
-        tools.registries, tools.provider, cache=cache_folder(), say=_say, deadline=deadline
+        tools.registries, tools.creator, cache=cache_folder(), say=_say, deadline=deadline
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pytest_kindinfra.errors import CancelledError
-from pytest_kindinfra.state.results import BlockedError, failure_record
+from pytest_kindinfra.state.results import BlockedError, Failed, failure_of
 from pytest_kindinfra.system.secrets import Redactor
 from pytest_kindinfra.system.timeline import Deadline
 
@@ -18,9 +18,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.model import Image, Load, Plan
-    from pytest_kindinfra.protocols import Engine, Provider, RegistryHost
+    from pytest_kindinfra.protocols import (
+        ClusterCreator,
+        Engine,
+        KindNodes,
+        Provider,
+        RegistryHost,
+    )
     from pytest_kindinfra.state.directory import RunDirectory
-    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Running, Timeline
 
 
@@ -33,20 +39,30 @@ class OwnCluster:
     """What this process remembers of the cluster, since the run directory may be removed.
 
     Attributes:
-        begun: It is this run's to end: its creation has begun, or it was taken over.
-        home: Its folder if it outlives the run.
+        begun: It is this run's to end: its creation has begun, or it is reused.
+        reused_dir: Its reused directory if it outlives the run.
     """
 
     begun: bool = False
-    home: Path | None = None
+    reused_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """Who does the work, and who keeps its secrets; `closing` is closed when the run has ended."""
+    """Who does the work, and who keeps its secrets; `closing` is closed when the run has ended.
+
+    Attributes:
+        engine: Builds and exports images.
+        provider: Knows the run's cluster, which may be an existing one.
+        creator: Creates clusters on this host, and finds those of other runs.
+        kind_nodes: Works in kind nodes.
+        registries: Finds and runs registries.
+    """
 
     engine: Engine
     provider: Provider
+    creator: ClusterCreator
+    kind_nodes: KindNodes
     runner: Runner
     timeline: Timeline
     registries: RegistryHost
@@ -77,11 +93,11 @@ class Reuse:
     """A cluster that outlives the run.
 
     Attributes:
-        home: Where one that is made anew keeps what later runs must know.
+        reused_dir: Where one that is made anew keeps what later runs must know.
         knows_all: The declaration holds all services that there are; without hooks it may not.
     """
 
-    home: Path
+    reused_dir: Path
     knows_all: bool = True
 
 
@@ -151,6 +167,7 @@ class Request:
 
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Failed)
 
 
 class FirstFailure:
@@ -202,7 +219,7 @@ class Context:
         cancelled: Set when the run ends.
         failure: Takes failures.
         watchers: Gets the threads that watch the kind nodes.
-        held: Gets what is to be let go of after the run's end.
+        cleanup: Gets what is to be closed or released after the run's end.
     """
 
     plan: Plan
@@ -213,13 +230,23 @@ class Context:
     cancelled: threading.Event
     failure: FirstFailure
     watchers: list[threading.Thread] = field(default_factory=list)
-    held: ExitStack = field(default_factory=ExitStack)
+    cleanup: ExitStack = field(default_factory=ExitStack)
 
-    def failure_record(self, error: BaseException, *, subject: str) -> dict[str, Any]:
-        """Return the record that tells of a failure, without secrets: tests and reports show it."""
-        record = failure_record(self.failure.explain(error), subject=subject)
-        redacted: dict[str, Any] = self.tools.redactor.record(record)
-        return redacted
+    @overload
+    def failure_of(self, error: BaseException, *, subject: str) -> Failed: ...
+
+    @overload
+    def failure_of(self, error: BaseException, *, subject: str, kind: type[F]) -> F: ...
+
+    def failure_of(
+        self, error: BaseException, *, subject: str, kind: type[Failed] = Failed
+    ) -> Failed:
+        """Return the result that tells of a failure, without secrets: tests and reports show it.
+
+        See `results.failure_of` for the arguments.
+        """
+        explained, redact = self.failure.explain(error), self.tools.redactor.text
+        return failure_of(explained, subject=subject, redact=redact, kind=kind)
 
     def deadline(self, seconds: float | None = None, *, key: str = "timeout") -> Deadline:
         """Return the deadline of a piece of work that begins now.
@@ -243,7 +270,7 @@ def new_context(
     hooks: Hooks,
     cancelled: threading.Event,
     watchers: list[threading.Thread] | None = None,
-    held: ExitStack | None = None,
+    cleanup: ExitStack | None = None,
 ) -> Context:
     """Return the context of a bring-up; see `Context` for the arguments."""
     return Context(
@@ -255,7 +282,7 @@ def new_context(
         cancelled=cancelled,
         failure=FirstFailure(cancelled, fast=request.fail_fast),
         watchers=[] if watchers is None else watchers,
-        held=held or ExitStack(),
+        cleanup=cleanup or ExitStack(),
     )
 
 

@@ -28,7 +28,8 @@ def pytest_kindinfra_services(config: pytest.Config) -> Iterable[Service | Image
 def pytest_kindinfra_before_build(config: pytest.Config, image: Image) -> None:
     """Prepare what `image` is built from, such as generated sources.
 
-    Called once per run and image, before the context is hashed, from a thread.
+    Called once per run and image, before the context is hashed, from a thread. Of the variables
+    that it sets, those count that the image's `build_args` or `build_options` name.
     """
 
 

@@ -62,6 +62,7 @@ REGISTRY_LABEL = "dev.kindinfra.registry"
 Level = Literal["applied", "started", "ready"]
 Scheme = Literal["tcp", "http", "https", "grpc"]
 EngineName = Literal["auto", "docker", "podman"]
+"""The choices of the option; each but `auto` has a row in the table of engines in `wiring`."""
 Load = Literal["auto", "archive", "delta", "registry"]
 
 
@@ -191,6 +192,7 @@ class Service:
             `("Widget", "condition=Ready")`.
         images_at: For custom resources: pairs of a kind and the path to what its objects run, such
             as `("Widget", "spec.template")`.
+        sources: Key to value of kinds of sources that have no field of their own here.
         before: `nodes` for a service that the nodes need to get Ready, such as a network plugin:
             it is deployed as soon as the API server answers, in each run. None means after that.
     """
@@ -210,6 +212,7 @@ class Service:
     helm_first: bool = False
     ready: tuple[tuple[str, str], ...] = ()
     images_at: tuple[tuple[str, str], ...] = ()
+    sources: dict[str, Any] = field(default_factory=dict)
     before: Literal["nodes"] | None = None
 
 
@@ -362,7 +365,7 @@ class Cluster:
         hosts: NodePort to the address of this host on which its port is reached; 127.0.0.1 for
             those that are missing.
         owned: This run made it and may delete it.
-        home: The folder of a cluster that outlives the run; None for any other.
+        reused_dir: The reused directory of a cluster that outlives the run; None for any other.
         ports: The plan's mappings with the NodePorts that this cluster has for them; empty where
             they are the plan's own.
     """
@@ -372,20 +375,20 @@ class Cluster:
     nodes: tuple[str, ...]
     host_ports: dict[int, int]
     owned: bool
-    home: Path | None = None
+    reused_dir: Path | None = None
     ports: tuple[PortMapping, ...] = ()
     hosts: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """A cluster as its containers show it, whether or not it works.
+class ObservedCluster:
+    """A cluster as its containers show it, whether it works or not.
 
     Attributes:
         nodes: The names of the kind nodes' containers.
         running: All of them run.
-        folder: What is mounted where a run of ours mounts its run directory, or a cluster that
-            outlives runs its home; None for a cluster that is none of ours.
+        folder: The run directory, or directory of a reused cluster, that is mounted in the kind
+            nodes; None if no run of this project created the cluster.
         host_ports: Port of a kind node to port of this host.
         hosts: Port of a kind node to the address on which its port is reached.
     """

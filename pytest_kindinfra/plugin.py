@@ -13,7 +13,7 @@ import pytest
 
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.session.options import add_options
-from pytest_kindinfra.session.selection import MARK, needs_last, needs_of, request_of
+from pytest_kindinfra.session.selection import MARK, all_needs, needs_last, needs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.session.options import FirstLook
     from pytest_kindinfra.session.waiting import Refusal
     from pytest_kindinfra.state.directory import RunDirectory
+    from pytest_kindinfra.state.records import Needs
 
 
 _TO_THE_END = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
@@ -144,6 +145,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RUN] = controller.run
 
 
+@pytest.hookimpl(specname="pytest_configure", trylast=True)
+def pytest_configure_last(config: pytest.Config) -> None:
+    """Take note of what the provisioner is to be started with, before anybody changes it."""
+    if controller := config.stash.get(_CONTROLLER, None):
+        controller.note_surroundings()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Tell an xdist worker where the run's folder is."""
@@ -168,18 +176,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Say what the selected tests need: before xdist's own hook tells the controller."""
     if not _will_run(session.config) or _stops_at_errors(session) or _wants_plan(session.config):
         return
-    request = _request(session)
-    session.config.stash[_ASKED] = request is not None
-    if request:
+    needs = _needs(session)
+    session.config.stash[_ASKED] = needs is not None
+    if needs:
         from pytest_kindinfra.session.heavy import begin
 
-        begin(_surroundings(session.config), turns=request["turns"])
+        begin(_surroundings(session.config), turns=needs.turns)
     if controller := session.config.stash.get(_CONTROLLER, None):
-        if request:
-            controller.start(request)
-    elif request:
+        if needs:
+            controller.start(needs)
+    elif needs:
         worker = os.environ.get("PYTEST_XDIST_WORKER", "worker")
-        session.config.stash[_RUN].ask(worker, request)
+        session.config.stash[_RUN].ask(worker, needs)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -188,7 +196,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     controller = session.config.stash.get(_CONTROLLER, None)
     if controller is None or _stops_at_errors(session) or not _wants_plan(session.config):
         return None
-    controller.show_plan(_request(session))
+    controller.show_plan(_needs(session))
     return True
 
 
@@ -196,13 +204,13 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 def pytest_xdist_node_collection_finished(node: Any) -> None:
     """Read what a worker's tests need; a usage error raised here ends the run with code 4."""
     controller = node.config.stash[_CONTROLLER]
-    if request := controller.run.asked(node.gateway.id):
+    if needs := controller.run.asked(node.gateway.id):
         try:
-            controller.start(request)
+            controller.start(needs)
             from pytest_kindinfra.session.heavy import say_who_waits
 
             node.config.stash[_ASKED] = True
-            say_who_waits(_surroundings(node.config), turns=request["turns"])
+            say_who_waits(_surroundings(node.config), turns=needs.turns)
         except BaseException:
             # Workers that wait for tests would not notice, and cost xdist's ten seconds each run.
             for worker in node.config.stash[_NODES]:
@@ -536,14 +544,17 @@ def _refuse(config: pytest.Config, refusal: Refusal) -> NoReturn:
     pytest.fail(refusal.text, pytrace=False)
 
 
-def _request(session: pytest.Session) -> dict[str, Any] | None:
+def _needs(session: pytest.Session) -> Needs | None:
     """Return what the selected tests need, with what is wrong about it."""
+    from dataclasses import replace
+
     from pytest_kindinfra.session.selection import nested_hooks
 
-    if request := request_of(session.items):
-        config = session.config
-        request["problems"] += nested_hooks(config, config.stash[_INITIAL])
-    return request
+    if (needs := all_needs(session.items)) is None:
+        return None
+    config = session.config
+    problems = (*needs.problems, *nested_hooks(config, config.stash[_INITIAL]))
+    return replace(needs, problems=problems)
 
 
 def _export(config: pytest.Config) -> None:

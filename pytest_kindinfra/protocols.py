@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from pytest_kindinfra.model import Registry, Standing
+    from pytest_kindinfra.model import ObservedCluster, Registry
     from pytest_kindinfra.system.timeline import Deadline
 
 
@@ -74,12 +74,45 @@ class ImageSize:
     layers: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What `kindinfra doctor` found of one thing.
+
+    Attributes:
+        state: `missing` is what no cluster comes up without, `odd` what may be in the way.
+        what: The thing.
+        said: What is known of it.
+        fix: What to do about it; empty for what is well.
+    """
+
+    state: Literal["ok", "odd", "missing"]
+    what: str
+    said: str
+    fix: str = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """Return the lines that show it."""
+        head = f"{self.state:<8} {self.what:<12} {self.said}"
+        return [head, f"{'':<8} {'':<12} To fix: {self.fix}"] if self.fix else [head]
+
+
 class Engine(Protocol):
     """Builds and exports images."""
 
     @property
     def name(self) -> str:
-        """What the user calls it and its program: `docker` or `podman`."""
+        """What the user calls it, its program, and what kind calls it: `docker`, `podman`."""
+        ...
+
+    @property
+    def runs_registries(self) -> bool:
+        """Whether images can go through a registry in a container beside the cluster."""
+        ...
+
+    @property
+    def stops_slowly(self) -> bool:
+        """Whether it waits for kind nodes to end, so that deletion has to kill them first."""
         ...
 
     def check(self, deadline: Deadline) -> str:
@@ -97,6 +130,18 @@ class Engine(Protocol):
         Args:
             environ: The environment, which may lead to another engine.
         """
+        ...
+
+    def host_problem(self, environ: Mapping[str, str]) -> str | None:
+        """Return a sentence if it is on another host, where tests cannot reach a cluster.
+
+        Args:
+            environ: The environment, which may lead to another engine.
+        """
+        ...
+
+    def examine(self, deadline: Deadline) -> Iterator[Finding]:
+        """Yield what `kindinfra doctor` says of it and of what it needs; the first is itself."""
         ...
 
     def foreign_options(self, options: Sequence[str]) -> tuple[str, ...]:
@@ -173,44 +218,8 @@ class Engine(Protocol):
         ...
 
 
-class Provider(Protocol):
-    """Creates, fills and deletes clusters."""
-
-    def check(self, deadline: Deadline) -> str:
-        """Return the provider's version.
-
-        Raises:
-            NothingHereError: It is not installed.
-        """
-        ...
-
-    def exists(self, name: str, deadline: Deadline) -> bool:
-        """Whether there is a cluster of exactly this name."""
-        ...
-
-    def standing(self, name: str, deadline: Deadline) -> Standing | None:
-        """Return what containers show of the cluster of exactly this name, None if it has none."""
-        ...
-
-    def create(
-        self, name: str, *, config: dict[str, Any], kubeconfig: Path, deadline: Deadline
-    ) -> tuple[str, ...]:
-        """Create a cluster and return the names of its kind nodes.
-
-        Its API server answers; whether it is ready for pods is for the caller to see.
-
-        Raises:
-            ClusterError: It could not be created; what was made of it may still be there.
-        """
-        ...
-
-    def nodes_that_take_images(self, name: str, deadline: Deadline) -> tuple[str, ...]:
-        """Return the kind nodes whose container runtime answers, also while `create` goes on."""
-        ...
-
-    def nodes(self, name: str, deadline: Deadline) -> tuple[str, ...]:
-        """Return the names of a cluster's kind nodes."""
-        ...
+class KindNodes(Protocol):
+    """Works in kind nodes, whoever created their cluster."""
 
     def images_in(self, node: str, deadline: Deadline) -> frozenset[str]:
         """Return the full references of the images that a kind node has."""
@@ -266,8 +275,28 @@ class Provider(Protocol):
         """
         ...
 
-    def run_directories(self, deadline: Deadline) -> dict[str, Path]:
-        """Return the clusters that runs of ours made: name to the run's folder."""
+
+class Provider(Protocol):
+    """Knows the cluster of a run, and removes what the run put on this host or into it."""
+
+    def check(self, deadline: Deadline) -> str:
+        """Return the provider's version; empty if it needs no program.
+
+        Raises:
+            NothingHereError: It is not installed.
+        """
+        ...
+
+    def exists(self, name: str, deadline: Deadline) -> bool:
+        """Whether there is a cluster of exactly this name."""
+        ...
+
+    def nodes(self, name: str, deadline: Deadline) -> tuple[str, ...]:
+        """Return the names of a cluster's kind nodes."""
+        ...
+
+    def image_ready_nodes(self, name: str, deadline: Deadline) -> tuple[str, ...]:
+        """Return the kind nodes whose container runtime answers, also during `create`."""
         ...
 
     def export_logs(self, name: str, folder: Path, deadline: Deadline) -> None:
@@ -275,7 +304,9 @@ class Provider(Protocol):
         ...
 
     def delete(self, name: str, *, kubeconfig: Path, deadline: Deadline) -> None:
-        """Delete the cluster; nothing happens if there is none.
+        """Delete what the run made: the cluster, or its objects in an existing one.
+
+        Nothing happens if there is none.
 
         Raises:
             CommandError: It could not be deleted.
@@ -284,6 +315,30 @@ class Provider(Protocol):
 
     def delete_command(self, name: str) -> Sequence[str]:
         """Return what a person types to delete it."""
+        ...
+
+
+class ClusterCreator(Provider, Protocol):
+    """Creates clusters on this host, and finds those that other runs created."""
+
+    def create(
+        self, name: str, *, config: dict[str, Any], kubeconfig: Path, deadline: Deadline
+    ) -> tuple[str, ...]:
+        """Create a cluster and return the names of its kind nodes.
+
+        Its API server answers; whether it is ready for pods is for the caller to see.
+
+        Raises:
+            ClusterError: It could not be created; what was made of it may still be there.
+        """
+        ...
+
+    def observe(self, name: str, deadline: Deadline) -> ObservedCluster | None:
+        """Return what containers show of the cluster of exactly this name, None if it has none."""
+        ...
+
+    def run_directories(self, deadline: Deadline) -> dict[str, Path]:
+        """Return the clusters that runs of ours made: name to the run's folder."""
         ...
 
 

@@ -68,9 +68,28 @@ def is_reference(text: str) -> bool:
     domain, path = _domain_and_path(repository)
     return (
         bool(_DOMAIN.fullmatch(domain) and _PATH.fullmatch(path))
-        and (":" not in text.partition("@")[0].rpartition("/")[2] or bool(_TAG.fullmatch(tag)))
+        and (":" not in text.partition("@")[0].rpartition("/")[2] or is_tag(tag))
         and ("@" not in text or bool(_DIGEST.fullmatch(digest)))
     )
+
+
+def is_tag(text: str) -> bool:
+    """Whether a text may be the tag of a reference."""
+    return bool(_TAG.fullmatch(text))
+
+
+def is_meant_by(reference: str, name: str) -> bool:
+    """Whether a further name of an image (`names` in the declaration) means a reference.
+
+    Args:
+        reference: As a manifest or a Dockerfile has it.
+        name: With a tag or a digest it means just that; without, every tag and digest.
+    """
+    full, wanted = normalise(reference), normalise(name)
+    if full == wanted:
+        return True
+    _, tag, digest = _parts(name)
+    return not (tag or digest) and split(full)[0] == split(wanted)[0]
 
 
 def last_part(reference: str) -> str:

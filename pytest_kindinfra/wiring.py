@@ -5,78 +5,89 @@ from __future__ import annotations
 import shutil
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from pytest_kindinfra.clusters.existing import Existing, scope_of
-from pytest_kindinfra.clusters.kind import Kind
+from pytest_kindinfra.clusters.kind import KindProvider
 from pytest_kindinfra.context import Tools
 from pytest_kindinfra.engines.docker import Docker
 from pytest_kindinfra.engines.podman import Podman
 from pytest_kindinfra.engines.registry import DockerRegistry
 from pytest_kindinfra.errors import ClusterError, KindInfraError
 from pytest_kindinfra.images.load import ImageLoader
-from pytest_kindinfra.kube.cleanup import OurObjects
+from pytest_kindinfra.kube.cleanup import OwnedObjects
 from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.system.runner import SubprocessRunner
+from pytest_kindinfra.system.runner import Runner
 from pytest_kindinfra.system.secrets import Redactor
 from pytest_kindinfra.system.timeline import Deadline, Timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from pytest_kindinfra.context import Request
+    from pytest_kindinfra.engines.host import EngineAddress
     from pytest_kindinfra.model import EngineName, Load
-    from pytest_kindinfra.protocols import Engine, Provider
-    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.protocols import Engine
 
 
 _ASK_SECONDS = 10.0
 
 
-_ENGINES: dict[str, Callable[[Runner], Engine]] = {"docker": Docker, "podman": Podman}
+_ENGINES: dict[EngineName, Callable[[Runner], Engine]] = {"docker": Docker, "podman": Podman}
+"""Every engine, by the name that users and kind give it; `auto` takes the first that answers."""
 
 
 def choose_engine(wanted: EngineName) -> EngineName:
-    """Return which engine `auto` is: Docker if it answers, else podman if that does, else Docker.
+    """Return which engine `auto` is: the first that answers, else the first on PATH.
 
-    None is asked where only one of the programs is there; whoever uses it is told what is wrong.
+    None is asked where only one of the programs is there; its check says what is wrong with it.
     """
     if wanted != "auto":
         return wanted
-    if not shutil.which("podman"):
-        return "docker"
-    if not shutil.which("docker"):
-        return "podman"
-    return "podman" if not _answers("docker") and _answers("podman") else "docker"
+    here = [name for name in _ENGINES if shutil.which(name)] or [*_ENGINES]
+    if len(here) > 1 and all(map(shutil.which, here)):
+        return next(filter(_answers, here), here[0])
+    return here[0]
 
 
 def engines_here() -> tuple[EngineName, ...]:
-    """Return all engines that answer; Docker if none does, whose check says what is wrong."""
-    names: tuple[EngineName, ...] = ("docker", "podman")
-    return tuple(name for name in names if _answers(name)) or ("docker",)
+    """Return all engines that answer; the first if none does, whose check says what is wrong."""
+    return tuple(filter(_answers, _ENGINES)) or tuple(_ENGINES)[:1]
 
 
-def _answers(name: str) -> bool:
+def _answers(name: EngineName) -> bool:
     if shutil.which(name):
         with suppress(KindInfraError):
-            return bool(_ENGINES[name](SubprocessRunner()).check(Deadline.after(_ASK_SECONDS)))
+            return bool(_ENGINES[name](Runner()).check(Deadline.after(_ASK_SECONDS)))
     return False
+
+
+def docker_address(environ: Mapping[str, str]) -> EngineAddress:
+    """Return where the `docker` command finds its engine."""
+    return Docker(Runner()).address(environ)
 
 
 def make_tools(engine: EngineName = "auto") -> Tools:
     """Return who does the work on this machine."""
-    name = choose_engine(engine)
     redactor = Redactor()
-    runner = SubprocessRunner(redactor)
+    runner = Runner(redactor)
+    chosen = _ENGINES[choose_engine(engine)](runner)
+    kind = _kind(chosen, runner)
     return Tools(
-        engine=_ENGINES[name](runner),
-        provider=Kind(runner, program=name),
+        engine=chosen,
+        provider=kind,
+        creator=kind,
+        kind_nodes=kind,
         runner=runner,
         timeline=Timeline(),
         registries=DockerRegistry(runner),
         redactor=redactor,
     )
+
+
+def _kind(engine: Engine, runner: Runner) -> KindProvider:
+    return KindProvider(runner, program=engine.name, kill_first=engine.stops_slowly)
 
 
 def tools_for(request: Request, kubeconfig: Path, tools: Tools) -> Tools:
@@ -90,9 +101,8 @@ def tools_for(request: Request, kubeconfig: Path, tools: Tools) -> Tools:
     if (existing := request.existing) is None:
         return tools
     run = RunDirectory(kubeconfig.parent)
-    objects = OurObjects(request.run_id, kubeconfig, lambda: scope_of(run, request.namespace))
-    provider = Existing(tools.provider, objects, existing.nodes)
-    return replace(tools, provider=cast("Provider", provider))
+    objects = OwnedObjects(request.run_id, kubeconfig, lambda: scope_of(run, request.namespace))
+    return replace(tools, provider=Existing(tools.provider, objects, existing.nodes))
 
 
 def load_one_image(
@@ -112,9 +122,9 @@ def load_one_image(
         CommandError: It could not be loaded.
         ClusterError: The cluster has no kind nodes here.
     """
-    name = choose_engine(engine)
-    provider = Kind(runner, program=name)
-    if not (nodes := provider.nodes(cluster, deadline)):
+    chosen = _ENGINES[choose_engine(engine)](runner)
+    kind = _kind(chosen, runner)
+    if not (nodes := kind.nodes(cluster, deadline)):
         msg = (
             f'image "{reference}" cannot be loaded into "{cluster}", which is no kind cluster of '
             "this host\nTo fix: push it to a registry that the cluster pulls from"
@@ -122,8 +132,8 @@ def load_one_image(
         raise ClusterError(msg)
     loader = ImageLoader(
         nodes,
-        engine=_ENGINES[name](runner),
-        provider=provider,
+        engine=chosen,
+        kind_nodes=kind,
         runner=runner,
         timeline=Timeline(),
         how="auto" if how == "registry" else how,

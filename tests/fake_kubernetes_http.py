@@ -139,8 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
             serve_portforward(self, port, target)
         elif address and address.part == "exec" and not (fault := self._fault(method, split.path)):
             command = parse_qs(split.query)["command"]
-            answer = partial(fake.execs, address.name)
-            serve_exec(self, command, answer, reads="stdin" in query)
+            execute = partial(fake.execs, address.name)
+            serve_exec(self, command, execute, reads="stdin" in query)
         elif fake.forbidden(method, split.path) and address:
             self._fail(403, f"{address.plural} is forbidden: this user cannot do that", "Forbidden")
         elif fault := fault or self._fault(method, split.path):

@@ -13,20 +13,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.clusters.config import RUN_MOUNT
-from pytest_kindinfra.engines.host import docker_root, podman_root
+from pytest_kindinfra.context import Tools
+from pytest_kindinfra.engines.common import asked
+from pytest_kindinfra.engines.docker import Docker
+from pytest_kindinfra.engines.podman import Podman
 from pytest_kindinfra.errors import ClusterError, CommandError
-from pytest_kindinfra.model import Registry, Standing
+from pytest_kindinfra.model import ObservedCluster, Registry
 from pytest_kindinfra.references import name_in_node, normalise
-from pytest_kindinfra.system.programs import Result
-from pytest_kindinfra.system.timeline import Deadline, monotonic, wait_until
+from pytest_kindinfra.system.runner import Result, Runner
+from pytest_kindinfra.system.timeline import Deadline, Timeline, monotonic, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import pytest
 
-    from pytest_kindinfra.protocols import BuildRequest, ImageSize, OwnImage
-    from pytest_kindinfra.system.programs import Copy
+    from pytest_kindinfra.protocols import BuildRequest, Engine, Finding, ImageSize, OwnImage
+    from pytest_kindinfra.system.pipes import Copy
 
 Argv = tuple[str, ...]
 
@@ -86,7 +89,7 @@ class Piped:
 
 
 @dataclass
-class FakeRunner:
+class FakeRunner(Runner):
     """Runs nothing: the handler says what a program prints, or gives its whole result.
 
     Attributes:
@@ -194,8 +197,26 @@ class FakeEngine:
         return self.version
 
     def disk_root(self, environ: Mapping[str, str]) -> Path | None:
-        """See `Engine.disk_root`."""
-        return podman_root(environ) if self.name == "podman" else docker_root(environ)
+        return self.real.disk_root(environ)
+
+    def host_problem(self, environ: Mapping[str, str]) -> str | None:
+        return self.real.host_problem(environ)
+
+    def examine(self, deadline: Deadline) -> Iterator[Finding]:
+        yield asked("engine", lambda: f"{self.name} {self.check(deadline)}")
+
+    @property
+    def real(self) -> Engine:
+        """The engine of that name, for what it knows without its program."""
+        return Podman(FakeRunner()) if self.name == "podman" else Docker(FakeRunner())
+
+    @property
+    def runs_registries(self) -> bool:
+        return self.real.runs_registries
+
+    @property
+    def stops_slowly(self) -> bool:
+        return self.real.stops_slowly
 
     def foreign_options(self, options: Sequence[str]) -> tuple[str, ...]:
         return tuple(option for option in options if option in self.foreign)
@@ -305,7 +326,7 @@ class FakeProvider:
         deadline.check()
         return name in self.clusters
 
-    def standing(self, name: str, deadline: Deadline) -> Standing | None:
+    def observe(self, name: str, deadline: Deadline) -> ObservedCluster | None:
         deadline.check()
         if name not in self.clusters:
             return None
@@ -320,7 +341,7 @@ class FakeProvider:
             for mount in node.get("extraMounts") or ()
             if mount["containerPath"] == RUN_MOUNT
         ]
-        return Standing(
+        return ObservedCluster(
             nodes=self.clusters[name],
             running=name not in self.stopped,
             folder=mounts[0] if mounts else self.runs.get(name),
@@ -340,7 +361,7 @@ class FakeProvider:
         deadline.check()
         return self.clusters[name]
 
-    def nodes_that_take_images(self, name: str, deadline: Deadline) -> tuple[str, ...]:
+    def image_ready_nodes(self, name: str, deadline: Deadline) -> tuple[str, ...]:
         return tuple(node for node in self.nodes(name, deadline) if node not in self.silent)
 
     def machine_id(self, node: str, deadline: Deadline) -> str:
@@ -445,3 +466,18 @@ class FakeRegistries:
         deadline.check()
         was, self.there = self.there, False
         return was
+
+
+def fake_tools(provider: FakeProvider | None = None, **parts: Any) -> Tools:
+    """Return tools that are fakes, but for the given ones; one fake knows clusters and nodes."""
+    fake = FakeProvider() if provider is None else provider
+    given: dict[str, Any] = {
+        "engine": FakeEngine(),
+        "provider": fake,
+        "creator": fake,
+        "kind_nodes": fake,
+        "runner": FakeRunner(),
+        "timeline": Timeline(),
+        "registries": FakeRegistries(),
+    }
+    return Tools(**(given | parts))

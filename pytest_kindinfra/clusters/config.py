@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.kube.yaml import copied, dump, load_documents
-from pytest_kindinfra.plan.sources import is_ipv6
+from pytest_kindinfra.plan.files import is_ipv6
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ _ETCD_HOME = "/var/lib/etcd"
 
 
 PATCHES_MOUNT = "/kindinfra-kubeadm"
-"""Where kubeadm finds patches of ours, in the control planes."""
+"""Where kubeadm finds this project's patches, in the control planes."""
 
 
 _SKIPPED = ("preflight", "kubelet-finalize")
@@ -37,7 +37,7 @@ DNS_PATCH = "corednsdeployment+strategic.json"
 file with a warning (kubernetes/kubernetes#124820, cmd/kubeadm/app/util/patches/patches.go)."""
 
 
-def tuning_patches(config: Mapping[str, Any]) -> list[str]:
+def _tuning_patches(config: Mapping[str, Any]) -> list[str]:
     """Return kubeadm patches to be put before the user's own, which then have the last word.
 
     Args:
@@ -66,7 +66,7 @@ def dns_patch(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"spec": {"replicas": 1, **spec} if alone else spec}
 
 
-def init_patches(*, directory: bool) -> list[str]:
+def _init_patches(*, directory: bool) -> list[str]:
     """Return patches of what `kubeadm init` does, of which the user's own take precedence.
 
     Args:
@@ -114,7 +114,7 @@ def _places_etcd(config: Mapping[str, Any]) -> bool:
     )
 
 
-def skipped_phases(config: Mapping[str, Any]) -> list[str]:
+def _skipped_phases(config: Mapping[str, Any]) -> list[str]:
     """Return the phases of kubeadm that the user's patches skip."""
     return [
         str(phase)
@@ -197,7 +197,7 @@ def kind_config(
     _map_ports(config["nodes"], ports, address)
     if tuning:
         own = config.get("kubeadmConfigPatches") or []
-        patches = [*tuning_patches(config), *init_patches(directory=run is not None)]
+        patches = [*_tuning_patches(config), *_init_patches(directory=run is not None)]
         if run is not None:
             _mount_patches(config["nodes"], run)
         config["kubeadmConfigPatches"] = [*patches, *own]
@@ -261,7 +261,7 @@ def _left_out(base: Mapping[str, Any]) -> Iterator[str]:
         yield "networking.disableDefaultCNI is true"
     if str(networking.get("kubeProxyMode", "")) == "none":
         yield 'networking.kubeProxyMode is "none"'
-    elif {"addon", "addon/kube-proxy"} & set(skipped_phases(base)):
+    elif {"addon", "addon/kube-proxy"} & set(_skipped_phases(base)):
         yield "skipPhases of kubeadm has addon/kube-proxy"
 
 
@@ -334,9 +334,9 @@ def _map_ports(nodes: list[dict[str, Any]], ports: Mapping[int, int], address: s
         if (mapped[port].get("hostPort") or 0) <= 0:  # kind would choose one and tell nobody
             mapped[port]["hostPort"] = ports[port]
     first = next((node for node in nodes if _is_control_plane(node)), nodes[0])
-    ours = [_mapping(port, host_port, address) for port, host_port in missing.items()]
-    if ours:
-        first["extraPortMappings"] = [*(first.get("extraPortMappings") or ()), *ours]
+    added = [_mapping(port, host_port, address) for port, host_port in missing.items()]
+    if added:
+        first["extraPortMappings"] = [*(first.get("extraPortMappings") or ()), *added]
 
 
 def _mapping(node_port: int, host_port: int, address: str) -> dict[str, Any]:

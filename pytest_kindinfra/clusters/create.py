@@ -2,8 +2,7 @@
 
 The caller holds the lock of the host if it can be had: two `kind create` at a time may both make
 the network "kind" (kind#1596), or be given the same free port. A program that knows nothing of that
-lock can still take a port before the engine does; then others are chosen. A step must not know
-another step.
+lock can still take a port before the engine does; then others are chosen.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from pytest_kindinfra.clusters.config import (
 from pytest_kindinfra.errors import ClusterError, PortTakenError
 from pytest_kindinfra.model import Cluster, Phase
 from pytest_kindinfra.state.locks import locked_for_all_users
+from pytest_kindinfra.state.records import ClusterNamed
 from pytest_kindinfra.system.files import free_port
 from pytest_kindinfra.system.timeline import now, retry
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.model import Plan, PortMapping
-    from pytest_kindinfra.protocols import Provider
+    from pytest_kindinfra.protocols import ClusterCreator
     from pytest_kindinfra.state.directory import RunDirectory
     from pytest_kindinfra.system.timeline import Deadline, Timeline
 
@@ -54,14 +54,14 @@ def turn_to_create(
     Raises:
         CancelledError: The run is ending.
     """
-    start, told = now(), []
+    start, waits = now(), []
 
     def note(text: str) -> None:
-        told.append(text)
+        waits.append(text)
         say(text)
 
     with locked_for_all_users("create", queue, say=note, option="--kindinfra-timeout"):
-        if told:
+        if waits:
             timeline.add(Phase(kind="queue", subject="cluster", start=start, end=now()))
         yield
 
@@ -75,7 +75,7 @@ def create_cluster(
     tuning: bool,
     run: RunDirectory,
     folder: Path,
-    provider: Provider,
+    creator: ClusterCreator,
     begun: Callable[[int], object],
     deadline: Deadline,
 ) -> Cluster:
@@ -89,33 +89,33 @@ def create_cluster(
         tuning: Boot faster than kind does.
         run: The run directory, which gets the kubeconfig.
         folder: Where relative paths of `base` start.
-        provider: Who creates.
+        creator: Who creates.
         begun: Called with the number of kind nodes that are being made, at each try.
         deadline: When to give up.
 
     Raises:
-        ClusterError: It could not be created, or a cluster of that name is not ours.
+        ClusterError: It could not be created, or another program created a cluster of that name.
     """
     deadline.check()
-    if provider.exists(name, deadline):
+    if creator.exists(name, deadline):
         msg = (
             f'there is already a cluster "{name}"\n'
             f"To fix: choose another --kindinfra-cluster-name, or delete it: "
-            f"{' '.join(provider.delete_command(name))}"
+            f"{' '.join(creator.delete_command(name))}"
         )
         raise ClusterError(msg)
-    # From here on a cluster of that name is ours to delete, whatever happens.
-    run.write("cluster-name", {"name": name})
+    # From here on this run deletes the cluster of that name, whatever happens.
+    run.write(ClusterNamed(name=name))
     if tuning:
         _write_patches(base or {}, run.path / PATCHES)
 
     def create() -> Cluster:
-        ports = choose_host_ports(plan.ports, taken=user_ports(base), address=loopback(base))
+        ports = choose_host_ports(plan.ports, mapped=user_ports(base), address=loopback(base))
         config = kind_config(
             base, ports=ports, node_image=node_image, tuning=tuning, folder=folder, run=run.path
         )
         begun(len(config["nodes"]))
-        nodes = provider.create(name, config=config, kubeconfig=run.kubeconfig, deadline=deadline)
+        nodes = creator.create(name, config=config, kubeconfig=run.kubeconfig, deadline=deadline)
         return Cluster(
             name=name,
             kubeconfig=run.kubeconfig,
@@ -126,7 +126,7 @@ def create_cluster(
         )
 
     def delete(_: PortTakenError) -> None:
-        provider.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
+        creator.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
 
     return retry(create, tries=_TRIES, on=PortTakenError, between=delete)
 
@@ -138,20 +138,20 @@ def _write_patches(base: Mapping[str, Any], folder: Path) -> None:
 
 
 def choose_host_ports(
-    mappings: Collection[PortMapping], *, taken: Mapping[int, int], address: str = "127.0.0.1"
+    mappings: Collection[PortMapping], *, mapped: Mapping[int, int], address: str = "127.0.0.1"
 ) -> dict[int, int]:
     """Return a port of this host for each NodePort: the declared one, or a free one.
 
     Args:
         mappings: What is to be mapped.
-        taken: NodePort to host port as the user's own kind config maps them.
+        mapped: NodePort to host port as the user's own kind config maps them.
         address: On which free ones are looked for.
     """
-    declared = {mapping.host_port for mapping in mappings} | set(taken.values())
-    with ExitStack() as held:  # all at once, so that no free port is found twice
+    declared = {mapping.host_port for mapping in mappings} | set(mapped.values())
+    with ExitStack() as sockets:  # all at once, so that no free port is found twice
         return {
-            mapping.node_port: taken.get(mapping.node_port)
+            mapping.node_port: mapped.get(mapping.node_port)
             or mapping.host_port
-            or free_port(held, declared, address=address)
+            or free_port(sockets, declared, address=address)
             for mapping in mappings
         }

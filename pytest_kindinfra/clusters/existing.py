@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pytest_kindinfra.context import ExistingCluster
 from pytest_kindinfra.errors import ClusterError, KindInfraError, StateError
 from pytest_kindinfra.kube.yaml import load_documents
+from pytest_kindinfra.state.records import ObjectsApplied
 from pytest_kindinfra.system.files import read_text
 
 if TYPE_CHECKING:
@@ -21,12 +22,9 @@ if TYPE_CHECKING:
     from pytest_kindinfra.kube.cleanup import Scope
     from pytest_kindinfra.model import Plan
     from pytest_kindinfra.plan.options import Settings
-    from pytest_kindinfra.protocols import Provider
+    from pytest_kindinfra.protocols import ClusterCreator, KindNodes, Provider
     from pytest_kindinfra.state.directory import RunDirectory
     from pytest_kindinfra.system.timeline import Deadline
-
-
-_PUT_THERE = "put-there"
 
 
 def scope_of(run: RunDirectory, *namespaces: str) -> Scope:
@@ -34,12 +32,12 @@ def scope_of(run: RunDirectory, *namespaces: str) -> Scope:
     from pytest_kindinfra.kube.cleanup import Scope
 
     try:
-        noted = run.read(_PUT_THERE) or {}
+        applied = run.read(ObjectsApplied)
     except StateError:
-        noted = {}
+        applied = None
     return Scope(
-        namespaces=frozenset(noted.get("namespaces", ())) | set(namespaces),
-        resources=frozenset(noted.get("resources", ())),
+        namespaces=frozenset(applied.namespaces if applied else ()) | set(namespaces),
+        resources=frozenset(applied.resources if applied else ()),
     )
 
 
@@ -115,26 +113,29 @@ _NODE_OF_KIND = re.compile(r"(.+)-(?:control-plane|worker)\d*")
 _MAKING = ("cluster_name", "node_image", "kind_config")
 
 
-def find_existing(file: Path, provider: Provider, deadline: Deadline) -> ExistingCluster:
+def find_existing(
+    file: Path, creator: ClusterCreator, kind_nodes: KindNodes, deadline: Deadline
+) -> ExistingCluster:
     """Return the cluster of a kubeconfig, which must answer.
 
     Args:
         file: The user's kubeconfig.
-        provider: Who knows the kind clusters of this host.
+        creator: Knows the kind clusters of this host.
+        kind_nodes: Asks their kind nodes.
         deadline: When to give up.
 
     Raises:
         KindInfraError: The file is no good, or the cluster does not answer.
     """
     path = Path(os.path.abspath(file.expanduser()))  # noqa: PTH100 - a link may be changed meanwhile
-    context = str(only_current(read_kubeconfig(path), path.parent)["current-context"])
+    context = str(only_current(_read_kubeconfig(path), path.parent)["current-context"])
     nodes = _nodes(path)
-    if nodes and (name := _name_here(nodes, provider, deadline)):
+    if nodes and (name := _name_here(nodes, creator, kind_nodes, deadline)):
         return ExistingCluster(kubeconfig=path, name=name, nodes=tuple(nodes))
     return ExistingCluster(kubeconfig=path, name=context)
 
 
-def read_kubeconfig(path: Path) -> Any:
+def _read_kubeconfig(path: Path) -> Any:
     """Return what a kubeconfig says.
 
     Raises:
@@ -174,19 +175,27 @@ def _nodes(kubeconfig: Path) -> dict[str, str]:
     }
 
 
-def _name_here(nodes: dict[str, str], provider: Provider, deadline: Deadline) -> str:
-    """Return what kind calls the cluster of these nodes, nothing if they are not of this host.
+def _name_here(
+    nodes: dict[str, str], creator: ClusterCreator, kind_nodes: KindNodes, deadline: Deadline
+) -> str:
+    """Return kind's name for the cluster of these nodes, empty if they are not of this host.
 
-    They are if there are kind nodes of these names, and each says of itself what its kubelet told
-    the cluster: kind clusters of the same name are on every second laptop.
+    They are of this host if it has kind nodes of these names with the machine ids that the
+    cluster knows: clusters named "kind" are on every second laptop.
+
+    Args:
+        nodes: The cluster's nodes: name to machine id.
+        creator: Knows the kind clusters of this host.
+        kind_nodes: Asks their kind nodes.
+        deadline: When to give up.
     """
     match = _NODE_OF_KIND.fullmatch(next(iter(nodes)))
     try:
-        provider.check(deadline)
-        if not match or not provider.exists(match[1], deadline):
+        creator.check(deadline)
+        if not match or not creator.exists(match[1], deadline):
             return ""
-        same = set(provider.nodes(match[1], deadline)) == set(nodes) and all(
-            provider.machine_id(node, deadline) == machine for node, machine in nodes.items()
+        same = set(creator.nodes(match[1], deadline)) == set(nodes) and all(
+            kind_nodes.machine_id(node, deadline) == machine for node, machine in nodes.items()
         )
     except KindInfraError:
         return ""  # no kind, or no engine, here
@@ -194,7 +203,7 @@ def _name_here(nodes: dict[str, str], provider: Provider, deadline: Deadline) ->
 
 
 def problems_of_options(settings: Settings) -> Iterator[str]:
-    """Yield a sentence for each option that only a cluster of ours can heed.
+    """Yield a sentence for each option that counts only where the run creates a cluster.
 
     Those that say how to make one may stand in the file or the environment for other runs.
     """
@@ -224,7 +233,7 @@ def problems_of_images(plan: Plan, existing: ExistingCluster) -> Iterator[str]:
             )
 
 
-class Objects(Protocol):
+class _Objects(Protocol):
     """What a run put into a cluster."""
 
     def remove(self, kubeconfig: Path, deadline: Deadline) -> None:
@@ -244,41 +253,45 @@ class Existing:
     """One existing cluster, as the provider of a run.
 
     Args:
-        provider: Who knows the kind nodes of this host.
-        objects: What the run puts there.
+        kind: Knows the kind clusters of this host.
+        objects: What the run puts into the cluster.
         nodes: Its kind nodes; none if it is not a kind cluster of this host.
     """
 
-    def __init__(self, provider: Provider, objects: Objects, nodes: Sequence[str]) -> None:
-        self._provider = provider
+    def __init__(self, kind: Provider, objects: _Objects, nodes: Sequence[str]) -> None:
+        self._kind = kind
         self._objects = objects
         self._nodes = tuple(nodes)
 
-    def __getattr__(self, name: str) -> Any:
-        """Return what is said of kind nodes, which is no other than of those that we make."""
-        return getattr(self._provider, name)
-
     def check(self, deadline: Deadline) -> str:
         """See `Provider.check`; kind is needed for its kind nodes only."""
-        return self._provider.check(deadline) if self._nodes else ""
+        return self._kind.check(deadline) if self._nodes else ""
 
-    def exists(self, name: str, deadline: Deadline) -> bool:  # noqa: ARG002 - the protocol's
-        """See `Provider.exists`: it was there before."""
+    def exists(self, name: str, deadline: Deadline) -> bool:
+        """See `Provider.exists`: it was there before the run."""
+        del name, deadline
         return True
 
-    def nodes(self, name: str, deadline: Deadline) -> tuple[str, ...]:  # noqa: ARG002 - the protocol's
+    def nodes(self, name: str, deadline: Deadline) -> tuple[str, ...]:
         """See `Provider.nodes`."""
+        del name, deadline
         return self._nodes
+
+    def image_ready_nodes(self, name: str, deadline: Deadline) -> tuple[str, ...]:
+        """See `Provider.image_ready_nodes`."""
+        return self._kind.image_ready_nodes(name, deadline) if self._nodes else ()
 
     def export_logs(self, name: str, folder: Path, deadline: Deadline) -> None:
         """See `Provider.export_logs`."""
         if self._nodes:
-            self._provider.export_logs(name, folder, deadline)
+            self._kind.export_logs(name, folder, deadline)
 
-    def delete(self, name: str, *, kubeconfig: Path, deadline: Deadline) -> None:  # noqa: ARG002 - the protocol's
-        """See `Provider.delete`: what is ours goes, the cluster stays."""
+    def delete(self, name: str, *, kubeconfig: Path, deadline: Deadline) -> None:
+        """See `Provider.delete`: the objects of this run go, the cluster stays."""
+        del name
         self._objects.remove(kubeconfig, deadline)
 
-    def delete_command(self, name: str) -> Sequence[str]:  # noqa: ARG002 - the protocol's
+    def delete_command(self, name: str) -> Sequence[str]:
         """See `Provider.delete_command`."""
+        del name
         return self._objects.remove_command()

@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.clusters.config import kind_config
+from pytest_kindinfra.state.records import Fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,26 +20,7 @@ if TYPE_CHECKING:
 _DIGITS = 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """What a cluster was made with.
-
-    Attributes:
-        config: A hash of the user's kind config.
-        node_image: The node image, or whose choice it was.
-        tuning: A hash of our patches; empty without them.
-        ports: `SERVICE.ENDPOINT` to its NodePort, for all that ever had one.
-        spare: NodePorts that are mapped for endpoints that come later.
-    """
-
-    config: str
-    node_image: str
-    tuning: str
-    ports: dict[str, int]
-    spare: list[int]
-
-
-def made_with(
+def fingerprint_of(
     base: Mapping[str, Any] | None,
     *,
     node_image: str | None,
@@ -46,8 +28,8 @@ def made_with(
     tuning: bool,
     folder: Path,
     ports: Iterable[PortMapping] = (),
-) -> Made:
-    """Return what a cluster is, or would be, made with.
+) -> Fingerprint:
+    """Return the fingerprint of a cluster that is created with these options.
 
     Args:
         base: The user's kind config, parsed.
@@ -63,17 +45,17 @@ def made_with(
         if node.get("image") == node_image:  # said of the run, and told as such
             node.pop("image", None)
     tuned = kind_config(base, ports={}, node_image=None, tuning=True, folder=folder)
-    return Made(
+    return Fingerprint(
         config=_hash(plain),
         node_image=node_image or f"the one of {provider}",
         tuning=_hash(tuned.get("kubeadmConfigPatches")) if tuning else "",
         ports={_key(one): one.node_port for one in known if one.endpoint},
-        spare=[one.node_port for one in known if not one.service],
+        spare=tuple(one.node_port for one in known if not one.service),
     )
 
 
-def why_unlike(before: Made, wanted: Made) -> str:
-    """Return why a cluster must be made anew; nothing if it need not be."""
+def difference(before: Fingerprint, wanted: Fingerprint) -> str:
+    """Return why a cluster must be created anew; empty if it can be reused."""
     if before.config != wanted.config:
         return "the kind config has changed"
     if before.node_image != wanted.node_image:
@@ -84,8 +66,8 @@ def why_unlike(before: Made, wanted: Made) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
-    """How the ports of a plan fit a cluster that is there.
+class PortFit:
+    """How the ports of a plan fit an existing cluster.
 
     Attributes:
         ports: The mappings of the plan with the NodePorts that the cluster has for them.
@@ -96,7 +78,7 @@ class Fit:
     why_not: str = ""
 
 
-def fit_ports(plan: Plan, before: Made, host_ports: Mapping[int, int]) -> Fit:
+def fit_ports(plan: Plan, before: Fingerprint, host_ports: Mapping[int, int]) -> PortFit:
     """Return the plan's ports as a cluster can give them.
 
     What had a port keeps it, and with it the host port. What is new takes a spare one.
@@ -117,24 +99,26 @@ def fit_ports(plan: Plan, before: Made, host_ports: Mapping[int, int]) -> Fit:
         if one.node_port not in fixed:
             node_port = before.ports.get(_key(one))
             if node_port is None or node_port in fixed or node_port not in host_ports:
-                node_port = _take(free, one, host_ports)
+                node_port = _take_spare(free, one, host_ports)
         if node_port is None:
-            return Fit(why_not=f"{_title(one)} is new, and no spare port of it fits")
+            return PortFit(why_not=f"{_title(one)} is new, and no spare port of it fits")
         if node_port not in host_ports:
-            return Fit(why_not=f"nodePort {node_port} of {_title(one)} is not mapped in it")
+            return PortFit(why_not=f"nodePort {node_port} of {_title(one)} is not mapped in it")
         if one.host_port not in {None, host_ports[node_port]}:
-            return Fit(why_not=f"host_port {one.host_port} of {_title(one)} is not mapped in it")
+            return PortFit(
+                why_not=f"host_port {one.host_port} of {_title(one)} is not mapped in it"
+            )
         fitting.append(replace(one, node_port=node_port))
-    return Fit(ports=tuple(fitting))
+    return PortFit(ports=tuple(fitting))
 
 
-def with_ports(before: Made, ports: Iterable[PortMapping]) -> Made:
+def with_ports(before: Fingerprint, ports: Iterable[PortMapping]) -> Fingerprint:
     """Return what is known of a cluster, with the ports that endpoints have got by now."""
     now = {_key(one): one.node_port for one in ports if one.endpoint}
     return replace(before, ports={**before.ports, **now})
 
 
-def _take(free: list[int], one: PortMapping, host_ports: Mapping[int, int]) -> int | None:
+def _take_spare(free: list[int], one: PortMapping, host_ports: Mapping[int, int]) -> int | None:
     for port in free:
         if one.host_port in {None, host_ports[port]}:
             free.remove(port)

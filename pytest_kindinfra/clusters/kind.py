@@ -23,7 +23,7 @@ from pytest_kindinfra.errors import (
     PortTakenError,
     ToolMissingError,
 )
-from pytest_kindinfra.model import Standing
+from pytest_kindinfra.model import ObservedCluster
 from pytest_kindinfra.references import name_in_node, normalise
 from pytest_kindinfra.system.files import write_private
 from pytest_kindinfra.system.programs import which
@@ -31,7 +31,7 @@ from pytest_kindinfra.system.programs import which
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_kindinfra.system.programs import Result, Runner
+    from pytest_kindinfra.system.runner import Result, Runner
     from pytest_kindinfra.system.timeline import Deadline
 
 
@@ -51,6 +51,10 @@ _LABEL = "io.x-k8s.kind.cluster"
 _PROVIDER = "KIND_EXPERIMENTAL_PROVIDER"
 
 
+_DEFAULT_ENGINE = "docker"
+"""The engine that kind takes where several answer, and nothing tells it which."""
+
+
 _RUN_BIND = re.compile(rf"(?P<source>/.*):{re.escape(RUN_MOUNT)}(?::[^/:]*)?", re.DOTALL)
 """`SOURCE:TARGET` or `SOURCE:TARGET:OPTIONS`, as in `HostConfig.Binds`; a volume has no slash."""
 
@@ -61,12 +65,22 @@ _CTR = ("ctr", "--namespace", "k8s.io")
 _FIX = "install kind (https://kind.sigs.k8s.io) or put its folder on PATH"
 
 
-class Kind:
-    """The kind on PATH, with an engine whose program has Docker's words."""
+class KindProvider:
+    """The kind on PATH, with an engine whose program understands Docker's commands.
 
-    def __init__(self, runner: Runner, *, program: str = "docker") -> None:
+    Args:
+        runner: Runs programs.
+        program: The engine's program, which is also kind's name for it.
+        kill_first: Kill kind nodes before they are deleted: the engine would ask them to end, and
+            wait 10 s for systemd in there.
+    """
+
+    def __init__(
+        self, runner: Runner, *, program: str = _DEFAULT_ENGINE, kill_first: bool = False
+    ) -> None:
         self._runner = runner
         self._program = program
+        self._kill_first = kill_first
 
     def check(self, deadline: Deadline) -> str:
         """See `Provider.check`."""
@@ -80,20 +94,20 @@ class Kind:
         """See `Provider.exists`; compares whole lines: `a` is not there because `a-b` is."""
         return name in self._kind("get", "clusters", deadline=deadline.within(30)).stdout.split()
 
-    def standing(self, name: str, deadline: Deadline) -> Standing | None:
-        """See `Provider.standing`."""
+    def observe(self, name: str, deadline: Deadline) -> ObservedCluster | None:
+        """See `ClusterCreator.observe`."""
         listing = [self._program, "ps", "--all", "--quiet", "--filter", f"label={_LABEL}={name}"]
         ids = self._runner.run(listing, deadline=deadline.within(30)).stdout.split()
         if not ids:
             return None
         argv = [self._program, "inspect", "--format", "{{json .}}", *ids]
         result = self._runner.run(argv, deadline=deadline.within(30), check=False)
-        return standing_of(inspected(result.stdout))
+        return observed_cluster(inspected(result.stdout))
 
     def create(
         self, name: str, *, config: dict[str, Any], kubeconfig: Path, deadline: Deadline
     ) -> tuple[str, ...]:
-        """See `Provider.create`."""
+        """See `ClusterCreator.create`."""
         folder = kubeconfig.parent
         file = folder / "kind.json"  # JSON is YAML, which is what kind reads
         write_private(file, json.dumps(config, indent=1))  # a registry's password may be in it
@@ -132,8 +146,8 @@ class Kind:
         found = {one for one in names if one.startswith("kindest/node:") and "<none>" not in one}
         return sorted(found, key=_version, reverse=True)
 
-    def nodes_that_take_images(self, name: str, deadline: Deadline) -> tuple[str, ...]:
-        """See `Provider.nodes_that_take_images`; containerd is up long before the API server."""
+    def image_ready_nodes(self, name: str, deadline: Deadline) -> tuple[str, ...]:
+        """See `Provider.image_ready_nodes`; containerd is up long before the API server."""
         try:
             nodes = self.nodes(name, deadline)
         except CommandError:
@@ -154,11 +168,11 @@ class Kind:
         return tuple(name for name in result.stdout.split() if not name.endswith(_BALANCER))
 
     def images_in(self, node: str, deadline: Deadline) -> frozenset[str]:
-        """See `Provider.images_in`."""
+        """See `KindNodes.images_in`."""
         return self._listed(node, "images", deadline)
 
     def blobs_in(self, node: str, deadline: Deadline) -> frozenset[str]:
-        """See `Provider.blobs_in`; what is still being written is not listed."""
+        """See `KindNodes.blobs_in`; what is still being written is not listed."""
         return self._listed(node, "content", deadline)
 
     def _listed(self, node: str, what: str, deadline: Deadline) -> frozenset[str]:
@@ -166,30 +180,30 @@ class Kind:
         return frozenset(self._runner.run(argv, deadline=deadline.within(60)).stdout.split())
 
     def forget_images(self, node: str, references: Sequence[str], deadline: Deadline) -> None:
-        """See `Provider.forget_images`: `ctr` lists an image before it has unpacked it."""
+        """See `KindNodes.forget_images`: `ctr` lists an image before it has unpacked it."""
         names = map(name_in_node, references)
         argv = [self._program, "exec", node, *_CTR, "images", "remove", *names]
         self._runner.run(argv, deadline=deadline.within(60), check=False)
 
     def name_image(self, node: str, name: str, reference: str, deadline: Deadline) -> None:
-        """See `Provider.name_image`; the CRI is told of the new name by containerd's event."""
+        """See `KindNodes.name_image`; the CRI is told of the new name by containerd's event."""
         names = (normalise(name), name_in_node(reference))
         argv = [self._program, "exec", node, *_CTR, "images", "tag", "--force", *names]
         self._runner.run(argv, deadline=deadline.within(60))
 
     def pull(self, node: str, name: str, deadline: Deadline) -> str:
-        """See `Provider.pull`; reads hosts.toml files whatever containerd's own config says."""
+        """See `KindNodes.pull`; reads hosts.toml files whatever containerd's own config says."""
         words = ("images", "pull", "--hosts-dir", HOSTS_DIR, name)
         argv = [self._program, "exec", node, *_CTR, *words]
         return self._runner.run(argv, deadline=deadline, what=f"pulling {name} into {node}").stdout
 
     def import_command(self, node: str) -> tuple[str, ...]:
-        """See `Provider.import_command`; the words of kind's own loader, less `--all-platforms`."""
+        """See `KindNodes.import_command`; as kind's own loader, less `--all-platforms`."""
         into = (self._program, "exec", "--privileged", "-i", node)
         return (*into, *_CTR, "images", "import", "--digests", "-")
 
     def node_address(self, node: str, deadline: Deadline, *, ipv6: bool = False) -> str:
-        """See `Provider.node_address`."""
+        """See `KindNodes.node_address`."""
         fields = "{{.IPAddress}} {{.GlobalIPv6Address}}"
         networks = f"{{{{range .NetworkSettings.Networks}}}}{fields} {{{{end}}}}"
         argv = [self._program, "inspect", "--format", networks, node]
@@ -200,12 +214,12 @@ class Kind:
         return next((one for one in found if (":" in one) == ipv6), found[0])
 
     def machine_id(self, node: str, deadline: Deadline) -> str:
-        """See `Provider.machine_id`."""
+        """See `KindNodes.machine_id`."""
         argv = [self._program, "exec", node, "cat", "/etc/machine-id"]
         return self._runner.run(argv, deadline=deadline.within(30)).stdout.strip()
 
     def await_end(self, node: str, deadline: Deadline) -> str:
-        """See `Provider.await_end`; an engine that only restarts keeps its containers if told to.
+        """See `KindNodes.await_end`; an engine that only restarts keeps its containers if told to.
 
         `wait` ends when the container does, when it is removed, and when the engine goes.
         """
@@ -222,7 +236,7 @@ class Kind:
         return result.stdout.strip() == "true"
 
     def run_directories(self, deadline: Deadline) -> dict[str, Path]:
-        """See `Provider.run_directories`: what is mounted at `RUN_MOUNT` tells, state files not."""
+        """See `ClusterCreator.run_directories`; they are mounted at `RUN_MOUNT`."""
         listing = [self._program, "ps", "--all", "--quiet", "--filter", f"label={_LABEL}"]
         ids = self._runner.run(listing, deadline=deadline.within(30)).stdout.split()
         if not ids:
@@ -241,7 +255,7 @@ class Kind:
 
     def delete(self, name: str, *, kubeconfig: Path, deadline: Deadline) -> None:
         """See `Provider.delete`."""
-        if self._program == "podman":
+        if self._kill_first:
             self._kill(name, deadline)
         self._kind(
             *("delete", "cluster", "--name", name, "--kubeconfig", str(kubeconfig)),
@@ -250,18 +264,17 @@ class Kind:
         )
 
     def _kill(self, name: str, deadline: Deadline) -> None:
-        """End the kind nodes at once: podman asks first, and waits 10 s for systemd in there."""
-        listing = ["podman", "ps", "--quiet", "--filter", f"label={_LABEL}={name}"]
+        listing = [self._program, "ps", "--quiet", "--filter", f"label={_LABEL}={name}"]
         ids = self._runner.run(listing, deadline=deadline.within(30), check=False).stdout.split()
         if ids:
-            argv = ["podman", "kill", "--signal", "KILL", *ids]
+            argv = [self._program, "kill", "--signal", "KILL", *ids]
             self._runner.run(argv, deadline=deadline.within(30), check=False)
 
     def delete_command(self, name: str) -> Sequence[str]:
         """See `Provider.delete_command`."""
         command = ("kind", "delete", "cluster", "--name", name)
         which_engine = ("env", f"{_PROVIDER}={self._program}")
-        return command if self._program == "docker" else (*which_engine, *command)
+        return command if self._program == _DEFAULT_ENGINE else (*which_engine, *command)
 
     def _kind(
         self, *words: str, deadline: Deadline, what: str = "", log: Path | None = None
@@ -295,7 +308,7 @@ def run_folder_of(container: dict[str, Any]) -> Path | None:
     return None
 
 
-def standing_of(containers: Sequence[dict[str, Any]]) -> Standing | None:
+def observed_cluster(containers: Sequence[dict[str, Any]]) -> ObservedCluster | None:
     """Return what `docker inspect` shows of one cluster; None if all its containers are gone."""
     if not containers:
         return None
@@ -308,7 +321,7 @@ def standing_of(containers: Sequence[dict[str, Any]]) -> Standing | None:
         for port, hosts in binding.items()
         if port.endswith("/tcp") and hosts and hosts[0]["HostPort"].isdecimal()
     }
-    return Standing(
+    return ObservedCluster(
         nodes=tuple(name for name in names if not name.endswith(_BALANCER)),
         running=all(item["State"]["Running"] for item in containers),
         folder=folders[0] if folders else None,

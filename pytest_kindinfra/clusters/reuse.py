@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.clusters.create import create_cluster, turn_to_create
-from pytest_kindinfra.clusters.fit import Made, fit_ports, made_with, why_unlike, with_ports
+from pytest_kindinfra.clusters.fit import (
+    difference,
+    fingerprint_of,
+    fit_ports,
+    with_ports,
+)
 from pytest_kindinfra.errors import ClusterError, KindInfraError, StateError
 from pytest_kindinfra.model import Cluster
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import held_alone
+from pytest_kindinfra.state.records import (
+    ClusterKept,
+    ClusterNamed,
+    Fingerprint,
+    ReusedCluster,
+    SweepBegun,
+)
 from pytest_kindinfra.state.reused import (
+    acquire,
     forget,
     is_kept,
-    lock_home,
     refusal,
     user_of,
     why_unclear,
@@ -27,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.context import Context, Reuse
-    from pytest_kindinfra.model import Standing
+    from pytest_kindinfra.model import ObservedCluster
     from pytest_kindinfra.system.timeline import Deadline
 
 
@@ -57,9 +69,9 @@ def obtain_cluster(context: Context, version: str, begun: Callable[[int], object
     """
     if (reuse := context.request.reuse) is None:
         if context.request.named:
-            _clear_the_way(context)
+            _delete_predecessor(context)
         return _create(context, context.run, begun)
-    return _Taking(context, reuse, version, begun).cluster()
+    return _Acquisition(context, reuse, version, begun).cluster()
 
 
 def _create(context: Context, folder: RunDirectory, begun: Callable[[int], object]) -> Cluster:
@@ -81,44 +93,45 @@ def _create(context: Context, folder: RunDirectory, begun: Callable[[int], objec
             tuning=request.tuning,
             run=folder,
             folder=request.folder,
-            provider=context.tools.provider,
+            creator=context.tools.creator,
             begun=begin,
             deadline=context.deadline(),  # waiting for other runs is not counted
         )
 
 
-def _clear_the_way(context: Context) -> None:
-    """Delete a cluster of ours of that name, unless its run lives.
+def _delete_predecessor(context: Context) -> None:
+    """Delete the cluster of that name if an earlier run created it, unless its run lives.
 
     A sweep that deletes it just now holds its lock too, but not for long.
     """
     deadline = context.deadline()
     while (folder := _clear_folder(context)) and not _is_cleared(context, folder):
-        if deadline.passed or not is_there(folder.file("swept")):
+        if deadline.passed or not is_there(folder.file(SweepBegun)):
             raise ClusterError(_in_use(context.request.cluster, folder))
 
 
 def _clear_folder(context: Context) -> RunDirectory | None:
-    """Return the folder of the cluster that has the name, None if no run of ours made one.
+    """Return the run directory of the cluster of that name, None if no run of ours created one.
 
     Raises:
         ClusterError: It does not tell whether anybody has the cluster.
     """
-    folder = _folder_of_ours(context)
+    folder = _folder_of_cluster(context)
     why = why_unclear(folder, context.request.cluster) if folder else ""
-    if why and _folder_of_ours(context) == folder:  # else it was deleted with its notes meanwhile
+    # Else it was deleted with its notes meanwhile.
+    if why and _folder_of_cluster(context) == folder:
         raise ClusterError(_unclear(context, why))
     return None if why else folder
 
 
 def _unclear(context: Context, why: str) -> str:
     name = context.request.cluster
-    return refusal(name, why, context.tools.provider.delete_command(name))
+    return refusal(name, why, context.tools.creator.delete_command(name))
 
 
-def _folder_of_ours(context: Context) -> RunDirectory | None:
-    there = context.tools.provider.standing(context.request.cluster, context.deadline())
-    # A foreign one was told before, or is told by whoever creates.
+def _folder_of_cluster(context: Context) -> RunDirectory | None:
+    there = context.tools.creator.observe(context.request.cluster, context.deadline())
+    # A foreign one was refused before, or is refused on creation.
     return RunDirectory(there.folder) if there and there.folder else None
 
 
@@ -137,7 +150,7 @@ def _is_cleared(context: Context, folder: RunDirectory) -> bool:
 def _delete_old(context: Context, folder: RunDirectory) -> None:
     name = context.request.cluster
     context.hooks.say(f'cluster "{name}" of an earlier run is made anew')
-    context.tools.provider.delete(name, kubeconfig=folder.kubeconfig, deadline=context.deadline())
+    context.tools.creator.delete(name, kubeconfig=folder.kubeconfig, deadline=context.deadline())
 
 
 def _in_use(name: str, folder: RunDirectory) -> str:
@@ -147,18 +160,18 @@ def _in_use(name: str, folder: RunDirectory) -> str:
     )
 
 
-class _Taking:
-    """One run's way to a cluster that outlives it."""
+class _Acquisition:
+    """How one run obtains a cluster that outlives it: reused, or created."""
 
     def __init__(
         self, context: Context, reuse: Reuse, version: str, begun: Callable[[int], object]
     ) -> None:
         self._context = context
-        self._home = RunDirectory(reuse.home)
+        self._directory = RunDirectory(reuse.reused_dir)
         self._begun = begun
         self._locked: list[Path] = []
         request = context.request
-        self._wanted = made_with(
+        self._wanted = fingerprint_of(
             request.kind_config,
             node_image=request.node_image,
             provider=version,
@@ -168,74 +181,74 @@ class _Taking:
         )
 
     def cluster(self) -> Cluster:
-        """Return it, taken over if that is possible."""
-        self._lock(self._home)
-        there = self._standing()
+        """Return the cluster, reused if it fits."""
+        self._lock(self._directory)
+        there = self._observe()
         while there and there.folder and not self._is_locked(there.folder):
-            if home := _clear_folder(self._context):
-                self._lock(home)
-            there = self._standing()  # whoever had it may have deleted it, or made it anew
+            if directory := _clear_folder(self._context):
+                self._lock(directory)
+            there = self._observe()  # whoever had it may have deleted it, or made it anew
         if there is None:
-            return self._make()
+            return self._create_anew()
         if there.folder is None:
             return _create(self._context, self._context.run, self._begun)  # which says why not
-        home = RunDirectory(there.folder)
-        if why := why_unknown(home, self._name):
+        directory = RunDirectory(there.folder)
+        if why := why_unknown(directory, self._name):
             raise ClusterError(_unclear(self._context, why))
         try:
-            return self._take(there, home)
+            return self._reuse(there, directory)
         except _UnfitError as why:
             self._say(f"is made anew: {why}")
-            self._delete(home)
-            return self._make()
+            self._delete(directory)
+            return self._create_anew()
 
-    def _lock(self, home: RunDirectory) -> None:
+    def _lock(self, directory: RunDirectory) -> None:
         deadline = self._context.deadline()
-        lock = lock_home(
-            home,
+        lock = acquire(
+            directory,
             user=f"the run in {self._context.run.path}",
             waiting=lambda user: self._say(
                 f"is in use by {user}; waiting for its end, {deadline.left:.0f} s at most"
             ),
             deadline=deadline,
         )
-        self._context.held.callback(lock.release)
-        self._locked.append(home.path)
+        self._context.cleanup.callback(lock.release)
+        self._locked.append(directory.path)
 
-    def _is_locked(self, home: Path) -> bool:
-        """Whether a home is this run's by now, however it is spelled."""
+    def _is_locked(self, directory: Path) -> bool:
+        """Whether a directory is this run's by now, however it is spelled."""
         try:
-            return any(home.samefile(one) for one in self._locked)
+            return any(directory.samefile(one) for one in self._locked)
         except OSError:  # what cannot be seen is nobody's
             return False
 
-    def _take(self, there: Standing, home: RunDirectory) -> Cluster:
-        """Return the cluster that is there.
+    def _reuse(self, there: ObservedCluster, directory: RunDirectory) -> Cluster:
+        """Return the cluster that is there, with the ports of this plan.
 
         Raises:
             _UnfitError: It will not do.
         """
-        made = _made(home)
-        if not is_kept(home) or made is None:
+        made = _fingerprint(directory)
+        if not is_kept(directory) or made is None:
             msg = "it was not made to its end, or not for reuse"
             raise _UnfitError(msg)
         _demand(there.running, "its kind nodes do not run")
-        why = why_unlike(made, self._wanted)
+        why = difference(made, self._wanted)
         _demand(not why, why)
         fit = fit_ports(self._context.plan, made, there.host_ports)
         _demand(not fit.why_not, fit.why_not)
         with self._context.tools.timeline.span("take", "cluster"):
-            _await_answer(home.kubeconfig, self._context.deadline(_ANSWERS_WITHIN))
-        home.write("made", asdict(with_ports(made, fit.ports)))
+            _await_answer(directory.kubeconfig, self._context.deadline(_ANSWERS_WITHIN))
+        directory.write(with_ports(made, fit.ports))
         self._context.tools.own.begun = True
-        self._context.run.write("cluster-name", {"name": self._name})
-        self._note(home, taken=True)
+        self._context.run.write(ClusterNamed(name=self._name))
+        self._note(directory, taken=True)
         self._begun(0)
-        return self._ours(
-            home,
+        return self._with_own_credentials(
+            directory,
             Cluster(
                 name=self._name,
-                kubeconfig=home.kubeconfig,
+                kubeconfig=directory.kubeconfig,
                 nodes=there.nodes,
                 host_ports=there.host_ports,
                 hosts=there.hosts,
@@ -244,47 +257,47 @@ class _Taking:
             ),
         )
 
-    def _make(self) -> Cluster:
-        forget(self._home)
+    def _create_anew(self) -> Cluster:
+        forget(self._directory)
         try:
-            cluster = _create(self._context, self._home, self._begin)
+            cluster = _create(self._context, self._directory, self._begin)
         except BaseException:
-            self._copy_credentials(self._home)  # for whoever keeps evidence
+            self._copy_credentials(self._directory)  # for whoever keeps evidence
             raise
-        self._home.write("made", asdict(self._wanted))
-        self._home.write("kept", {"cluster": self._name})
-        return self._ours(self._home, cluster)
+        self._directory.write(self._wanted)
+        self._directory.write(ClusterKept(cluster=self._name))
+        return self._with_own_credentials(self._directory, cluster)
 
     def _begin(self, count: int) -> None:
         """Note that the cluster is this run's to delete; not before nobody else can have made it.
 
-        A run with another home waits for no lock of ours, and may have been faster.
+        A run with another reused directory does not wait for our lock, and may have been faster.
         """
-        self._context.run.write("cluster-name", {"name": self._name})
-        self._note(self._home, taken=False)
+        self._context.run.write(ClusterNamed(name=self._name))
+        self._note(self._directory, taken=False)
         self._begun(count)
 
-    def _ours(self, home: RunDirectory, cluster: Cluster) -> Cluster:
+    def _with_own_credentials(self, directory: RunDirectory, cluster: Cluster) -> Cluster:
         """Return the cluster with this run's own copy of the credentials: tests may change it."""
-        self._copy_credentials(home)
-        return replace(cluster, kubeconfig=self._context.run.kubeconfig, home=home.path)
+        self._copy_credentials(directory)
+        return replace(cluster, kubeconfig=self._context.run.kubeconfig, reused_dir=directory.path)
 
-    def _copy_credentials(self, home: RunDirectory) -> None:
-        if is_there(home.kubeconfig):
-            write_private(self._context.run.kubeconfig, home.kubeconfig.read_text())
+    def _copy_credentials(self, directory: RunDirectory) -> None:
+        if is_there(directory.kubeconfig):
+            write_private(self._context.run.kubeconfig, directory.kubeconfig.read_text())
 
-    def _note(self, home: RunDirectory, *, taken: bool) -> None:
-        self._context.tools.own.home = home.path
-        self._context.run.write("home", {"path": str(home.path), "taken": taken})
+    def _note(self, directory: RunDirectory, *, taken: bool) -> None:
+        self._context.tools.own.reused_dir = directory.path
+        self._context.run.write(ReusedCluster(path=directory.path, existed=taken))
 
-    def _standing(self) -> Standing | None:
-        return self._context.tools.provider.standing(self._name, self._context.deadline())
+    def _observe(self) -> ObservedCluster | None:
+        return self._context.tools.creator.observe(self._name, self._context.deadline())
 
-    def _delete(self, home: RunDirectory) -> None:
-        self._context.tools.provider.delete(
-            self._name, kubeconfig=home.kubeconfig, deadline=self._context.deadline()
+    def _delete(self, directory: RunDirectory) -> None:
+        self._context.tools.creator.delete(
+            self._name, kubeconfig=directory.kubeconfig, deadline=self._context.deadline()
         )
-        forget(home)
+        forget(directory)
 
     @property
     def _name(self) -> str:
@@ -294,12 +307,11 @@ class _Taking:
         self._context.hooks.say(f'cluster "{self._name}" {text}')
 
 
-def _made(home: RunDirectory) -> Made | None:
+def _fingerprint(directory: RunDirectory) -> Fingerprint | None:
     """Return what a cluster was made with, None if nobody knows."""
     try:
-        record = home.read("made")
-        return Made(**record) if record else None
-    except (StateError, TypeError):
+        return directory.read(Fingerprint)
+    except StateError:
         return None
 
 

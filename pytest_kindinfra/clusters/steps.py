@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_kindinfra.clusters.existing import _PUT_THERE, only_current, scope_of
+from pytest_kindinfra.clusters.existing import only_current, scope_of
 from pytest_kindinfra.clusters.reuse import obtain_cluster
 from pytest_kindinfra.clusters.sweep import sweep
 from pytest_kindinfra.context import CLUSTER
@@ -25,7 +25,13 @@ from pytest_kindinfra.kube.yaml import load_documents
 from pytest_kindinfra.model import Cluster
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import is_held
-from pytest_kindinfra.state.results import LOST
+from pytest_kindinfra.state.records import (
+    ClusterKept,
+    ClusterNamed,
+    ClusterReady,
+    NodeLost,
+    ObjectsApplied,
+)
 from pytest_kindinfra.system.files import is_there, read_text, write_private
 from pytest_kindinfra.system.secrets import credentials_in
 from pytest_kindinfra.system.timeline import Deadline
@@ -34,8 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_kindinfra.context import Context, ExistingCluster
-    from pytest_kindinfra.kube.cleanup import Holder
-    from pytest_kindinfra.kube.cluster import Kube, OurKube
+    from pytest_kindinfra.kube.cleanup import LeaseHolder
+    from pytest_kindinfra.kube.cluster import Kube, SharedKube
     from pytest_kindinfra.model import Registry
 
 _ASK_ENGINE = 10.0
@@ -92,10 +98,10 @@ class ClusterSteps(Protocol):
 def cluster_steps(context: Context) -> ClusterSteps:
     """Return the steps of the cluster that a run asks for."""
     existing = context.request.existing
-    return SharedCluster(context, existing) if existing else OwnCluster(context)
+    return _ExistingClusterSteps(context, existing) if existing else _KindClusterSteps(context)
 
 
-class OwnCluster:
+class _KindClusterSteps:
     """A kind cluster that this run makes or reuses."""
 
     def __init__(self, context: Context) -> None:
@@ -111,7 +117,7 @@ class OwnCluster:
         """Delete what killed runs left behind; say what could not be deleted."""
         context = self._context
         try:
-            failed = sweep(context.tools.provider, context.deadline()).failed
+            failed = sweep(context.tools.creator, context.deadline()).failed
         except CancelledError:
             return
         except (KindInfraError, OSError) as error:
@@ -145,8 +151,8 @@ class OwnCluster:
         return kube
 
 
-class SharedCluster:
-    """An existing cluster: entered, its namespace held for this run, nothing else touched.
+class _ExistingClusterSteps:
+    """An existing cluster: used as it is, with a lease on the namespace for this run.
 
     Endpoints are ports of this process that lead to pods: see `kube/portforward.py`.
     """
@@ -157,13 +163,13 @@ class SharedCluster:
 
     def check(self) -> str:
         """Check engine and provider if it has kind nodes here; else no tool is needed."""
-        return OwnCluster(self._context).check() if self._existing.nodes else ""
+        return _KindClusterSteps(self._context).check() if self._existing.nodes else ""
 
     def sweep(self) -> None:
         """Do nothing: killed runs are the business of runs that make clusters."""
 
     def obtain(self, version: str, begin: Callable[[int], None]) -> Cluster:  # noqa: ARG002 - the protocol's
-        """Enter it; from now on whatever has the run's label is deleted at the end."""
+        """Use it; from now on every object with the run's label is deleted at the end."""
         context = self._context
         with context.tools.timeline.span("enter", "cluster"):
             file = self._existing.kubeconfig
@@ -171,7 +177,7 @@ class SharedCluster:
             own = only_current(config, file.parent)
             write_private(context.run.kubeconfig, json.dumps(own))  # JSON is YAML
             context.tools.own.begun = True
-            context.run.write("cluster-name", {"name": context.request.cluster})
+            context.run.write(ClusterNamed(name=context.request.cluster))
             begin(len(self._existing.nodes))
         return Cluster(
             name=context.request.cluster,
@@ -188,20 +194,20 @@ class SharedCluster:
         answers: Callable[[Kube], None],  # noqa: ARG002 - nodes are Ready already
     ) -> Kube:
         """Wait for the API and hold the namespace; nodes and DNS are not this run's business."""
-        from pytest_kindinfra.kube.cluster import OurKube
+        from pytest_kindinfra.kube.cluster import SharedKube
         from pytest_kindinfra.kube.portforward import Forwards
 
         context = self._context
         forwards = Forwards(cluster.kubeconfig)
         context.tools.closing.callback(forwards.close)
-        noted = PutThere(context.run)
-        kube = OurKube(cluster.kubeconfig, context.request.run_id, forwards, note=noted.add)
+        noted = _Places(context.run)
+        kube = SharedKube(cluster.kubeconfig, context.request.run_id, forwards, note=noted.add)
         namespace, deadline = context.request.namespace, context.deadline()
         with context.tools.timeline.span("wait", "cluster"):
             kube.wait_for_api(deadline)
             kube.ensure_namespace(namespace, deadline, {})
             if context.plan.services:
-                take_namespace(kube, namespace, context, deadline)
+                _acquire_namespace(kube, namespace, context, deadline)
         return kube
 
 
@@ -210,7 +216,7 @@ def obtain_watched(
 ) -> Cluster:
     """Obtain a cluster, keep its keys secret, and watch its kind nodes until the run ends."""
     try:
-        context.run.begin("cluster")
+        context.run.begin(ClusterReady)
         cluster = steps.obtain(version, begin)
         watch_nodes(cluster, context)
     finally:  # a cluster that did not come up may have keys too
@@ -234,8 +240,8 @@ def watch_nodes(cluster: Cluster, context: Context) -> None:
 
 def _watch(node: str, cluster: Cluster, context: Context) -> None:
     try:
-        said = context.tools.provider.await_end(node, Deadline(math.inf, context.cancelled))
-        error = _loss(node, said, cluster, context)
+        status = context.tools.kind_nodes.await_end(node, Deadline(math.inf, context.cancelled))
+        error = _end_error(node, status, cluster, context)
     except CancelledError:
         return
     except KindInfraError as unknown:
@@ -243,11 +249,11 @@ def _watch(node: str, cluster: Cluster, context: Context) -> None:
     if context.cancelled.is_set():
         return  # the run ends, and so does the cluster
     with suppress(StateError):  # another kind node was lost first
-        context.run.settle(LOST, context.failure_record(error, subject=CLUSTER))
+        context.run.settle(context.failure_of(error, subject=CLUSTER, kind=NodeLost))
     context.failure.end(CLUSTER, error)
 
 
-def _loss(node: str, said: str, cluster: Cluster, context: Context) -> ClusterError:
+def _end_error(node: str, status: str, cluster: Cluster, context: Context) -> ClusterError:
     """Return the error that names what is gone: the engine, or else the kind node."""
     try:
         context.tools.engine.check(Deadline.after(_ASK_ENGINE, context.cancelled))
@@ -256,13 +262,13 @@ def _loss(node: str, said: str, cluster: Cluster, context: Context) -> ClusterEr
     except KindInfraError as error:
         return ClusterError(f'the engine stopped, and with it cluster "{cluster.name}":\n{error}')
     return ClusterError(
-        f'kind node "{node}" of cluster "{cluster.name}" has ended in mid-run ({said})\n'
+        f'kind node "{node}" of cluster "{cluster.name}" has ended in mid-run ({status})\n'
         "To fix: see who stopped or removed its container, or whether memory ran out, and run again"
     )
 
 
-class PutThere:
-    """Notes in the run directory where a run puts objects; safe from several threads."""
+class _Places:
+    """Records in the run directory where a run puts objects; safe from several threads."""
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
@@ -278,43 +284,49 @@ class PutThere:
                 return
             self._namespaces |= {namespace} - {""}
             self._resources.add(resource)
-            record = {"namespaces": sorted(self._namespaces), "resources": sorted(self._resources)}
-            self._run.write(_PUT_THERE, record)
+            self._run.write(
+                ObjectsApplied(
+                    namespaces=tuple(sorted(self._namespaces)),
+                    resources=tuple(sorted(self._resources)),
+                )
+            )
 
 
-def take_namespace(kube: OurKube, namespace: str, context: Context, deadline: Deadline) -> None:
-    """Have the namespace for this run alone; what a dead run of this host left there goes.
+def _acquire_namespace(
+    kube: SharedKube, namespace: str, context: Context, deadline: Deadline
+) -> None:
+    """Acquire the namespace for this run; delete what a dead run of this host left there.
 
     Raises:
         ClusterError: Another run has it.
     """
-    from pytest_kindinfra.kube.cleanup import LEASE, Holder, remove_all, take
+    from pytest_kindinfra.kube.cleanup import LEASE, LeaseHolder, acquire_lease, remove_all
 
     kube.announce(LEASE, namespace)
-    holder = Holder(
+    holder = LeaseHolder(
         run_id=context.request.run_id, host=socket.gethostname(), folder=str(context.run.path)
     )
-    other = take(kube, namespace, holder)
+    other = acquire_lease(kube, namespace, holder)
     if other and _is_dead(other, holder.host):
         scope = scope_of(RunDirectory(Path(other.folder)), namespace)
         remove_all(kube, other.run_id, deadline, scope)
         kube.ensure_namespace(namespace, deadline, {})  # the dead run may have made it
-        other = take(kube, namespace, holder)
+        other = acquire_lease(kube, namespace, holder)
     if other:
-        raise ClusterError(_told(other, namespace, context))
+        raise ClusterError(_in_use(other, namespace, context))
 
 
-def _is_dead(holder: Holder, host: str) -> bool:
+def _is_dead(holder: LeaseHolder, host: str) -> bool:
     """Whether it is sure that the run is over and kept nothing; of other hosts nobody can tell."""
     run = RunDirectory(Path(holder.folder))
     try:
         here = holder.host == host and run.lock.exists()
-        return here and not is_held(run.lock) and run.read("kept") is None
+        return here and not is_held(run.lock) and run.read(ClusterKept) is None
     except (OSError, StateError):
         return False
 
 
-def _told(other: Holder, namespace: str, context: Context) -> str:
+def _in_use(other: LeaseHolder, namespace: str, context: Context) -> str:
     from pytest_kindinfra.kube.cleanup import remove_command
 
     existing = context.request.existing

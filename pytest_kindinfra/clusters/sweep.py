@@ -1,9 +1,9 @@
-"""Delete the clusters of runs that were killed: ours by their mark, dead by their free lock.
+"""Delete the clusters of runs that were killed: known by their mount, dead by their free lock.
 
 A cluster is known by the run directory that is mounted in its kind nodes. Only the lock in
 there says whether the run lives: a process id may be somebody else's by now, and an age says
 nothing. What was kept on purpose is never touched, nor is a cluster whose run directory tells
-nothing. A step must not know another step.
+nothing.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.errors import CommandError
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import held_alone, is_held
+from pytest_kindinfra.state.records import ClusterKept, SweepBegun
 from pytest_kindinfra.state.reused import why_unclear, why_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_kindinfra.protocols import Provider
+    from pytest_kindinfra.protocols import ClusterCreator
     from pytest_kindinfra.system.timeline import Deadline
 
 
@@ -43,8 +44,8 @@ class Swept:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def sweep(provider: Provider, deadline: Deadline) -> Swept:
-    """Delete each cluster of ours whose run is dead and did not keep it.
+def sweep(creator: ClusterCreator, deadline: Deadline) -> Swept:
+    """Delete each cluster whose run is dead and did not keep it.
 
     A cluster that cannot be deleted keeps no other from it.
 
@@ -52,12 +53,12 @@ def sweep(provider: Provider, deadline: Deadline) -> Swept:
         CommandError: The engine did not say which clusters there are.
     """
     swept = Swept()
-    for name, run, why in _left(provider, deadline):
+    for name, run, why in _left(creator, deadline):
         if why:
             swept.unclear[name] = why
             continue
         try:
-            if _delete_alone(name, run, provider, deadline.within(_DELETE_SECONDS)):
+            if _delete_alone(name, run, creator, deadline.within(_DELETE_SECONDS)):
                 swept.deleted.append(name)
         except CommandError as error:
             swept.failed[name] = str(error)
@@ -66,46 +67,48 @@ def sweep(provider: Provider, deadline: Deadline) -> Swept:
     return swept
 
 
-def left_behind(provider: Provider, deadline: Deadline) -> list[str]:
+def left_behind(creator: ClusterCreator, deadline: Deadline) -> list[str]:
     """Return the clusters that `sweep` would delete."""
-    return [name for name, _, why in _left(provider, deadline) if not why]
+    return [name for name, _, why in _left(creator, deadline) if not why]
 
 
-def _left(provider: Provider, deadline: Deadline) -> Iterator[tuple[str, RunDirectory, str]]:
+def _left(creator: ClusterCreator, deadline: Deadline) -> Iterator[tuple[str, RunDirectory, str]]:
     """Yield each cluster that no run holds and nobody kept, or with why that is unclear."""
-    for name, folder in provider.run_directories(deadline).items():
+    for name, folder in creator.run_directories(deadline).items():
         run = RunDirectory(folder)
         if why := why_unclear(run, name):
-            if _is_still(name, run, provider, deadline):  # not deleted with its notes meanwhile
+            if _is_still(name, run, creator, deadline):  # not deleted with its notes meanwhile
                 yield name, run, why
         elif _is_garbage(run):
             yield name, run, ""
 
 
-def _delete_alone(name: str, run: RunDirectory, provider: Provider, deadline: Deadline) -> bool:
+def _delete_alone(
+    name: str, run: RunDirectory, creator: ClusterCreator, deadline: Deadline
+) -> bool:
     """Delete the cluster, unless somebody takes it over at this moment; say whether it went.
 
     A run that wants the name may have deleted it since it was listed, and made its own.
     """
     with held_alone(run.lock) as alone:
-        if alone and _is_still(name, run, provider, deadline) and _is_swept(name, run):
+        if alone and _is_still(name, run, creator, deadline) and _is_swept(name, run):
             with suppress(OSError):  # of a full disk, which the deletion helps
-                run.write("swept", {"cluster": name})  # for who wants the name, and finds it locked
-            provider.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
+                run.write(SweepBegun(cluster=name))  # for who wants the name, and finds it locked
+            creator.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
             return True
     return False
 
 
-def _is_still(name: str, run: RunDirectory, provider: Provider, deadline: Deadline) -> bool:
-    there = provider.standing(name, deadline)
+def _is_still(name: str, run: RunDirectory, creator: ClusterCreator, deadline: Deadline) -> bool:
+    there = creator.observe(name, deadline)
     return there is not None and there.folder == run.path
 
 
 def _is_swept(name: str, run: RunDirectory) -> bool:
     """Whether the notes still say, now that nobody else holds the lock, that it may go."""
-    return not why_unknown(run, name) and run.read("kept") is None
+    return not why_unknown(run, name) and run.read(ClusterKept) is None
 
 
 def _is_garbage(run: RunDirectory) -> bool:
     """Whether the run is dead and its cluster was not kept on purpose."""
-    return not is_held(run.lock) and run.read("kept") is None
+    return not is_held(run.lock) and run.read(ClusterKept) is None

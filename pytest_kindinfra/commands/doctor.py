@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING
 
 from pytest_kindinfra.clusters.sweep import left_behind
 from pytest_kindinfra.commands.images import resolve, settings_of
-from pytest_kindinfra.engines.builders import Builders
-from pytest_kindinfra.engines.host import elsewhere_problems
-from pytest_kindinfra.errors import DeclarationError, KindInfraError, last_lines
+from pytest_kindinfra.engines.common import Oldest, asked, in_one_line, new_enough
+from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.plan.finding import declaration_folder
+from pytest_kindinfra.plan.sources import SOURCES
+from pytest_kindinfra.protocols import Finding
 from pytest_kindinfra.run.machine import disk_problem, network_problem
 from pytest_kindinfra.run.prepare import read_declaration
+from pytest_kindinfra.system.machine import available_memory, kernel_setting
 from pytest_kindinfra.system.programs import can_kill_with_parent
 from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import make_tools
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from pytest_kindinfra.context import Tools
     from pytest_kindinfra.model import EngineName
@@ -38,53 +38,20 @@ _INOTIFY = {"max_user_instances": 512, "max_user_watches": 524288}
 """kind.sigs.k8s.io/docs/user/known-issues, "Pod errors due to too many open files"."""
 
 
-_LEAST_MEMORY = 2_000_000
-
-
-_VERSION = re.compile(r"(?<![\d.])v?(\d+)\.(\d+)")
-
-
-_OLDEST: Final = {
-    "docker": (
-        (23, 0),
-        "its BuildKit has no named contexts, which `needs` of images become",
-        "install Docker Engine 23.0 or newer: https://docs.docker.com/engine/install/",
-    ),
-    "buildx": (
-        (0, 10),
-        "it does not know --provenance and --sbom, which each build gives it",
-        "install buildx 0.10 or newer: https://docs.docker.com/go/buildx/",
-    ),
-    "kind": (
-        (0, 20),
-        "node images of Kubernetes 1.27.2 and newer want a private cgroup namespace from kind",
-        "install kind 0.20 or newer: https://kind.sigs.k8s.io/docs/user/quick-start/",
-    ),
+_OPTIONAL: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("kubectl", "version", "--client"): ("kind_cluster.kubectl()", "port_forward()")
 }
-"""The oldest versions, what older ones lack, and what to do."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What was found of one thing.
+_LEAST_MEMORY = 2_000_000_000
+"""Bytes."""
 
-    Attributes:
-        state: `missing` is what no cluster comes up without, `odd` what may be in the way.
-        what: The thing.
-        said: What is known of it.
-        fix: What to do about it; empty for what is well.
-    """
 
-    state: Literal["ok", "odd", "missing"]
-    what: str
-    said: str
-    fix: str = ""
-
-    @property
-    def lines(self) -> list[str]:
-        """Return what is shown of it."""
-        head = f"{self.state:<8} {self.what:<12} {self.said}"
-        return [head, f"{'':<8} {'':<12} To fix: {self.fix}"] if self.fix else [head]
+_OLDEST_KIND = Oldest(
+    version=(0, 20),
+    lacks="node images of Kubernetes 1.27.2 and newer want a private cgroup namespace from kind",
+    fix="install kind 0.20 or newer: https://kind.sigs.k8s.io/docs/user/quick-start/",
+)
 
 
 def examine(
@@ -93,7 +60,7 @@ def examine(
     """Return what was found, one finding for each thing that was looked at."""
     return [
         *_programs(tools),
-        *_engine_host(tools.engine.name, environ),
+        *_engine_host(tools.engine, environ),
         *_machine(tools.engine, environ, proc),
         *_folder(declaration_folder(Path.cwd())),
         *_leftovers(tools),
@@ -102,74 +69,21 @@ def examine(
 
 def _programs(tools: Tools) -> Iterator[Finding]:
     deadline = Deadline.after(_ASK_SECONDS)
-    engine = _asked("engine", lambda: f"{tools.engine.name} {tools.engine.check(deadline)}")
-    yield _new_enough(engine)
-    if tools.engine.name == "docker" and engine.state == "ok":
-        argv = ["docker", "buildx", "version"]
-        found = _asked("buildx", lambda: _first_line(tools, argv, deadline))
-        fix = "install the buildx plugin: https://docs.docker.com/go/buildx/"
-        yield _new_enough(found) if found.state == "ok" else _with_fix(found, fix)
-        if found.state == "ok":
-            yield from _builder(tools, deadline)
-    yield _new_enough(_asked("kind", lambda: tools.provider.check(deadline)))
-    kubectl = ("kubectl", "version", "--client")
-    yield _optional(tools, kubectl, "kind_cluster.kubectl() and port_forward() need it")
-    yield _optional(tools, ("helm", "version", "--short"), "services that are charts need it")
+    yield from tools.engine.examine(deadline)
+    yield new_enough(asked("kind", lambda: tools.provider.check(deadline)), _OLDEST_KIND)
+    for command, needs in optional_programs().items():
+        yield _optional(tools, command, f"{', '.join(needs)} need it")
     if sys.platform == "linux":
         yield _setpriv()
 
 
-def _new_enough(found: Finding) -> Finding:
-    """Return a finding of a program, odd if its version lacks what is used of it."""
-    program = found.said.partition(" ")[0] if found.what == "engine" else found.what
-    version = _VERSION.search(found.said)
-    oldest = _OLDEST.get(program)
-    if found.state != "ok" or oldest is None or version is None:
-        return found
-    least, why, fix = oldest
-    if tuple(int(part) for part in version.groups()) >= least:
-        return found
-    wanted = ".".join(str(part) for part in least)
-    said = f"{found.said}, older than {wanted}: {why}"
-    return Finding(state="odd", what=found.what, said=said, fix=fix)
-
-
-def _builder(tools: Tools, deadline: Deadline) -> Iterator[Finding]:
-    """Yield what is to be known of the builder in use, unless it is the engine's own."""
-    builders = Builders(tools.runner)
-    builder, use = builders.builder("", deadline), f"docker buildx use {builders.own(deadline)}"
-    if builder is None:
-        said = "`docker buildx inspect` does not say which builder is in use"
-        fix = f"{use}, and unset BUILDX_BUILDER"
-        yield Finding(state="odd", what="builder", said=said, fix=fix)
-    elif not builder.is_own:
-        said = (
-            f'"{builder.name}" ({builder.driver}) is in use, which cannot see the engine\'s images;'
-            " images are built by the engine's own builder instead"
-        )
-        fix = f"nothing, or {use} (and unset BUILDX_BUILDER)"
-        yield Finding(state="odd", what="builder", said=said, fix=fix)
-
-
-def _first_line(tools: Tools, argv: list[str], deadline: Deadline) -> str:
-    return tools.runner.run(argv, deadline=deadline).stdout.partition("\n")[0].strip()
-
-
-def _asked(what: str, ask: Callable[[], str]) -> Finding:
-    try:
-        return Finding(state="ok", what=what, said=ask())
-    except KindInfraError as error:
-        said, _, fix = str(error).partition("To fix: ")
-        return Finding(state="missing", what=what, said=_in_one_line(said), fix=fix.strip())
-
-
-def _with_fix(found: Finding, fix: str) -> Finding:
-    return Finding(state=found.state, what=found.what, said=found.said, fix=found.fix or fix)
-
-
-def _in_one_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[0] if len(lines) < 2 else f"{lines[0]}: {last_lines(text, 1).strip()}"  # noqa: PLR2004 - first and last
+def optional_programs() -> dict[tuple[str, ...], list[str]]:
+    """Return what not every run needs: a command that shows that it works to what needs it."""
+    programs = {command: list(needs) for command, needs in _OPTIONAL.items()}
+    for source in SOURCES.values():
+        if source.program:
+            programs.setdefault(source.program.argv, []).append(source.program.needed_for)
+    return programs
 
 
 def _optional(tools: Tools, argv: tuple[str, ...], why: str) -> Finding:
@@ -180,7 +94,7 @@ def _optional(tools: Tools, argv: tuple[str, ...], why: str) -> Finding:
     try:
         tools.runner.run(argv, deadline=Deadline.after(_ASK_SECONDS))
     except (KindInfraError, OSError) as error:
-        said = f"{path} does not work; {why}: {_in_one_line(str(error))}"
+        said = f"{path} does not work; {why}: {in_one_line(str(error))}"
         return Finding(state="odd", what=program, said=said, fix=fix)
     return Finding(state="ok", what=program, said=path)
 
@@ -196,8 +110,8 @@ def _setpriv() -> Finding:
     return Finding(state="odd", what="setpriv", said=said, fix=fix)
 
 
-def _engine_host(engine: str, environ: Mapping[str, str]) -> Iterator[Finding]:
-    for problem in elsewhere_problems(environ, engine):
+def _engine_host(engine: Engine, environ: Mapping[str, str]) -> Iterator[Finding]:
+    if problem := engine.host_problem(environ):
         said, _, fix = problem.partition("; to fix: ")
         yield Finding(state="missing", what="engine host", said=said, fix=fix)
 
@@ -210,16 +124,15 @@ def _machine(engine: Engine, environ: Mapping[str, str], proc: Path) -> Iterator
     )
     yield Finding(state="missing" if problem else "ok", what="disk", said=said, fix=fix)
     for name, least in _INOTIFY.items():
-        yield from _inotify(proc / "sys" / "fs" / "inotify" / name, least)
-    yield from _memory(proc / "meminfo")
+        yield from _inotify(name, least, proc)
+    yield from _memory(available_memory())
 
 
-def _inotify(path: Path, least: int) -> Iterator[Finding]:
-    try:
-        there = int(path.read_text())
-    except (OSError, ValueError):
+def _inotify(name: str, least: int, proc: Path) -> Iterator[Finding]:
+    key = f"fs.inotify.{name}"
+    there = kernel_setting(key, proc=proc)
+    if there is None:
         return  # no Linux
-    key = f"fs.inotify.{path.name}"
     if there >= least:
         yield Finding(state="ok", what="inotify", said=f"{key} is {there}")
         return
@@ -227,13 +140,10 @@ def _inotify(path: Path, least: int) -> Iterator[Finding]:
     yield Finding(state="odd", what="inotify", said=said, fix=f"sysctl {key}={least}")
 
 
-def _memory(path: Path) -> Iterator[Finding]:
-    try:
-        fields = dict(line.split(":", 1) for line in path.read_text().splitlines())
-        available = int(fields["MemAvailable"].split()[0])
-    except (OSError, ValueError, KeyError):
+def _memory(available: int | None) -> Iterator[Finding]:
+    if available is None:
         return
-    said = f"{available / 1e6:.1f} GB available"
+    said = f"{available / 1e9:.1f} GB available"
     if available >= _LEAST_MEMORY:
         yield Finding(state="ok", what="memory", said=said)
     else:
@@ -265,7 +175,7 @@ def _folder(folder: Path) -> Iterator[Finding]:
 
 def _leftovers(tools: Tools) -> Iterator[Finding]:
     try:
-        found = left_behind(tools.provider, Deadline.after(_ASK_SECONDS))
+        found = left_behind(tools.creator, Deadline.after(_ASK_SECONDS))
     except KindInfraError:
         return  # the engine was found missing before
     if found:

@@ -23,7 +23,7 @@ from pytest_kindinfra.errors import CancelledError, DeclarationError, KindInfraE
 from pytest_kindinfra.images import saved as save
 from pytest_kindinfra.images.build import Builds
 from pytest_kindinfra.images.dockerfile import build_secrets
-from pytest_kindinfra.plan.options import Settings, read_settings
+from pytest_kindinfra.plan.options import Settings, ignored_by, read_settings
 from pytest_kindinfra.run.prepare import Door, prepare, read_declaration
 from pytest_kindinfra.run.recipe import add_builds
 from pytest_kindinfra.run.tasks import Tasks, given
@@ -42,15 +42,6 @@ if TYPE_CHECKING:
     from pytest_kindinfra.run.prepare import Prepared
 
 
-OF_PYTEST = frozenset({"kubeconfig", "plan"})
-"""Options for runs of pytest alone: commands and functions make clusters of their own."""
-
-
-OWN = OF_PYTEST | {"reuse"}
-"""Options that the functions disregard too: their clusters end with them. Who may delete a cluster
-must not have taken over one that is kept for others."""
-
-
 _ASKING = ("this call",)
 """Who needs the services, for messages that else name tests."""
 
@@ -65,7 +56,7 @@ def resolve(*, folder: Path | str = ".", services: Iterable[str] | None = None) 
     Raises:
         DeclarationError: Something in it cannot work, or a service is not declared; all problems.
     """
-    door = Door(purpose="resolve", ignored=OWN)
+    door = Door(purpose="resolve", ignored=ignored_by("functions"))
     return prepare_services(folder, services, options={}, door=door).plan
 
 
@@ -138,7 +129,7 @@ def build_images(
         plan.declaration,
         plan,
         option=given_options(given),
-        door=Door(purpose="build", run_id=new_run_id(), ignored=OWN),
+        door=Door(purpose="build", run_id=new_run_id(), ignored=ignored_by("functions")),
     )
     tools = new_tools(prepared, progress=progress)
     tools.engine.check(Deadline.after(prepared.settings.timeout))

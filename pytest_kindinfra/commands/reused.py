@@ -5,24 +5,25 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_kindinfra.commands.images import settings_of
 from pytest_kindinfra.errors import ClusterError, KindInfraError, NotReadyError
 from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.kube.readiness import gates, readiness
-from pytest_kindinfra.model import SERVICE_LABEL, url_of
+from pytest_kindinfra.model import SERVICE_LABEL
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.run.prepare import cluster_name, read_declaration
 from pytest_kindinfra.run.recipe import tear_down
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import held_alone
 from pytest_kindinfra.state.reused import (
-    by_service,
+    deployed_services,
     forget,
     services_in,
     user_of,
     why_unclear,
+    why_unknown,
     why_unseen,
 )
 from pytest_kindinfra.system.answers import prove_endpoint
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pytest_kindinfra.context import Tools
-    from pytest_kindinfra.model import EndpointSpec, KubeObject, Standing
-    from pytest_kindinfra.state.reused import Entry
+    from pytest_kindinfra.model import Endpoint, EndpointSpec, KubeObject, ObservedCluster
+    from pytest_kindinfra.state.records import Deployed
 
 
 ASK_SECONDS = 30.0
@@ -54,11 +55,11 @@ class Place:
 
     name: str
     tools: Tools
-    there: Standing | None
+    there: ObservedCluster | None
 
     @property
-    def home(self) -> RunDirectory | None:
-        """Its home, None if it has none, or none that can be seen."""
+    def directory(self) -> RunDirectory | None:
+        """Its reused directory, None if it has none, or none that can be seen."""
         folder = self.there.folder if self.there else None
         return RunDirectory(folder) if folder and not why_unseen(RunDirectory(folder)) else None
 
@@ -78,7 +79,7 @@ def look(cluster: str | None) -> Place:
     settings = settings_of(read_declaration(folder), given)
     name = cluster_name(settings, folder=folder, run_id="")
     tools = make_tools(settings.engine)
-    there = tools.provider.standing(name, Deadline.after(ASK_SECONDS))
+    there = tools.creator.observe(name, Deadline.after(ASK_SECONDS))
     return Place(name=name, tools=tools, there=there)
 
 
@@ -94,16 +95,16 @@ def kubeconfig_of(place: Place) -> Path:
     if not place.there.running:
         msg = f'the kind nodes of cluster "{place.name}" do not run\nTo fix: kindinfra up'
         raise KindInfraError(msg)
-    home = place.home
-    if home is None and place.there.folder:
+    directory = place.directory
+    if directory is None and place.there.folder:
         why = why_unseen(RunDirectory(place.there.folder))
         msg = f'the credentials of cluster "{place.name}" cannot be read: {why}'
         raise KindInfraError(msg)
-    if home is None or not size_of(home.kubeconfig):
+    if directory is None or not size_of(directory.kubeconfig):
         msg = f'nobody has the credentials of cluster "{place.name}"\nTo fix: kindinfra up'
         raise KindInfraError(msg)
-    place.tools.redactor.learn(credentials_in(home.kubeconfig.read_text()))
-    return home.kubeconfig
+    place.tools.redactor.learn(credentials_in(directory.kubeconfig.read_text()))
+    return directory.kubeconfig
 
 
 _DELETE_SECONDS = 120.0
@@ -122,15 +123,16 @@ def down(cluster: str | None) -> str:
         delete = " ".join(place.tools.provider.delete_command(place.name))
         msg = f'no run of ours made cluster "{place.name}"\nTo fix: if nobody uses it: {delete}'
         raise KindInfraError(msg)
-    home = RunDirectory(place.there.folder)
-    if why := why_unclear(home, place.name):
+    directory = RunDirectory(place.there.folder)
+    if why := why_unclear(directory, place.name):
         raise KindInfraError(_unclear(place, why))
-    with held_alone(home.lock) as alone:
+    with held_alone(directory.lock) as alone:
         if not alone:
-            msg = f'cluster "{place.name}" is in use by {user_of(home)}\nTo fix: wait for its end'
+            user = user_of(directory)
+            msg = f'cluster "{place.name}" is in use by {user}\nTo fix: wait for its end'
             raise KindInfraError(msg)
-        done = _delete(place, home)
-        forget(home)
+        done = _delete(place, directory)
+        forget(directory)
     return done
 
 
@@ -142,12 +144,12 @@ def _unclear(place: Place, why: str) -> str:
     )
 
 
-def _delete(place: Place, home: RunDirectory) -> str:
+def _delete(place: Place, directory: RunDirectory) -> str:
     # A creation that was cut short may ask the engine for its container after the deletion.
     tear_down(
         place.name,
         tools=place.tools,
-        kubeconfig=home.kubeconfig,
+        kubeconfig=directory.kubeconfig,
         deadline=Deadline.after(_DELETE_SECONDS),
     )
     return f"deleted cluster {place.name}"
@@ -176,16 +178,19 @@ def status(cluster: str | None) -> Iterator[tuple[str, bool]]:
 
 
 def _services(place: Place, kube: Kube) -> Iterator[tuple[str, bool]]:
-    home = place.home
-    entries = dict(by_service(home)) if home else {}
-    if not entries:
+    directory = place.directory
+    if directory and (why := why_unknown(directory, place.name)):
+        yield _unclear(place, why), False
+        return
+    deployed = dict(deployed_services(directory)) if directory else {}
+    if not deployed:
         yield "  no service was brought up", True
     specs = _specs()
-    for name, entry in sorted(entries.items()):
-        why = _why_not_ready(name, entry, kube, specs)
+    for name, state in sorted(deployed.items()):
+        why = _why_not_ready(name, state, kube, specs)
         yield f"  {name:<20} {f'not ready: {why}' if why else 'ready'}", not why
-        for one in entry.endpoints:
-            yield f"    {one['name']:<18} {url_of(one['scheme'], one['host'], one['port'])}", True
+        for one in state.endpoints:
+            yield f"    {one.name:<18} {one.url}", True
 
 
 def _specs() -> Mapping[tuple[str, str], EndpointSpec]:
@@ -196,14 +201,14 @@ def _specs() -> Mapping[tuple[str, str], EndpointSpec]:
 
 
 def _why_not_ready(
-    name: str, entry: Entry, kube: Kube, specs: Mapping[tuple[str, str], EndpointSpec]
+    name: str, deployed: Deployed, kube: Kube, specs: Mapping[tuple[str, str], EndpointSpec]
 ) -> str:
-    if not entry.ready:
+    if not deployed.ready:
         return "its last bring-up did not end well"
-    for obj in entry.objects:
+    for obj in deployed.objects:
         if why := _why_object(obj, kube):
             return why
-    for one in entry.endpoints:
+    for one in deployed.endpoints:
         if why := _why_endpoint(name, one, specs):
             return why
     return ""
@@ -219,17 +224,17 @@ def _why_object(obj: KubeObject, kube: Kube) -> str:
 
 
 def _why_endpoint(
-    name: str, record: Mapping[str, Any], specs: Mapping[tuple[str, str], EndpointSpec]
+    name: str, endpoint: Endpoint, specs: Mapping[tuple[str, str], EndpointSpec]
 ) -> str:
-    if (spec := specs.get((name, record["name"]))) is None:
+    if (spec := specs.get((name, endpoint.name))) is None:
         return ""
     deadline = Deadline.after(min(_ANSWERS_WITHIN, ASK_SECONDS))
     try:
         prove_endpoint(
             name,
             spec,
-            host=record["host"],
-            host_port=record["port"],
+            host=endpoint.host,
+            host_port=endpoint.port,
             node=None,
             deadline=deadline,
         )
@@ -262,7 +267,7 @@ def logs(service: str | None, *, cluster: str | None, lines: int) -> Iterator[st
 
 
 def _refuse_unknown(place: Place, service: str | None) -> None:
-    known = services_in(place.home) if place.home else []
+    known = services_in(place.directory) if place.directory else []
     if service and service not in known:
         msg = f'cluster "{place.name}" has no service "{service}"; it has: {", ".join(known)}'
         raise KindInfraError(msg)

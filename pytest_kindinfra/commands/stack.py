@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
-from pytest_kindinfra.commands.images import OWN, given_options, new_run, new_tools, own_context
+from pytest_kindinfra.commands.images import given_options, new_run, new_tools, own_context
 from pytest_kindinfra.errors import KindInfraError, did_you_mean, listed
 from pytest_kindinfra.images.build import Builds
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.plan.graph import in_order
+from pytest_kindinfra.plan.options import ignored_by
 from pytest_kindinfra.run.prepare import Door, prepare
 from pytest_kindinfra.run.recipe import (
     ClusterTasks,
@@ -40,6 +41,8 @@ from pytest_kindinfra.run.serving import service_tasks
 from pytest_kindinfra.run.tasks import Tasks, given
 from pytest_kindinfra.run.teardown import keep_evidence
 from pytest_kindinfra.state.directory import new_run_id
+from pytest_kindinfra.state.records import ImageReady, PlanMade, ServiceReady
+from pytest_kindinfra.state.results import Failed
 from pytest_kindinfra.system.interrupts import deferring
 from pytest_kindinfra.system.timeline import Deadline
 
@@ -63,7 +66,7 @@ class Life:
 
     context: Context
     cluster: ClusterTasks
-    held: ExitStack
+    cleanup: ExitStack
     images: dict[str, BuiltImage] = field(default_factory=dict)
     process: int = field(default_factory=os.getpid)
 
@@ -117,16 +120,15 @@ def create_cluster(
         plan.declaration,
         plan,
         option=given_options(given),
-        door=Door(purpose="run", run_id=new_run_id(), ignored=OWN),
+        door=Door(purpose="run", run_id=new_run_id(), ignored=ignored_by("functions")),
     )
     tools = new_tools(prepared, progress=progress)
-    with ExitStack() as held:
-        run = held.enter_context(new_run(prepared))
+    with ExitStack() as cleanup:
+        run = cleanup.enter_context(new_run(prepared))
         context = own_context(prepared, tools=tools, run=run)
-        names = [service.name for service in plan.services]
-        run.write("plan", {"services": names, "engine": tools.engine.name})
+        run.settle(PlanMade.of(plan, engine=tools.engine.name))
         line, images = _create(context)
-        life = Life(context, line, held.pop_all(), images)
+        life = Life(context, line, cleanup.pop_all(), images)
     return OwnStack(life)
 
 
@@ -144,8 +146,8 @@ def delete_cluster(stack: OwnStack) -> None:
     life = stack.life
     if life.process != os.getpid():
         return
-    with life.held:
-        if not life.context.run.read("closed"):
+    with life.cleanup:
+        if not life.context.run.is_closed:
             _end(life.context)
             close_cluster(life.cluster)
             stack.close()
@@ -246,7 +248,7 @@ def load_images(stack: OwnStack, images: Mapping[str, BuiltImage]) -> None:
     names = {image.reference: name for name, image in images.items()}
     loader.load_together(names, context.deadline())
     for name, image in images.items():
-        context.run.write(f"image-{name}", asdict(image))
+        context.run.write(ImageReady(image=image), name)
     stack.life.images.update(images)
 
 
@@ -326,7 +328,7 @@ def _unsettled(stack: OwnStack, services: Iterable[Service]) -> list[Service]:
 
 def _is_settled(stack: OwnStack, service: Service) -> bool:
     """Whether it is ready or failed, which it stays for as long as the cluster."""
-    return stack.life.context.run.is_settled(f"service-{service.name}")
+    return stack.life.context.run.is_settled(ServiceReady, service.name)
 
 
 def _refuse_early(stack: OwnStack, service: Service) -> None:
@@ -349,8 +351,8 @@ def _refuse_early(stack: OwnStack, service: Service) -> None:
 def _raise_failures(stack: OwnStack, services: Iterable[Service]) -> None:
     """Raise if some failed, with each cause once."""
     run = stack.life.context.run
-    results = [run.settled(f"service-{service.name}") for service in services]
-    causes = {one["root"]: one["full"] for one in results if one["state"] == "failed"}
+    results = [run.settled(ServiceReady, service.name) for service in services]
+    causes = {one.root: one.full for one in results if isinstance(one, Failed)}
     if causes:
         texts = [f"{root} failed:\n{cause}" for root, cause in causes.items()]
         raise KindInfraError("\n".join([*texts, f"all of it: {run.path}"]))

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.commands.images import OF_PYTEST, new_folder, new_tools, prepare_services
-from pytest_kindinfra.context import Hooks, new_context
+from pytest_kindinfra.commands.images import new_folder, new_tools, prepare_services
+from pytest_kindinfra.context import Hooks
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.plan.finding import declaration_folder
+from pytest_kindinfra.plan.options import ignored_by
 from pytest_kindinfra.run.prepare import Door
-from pytest_kindinfra.run.recipe import bring_up
-from pytest_kindinfra.run.teardown import Started, closing_lines, end, settle_rest
+from pytest_kindinfra.run.provisioning import Provisioning
+from pytest_kindinfra.run.teardown import Started, closing_lines, end
 from pytest_kindinfra.state.directory import new_run_id
 from pytest_kindinfra.state.locks import hold
-from pytest_kindinfra.system.interrupts import deferring
+from pytest_kindinfra.state.records import PlanMade
+from pytest_kindinfra.system.interrupts import Haste, deferring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import Phase
     from pytest_kindinfra.run.prepare import Prepared
     from pytest_kindinfra.state.directory import RunDirectory
-
-
-_NO_RESULT = "there is no result for it"
 
 
 _NO_HOOKS = SimpleNamespace(
@@ -63,16 +61,11 @@ def up(
     """
     prepared = _prepare(services, cluster)
     run = new_folder(prepared)
-    with ExitStack() as held:
+    with ExitStack() as cleanup:
         lock = hold(run.lock)
-        held.callback(lock.release)
-        started = Started(
-            prepared=prepared,
-            tools=new_tools(prepared, progress=progress),
-            thread=threading.current_thread(),
-            lock=lock,
-        )
-        interrupted = _bring_up(started, run, say, held)
+        cleanup.callback(lock.release)
+        started = Started(prepared=prepared, tools=new_tools(prepared, progress=progress))
+        interrupted = _bring_up(started, run, say, cleanup)
         with deferring() as interrupts:
             interrupts.hurried = interrupted  # no evidence of what somebody broke off
             outcome = end(
@@ -98,42 +91,19 @@ def _prepare(services: Sequence[str], cluster: str | None) -> Prepared:
         declaration_folder(Path.cwd()),
         services or None,
         options={"reuse": True, "cluster_name": cluster},
-        door=Door(purpose="run", run_id=new_run_id(), ignored=OF_PYTEST),
+        door=Door(purpose="run", run_id=new_run_id(), ignored=ignored_by("command")),
     )
 
 
 def _bring_up(
-    started: Started, run: RunDirectory, say: Callable[[str], object], held: ExitStack
+    started: Started, run: RunDirectory, say: Callable[[str], object], cleanup: ExitStack
 ) -> bool:
     """Bring it up and settle every result; return whether somebody interrupted it."""
-    prepared, cancelled = started.prepared, threading.Event()
-    run.write("plan", {"services": [service.name for service in prepared.plan.services]})
-    watchers: list[threading.Thread] = []
-    error: BaseException | None = None
-    try:
-        context = new_context(
-            prepared.plan,
-            prepared.request,
-            tools=started.tools,
-            run=run,
-            hooks=Hooks(say=say),
-            cancelled=cancelled,
-            watchers=watchers,
-            held=held,
-        )
-        bring_up(context)
-    except BaseException as raised:  # noqa: BLE001 - told as a result, or raised again at the end
-        error = raised
-    cancelled.set()
-    for watcher in watchers:
-        watcher.join()
-    settle_rest(
-        prepared.plan,
-        run,
-        error=error or KindInfraError(_NO_RESULT),
-        redactor=started.tools.redactor,
+    run.settle(PlanMade.of(started.prepared.plan, engine=started.tools.engine.name))
+    work = Provisioning(
+        started=started, run=run, hooks=Hooks(say=say), haste=Haste(), cleanup=cleanup
     )
-    return isinstance(error, KeyboardInterrupt)
+    return isinstance(work.run_to_its_end(watching=False), KeyboardInterrupt)
 
 
 def _endpoint_lines(run: RunDirectory, prepared: Prepared) -> Iterator[str]:

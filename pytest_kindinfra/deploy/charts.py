@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.deploy.records import Records
 from pytest_kindinfra.deploy.release import Helming, install_release, recorded_objects
 from pytest_kindinfra.errors import CommandError, KindInfraError, shortened
-from pytest_kindinfra.kube.cluster import OurKube
+from pytest_kindinfra.kube.cluster import SharedKube
 from pytest_kindinfra.kube.discovery import UnknownKindError
 from pytest_kindinfra.kube.objects import is_builtin, is_hook
 from pytest_kindinfra.kube.rewrite import content_hash
@@ -74,7 +74,7 @@ def install(
         if there is not None:
             return there
     records.clear_cut_short()
-    if isinstance(kube, OurKube):
+    if isinstance(kube, SharedKube):
         for obj in (*release.objects, *beside, _RECORD):
             kube.announce(obj, release.namespace)
     hooks = _Hooks(deployment, release)
@@ -93,7 +93,7 @@ def _rules(
 ) -> dict[str, Any]:
     """Return what becomes of the release's objects: the fields of `postrenderer.Rules`."""
     images, kube = deployment.images, deployment.kube
-    ours = kube.labels if isinstance(kube, OurKube) else {}
+    ours = kube.labels if isinstance(kube, SharedKube) else {}
     return {
         # Values with placeholders render to the reference of this run itself.
         "images": {**{one: one for one in images.declared.values()}, **images.written},

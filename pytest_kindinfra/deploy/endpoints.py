@@ -6,15 +6,15 @@ Through a NodePort where the cluster has kind nodes here, else through a port-fo
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError, NotReadyError
-from pytest_kindinfra.kube.cluster import OurKube
+from pytest_kindinfra.kube.cluster import SharedKube
 from pytest_kindinfra.kube.targets import find_port, find_target, selector, target_name
 from pytest_kindinfra.kube.troubles import ServiceFailedError
-from pytest_kindinfra.plan.sources import is_ipv6
-from pytest_kindinfra.state.deployed import Probe
+from pytest_kindinfra.plan.files import is_ipv6
+from pytest_kindinfra.state.records import Probe, ProbedPods
 from pytest_kindinfra.system.answers import HOST, prove_endpoint
 from pytest_kindinfra.system.timeline import wait_until
 
@@ -49,7 +49,7 @@ class Forwarding:
     service: Service
     plan: Plan
     namespace: str
-    kube: OurKube
+    kube: SharedKube
     meanwhile: Callable[[], object]
     deadline: Deadline
 
@@ -75,7 +75,10 @@ class Forwarding:
             meanwhile=self.meanwhile,
             deadline=self.deadline,
         )
-        return Probe(spec=spec, host=HOST, host_port=forward.port, backend=asdict(backend))
+        behind = ProbedPods(
+            namespace=backend.namespace, labels=dict(backend.labels), port=backend.port
+        )
+        return Probe(spec=spec, host=HOST, host_port=forward.port, behind=behind)
 
     def _await_far_end(self, spec: EndpointSpec, forward: Forward) -> None:
         """Wait until the pod takes connections: our own port does so before."""
@@ -149,7 +152,7 @@ def prove(deployment: Deployment, applied: tuple[KubeObject, ...]) -> tuple[Prob
         applied, namespace=context.request.namespace, restarts=service.restarts,
         excused=deployment.unready, patience=service.patience,
     )  # fmt: skip
-    if isinstance(deployment.kube, OurKube):
+    if isinstance(deployment.kube, SharedKube):
         return Forwarding(
             service=service,
             plan=context.plan,
@@ -165,7 +168,7 @@ def _mapped(deployment: Deployment, *, meanwhile: Callable[[], object]) -> Itera
     """Prove the endpoints whose NodePorts are mapped to this host."""
     context, service, cluster = deployment.context, deployment.service, deployment.cluster
     ports = deployment.ports
-    address = context.tools.provider.node_address(
+    address = context.tools.kind_nodes.node_address(
         cluster.nodes[0], deployment.deadline, ipv6=is_ipv6(context.request.kind_config)
     )
     for spec in service.endpoints:
@@ -174,7 +177,8 @@ def _mapped(deployment: Deployment, *, meanwhile: Callable[[], object]) -> Itera
             spec=spec,
             host=cluster.hosts.get(node_port, HOST),
             host_port=cluster.host_ports[node_port],
-            node=(address, node_port),
+            node_address=address,
+            node_port=node_port,
         )
         try:
             prove_endpoint(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError
-from pytest_kindinfra.kube.cluster import OurKube
+from pytest_kindinfra.kube.cluster import SharedKube
 from pytest_kindinfra.model import CONTENT_LABEL
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Records:
     def refuse_foreign(self) -> None:
         """Raise KindInfraError if there is a release of that name which is not ours."""
         kube, release = self._kube, self._release
-        if any(not kube.is_ours(one) for one in self._records):
+        if any(not kube.is_owned(one) for one in self._records):
             msg = (
                 f'release "{release.name}" is in namespace "{release.namespace}" already, and not '
                 "of this run, so it is left as it is\n"
@@ -52,7 +52,7 @@ class Records:
                 self._kube.delete_if(_path_of(record), self._is_cut_short)
 
     def _is_cut_short(self, record: KubeObject) -> bool:
-        return _label(record, "status") in _CUT_SHORT and self._kube.is_ours(record)
+        return _label(record, "status") in _CUT_SHORT and self._kube.is_owned(record)
 
     def is_deployed(self, content: str) -> bool:
         """Whether the newest record is of a whole installation made from just that."""
@@ -64,7 +64,7 @@ class Records:
 
     def labels(self, content: str) -> dict[str, str]:
         """Return the labels for the record of an installation; older versions of helm give none."""
-        ours = self._kube.labels if isinstance(self._kube, OurKube) else {}
+        ours = self._kube.labels if isinstance(self._kube, SharedKube) else {}
         version = tuple(int(part) for part in self._release.version.split(".")[:2])
         return {**ours, CONTENT_LABEL: content} if version >= _LABELS_SINCE else {**ours}
 

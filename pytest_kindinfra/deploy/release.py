@@ -21,7 +21,8 @@ from pytest_kindinfra.errors import CommandError, KindInfraError
 from pytest_kindinfra.kube.objects import flattened, image_fields, is_hook, parse_objects
 from pytest_kindinfra.kube.rewrite import rewrite
 from pytest_kindinfra.kube.yaml import load_documents
-from pytest_kindinfra.plan.helm import HELM_ENVIRONMENT, values_options
+from pytest_kindinfra.plan.charts import HELM_ENVIRONMENT
+from pytest_kindinfra.plan.helm import values_options
 from pytest_kindinfra.references import stand_in
 from pytest_kindinfra.system.files import write_private
 from pytest_kindinfra.system.timeline import Deadline
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pytest_kindinfra.model import KubeObject, Release
-    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.system.runner import Runner
+
+
+_MADE = "made.json"
+"""What helm made of the chart's objects."""
 
 
 _COPIED = ("apiVersion", "name", "version", "appVersion", "description", "type", "icon")
@@ -60,7 +65,7 @@ def freeze(answer: str, described: str, *, rules: Rules, crds: str, into: Path) 
     (into / "templates").mkdir(parents=True, exist_ok=True, mode=0o700)
     write_private(into / "Chart.yaml", json.dumps(chart))
     write_private(into / "templates" / "all.yaml", _escaped(to_stream(objects)))
-    write_private(into.parent / "made.json", json.dumps(objects, default=str))
+    write_private(into.parent / _MADE, json.dumps(objects, default=str))
     if crds.strip():
         (into / "crds").mkdir(exist_ok=True, mode=0o700)
         write_private(into / "crds" / "all.yaml", crds)
@@ -169,7 +174,7 @@ def install_release(
         CancelledError: The run is ending.
     """
     how.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    made = how.folder / "made.json"
+    made = how.folder / _MADE
     made.unlink(missing_ok=True)
     everything = Rules(**rules, made=str(made))
     values = values_options(release, everything.placeholders, how.folder)

@@ -13,19 +13,18 @@ from pytest_kindinfra.kube.rewrite import content_hash
 from pytest_kindinfra.kube.routes import await_routes, pods_of
 from pytest_kindinfra.model import SERVICE_LABEL
 from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.records import Deployed, DeployedRelease
 from pytest_kindinfra.state.reused import (
-    Entry,
-    by_service,
-    drop_entry,
-    endpoint_records,
+    deployed_services,
+    drop_deployed,
     hashed,
     identity,
     key,
     merged,
-    new_token,
-    read_entry,
+    new_generation,
+    read_deployed,
     same_needs,
-    write_entry,
+    write_deployed,
 )
 from pytest_kindinfra.system.timeline import wait_until
 
@@ -63,14 +62,14 @@ class Renewal:
     """One service on a cluster that may have it already.
 
     Attributes:
-        token: Changes whenever something of the service does; known after `note`.
+        generation: Changes whenever something of the service does; known after `note`.
     """
 
     def __init__(
         self,
         service: Service,
         *,
-        home: Path | None,
+        reused_dir: Path | None,
         kube: Kube,
         namespace: str,
         needs: Mapping[str, str],
@@ -78,34 +77,34 @@ class Renewal:
         deadline: Deadline,
     ) -> None:
         self._service = service
-        self._home = RunDirectory(home) if home else None
+        self._directory = RunDirectory(reused_dir) if reused_dir else None
         self._kube = kube
         self._namespace = namespace
         self._deadline = deadline
-        self._before = read_entry(self._home, service.name) if self._home else None
+        self._before = read_deployed(self._directory, service.name) if self._directory else None
         self._source = source
-        self._entry = Entry(needs=dict(needs), source=source)
+        self._deployed = Deployed(needs=dict(needs), source=source)
         self._renewed = self._before is None or not (
             self._before.ready and same_needs(self._before, needs)
         )
-        self.token = ""
+        self.generation = ""
         self._replaced: dict[str, str] = {}
 
     def step(
         self, call: Callable[[], tuple[KubeObject, ...]], *, folder: Path
     ) -> tuple[KubeObject, ...]:
         """Return what the Python step returns, or returned if nothing that it reads changed."""
-        if self._home is None:
+        if self._directory is None:
             return call()
         step = inputs_hash(self._service, folder)
         before = self._before
         if before and step and step == before.step and not self._renewed:
-            self._entry = replace(self._entry, step=step, returned=before.returned)
-            return tuple(before.returned)
+            self._deployed = replace(self._deployed, step=step, returned=before.returned)
+            return before.returned
         self._renewed = True
         self._begin(before.objects if before else ())
         returned = call()
-        self._entry = replace(self._entry, step=step, returned=list(returned) if step else [])
+        self._deployed = replace(self._deployed, step=step, returned=returned if step else ())
         return returned
 
     @property
@@ -128,7 +127,7 @@ class Renewal:
             release: The service's chart; what it no longer has helm deletes.
             images: What the service runs.
         """
-        if self._home is None:
+        if self._directory is None:
             return
         own = [*objects, *([] if release else beside)]
         made = [obj for obj in release.objects if not is_hook(obj)] if release else []
@@ -137,10 +136,10 @@ class Renewal:
         )
         wanted = [identity(obj, namespace=self._namespace) for obj in own]
         chart = [identity(obj, namespace=release.namespace) for obj in made] if release else []
-        before = self._before or Entry()
+        before = self._before or Deployed()
         changed = content != before.content
         self._renewed = self._renewed or changed
-        self._entry = replace(self._entry, content=content)
+        self._deployed = replace(self._deployed, content=content)
         self._begin([*before.objects, *wanted])
         keep = {key(obj) for obj in wanted}
         there = {key(obj): obj for obj in before.objects}
@@ -151,31 +150,33 @@ class Renewal:
         known = [*(obj for obj in wanted if key(obj) in there), *chart]
         if self._before:
             self._delete([obj for obj in known if self._is_done_anew(obj)], awaited=True)
-        self._entry = replace(self._entry, objects=wanted)
+        self._deployed = replace(self._deployed, objects=tuple(wanted))
 
-    def _part_from(self, before: Entry, release: Release | None, keep: Collection[str]) -> None:
+    def _part_from(self, before: Deployed, release: Release | None, keep: Collection[str]) -> None:
         """Delete what there is of a chart whose release has another name now, or is none."""
-        named = {"name": release.name, "namespace": release.namespace} if release else {}
-        self._entry = replace(self._entry, release=named)
+        named = DeployedRelease(name=release.name, namespace=release.namespace) if release else None
+        self._deployed = replace(self._deployed, release=named)
         if before.release and before.release != named:
             charted = [obj for obj in before.charted if key(obj) not in keep]
             self._delete(charted, awaited=True)
-            forget_release(self._kube, **before.release)
+            forget_release(self._kube, before.release.name, before.release.namespace)
 
     def note(self, applied: Iterable[KubeObject]) -> None:
         """Take what was applied: an object that is not the same one as before is a change too."""
-        if self._home is None:
+        if self._directory is None:
             return
-        own = {key(obj) for obj in self._entry.objects}
+        own = {key(obj) for obj in self._deployed.objects}
         found = [(self._identity(obj), str(obj["metadata"].get("uid"))) for obj in applied]
         # A chart may give other names each time, which is no change by itself.
         uids = {key(obj): uid for obj, uid in found if key(obj) in own}
-        before = self._before or Entry()
+        before = self._before or Deployed()
         same = not self._renewed and uids == before.uids
-        self.token = before.token if same else new_token()
-        charted = [obj for obj, _ in found if key(obj) not in own]
-        self._entry = replace(self._entry, uids=uids, token=self.token, charted=charted)
-        write_entry(self._home, self._service.name, self._entry)
+        self.generation = before.generation if same else new_generation()
+        charted = tuple(obj for obj, _ in found if key(obj) not in own)
+        self._deployed = replace(
+            self._deployed, uids=uids, generation=self.generation, charted=charted
+        )
+        write_deployed(self._directory, self._service.name, self._deployed)
 
     def _identity(self, obj: KubeObject) -> KubeObject:
         return identity(obj, namespace=self._namespace)
@@ -187,21 +188,21 @@ class Renewal:
 
     def ready(self, endpoints: Iterable[Endpoint]) -> None:
         """Keep that the service is ready, for the next run."""
-        if self._home:
-            entry = replace(self._entry, ready=True, endpoints=endpoint_records(endpoints))
-            write_entry(self._home, self._service.name, entry)
+        if self._directory:
+            deployed = replace(self._deployed, ready=True, endpoints=tuple(endpoints))
+            write_deployed(self._directory, self._service.name, deployed)
 
     def _begin(self, objects: Iterable[KubeObject]) -> None:
         """Keep what there may be from now on, with nothing of it ready."""
-        if self._home:
-            before = self._before or Entry()
-            entry = Entry(
-                objects=merged(objects),
+        if self._directory:
+            before = self._before or Deployed()
+            deployed = Deployed(
+                objects=tuple(merged(objects)),
                 charted=before.charted,
                 release=before.release,
                 source=self._source,
             )
-            write_entry(self._home, self._service.name, entry)
+            write_deployed(self._directory, self._service.name, deployed)
 
     def _is_done_anew(self, obj: KubeObject) -> bool:
         """Whether an object that is there must go, since applying would not bring it up again."""
@@ -251,7 +252,7 @@ def _path(kube: Kube, obj: KubeObject) -> str | None:
         return None
 
 
-def forget_undeclared(kube: Kube, home: RunDirectory, declaration: Declaration) -> list[str]:
+def forget_undeclared(kube: Kube, directory: RunDirectory, declaration: Declaration) -> list[str]:
     """Delete what there is of services that a declaration had and has no more; return their names.
 
     Services of hooks stay, since a run with other arguments may not load the hook, or be given
@@ -259,15 +260,15 @@ def forget_undeclared(kube: Kube, home: RunDirectory, declaration: Declaration) 
     """
     declared = {one.name for one in declaration.services}
     gone = [
-        (name, entry)
-        for name, entry in by_service(home)
-        if name not in declared and entry.source == str(declaration.folder)
+        (name, deployed)
+        for name, deployed in deployed_services(directory)
+        if name not in declared and deployed.source == str(declaration.folder)
     ]
-    for name, entry in gone:
-        delete_objects(kube, [*entry.objects, *entry.charted], service=name)
-        if entry.release:
-            forget_release(kube, **entry.release)
-        drop_entry(home, name)
+    for name, deployed in gone:
+        delete_objects(kube, [*deployed.objects, *deployed.charted], service=name)
+        if deployed.release:
+            forget_release(kube, deployed.release.name, deployed.release.namespace)
+        drop_deployed(directory, name)
     return [name for name, _ in gone]
 
 

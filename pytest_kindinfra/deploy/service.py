@@ -20,8 +20,8 @@ from pytest_kindinfra.kube.origins import NAMESPACES, made_namespaces
 from pytest_kindinfra.kube.readiness import rules_of
 from pytest_kindinfra.kube.refusals import Missing
 from pytest_kindinfra.kube.rewrite import content_hash
-from pytest_kindinfra.state.deployed import deployed_of, write_deployed
-from pytest_kindinfra.state.results import cluster_record
+from pytest_kindinfra.state.deployed import deployed_of
+from pytest_kindinfra.state.records import ClusterReady
 from pytest_kindinfra.system.timeline import call_within
 
 if TYPE_CHECKING:
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.deploy.renewal import Deployment
     from pytest_kindinfra.model import Endpoint, KubeObject, Level, Plan, Release
-    from pytest_kindinfra.state.deployed import Probe
+    from pytest_kindinfra.state.records import Probe
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
     """The points that a service reaches before it is ready; each future is resolved once.
 
-    `token` is the service's in the deployed state, there before `applied`; empty without one.
+    `generation` is that of the deployed state, there before `applied`; empty without one.
     """
 
-    token: Future[str] = field(default_factory=Future)
+    generation: Future[str] = field(default_factory=Future)
     applied: Future[None] = field(default_factory=Future)
     started: Future[None] = field(default_factory=Future)
 
@@ -67,7 +67,7 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
     span = timeline.span("deploy", service.name, says=says)
     with span if objects or release else nullcontext():
         applied = _deploy(deployment, objects, release)
-    reached.token.set_result(deployment.renewal.token)
+    reached.generation.set_result(deployment.renewal.generation)
     reached.applied.set_result(None)
     latest = _Latest()
     with timeline.span("wait", service.name, says=latest.read):
@@ -96,19 +96,19 @@ def _note_deployed(
         images=deployment.images,
         declared=context.plan.images,
     )
-    write_deployed(context.run, record)
+    context.run.write(record, service.name)
 
 
 def _stack(deployment: Deployment, proved: dict[str, tuple[Endpoint, ...]] | None = None) -> Stack:
     """Return what hooks and steps see; before the nodes are Ready the cluster has no result yet."""
     context = deployment.context
     early = deployment.service.before == "nodes"
-    record = cluster_record(deployment.cluster, namespace=context.request.namespace)
+    cluster = ClusterReady.of(deployment.cluster, namespace=context.request.namespace)
     return Stack(
         context.run,
         waits=False,
         proved=proved,
-        cluster=record if early else None,
+        cluster=cluster if early else None,
         shared=context.request.existing is not None,
         folder=context.request.folder,
     )

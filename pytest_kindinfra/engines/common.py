@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.engines.host import elsewhere_problem
 from pytest_kindinfra.errors import (
     CommandError,
     EngineError,
     KindInfraError,
     NothingHereError,
     ToolMissingError,
+    last_lines,
 )
 from pytest_kindinfra.model import IMAGE_LABEL
-from pytest_kindinfra.protocols import ImageSize, OwnImage
+from pytest_kindinfra.protocols import Finding, ImageSize, OwnImage
 
 if TYPE_CHECKING:
-    import re
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_kindinfra.engines.host import EngineAddress
     from pytest_kindinfra.protocols import BuildRequest
-    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Deadline
+
+
+_VERSION = re.compile(r"(?<![\d.])v?(\d+)\.(\d+)")
 
 
 def inspected(printed: str) -> list[dict[str, Any]]:
@@ -69,14 +76,14 @@ def build_flags(request: BuildRequest, *, elsewhere: dict[str, str]) -> Iterator
         yield from ("--build-arg", name if name in elsewhere else f"{name}={value}")
 
 
-def shown_dockerfile(request: BuildRequest) -> str:
+def _shown_dockerfile(request: BuildRequest) -> str:
     """Return the Dockerfile that the user wrote, as its path from the project's folder."""
     path = request.source or request.dockerfile
     inside = request.folder is not None and path.is_relative_to(request.folder)
     return os.fspath(path.relative_to(request.folder) if inside and request.folder else path)
 
 
-def own_image(item: dict[str, Any]) -> OwnImage:
+def _own_image(item: dict[str, Any]) -> OwnImage:
     """Return an inspected image with our label; podman does not say when it was last named."""
     times = (item["Created"], item.get("Metadata", {}).get("LastTagTime") or item["Created"])
     return OwnImage(
@@ -86,7 +93,7 @@ def own_image(item: dict[str, Any]) -> OwnImage:
     )
 
 
-def names_of(item: dict[str, object]) -> list[str]:
+def _names_of(item: dict[str, object]) -> list[str]:
     """Return every name under which an inspected image can be asked for, less its id."""
     names: list[str] = []
     for key in ("RepoTags", "RepoDigests"):
@@ -95,11 +102,61 @@ def names_of(item: dict[str, object]) -> list[str]:
     return names
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Oldest:
+    """The oldest version of a program that can be used.
+
+    Attributes:
+        version: Its first two numbers.
+        lacks: What older ones lack.
+        fix: What to do about an older one.
+    """
+
+    version: tuple[int, int]
+    lacks: str
+    fix: str
+
+
+def asked(what: str, ask: Callable[[], str]) -> Finding:
+    """Return what a program says of itself, or as `missing` that it does not answer.
+
+    Args:
+        what: The program.
+        ask: Returns its version; may raise a `KindInfraError`.
+    """
+    try:
+        return Finding(state="ok", what=what, said=ask())
+    except KindInfraError as error:
+        said, _, fix = str(error).partition("To fix: ")
+        return Finding(state="missing", what=what, said=in_one_line(said), fix=fix.strip())
+
+
+def new_enough(found: Finding, oldest: Oldest | None) -> Finding:
+    """Return a finding of a program, odd if its version lacks what is used of it."""
+    version = _VERSION.search(found.said)
+    if found.state != "ok" or oldest is None or version is None:
+        return found
+    if tuple(int(part) for part in version.groups()) >= oldest.version:
+        return found
+    wanted = ".".join(str(part) for part in oldest.version)
+    said = f"{found.said}, older than {wanted}: {oldest.lacks}"
+    return Finding(state="odd", what=found.what, said=said, fix=oldest.fix)
+
+
+def in_one_line(text: str) -> str:
+    """Return the first and the last line of a text, as one."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0] if len(lines) < 2 else f"{lines[0]}: {last_lines(text, 1).strip()}"  # noqa: PLR2004 - first and last
+
+
 class CliEngine(ABC):
     """An engine whose program understands most of what `docker` does; see `Engine`.
 
     Attributes:
-        name: What the user calls it, and its program.
+        name: What the user calls it, its program, and what kind calls it.
+        runs_registries: See `Engine`.
+        stops_slowly: See `Engine`.
+        oldest: The oldest version that can be used, None if `check` knows it.
         inspecting: The command that prints images as JSON, less their names.
         pushing: The command that pushes an image, less its name.
         reads: Names of variables that the program and what it starts read for themselves.
@@ -107,6 +164,9 @@ class CliEngine(ABC):
     """
 
     name: str
+    runs_registries: bool = False
+    stops_slowly: bool = False
+    oldest: Oldest | None = None
     inspecting: tuple[str, ...]
     pushing: tuple[str, ...]
     reads: re.Pattern[str]
@@ -127,6 +187,19 @@ class CliEngine(ABC):
         if problem := self._unfit(version):
             raise EngineError(problem)
         return version
+
+    def examine(self, deadline: Deadline) -> Iterator[Finding]:
+        """See `Engine.examine`."""
+        found = asked("engine", lambda: f"{self.name} {self.check(deadline)}")
+        yield new_enough(found, self.oldest)
+
+    def host_problem(self, environ: Mapping[str, str]) -> str | None:
+        """See `Engine.host_problem`."""
+        return elsewhere_problem(self.name, self.address(environ))
+
+    @abstractmethod
+    def address(self, environ: Mapping[str, str]) -> EngineAddress:
+        """Return where the program finds its engine."""
 
     @abstractmethod
     def _no_answer(self, error: CommandError) -> KindInfraError:
@@ -161,7 +234,7 @@ class CliEngine(ABC):
             return {}
         argv = [*self.inspecting, *dict.fromkeys(map(self._asked_for, references))]
         printed = self._runner.run(argv, deadline=deadline.within(60), check=False).stdout
-        items = {name: one for one in inspected(printed) for name in (*names_of(one), one["Id"])}
+        items = {name: one for one in inspected(printed) for name in (*_names_of(one), one["Id"])}
         listed = {reference: self._listed_as(reference) for reference in references}
         return {reference: items[name] for reference, name in listed.items() if name in items}
 
@@ -186,7 +259,7 @@ class CliEngine(ABC):
                 log=log,
             )
         except CommandError as error:
-            dockerfile = shown_dockerfile(request)
+            dockerfile = _shown_dockerfile(request)
             raise error.about(self._failure(error.output, dockerfile=dockerfile)) from None
 
     @abstractmethod
@@ -222,7 +295,7 @@ class CliEngine(ABC):
         # One that went meanwhile is an error, but the others are printed all the same.
         argv = [*self.inspecting, *ids]
         printed = self._runner.run(argv, deadline=deadline.within(60), check=False).stdout
-        return [own_image(item) for item in inspected(printed)]
+        return [_own_image(item) for item in inspected(printed)]
 
     def remove(self, reference: str, deadline: Deadline) -> None:
         """See `Engine.remove`; without force, which would take it from containers."""

@@ -1,32 +1,47 @@
-"""Docker by its command line, with BuildKit through buildx.
+"""Docker by its command line, with BuildKit through buildx: all that is known of this engine.
 
 The command line follows the user's contexts, credentials and proxies without our help, and
 only it speaks BuildKit, which runs a step that several builds share once (docs/decisions/0001).
+
+Each context of Docker has a builder of the driver `docker`, which is the engine itself and has the
+context's name. Any other (`docker buildx use`, BUILDX_BUILDER, what docker/setup-buildx-action
+makes) has images of its own: it sees none that only the engine has, and may resolve `python:3.12`
+to another image than the engine (moby/buildkit#2343). So it is used only for what it is asked for:
+a name in `build_options`, or a cache that the engine's own builder cannot keep.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.engines.builders import Builders, builder_flags
-from pytest_kindinfra.engines.common import CliEngine, build_flags, given_by_environment
+from pytest_kindinfra.engines.common import (
+    CliEngine,
+    Oldest,
+    asked,
+    build_flags,
+    given_by_environment,
+    new_enough,
+)
 from pytest_kindinfra.engines.failures import buildkit_failure
-from pytest_kindinfra.engines.host import docker_root
-from pytest_kindinfra.errors import EngineError, NothingHereError
-from pytest_kindinfra.plan.buildoptions import builder_of
+from pytest_kindinfra.engines.host import EngineAddress, read_json
+from pytest_kindinfra.errors import CommandError, EngineError, KindInfraError, NothingHereError
+from pytest_kindinfra.plan.buildoptions import builder_of, flags
+from pytest_kindinfra.protocols import Finding
 from pytest_kindinfra.references import has_digest, name_in_node
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from pytest_kindinfra.errors import CommandError, KindInfraError
     from pytest_kindinfra.protocols import BuildRequest
-    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Deadline
 
 
@@ -51,6 +66,43 @@ _OF_PODMAN = re.compile(r"[1-9]\.\d")
 """A version that Docker last had in 2017 (1.13); the package podman-docker calls podman docker."""
 
 
+_OLDEST_BUILDX = Oldest(
+    version=(0, 10),
+    lacks="it does not know --provenance and --sbom, which each build gives it",
+    fix="install buildx 0.10 or newer: https://docs.docker.com/go/buildx/",
+)
+
+
+_BUILDX_FIX = "install the buildx plugin: https://docs.docker.com/go/buildx/"
+
+
+_DAEMON = Path("/etc/docker/daemon.json")
+
+
+_DISK_ROOT = "/var/lib/docker"
+
+
+_USUAL = frozenset({"", "unix:///var/run/docker.sock", "unix:///run/docker.sock"})
+"""The addresses of the engine that a host has by default."""
+
+
+_DEFAULT = "default"
+"""The context without any setting, and with DOCKER_HOST."""
+
+
+_BUILDER_FIELD = re.compile(r"^(Name|Driver):[ \t]*(\S+)", re.MULTILINE)
+
+
+_BUILDX_SECONDS = 30.0
+
+
+_OWN_CACHES = {"--cache-to": ("inline",), "--cache-from": ("inline", "registry")}
+"""What the engine's own builder can do without a containerd image store."""
+
+
+_CACHE_TYPE = re.compile(r"(?:^|,)\s*type=([\w-]+)")
+
+
 _FIX = "install Docker with buildx and start it (`docker version` must show a server)"
 
 
@@ -58,6 +110,12 @@ class Docker(CliEngine):
     """The Docker engine that `docker` on PATH talks to."""
 
     name = "docker"
+    runs_registries = True
+    oldest = Oldest(
+        version=(23, 0),
+        lacks="its BuildKit has no named contexts, which `needs` of images become",
+        fix="install Docker Engine 23.0 or newer: https://docs.docker.com/engine/install/",
+    )
     inspecting = ("docker", "image", "inspect", "--format", "{{json .}}")
     pushing = ("docker", "push")
     reads = _READ_BY_DOCKER
@@ -65,11 +123,48 @@ class Docker(CliEngine):
 
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)
-        self._builders = Builders(runner)
+        self._builders = _Builders(runner)
 
     def disk_root(self, environ: Mapping[str, str]) -> Path | None:
         """See `Engine.disk_root`."""
         return docker_root(environ)
+
+    def address(self, environ: Mapping[str, str]) -> EngineAddress:
+        """Return where `docker` finds its engine: DOCKER_HOST, DOCKER_CONTEXT, current context."""
+        return _address(environ)
+
+    def examine(self, deadline: Deadline) -> Iterator[Finding]:
+        """See `Engine.examine`; also buildx, and which builder is in use."""
+        for engine in super().examine(deadline):
+            yield engine
+            if engine.state == "missing":
+                return
+        buildx = asked("buildx", lambda: self._buildx_version(deadline))
+        if buildx.state != "ok":
+            yield replace(buildx, fix=buildx.fix or _BUILDX_FIX)
+            return
+        yield new_enough(buildx, _OLDEST_BUILDX)
+        yield from self._examine_builder(deadline)
+
+    def _buildx_version(self, deadline: Deadline) -> str:
+        printed = self._runner.run(["docker", "buildx", "version"], deadline=deadline).stdout
+        return printed.partition("\n")[0].strip()
+
+    def _examine_builder(self, deadline: Deadline) -> Iterator[Finding]:
+        """Yield what is to be known of the builder in use, unless it is the engine's own."""
+        builder = self._builders.builder("", deadline)
+        use = f"docker buildx use {self._builders.own(deadline)}"
+        if builder is None:
+            said = "`docker buildx inspect` does not say which builder is in use"
+            fix = f"{use}, and unset BUILDX_BUILDER"
+            yield Finding(state="odd", what="builder", said=said, fix=fix)
+        elif not builder.is_own:
+            said = (
+                f'"{builder.name}" ({builder.driver}) is in use, which cannot see the engine\'s'
+                " images; images are built by the engine's own builder instead"
+            )
+            fix = f"nothing, or {use} (and unset BUILDX_BUILDER)"
+            yield Finding(state="odd", what="builder", said=said, fix=fix)
 
     def _no_answer(self, error: CommandError) -> KindInfraError:
         kind = NothingHereError if _is_absent(error.output) else EngineError
@@ -93,7 +188,7 @@ class Docker(CliEngine):
         return _build_command(request, self._builder_flags(request, deadline))
 
     def _failure(self, output: str, *, dockerfile: str) -> str:
-        return buildkit_failure(output, dockerfile=dockerfile)
+        return buildkit_failure(output, dockerfile=dockerfile, program=self.name)
 
     def _builder_flags(self, request: BuildRequest, deadline: Deadline) -> tuple[str, ...]:
         builder = self._builders.builder(builder_of(request.options) or "", deadline)
@@ -102,7 +197,7 @@ class Docker(CliEngine):
         items = self._inspect(request.bases, deadline)
         digests = {name: _in_registry(name, item) for name, item in items.items()}
         own = self._builders.own(deadline)
-        return builder_flags(request, builder, digests, own=own)
+        return _builder_flags(request, builder, digests, own=own)
 
     def tag(self, reference: str, name: str, deadline: Deadline) -> None:
         """See `Engine.tag`."""
@@ -165,3 +260,156 @@ def _familiar(reference: str) -> str:
     """
     full = name_in_node(reference)
     return full.removeprefix("docker.io/library/").removeprefix("docker.io/")
+
+
+@dataclass(frozen=True, slots=True)
+class _Builder:
+    """A builder of buildx.
+
+    Attributes:
+        name: Its name.
+        driver: `docker`, `docker-container`, `kubernetes` or `remote`.
+        own: The name of the engine's own builder.
+    """
+
+    name: str
+    driver: str
+    own: str
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the engine's own."""
+        return (self.name, self.driver) == (self.own, "docker")
+
+
+class _Builders:
+    """The builders of one Docker engine; each is asked for once, by any thread."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._lock = threading.Lock()
+        self._found: dict[str, tuple[str, str] | None] = {}
+        self._own = ""
+
+    def builder(self, name: str, deadline: Deadline) -> _Builder | None:
+        """Return the builder of that name, or the one in use for an empty one.
+
+        None if buildx does not say: the build will say what is wrong.
+        """
+        with self._lock:
+            found, own = self._inspected(name, deadline), self._context(deadline)
+        return _Builder(*found, own=own) if found else None
+
+    def own(self, deadline: Deadline) -> str:
+        """Return the name of the engine's own builder: that of the context in use."""
+        with self._lock:
+            return self._context(deadline)
+
+    def _context(self, deadline: Deadline) -> str:
+        if not self._own:
+            argv = ["docker", "context", "inspect", "--format", "{{.Name}}"]
+            result = self._runner.run(argv, deadline=deadline.within(_BUILDX_SECONDS), check=False)
+            known = "" if result.exit_code else result.stdout.strip()
+            self._own = known or _DEFAULT
+        return self._own
+
+    def _inspected(self, name: str, deadline: Deadline) -> tuple[str, str] | None:
+        if name not in self._found:
+            argv = ["docker", "buildx", "inspect", *((name,) if name else ())]
+            try:
+                printed = self._runner.run(argv, deadline=deadline.within(_BUILDX_SECONDS)).stdout
+            except CommandError:
+                printed = ""
+            fields = dict(
+                reversed(_BUILDER_FIELD.findall(printed))
+            )  # a builder's nodes have names too
+            complete = "Name" in fields and "Driver" in fields
+            self._found[name] = (fields["Name"], fields["Driver"]) if complete else None
+        return self._found[name]
+
+
+def _builder_flags(
+    request: BuildRequest, builder: _Builder | None, digests: Mapping[str, str | None], *, own: str
+) -> tuple[str, ...]:
+    """Return the flags by which a build takes its images from where its tag says.
+
+    Args:
+        request: What is to be built.
+        builder: The one that is used without a flag.
+        digests: Those bases that the engine has, to what a registry calls them, as NAME@DIGEST;
+            None for one that no registry knows.
+        own: The name of the engine's own builder.
+
+    Raises:
+        KindInfraError: `build_options` names a builder that cannot see an image.
+    """
+    explicit = builder_of(request.options)
+    needed = [*request.contexts, *(name for name, known in digests.items() if known is None)]
+    if builder is None:
+        return ("--builder", own) if needed and not explicit else ()
+    if builder.is_own:
+        return ()
+    if explicit and needed:
+        raise KindInfraError(_unseen(request.name, builder, needed))
+    if explicit or (builder.driver != "docker" and not needed and _wants_cache(request.options)):
+        return _pinned(digests)
+    return ("--builder", own)
+
+
+def _wants_cache(options: Sequence[str]) -> bool:
+    """Whether a flag asks for a cache that may be why another builder is in use."""
+    for flag in flags(options):
+        if flag.name in _OWN_CACHES and flag.value:
+            match = _CACHE_TYPE.search(flag.value)
+            if match and match[1] not in _OWN_CACHES[flag.name]:
+                return True
+    return False
+
+
+def _pinned(digests: Mapping[str, str | None]) -> tuple[str, ...]:
+    """Return flags that have another builder take just the bases that the engine has."""
+    pairs = [
+        ("--build-context", f"{name}=docker-image://{known}")
+        for name, known in sorted(digests.items())
+        if known and "@" not in name
+    ]
+    return tuple(word for pair in pairs for word in pair)
+
+
+def _unseen(name: str, builder: _Builder, needed: Sequence[str]) -> str:
+    images = ", ".join(f'"{one}"' for one in dict.fromkeys(needed))
+    return (
+        f'image "{name}": the builder "{builder.name}" ({builder.driver}) in build_options cannot'
+        f" see images that only the engine has: {images}\n"
+        "To fix: remove --builder from build_options, and the engine's own builder is used"
+    )
+
+
+def docker_root(environ: Mapping[str, str], *, daemon: Path = _DAEMON) -> Path | None:
+    """Return where the Docker engine of this host keeps all it has; None if nobody can tell.
+
+    Args:
+        environ: The environment, which may lead to another engine.
+        daemon: The engine's configuration (docs.docker.com, dockerd, `data-root`).
+    """
+    if _address(environ).url not in _USUAL:
+        return None
+    return Path(read_json(daemon).get("data-root") or _DISK_ROOT)
+
+
+def _address(environ: Mapping[str, str]) -> EngineAddress:
+    """Resolve as the `docker` command does: DOCKER_HOST, DOCKER_CONTEXT, the current context."""
+    if host := environ.get("DOCKER_HOST"):
+        return EngineAddress(url=host, source="DOCKER_HOST")
+    folder = Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME", "/")) / ".docker")
+    config = read_json(folder / "config.json")
+    name = environ.get("DOCKER_CONTEXT") or config.get("currentContext")
+    if not isinstance(name, str) or name in {"", "default"}:
+        return EngineAddress()
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    meta = read_json(folder / "contexts" / "meta" / digest / "meta.json")
+    endpoints = meta.get("Endpoints")
+    docker = endpoints.get("docker") if isinstance(endpoints, dict) else None
+    host = docker.get("Host") if isinstance(docker, dict) else None
+    source = f'docker context "{name}"'
+    return EngineAddress(url=host if isinstance(host, str) else None, source=source)

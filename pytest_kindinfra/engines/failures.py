@@ -170,12 +170,13 @@ _LINES = 14
 _CODE_LINES = 4
 
 
-def buildkit_failure(output: str, *, dockerfile: str) -> str:
+def buildkit_failure(output: str, *, dockerfile: str, program: str) -> str:
     """Return what a failed `docker buildx build` is about.
 
     Args:
         output: What it printed, with plain progress.
         dockerfile: The Dockerfile as the user knows it.
+        program: The engine's program, for the remedy.
     """
     frames, errors = list(_FRAME.finditer(output)), _ERROR.findall(output)
     if not frames or not errors:
@@ -188,10 +189,10 @@ def buildkit_failure(output: str, *, dockerfile: str) -> str:
     if failed:
         printed = last_lines("\n".join(_printed_by(failed[-1][0], output)), _LINES)
         lines += [f"  | {line}" for line in printed.splitlines()]
-    return "\n".join([*lines, errors[-1], *_pull_fix(output, "docker")])
+    return "\n".join([*lines, errors[-1], *_pull_fix(output, program)])
 
 
-def podman_failure(output: str, *, dockerfile: str) -> str:
+def podman_failure(output: str, *, dockerfile: str, program: str) -> str:
     """Return what a failed `podman build` is about; it names no line of the Dockerfile."""
     steps, errors = list(_PODMAN_STEP.finditer(output)), _PODMAN_ERROR.findall(output)
     if not steps or not errors:
@@ -199,7 +200,7 @@ def podman_failure(output: str, *, dockerfile: str) -> str:
     printed = output[steps[-1].end() :].partition("\nError: ")[0]
     shown = last_lines(printed, _LINES).splitlines()
     lines = [f"{dockerfile}: {steps[-1][1]}", *(f"  | {line}" for line in shown)]
-    return "\n".join([*lines, errors[-1], *_pull_fix(output, "podman")])
+    return "\n".join([*lines, errors[-1], *_pull_fix(output, program)])
 
 
 def _printed_by(step: str, output: str) -> Iterator[str]:

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
+from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.engines.common import CliEngine, build_flags, given_by_environment
 from pytest_kindinfra.engines.failures import podman_failure
-from pytest_kindinfra.engines.host import podman_root
+from pytest_kindinfra.engines.host import EngineAddress, read_json
 from pytest_kindinfra.errors import EngineError
 from pytest_kindinfra.references import name_in_node, normalise
+from pytest_kindinfra.system.files import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from pytest_kindinfra.errors import CommandError, KindInfraError
     from pytest_kindinfra.protocols import BuildRequest
@@ -50,6 +53,15 @@ _OF_BUILDKIT = re.compile(
 _ID = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
 
 
+_CONTAINERS_CONF = (Path("/usr/share/containers"), Path("/etc/containers"))
+
+
+_STORAGE = Path("/etc/containers/storage.conf")
+
+
+_DISK_ROOT = Path("/var/lib/containers/storage")
+
+
 _FIX = "install podman 4.2 or newer (`podman version` must show one)"
 
 
@@ -57,6 +69,7 @@ class Podman(CliEngine):
     """The podman on PATH."""
 
     name = "podman"
+    stops_slowly = True
     inspecting = ("podman", "image", "inspect")
     pushing = ("podman", "push", "--tls-verify=false")
     """Unlike Docker it takes no address for safe without TLS."""
@@ -65,6 +78,10 @@ class Podman(CliEngine):
     def disk_root(self, environ: Mapping[str, str]) -> Path | None:
         """See `Engine.disk_root`."""
         return podman_root(environ)
+
+    def address(self, environ: Mapping[str, str]) -> EngineAddress:
+        """Return where podman's engine is: CONTAINER_HOST, CONTAINER_CONNECTION, or no server."""
+        return _address(environ)
 
     def _no_answer(self, error: CommandError) -> KindInfraError:
         return EngineError(f"podman does not answer: {error}\nTo fix: {_FIX}")
@@ -93,7 +110,7 @@ class Podman(CliEngine):
         return _build_command(request)
 
     def _failure(self, output: str, *, dockerfile: str) -> str:
-        return podman_failure(output, dockerfile=dockerfile)
+        return podman_failure(output, dockerfile=dockerfile, program=self.name)
 
     def tag(self, reference: str, name: str, deadline: Deadline) -> None:
         """See `Engine.tag`; a short name would become one of localhost's."""
@@ -146,3 +163,47 @@ def _leading_numbers(version: str) -> Iterator[int]:
         if not part.isdecimal():
             return
         yield int(part)
+
+
+def podman_root(environ: Mapping[str, str], *, storage: Path = _STORAGE) -> Path | None:
+    """Return where podman keeps all it has; None if nobody can tell.
+
+    Args:
+        environ: The environment, which may lead to podman elsewhere.
+        storage: The host's configuration (containers-storage.conf(5), `graphroot`).
+    """
+    if _address(environ).url != "":
+        return None
+    if os.geteuid():
+        data = Path(environ.get("XDG_DATA_HOME") or Path(environ.get("HOME", "/"), ".local/share"))
+        return data / "containers" / "storage"
+    with suppress(OSError, ValueError):
+        found = tomllib.loads(read_text(storage)).get("storage", {}).get("graphroot")
+        return Path(found or _DISK_ROOT)
+    return _DISK_ROOT
+
+
+def _address(environ: Mapping[str, str]) -> EngineAddress:
+    """Resolve as podman does: CONTAINER_HOST, CONTAINER_CONNECTION; its default is no server."""
+    if host := environ.get("CONTAINER_HOST"):
+        return EngineAddress(url=host, source="CONTAINER_HOST")
+    if name := environ.get("CONTAINER_CONNECTION"):
+        source = f'podman connection "{name}" (CONTAINER_CONNECTION)'
+        return EngineAddress(url=_connection(environ, name), source=source)
+    if "CONTAINERS_STORAGE_CONF" in environ:  # here, but its folders may be anywhere
+        return EngineAddress(url=None, source="CONTAINERS_STORAGE_CONF")
+    return EngineAddress()
+
+
+def _connection(environ: Mapping[str, str], name: str) -> str | None:
+    config = Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "/")) / ".config")
+    listed = read_json(config / "containers" / "podman-connections.json").get("Connection")
+    found = (listed.get("Connections") if isinstance(listed, dict) else None) or {}
+    one = found.get(name) if isinstance(found, dict) else None
+    if isinstance(one, dict) and isinstance(one.get("URI"), str):
+        return str(one["URI"])
+    for folder in (config / "containers", *reversed(_CONTAINERS_CONF)):
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            engine = tomllib.loads((folder / "containers.conf").read_text("utf-8"))["engine"]
+            return str(engine["service_destinations"][name]["uri"])
+    return None

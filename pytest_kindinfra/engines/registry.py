@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.model import KubeObject
-    from pytest_kindinfra.protocols import Provider, RegistryHost
-    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.protocols import ClusterCreator, RegistryHost
+    from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Deadline
 
 
@@ -95,8 +95,8 @@ def with_registry(config: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return a kind config under which containerd reads hosts.toml files; `config` stays as it is.
 
     Node images of kind v0.27 and newer do that by themselves, and the patch does no harm there.
-    Where patches of the user's say anything of registries ours stays away: containerd takes
-    mirrors or a path, not both.
+    Where the user's patches mention registries, no patch is added: containerd takes mirrors or a
+    path, not both.
     """
     made = dict(config or {})
     own = list(made.get("containerdConfigPatches") or ())
@@ -168,12 +168,12 @@ class DockerRegistry:
 
     def run(self, deadline: Deadline) -> Registry:
         """See `RegistryHost.run`."""
-        if not (found := self._ours(deadline)):
+        if not (found := self._own_containers(deadline)):
             self._start(deadline)
-            found = self._ours(deadline)
+            found = self._own_containers(deadline)
         elif not found[0]["State"]["Running"]:
             self._docker("start", NAME, deadline=deadline)
-            found = self._ours(deadline)
+            found = self._own_containers(deadline)
         published = found[0]["NetworkSettings"]["Ports"][f"{_PORT}/tcp"][0]["HostPort"]
         return self._answering(NAME, f"localhost:{published}", _PORT, deadline)
 
@@ -204,7 +204,7 @@ class DockerRegistry:
 
     def remove(self, deadline: Deadline) -> bool:
         """See `RegistryHost.remove`."""
-        there = bool(self._ours(deadline))
+        there = bool(self._own_containers(deadline))
         if there:
             self._docker("rm", "--force", "--volumes", NAME, deadline=deadline)
         return there
@@ -212,8 +212,8 @@ class DockerRegistry:
     def _start(self, deadline: Deadline) -> None:
         # On a port that is named: Docker draws another one for what it drew itself at each start,
         # and whenever the container joins a network.
-        with ExitStack() as held:
-            port = free_port(held)
+        with ExitStack() as sockets:
+            port = free_port(sockets)
         words = (
             "--label",
             f"{REGISTRY_LABEL}=true",
@@ -224,7 +224,9 @@ class DockerRegistry:
         try:
             self._docker("run", "--detach", "--name", NAME, *words, deadline=deadline)
         except CommandError as error:
-            if any(one["State"]["Running"] for one in self._ours(deadline)):  # another run's
+            if any(
+                one["State"]["Running"] for one in self._own_containers(deadline)
+            ):  # another run's
                 return
             with suppress(CommandError):  # made, but not listening; one that runs is not removed
                 self._docker("rm", "--volumes", NAME, deadline=deadline)
@@ -258,7 +260,7 @@ class DockerRegistry:
             json.loads(self._docker("inspect", "--format", form, container, deadline=deadline))
         )
 
-    def _ours(self, deadline: Deadline) -> list[dict[str, Any]]:
+    def _own_containers(self, deadline: Deadline) -> list[dict[str, Any]]:
         return self._containers("--all", "--filter", f"label={REGISTRY_LABEL}", deadline=deadline)
 
     def _containers(self, *which: str, deadline: Deadline) -> list[dict[str, Any]]:
@@ -323,8 +325,8 @@ def open_registry(
 
     Args:
         host: Who finds and runs registries.
-        address: The user's; None means ours.
-        cache: The cache folder, which gets a note that the run uses ours.
+        address: That of the user's registry; None means this project's own.
+        cache: The cache folder, which records that the run uses this project's own.
         run: The run directory.
         say: Gets a sentence about waiting for other runs of this host.
         deadline: When to give up.
@@ -343,13 +345,13 @@ def open_registry(
 
 def close_registry(
     host: RegistryHost,
-    provider: Provider,
+    creator: ClusterCreator,
     *,
     cache: Path,
     say: Callable[[str], object],
     deadline: Deadline,
 ) -> bool:
-    """Remove the registry of ours unless a cluster of ours or a live run may use it.
+    """Remove this project's registry unless a cluster of a run, or a live run, may use it.
 
     It stays as well if another process may just be starting it.
 
@@ -361,7 +363,7 @@ def close_registry(
         if not alone:
             return False
         last = read_uses(cache).get(_USE)
-        if provider.run_directories(deadline) or (last and is_held(RunDirectory(last.run).lock)):
+        if creator.run_directories(deadline) or (last and is_held(RunDirectory(last.run).lock)):
             return False
         forget_use(cache, _USE)
         return host.remove(deadline)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.images.dockerfile import platform_arguments, references, stage_names
 from pytest_kindinfra.plan.buildoptions import build_arguments, named_contexts, platform_of
-from pytest_kindinfra.references import normalise, split
+from pytest_kindinfra.references import is_meant_by, normalise, split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -120,18 +120,10 @@ def _declared(reference: str, image: Image, names: Mapping[str, Sequence[str]]) 
 
 def _means(reference: str, name: str, further: Sequence[str], *, needed: bool) -> bool:
     full = normalise(reference)
-    if any(_same(full, one) for one in further) or full == normalise(name):
+    if any(is_meant_by(reference, one) for one in further) or full == normalise(name):
         return True
     repository, version = split(full)
     if "@" in full or ":" in version:
-        return False  # a digest is never that of a new build
+        return False  # the bare name with a digest is never that of a new build
     bare = split(normalise(name))[0]
     return repository == f"{_LOCAL}{name}" or (needed and repository == bare)
-
-
-def _same(full: str, further: str) -> bool:
-    """Whether a further name means a reference; without a tag it means every tag."""
-    if full == normalise(further):
-        return True
-    has_version = ":" in further.rpartition("/")[2] or "@" in further
-    return not has_version and "@" not in full and split(full)[0] == split(normalise(further))[0]

@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import secrets
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import CommandError, KindInfraError
 from pytest_kindinfra.images.archive import load_image_file
 from pytest_kindinfra.images.content import Digests, content_of, write_ignore_file
 from pytest_kindinfra.images.dockerfile import build_secrets, unshown_arguments
-from pytest_kindinfra.images.saved import Shelf, find_images, read_saved_images
+from pytest_kindinfra.images.saved import ImageSources, find_images, read_saved_images
 from pytest_kindinfra.images.slots import BuildSlots
 from pytest_kindinfra.images.tags import add_name, archive_reference, further_names, tag_image
 from pytest_kindinfra.model import BuiltImage
@@ -29,7 +29,7 @@ from pytest_kindinfra.state.memory import (
     note_use,
     read_durations,
 )
-from pytest_kindinfra.state.results import BROKEN
+from pytest_kindinfra.state.records import CacheUsed, ImageFailed, ImageReady
 from pytest_kindinfra.system.timeline import PHASE_KINDS, call_within, now
 
 if TYPE_CHECKING:
@@ -111,16 +111,16 @@ _FILES_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workshop:
-    """Where the images of a run are built.
+class BuildSetup:
+    """What builds of one run have in common.
 
     Attributes:
         folder: Where relative paths start.
         output: The run's folder for build logs.
-        engine: Who builds.
-        slots: How many at a time.
+        engine: Builds the images.
+        slots: Limits the number of builds at a time.
         timeline: Gets a `build` phase if something is built.
-        digests: Of the files that images are built from.
+        digests: Digests of the files that images are built from.
         anew: Build without any cache, also what the engine has.
         names: Declared images to the further names that a Dockerfile may call them.
     """
@@ -139,7 +139,7 @@ def build_image(
     image: Image,
     *,
     bases: Sequence[BuiltImage],
-    workshop: Workshop,
+    setup: BuildSetup,
     deadline: Callable[[float | None], Deadline],
     rank: float = 0.0,
 ) -> BuiltImage:
@@ -148,7 +148,7 @@ def build_image(
     Args:
         image: What was declared.
         bases: The declared images that it starts FROM, built.
-        workshop: Where it is built.
+        setup: Where it is built.
         deadline: Makes the deadline of a piece of work that begins now and may take so many
             seconds (None: the usual ones), so that waiting for a slot does not count.
         rank: Of those that wait for a slot, who has more goes first.
@@ -157,22 +157,22 @@ def build_image(
         CommandError: The build failed.
         KindInfraError: The context cannot be read, or its files do not stay as they are.
     """
-    engine = workshop.engine
+    engine = setup.engine
     if image.prebuilt:
         return _prebuilt(image, engine, deadline(None))
     if image.archive:
-        return _from_archive(image, workshop, deadline(None))
+        return _from_archive(image, setup, deadline(None))
     weight = None if image.exclusive else image.weight
-    with workshop.slots.place(rank=rank, weight=weight) as place:
+    with setup.slots.queue(rank=rank, weight=weight) as place:
         changed: list[str] = []
         for _ in range(ATTEMPTS):
-            tagged = _tagged(image, bases, workshop, deadline)
-            if not workshop.anew and engine.image_ids([tagged.reference], deadline(None)):
+            tagged = _tagged(image, bases, setup, deadline)
+            if not setup.anew and engine.image_ids([tagged.reference], deadline(None)):
                 return _built(image, tagged, cached=True)
-            request = _request(image, tagged, workshop)
-            with workshop.slots.turn(place, deadline(None)):
-                _build(image, request, workshop, deadline(image.timeout))
-            if not (changed := _changed_since(image, tagged, workshop)):
+            request = _request(image, tagged, setup)
+            with setup.slots.turn(place, deadline(None)):
+                _build(image, request, setup, deadline(image.timeout))
+            if not (changed := _changed_since(image, tagged, setup)):
                 engine.tag(request.reference, tagged.reference, deadline(None))
             _drop(request.reference, engine, deadline(None))
             if not changed:
@@ -183,16 +183,16 @@ def build_image(
 def _tagged(
     image: Image,
     bases: Sequence[BuiltImage],
-    workshop: Workshop,
+    setup: BuildSetup,
     deadline: Callable[[float | None], Deadline],
 ) -> Tagged:
     return tag_image(
         image,
         named={base.name: base.reference for base in bases},
-        folder=workshop.folder,
-        ids=lambda references: workshop.engine.image_ids(references, deadline(None)),
-        names=workshop.names,
-        digests=workshop.digests,
+        folder=setup.folder,
+        ids=lambda references: setup.engine.image_ids(references, deadline(None)),
+        names=setup.names,
+        digests=setup.digests,
     )
 
 
@@ -202,16 +202,16 @@ def _built(image: Image, tagged: Tagged, *, cached: bool) -> BuiltImage:
     )
 
 
-def _build(image: Image, request: BuildRequest, workshop: Workshop, deadline: Deadline) -> None:
-    log, seconds = workshop.output / f"{request.name}.log", deadline.left
-    with workshop.timeline.span("build", request.name, says=lambda: last_line(log)):
+def _build(image: Image, request: BuildRequest, setup: BuildSetup, deadline: Deadline) -> None:
+    log, seconds = setup.output / f"{request.name}.log", deadline.left
+    with setup.timeline.span("build", request.name, says=lambda: last_line(log)):
         try:
-            workshop.engine.build(request, deadline=deadline, log=log)
+            setup.engine.build(request, deadline=deadline, log=log)
         except CommandError as error:
             if error.exit_code is not None:
                 raise
-            told = f"{error.output.rstrip()}\n{_too_slow(image, seconds)}"
-            raise error.about(told) from None
+            output = f"{error.output.rstrip()}\n{_too_slow(image, seconds)}"
+            raise error.about(output) from None
 
 
 def _too_slow(image: Image, seconds: float) -> str:
@@ -224,13 +224,13 @@ def _too_slow(image: Image, seconds: float) -> str:
     return f"It was ended after {seconds:.0f} s, as {said} says\nTo fix: {fix}"
 
 
-def _changed_since(image: Image, tagged: Tagged, workshop: Workshop) -> list[str]:
+def _changed_since(image: Image, tagged: Tagged, setup: BuildSetup) -> list[str]:
     """Return the files that changed since an image was tagged; a change undone is one too.
 
     The Dockerfile and the ignore file are copies, so that those cannot change.
     """
     try:
-        now = content_of(image, tagged.source, bases={}, digests=workshop.digests)
+        now = content_of(image, tagged.source, bases={}, digests=setup.digests)
     except KindInfraError as error:  # one went while it was looked at
         return [getattr(error.__cause__, "filename", None) or str(error)]
     return tagged.content.changed_in(now)
@@ -265,30 +265,30 @@ def last_line(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def _request(image: Image, tagged: Tagged, workshop: Workshop) -> BuildRequest:
+def _request(image: Image, tagged: Tagged, setup: BuildSetup) -> BuildRequest:
     source = tagged.source
     return BuildRequest(
         name=image.name,
         reference=f"{tagged.reference}-{secrets.token_hex(4)}",
         context=source.context,
-        dockerfile=write_ignore_file(source, into=workshop.output / image.name),
+        dockerfile=write_ignore_file(source, into=setup.output / image.name),
         target=image.target,
         build_args=source.build_args,
         unshown=unshown_arguments(image),
         contexts=tagged.contexts,
-        options=(*tagged.options, *(("--no-cache",) if workshop.anew else ())),
+        options=(*tagged.options, *(("--no-cache",) if setup.anew else ())),
         bases=tuple(tagged.bases),
-        folder=workshop.folder,
+        folder=setup.folder,
         source=source.dockerfile,
     )
 
 
-def _from_archive(image: Image, workshop: Workshop, deadline: Deadline) -> BuiltImage:
+def _from_archive(image: Image, setup: BuildSetup, deadline: Deadline) -> BuiltImage:
     """Load the archive into the engine, once for each content."""
-    reference = archive_reference(image, folder=workshop.folder, digests=workshop.digests)
-    if not workshop.engine.image_ids([reference], deadline):
-        path = workshop.folder / (image.archive or "")
-        load_image_file(path, reference, workshop.engine, deadline)
+    reference = archive_reference(image, folder=setup.folder, digests=setup.digests)
+    if not setup.engine.image_ids([reference], deadline):
+        path = setup.folder / (image.archive or "")
+        load_image_file(path, reference, setup.engine, deadline)
     return BuiltImage(name=image.name, reference=reference, cached=True)
 
 
@@ -297,7 +297,7 @@ def _prebuilt(image: Image, engine: Engine, deadline: Deadline) -> BuiltImage:
     if not engine.image_ids([reference], deadline):
         msg = (
             f'image "{image.name}": the prebuilt "{reference}" is not in the engine\n'
-            f"To fix: docker pull {reference}"
+            f"To fix: {engine.name} pull {reference}"
         )
         raise KindInfraError(msg)
     return BuiltImage(name=image.name, reference=reference, cached=True)
@@ -312,7 +312,7 @@ class Builds:
         self._ranks = build_ranks(context.plan, self._recall())
         self._digests = Digests(context.request.cache)
         self._found: dict[str, BuiltImage] = {}
-        self._workshop = self._make_workshop()
+        self._setup = self._make_setup()
 
     def find(self) -> None:
         """Where nothing is built: find every image, or say all that are missing.
@@ -326,7 +326,7 @@ class Builds:
         if not request.no_build:
             return
         saved = request.images and (request.images, read_saved_images(request.images))
-        shelf = Shelf(
+        sources = ImageSources(
             folder=request.folder,
             engine=self._context.tools.engine,
             digests=self._digests,
@@ -334,7 +334,7 @@ class Builds:
             names=further_names(self._context.plan.images),
         )
         self._found = find_images(
-            self._context.plan, shelf, before=self._call_hook, deadline=self._context.deadline
+            self._context.plan, sources, before=self._call_hook, deadline=self._context.deadline
         )
 
     @property
@@ -360,12 +360,12 @@ class Builds:
         phases = self._context.tools.timeline.phases
         self._note(keep_durations(cache, self._context.plan.declaration, phases))
         self._note(keep_sizes(cache, self._context.request.folder, _named(layers or {}, built)))
-        problems = [*self._problems, *self._digests.keep()]
-        self._context.run.write("memory", {"folder": str(cache), "problems": problems})
+        problems = (*self._problems, *self._digests.keep())
+        self._context.run.write(CacheUsed(folder=cache, problems=problems))
 
-    def _make_workshop(self) -> Workshop:
+    def _make_setup(self) -> BuildSetup:
         context = self._context
-        return Workshop(
+        return BuildSetup(
             folder=context.request.folder,
             output=context.run.path / "build",
             engine=context.tools.engine,
@@ -405,7 +405,7 @@ class Builds:
             KindInfraError: It could not be built.
         """
         built = add_name(self._build_or_find(image, bases), self._context, circumstances)
-        self._context.run.write(f"image-{image.name}", asdict(built))
+        self._context.run.write(ImageReady(image=built), image.name)
         self._note_use(built)
         return built
 
@@ -413,8 +413,8 @@ class Builds:
         """Leave the reason why an image failed for reports."""
         subject = f'image "{image.name}"'
         self._context.failure.note(subject, error)
-        record = self._context.failure_record(error, subject=subject)
-        self._context.run.write(f"{BROKEN}{image.name}", record)
+        failure = self._context.failure_of(error, subject=subject, kind=ImageFailed)
+        self._context.run.write(failure, image.name)
 
     def _note_use(self, built: BuiltImage) -> None:
         """Keep that it is used, so that `kindinfra gc --images` leaves it alone."""
@@ -431,7 +431,7 @@ class Builds:
         return build_image(
             image,
             bases=bases,
-            workshop=self._workshop,
+            setup=self._setup,
             rank=self._ranks[image.name],
             deadline=self._context.deadline,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import CommandError, KindInfraError, StateError
 from pytest_kindinfra.kube.objects import image_references
@@ -12,6 +12,7 @@ from pytest_kindinfra.references import normalise, split
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import is_held
 from pytest_kindinfra.state.memory import forget_use, read_uses
+from pytest_kindinfra.state.records import ImageReady
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.context import Context
     from pytest_kindinfra.kube.cluster import Kube
-    from pytest_kindinfra.model import Cluster
-    from pytest_kindinfra.protocols import Engine, OwnImage, Provider
+    from pytest_kindinfra.model import BuiltImage, Cluster
+    from pytest_kindinfra.protocols import ClusterCreator, Engine, OwnImage
     from pytest_kindinfra.state.memory import ImageUse
     from pytest_kindinfra.system.timeline import Deadline
 
@@ -39,13 +40,13 @@ class Discarded:
 
 
 def discard_images(
-    engine: Engine, provider: Provider, *, cache: Path, before: float, deadline: Deadline
+    engine: Engine, creator: ClusterCreator, *, cache: Path, before: float, deadline: Deadline
 ) -> Discarded:
-    """Remove images of ours that nobody has made or used since a point in time.
+    """Remove images of this project that nobody has made or used since a point in time.
 
     Args:
         engine: Who has them.
-        provider: Knows the run directories of clusters.
+        creator: Knows the run directories of clusters.
         cache: The cache folder, which has the last use of each.
         before: The point, in seconds since the epoch.
         deadline: When to give up.
@@ -54,9 +55,7 @@ def discard_images(
         CommandError: The engine did not say what it has.
     """
     uses = read_uses(cache)
-    live = _live(
-        [*(use.run for use in uses.values()), *provider.run_directories(deadline).values()]
-    )
+    live = _live([*(use.run for use in uses.values()), *creator.run_directories(deadline).values()])
     old = [
         reference
         for reference, image in _named(engine.own_images(deadline))
@@ -80,7 +79,7 @@ def _last_time(reference: str, image: OwnImage, uses: Mapping[str, ImageUse]) ->
 
 
 def _named(images: Iterable[OwnImage]) -> Iterator[tuple[str, OwnImage]]:
-    """Give each name of ours; an image may have names of others too, which stay."""
+    """Give each name that a build gave; an image may have other names too, which stay."""
     for image in images:
         for reference in image.references:
             if reference.startswith(f"localhost/{image.name}:"):
@@ -90,22 +89,22 @@ def _named(images: Iterable[OwnImage]) -> Iterator[tuple[str, OwnImage]]:
 def _live(folders: Iterable[Path]) -> set[str]:
     """Return what live runs use, also those that have no cluster yet."""
     runs = [RunDirectory(folder) for folder in dict.fromkeys(folders)]
-    records = [one for run in runs if is_held(run.lock) for one in _images_of(run)]
-    return {name for one in records for name in (one["reference"], *one.get("also", ()))}
+    images = [one for run in runs if is_held(run.lock) for one in _images_of(run)]
+    return {name for image in images for name in (image.reference, *image.also)}
 
 
-def _images_of(run: RunDirectory) -> list[dict[str, Any]]:
+def _images_of(run: RunDirectory) -> list[BuiltImage]:
     with suppress(StateError, OSError):
-        return [dict(record) for record in run.read_all("image-").values()]
+        return [ready.image for ready in run.read_all(ImageReady).values()]
     return []
 
 
 def drop_old_images(context: Context, cluster: Cluster, kube: Kube) -> None:
     """Remove what this run replaced; that it was not possible is nothing to tell of."""
     loaded = {one.subject for one in context.tools.timeline.phases if one.kind == "load" and one.ok}
-    records = context.run.read_all("image-")
-    current = {name: records[name]["reference"] for name in loaded if name in records}
-    if cluster.home is None or not current:
+    built = context.run.read_all(ImageReady)
+    current = {name: built[name].image.reference for name in loaded if name in built}
+    if cluster.reused_dir is None or not current:
         return
     with suppress(KindInfraError):
         pods = kube.list_("/api/v1/pods")
@@ -115,10 +114,10 @@ def drop_old_images(context: Context, cluster: Cluster, kube: Kube) -> None:
 
 
 def _drop(context: Context, node: str, current: Mapping[str, str], used: Collection[str]) -> None:
-    provider, deadline = context.tools.provider, context.deadline()
+    nodes, deadline = context.tools.kind_nodes, context.deadline()
     keep = {*used, *map(normalise, current.values())}
-    ours = {f"localhost/{name}" for name in current}
-    there = provider.images_in(node, deadline)
-    old = sorted(ref for ref in there if split(ref)[0] in ours and ref not in keep)
+    repositories = {f"localhost/{name}" for name in current}
+    there = nodes.images_in(node, deadline)
+    old = sorted(ref for ref in there if split(ref)[0] in repositories and ref not in keep)
     if old:
-        provider.forget_images(node, old, deadline)
+        nodes.forget_images(node, old, deadline)

@@ -35,6 +35,10 @@ RACY = 2.0
 """Seconds; the coarsest clock of a file system in use, FAT's, has two of them."""
 
 
+_DIGESTS = "digests"
+"""The folder in the cache folder."""
+
+
 _BILLION = 1_000_000_000
 
 
@@ -118,14 +122,14 @@ class Digests:
             if self._cache is None or files is None:
                 continue
             value = {"folder": str(folder), "files": files}
-            if problem := write(file_for(self._cache, "digests", folder), value):
+            if problem := write(file_for(self._cache, _DIGESTS, folder), value):
                 self._problems.append(problem)
         return self._problems
 
     def _recall(self, folder: Path) -> dict[str, Any]:
         if self._cache is None:
             return {}
-        kept, problem = read(file_for(self._cache, "digests", folder))
+        kept, problem = read(file_for(self._cache, _DIGESTS, folder))
         if problem:
             self._problems.append(problem)
         files = kept.get("files")
@@ -145,7 +149,7 @@ _TAG_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class BuildSource:
     """What an image is built from, with paths made absolute and variables expanded.
 
     Attributes:
@@ -187,7 +191,7 @@ class Content:
         return sorted(name for name in names if self.files.get(name) != other.files.get(name))
 
 
-def read_source(image: Image, *, folder: Path) -> Source:
+def read_source(image: Image, *, folder: Path) -> BuildSource:
     """Read what `image` is built from; relative paths start at `folder`.
 
     Raises:
@@ -197,7 +201,7 @@ def read_source(image: Image, *, folder: Path) -> Source:
     with _reading(image):
         dockerfile = dockerfile_of(image, folder=folder)
         text = _read(dockerfile)
-        return Source(
+        return BuildSource(
             context=context,
             dockerfile=dockerfile,
             text=text,
@@ -227,7 +231,7 @@ def argument_problems(image: Image) -> Iterator[str]:
             )
 
 
-def bases_of(image: Image, source: Source, *, names: Mapping[str, Sequence[str]]) -> Bases:
+def bases_of(image: Image, source: BuildSource, *, names: Mapping[str, Sequence[str]]) -> Bases:
     """Return the other images, folders and layouts that `image` is built from.
 
     Args:
@@ -240,14 +244,14 @@ def bases_of(image: Image, source: Source, *, names: Mapping[str, Sequence[str]]
 
 
 def content_tag(
-    image: Image, source: Source, *, bases: Mapping[str, str], digests: Digests | None = None
+    image: Image, source: BuildSource, *, bases: Mapping[str, str], digests: Digests | None = None
 ) -> str:
     """Return the tag of what a build of `image` would make; see `content_of`."""
     return content_of(image, source, bases=bases, digests=digests).tag
 
 
 def content_of(
-    image: Image, source: Source, *, bases: Mapping[str, str], digests: Digests | None = None
+    image: Image, source: BuildSource, *, bases: Mapping[str, str], digests: Digests | None = None
 ) -> Content:
     """Return what a build of `image` would see: its tag, and the files that count.
 
@@ -293,7 +297,7 @@ def file_tag(path: Path, digests: Digests | None = None) -> str:
         return files.digest(path.name, path.stat())[:_TAG_DIGITS]
 
 
-def write_ignore_file(source: Source, *, into: Path) -> Path:
+def write_ignore_file(source: BuildSource, *, into: Path) -> Path:
     """Write a copy of the Dockerfile with its ignore file beside it; return the copy's path.
 
     BuildKit prefers `NAME.dockerignore` beside the Dockerfile (docs.docker.com/build), which is

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.context import Context
     from pytest_kindinfra.model import Cluster, Load
-    from pytest_kindinfra.protocols import Engine, Provider
-    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.protocols import Engine, KindNodes, Provider
+    from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Deadline, Timeline
 
 
@@ -39,37 +39,37 @@ within 1.5 s of each other where a machine was busy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Takers:
-    """The kind nodes of a cluster that is being created.
+class ImageReadyNodes:
+    """The kind nodes of a cluster that is being created, as they begin to accept images.
 
     Attributes:
-        provider: Knows them.
+        provider: Says which kind nodes accept images.
         cluster: The cluster's name.
-        count: How many there will be, 0 if they are there.
+        count: How many kind nodes there will be, 0 if they accept images already.
         created: The cluster, when `create` has returned.
-        together: Seconds that the first one waits for the others.
+        settle: Seconds that the first one waits for the others.
     """
 
     provider: Provider
     cluster: str
     count: int
     created: Future[Cluster]
-    together: float = _SETTLE_SECONDS
+    settle: float = _SETTLE_SECONDS
 
-    def first(self, deadline: Deadline) -> tuple[str, ...]:
+    def await_first(self, deadline: Deadline) -> tuple[str, ...]:
         """Return all kind nodes; those that answer where one of them is late.
 
         Raises:
             ClusterError: None of them does.
         """
         if not self.count:
-            return self._standing()
+            return self._existing_nodes()
         patience: list[Deadline] = []
 
         def enough() -> tuple[str, ...]:
             nodes = self._answering(deadline)
             if nodes and not patience:
-                patience.append(deadline.within(self.together))
+                patience.append(deadline.within(self.settle))
             return nodes if len(nodes) == self.count or (nodes and patience[0].passed) else ()
 
         if nodes := wait_until(enough, deadline, every=_EVERY):
@@ -93,7 +93,7 @@ class Takers:
             loader.give_up(error)
             raise
 
-    def _standing(self) -> tuple[str, ...]:
+    def _existing_nodes(self) -> tuple[str, ...]:
         if nodes := self.created.result().nodes:
             return nodes
         msg = f'cluster "{self.cluster}" has no kind nodes on this host that images go to'
@@ -106,7 +106,7 @@ class Takers:
     def _answering(self, deadline: Deadline) -> tuple[str, ...]:
         if self.created.done():  # kubeadm would have failed without them; and so do we, if it did
             return self.created.result().nodes
-        return self.provider.nodes_that_take_images(self.cluster, deadline)
+        return self.provider.image_ready_nodes(self.cluster, deadline)
 
 
 _TOGETHER = 0.02
@@ -172,7 +172,7 @@ class ImageLoader:
     Args:
         nodes: The kind nodes that take images now.
         engine: Has the images.
-        provider: Knows the kind nodes.
+        kind_nodes: Looks into them.
         runner: Runs programs.
         timeline: Gets a phase for each image.
         how: The way, where `sender` is not given.
@@ -188,7 +188,7 @@ class ImageLoader:
         nodes: tuple[str, ...],
         *,
         engine: Engine,
-        provider: Provider,
+        kind_nodes: KindNodes,
         runner: Runner,
         timeline: Timeline,
         how: Load = "auto",
@@ -196,9 +196,9 @@ class ImageLoader:
         late: bool = False,
     ) -> None:
         self._nodes = nodes
-        self._provider = provider
+        self._kind_nodes = kind_nodes
         self._sender: Sending = sender or Sender(
-            engine=engine, provider=provider, runner=runner, how=how
+            engine=engine, kind_nodes=kind_nodes, runner=runner, how=how
         )
         self._timeline = timeline
         self.more_come: Callable[[], bool] = lambda: False
@@ -328,7 +328,7 @@ class ImageLoader:
         missing = {}
         full = {ref: self._sender.listed_as(ref, deadline) for ref in references}
         for node in self._nodes:
-            there = self._provider.images_in(node, deadline)
+            there = self._kind_nodes.images_in(node, deadline)
             lacking = tuple(ref for ref in references if full[ref] not in there)
             if lacking:
                 missing[node] = lacking
@@ -377,15 +377,15 @@ def open_loader(
         ClusterError: No kind node takes images.
     """
     tools, deadline = context.tools, context.deadline()
-    takers = Takers(
+    ready = ImageReadyNodes(
         provider=tools.provider, cluster=context.request.cluster, count=count, created=created
     )
-    nodes = takers.first(deadline)
-    late = len(nodes) < takers.count
+    nodes = ready.await_first(deadline)
+    late = len(nodes) < ready.count
     loader = ImageLoader(
         nodes,
         engine=tools.engine,
-        provider=tools.provider,
+        kind_nodes=tools.kind_nodes,
         runner=tools.runner,
         timeline=tools.timeline,
         how=context.request.load,
@@ -393,5 +393,5 @@ def open_loader(
         late=late,
     )
     if late:
-        begin(lambda: takers.join_late(loader, nodes, deadline))
+        begin(lambda: ready.join_late(loader, nodes, deadline))
     return loader

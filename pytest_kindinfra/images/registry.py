@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.model import Registry
-    from pytest_kindinfra.protocols import Engine, Provider, RegistryHost
+    from pytest_kindinfra.protocols import Engine, KindNodes, RegistryHost
 
 
 _TRIES = 3
@@ -71,13 +71,13 @@ class RegistrySender:
         *,
         host: RegistryHost,
         engine: Engine,
-        provider: Provider,
+        kind_nodes: KindNodes,
         folder: Path,
     ) -> None:
         self._registry = registry
         self._host = host
         self._engine = engine
-        self._provider = provider
+        self._kind_nodes = kind_nodes
         self._folder = folder
         self._open: set[str] = set()
         self._names: dict[str, str] = {}
@@ -152,10 +152,10 @@ class RegistrySender:
         if node not in self._open:
             self._host.open_to(node, self._registry, self._folder, deadline)
             self._open.add(node)
-        there = self._provider.images_in(node, deadline)
+        there = self._kind_nodes.images_in(node, deadline)
         for name in names:
             if name not in there:
-                _often(partial(self._provider.pull, node, name, deadline), deadline)
+                _often(partial(self._kind_nodes.pull, node, name, deadline), deadline)
 
 
 def _often(act: Callable[[], str], deadline: Deadline) -> str:

@@ -79,14 +79,14 @@ def _image(record: Any) -> SavedImage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shelf:
-    """Where images are looked for.
+class ImageSources:
+    """Where images that are not built may come from.
 
     Attributes:
         folder: Where relative paths start.
-        engine: What it has is taken as it is.
-        digests: Of the files that images would be built from.
-        saved: A folder of images, and what it says that it has; None for none.
+        engine: Its images are used as they are.
+        digests: Digests of the files that images would be built from.
+        saved: A folder of saved images with its manifest, name to image; None without one.
         names: Declared images to their further names.
     """
 
@@ -99,7 +99,7 @@ class Shelf:
 
 def find_images(
     plan: Plan,
-    shelf: Shelf,
+    sources: ImageSources,
     *,
     before: Callable[[Image], object],
     deadline: Callable[[], Deadline],
@@ -108,7 +108,7 @@ def find_images(
 
     Args:
         plan: The images, each after its bases.
-        shelf: Where to look.
+        sources: Where to look.
         before: Called with each image before its files are looked at.
         deadline: Makes the deadline of a piece of work that begins now.
 
@@ -120,52 +120,55 @@ def find_images(
     problems: dict[str, str] = {}
     for image in plan.images:
         before(image)
-        expected[image.name] = one = _expected(image, expected, shelf, deadline())
-        if image.name in run and (problem := _fetch(image, one, shelf, deadline())):
+        expected[image.name] = one = _expected(image, expected, sources, deadline())
+        if image.name in run and (problem := _fetch(image, one, sources, deadline())):
             problems[image.name] = problem
     if problems:
-        raise KindInfraError(_message(problems, plan, shelf))
+        raise KindInfraError(_message(problems, plan, sources))
     return {name: one for name, one in expected.items() if name in run}
 
 
 def _expected(
-    image: Image, bases: Mapping[str, BuiltImage], shelf: Shelf, deadline: Deadline
+    image: Image, bases: Mapping[str, BuiltImage], sources: ImageSources, deadline: Deadline
 ) -> BuiltImage:
     """Return what a build would make."""
     if image.prebuilt:
         return BuiltImage(name=image.name, reference=image.prebuilt, cached=True)
     if image.archive:
-        reference = archive_reference(image, folder=shelf.folder, digests=shelf.digests)
+        reference = archive_reference(image, folder=sources.folder, digests=sources.digests)
         return BuiltImage(name=image.name, reference=reference, cached=True)
-    saved = shelf.saved[1].get(image.name) if shelf.saved else None
+    saved = sources.saved[1].get(image.name) if sources.saved else None
 
     def ids(references: Sequence[str]) -> Mapping[str, str]:
-        return saved.bases if saved else shelf.engine.image_ids(references, deadline)
+        return saved.bases if saved else sources.engine.image_ids(references, deadline)
 
     tagged = tag_image(
         image,
         named={name: bases[name].reference for name in image.needs},
-        folder=shelf.folder,
+        folder=sources.folder,
         ids=ids,
-        names=shelf.names,
-        digests=shelf.digests,
+        names=sources.names,
+        digests=sources.digests,
     )
     return BuiltImage(name=image.name, reference=tagged.reference, cached=True, bases=tagged.bases)
 
 
-def _fetch(image: Image, expected: BuiltImage, shelf: Shelf, deadline: Deadline) -> str | None:
+def _fetch(
+    image: Image, expected: BuiltImage, sources: ImageSources, deadline: Deadline
+) -> str | None:
     """See that the engine has an image; return why it has not."""
     reference = expected.reference
-    if shelf.engine.image_ids([reference], deadline):
+    if sources.engine.image_ids([reference], deadline):
         return None
     if image.prebuilt:
-        return f'the prebuilt "{reference}" is not in the engine: docker pull {reference}'
+        pull = f"{sources.engine.name} pull {reference}"
+        return f'the prebuilt "{reference}" is not in the engine: {pull}'
     if image.archive:
-        load_image_file(shelf.folder / image.archive, reference, shelf.engine, deadline)
+        load_image_file(sources.folder / image.archive, reference, sources.engine, deadline)
         return None
-    if shelf.saved is None:
+    if sources.saved is None:
         return f"{reference} is not in the engine"
-    return _fetch_saved(image.name, reference, shelf.saved, shelf.engine, deadline)
+    return _fetch_saved(image.name, reference, sources.saved, sources.engine, deadline)
 
 
 def _fetch_saved(
@@ -187,12 +190,12 @@ def _fetch_saved(
     return None if loaded == reference else f"{folder / one.file} holds {loaded}, not {reference}"
 
 
-def _message(problems: Mapping[str, str], plan: Plan, shelf: Shelf) -> str:
+def _message(problems: Mapping[str, str], plan: Plan, sources: ImageSources) -> str:
     """Return what is missing and the command that builds it."""
     count = "1 image is" if len(problems) == 1 else f"{len(problems)} images are"
     built = {image.name for image in plan.images if not (image.prebuilt or image.archive)}
     services = [one.name for one in plan.services if built & problems.keys() & set(one.images)]
-    save = f" --save={shelf.saved[0]}" if shelf.saved else ""
+    save = f" --save={sources.saved[0]}" if sources.saved else ""
     lines = [f"{count} not there, and this run builds none (--kindinfra-no-build):"]
     lines += [f"  {name}: {problem}" for name, problem in problems.items()]
     if services:

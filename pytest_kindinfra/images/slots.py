@@ -21,12 +21,14 @@ _HOLD = 2.0
 
 
 @dataclass(slots=True, eq=False)
-class Place:
-    """A place in the line: first of one that may build, then of one that waits, then it is left.
+class QueueEntry:
+    """A build in the queue: it may build first, waits once it is known to build, then leaves.
 
     Attributes:
-        rank: Who has more goes first; those that have the same go as they came.
+        rank: The entry with the higher rank goes first; of equal ones the earlier.
         count: The slots that it takes.
+        number: Its position in the order of arrival.
+        hold: How long a slot is kept for it before it is known to build.
         waits: It is known to build.
     """
 
@@ -36,7 +38,7 @@ class Place:
     hold: Deadline = field(default_factory=lambda: Deadline.after(_HOLD))
     waits: bool = False
 
-    def goes_before(self, other: Place) -> bool:
+    def goes_before(self, other: QueueEntry) -> bool:
         """Whether a slot is kept for this one before the other gets one."""
         first = (-self.rank, self.number) < (-other.rank, other.number)
         return first and (self.waits or not self.hold.passed)
@@ -48,13 +50,13 @@ class BuildSlots:
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
         self._free = jobs
-        self._line: list[Place] = []
+        self._queue: list[QueueEntry] = []
         self._came = 0
         self._changed = threading.Condition()
 
     @contextmanager
-    def place(self, *, rank: float = 0.0, weight: int | None = 1) -> Iterator[Place]:
-        """Stand in line in the block: to find out whether to build, then for a `turn`.
+    def queue(self, *, rank: float = 0.0, weight: int | None = 1) -> Iterator[QueueEntry]:
+        """Queue in the block: to find out whether to build, then for a `turn`.
 
         Args:
             rank: Who has more goes first.
@@ -62,46 +64,46 @@ class BuildSlots:
         """
         count = self._jobs if weight is None else min(weight, self._jobs)
         with self._changed:
-            place = Place(rank=rank, count=count, number=self._came)
+            entry = QueueEntry(rank=rank, count=count, number=self._came)
             self._came += 1
-            self._line.append(place)
+            self._queue.append(entry)
         try:
-            yield place
+            yield entry
         finally:
-            self._leave(place)
+            self._leave(entry)
 
     @contextmanager
-    def turn(self, place: Place, deadline: Deadline) -> Iterator[None]:
-        """Run the block in the slots of `place`, as soon as it is first and they are free.
+    def turn(self, entry: QueueEntry, deadline: Deadline) -> Iterator[None]:
+        """Run the block in the slots of `entry`, as soon as it is first and they are free.
 
         Raises:
             CancelledError: The run is ending.
         """
         with self._changed:
-            place.waits = True
-            while not self.has_room_for(place):
+            entry.waits = True
+            while not self.has_room_for(entry):
                 self._changed.wait(_LOOK_EVERY)
                 deadline.check()
-            self._free -= place.count
-            self._leave(place)
+            self._free -= entry.count
+            self._leave(entry)
         try:
             yield
         finally:
             with self._changed:
-                self._free += place.count
+                self._free += entry.count
                 self._changed.notify_all()
 
-    def has_room_for(self, place: Place) -> bool:
+    def has_room_for(self, entry: QueueEntry) -> bool:
         """Whether there are slots for it beside those who go before it.
 
         Nobody slips in before a heavy one that still has too few: it might never get them.
         """
         with self._changed:
-            ahead = (one.count for one in self._line if one.goes_before(place))
-            return self._free - sum(ahead) >= place.count
+            ahead = (one.count for one in self._queue if one.goes_before(entry))
+            return self._free - sum(ahead) >= entry.count
 
-    def _leave(self, place: Place) -> None:
+    def _leave(self, entry: QueueEntry) -> None:
         with self._changed:
-            if place in self._line:
-                self._line.remove(place)
+            if entry in self._queue:
+                self._queue.remove(entry)
                 self._changed.notify_all()

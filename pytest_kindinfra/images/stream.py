@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pytest_kindinfra.model import Load
-    from pytest_kindinfra.protocols import Engine, Provider
-    from pytest_kindinfra.system.programs import Runner, Sink
+    from pytest_kindinfra.protocols import Engine, KindNodes
+    from pytest_kindinfra.system.pipes import Sink
+    from pytest_kindinfra.system.runner import Runner
 
 
 _CHUNK = 1 << 20
@@ -42,9 +43,9 @@ class DeltaCopy:
         size: Bytes of the archive, as far as it was read.
     """
 
-    def __init__(self, held: Sequence[frozenset[str]]) -> None:
+    def __init__(self, present: Sequence[frozenset[str]]) -> None:
         """Take for each sink, in their order, the digests that it holds."""
-        self._held = held
+        self._present = present
         self.sizes: dict[str, int] = {}
         self.size = 0
         self._described = b""
@@ -87,8 +88,8 @@ class DeltaCopy:
         digest = _digest(member)
         wanted = [
             sink
-            for sink, held in zip(sinks, self._held, strict=True)
-            if digest is None or digest not in held
+            for sink, present in zip(sinks, self._present, strict=True)
+            if digest is None or digest not in present
         ]
         self.size += tarfile.BLOCKSIZE + _padded(member.size)
         _write(wanted, member.tobuf(tarfile.GNU_FORMAT))
@@ -178,13 +179,13 @@ class Sender:
     """
 
     def __init__(
-        self, *, engine: Engine, provider: Provider, runner: Runner, how: Load = "auto"
+        self, *, engine: Engine, kind_nodes: KindNodes, runner: Runner, how: Load = "auto"
     ) -> None:
         self._engine = engine
-        self._provider = provider
+        self._kind_nodes = kind_nodes
         self._runner = runner
         self._how: Load = how
-        self._held: dict[str, frozenset[str]] = {}
+        self._present: dict[str, frozenset[str]] = {}
         self.layers: dict[str, dict[str, int]] = {}
 
     def listed_as(self, reference: str, deadline: Deadline) -> str:
@@ -236,7 +237,7 @@ class Sender:
                 between=lambda error: self._before_another(error, deadline),
             )
         except CommandError:
-            self._held.clear()
+            self._present.clear()
             self._forget((*names, *names.values()), nodes)
             raise
 
@@ -244,7 +245,7 @@ class Sender:
         """Raise an error that will come again; else wait, unless the next try sends more."""
         if _is_hopeless(error):
             raise error
-        self._held.clear()
+        self._present.clear()
         if not _LACKS_CONTENT.search(error.output):
             deadline.pause(_PAUSE)
 
@@ -256,10 +257,10 @@ class Sender:
         *,
         delta: bool,
     ) -> Volume:
-        copy = DeltaCopy([self._held_by(node, deadline) for node in nodes]) if delta else None
+        copy = DeltaCopy([self._present_in(node, deadline) for node in nodes]) if delta else None
         sent = self._runner.pipe(
             self._engine.save_command(tuple(names.values())),
-            [self._provider.import_command(node) for node in nodes],
+            [self._kind_nodes.import_command(node) for node in nodes],
             deadline=deadline,
             what=f"loading {', '.join(names)} into {', '.join(nodes)}",
             copy=copy,
@@ -269,7 +270,7 @@ class Sender:
         if copy is None:
             return Volume(sum(sent), sum(sent))
         for node in nodes:
-            self._held[node] |= copy.sizes.keys()
+            self._present[node] |= copy.sizes.keys()
         called = {name: reference for reference, name in names.items()}
         self.layers |= {called.get(name, name): found for name, found in copy.layers().items()}
         return Volume(sum(sent), copy.size * len(nodes))
@@ -282,18 +283,18 @@ class Sender:
         """
         for reference, name in names.items():
             if name != reference:
-                self._provider.name_image(node, name, reference, deadline)
+                self._kind_nodes.name_image(node, name, reference, deadline)
 
-    def _held_by(self, node: str, deadline: Deadline) -> frozenset[str]:
-        if node not in self._held:
-            self._held[node] = self._provider.blobs_in(node, deadline)
-        return self._held[node]
+    def _present_in(self, node: str, deadline: Deadline) -> frozenset[str]:
+        if node not in self._present:
+            self._present[node] = self._kind_nodes.blobs_in(node, deadline)
+        return self._present[node]
 
     def _forget(self, references: tuple[str, ...], nodes: tuple[str, ...]) -> None:
         """Have no kind node list what it may not have whole, or a later load would skip it."""
         for node in nodes:
             with suppress(KindInfraError):  # also when the time is up
-                self._provider.forget_images(node, references, Deadline.after(_TIDIES_IN))
+                self._kind_nodes.forget_images(node, references, Deadline.after(_TIDIES_IN))
 
 
 def _is_hopeless(error: CommandError) -> bool:

@@ -6,15 +6,16 @@ import getpass
 import re
 import secrets
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.content import bases_of, content_of, file_tag, read_source
 from pytest_kindinfra.plan.buildoptions import with_images
-from pytest_kindinfra.plan.options import _FIELD, _TAG
-from pytest_kindinfra.references import split
+from pytest_kindinfra.plan.options import fill_template
+from pytest_kindinfra.references import is_tag, split
+from pytest_kindinfra.state.records import GitState
 from pytest_kindinfra.system.timeline import Deadline, now
 
 if TYPE_CHECKING:
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.context import Context
-    from pytest_kindinfra.images.content import Content, Digests, Source
+    from pytest_kindinfra.images.content import BuildSource, Content, Digests
     from pytest_kindinfra.model import BuiltImage, Image, Plan
     from pytest_kindinfra.protocols import Engine
-    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.system.runner import Runner
 
 
 _FOREIGN = re.compile(r"[^\w.-]", re.ASCII)
@@ -74,8 +75,8 @@ def make_tag(template: str, *, image: str, content: str, around: Circumstances) 
         "content": content,
         "random": around.random,
     }
-    tag = _FIELD.sub(lambda match: values[match[1]], template)
-    if not _TAG.fullmatch(tag):
+    tag = fill_template(template, values)
+    if not is_tag(tag):
         msg = (
             f'image "{image}": the template "{template}" makes "{tag}", which is no tag\n'
             "To fix: a shorter template; a tag has 128 characters at most"
@@ -85,19 +86,6 @@ def make_tag(template: str, *, image: str, content: str, around: Circumstances) 
 
 
 _GIT_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GitState:
-    """A checkout.
-
-    Attributes:
-        commit: The full hash of HEAD.
-        dirty: Files differ from it, or are new and not ignored; None if git did not say.
-    """
-
-    commit: str
-    dirty: bool | None
 
 
 def read_git_state(folder: Path, runner: Runner, deadline: Deadline) -> GitState | None:
@@ -142,7 +130,7 @@ class Tagged:
     """
 
     reference: str
-    source: Source
+    source: BuildSource
     content: Content
     contexts: dict[str, str]
     options: tuple[str, ...]
@@ -266,7 +254,8 @@ def ask_circumstances(context: Context) -> Circumstances:
     """Return what the fields of a tag template stand for; what git says goes to run.json too."""
     began = int(now())
     git = read_git_state(context.request.folder, context.tools.runner, context.deadline())
-    context.run.write("git", {"git": asdict(git) if git else None})
+    if git:
+        context.run.write(git)
     return Circumstances(
         user=_user(),
         commit=git.commit if git else None,

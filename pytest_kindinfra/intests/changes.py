@@ -7,26 +7,19 @@ another process can undo it when the one that made it was killed.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.state.locks import hold, is_held, locked
+from pytest_kindinfra.state.records import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from pytest_kindinfra.state.directory import RunDirectory
     from pytest_kindinfra.state.locks import Lock
-
-
-_PREFIX = "change-"
-
-
-Kind = Literal["scaled", "disturbed", "applied", "broken"]
-"""`scaled`: other replicas; `disturbed`: pods were replaced, and may not be ready again; `applied`:
-objects of a test; `broken`: undoing failed, so the service is not whole."""
+    from pytest_kindinfra.state.records import ChangeKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,27 +33,6 @@ class CurrentTest:
 
     name: str
     since: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """Something that a test changed.
-
-    Attributes:
-        kind: What was done.
-        service: Whose objects; empty for objects of the test's own.
-        test: The test's node id.
-        holder: The process that made it.
-        data: What is needed to undo it.
-        file: The name of its state file.
-    """
-
-    kind: Kind
-    service: str
-    test: str
-    holder: str
-    data: dict[str, Any] = field(default_factory=dict)
-    file: str = ""
 
 
 class Changes:
@@ -77,7 +49,7 @@ class Changes:
         self._lock: Lock | None = None
         self._count = 0
 
-    def note(self, kind: Kind, *, service: str, test: str, **data: Any) -> Change:
+    def note(self, kind: ChangeKind, *, service: str, test: str, **data: Any) -> Change:
         """Note a change that is about to be made, and return it."""
         if self._lock is None:
             self._lock = hold(self._alive(self._holder))
@@ -87,8 +59,8 @@ class Changes:
             service=service,
             test=test,
             holder=self._holder,
+            number=self._count,
             data=data,
-            file=f"{_PREFIX}{self._holder}.{self._count:06}",
         )
         self._write(change)
         return change
@@ -100,22 +72,11 @@ class Changes:
 
     def forget(self, change: Change) -> None:
         """Remove a change that is undone."""
-        with suppress(FileNotFoundError):
-            self._run.file(change.file).unlink()
+        self._run.remove(Change, change.name)
 
     def fail(self, change: Change, text: str) -> None:
         """Note that a change cannot be undone, so that its service is not whole any more."""
-        data = {"text": text}
-        self._write(
-            Change(
-                kind="broken",
-                service=change.service,
-                test=change.test,
-                holder=change.holder,
-                data=data,
-                file=change.file,
-            )
-        )
+        self._write(replace(change, kind="broken", data={"text": text}))
 
     def own(self) -> list[Change]:
         """Return the changes of this process, the last one first."""
@@ -139,7 +100,7 @@ class Changes:
         """
         if not self._of_dead():
             return
-        with locked(self._run.path / "state" / "undo.lock"):
+        with locked(self._run.lock_of(Change)):
             for change in reversed(self._of_dead()):
                 undo(change)
 
@@ -159,15 +120,10 @@ class Changes:
         return [one for one in found if one.holder in dead]
 
     def _all(self) -> list[Change]:
-        return list(self._read())
-
-    def _read(self) -> Iterator[Change]:
-        for name in self._run.names(_PREFIX):
-            if found := self._run.read(name):  # another process may just have removed it
-                yield Change(**found)
+        return list(self._run.read_all(Change).values())
 
     def _alive(self, holder: str) -> Path:
-        return self._run.path / "state" / f"alive-{holder}.lock"
+        return self._run.lock_of(Change, holder)
 
     def _write(self, change: Change) -> None:
-        self._run.write(change.file, asdict(change))
+        self._run.write(change, change.name)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.kube.cluster import Kube
     from pytest_kindinfra.model import KubeObject
-    from pytest_kindinfra.state.deployed import Deployed
+    from pytest_kindinfra.state.records import DeployedService
     from pytest_kindinfra.system.timeline import Deadline
 
 
@@ -106,7 +106,7 @@ class Images:
         built: Declared images that this run has built, for messages.
     """
 
-    def __init__(self, deployed: Iterable[Deployed], built: Iterable[str]) -> None:
+    def __init__(self, deployed: Iterable[DeployedService], built: Iterable[str]) -> None:
         records = list(deployed)
         self._references: dict[str, str] = {}
         self._written: dict[str, str] = {}

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.errors import KindInfraError, NotReadyError, indent, last_lines
 from pytest_kindinfra.kube.activity import Moment
 from pytest_kindinfra.kube.client import ApiError
-from pytest_kindinfra.kube.execute import Executed, execute
-from pytest_kindinfra.kube.logs import Container
+from pytest_kindinfra.kube.execute import Container, Executed, execute
 from pytest_kindinfra.kube.pods import containers_of, phase_of
 from pytest_kindinfra.kube.routes import live_pods
 from pytest_kindinfra.kube.targets import selector
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.kube.reader import Reader
     from pytest_kindinfra.model import KubeObject
-    from pytest_kindinfra.state.deployed import Deployed
+    from pytest_kindinfra.state.records import DeployedService
 
 
 _LINES = 20
@@ -87,7 +86,7 @@ class ExecError(KindInfraError):
 
 def run_in_pod(
     reader: Reader,
-    record: Deployed,
+    record: DeployedService,
     command: Sequence[str],
     *,
     container: str | None,
@@ -127,7 +126,9 @@ def run_in_pod(
     return ExecResult(done.exit_code, stdout, stderr)
 
 
-def read_logs(reader: Reader, record: Deployed, *, since: float | None, previous: bool) -> str:
+def read_logs(
+    reader: Reader, record: DeployedService, *, since: float | None, previous: bool
+) -> str:
     """Return what the containers of a service's pods have logged, in the order of time.
 
     Args:
@@ -154,7 +155,7 @@ def merged_logs(
     return "".join(f"{text}\n" for _, text in sorted(lines, key=lambda line: line[0]))
 
 
-def pods_of_service(reader: Reader, record: Deployed) -> list[KubeObject]:
+def pods_of_service(reader: Reader, record: DeployedService) -> list[KubeObject]:
     """Return the pods of a service that are not ending.
 
     Those that have its label; if none has, those that its workloads select: workloads that were in
@@ -193,7 +194,7 @@ def redactor_of(reader: Reader) -> Redactor:
     return redactor
 
 
-def _ready_pod(reader: Reader, record: Deployed, deadline: Deadline) -> KubeObject:
+def _ready_pod(reader: Reader, record: DeployedService, deadline: Deadline) -> KubeObject:
     pods: list[KubeObject] = []
 
     def ready() -> KubeObject | None:
@@ -231,7 +232,11 @@ def _log(reader: Reader, pod: KubeObject, container: str, since: Moment, *, prev
 
 
 def _failure(
-    reader: Reader, record: Deployed, where: Container, command: Sequence[str], done: Executed
+    reader: Reader,
+    record: DeployedService,
+    where: Container,
+    command: Sequence[str],
+    done: Executed,
 ) -> str:
     redactor = redactor_of(reader)
     ended = f"exit code {done.exit_code}" if done.exit_code is not None else done.failure

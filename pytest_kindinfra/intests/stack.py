@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pytest_kindinfra.errors import KindInfraError, NotReadyError
 from pytest_kindinfra.intests.changes import Changes
 from pytest_kindinfra.intests.patience import eventually
-from pytest_kindinfra.state.deployed import read_deployed
+from pytest_kindinfra.state.records import DeployedService
 from pytest_kindinfra.state.stack import StackView
 from pytest_kindinfra.system.timeline import Deadline
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from pytest_kindinfra.intests.changes import Change, CurrentTest
+    from pytest_kindinfra.intests.changes import CurrentTest
     from pytest_kindinfra.intests.objects import Images
     from pytest_kindinfra.intests.pods import ExecResult
     from pytest_kindinfra.intests.workloads import Workloads
     from pytest_kindinfra.kube.apis import AppsV1Api, BatchV1Api, CoreV1Api, CustomObjectsApi
     from pytest_kindinfra.kube.cluster import Kube
     from pytest_kindinfra.model import Endpoint, KubeObject
-    from pytest_kindinfra.state.deployed import Deployed
     from pytest_kindinfra.state.directory import RunDirectory
+    from pytest_kindinfra.state.records import Change, ClusterReady
 
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class Stack(StackView):
         *,
         waits: bool = True,
         proved: Mapping[str, tuple[Endpoint, ...]] | None = None,
-        cluster: Mapping[str, Any] | None = None,
+        cluster: ClusterReady | None = None,
         shared: bool = False,
         folder: Path = Path(),
         current: Callable[[], CurrentTest | None] = lambda: None,
@@ -360,14 +360,14 @@ class Stack(StackView):
         """The API for changes: in a cluster of others it touches only what is this run's."""
         if not self._shared:
             return self.api
-        from pytest_kindinfra.kube.cluster import OurKube
+        from pytest_kindinfra.kube.cluster import SharedKube
         from pytest_kindinfra.kube.portforward import Forwards
 
-        return OurKube(self.kubeconfig, self.run_id, Forwards(self.kubeconfig))
+        return SharedKube(self.kubeconfig, self.run_id, Forwards(self.kubeconfig))
 
-    def _deployed(self, service: str) -> Deployed:
-        self._result_of(service)
-        record = read_deployed(self._run, service)
+    def _deployed(self, service: str) -> DeployedService:
+        self._service(service)  # waits for it
+        record = self._run.read(DeployedService, service)
         if record is None:
             msg = f'service "{service}": not ready yet'
             raise NotReadyError(msg)
@@ -383,9 +383,8 @@ class Stack(StackView):
 
     def _images_in_use(self) -> Images:
         from pytest_kindinfra.intests.objects import Images
-        from pytest_kindinfra.state.deployed import all_deployed
 
-        return Images(all_deployed(self._run), self.images)
+        return Images(self._run.read_all(DeployedService).values(), self.images)
 
     def _apply_one(self, obj: KubeObject, namespace: str, deadline: Deadline) -> KubeObject:
         kube = self._writer

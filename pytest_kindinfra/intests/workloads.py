@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.kube.cluster import Kube
     from pytest_kindinfra.model import KubeObject
-    from pytest_kindinfra.state.deployed import Deployed, Probe
+    from pytest_kindinfra.state.records import DeployedService, Probe, ProbedPods
     from pytest_kindinfra.system.timeline import Deadline
 
 
@@ -56,7 +56,7 @@ class Workloads:
         record: The service.
     """
 
-    def __init__(self, kube: Kube, record: Deployed) -> None:
+    def __init__(self, kube: Kube, record: DeployedService) -> None:
         self._kube = kube
         self._record = record
 
@@ -175,8 +175,8 @@ class Workloads:
             self._ask(probe, health.check, deadline)
 
     def _ask(self, probe: Probe, meanwhile: Callable[[], object], deadline: Deadline) -> None:
-        if probe.backend and probe.spec.scheme == "tcp" and not probe.spec.expect:
-            self._await_far_end(probe, meanwhile, deadline)
+        if probe.behind and probe.spec.scheme == "tcp" and not probe.spec.expect:
+            self._await_far_end(probe, probe.behind, meanwhile, deadline)
         prove_endpoint(
             self._record.service,
             probe.spec,
@@ -188,7 +188,11 @@ class Workloads:
         )
 
     def _await_far_end(
-        self, probe: Probe, meanwhile: Callable[[], object], deadline: Deadline
+        self,
+        probe: Probe,
+        behind: ProbedPods,
+        meanwhile: Callable[[], object],
+        deadline: Deadline,
     ) -> None:
         """Wait until a pod takes connections: the forwarded port does so before."""
         from pytest_kindinfra.kube.portforward import Backend, Forward, Forwards
@@ -206,7 +210,8 @@ class Workloads:
             return True
 
         with closing(Forwards(self._kube.kubeconfig)) as forwards:
-            forward = Forward(forwards, Backend(**(probe.backend or {})), probe.host_port)
+            backend = Backend(namespace=behind.namespace, labels=behind.labels, port=behind.port)
+            forward = Forward(forwards, backend, probe.host_port)
             if not wait_until(reached, deadline, every=_EVERY):
                 msg = (
                     f'endpoint "{probe.spec.name}" of "{self._record.service}" did not answer'

@@ -50,10 +50,10 @@ class Moment:
         return datetime.fromtimestamp(int(self.at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def is_before(self, text: str) -> bool:
-        """Whether a time that is told, to the second or finer, may lie after the moment."""
+        """Whether a time, to the second or finer, may lie after the moment."""
         with suppress(ValueError):
-            told = datetime.fromisoformat(_to_microseconds(text)).timestamp()
-            return told >= (self.at if "." in text else int(self.at))
+            time = datetime.fromisoformat(_to_microseconds(text)).timestamp()
+            return time >= (self.at if "." in text else int(self.at))
         return False
 
 
@@ -69,7 +69,7 @@ def happenings(
 
     Args:
         kube: Where to ask.
-        pods: Whose; those that are named first are told first.
+        pods: Whose; those that are named first come first.
         since: From when on.
         redact: Takes secrets out of a text; asked before a text is cut, which would hide them.
         deadline: When to stop asking; what is left out then is said.
@@ -110,10 +110,10 @@ def _restarts(pod: KubeObject, since: Moment) -> Iterator[str]:
             yield f"{ended['finishedAt']} {where}: {why} (restarts so far: {count})"
 
 
-def _ended(one: dict[str, Any], key: str, since: Moment) -> dict[str, Any]:
+def _ended(container: dict[str, Any], key: str, since: Moment) -> dict[str, Any]:
     """Return how a container ended, now or the last time, if that was a failure, and not before."""
-    ended: dict[str, Any] = (one.get(key) or {}).get("terminated") or {}
-    failed = one.get("restartCount") or ended.get("exitCode")
+    ended: dict[str, Any] = (container.get(key) or {}).get("terminated") or {}
+    failed = container.get("restartCount") or ended.get("exitCode")
     return ended if failed and since.is_before(ended.get("finishedAt") or "") else {}
 
 

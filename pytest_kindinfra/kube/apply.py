@@ -9,10 +9,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import ClusterError, KindInfraError
-from pytest_kindinfra.kube.client import ApiError, Request, Transport, delete_if, fetch
+from pytest_kindinfra.kube.client import ApiError, ApiRequest, Transport, delete_if, fetch
 from pytest_kindinfra.kube.discovery import Discovery, Resource, UnknownKindError
 from pytest_kindinfra.kube.objects import place_of
-from pytest_kindinfra.kube.refusals import MISSING_GRACE, Missing, Refusal, refusal
+from pytest_kindinfra.kube.refusals import MISSING_GRACE, ApiRefusal, Missing, refusal
 from pytest_kindinfra.system.timeline import monotonic, wait_until
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Applier:
                 if last or not doubts.allow(meaning):
                     outlook.tell("")
                     raise _about(error, obj, namespace, meaning, deadline) from None
-                outlook.tell(sentence_of(error))
+                outlook.tell(_sentence_of(error))
             else:
                 outlook.tell("")
                 return applied
@@ -151,7 +151,7 @@ class Applier:
 
     def _send(self, method: str, path: str, obj: KubeObject, content_type: str) -> KubeObject:
         query = APPLY if "apply" in content_type else MANAGER
-        request = Request(method, path, obj, query, content_type)
+        request = ApiRequest(method, path, obj, query, content_type)
         answer: KubeObject = json.loads(self._transport.send(request))
         return answer
 
@@ -167,9 +167,9 @@ class Applier:
         return fetch(self._transport, path)
 
 
-def is_there(found: KubeObject | None, uid: str) -> bool:
+def is_there(obj: KubeObject | None, uid: str) -> bool:
     """Whether what was found is still the object of that uid, and not another of its name."""
-    return found is not None and found["metadata"].get("uid") == uid
+    return obj is not None and obj["metadata"].get("uid") == uid
 
 
 def is_ending(obj: KubeObject) -> bool:
@@ -184,7 +184,7 @@ class _Doubts:
         self._outlook = outlook
         self._since: dict[object, float] = {}
 
-    def allow(self, meaning: Refusal) -> bool:
+    def allow(self, meaning: ApiRefusal) -> bool:
         """Whether to try once more after such a refusal."""
         grace = meaning.grace
         if meaning.missing:
@@ -196,7 +196,7 @@ class _Doubts:
         return monotonic() - since < grace
 
 
-def sentence_of(error: KindInfraError) -> str:
+def _sentence_of(error: KindInfraError) -> str:
     """Return the server's sentence, or what is known instead, in one line."""
     text = error.message if isinstance(error, ApiError) else str(error)
     return " ".join(text.split())
@@ -223,7 +223,7 @@ def _about(
     error: KindInfraError,
     obj: KubeObject,
     namespace: str,
-    meaning: Refusal,
+    meaning: ApiRefusal,
     deadline: Deadline,
 ) -> KindInfraError:
     """Return the error with the object's name, the limit that was reached, and what to do."""

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError
-from pytest_kindinfra.kube.client import ApiError, Request, Transport, delete_if
+from pytest_kindinfra.kube.client import ApiError, ApiRequest, Transport, delete_if
 from pytest_kindinfra.system.timeline import wait_until
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def ensure_namespace(
 def delete_namespace(transport: Transport, name: str, labels: Mapping[str, str]) -> None:
     """Ask for the namespace's end if it has these labels; it is not waited for."""
 
-    def has_labels(found: KubeObject) -> bool:
-        return labels.items() <= (found["metadata"].get("labels") or {}).items()
+    def has_labels(namespace: KubeObject) -> bool:
+        return labels.items() <= (namespace["metadata"].get("labels") or {}).items()
 
     delete_if(transport, f"/api/v1/namespaces/{name}", has_labels)
 
@@ -124,7 +124,7 @@ def _missing_namespace(transport: Transport, name: str, labels: Mapping[str, str
     if found is None:
         meta = {"name": name, "labels": dict(labels)}
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": meta}
-        found = json.loads(transport.send(Request("POST", "/api/v1/namespaces", body)))
+        found = json.loads(transport.send(ApiRequest("POST", "/api/v1/namespaces", body)))
     ending = found.get("status", {}).get("phase") == "Terminating"
     return "one of that name is still being deleted" if ending else ""
 
@@ -137,7 +137,7 @@ def _ask(
     json_body: bool = True,
 ) -> Any:
     try:
-        body = transport.send(Request("GET", path, query=query, timeout=5), attempts=1)
+        body = transport.send(ApiRequest("GET", path, query=query, timeout=5), attempts=1)
     except ApiError as error:
         if error.status == HTTPStatus.NOT_FOUND:
             return None

@@ -1,4 +1,7 @@
-"""Why an object will not become ready: the record of a cause, its text, and what to do. Pure."""
+"""The record of a cause, why an object will not become ready, and its text. Pure.
+
+What is known of each reason stands in `kube/reasons.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,60 +9,22 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from pytest_kindinfra.errors import indent, shortened
-from pytest_kindinfra.kube.messages import (
-    is_shortage,
-    pod_is_refused,
-)
 from pytest_kindinfra.kube.readiness import title
+from pytest_kindinfra.kube.reasons import REASONS, is_shortage
 
 if TYPE_CHECKING:
+    from pytest_kindinfra.kube.reasons import Sight
     from pytest_kindinfra.model import KubeObject
 
 
-IMAGE_FIX = "declare the image, have it in the engine of this machine, or correct its name"
+_LOG_WIDTH = 1000
 
 
-CONFIG_FIX = "add what is missing to the service's manifests, or to those of one that it needs"
+_WATCHED_WIDTH = 70
 
 
-START_FIX = "correct the container's command"
-
-
-QUIT_FIX = "give the container a command that does not end"
-
-
-CRASH_FIX = "see the log; `restarts = N` of the service allows more restarts"
-
-
-LOG_WIDTH = 1000
-
-
-TOLD_WIDTH = 70
-
-
-REPEATED = 60
+_REPEATED = 60
 """Letters at the end that show that an event and a message are about the same failure."""
-
-
-FIXES = {
-    "ErrImageNeverPull": IMAGE_FIX,
-    "InvalidImageName": "correct the image's name in the manifest",
-    "ImageInspectError": IMAGE_FIX,
-    "CreateContainerConfigError": CONFIG_FIX,
-    "CreateContainerError": "correct the container's command or mounts",
-    "RunContainerError": START_FIX,
-    "StartError": START_FIX,
-    "PostStartHookError": "see the hook's message",
-    "CrashLoopBackOff": CRASH_FIX,
-    "Error": CRASH_FIX,
-    "Completed": QUIT_FIX,
-    "OOMKilled": "raise the container's memory limit",
-    "Unschedulable": "ask for less, or remove what no kind node offers",
-    "FailedMount": CONFIG_FIX,
-    "FailedCreate": "correct what the message names, or add it to the service or one that it needs",
-    "FailedCreatePodSandBox": "see the message; the network plugin of the cluster may not run",
-    "ProvisioningFailed": "name a storage class that the cluster has, or leave it out",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +42,7 @@ class Cause:
         family: What stays the same while the reason changes, such as `pull` for `ErrImagePull` and
             `ImagePullBackOff`; empty means the reason.
         shortage: Something is used up that other pods give back when they end.
-        fix: What to do about it; empty means what the reason alone tells.
+        fix: What to do about it; empty means what the table says of the reason.
         lasted: Seconds for which it has been there; 0 if it is known at once to be permanent.
         logs: Which log tells more: that of the container's last run, or of the one before.
         event: The last event's sentence.
@@ -111,7 +76,7 @@ class Cause:
         if self.log:
             parts += [
                 "  last log lines:",
-                indent("\n".join(line[:LOG_WIDTH] for line in self.log[-20:])),
+                indent("\n".join(line[:_LOG_WIDTH] for line in self.log[-20:])),
             ]
         if self.pod:
             look = f"kubectl --namespace {self.namespace} describe pod {self.pod}"
@@ -124,9 +89,10 @@ class Cause:
     @property
     def remedy(self) -> str:
         """What to do about it; empty if nothing is known."""
-        return self.fix or FIXES.get(self.reason, "")
+        row = REASONS.get(self.reason)
+        return self.fix or (row.fix if row and isinstance(row.fix, str) else "")
 
-    def while_waiting(self, *, width: int = TOLD_WIDTH) -> str:
+    def while_waiting(self, *, width: int = _WATCHED_WIDTH) -> str:
         """Return a line for those who watch, with the seconds and the end of the message."""
         message = " ".join(self.message.split())
         # The end of a message tells why; what stands before it is who called whom.
@@ -153,7 +119,7 @@ class Cause:
 
 def _repeats(event: str, message: str) -> bool:
     """Whether an event says what the message does, perhaps with other words before it."""
-    same_end = len(event) > REPEATED and message.endswith(event[-REPEATED:])
+    same_end = len(event) > _REPEATED and message.endswith(event[-_REPEATED:])
     return same_end or event in message or (message in event and bool(message))
 
 
@@ -162,28 +128,32 @@ def _cut(text: str, width: int = 300) -> str:
     return line if len(line) <= width else f"{line[: width - 3]}..."
 
 
-FAMILIES = {
-    "ErrImagePull": "pull",
-    "ImagePullBackOff": "pull",
-    "RegistryUnavailable": "pull",
-    "ImageInspectError": "pull",
-    "ErrImageNeverPull": "never pull",
-    "InvalidImageName": "name",
-    "CreateContainerConfigError": "config",
-    "CreateContainerError": "create",
-    "RunContainerError": "start",
-}
-"""What a container waits for when it says so, whether or not that passes; the reason changes
-while the kubelet tries again, the family does not."""
+def cause_of(
+    obj: KubeObject,
+    reason: str,
+    sight: Sight,
+    *,
+    pod: str = "",
+    container: str = "",
+    like: str = "",
+) -> Cause:
+    """Make the cause that a row of the table describes.
 
-
-REFUSED_GRACE = 1.0
-
-
-def of_creation(obj: KubeObject, reason: str, message: str, patience: float) -> Cause:
-    """Make the cause of pods that cannot be made."""
-    grace = REFUSED_GRACE if pod_is_refused(message) else patience
-    return replace(against(obj, reason, message, grace), shortage=is_shortage(message))
+    Args:
+        obj: The object that it speaks against.
+        reason: Kubernetes' word.
+        sight: What its grace and its remedy depend on.
+        pod: The pod at fault.
+        container: The container at fault.
+        like: The word whose row counts if the table has none for the reason.
+    """
+    row = REASONS.get(reason) or REASONS[like]
+    return replace(
+        against(obj, reason, sight.message, row.grace(sight), pod=pod, container=container),
+        family=row.family,
+        shortage=row.shortage and is_shortage(sight.message),
+        fix=row.fix(sight) if callable(row.fix) else row.fix,
+    )
 
 
 def against(
@@ -196,7 +166,7 @@ def against(
     container: str = "",
     logs: Literal["", "current", "previous"] = "",
 ) -> Cause:
-    """Make a cause that speaks against `obj`."""
+    """Make a cause that speaks against `obj`, whether or not the table has its reason."""
     return Cause(
         object=title(obj), namespace=obj["metadata"].get("namespace", ""), pod=pod,
         container=container, reason=reason, message=message, grace=grace, logs=logs,

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from pytest_kindinfra.system.timeline import Deadline
 
 
-NAME = "kindinfra"
+_LEASE_NAME = "kindinfra"
 
 
 LEASE: KubeObject = {
     "apiVersion": "coordination.k8s.io/v1",
     "kind": "Lease",
-    "metadata": {"name": NAME},
+    "metadata": {"name": _LEASE_NAME},
 }
 """The object's outline."""
 
@@ -41,7 +41,7 @@ _FOLDER = "dev.kindinfra/run-directory"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class LeaseHolder:
     """A run that holds a namespace.
 
     Attributes:
@@ -55,24 +55,24 @@ class Holder:
     folder: str
 
 
-def take(reader: Reader, namespace: str, holder: Holder) -> Holder | None:
-    """Take the namespace, or return who has it."""
+def acquire_lease(reader: Reader, namespace: str, holder: LeaseHolder) -> LeaseHolder | None:
+    """Acquire the namespace's Lease, or return the run that holds it."""
     path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
     try:
         reader.request("POST", path, body=_lease(holder))
     except ApiError as error:
         if error.status != HTTPStatus.CONFLICT:
             raise
-        found = reader.get(f"{path}/{NAME}")
-        return _holder(found) if found else take(reader, namespace, holder)
+        lease = reader.get(f"{path}/{_LEASE_NAME}")
+        return _read_holder(lease) if lease else acquire_lease(reader, namespace, holder)
     return None
 
 
-def _lease(holder: Holder) -> dict[str, Any]:
+def _lease(holder: LeaseHolder) -> dict[str, Any]:
     return {
         **LEASE,
         "metadata": {
-            "name": NAME,
+            "name": _LEASE_NAME,
             "labels": {RUN_LABEL: holder.run_id},
             "annotations": {_HOST: holder.host, _FOLDER: holder.folder},
         },
@@ -80,10 +80,10 @@ def _lease(holder: Holder) -> dict[str, Any]:
     }
 
 
-def _holder(lease: dict[str, Any]) -> Holder:
+def _read_holder(lease: dict[str, Any]) -> LeaseHolder:
     meta = lease["metadata"]
     labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
-    return Holder(
+    return LeaseHolder(
         run_id=labels.get(RUN_LABEL, ""),
         host=annotations.get(_HOST, ""),
         folder=annotations.get(_FOLDER, ""),
@@ -121,7 +121,7 @@ class Scope:
     resources: frozenset[str] = frozenset()
 
 
-class Kind(NamedTuple):
+class _Resource(NamedTuple):
     """A kind of which a run may have objects.
 
     Attributes:
@@ -154,10 +154,10 @@ class Kind(NamedTuple):
         return [f"{base}/namespaces/{name}/{plural}" for name in places]
 
 
-class Found(NamedTuple):
+class _RunObject(NamedTuple):
     """An object of a run."""
 
-    kind: Kind
+    kind: _Resource
     path: str
     namespace: str
 
@@ -168,15 +168,15 @@ def remove_all(reader: Reader, run_id: str, deadline: Deadline, scope: Scope) ->
     Raises:
         CommandError: Something could not be deleted, or looked for; names all of it.
     """
-    search = Search(reader, run_id, scope)
-    found = search.found()
-    custom = [one for one in found if one.kind.rank == 0]
+    search = _Search(reader, run_id, scope)
+    objects = search.objects()
+    custom = [one for one in objects if one.kind.rank == 0]
     problems = _delete(reader, run_id, custom)
     if custom:
         gone = lambda: not any(reader.get(one.path) for one in custom)  # noqa: E731
         wait_until(gone, deadline.within(_CUSTOM_SECONDS), every=0.1)
-    going = {one.path for one in found if one.kind.resource == "namespaces"}
-    rest = [one for one in found if one.kind.rank and one.namespace not in _names(going)]
+    going = {one.path for one in objects if one.kind.resource == "namespaces"}
+    rest = [one for one in objects if one.kind.rank and one.namespace not in _names(going)]
     problems += _delete(reader, run_id, rest)
     problems += search.problems
     if problems:
@@ -184,7 +184,7 @@ def remove_all(reader: Reader, run_id: str, deadline: Deadline, scope: Scope) ->
         raise CommandError(command, exit_code=1, output="\n".join(problems))
 
 
-class Search:
+class _Search:
     """Looks for the objects of one run.
 
     Attributes:
@@ -199,21 +199,21 @@ class Search:
         self.problems: list[str] = []
         self.restricted = False
 
-    def found(self) -> list[Found]:
+    def objects(self) -> list[_RunObject]:
         """Return each object with the run's label, of whatever kind, in the order of deletion."""
-        found = [one for kind in self._kinds() for one in self._of(kind)]
-        return sorted(found, key=lambda one: one.kind.rank)
+        objects = [one for kind in self._kinds() for one in self._of(kind)]
+        return sorted(objects, key=lambda one: one.kind.rank)
 
-    def _of(self, kind: Kind) -> Iterator[Found]:
+    def _of(self, kind: _Resource) -> Iterator[_RunObject]:
         for obj in self._listed(kind):
             meta = obj["metadata"]
             if not meta.get("ownerReferences"):
                 namespace = meta.get("namespace", "")
                 base, _, plural = kind.path.rpartition("/")
                 where = f"/namespaces/{namespace}" if namespace else ""
-                yield Found(kind, f"{base}{where}/{plural}/{meta['name']}", namespace)
+                yield _RunObject(kind, f"{base}{where}/{plural}/{meta['name']}", namespace)
 
-    def _listed(self, kind: Kind) -> list[dict[str, Any]]:
+    def _listed(self, kind: _Resource) -> list[dict[str, Any]]:
         try:
             return self._list(kind.path)
         except ApiError as error:
@@ -229,7 +229,7 @@ class Search:
         self.restricted = True
         return [obj for path in paths for obj in self._listed_in(kind, path)]
 
-    def _listed_in(self, kind: Kind, path: str) -> list[dict[str, Any]]:
+    def _listed_in(self, kind: _Resource, path: str) -> list[dict[str, Any]]:
         try:
             return self._list(path)
         except ApiError as error:
@@ -251,7 +251,7 @@ class Search:
                 f" {resource} --all-namespaces --selector {RUN_LABEL}={self._run}"
             )
 
-    def _kinds(self) -> Iterator[Kind]:
+    def _kinds(self) -> Iterator[_Resource]:
         """Yield the kinds that the cluster has, of which objects can be listed and deleted.
 
         Each once, though several versions of a group may have it; the preferred one first.
@@ -267,7 +267,7 @@ class Search:
                         seen.add(kind.resource)
                         yield kind
 
-    def _kinds_at(self, base: str, group: str) -> Iterator[Kind]:
+    def _kinds_at(self, base: str, group: str) -> Iterator[_Resource]:
         answer: Any = {}
         try:
             answer = self._reader.request("GET", base)
@@ -280,12 +280,12 @@ class Search:
             name = entry["name"]
             if "/" not in name and set(entry.get("verbs") or ()) >= _NEEDED_VERBS:
                 resource = f"{name}.{group}" if group else name
-                yield Kind(f"{base}/{name}", resource, group, entry["namespaced"])
+                yield _Resource(f"{base}/{name}", resource, group, entry["namespaced"])
 
 
-def _delete(reader: Reader, run_id: str, found: Iterable[Found]) -> list[str]:
+def _delete(reader: Reader, run_id: str, objects: Iterable[_RunObject]) -> list[str]:
     problems = []
-    for one in found:
+    for one in objects:
         try:
             reader.delete_if(one.path, lambda obj: run_of(obj) == run_id)
         except KindInfraError as error:
@@ -297,8 +297,8 @@ def _names(paths: Iterable[str]) -> set[str]:
     return {path.rpartition("/")[2] for path in paths}
 
 
-class OurObjects:
-    """What one run has put into an existing cluster.
+class OwnedObjects:
+    """The objects of one run in an existing cluster.
 
     Args:
         run_id: The run's id.
@@ -318,13 +318,13 @@ class OurObjects:
 
     def remove_command(self) -> tuple[str, ...]:
         """Return the command by which a person deletes all of it."""
-        scope, found, restricted = self._scope(), [], False
+        scope, objects, restricted = self._scope(), [], False
         with suppress(KindInfraError), closing(Reader(self._kubeconfig)) as reader:
-            search = Search(reader, self._run, scope)
-            found = search.found()
+            search = _Search(reader, self._run, scope)
+            objects = search.objects()
             restricted = search.restricted
-        namespaces = {one.namespace for one in found} - {""} if restricted else set()
-        resources = [one.kind.resource for one in found]
+        namespaces = {one.namespace for one in objects} - {""} if restricted else set()
+        resources = [one.kind.resource for one in objects]
         return remove_command(self._kubeconfig, self._run, resources, namespaces=namespaces)
 
 

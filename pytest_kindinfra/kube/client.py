@@ -76,7 +76,7 @@ class ApiError(KindInfraError):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ApiRequest:
     """What is asked of the server.
 
     Attributes:
@@ -119,7 +119,7 @@ class Transport:
             client.rest_client.pool_manager.clear()
             client.close()
 
-    def send(self, request: Request, *, attempts: int = len(PAUSES) + 1) -> bytes:
+    def send(self, request: ApiRequest, *, attempts: int = len(PAUSES) + 1) -> bytes:
         """Send the request and return the body of its answer.
 
         Raises:
@@ -135,7 +135,7 @@ class Transport:
             between=lambda _: sleep(next(pauses)),
         )
 
-    def _answer(self, request: Request) -> bytes:
+    def _answer(self, request: ApiRequest) -> bytes:
         with self.exchange(request) as response:
             return bytes(response.data)
 
@@ -160,7 +160,7 @@ class Transport:
             raise ClusterError(msg) from error
 
     @contextmanager
-    def exchange(self, request: Request) -> Iterator[Any]:
+    def exchange(self, request: ApiRequest) -> Iterator[Any]:
         """Send the request once and give its answer, not read yet: for `lines`.
 
         Raises:
@@ -182,7 +182,7 @@ class Transport:
             msg = f"no answer from the API server to {what}: {error}"
             raise ClusterError(msg) from error
 
-    def _open(self, request: Request) -> Any:
+    def _open(self, request: ApiRequest) -> Any:
         import urllib3
 
         client = self.client()
@@ -208,6 +208,11 @@ def _keep_files_from_forks() -> None:
     files = getattr(kube_config, "_temp_files", None)
     if isinstance(files, dict):  # a later version may keep them otherwise
         os.register_at_fork(after_in_child=files.clear)
+
+
+def load_client() -> None:
+    """Import the official client, which takes about a second, before it is needed."""
+    from kubernetes import client, config  # noqa: F401
 
 
 def _make_client(kubeconfig: Path) -> Any:
@@ -305,15 +310,15 @@ def hang_up(response: Any) -> None:
 def fetch(transport: Transport, path: str) -> KubeObject | None:
     """Return the object at a path, or None if there is none."""
     try:
-        found: KubeObject = json.loads(transport.send(Request("GET", path)))
+        obj: KubeObject = json.loads(transport.send(ApiRequest("GET", path)))
     except ApiError as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
         return None
-    return found
+    return obj
 
 
-def delete_if(transport: Transport, path: str, wanted: Callable[[KubeObject], bool]) -> str:
+def delete_if(transport: Transport, path: str, condition: Callable[[KubeObject], bool]) -> str:
     """Ask for the end of the object at a path, and of what it made, if `wanted` says so of it.
 
     Only the very object that `wanted` saw is deleted: if it was changed or replaced meanwhile,
@@ -329,11 +334,11 @@ def delete_if(transport: Transport, path: str, wanted: Callable[[KubeObject], bo
     left = iter(pauses)
 
     def look_and_delete() -> str:
-        found = fetch(transport, path)
-        if found is None or not wanted(found):
+        obj = fetch(transport, path)
+        if obj is None or not condition(obj):
             return ""
-        _delete_as_seen(transport, path, found)
-        return str(found["metadata"]["uid"])
+        _delete_as_seen(transport, path, obj)
+        return str(obj["metadata"]["uid"])
 
     def pause(error: ApiError) -> None:
         if error.status != HTTPStatus.CONFLICT:
@@ -343,8 +348,8 @@ def delete_if(transport: Transport, path: str, wanted: Callable[[KubeObject], bo
     return retry(look_and_delete, tries=len(pauses) + 1, on=ApiError, between=pause)
 
 
-def _delete_as_seen(transport: Transport, path: str, found: KubeObject) -> None:
-    meta = found["metadata"]
+def _delete_as_seen(transport: Transport, path: str, obj: KubeObject) -> None:
+    meta = obj["metadata"]
     if "deletionTimestamp" in meta:  # a namespace answers a second request with a conflict
         return
     options = {
@@ -354,7 +359,7 @@ def _delete_as_seen(transport: Transport, path: str, found: KubeObject) -> None:
         "preconditions": {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]},
     }
     try:
-        transport.send(Request("DELETE", path, options))
+        transport.send(ApiRequest("DELETE", path, options))
     except ApiError as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError
-from pytest_kindinfra.kube import boot as bringup
+from pytest_kindinfra.kube import boot
 from pytest_kindinfra.kube.apply import ALONE, APPLY, Applier, Outlook, completed, is_ending
 from pytest_kindinfra.kube.client import ApiError
 from pytest_kindinfra.kube.discovery import UnknownKindError
@@ -36,27 +36,27 @@ class Kube(Reader):
 
     def __init__(self, kubeconfig: Path) -> None:
         super().__init__(kubeconfig)
-        self._applier = Applier(self.transport, self._discovery, may_replace=self.is_ours)
+        self._applier = Applier(self.transport, self._discovery, may_replace=self.is_owned)
 
     def wait_for_api(self, deadline: Deadline) -> None:
         """Return when the API server is ready; ClusterError if it never was."""
-        bringup.wait_for_api(self.transport, deadline)
+        boot.wait_for_api(self.transport, deadline)
 
     def wait_for_nodes(self, deadline: Deadline) -> None:
         """Return when every node is Ready; ClusterError says what is missing."""
-        bringup.wait_for_nodes(self.transport, deadline)
+        boot.wait_for_nodes(self.transport, deadline)
 
     def wait_for_dns(self, deadline: Deadline) -> None:
         """Return when names can be resolved; ClusterError if they never could."""
-        bringup.wait_for_dns(self.transport, deadline)
+        boot.wait_for_dns(self.transport, deadline)
 
     def ensure_namespace(self, name: str, deadline: Deadline, labels: Mapping[str, str]) -> None:
         """Make the namespace unless it is there; return when pods can be made in it."""
-        bringup.ensure_namespace(self.transport, name, deadline, labels)
+        boot.ensure_namespace(self.transport, name, deadline, labels)
 
     def delete_namespace(self, name: str, labels: Mapping[str, str] | None = None) -> None:
         """Ask for the namespace's end if it has these labels, without waiting for it."""
-        bringup.delete_namespace(self.transport, name, labels or {})
+        boot.delete_namespace(self.transport, name, labels or {})
 
     def apply(
         self, obj: KubeObject, *, namespace: str, deadline: Deadline, outlook: Outlook = ALONE
@@ -132,8 +132,8 @@ _SHOWN = 3
 _ENDS_EVERY = 0.1
 
 
-class OurKube(Kube):
-    """The API of a cluster that holds more than what this run puts there.
+class SharedKube(Kube):
+    """The API of a cluster that has objects of others too: only those of this run are changed.
 
     Args:
         kubeconfig: Of the cluster.
@@ -161,7 +161,7 @@ class OurKube(Kube):
         self._known = threading.Lock()
 
     def ensure_namespace(self, name: str, deadline: Deadline, labels: Mapping[str, str]) -> None:
-        """Make the namespace unless it is there; only one that we make is ours."""
+        """Make the namespace unless it is there; only one that is made here gets the label."""
         self._note("", "namespaces")
         super().ensure_namespace(name, deadline, {**labels, RUN_LABEL: self._run})
 
@@ -176,14 +176,14 @@ class OurKube(Kube):
         Raises:
             KindInfraError: What is there is another one.
         """
-        found = self._standing(obj, namespace, deadline)
-        if found is None or self.is_ours(found):
+        existing = self._existing(obj, namespace, deadline)
+        if existing is None or self.is_owned(existing):
             self.announce(obj, namespace)
             own = marked(obj, self._run)
             return super().apply(own, namespace=namespace, deadline=deadline, outlook=outlook)
-        if obj["kind"] != "Namespace" and (differing := self._differing(obj, found, namespace)):
-            raise KindInfraError(_told(obj, found, differing))
-        return found
+        if obj["kind"] != "Namespace" and (differing := self._differing(obj, existing, namespace)):
+            raise KindInfraError(_conflict_message(obj, existing, differing))
+        return existing
 
     def announce(self, obj: KubeObject, namespace: str) -> None:
         """Note where an object is about to be put, so that it is found again."""
@@ -196,11 +196,11 @@ class OurKube(Kube):
 
     @property
     def labels(self) -> dict[str, str]:
-        """What marks an object as ours."""
+        """The labels of an object of this run."""
         return {RUN_LABEL: self._run}
 
-    def _standing(self, obj: KubeObject, namespace: str, deadline: Deadline) -> KubeObject | None:
-        """Return what is there; what an earlier run is just deleting is waited for."""
+    def _existing(self, obj: KubeObject, namespace: str, deadline: Deadline) -> KubeObject | None:
+        """Return the object in the cluster; one that is being deleted is awaited."""
         found: KubeObject | None = None
 
         def settled() -> bool:
@@ -217,10 +217,10 @@ class OurKube(Kube):
         except UnknownKindError:
             return None  # where there is no such kind yet, there is no object of it
 
-    def is_ours(self, found: KubeObject) -> bool:
-        """Whether an object that is there was made by this run."""
-        meta = found["metadata"]
-        return self._has_label(found) or self._made_namespace(meta.get("namespace") or "")
+    def is_owned(self, obj: KubeObject) -> bool:
+        """Whether an object in the cluster was made by this run."""
+        meta = obj["metadata"]
+        return self._has_label(obj) or self._made_namespace(meta.get("namespace") or "")
 
     def _made_namespace(self, name: str) -> bool:
         """Whether this run made the namespace, so that nothing of others was in it before."""
@@ -235,7 +235,7 @@ class OurKube(Kube):
     def _has_label(self, obj: KubeObject) -> bool:
         return run_of(obj) == self._run
 
-    def _differing(self, obj: KubeObject, found: KubeObject, namespace: str) -> str:
+    def _differing(self, obj: KubeObject, existing: KubeObject, namespace: str) -> str:
         """Return where the object there would be changed by applying, nothing if nowhere."""
         resource = self._discovery.resource(obj)
         complete = completed(obj, resource, namespace)
@@ -251,7 +251,7 @@ class OurKube(Kube):
             )
         except ApiError as error:
             return f"it cannot be changed into it: {error.message}"
-        differing = first_differences(_compared(found), _compared(would_be), limit=_SHOWN)
+        differing = first_differences(_compared(existing), _compared(would_be), limit=_SHOWN)
         verb = "differs" if len(differing) == 1 else "differ"
         return f"{', '.join(differing)} {verb}" if differing else ""
 
@@ -283,10 +283,10 @@ def _compared(obj: KubeObject) -> dict[str, Any]:
     return {key: value for key, value in obj.items() if key not in _NOT_COMPARED}
 
 
-def _told(obj: KubeObject, found: KubeObject, differing: str) -> str:
-    meta = found["metadata"]
+def _conflict_message(obj: KubeObject, existing: KubeObject, differing: str) -> str:
+    meta = existing["metadata"]
     where = f' in namespace "{meta["namespace"]}"' if meta.get("namespace") else ""
-    other = run_of(found)
+    other = run_of(existing)
     whose = f"it belongs to run {other}" if other else "it is not of this run"
     return (
         f'{obj["kind"]} "{meta["name"]}"{where} is in the cluster already, and not as declared: '

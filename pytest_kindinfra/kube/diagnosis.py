@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.kube.causes import FAMILIES, Cause, against, of_creation
-from pytest_kindinfra.kube.messages import (
-    config_is_permanent,
-    create_is_permanent,
-    is_shortage,
-    node_boots,
-    pull_failure,
-    pull_is_permanent,
-    start_is_permanent,
-)
+from pytest_kindinfra.kube.causes import Cause, against, cause_of
 from pytest_kindinfra.kube.pods import (
     after_restarts,
     containers_of,
@@ -26,6 +16,7 @@ from pytest_kindinfra.kube.pods import (
     sidecars_of,
 )
 from pytest_kindinfra.kube.readiness import condition
+from pytest_kindinfra.kube.reasons import Sight, reasons_seen
 from pytest_kindinfra.model import PATIENCE
 
 if TYPE_CHECKING:
@@ -34,33 +25,15 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject
 
 
-NOT_STARTED = frozenset({"StartError", "ContainerCannotRun"})
-"""How a container ended whose command could not be run: no crash of the program."""
-
-
-POST_START = "PostStartHookError"
-
-
-OUT_OF_MEMORY = "OOMKilled"
-
-
-LOST = frozenset({"Unknown", "ContainerStatusUnknown"})
-"""How a container ended that was not there any more when the kind node came back."""
-
-
-ENDED_GRACE = 1.0
+_ENDED_GRACE = 1.0
 """The kubelet says CrashLoopBackOff ten seconds late; until then a container that will not
 be started at once is only seen to stay where it is."""
 
 
-CLAIM_GRACE = 5.0
-"""An event about the claim, which comes later, says more than that it is not bound."""
+_JOBS_OWN_KEYS = ("backoffLimitPerIndex", "maxFailedIndexes", "podFailurePolicy", "successPolicy")
 
 
-JOBS_OWN_KEYS = ("backoffLimitPerIndex", "maxFailedIndexes", "podFailurePolicy", "successPolicy")
-
-
-SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+_SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +80,7 @@ def limits_of(declared: KubeObject, *, restarts: int, patience: float = PATIENCE
         restarts=restarts,
         patience=patience,
         failures=None if written is None else int(written),
-        by_itself=any(spec.get(key) is not None for key in JOBS_OWN_KEYS),
+        by_itself=any(spec.get(key) is not None for key in _JOBS_OWN_KEYS),
     )
 
 
@@ -128,20 +101,20 @@ def causes_of(obj: KubeObject, pods: Sequence[KubeObject], limits: Limits) -> li
 def _of_object(obj: KubeObject, pods: Sequence[KubeObject], limits: Limits) -> Iterator[Cause]:
     if failure := condition(obj, "ReplicaFailure"):
         reason, message = failure.get("reason", "ReplicaFailure"), failure.get("message", "")
-        yield of_creation(obj, reason, message, limits.patience)
+        yield cause_of(obj, reason, Sight(message, limits.patience), like="FailedCreate")
     if obj["kind"] == "Job":
         yield from _of_job(obj, pods, limits)
     if obj["kind"] == "PersistentVolumeClaim" and (obj.get("status") or {}).get("phase") == "Lost":
-        yield against(obj, "Lost", "the claim lost its volume")
+        yield cause_of(obj, "Lost", Sight("the claim lost its volume"))
     if obj["kind"] == "Pod" and phase_of(obj) == "Failed":
         yield _of_failed_pod(obj, obj)
 
 
 def _of_job(obj: KubeObject, pods: Sequence[KubeObject], limits: Limits) -> Iterator[Cause]:
     broken = [pod for pod in pods if phase_of(pod) == "Failed"]
-    if not (told := _failure_of_job(obj, broken, limits)):
+    if not (failure := _failure_of_job(obj, broken, limits)):
         return
-    reason, message = told
+    reason, message = failure
     if not broken:
         yield against(obj, reason, message)
         return
@@ -188,126 +161,118 @@ def _of_pod(obj: KubeObject, pod: KubeObject, limits: Limits) -> Iterator[Cause]
     for entry in (pod.get("status") or {}).get("conditions") or ():
         kind = (entry["type"], entry["status"], entry.get("reason"))
         if kind == ("PodScheduled", "False", "Unschedulable"):
-            yield _of_scheduling(obj, pod, entry.get("message", ""), limits.patience)
-
-
-def _of_scheduling(obj: KubeObject, pod: KubeObject, message: str, patience: float) -> Cause:
-    grace = patience
-    if node_boots(message):
-        grace = math.inf
-    elif "PersistentVolumeClaim" in message:
-        grace += CLAIM_GRACE
-    cause = against(obj, "Unschedulable", message, grace, pod=pod["metadata"]["name"])
-    return replace(cause, shortage=is_shortage(message))
+            sight = Sight(entry.get("message", ""), limits.patience)
+            yield cause_of(obj, "Unschedulable", sight, pod=pod["metadata"]["name"])
 
 
 def _of_container(
-    obj: KubeObject, pod: KubeObject, one: dict[str, Any], limits: Limits
+    obj: KubeObject, pod: KubeObject, container: dict[str, Any], limits: Limits
 ) -> Iterator[Cause]:
-    state, before = one.get("state") or {}, one.get("lastState") or {}
+    state, before = container.get("state") or {}, container.get("lastState") or {}
     ended, last = state.get("terminated") or {}, before.get("terminated") or {}
-    waiting = state.get("waiting") or {}
-    if (reason := waiting.get("reason", "")) in FAMILIES:
-        yield _of_waiting(obj, pod, one, reason, waiting.get("message", ""), limits.patience)
-    elif (failed := ended or (last if waiting else {})).get("reason") in NOT_STARTED:
+    waiting, not_started = state.get("waiting") or {}, reasons_seen("not started")
+    if (reason := waiting.get("reason", "")) in reasons_seen("waiting"):
+        yield _of_waiting(obj, pod, container, reason, waiting.get("message", ""), limits.patience)
+    elif (failed := ended or (last if waiting else {})).get("reason") in not_started:
         reason, message = failed["reason"], failed.get("message", "")
-        yield _of_waiting(obj, pod, one, reason, message, limits.patience)
-    elif obj["kind"] != "Job" or _is_sidecar(one, pod):
-        yield from _of_crashes(obj, pod, one, limits.restarts)
+        yield _of_waiting(obj, pod, container, reason, message, limits.patience)
+    elif obj["kind"] != "Job" or _is_sidecar(container, pod):
+        yield from _of_crashes(obj, pod, container, limits.restarts)
     elif not limits.by_itself:
-        yield from _of_crashes(obj, pod, one, limits.of_job)
+        yield from _of_crashes(obj, pod, container, limits.of_job)
 
 
 def _of_waiting(
-    obj: KubeObject, pod: KubeObject, one: dict[str, Any], reason: str, message: str,
+    obj: KubeObject, pod: KubeObject, container: dict[str, Any], reason: str, message: str,
     patience: float,
 ) -> Cause:  # fmt: skip
     """Make the cause of a container that could not be made or started."""
-    family, fix = FAMILIES.get(reason, "start"), ""
-    spec = pod.get("spec") or {}
-    if family == "pull":
-        permanent = pull_is_permanent(message, has_pull_secrets=bool(spec.get("imagePullSecrets")))
-        fix = pull_failure(message).fix.format(image=_image_of(one, pod))
-    elif family == "config":
-        permanent = config_is_permanent(message)
-    elif family == "create":
-        permanent = create_is_permanent(message)
-    elif family == "start":
-        permanent = start_is_permanent(message, has_mounts=_has_mounts(one, pod))
-    else:
-        permanent = True
-    grace = 0.0 if permanent else patience
-    where = {"pod": pod["metadata"]["name"], "container": one["name"]}
-    return replace(against(obj, reason, message, grace, **where), family=family, fix=fix)
+    sight = Sight(
+        message=message,
+        patience=patience,
+        image=_image_of(container, pod),
+        has_pull_secrets=bool((pod.get("spec") or {}).get("imagePullSecrets")),
+        has_mounts=_has_mounts(container, pod),
+    )
+    return cause_of(obj, reason, sight, pod=pod["metadata"]["name"], container=container["name"])
 
 
 def _of_crashes(
-    obj: KubeObject, pod: KubeObject, one: dict[str, Any], restarts: int
+    obj: KubeObject, pod: KubeObject, container: dict[str, Any], restarts: int
 ) -> Iterator[Cause]:
-    where = {"pod": pod["metadata"]["name"], "container": one["name"]}
-    state, before = one.get("state") or {}, one.get("lastState") or {}
+    where = {"pod": pod["metadata"]["name"], "container": container["name"]}
+    state, before = container.get("state") or {}, container.get("lastState") or {}
     ended, last = state.get("terminated") or {}, before.get("terminated") or {}
     reason = (state.get("waiting") or {}).get("reason", "")
-    if reason == POST_START and one.get("restartCount", 0) >= restarts:
+    if reason == "PostStartHookError" and container.get("restartCount", 0) >= restarts:
         yield against(obj, reason, state["waiting"].get("message", ""), logs="previous", **where)
-    elif reason == "CrashLoopBackOff" and _is_enough(last, one, pod, restarts):
-        word, message = _ending(last, one)
-        word = word if word in {OUT_OF_MEMORY, "Completed"} else reason
+    elif reason == "CrashLoopBackOff" and _is_enough(last, container, pod, restarts):
+        word, message = _ending(last, container)
+        word = word if word in {"OOMKilled", "Completed"} else reason
         yield against(obj, word, message, logs="previous", **where)
-    elif "running" in state and not one.get("ready") and _was_enough(last, one, pod, restarts):
-        yield against(obj, *_ending(last, one), logs="previous", **where)
-    elif ended and _is_enough(ended, one, pod, restarts):
-        grace = ENDED_GRACE if restarts else 0.0
-        yield against(obj, *_ending(ended, one), grace, logs="current", **where)
+    elif (
+        "running" in state
+        and not container.get("ready")
+        and _was_enough(last, container, pod, restarts)
+    ):
+        yield against(obj, *_ending(last, container), logs="previous", **where)
+    elif ended and _is_enough(ended, container, pod, restarts):
+        grace = _ENDED_GRACE if restarts else 0.0
+        yield against(obj, *_ending(ended, container), grace, logs="current", **where)
 
 
-def _is_sidecar(one: dict[str, Any], pod: KubeObject) -> bool:
+def _is_sidecar(container: dict[str, Any], pod: KubeObject) -> bool:
     """Whether a container is an init container that is to run as long as the pod does."""
     init = (pod.get("status") or {}).get("initContainerStatuses") or ()
-    is_init = any(entry is one for entry in init)
-    return is_init and one["name"] in sidecars_of(pod.get("spec") or {})
+    is_init = any(entry is container for entry in init)
+    return is_init and container["name"] in sidecars_of(pod.get("spec") or {})
 
 
-def _spec_of(one: dict[str, Any], pod: KubeObject) -> dict[str, Any]:
+def _spec_of(container: dict[str, Any], pod: KubeObject) -> dict[str, Any]:
     spec = pod.get("spec") or {}
     written = (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
-    return next((dict(entry) for entry in written if entry["name"] == one["name"]), {})
+    return next((dict(entry) for entry in written if entry["name"] == container["name"]), {})
 
 
-def _image_of(one: dict[str, Any], pod: KubeObject) -> str:
-    return str(_spec_of(one, pod).get("image") or one.get("image") or "IMAGE")
+def _image_of(container: dict[str, Any], pod: KubeObject) -> str:
+    return str(_spec_of(container, pod).get("image") or container.get("image") or "IMAGE")
 
 
-def _has_mounts(one: dict[str, Any], pod: KubeObject) -> bool:
-    mounts = _spec_of(one, pod).get("volumeMounts") or ()
-    return any(mount.get("mountPath") != SERVICE_ACCOUNT for mount in mounts)
+def _has_mounts(container: dict[str, Any], pod: KubeObject) -> bool:
+    mounts = _spec_of(container, pod).get("volumeMounts") or ()
+    return any(mount.get("mountPath") != _SERVICE_ACCOUNT for mount in mounts)
 
 
-def _is_enough(ended: dict[str, Any], one: dict[str, Any], pod: KubeObject, restarts: int) -> bool:
+def _is_enough(
+    ended: dict[str, Any], container: dict[str, Any], pod: KubeObject, restarts: int
+) -> bool:
     """Whether a container that is down speaks against its pod."""
-    if ended.get("reason") == OUT_OF_MEMORY:
+    if ended.get("reason") == "OOMKilled":
         return True
-    due = one.get("restartCount", 0) >= restarts
-    return due and ended.get("reason") not in LOST | NOT_STARTED and _failed(ended, one, pod)
+    due = container.get("restartCount", 0) >= restarts
+    no_crash = reasons_seen("lost") | reasons_seen("not started")
+    return due and ended.get("reason") not in no_crash and _failed(ended, container, pod)
 
 
-def _was_enough(last: dict[str, Any], one: dict[str, Any], pod: KubeObject, restarts: int) -> bool:
+def _was_enough(
+    last: dict[str, Any], container: dict[str, Any], pod: KubeObject, restarts: int
+) -> bool:
     """Whether a container that runs again went down too often: a probe's kill has no back-off."""
-    if last.get("reason") == OUT_OF_MEMORY:
+    if last.get("reason") == "OOMKilled":
         return True
-    often = bool(last) and one.get("restartCount", 0) > restarts
-    return often and _is_enough(last, one, pod, restarts)
+    often = bool(last) and container.get("restartCount", 0) > restarts
+    return often and _is_enough(last, container, pod, restarts)
 
 
-def _failed(ended: dict[str, Any], one: dict[str, Any], pod: KubeObject) -> bool:
-    if ended.get("exitCode") or _is_sidecar(one, pod):
+def _failed(ended: dict[str, Any], container: dict[str, Any], pod: KubeObject) -> bool:
+    if ended.get("exitCode") or _is_sidecar(container, pod):
         return True
     init = (pod.get("status") or {}).get("initContainerStatuses") or ()
     always = pod.get("spec", {}).get("restartPolicy", "Always") == "Always"
-    return always and not any(entry is one for entry in init)
+    return always and not any(entry is container for entry in init)
 
 
-def _ending(ended: dict[str, Any], one: dict[str, Any]) -> tuple[str, str]:
-    message = f"exit code {ended.get('exitCode')}{after_restarts(one, ', ')}"
+def _ending(ended: dict[str, Any], container: dict[str, Any]) -> tuple[str, str]:
+    message = f"exit code {ended.get('exitCode')}{after_restarts(container, ', ')}"
     detail = ended.get("message") or ""
     return ended.get("reason", "Error"), f"{message}: {detail}" if detail else message

@@ -1,11 +1,12 @@
-"""What only events tell: volumes, sandboxes, and pods that could not be made."""
+"""What only events say: volumes, sandboxes, and pods that could not be made."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.kube.causes import against, of_creation
+from pytest_kindinfra.kube.causes import cause_of
 from pytest_kindinfra.kube.pods import containers_of, phase_of
+from pytest_kindinfra.kube.reasons import Sight, reasons_seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,16 +16,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject
 
 
-CREATION = "FailedCreate"
-
-
-TELLING = frozenset(
-    {"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "ProvisioningFailed", CREATION}
-)
-"""Reasons of events that speak against an object; what they tell of may pass by itself."""
-
-
-UNINFORMATIVE = frozenset({"BackOff", "Failed"})
+_UNINFORMATIVE = frozenset({"BackOff", "Failed"})
 """Their sentences are in the container's state as well, and better there."""
 
 
@@ -42,19 +34,16 @@ def causes_in_events(
         patience: Seconds for what may pass by itself.
     """
     pending = [pod for pod in pods if phase_of(pod) == "Pending"]
-    told = [(latest_event(one, events), one) for one in (obj, *pending)]
-    told += [(event, pod) for pod in pending for event in _of_claims(pod, events)]
-    found = []
-    for event, one in told:
-        if event and (reason := event.get("reason", "")) in TELLING:
-            message = event.get("message") or ""
-            pod = one["metadata"]["name"] if one["kind"] == "Pod" else ""
-            found.append(
-                of_creation(obj, reason, message, patience)
-                if reason == CREATION
-                else against(obj, reason, message, patience, pod=pod)
-            )
-    return found
+    latest = [(_latest_event(one, events), one) for one in (obj, *pending)]
+    latest += [(event, pod) for pod in pending for event in _of_claims(pod, events)]
+    words = reasons_seen("event")
+    causes = []
+    for event, about in latest:
+        if event and (reason := event.get("reason", "")) in words:
+            pod = about["metadata"]["name"] if about["kind"] == "Pod" else ""
+            sight = Sight(event.get("message") or "", patience)
+            causes.append(cause_of(obj, reason, sight, pod=pod))
+    return causes
 
 
 def _of_claims(pod: KubeObject, events: Sequence[KubeObject]) -> Iterator[KubeObject]:
@@ -67,7 +56,7 @@ def _of_claims(pod: KubeObject, events: Sequence[KubeObject]) -> Iterator[KubeOb
             yield max(mine, key=_when)
 
 
-def latest_event(obj: KubeObject, events: Sequence[KubeObject]) -> KubeObject | None:
+def _latest_event(obj: KubeObject, events: Sequence[KubeObject]) -> KubeObject | None:
     """Return the last event about the object itself; of two at once, the later listed."""
     mine = enumerate(_about(obj, events))
     return max(mine, key=lambda item: (_when(item[1]), item[0]), default=(0, None))[1]
@@ -97,13 +86,13 @@ def latest_warning(
         and _says_more(event)
         and _concerns(event, {name: since[name] for name in unready})
     ]
-    return latest_event(pod, warnings)
+    return _latest_event(pod, warnings)
 
 
 def _says_more(event: KubeObject) -> bool:
     """Whether a warning says more than the status, which may not say why a pull failed."""
     pull = str(event.get("message") or "").startswith("Failed to pull image")
-    return pull or event.get("reason") not in UNINFORMATIVE
+    return pull or event.get("reason") not in _UNINFORMATIVE
 
 
 def _concerns(event: KubeObject, since: dict[str, str]) -> bool:
@@ -116,10 +105,10 @@ def _concerns(event: KubeObject, since: dict[str, str]) -> bool:
     return any(name in since and _when(event) >= since[name] for name in names)
 
 
-def _start(one: dict[str, Any], pod: KubeObject, *, before: bool) -> str:
+def _start(container: dict[str, Any], pod: KubeObject, *, before: bool) -> str:
     """Return when the container's run began, or when the pod was ready to start any."""
-    state = {**(one.get("state") or {})}
-    last = (one.get("lastState") or {}).get("terminated") or {}
+    state = {**(container.get("state") or {})}
+    last = (container.get("lastState") or {}).get("terminated") or {}
     run = state.get("running") or state.get("terminated") or {}
     if (before or not run) and last:
         run = last

@@ -6,7 +6,7 @@ import json
 import select
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
 from pytest_kindinfra.errors import ClusterError, NotReadyError
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_kindinfra.kube.client import Transport
-    from pytest_kindinfra.kube.logs import Container
     from pytest_kindinfra.system.timeline import Deadline
 
 
@@ -40,6 +39,14 @@ _OPENING_PAUSE = 0.5
 
 
 _REFUSED = ("Handshake status 4",)
+
+
+class Container(NamedTuple):
+    """In which container a command is run."""
+
+    namespace: str
+    pod: str
+    container: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,15 +24,15 @@ OLDEST_DEFAULT = (1, 25)
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class _Group:
     """An API group of Kubernetes' own: its stable versions, and the kinds it has in any version."""
 
     stable: tuple[str, ...]
     kinds: tuple[str, ...]
 
 
-GROUPS: Mapping[str, Group] = {
-    "": Group(
+GROUPS: Mapping[str, _Group] = {
+    "": _Group(
         ("v1",),
         (
             *("Binding", "ComponentStatus", "ConfigMap", "Endpoints", "Event", "LimitRange"),
@@ -41,14 +41,14 @@ GROUPS: Mapping[str, Group] = {
             "ServiceAccount",
         ),
     ),
-    "apps": Group(
+    "apps": _Group(
         ("v1",), ("ControllerRevision", "DaemonSet", "Deployment", "ReplicaSet", "StatefulSet")
     ),
-    "autoscaling": Group(("v1", "v2"), ("HorizontalPodAutoscaler", "Scale")),
-    "batch": Group(("v1",), ("CronJob", "Job")),
-    "extensions": Group((), ()),
-    "policy": Group(("v1",), ("Eviction", "PodDisruptionBudget")),
-    "admissionregistration.k8s.io": Group(
+    "autoscaling": _Group(("v1", "v2"), ("HorizontalPodAutoscaler", "Scale")),
+    "batch": _Group(("v1",), ("CronJob", "Job")),
+    "extensions": _Group((), ()),
+    "policy": _Group(("v1",), ("Eviction", "PodDisruptionBudget")),
+    "admissionregistration.k8s.io": _Group(
         ("v1",),
         (
             *("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"),
@@ -56,48 +56,48 @@ GROUPS: Mapping[str, Group] = {
             *("ValidatingAdmissionPolicyBinding", "ValidatingWebhookConfiguration"),
         ),
     ),
-    "apiextensions.k8s.io": Group(("v1",), ("CustomResourceDefinition",)),
-    "apiregistration.k8s.io": Group(("v1",), ("APIService",)),
-    "authentication.k8s.io": Group(("v1",), ("SelfSubjectReview", "TokenReview")),
-    "authorization.k8s.io": Group(
+    "apiextensions.k8s.io": _Group(("v1",), ("CustomResourceDefinition",)),
+    "apiregistration.k8s.io": _Group(("v1",), ("APIService",)),
+    "authentication.k8s.io": _Group(("v1",), ("SelfSubjectReview", "TokenReview")),
+    "authorization.k8s.io": _Group(
         ("v1",),
         (
             *("LocalSubjectAccessReview", "SelfSubjectAccessReview", "SelfSubjectRulesReview"),
             "SubjectAccessReview",
         ),
     ),
-    "certificates.k8s.io": Group(
+    "certificates.k8s.io": _Group(
         ("v1",), ("CertificateSigningRequest", "ClusterTrustBundle", "PodCertificateRequest")
     ),
-    "coordination.k8s.io": Group(("v1",), ("Lease", "LeaseCandidate")),
-    "discovery.k8s.io": Group(("v1",), ("EndpointSlice",)),
-    "events.k8s.io": Group(("v1",), ("Event",)),
-    "flowcontrol.apiserver.k8s.io": Group(("v1",), ("FlowSchema", "PriorityLevelConfiguration")),
-    "internal.apiserver.k8s.io": Group((), ("StorageVersion",)),
-    "networking.k8s.io": Group(
+    "coordination.k8s.io": _Group(("v1",), ("Lease", "LeaseCandidate")),
+    "discovery.k8s.io": _Group(("v1",), ("EndpointSlice",)),
+    "events.k8s.io": _Group(("v1",), ("Event",)),
+    "flowcontrol.apiserver.k8s.io": _Group(("v1",), ("FlowSchema", "PriorityLevelConfiguration")),
+    "internal.apiserver.k8s.io": _Group((), ("StorageVersion",)),
+    "networking.k8s.io": _Group(
         ("v1",),
         ("IPAddress", "Ingress", "IngressClass", "NetworkPolicy", "ServiceCIDR"),
     ),
-    "node.k8s.io": Group(("v1",), ("RuntimeClass",)),
-    "rbac.authorization.k8s.io": Group(
+    "node.k8s.io": _Group(("v1",), ("RuntimeClass",)),
+    "rbac.authorization.k8s.io": _Group(
         ("v1",), ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
     ),
-    "resource.k8s.io": Group(
+    "resource.k8s.io": _Group(
         ("v1",),
         (
             *("DeviceClass", "DeviceTaintRule", "ResourceClaim", "ResourceClaimTemplate"),
             "ResourceSlice",
         ),
     ),
-    "scheduling.k8s.io": Group(("v1",), ("PriorityClass", "Workload")),
-    "storage.k8s.io": Group(
+    "scheduling.k8s.io": _Group(("v1",), ("PriorityClass", "Workload")),
+    "storage.k8s.io": _Group(
         ("v1",),
         (
             *("CSIDriver", "CSINode", "CSIStorageCapacity", "StorageClass", "VolumeAttachment"),
             "VolumeAttributesClass",
         ),
     ),
-    "storagemigration.k8s.io": Group((), ("StorageVersionMigration",)),
+    "storagemigration.k8s.io": _Group((), ("StorageVersionMigration",)),
 }
 
 
@@ -177,7 +177,7 @@ _REMOVED: Mapping[tuple[str, str], tuple[tuple[int, int], str]] = {
 _UNSTABLE = re.compile(r"v\d+(alpha|beta)\d+")
 
 
-def group_of(version: str) -> str:
+def _group_of(version: str) -> str:
     """Return the group of an `apiVersion`; the core group is empty."""
     return version.rpartition("/")[0]
 
@@ -187,7 +187,7 @@ def may_be_custom(version: str) -> bool:
 
     The group of a CRD must be a domain name with a dot.
     """
-    group = group_of(version)
+    group = _group_of(version)
     return "." in group and group not in GROUPS
 
 
@@ -211,36 +211,36 @@ def builtin_fault(version: str, kind: str, *, served_by: tuple[int, int] | None)
             return ""
         since = f"Kubernetes {removed[0]}.{removed[1]} removed it"
         return f"{since}; use {replacement}" if replacement else f"{since} without a replacement"
-    group, kinds = GROUPS.get(group_of(version)), _kinds_in(group_of(version))
+    group, kinds = GROUPS.get(_group_of(version)), _kinds_in(_group_of(version))
     if group is not None and kind in kinds:
         stable = version.rpartition("/")[2] in group.stable
         if stable or not group.stable or _UNSTABLE.fullmatch(version.rpartition("/")[2]):
             return ""  # whether a beta is served is the cluster's to say
-        return f"{_named(group_of(version))} has {_listed(stable_versions(group_of(version)))}"
+        return f"{_named(_group_of(version))} has {_listed(_stable_versions(_group_of(version)))}"
     if served_by is not None and served_by > NEWEST and group is not None:
         return ""  # it may be newer than this table
-    return near_builtin(version, kind) or "Kubernetes has no such kind"
+    return _near_builtin(version, kind) or "Kubernetes has no such kind"
 
 
-def near_builtin(version: str, kind: str) -> str:
+def _near_builtin(version: str, kind: str) -> str:
     """Return `did you mean ...?` for a kind or version like one of Kubernetes' own, or nothing."""
-    own = _kinds_in(group_of(version))
+    own = _kinds_in(_group_of(version))
     if found := difflib.get_close_matches(kind, own, n=1):
         return f'did you mean "{found[0]}"?'
     homes = [group for group, one in GROUPS.items() if kind in one.kinds and one.stable]
     if homes:
-        versions = [stable_versions(group)[-1] for group in homes]
+        versions = [_stable_versions(group)[-1] for group in homes]
         return f"did you mean apiVersion {_listed(versions)}?"
-    if group_of(version) not in GROUPS:
+    if _group_of(version) not in GROUPS:
         return ""
     everywhere = {one: group for group, entry in GROUPS.items() for one in entry.kinds}
     if found := difflib.get_close_matches(kind, everywhere, n=1, cutoff=0.8):
-        where = stable_versions(everywhere[found[0]])
+        where = _stable_versions(everywhere[found[0]])
         return f'did you mean "{found[0]}" of {where[-1] if where else everywhere[found[0]]}?'
     return ""
 
 
-def stable_versions(group: str) -> list[str]:
+def _stable_versions(group: str) -> list[str]:
     """Return the stable `apiVersion`s of a group of Kubernetes' own."""
     return [f"{group}/{version}" if group else version for version in GROUPS[group].stable]
 

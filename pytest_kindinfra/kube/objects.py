@@ -118,19 +118,19 @@ def written_references(fields: Iterable[ImageField]) -> list[str]:
     return list(dict.fromkeys(image for image in found if isinstance(image, str) and image))
 
 
-def first_differences(one: Any, other: Any, *, limit: int) -> list[str]:
+def first_differences(first: Any, second: Any, *, limit: int) -> list[str]:
     """Return the first places at which they differ: `spec.versions[0].served`."""
-    return [place.removeprefix(".") for place in islice(_differences(one, other, ""), limit)]
+    return [place.removeprefix(".") for place in islice(_differences(first, second, ""), limit)]
 
 
-def _differences(one: Any, other: Any, place: str) -> Iterator[str]:
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in dict.fromkeys((*one, *other)):
-            yield from _differences(one.get(key), other.get(key), f"{place}.{key}")
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        for number, (left, right) in enumerate(zip(one, other, strict=True)):
+def _differences(first: Any, second: Any, place: str) -> Iterator[str]:
+    if isinstance(first, dict) and isinstance(second, dict):
+        for key in dict.fromkeys((*first, *second)):
+            yield from _differences(first.get(key), second.get(key), f"{place}.{key}")
+    elif isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
+        for number, (left, right) in enumerate(zip(first, second, strict=True)):
             yield from _differences(left, right, f"{place}[{number}]")
-    elif one != other:
+    elif first != second:
         yield place
 
 
@@ -397,13 +397,13 @@ def identity_of(
     return Identity(*kind, where, str(metadata["name"]))
 
 
-def is_same_content(one: KubeObject, other: KubeObject) -> bool:
+def is_same_content(first: KubeObject, second: KubeObject) -> bool:
     """Whether two spellings of one object say the same, but for a namespace that may be missing."""
-    first, second = (
+    first_content, second_content = (
         {**obj, "metadata": {k: v for k, v in obj["metadata"].items() if k != "namespace"}}
-        for obj in (one, other)
+        for obj in (first, second)
     )
-    return first == second
+    return first_content == second_content
 
 
 def applying_order(objects: Iterable[KubeObject]) -> list[KubeObject]:

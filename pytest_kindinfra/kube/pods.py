@@ -111,7 +111,7 @@ def own_pods(
     if obj["kind"] == "Pod":
         return tuple(pod for pod in living if pod["metadata"].get("uid") == uid)
     if obj["kind"] == "Deployment":
-        newest = newest_replica_set(obj, replica_sets)
+        newest = _newest_replica_set(obj, replica_sets)
         uid = newest["metadata"]["uid"] if newest else None
     mine = tuple(pod for pod in living if uid and owner_uid(pod) == uid)
     return tuple(pod for pod in mine if not _is_old(obj, pod))
@@ -139,7 +139,7 @@ def _is_old(obj: KubeObject, pod: KubeObject) -> bool:
     return False
 
 
-def newest_replica_set(obj: KubeObject, replica_sets: Sequence[KubeObject]) -> KubeObject | None:
+def _newest_replica_set(obj: KubeObject, replica_sets: Sequence[KubeObject]) -> KubeObject | None:
     """Return the ReplicaSet of the Deployment's newest revision."""
     uid = obj["metadata"].get("uid")
     mine = [one for one in replica_sets if owner_uid(one) == uid]
@@ -249,9 +249,9 @@ def describe_pod(pod: KubeObject) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def after_restarts(one: dict[str, Any], joint: str) -> str:
+def after_restarts(container: dict[str, Any], joint: str) -> str:
     """Return the end of a sentence about a container: how often it was started again."""
-    count = one.get("restartCount", 0)
+    count = container.get("restartCount", 0)
     plural = "" if count == 1 else "s"
     return f"{joint}after {count} restart{plural}" if count else ""
 
@@ -264,12 +264,12 @@ def _describe_scheduling(condition: dict[str, Any]) -> str:
     )
 
 
-def _describe_container(one: dict[str, Any]) -> str:
-    state = one.get("state") or {}
-    name = f'container "{one["name"]}"'
-    restarts = after_restarts(one, " ")
+def _describe_container(container: dict[str, Any]) -> str:
+    state = container.get("state") or {}
+    name = f'container "{container["name"]}"'
+    restarts = after_restarts(container, " ")
     if "running" in state:
-        return "" if one.get("ready") else f"{name} runs but is not ready{restarts}"
+        return "" if container.get("ready") else f"{name} runs but is not ready{restarts}"
     if "waiting" in state:
         return f"{name} waits: {state['waiting'].get('reason', 'unknown')}{restarts}"
     ended = state.get("terminated") or {}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject
 
 
-class PodPort(NamedTuple):
+class _PodPort(NamedTuple):
     """A port of a pod."""
 
     namespace: str
@@ -49,7 +49,7 @@ class Backend:
         """What selects the pods there."""
         return {"labelSelector": ",".join(f"{key}={value}" for key, value in self.labels.items())}
 
-    def pick(self, pods: Sequence[KubeObject]) -> PodPort:
+    def pick(self, pods: Sequence[KubeObject]) -> _PodPort:
         """Return the port of a ready pod, of the newest where there are several.
 
         Raises:
@@ -61,7 +61,7 @@ class Backend:
             raise NotReadyError(msg)
         for pod in sorted(ready, key=_age, reverse=True):
             if (number := _number(self.port, pod)) is not None:
-                return PodPort(self.namespace, pod["metadata"]["name"], number)
+                return _PodPort(self.namespace, pod["metadata"]["name"], number)
         msg = f'no container of the pods behind it has a port named "{self.port}"'
         raise NotReadyError(msg)
 
@@ -118,7 +118,7 @@ be closed by half, and the answer to what was sent may still come."""
 _WAITING = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class Tunnel:
+class _Tunnel:
     """An open way to a pod's port; `close` it."""
 
     def __init__(self, transport: Transport, *, namespace: str, pod: str, port: int) -> None:
@@ -327,7 +327,7 @@ class Forwards:
             os.close(self._ending)
         self._reader.close()
 
-    def reach(self, backend: Backend) -> Tunnel:
+    def reach(self, backend: Backend) -> _Tunnel:
         """Return a way to a ready pod.
 
         Raises:
@@ -336,7 +336,7 @@ class Forwards:
         for further_tries in reversed(range(_TRIES)):
             found = backend.pick(self._reader.list_(backend.path, **backend.query))
             try:
-                return Tunnel(
+                return _Tunnel(
                     self._reader.transport,
                     namespace=found.namespace,
                     pod=found.pod,

@@ -1,15 +1,17 @@
-"""What can be asked of a cluster without changing it, and the one door to everything else."""
+"""Reading a cluster: objects, logs, events, and the request behind everything else."""
 
 from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.kube import logs as evidence
-from pytest_kindinfra.kube.client import Request, Transport, delete_if, fetch
+from pytest_kindinfra.errors import ClusterError
+from pytest_kindinfra.kube.client import ApiError, ApiRequest, Transport, delete_if, fetch
 from pytest_kindinfra.kube.discovery import Discovery
-from pytest_kindinfra.kube.pods import SERVICE_NAME, lack_of_pods
+from pytest_kindinfra.kube.events import event_text, latest_warning
+from pytest_kindinfra.kube.pods import SERVICE_NAME, containers_of, lack_of_pods
 from pytest_kindinfra.kube.watch import PodWatch
 
 if TYPE_CHECKING:
@@ -18,6 +20,19 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.kube.causes import Cause
     from pytest_kindinfra.model import KubeObject
+
+
+_LOG_LINES = 20
+
+
+_LIMIT_BYTES = 256 * 1024
+
+
+_EVENTS = 500
+
+
+_NO_LOG = "unable to retrieve container logs for"
+"""How the kubelet begins a log that it has lost, with status 200."""
 
 
 class Reader:
@@ -61,7 +76,7 @@ class Reader:
             ApiError: The answer has a status of 400 or more.
             ClusterError: There was no answer.
         """
-        request = Request(method, path, body, query, content_type, timeout)
+        request = ApiRequest(method, path, body, query, content_type, timeout)
         answer = self.transport.send(request)
         return json.loads(answer) if answer else None
 
@@ -91,11 +106,11 @@ class Reader:
         head = {"apiVersion": answer.get("apiVersion", ""), "kind": kind}
         return [head | item for item in answer.get("items") or ()]
 
-    def delete_if(self, path: str, wanted: Callable[[KubeObject], bool]) -> str:
-        """Ask for the end of an object if it is wanted, and return its uid; see `delete_if`."""
-        return delete_if(self.transport, path, wanted)
+    def delete_if(self, path: str, condition: Callable[[KubeObject], bool]) -> str:
+        """Ask for the end of an object if it is condition, and return its uid; see `delete_if`."""
+        return delete_if(self.transport, path, condition)
 
-    def is_ours(self, found: KubeObject) -> bool:  # noqa: ARG002 - for clusters that are shared
+    def is_owned(self, obj: KubeObject) -> bool:  # noqa: ARG002 - for clusters that are shared
         """Whether this run made an object: all are in a cluster that it made."""
         return True
 
@@ -122,33 +137,88 @@ class Reader:
         *,
         previous: bool = False,
         lines: int = 50,
-        limit_bytes: int = evidence.LIMIT_BYTES,
+        limit_bytes: int = _LIMIT_BYTES,
         since: str = "",
     ) -> str:
-        """Return the last lines of a container's log, bounded in bytes as well.
+        """Return the last lines of a container's log, not more than `limit_bytes` of them.
 
-        With `since`, a time to the second, only those from then on, each with its own time.
+        Args:
+            namespace: The pod's.
+            pod: Its name.
+            container: The container's name; empty if the pod has only one.
+            previous: Read the log of the container's run before this one.
+            lines: How many lines.
+            limit_bytes: How many bytes, counted from the end.
+            since: A time to the second: only lines from then on, each with its own time before it.
         """
-        where = evidence.Container(namespace, pod, container)
-        return evidence.pod_logs(
-            self.transport, where, previous=previous, lines=lines, limit_bytes=limit_bytes,
-            since=since,
-        )  # fmt: skip
+        # The server's own limitBytes keeps the beginning, but the end is what tells; it is
+        # still set, well above, so that lines without an end do not fill the memory.
+        most = max(limit_bytes, _LIMIT_BYTES) * 4
+        query: dict[str, Any] = {"tailLines": lines, "limitBytes": most}
+        if container:
+            query["container"] = container
+        if previous:
+            query["previous"] = "true"
+        if since:
+            query |= {"sinceTime": since, "timestamps": "true"}
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+        body = self.transport.send(ApiRequest("GET", path, query=query, timeout=10))
+        return body[-limit_bytes:].decode(errors="replace")
 
     def events(self, namespace: str) -> list[KubeObject]:
-        """Return the namespace's events."""
-        return evidence.events(self.transport, namespace)
+        """Return the namespace's events, as listed."""
+        path = f"/api/v1/namespaces/{namespace}/events"
+        answer = self.request("GET", path, query={"limit": _EVENTS}, timeout=10) or {}
+        return list(answer.get("items") or ())
 
-    def last_event(self, pod: KubeObject) -> str:
-        """Return the last warning about a pod as a sentence; empty if there is none."""
-        return evidence.last_event(self.transport, pod)
+    def last_event(self, pod: KubeObject, container: str = "", *, before: bool = False) -> str:
+        """Return the last warning about a pod as a sentence; empty if there is none.
+
+        See `latest_warning` for which ones count.
+        """
+        try:
+            events = self.events(pod["metadata"]["namespace"])
+        except (ApiError, ClusterError):
+            return ""
+        warning = latest_warning(pod, events, container, before=before)
+        return event_text(warning) if warning else ""
 
     def traces(self, pod: KubeObject) -> list[str]:
-        """Return lines about a pod that is not ready: the ends of its logs."""
-        return evidence.traces(self.transport, pod)
+        """Return lines about a pod that is not ready: the ends of its containers' logs."""
+        meta = pod["metadata"]
+        lines: list[str] = []
+        for container in containers_of(pod):
+            name = container["name"]
+            if end := self._end_of_log(meta["namespace"], meta["name"], name):
+                lines += [f'  last log lines of container "{name}":']
+                lines += [f"    {line}" for line in end]
+        return lines
 
     def with_evidence(self, cause: Cause) -> Cause:
         """Return the cause with its pod's last event and log lines, as far as there are any."""
         pods = self.watch(cause.namespace).pods()[1] if cause.pod else ()
         pod = next((pod for pod in pods if pod["metadata"]["name"] == cause.pod), None)
-        return evidence.with_evidence(self.transport, cause, pod)
+        before = cause.logs == "previous"
+        event = self.last_event(pod, cause.container, before=before) if pod else ""
+        return replace(cause, event=event, log=self._log_of(cause))
+
+    def _log_of(self, cause: Cause) -> tuple[str, ...]:
+        # Of a container that is down, either of the two logs may be the one that is kept.
+        first = cause.logs == "previous"
+        for previous in (first, not first) if cause.logs else ():
+            if lines := self._end_of_log(
+                cause.namespace, cause.pod, cause.container, previous=previous
+            ):
+                return lines
+        return ()
+
+    def _end_of_log(
+        self, namespace: str, pod: str, container: str, *, previous: bool = False
+    ) -> tuple[str, ...]:
+        try:
+            text = self.pod_logs(namespace, pod, container, previous=previous, lines=_LOG_LINES)
+        except (ApiError, ClusterError):
+            return ()
+        if text.startswith(_NO_LOG):
+            return ()
+        return tuple(line for line in text.splitlines() if line.strip())

@@ -229,8 +229,8 @@ class ReadyWhen:
         return "" if self.value in {"", said} else f'{name} is "{said}", not "{self.value}"'
 
     @staticmethod
-    def _is_of_old(said: dict[str, Any], obj: KubeObject) -> bool:
-        seen = said.get("observedGeneration")
+    def _is_of_old(text: dict[str, Any], obj: KubeObject) -> bool:
+        seen = text.get("observedGeneration")
         return isinstance(seen, int) and seen < obj["metadata"].get("generation", 0)
 
 

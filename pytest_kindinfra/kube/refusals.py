@@ -88,7 +88,7 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class ApiRefusal:
     """What a refusal means.
 
     Attributes:
@@ -102,7 +102,7 @@ class Refusal:
     fix: str = ""
 
 
-def refusal(error: KindInfraError, obj: KubeObject, *, namespace: str) -> Refusal:
+def refusal(error: KindInfraError, obj: KubeObject, *, namespace: str) -> ApiRefusal:
     """Judge what stopped an object from being applied.
 
     Args:
@@ -114,30 +114,30 @@ def refusal(error: KindInfraError, obj: KubeObject, *, namespace: str) -> Refusa
         return _of_kind(error, obj)
     if isinstance(error, ApiError):
         return _of_answer(error, obj, namespace)
-    return Refusal(grace=math.inf if isinstance(error, ClusterError) else 0.0)
+    return ApiRefusal(grace=math.inf if isinstance(error, ClusterError) else 0.0)
 
 
-def _of_answer(error: ApiError, obj: KubeObject, namespace: str) -> Refusal:
+def _of_answer(error: ApiError, obj: KubeObject, namespace: str) -> ApiRefusal:
     if _UNTYPED_TEXT in error.message:
-        return Refusal(fix="correct or remove the field; `kubectl explain` shows what there is")
+        return ApiRefusal(fix="correct or remove the field; `kubectl explain` shows what there is")
     if error.status != HTTPStatus.UNPROCESSABLE_ENTITY and (missing := _missing(error)):
         return _of_missing(missing)
     if any(text in error.message for text in _UID_TEXT):
-        return Refusal(fix="remove metadata.uid from the manifest; it is another cluster's")
+        return ApiRefusal(fix="remove metadata.uid from the manifest; it is another cluster's")
     if any(text in error.message for text in _BUSY_TEXT) or _is_busy(error):
-        return Refusal(grace=math.inf)
+        return ApiRefusal(grace=math.inf)
     return _by_status(error, obj, namespace)
 
 
-def _of_kind(error: UnknownKindError, obj: KubeObject) -> Refusal:
+def _of_kind(error: UnknownKindError, obj: KubeObject) -> ApiRefusal:
     if not error.may_come:
-        return Refusal(fix="correct apiVersion and kind; `kubectl api-resources` lists them")
+        return ApiRefusal(fix="correct apiVersion and kind; `kubectl api-resources` lists them")
     name = f"{obj['apiVersion']}/{obj['kind']}"
     fix = (
         "add the CustomResourceDefinition of that kind to the manifests of this service, or of one"
         " that it needs"
     )
-    return Refusal(grace=MISSING_GRACE, missing=Missing("kind", name), fix=fix)
+    return ApiRefusal(grace=MISSING_GRACE, missing=Missing("kind", name), fix=fix)
 
 
 def _missing(error: ApiError) -> Missing | None:
@@ -150,16 +150,16 @@ def _missing(error: ApiError) -> Missing | None:
     return None
 
 
-def _of_missing(missing: Missing) -> Refusal:
+def _of_missing(missing: Missing) -> ApiRefusal:
     if missing == Missing("serviceaccounts", "default"):
-        return Refusal(grace=math.inf)  # made with each namespace, a moment later
+        return ApiRefusal(grace=math.inf)  # made with each namespace, a moment later
     noun = missing.kind.removesuffix("s") if not missing.kind.endswith("classes") else missing.kind
     noun = "Namespace" if missing.kind == "namespaces" else noun
     fix = (
         f'correct the name, or add {noun} "{missing.name}" to the manifests of this service or of '
         "one that it needs"
     )
-    return Refusal(grace=MISSING_GRACE, missing=missing, fix=fix)
+    return ApiRefusal(grace=MISSING_GRACE, missing=missing, fix=fix)
 
 
 def _is_busy(error: ApiError) -> bool:
@@ -169,33 +169,33 @@ def _is_busy(error: ApiError) -> bool:
     )
 
 
-def _by_status(error: ApiError, obj: KubeObject, namespace: str) -> Refusal:
+def _by_status(error: ApiError, obj: KubeObject, namespace: str) -> ApiRefusal:
     # At the kind's own path: its CRD was established just now, or went.
     if error.status == HTTPStatus.NOT_FOUND:
         return _of_kind(UnknownKindError(error.message, may_come=True), obj)
     if error.status == HTTPStatus.CONFLICT:
-        return Refusal(grace=DOUBT_GRACE)
+        return ApiRefusal(grace=DOUBT_GRACE)
     if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Refusal(grace=INTERNAL_GRACE)
+        return ApiRefusal(grace=INTERNAL_GRACE)
     if error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return _of_rights(error)
     if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return Refusal(fix="make the object smaller; the API server takes at most 3 MiB")
-    return Refusal(fix=_fix_of_invalid(error, obj, namespace))
+        return ApiRefusal(fix="make the object smaller; the API server takes at most 3 MiB")
+    return ApiRefusal(fix=_fix_of_invalid(error, obj, namespace))
 
 
-def _of_rights(error: ApiError) -> Refusal:
+def _of_rights(error: ApiError) -> ApiRefusal:
     if any(text in error.message for text in _RIGHTS_TEXT):
         fix = "use a kubeconfig whose user may do that, or grant it by a Role and a RoleBinding"
-        return Refusal(grace=DOUBT_GRACE, fix=fix)
+        return ApiRefusal(grace=DOUBT_GRACE, fix=fix)
     if "exceeded quota" in error.message:
-        return Refusal(fix="raise the ResourceQuota, or ask for less")
+        return ApiRefusal(fix="raise the ResourceQuota, or ask for less")
     if "violates PodSecurity" in error.message:
         fix = "change the pod's securityContext, or the namespace's pod-security label"
-        return Refusal(fix=fix)
+        return ApiRefusal(fix=fix)
     if "attempting to grant" in error.message:
-        return Refusal(fix="use a kubeconfig whose user has the rights that the role grants")
-    return Refusal()
+        return ApiRefusal(fix="use a kubeconfig whose user has the rights that the role grants")
+    return ApiRefusal()
 
 
 def _fix_of_invalid(error: ApiError, obj: KubeObject, namespace: str) -> str:

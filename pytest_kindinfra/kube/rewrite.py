@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 _CONTAINERS = ("initContainers", "containers")
 
 
-def containers_at(obj: KubeObject, paths: ImagePaths) -> Iterator[dict[str, Any]]:
+def _containers_at(obj: KubeObject, paths: ImagePaths) -> Iterator[dict[str, Any]]:
     """Yield each container in `obj`: of its pod templates, then at the paths of its kind."""
     yield from containers(obj)
     for value, _ in _values(obj, paths):
         yield from _containers_in(value)
 
 
-def fields_at(obj: KubeObject, paths: ImagePaths) -> Iterator[ImageField]:
+def _fields_at(obj: KubeObject, paths: ImagePaths) -> Iterator[ImageField]:
     """Yield each place where `obj` names an image: in its pods, then at the paths of its kind."""
     yield from image_fields(obj)
     for value, (parent, key) in _values(obj, paths):
@@ -53,7 +53,7 @@ def fields_at(obj: KubeObject, paths: ImagePaths) -> Iterator[ImageField]:
 
 def image_references_at(obj: KubeObject, paths: ImagePaths) -> list[str]:
     """Return the image references of `obj` as written, each once, in order."""
-    return written_references(fields_at(obj, paths))
+    return written_references(_fields_at(obj, paths))
 
 
 def leads_somewhere(obj: KubeObject, path: str) -> bool:
@@ -139,9 +139,9 @@ def rewrite(
     _table(metadata, "labels").update(labels)
     for template in pod_templates(made):
         _mark(_table(template, "metadata"), labels, content)
-    for field in fields_at(made, paths):
+    for field in _fields_at(made, paths):
         _set_image(field, images, pin, placeholders or {})
-    for container in containers_at(made, paths):
+    for container in _containers_at(made, paths):
         _fill_in(container, placeholders or {})
     return made
 
@@ -154,7 +154,7 @@ def content_hash(objects: Iterable[KubeObject]) -> str:
 
 def placeholder_names(obj: KubeObject, paths: ImagePaths = ()) -> list[str]:
     """Return the names of the images that placeholders of `obj` stand for, each once."""
-    texts = [text for container in containers_at(obj, paths) for text in _texts(container)]
+    texts = [text for container in _containers_at(obj, paths) for text in _texts(container)]
     texts += image_references_at(obj, paths)
     return list(dict.fromkeys(name for text in texts for name in mentioned(text)))
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from pytest_kindinfra.errors import NotReadyError
 from pytest_kindinfra.kube.diagnosis import Limits, causes_of, limits_of
 from pytest_kindinfra.kube.events import causes_in_events
-from pytest_kindinfra.kube.messages import is_bare_back_off
 from pytest_kindinfra.kube.pods import (
     REVISION,
     crashes,
@@ -19,6 +18,7 @@ from pytest_kindinfra.kube.pods import (
     own_pods,
     waits_for_pods,
 )
+from pytest_kindinfra.kube.reasons import is_bare_back_off
 from pytest_kindinfra.model import PATIENCE
 from pytest_kindinfra.system.timeline import monotonic
 
@@ -44,7 +44,7 @@ class ServiceFailedError(NotReadyError):
         super().__init__(full)
 
 
-def failed(cause: Cause) -> ServiceFailedError:
+def _failure_of(cause: Cause) -> ServiceFailedError:
     """Make the error of a cause that was found."""
     return ServiceFailedError(cause.full(), short=cause.short(), cause=cause)
 
@@ -119,7 +119,7 @@ class Troubles:
             late = moment - self._relieved.get(uid, 0.0) if cause.shortage else cause.lasted
             counted = replace(cause, lasted=min(cause.lasted, late))
             if counted.lasted >= cause.grace:
-                raise failed(self._kube.with_evidence(self._told(counted)))
+                raise _failure_of(self._kube.with_evidence(self._reported(counted)))
 
     def _aged(self, cause: Cause, uid: str, moment: float) -> Cause:
         """Return the cause with the seconds since it appeared."""
@@ -163,7 +163,7 @@ class Troubles:
         https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback
         """
         broken = [pod for pod in old_pods(obj, self._pods(obj)) if _is_broken(obj, pod)]
-        if broken and self._kube.is_ours(obj):  # else it is its owner's to roll out
+        if broken and self._kube.is_owned(obj):  # else it is its owner's to roll out
             for pod in broken:
                 meta = pod["metadata"]
                 path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
@@ -198,8 +198,8 @@ class Troubles:
             return limits.raised(self._forgiven[uid] + 1)  # the next one may be explained too
         return limits.raised(self._forgiven.get(uid, 0))
 
-    def _told(self, cause: Cause) -> Cause:
-        """Return the cause as it is told: seconds only where they are the service's patience."""
+    def _reported(self, cause: Cause) -> Cause:
+        """Return the cause for the report: with seconds only if they are the service's patience."""
         patience = self._leniency.patience
         lasted = cause.lasted if cause.grace >= patience > 0 else 0.0
         return replace(cause, lasted=lasted, grace=patience)

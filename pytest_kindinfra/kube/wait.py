@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.system.timeline import Deadline
 
 
-def too_late(
+def _too_late(
     states: Sequence[tuple[list[str], list[str]]], *, limit: str = ""
 ) -> ServiceFailedError:
     """Make the error of a deadline that passed.
@@ -219,7 +219,7 @@ class ReadyWait:
 
     def _too_late(self, deadline: Deadline) -> ServiceFailedError:
         states = [self._state(path, obj) for path, obj in self._due().items()]
-        return too_late(states, limit=deadline.set_by_option())
+        return _too_late(states, limit=deadline.set_by_option())
 
     def _state(self, path: str, declared: KubeObject) -> tuple[list[str], list[str]]:
         """Return what is to say of an object that is not ready, in brief and at length."""

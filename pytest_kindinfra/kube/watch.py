@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError
-from pytest_kindinfra.kube.client import ApiError, Request, Transport, hang_up, lines
+from pytest_kindinfra.kube.client import ApiError, ApiRequest, Transport, hang_up, lines
 
 if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject
@@ -64,7 +64,9 @@ class PodWatch:
                 self._closed.wait(RETRY_PAUSE)
 
     def _list(self) -> str:
-        answer = json.loads(self._transport.send(Request("GET", self._path, timeout=5), attempts=1))
+        answer = json.loads(
+            self._transport.send(ApiRequest("GET", self._path, timeout=5), attempts=1)
+        )
         # Items of a list lack what the list says of them all.
         pods = [{"apiVersion": "v1", "kind": "Pod", **pod} for pod in answer["items"]]
         self._update({pod["metadata"]["uid"]: pod for pod in pods})
@@ -91,7 +93,7 @@ class PodWatch:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": WATCH_SECONDS,
         }
-        request = Request("GET", self._path, query=query, timeout=WATCH_SECONDS + 10)
+        request = ApiRequest("GET", self._path, query=query, timeout=WATCH_SECONDS + 10)
         with self._transport.exchange(request) as response:
             if not self._attach(response):
                 return ""

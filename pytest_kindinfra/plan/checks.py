@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pytest_kindinfra.model import EndpointSpec, KubeObject, Service
-    from pytest_kindinfra.plan.facts import Facts, Holder
+    from pytest_kindinfra.plan.facts import Facts, ObjectOwner
 
 
 OF_SERVICES = ("url", "host", "port")
@@ -39,12 +39,12 @@ class Word(NamedTuple):
     """What a word in braces says: `{url:api:metrics}`.
 
     Attributes:
-        what: Of what it stands for.
+        attribute: Of the service's endpoint or of the cluster: `url`.
         service: The service's name; empty if it is about the cluster.
         endpoint: The endpoint's name; empty means the first one.
     """
 
-    what: str
+    attribute: str
     service: str = ""
     endpoint: str = ""
 
@@ -54,28 +54,28 @@ def words(template: str) -> list[Word]:
     return [_word(found) for found in _WORD.finditer(template)]
 
 
-def filled(template: str, value: Callable[[Word], str]) -> str:
+def fill_words(template: str, value: Callable[[Word], str]) -> str:
     """Return the template with the value of each word in its place."""
     return _WORD.sub(lambda found: value(_word(found)), template)
 
 
-def problems(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
+def env_problems(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Yield what is wrong with variables, as far as that can be seen without the services."""
     for name, template in pairs:
         if not _NAME.fullmatch(name):
             yield f'env: "{name}" cannot be a variable\'s name'
         for word in words(template):
             known = (*OF_SERVICES, *OF_CLUSTER)
-            if word.what not in known:
-                hint = did_you_mean(word.what, known) or f"; known: {listed(known)}"
-                yield f"env.{name}: {{{word.what}}} stands for nothing{hint}"
-            elif (word.what in OF_SERVICES) != bool(word.service):
-                says = "needs a service" if word.what in OF_SERVICES else "is about no service"
-                yield f"env.{name}: {{{word.what}}} {says}"
+            if word.attribute not in known:
+                hint = did_you_mean(word.attribute, known) or f"; known: {listed(known)}"
+                yield f"env.{name}: {{{word.attribute}}} stands for nothing{hint}"
+            elif (word.attribute in OF_SERVICES) != bool(word.service):
+                says = "needs a service" if word.attribute in OF_SERVICES else "is about no service"
+                yield f"env.{name}: {{{word.attribute}}} {says}"
 
 
-def _word(found: re.Match[str]) -> Word:
-    return Word(found[1], found[2] or "", found[3] or "")
+def _word(match: re.Match[str]) -> Word:
+    return Word(match[1], match[2] or "", match[3] or "")
 
 
 _TESTS_NAMED = 2
@@ -152,29 +152,29 @@ def _same_objects(facts: Facts, wanted: Iterable[str]) -> Iterator[str]:
     Of services that are never needed together, such as two variants of one, each may have them.
     """
     needed = in_order([name for name in wanted if name in facts.services], facts.needs)
-    together: dict[tuple[str, ...], list[list[Holder]]] = {}
-    for identity, holders in facts.holders(n for n in needed if n in facts.services).items():
-        services = tuple(dict.fromkeys(one.service for one in holders))
-        releases = {one.release for one in holders}
-        if len(holders) == 1 or (len(releases) == 1 and None not in releases):
+    together: dict[tuple[str, ...], list[list[ObjectOwner]]] = {}
+    for identity, owners in facts.owners(n for n in needed if n in facts.services).items():
+        services = tuple(dict.fromkeys(one.service for one in owners))
+        releases = {one.release for one in owners}
+        if len(owners) == 1 or (len(releases) == 1 and None not in releases):
             continue  # of one release helm, or `_same_releases`, says more
         if len(services) == 1:
-            yield _twice_in_one(services[0], holders)
-        elif not may_be_shared(identity, holders):
-            together.setdefault(services, []).append(holders)
+            yield _twice_in_one(services[0], owners)
+        elif not may_be_shared(identity, owners):
+            together.setdefault(services, []).append(owners)
     for services, groups in together.items():
         yield _in_several(services, groups)
 
 
-def _twice_in_one(service: str, holders: Sequence[Holder]) -> str:
+def _twice_in_one(service: str, owners: Sequence[ObjectOwner]) -> str:
     return (
-        f"[services.{service}] {_named(holders[0].obj)} is there {len(holders)} times:"
-        f" {_places(holders)}\n  To fix: keep one of them"
+        f"[services.{service}] {_named(owners[0].obj)} is there {len(owners)} times:"
+        f" {_places(owners)}\n  To fix: keep one of them"
     )
 
 
-def _in_several(services: Sequence[str], groups: Iterable[Sequence[Holder]]) -> str:
-    lines = [f"  {_named(holders[0].obj)}: {_places(holders)}" for holders in groups]
+def _in_several(services: Sequence[str], groups: Iterable[Sequence[ObjectOwner]]) -> str:
+    lines = [f"  {_named(owners[0].obj)}: {_places(owners)}" for owners in groups]
     return "\n".join(
         (
             f"services {listed(services)} have the same objects and would apply them twice:",
@@ -188,9 +188,9 @@ def _named(obj: KubeObject) -> str:
     return f'{obj["kind"]} "{obj["metadata"]["name"]}"'
 
 
-def _places(holders: Iterable[Holder]) -> str:
+def _places(owners: Iterable[ObjectOwner]) -> str:
     """Return where an object stands: `"api" by a.yaml, document 1 and "web" by ...`."""
-    found = (f'"{one.service}" by {place_of(one.obj) or "its manifests"}' for one in holders)
+    found = (f'"{one.service}" by {place_of(one.obj) or "its manifests"}' for one in owners)
     return " and ".join(dict.fromkeys(found))
 
 

@@ -26,10 +26,9 @@ from pytest_kindinfra.plan.ports import allot_ports
 from pytest_kindinfra.references import (
     has_digest,
     is_bare_or_local,
+    is_meant_by,
     is_reference,
     last_part,
-    normalise,
-    split,
     stand_in,
 )
 
@@ -66,7 +65,7 @@ _PLACEHOLDERS = "${image:NAME}, ${image:NAME:repository} and ${image:NAME:tag}"
 
 
 @dataclass(frozen=True, slots=True)
-class Uses:
+class _Uses:
     """What the image references of one service mean.
 
     Attributes:
@@ -82,7 +81,7 @@ class Uses:
 
 def match_references(
     references: Iterable[str], images: Iterable[Image], *, in_pods: Collection[str] = ()
-) -> Uses:
+) -> _Uses:
     """Sort references into those of declared images, external ones, and likely mistakes.
 
     Args:
@@ -104,7 +103,7 @@ def match_references(
             problems[reference] = _near_problem(reference, near)
         else:
             external.append(reference)
-    return Uses(used, tuple(external), problems)
+    return _Uses(used, tuple(external), problems)
 
 
 def _meant(reference: str, images: tuple[Image, ...]) -> str | None:
@@ -115,21 +114,12 @@ def _meant(reference: str, images: tuple[Image, ...]) -> str | None:
     chance.
     """
     for image in images:
-        if any(_same(reference, name) for name in image.names):
+        if any(is_meant_by(reference, name) for name in image.names):
             return image.name
     if not is_bare_or_local(reference) or has_digest(reference):
         return None
     name = last_part(reference)
     return next((image.name for image in images if image.name == name), None)
-
-
-def _same(reference: str, name: str) -> bool:
-    """Whether a further name means the reference; without a tag it means every tag."""
-    full, wanted = normalise(reference), normalise(name)
-    if full == wanted:
-        return True
-    has_tag = ":" in name.rpartition("/")[2] or "@" in name
-    return not has_tag and split(full)[0] == split(wanted)[0]
 
 
 def same_last_part(references: Iterable[str], name: str) -> list[str]:
@@ -180,7 +170,7 @@ def _near_problem(reference: str, near: str) -> str:
 _IN_CRDS = re.compile(r"[ /]crds/")
 
 
-class Holder(NamedTuple):
+class ObjectOwner(NamedTuple):
     """A service that has an object, and the namespace and name of the release that makes it."""
 
     service: str
@@ -188,13 +178,13 @@ class Holder(NamedTuple):
     release: tuple[str, str] | None
 
 
-def may_be_shared(identity: Identity, holders: Sequence[Holder]) -> bool:
+def may_be_shared(identity: Identity, owners: Sequence[ObjectOwner]) -> bool:
     """Whether several services may have an object: one without a namespace, exactly alike.
 
     Of objects that charts make helm wants one release to be the owner.
     """
-    same = all(is_same_content(holders[0].obj, one.obj) for one in holders)
-    return same and not identity.namespace and not any(one.release for one in holders)
+    same = all(is_same_content(owners[0].obj, one.obj) for one in owners)
+    return same and not identity.namespace and not any(one.release for one in owners)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,13 +273,13 @@ class Facts:
         namespace = release.namespace if release else self.declaration.cluster.namespace
         return identity_of(obj, namespace=namespace, cluster_scoped=self._cluster_scoped)
 
-    def holders(self, services: Iterable[str]) -> dict[Identity, list[Holder]]:
+    def owners(self, services: Iterable[str]) -> dict[Identity, list[ObjectOwner]]:
         """Return each object to the services that have it, but for what helm sees to itself.
 
         That are hooks, which helm makes anew each time, and CRDs in a chart's `crds`, which helm
         leaves alone if they are there.
         """
-        found: dict[Identity, list[Holder]] = {}
+        found: dict[Identity, list[ObjectOwner]] = {}
         for name in services:
             release = self.rendered.releases.get(name)
             for obj in self.objects[name]:
@@ -298,15 +288,15 @@ class Facts:
                     continue
                 where = (made_by.namespace, made_by.name) if made_by else None
                 identity = self.identity(obj, made_by)
-                found.setdefault(identity, []).append(Holder(name, obj, where))
+                found.setdefault(identity, []).append(ObjectOwner(name, obj, where))
         return found
 
     @cached_property
     def shared(self) -> tuple[KubeObject, ...]:
         """Objects without a namespace that several services have, exactly alike."""
-        groups = self.holders(self.services).items()
-        alike = (holders for identity, holders in groups if may_be_shared(identity, holders))
-        return tuple(one.obj for holders in alike for one in holders if len(holders) > 1)
+        groups = self.owners(self.services).items()
+        alike = (owners for identity, owners in groups if may_be_shared(identity, owners))
+        return tuple(one.obj for owners in alike for one in owners if len(owners) > 1)
 
     @cached_property
     def references(self) -> dict[str, list[str]]:
@@ -348,7 +338,7 @@ class Facts:
         }
 
     @cached_property
-    def uses(self) -> dict[str, Uses]:
+    def uses(self) -> dict[str, _Uses]:
         """Service to what its image references mean."""
         images = self.declaration.images
         return {

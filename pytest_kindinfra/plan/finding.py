@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import DeclarationError
-from pytest_kindinfra.plan.sources import DECLARATION_FILE, PROJECT_FILE, load_tables, read_toml
+from pytest_kindinfra.plan.files import DECLARATION_FILE, PROJECT_FILE, load_tables, read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

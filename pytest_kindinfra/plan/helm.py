@@ -1,214 +1,239 @@
-"""Charts: their files, the hash of their content, and the objects that helm renders from them."""
+"""Charts as sources: what `helm` of a service says, and the objects that helm renders from it."""
 
 from __future__ import annotations
 
-import atexit
-import hashlib
 import json
-import os
+import os.path
 import re
-import shutil
-import tarfile
-import tempfile
-from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, replace
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.errors import KindInfraError, indent
+from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.kube.objects import Written, group, parse_objects, place_of, pod_templates
 from pytest_kindinfra.kube.rewrite import filled, mentioned
-from pytest_kindinfra.kube.yaml import dump, load_documents
-from pytest_kindinfra.model import Release
+from pytest_kindinfra.kube.yaml import load_documents
+from pytest_kindinfra.model import Helm, Release
+from pytest_kindinfra.plan.charts import HELM_ENVIRONMENT, completed_chart, release_content
+from pytest_kindinfra.plan.source import Program, Source, SourceObjects
+from pytest_kindinfra.plan.tables import Table, keys_of, shown
 from pytest_kindinfra.references import stand_in
 from pytest_kindinfra.system.files import read_text, why_no_file, why_no_folder, write_private
+from pytest_kindinfra.system.programs import which
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
 
-    from pytest_kindinfra.model import Helm, KubeObject
-    from pytest_kindinfra.plan.source import Templating
-
-
-_LISTS = ("Chart.yaml", "requirements.yaml")
+    from pytest_kindinfra.model import KubeObject
+    from pytest_kindinfra.plan.source import RenderOptions
 
 
-_LOCKS = ("Chart.lock", "requirements.lock")
+_FIX = "install helm 3 or 4 (https://helm.sh/docs/intro/install)"
 
 
-_LOCAL = "file://"
+_RELEASE = re.compile(r"[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?")
 
 
-def completed_chart(chart: Path, how: Templating) -> Path:
-    """Return a chart's folder, or that of a copy into which helm put what was missing.
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
-    Raises:
-        CommandError: helm could not get a dependency.
+
+_DOT = re.compile(r"(?<!\\)\.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What the charts of a run share: helm's version, and each chart with its dependencies.
+
+    helm cannot complete one chart twice at a time.
     """
-    if not (chart.is_dir() and _missing(chart)):
-        return chart
-    aside = Path(tempfile.mkdtemp(prefix="kindinfra-chart-"))
-    atexit.register(_remove, aside, os.getpid())
-    copy = aside / chart.resolve().name
-    shutil.copytree(chart, copy, ignore_dangling_symlinks=True)
-    # A lock file is a promise about the list as it stands: of a changed one helm wants none of it.
-    changed = _made_absolute(copy, chart)
-    locked = not changed and any((chart / name).is_file() for name in _LOCKS)
-    argv = ["helm", "dependency", "build" if locked else "update", str(copy)]
-    what = f'getting what chart "{chart.name}" depends on'
-    how.runner.run(argv, deadline=how.deadline, what=what, env=HELM_ENVIRONMENT)
-    return copy
+
+    options: RenderOptions
+    version: Future[str]
+    charts: dict[Path, Future[Path]]
 
 
-def _remove(folder: Path, process: int) -> None:
-    """Remove a folder at the end of the process that made it, and not of one forked from that."""
-    if os.getpid() == process:
-        shutil.rmtree(folder, ignore_errors=True)
+class Chart(Source):
+    """`helm = { chart = "FOLDER", ... }`: installed as a release."""
+
+    key = "helm"
+    is_table = True
+    is_installed = True
+    program = Program(("helm", "version", "--short"), "charts")
+
+    def read(self, service: str, table: Table) -> Helm | None:
+        """Return what the table says; the release is named after the service if it says nothing."""
+        if (value := table.raw(self.key)) is None:
+            return None
+        own = Table(f"{table.place.removesuffix(']')}.helm]", value, table.problems)
+        release, namespace = own.text("release"), own.text("namespace")
+        _check_names(service, release, namespace, own)
+        helm = Helm(
+            chart=own.path("chart") or Path(),
+            values=tuple(Path(os.path.expanduser(text)) for text in own.texts("values")),  # noqa: PTH111
+            set=_values(own),
+            release=release,
+            namespace=namespace,
+        )
+        if "chart" not in own and not own.broken:
+            own.complain("has no chart")
+        own.reject_unknown()
+        return helm
+
+    def table_of(self, value: Any) -> Any:
+        """Return a record as a table, without values, for which TOML has no words."""
+        keys = keys_of(value) if isinstance(value, Helm) else value
+        if isinstance(value, Helm) and isinstance(value.set, dict):
+            keys.pop("set", None)
+        return keys
+
+    def restore(self, read: Any, value: Any) -> Any:
+        """Return the record with its values, which are nested already and may hold null."""
+        if read and isinstance(value, Helm) and isinstance(value.set, dict):
+            return replace(read, set=value.set)
+        return read
+
+    def problems(self, value: Helm, folder: Path) -> Iterator[str]:
+        """Yield what of a chart is not there."""
+        chart = folder / value.chart
+        if ":/" in str(value.chart):  # what a path makes of ://
+            url = str(value.chart).replace(":/", "://")
+            yield f'chart "{url}": charts are folders; get it with helm pull --untar'
+        elif (why := why_no_folder(chart)) and why_no_file(chart):
+            yield f'chart "{value.chart}": {why}'
+        elif not why and why_no_file(chart / "Chart.yaml"):
+            yield f'chart "{value.chart}": a folder without Chart.yaml is no chart'
+        for path in value.values:
+            if why := why_no_file(folder / path):
+                yield f'values "{path}": {why}'
+
+    def prepare(
+        self,
+        values: Sequence[Helm],
+        *,
+        folder: Path,
+        options: RenderOptions | None,
+        submit: Callable[..., Future[Any]],
+    ) -> _Shared:
+        """Ask helm's version and complete each chart, in other threads.
+
+        Raises:
+            ToolMissingError: There is no helm.
+        """
+        assert options is not None  # noqa: S101 - there is a program
+        which("helm", fix=_FIX)
+        paths = {(folder / value.chart).resolve() for value in values}
+        return _Shared(
+            options=options,
+            version=submit(_helm_version, options),
+            charts={path: submit(completed_chart, path, options) for path in paths},
+        )
+
+    def render(self, value: Helm, *, service: str, folder: Path, shared: _Shared) -> SourceObjects:
+        """Return the objects of a chart, and its release.
+
+        Raises:
+            KindInfraError: The values cannot be read, or helm did not render it.
+        """
+        release, problems = _plan_release(
+            value,
+            service=service,
+            folder=folder,
+            chart=shared.charts[(folder / value.chart).resolve()].result(),
+            version=shared.version.result(),
+            options=shared.options,
+        )
+        return SourceObjects(release.objects, problems, release)
+
+    def describe(self, value: Helm, release: Release | None) -> str:
+        """Name the chart and its release."""
+        if release is None:
+            return ""
+        return f'chart {value.chart} as "{release.name}" in {release.namespace}'
 
 
-def _missing(chart: Path) -> list[str]:
-    """Return the names of the charts that it depends on and has not got."""
-    listed = {str(one.get("name")) for name in _LISTS for one in _dependencies(chart / name)}
-    there = [path.name for path in (chart / "charts").glob("*")]
-    return sorted(
-        name
-        for name in listed
-        if name not in there
-        and not any(one.startswith(f"{name}-") and one.endswith(".tgz") for one in there)
-    )
+def _check_names(service: str, release: str | None, namespace: str | None, own: Table) -> None:
+    if not _RELEASE.fullmatch(release or service):
+        own.complain(
+            f'release is "{release or service}", but must be a DNS label'
+            " of at most 53 lower-case letters, digits and -"
+        )
+    if namespace and not _NAMESPACE.fullmatch(namespace):
+        own.complain(
+            f'namespace is "{namespace}", but must be a DNS label:'
+            " at most 63 lower-case letters, digits and -"
+        )
 
 
-def _made_absolute(copy: Path, chart: Path) -> bool:
-    """Have dependencies in folders beside the chart found from the copy; whether there are any."""
-    found = False
-    for name in _LISTS:
-        for one in (whole := _list(copy / name)).get("dependencies") or ():
-            where = str(one.get("repository", ""))
-            if where.startswith(_LOCAL) and not where.startswith(f"{_LOCAL}/"):
-                one["repository"] = f"{_LOCAL}{(chart / where.removeprefix(_LOCAL)).resolve()}"
-                found = True
-        if found and whole:
-            (copy / name).write_text(dump(whole))
-    return found
-
-
-def _dependencies(file: Path) -> list[dict[str, Any]]:
-    return [one for one in _list(file).get("dependencies") or () if isinstance(one, dict)]
-
-
-def _list(file: Path) -> dict[str, Any]:
-    """Return what a file says; one that is no YAML helm complains about itself."""
-    try:
-        documents = list(load_documents(read_text(file)))
-    except (OSError, ValueError):
+def _values(own: Table) -> dict[str, Any]:
+    value = own.raw("set")
+    if value is None:
         return {}
-    return documents[0] if documents and isinstance(documents[0], dict) else {}
+    if not isinstance(value, dict):
+        own.complain(f"set must be a table of values, not {shown(value)}")
+        return {}
+    for key, strange in _strange(value):
+        own.complain(f"set.{key} is {strange!r}, which no values file can hold: write a string")
+    return _nested(value, own)
 
 
-_HASH_DIGITS = 16
+def _nested(value: Mapping[str, Any], own: Table) -> dict[str, Any]:
+    """Return the table with its dotted keys taken apart; those of inner tables are names."""
+    made: dict[str, Any] = {}
+    for key, part in value.items():
+        *path, last = (word.replace("\\.", ".") for word in _DOT.split(key))
+        if not _put(made, path, last, part):
+            own.complain(f'set."{key}" is said twice, or once as a value and once as a table')
+    return made
 
 
-_NOT_HASHED = ("Chart.lock", "requirements.lock")
+def _put(made: dict[str, Any], path: list[str], last: str, value: Any) -> bool:
+    """Put a value where it belongs; return whether nothing else was there."""
+    for word in path:
+        inner: Any = made.setdefault(word, {})
+        if not isinstance(inner, dict):
+            return False
+        made = inner
+    if isinstance(made.get(last), dict) and isinstance(value, dict):
+        return all(_put(made[last], [], key, part) for key, part in value.items())
+    if last in made:
+        return False
+    made[last] = value
+    return True
 
 
-_PACKED = ".tgz"
-
-
-def release_content(helm: Helm, *, chart: Path, values: Sequence[Path]) -> str:
-    """Return a hash of a chart with its dependencies, of files of values, and of what was set."""
-    found = hashlib.sha256(json.dumps(helm.set, sort_keys=True, default=str).encode())
-    found.update(f"{helm.release}\0{helm.namespace}\0".encode())
-    for name, content in _parts(chart, values):
-        found.update(f"{name}\0".encode() + hashlib.sha256(content).digest())
-    return found.hexdigest()[:_HASH_DIGITS]
-
-
-def _parts(chart: Path, values: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
-    """Yield the name and content of all that counts, in an order of its own."""
-    for path in values:
-        yield path.name, path.read_bytes()
-    for path in sorted(_files(chart)) or [chart]:
-        name = str(path.relative_to(chart))
-        if path.suffix == _PACKED:
-            yield from ((f"{name}/{inner}", content) for inner, content in _members(path))
-        elif path.name not in _NOT_HASHED:
-            yield name, path.read_bytes()
-
-
-def _files(chart: Path) -> Iterator[Path]:
-    """Yield the files of a chart as helm finds them: also behind links, such as a sub-chart's."""
-    for text, folders, names in os.walk(chart, followlinks=True):
-        folder = Path(text)
-        # A link to a folder above would lead round and round.
-        above = {parent.resolve() for parent in (folder, *folder.parents)}
-        folders[:] = [one for one in folders if (folder / one).resolve() not in above]
-        yield from (path for name in names if (path := folder / name).is_file())
-
-
-def _members(archive: Path) -> list[tuple[str, bytes]]:
-    """Return the files in a packed chart, sorted; one that is no archive helm complains about."""
-    try:
-        with tarfile.open(archive) as packed:
-            files = [one for one in packed if one.isfile() and _counts(one.name)]
-            return sorted((one.name, _read(packed, one)) for one in files)
-    except tarfile.TarError:
-        return [("", archive.read_bytes())]
-
-
-def _counts(name: str) -> bool:
-    return PurePosixPath(name).name not in _NOT_HASHED
-
-
-def _read(packed: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = packed.extractfile(member)
-    return file.read() if file else b""
-
-
-HELM_ENVIRONMENT = dict.fromkeys(
-    (
-        *("HELM_NAMESPACE", "HELM_KUBECONTEXT", "HELM_KUBETOKEN", "HELM_KUBEASUSER"),
-        *("HELM_KUBEASGROUPS", "HELM_KUBEAPISERVER", "HELM_KUBECAFILE"),
-        *("HELM_KUBEINSECURE_SKIP_TLS_VERIFY", "HELM_KUBETLS_SERVER_NAME"),
-    ),
-    "",
-)
-"""Emptied for helm: with these it would leave our kubeconfig for another cluster."""
+def _strange(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what TOML has and YAML values have not: dates and times."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _strange(part, f"{key}.{name}" if key else name)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _strange(part, key)
+    elif not isinstance(value, str | int | float | bool):
+        yield key, value
 
 
 _VERSION = re.compile(r"\d+\.\d+(\.\d+)?")
 
 
-def helm_version(how: Templating) -> str:
+def _helm_version(options: RenderOptions) -> str:
     """Return helm's version: `3.19.2`.
 
     Raises:
         KindInfraError: It did not say.
     """
     argv = ["helm", "version", "--template", "{{.Version}}"]
-    text = how.runner.run(argv, deadline=how.deadline, what="asking helm's version").stdout
-    if found := _VERSION.search(text):
-        return found[0]
+    text = options.runner.run(argv, deadline=options.deadline, what="asking helm's version").stdout
+    if version := _VERSION.search(text):
+        return version[0]
     msg = f'helm version says "{text.strip()}", which is no version'
     raise KindInfraError(msg)
 
 
-def chart_problems(helm: Helm, folder: Path) -> Iterator[str]:
-    """Yield what of a chart is not there."""
-    chart = folder / helm.chart
-    if ":/" in str(helm.chart):  # what a path makes of ://
-        url = str(helm.chart).replace(":/", "://")
-        yield f'chart "{url}": charts are folders; get it with helm pull --untar'
-    elif (why := why_no_folder(chart)) and why_no_file(chart):
-        yield f'chart "{helm.chart}": {why}'
-    elif not why and why_no_file(chart / "Chart.yaml"):
-        yield f'chart "{helm.chart}": a folder without Chart.yaml is no chart'
-    for path in helm.values:
-        if why := why_no_file(folder / path):
-            yield f'values "{path}": {why}'
-
-
-def plan_release(
-    helm: Helm, *, service: str, folder: Path, chart: Path, version: str, how: Templating
+def _plan_release(
+    helm: Helm, *, service: str, folder: Path, chart: Path, version: str, options: RenderOptions
 ) -> tuple[Release, list[str]]:
     """Render a chart and return its release, and what is wrong with its objects.
 
@@ -218,7 +243,7 @@ def plan_release(
         folder: Where relative paths start.
         chart: The declared chart, or a copy with its dependencies.
         version: Of helm.
-        how: How to render.
+        options: How to render.
 
     Raises:
         KindInfraError: The values cannot be read, or helm did not render it.
@@ -228,7 +253,7 @@ def plan_release(
     mentions = dict.fromkeys([*(name for names in texts for name in names), *mentioned(helm.set)])
     release = Release(
         name=helm.release or service,
-        namespace=helm.namespace or how.namespace,
+        namespace=helm.namespace or options.namespace,
         chart=chart,
         values=files,
         set=helm.set,
@@ -236,9 +261,9 @@ def plan_release(
         version=version,
         content=release_content(helm, chart=chart, values=files),
     )
-    objects, problems = _render(release, how)
-    if release.namespace != how.namespace:
-        objects = [_found(obj, release.namespace) for obj in objects]
+    objects, problems = _render(release, options)
+    if release.namespace != options.namespace:
+        objects = [_in_namespace(obj, release.namespace) for obj in objects]
     return replace(release, objects=tuple(objects)), problems
 
 
@@ -267,15 +292,9 @@ def placed(obj: KubeObject, namespace: str) -> KubeObject:
     return Written(placed, place=place_of(obj))
 
 
-def told(error: KindInfraError) -> str:
-    """Return an error as a problem of a declaration: its further lines stand below it."""
-    first, _, rest = str(error).partition("\n")
-    return f"{first}\n{indent(rest)}" if rest else first
-
-
-def _render(release: Release, how: Templating) -> tuple[list[KubeObject], list[str]]:
+def _render(release: Release, options: RenderOptions) -> tuple[list[KubeObject], list[str]]:
     stand_ins = {name: stand_in(name) for name in release.mentions}
-    claimed = ("--kube-version", how.kubernetes) if how.kubernetes else ()
+    claimed = ("--kube-version", options.kubernetes) if options.kubernetes else ()
     with TemporaryDirectory(prefix="kindinfra-") as folder:
         values = values_options(release, stand_ins, Path(folder))
         argv = [
@@ -284,11 +303,11 @@ def _render(release: Release, how: Templating) -> tuple[list[KubeObject], list[s
             *(*claimed, *values),
         ]
         what = f'rendering chart "{release.chart.name}"'
-        done = how.runner.run(argv, deadline=how.deadline, what=what, env=HELM_ENVIRONMENT)
+        done = options.runner.run(argv, deadline=options.deadline, what=what, env=HELM_ENVIRONMENT)
     return parse_objects(done.stdout, source=f'chart "{release.chart.name}"')
 
 
-def _found(obj: KubeObject, namespace: str) -> KubeObject:
+def _in_namespace(obj: KubeObject, namespace: str) -> KubeObject:
     """Return an object with its namespace, if it is of those that are looked for in it."""
     is_service = obj["kind"] == "Service" and not group(obj)
     return placed(obj, namespace) if is_service or any(pod_templates(obj)) else obj

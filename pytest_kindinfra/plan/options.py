@@ -1,6 +1,8 @@
-"""Every option, and the resolved values, each with its source.
+"""Every option is one row: a field of `Settings`, with its type, default and help.
 
-Every pytest process loads this module, so it imports nothing heavy.
+pytest's parser, the `kindinfra` command, the environment, `[options]` of the declaration and the
+test of docs/options.md all read these rows. Every pytest process loads this module, so it imports
+nothing heavy.
 """
 
 from __future__ import annotations
@@ -8,74 +10,44 @@ from __future__ import annotations
 import os
 import os.path
 import re
-from dataclasses import dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_type_hints
 
 from pytest_kindinfra.errors import did_you_mean, listed
 from pytest_kindinfra.plan.tables import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pytest_kindinfra.model import EngineName, Load
 
 
-FIELDS = ("service", "user", "git", "time", "content", "random")
+TAG_FIELDS = ("service", "user", "git", "time", "content", "random")
+"""What may stand in braces in a template of tags."""
 
 
-_FIELD = re.compile(r"\{(\w*)\}")
-
-
-_TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+_TAG_FIELD = re.compile(r"\{(\w*)\}")
 
 
 def check_template(template: str) -> str:
-    """Return the template.
+    """Return the template of a tag.
 
     Raises:
         ValueError: It has other fields, or makes no tag.
     """
-    fields = _FIELD.findall(template)
-    if any(field not in FIELDS for field in fields) or not _TAG.fullmatch(
-        _FIELD.sub("x", template)
-    ):
+    from pytest_kindinfra.references import is_tag
+
+    known = set(_TAG_FIELD.findall(template)) <= set(TAG_FIELDS)
+    if not known or not is_tag(_TAG_FIELD.sub("x", template)):
         msg = f'"{template}" makes no tag'
         raise ValueError(msg)
     return template
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
-    """One row of the table.
-
-    Attributes:
-        key: The field of `Settings`, the key under `[options]`; flag and variable follow from it.
-        parse: Makes a value of a text; raises ValueError.
-        metavar: What help calls the value; empty for a flag.
-        help: One phrase, capital first, no full stop.
-        choices: The only values allowed.
-        expected: What to say of a value that cannot be used, where metavar says too little.
-        override: A variable of the environment that goes before everything else.
-    """
-
-    key: str
-    parse: Callable[[str], Any]
-    metavar: str
-    help: str
-    choices: tuple[str, ...] = ()
-    expected: str = ""
-    override: str = ""
-
-    @property
-    def flag(self) -> str:
-        """The word on the command line."""
-        return f"--kindinfra-{self.key.replace('_', '-')}"
-
-    @property
-    def variable(self) -> str:
-        """The name in the environment."""
-        return f"KINDINFRA_{self.key.upper()}"
+def fill_template(template: str, values: Mapping[str, str]) -> str:
+    """Return a template with each `{FIELD}` replaced by its value."""
+    return _TAG_FIELD.sub(lambda match: values[match[1]], template)
 
 
 def _positive_int(text: str) -> int:
@@ -90,14 +62,9 @@ def _positive_float(text: str) -> float:
     return value
 
 
-def path(text: str) -> Path:
+def expand_path(text: str) -> Path:
     """Return a path; a `~` that no shell replaced, as after `=`, is the home folder."""
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path's own raises without a home
-
-
-def _template(text: str) -> str:
-
-    return check_template(text)
 
 
 def _yes(text: str) -> bool:
@@ -107,209 +74,269 @@ def _yes(text: str) -> bool:
     return words[text.lower()]
 
 
-OPTIONS = (
-    Option(
-        key="keep",
-        parse=str,
-        metavar="WHEN",
-        help="Keep the cluster after the run: never (default), always, on-failure",
-        choices=("never", "always", "on-failure"),
-    ),
-    Option(
-        key="reuse",
-        parse=_yes,
-        metavar="",
-        help="Take over the cluster that the last such run left, and leave it to the next",
-    ),
-    Option(
-        key="cluster_name",
-        parse=str,
-        metavar="NAME",
-        help="kind's name for the cluster (default: made from the run's id)",
-    ),
-    Option(
-        key="kubeconfig",
-        parse=path,
-        metavar="FILE",
-        help="Use the cluster of this kubeconfig, which stays; only what is ours is deleted",
-    ),
-    Option(key="node_image", parse=str, metavar="IMAGE", help="Node image of the cluster"),
-    Option(
-        key="kind_config",
-        parse=path,
-        metavar="FILE",
-        help="A kind config to start from; ours is merged into it",
-    ),
-    Option(
-        key="engine",
-        parse=str,
-        metavar="ENGINE",
-        help="docker, podman, or auto (default: Docker if it answers, else podman)",
-        choices=("auto", "docker", "podman"),
-    ),
-    Option(
-        key="build_jobs",
-        parse=_positive_int,
-        metavar="N",
-        help="Image builds at a time (default: the smaller of 4 and the cores)",
-        expected="a whole number, 1 or more",
-    ),
-    Option(
-        key="capacity",
-        parse=_positive_int,
-        metavar="N",
-        help="Weight of the marked tests that may run at a time (default: any)",
-        expected="a whole number, 1 or more",
-    ),
-    Option(
-        key="load",
-        parse=str,
-        metavar="HOW",
-        help="Load images by delta (only what a kind node lacks), archive, auto (default: both), "
-        "or through a registry",
-        choices=("auto", "archive", "delta", "registry"),
-    ),
-    Option(
-        key="no_build",
-        parse=_yes,
-        metavar="",
-        help="Build nothing; every image must be in the engine, prebuilt or an archive",
-    ),
-    Option(
-        key="images",
-        parse=path,
-        metavar="DIR",
-        help="Build nothing; take images from a folder made by kindinfra build --save=DIR",
-    ),
-    Option(
-        key="tag",
-        parse=_template,
-        metavar="TEMPLATE",
-        help="A further tag for each image; IMAGE_TAG in the environment goes before it",
-        expected="a tag, in which may stand {service} {user} {git} {time} {content} {random}",
-        override="IMAGE_TAG",
-    ),
-    Option(
-        key="timeout",
-        parse=_positive_float,
-        metavar="S",
-        help="Seconds for the cluster, for each build and for each service (default: 600)",
-        expected="a number of seconds above 0",
-    ),
-    Option(
-        key="artifacts",
-        parse=path,
-        metavar="DIR",
-        help="Where each run leaves logs and run.json (default: .kindinfra in the rootdir)",
-    ),
-    Option(key="plan", parse=_yes, metavar="", help="Say what would be done, and stop"),
-    Option(
-        key="missing",
-        parse=str,
-        metavar="HOW",
-        help="Without engine or kind, tests that need a cluster: error (default), skip",
-        choices=("error", "skip"),
-    ),
-    Option(
-        key="progress",
-        parse=str,
-        metavar="HOW",
-        help="Lines while work goes on: auto (default), plain, off",
-        choices=("auto", "plain", "off"),
-    ),
-    Option(
-        key="logs",
-        parse=str,
-        metavar="WHEN",
-        help="Logs, restarts and events of the stack in a test's report: failed (default), off",
-        choices=("failed", "off"),
-    ),
-    Option(
-        key="fail",
-        parse=str,
-        metavar="HOW",
-        help="gather (default: a failure fails only what needs it) or fast (it cancels the rest)",
-        choices=("gather", "fast"),
-    ),
-    Option(
-        key="order",
-        parse=str,
-        metavar="HOW",
-        help="needs-last (default: tests that need nothing run first) or collected",
-        choices=("needs-last", "collected"),
-    ),
-)
+class _Type(NamedTuple):
+    """How a text becomes a value of a type, and what to say of a text that cannot."""
+
+    parse: Callable[[str], Any]
+    expected: str = ""
 
 
-Keep = Literal["never", "always", "on-failure"]
+_TYPES = {
+    "bool": _Type(_yes, "yes or no"),
+    "int": _Type(_positive_int, "a whole number, 1 or more"),
+    "float": _Type(_positive_float, "a number of seconds above 0"),
+    "Path": _Type(expand_path),
+}
+"""By annotation, without `| None`; any other is a text or one of the choices of a Literal."""
 
 
-Missing = Literal["error", "skip"]
+Caller = Literal["pytest", "command", "functions"]
+
+
+class _Row(NamedTuple):
+    """What a field of `Settings` says beside its name, type and default; see `_option`."""
+
+    metavar: str
+    help: str
+    unset: str
+    parse: Callable[[str], Any] | None
+    expected: str
+    override: str
+    used_by: tuple[Caller, ...]
+
+
+def _option(
+    default: Any,
+    metavar: str,
+    help: str,  # noqa: A002 - as argparse calls it
+    *,
+    unset: str = "",
+    parse: Callable[[str], Any] | None = None,
+    expected: str = "",
+    override: str = "",
+    used_by: tuple[Caller, ...] = get_args(Caller),
+) -> Any:
+    """Make a field of `Settings` that is an option.
+
+    Args:
+        default: The value, or a function that makes it.
+        metavar: What help calls the value; empty for a flag.
+        help: One phrase, capital first, no full stop, without the default.
+        unset: The default in words, where its value says too little.
+        parse: Makes a value of a text if the type's own does not do; raises ValueError.
+        expected: What to say of a text that it cannot use.
+        override: A variable of the environment that goes before everything else.
+        used_by: Who heeds the option; for others it keeps its default.
+    """
+    row = _Row(metavar, help, unset, parse, expected, override, used_by)
+    if callable(default):
+        return field(default_factory=default, metadata={"row": row})
+    return field(default=default, metadata={"row": row})
+
+
+def _build_jobs() -> int:
+    return min(4, os.cpu_count() or 1)
 
 
 Progress = Literal["auto", "plain", "off"]
 
 
-Logs = Literal["failed", "off"]
-
-
-Fail = Literal["gather", "fast"]
-
-
-Order = Literal["needs-last", "collected"]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the options say.
+    """The value of each option; every field but the last is a row of the table.
 
     Attributes:
-        keep: Whether the cluster outlives the run.
-        reuse: The cluster is that of the last such run, and stays for the next.
-        cluster_name: None means a name made from the run's id.
-        kubeconfig: Of a cluster that is there already; None makes one.
-        node_image: None means the declaration's, else kind's own.
-        kind_config: None means the declaration's.
-        engine: Who builds, and runs the kind nodes.
-        build_jobs: Builds at a time.
-        capacity: Weight of the marked tests that may run at a time; None means any.
-        load: How images reach the kind nodes.
-        no_build: Every image must be there.
-        images: A folder of images that another run saved; implies `no_build`.
-        tag: The template of a further tag for each image, None for none.
-        timeout: Seconds for the cluster, for each build and for each service.
-        artifacts: Where runs leave their folders.
-        plan: Only say what would be done.
-        missing: What becomes of tests that need a cluster where there is no engine or no kind.
-        progress: Lines while work goes on.
-        logs: When a test's report tells what the stack's pods said and did.
-        fail: Whether the first failure cancels the rest.
-        order: Whether tests that need nothing are moved first.
         sources: For each field that is not a default: where its value came from.
     """
 
-    keep: Keep = "never"
-    reuse: bool = False
-    cluster_name: str | None = None
-    kubeconfig: Path | None = None
-    node_image: str | None = None
-    kind_config: Path | None = None
-    engine: EngineName = "auto"
-    build_jobs: int = 1
-    capacity: int | None = None
-    load: Load = "auto"
-    no_build: bool = False
-    images: Path | None = None
-    tag: str | None = None
-    timeout: float = 600
-    artifacts: Path = Path(".kindinfra")
-    plan: bool = False
-    missing: Missing = "error"
-    progress: Progress = "auto"
-    logs: Logs = "failed"
-    fail: Fail = "gather"
-    order: Order = "needs-last"
+    keep: Literal["never", "always", "on-failure"] = _option(
+        "never", "WHEN", "Keep the cluster after the run: never, always or on-failure"
+    )
+    reuse: bool = _option(
+        False,  # noqa: FBT003 - the default
+        "",
+        "Reuse the cluster that the last such run left, and leave it to the next",
+        used_by=("pytest", "command"),  # what the functions make ends with them
+    )
+    cluster_name: str | None = _option(
+        None, "NAME", "kind's name for the cluster", unset="made from the run's id"
+    )
+    kubeconfig: Path | None = _option(
+        None,
+        "FILE",
+        "Use the existing cluster of this kubeconfig; only what the run made is deleted",
+        used_by=("pytest",),  # commands and functions make clusters of their own
+    )
+    node_image: str | None = _option(None, "IMAGE", "Node image of the cluster")
+    kind_config: Path | None = _option(
+        None, "FILE", "A kind config to start from; what a run needs is merged into it"
+    )
+    engine: EngineName = _option(
+        "auto", "ENGINE", "docker, podman, or auto: Docker if it answers, else podman"
+    )
+    build_jobs: int = _option(
+        _build_jobs, "N", "Image builds at a time", unset="the smaller of 4 and the cores"
+    )
+    capacity: int | None = _option(
+        None,
+        "N",
+        "Weight of the marked tests that may run at a time",
+        unset="any",
+        used_by=("pytest",),
+    )
+    load: Load = _option(
+        "auto",
+        "HOW",
+        "Load images by delta (only what a kind node lacks), archive, auto (first delta, then "
+        "archive), or through a registry",
+    )
+    no_build: bool = _option(
+        False,  # noqa: FBT003
+        "",
+        "Build nothing; every image must be in the engine, prebuilt or an archive",
+    )
+    images: Path | None = _option(
+        None, "DIR", "Build nothing; take images from a folder made by kindinfra build --save=DIR"
+    )
+    tag: str | None = _option(
+        None,
+        "TEMPLATE",
+        "A further tag for each image; IMAGE_TAG in the environment goes before it",
+        parse=check_template,
+        expected=f"a tag, in which may stand {' '.join(f'{{{name}}}' for name in TAG_FIELDS)}",
+        override="IMAGE_TAG",
+    )
+    timeout: float = _option(
+        600.0, "S", "Seconds for the cluster, for each build and for each service"
+    )
+    artifacts: Path = _option(
+        Path(".kindinfra"), "DIR", "Folder in which each run leaves logs and run.json"
+    )
+    plan: bool = _option(
+        False,  # noqa: FBT003
+        "",
+        "Print what a run would do, and stop",
+        used_by=("pytest",),
+    )
+    missing: Literal["error", "skip"] = _option(
+        "error", "HOW", "Without engine or kind, tests that need a cluster: error or skip"
+    )
+    progress: Progress = _option("auto", "HOW", "Lines while work goes on: auto, plain or off")
+    logs: Literal["failed", "off"] = _option(
+        "failed",
+        "WHEN",
+        "Logs, restarts and events of the stack in the report of a test: failed or off",
+    )
+    fail: Literal["gather", "fast"] = _option(
+        "gather", "HOW", "gather: a failure fails only what needs it; fast: it cancels the rest"
+    )
+    order: Literal["needs-last", "collected"] = _option(
+        "needs-last",
+        "HOW",
+        "needs-last: tests that need nothing run first; collected: as pytest collected them",
+    )
     sources: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One row of `Settings` as the parsers and the docs read it."""
+
+    _field: Field[Any]
+
+    @property
+    def _row(self) -> _Row:
+        row: _Row = self._field.metadata["row"]
+        return row
+
+    @property
+    def key(self) -> str:
+        """The field of `Settings`, and the key under `[options]`."""
+        return self._field.name
+
+    @property
+    def flag(self) -> str:
+        """The word on the command line."""
+        return f"--kindinfra-{self.key.replace('_', '-')}"
+
+    @property
+    def dest(self) -> str:
+        """The name by which pytest's parser keeps the text."""
+        return f"kindinfra_{self.key}"
+
+    @property
+    def variable(self) -> str:
+        """The name in the environment."""
+        return f"KINDINFRA_{self.key.upper()}"
+
+    @property
+    def override(self) -> str:
+        """A variable of the environment that goes before everything else; empty for none."""
+        return self._row.override
+
+    @property
+    def metavar(self) -> str:
+        """What help calls the value; empty for a flag."""
+        return self._row.metavar
+
+    @property
+    def used_by(self) -> tuple[Caller, ...]:
+        """Who heeds the option."""
+        return self._row.used_by
+
+    @property
+    def help(self) -> str:
+        """One phrase that ends with the default, if there is one."""
+        default = self._row.unset or self._default
+        return f"{self._row.help} (default: {default})" if default else self._row.help
+
+    @property
+    def _default(self) -> str:
+        value = self._field.default
+        if value is MISSING or value is None or isinstance(value, bool):
+            return ""
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The only values allowed; empty if any may do."""
+        from pytest_kindinfra import model  # the annotations name its types
+
+        hint = get_type_hints(Settings, localns=vars(model))[self.key]
+        return tuple(one for one in get_args(hint) if isinstance(one, str))
+
+    @property
+    def _type(self) -> _Type:
+        return _TYPES.get(str(self._field.type).removesuffix(" | None"), _Type(str))
+
+    def parse(self, text: str) -> Any:
+        """Return the value that a text stands for.
+
+        Raises:
+            ValueError: It stands for none.
+        """
+        if (choices := self.choices) and text not in choices:
+            raise ValueError
+        return (self._row.parse or self._type.parse)(text)
+
+    def expected(self, text: str) -> str:
+        """Return what to say of a text that cannot be used."""
+        if choices := self.choices:
+            return f"one of {listed(choices)}{did_you_mean(text, choices)}"
+        return self._row.expected or self._type.expected or self.metavar
+
+
+OPTIONS = tuple(Option(one) for one in fields(Settings) if "row" in one.metadata)
+
+
+def find_option(key: str) -> Option:
+    """Return the option of a field of `Settings`."""
+    return next(option for option in OPTIONS if option.key == key)
+
+
+def ignored_by(caller: Caller) -> frozenset[str]:
+    """Return the keys of the options that a caller does not heed."""
+    return frozenset(option.key for option in OPTIONS if caller not in option.used_by)
 
 
 def read_settings(
@@ -330,33 +357,27 @@ def read_settings(
     written = dict(file)
     from_file = {key: (str(value), f"{source} [options]") for key, value in written.items()}
     problems = list(_unknown_keys(from_file, source))
-    values: dict[str, Any] = {"build_jobs": min(4, os.cpu_count() or 1)}
+    values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for row in OPTIONS:
         given = (_override(row) if overrides else None) or _nearest(row, option, from_file)
         if given is None:
             continue
-        text, where = given
+        text, place = given
         try:
-            values[row.key] = _parse(row, text)
-            sources[row.key] = where
+            values[row.key] = row.parse(text)
+            sources[row.key] = place
         except ValueError:
-            value = written.get(row.key) if where.endswith(" [options]") else text
-            problems.append(f"{_given(row, value, where)}: expected {_expected(row, text)}")
+            value = written.get(row.key) if place.endswith(" [options]") else text
+            problems.append(f"{_shown_at(row, value, place)}: expected {row.expected(text)}")
     return Settings(**values, sources=sources), tuple(problems)
 
 
-def _given(row: Option, value: Any, where: str) -> str:
+def _shown_at(row: Option, value: Any, place: str) -> str:
     """Return a value with its place: `--kindinfra-timeout=soon`, `environment KINDINFRA_X=1`."""
-    if where.endswith(" [options]"):
-        return f"{where} {row.key} = {shown(value)}"
-    return f"{where}={value}"
-
-
-def _expected(row: Option, text: str) -> str:
-    if row.choices:
-        return f"one of {listed(row.choices)}{did_you_mean(text, row.choices)}"
-    return row.expected or row.metavar or "yes or no"
+    if place.endswith(" [options]"):
+        return f"{place} {row.key} = {shown(value)}"
+    return f"{place}={value}"
 
 
 def _override(row: Option) -> tuple[str, str] | None:
@@ -368,25 +389,16 @@ def _nearest(
     row: Option, option: Callable[[str], str | None], file: Mapping[str, tuple[str, str]]
 ) -> tuple[str, str] | None:
     """Return the text of the nearest place that gives a value, and that place."""
-    if (text := option(f"kindinfra_{row.key}")) is not None:
+    if (text := option(row.dest)) is not None:
         return text, row.flag
     if text := os.environ.get(row.variable):
         return text, f"environment {row.variable}"
     return file.get(row.key)
 
 
-def _parse(row: Option, text: str) -> Any:
-    if row.choices and text not in row.choices:
-        raise ValueError
-    return row.parse(text)
-
-
-def _unknown_keys(keys: Iterable[str], source: str | None) -> Iterable[str]:
-    from difflib import get_close_matches
-
+def _unknown_keys(keys: Iterable[str], source: str | None) -> Iterator[str]:
     known = [row.key for row in OPTIONS]
     for key in keys:
         if key not in known:
-            close = get_close_matches(key, known, n=1)
-            hint = f'; did you mean "{close[0]}"?' if close else f"; known: {', '.join(known)}"
+            hint = did_you_mean(key, known) or f"; known: {', '.join(known)}"
             yield f'{source} [options]: no such option "{key}"{hint}'

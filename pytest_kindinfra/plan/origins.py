@@ -59,12 +59,12 @@ def _kinds_nobody_serves(
     unseen = _may_be_made(facts, near, makers, "kind")
     # An old cluster of others may still serve what newer ones do not.
     served_by = (1, 0) if facts.cluster.existing else facts.cluster.kubernetes
-    told = set()
+    reported = set()
     for obj in facts.objects[name]:
         version, kind = str(obj["apiVersion"]), obj["kind"]
-        if (version, kind) in told:
+        if (version, kind) in reported:
             continue
-        told.add((version, kind))
+        reported.add((version, kind))
         if not may_be_custom(version):
             fault = builtin_fault(version, kind, served_by=served_by)
             if fault and not serves(near, version, kind):
@@ -98,12 +98,12 @@ def _mistaken_namespaces(
     releases = facts.rendered.releases
     there = NAMESPACES | {facts.declaration.cluster.namespace} | made_namespaces(near)
     there |= {releases[maker].namespace for maker in makers if maker in releases}
-    told: set[object] = set()
+    reported: set[object] = set()
     for obj in facts.objects[name]:
         namespace = obj["metadata"].get("namespace")
-        if not namespace or namespace in there | told or cluster_scoped(obj, near):
+        if not namespace or namespace in there | reported or cluster_scoped(obj, near):
             continue
-        told.add(namespace)
+        reported.add(namespace)
         hint = did_you_mean(str(namespace), there)
         fix = f'add a Namespace "{namespace}" to its manifests or to those of a service it needs'
         if other := _who(facts, lambda objects: namespace in made_namespaces(objects)):  # noqa: B023

@@ -32,7 +32,7 @@ SPARE_PORTS = 8
 """Mapped although nothing uses them, so that a kept cluster can take a new endpoint."""
 
 
-class Claim(NamedTuple):
+class _Claim(NamedTuple):
     """Who wants a port: the same `owner` may do so any number of times."""
 
     owner: tuple[str, ...]
@@ -48,7 +48,7 @@ class _Claims:
         default_factory=lambda: defaultdict(dict)
     )
 
-    def add(self, port: int, claim: Claim, protocol: str = "TCP") -> None:
+    def add(self, port: int, claim: _Claim, protocol: str = "TCP") -> None:
         self.wanted[protocol, port].setdefault(claim.owner, claim.place)
 
     def problems(self) -> Iterator[str]:
@@ -166,7 +166,7 @@ def _claim_node_ports(
             written = written_node_port(spec, targets.get((service.name, spec.name)))
             place = f"[services.{service.name}.endpoints.{spec.name}]"
             if spec.node_port and written is None:
-                claims.add(spec.node_port, Claim(("endpoint", service.name, spec.name), place))
+                claims.add(spec.node_port, _Claim(("endpoint", service.name, spec.name), place))
             elif spec.node_port not in {None, written}:
                 problems.append(
                     f"{place} node_port is {spec.node_port}, but the manifest has {written}"
@@ -180,7 +180,7 @@ def _claim_written(claims: _Claims, service: Service, obj: KubeObject) -> None:
         # Not the declared service: two may list the same manifest.
         owner = ("manifest", namespace, port.service, str(port.port))
         place = f'[services.{service.name}] k8s service "{port.service}" port {port.port}'
-        claims.add(port.node_port, Claim(owner, place), port.protocol)
+        claims.add(port.node_port, _Claim(owner, place), port.protocol)
 
 
 def _claim_host_ports(services: Iterable[Service], targets: Targets) -> _Claims:
@@ -192,7 +192,7 @@ def _claim_host_ports(services: Iterable[Service], targets: Targets) -> _Claims:
                 # Two endpoints at one nodePort share its one host port.
                 owner = (str(written),) if written else (service.name, spec.name)
                 place = f"[services.{service.name}.endpoints.{spec.name}]"
-                claims.add(spec.host_port, Claim(owner, place))
+                claims.add(spec.host_port, _Claim(owner, place))
     return claims
 
 

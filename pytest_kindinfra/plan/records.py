@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import MISSING, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.kube.yaml import key_text
 from pytest_kindinfra.model import (
     EndpointSpec,
-    Helm,
     Image,
     Need,
     Service,
 )
 from pytest_kindinfra.plan.declaration import read_image, read_service
-from pytest_kindinfra.plan.tables import Table
+from pytest_kindinfra.plan.sources import SOURCES, restore_sources
+from pytest_kindinfra.plan.tables import Table, keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,54 +33,40 @@ def read_record(record: Service | Image) -> tuple[Service | Image, tuple[str, ..
         return read_image(record.name, table), tuple(problems)
     problems += _endpoint_problems(table.place, record.endpoints)
     read = read_service(record.name, table)
-    if read.helm and isinstance(record.helm, Helm) and isinstance(record.helm.set, dict):
-        # Nested already, and with values that TOML has no word for: null takes a default away.
-        read = replace(read, helm=replace(read.helm, set=record.helm.set))
-    return read, tuple(problems)
+    return restore_sources(read, record), tuple(problems)
 
 
 def _keys(record: Any) -> dict[str, Any]:
     """Return what says the same in TOML, without what is as it is by default."""
-    keys = {
-        one.name: _plain(getattr(record, one.name))
-        for one in fields(record)
-        if one.name != "name" and getattr(record, one.name) != _default(one)
-    }
+    keys = keys_of(record)
     if isinstance(record, Service):
-        # There the place of `helm` among the keys says when the chart is installed.
-        helm = {key: keys.pop(key) for key in ("helm",) if key in keys}
-        keys = {**helm, **keys} if keys.pop("helm_first", False) else {**keys, **helm}
-        keys |= {"endpoints": _by_name(record.endpoints)} if record.endpoints else {}
-    if isinstance(record, Helm) and isinstance(record.set, dict):
-        keys.pop("set", None)
+        keys = _keys_of_service(record, keys)
     return keys | {key: _mapping(keys[key]) for key in _PAIRS if key in keys}
 
 
-def _default(field: Any) -> Any:
-    return field.default if field.default_factory is MISSING else field.default_factory()
+def _keys_of_service(record: Service, keys: dict[str, Any]) -> dict[str, Any]:
+    further = keys.pop("sources", None)
+    sources = {
+        key: source.table_of(value) for key, source in SOURCES.items() if (value := keys.get(key))
+    }
+    # There the place among the keys says what is deployed first.
+    installed = {key: sources.pop(key) for key in list(sources) if SOURCES[key].is_installed}
+    first = keys.pop("helm_first", False)
+    own = {key: part for key, part in keys.items() if key not in installed} | sources
+    keys = {**installed, **own} if first else {**own, **installed}
+    keys |= {"needs": _needs(record.needs)} if "needs" in keys else {}
+    keys |= {"endpoints": _by_name(record.endpoints)} if record.endpoints else {}
+    return keys | (further if isinstance(further, dict) else {})
 
 
-def _plain(value: Any) -> Any:
-    """Return what TOML has for a value of Python."""
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Need):
-        return value.name if value.level == "ready" else f"{value.name}:{value.level}"
-    if isinstance(value, Helm):
-        return _keys(value)
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, Mapping):
-        return {_name(key): _plain(one) for key, one in value.items()}
-    return value
+def _needs(needs: Any) -> Any:
+    return [_need(one) for one in needs] if isinstance(needs, list | tuple) else needs
 
 
-def _name(key: Any) -> str:
-    """Return a key of a table as a values file has it: `8080` of a number."""
-    try:
-        return key_text(key)
-    except ValueError:
-        return str(key)
+def _need(need: Any) -> Any:
+    if not isinstance(need, Need):
+        return need
+    return need.name if need.level == "ready" else f"{need.name}:{need.level}"
 
 
 def _mapping(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Read a table of the declaration key by key and collect what is wrong with it.
+"""Read a table of the declaration key by key and collect what is wrong with it; and the reverse.
 
 Nothing is raised: a wrong value becomes a problem and the default goes on, so that one run
 names every mistake. Pure; it must not know which keys there are.
@@ -7,6 +7,8 @@ names every mistake. Pure; it must not know which keys there are.
 from __future__ import annotations
 
 import os.path
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -14,7 +16,7 @@ from pytest_kindinfra.errors import did_you_mean, listed
 from pytest_kindinfra.system.secrets import looks_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 
 T = TypeVar("T")
@@ -193,3 +195,41 @@ def _toml(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
     return str(value) if isinstance(value, int | float) else repr(value)
+
+
+def keys_of(record: Any) -> dict[str, Any]:
+    """Return the fields of a record that differ from the default, but `name`, as a table has them.
+
+    Args:
+        record: A dataclass.
+    """
+    return {
+        one.name: plain(getattr(record, one.name))
+        for one in fields(record)
+        if one.name != "name" and getattr(record, one.name) != _default(one)
+    }
+
+
+def _default(field: Any) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def plain(value: Any) -> Any:
+    """Return what TOML has for a value of Python: a text for a path, a table for a mapping."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, Mapping):
+        return {_key(key): plain(one) for key, one in value.items()}
+    return value
+
+
+def _key(key: Any) -> str:
+    """Return a key of a table as a values file has it: `8080` of a number."""
+    from pytest_kindinfra.kube.yaml import key_text
+
+    try:
+        return key_text(key)
+    except ValueError:
+        return str(key)

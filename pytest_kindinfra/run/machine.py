@@ -9,38 +9,35 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.clusters.config import loopback
 from pytest_kindinfra.clusters.sweep import sweep
-from pytest_kindinfra.engines.host import elsewhere_problems
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.references import name_in_node
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.memory import read_sizes
 from pytest_kindinfra.state.reused import refusal, why_unclear
 from pytest_kindinfra.system.files import family_of
+from pytest_kindinfra.system.machine import file_system_of, listener_of
 from pytest_kindinfra.system.timeline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from pytest_kindinfra.context import Request, Tools
-    from pytest_kindinfra.model import Image, Plan, PortMapping, Standing
+    from pytest_kindinfra.model import Image, ObservedCluster, Plan, PortMapping
     from pytest_kindinfra.plan.options import Settings
-    from pytest_kindinfra.protocols import Engine, ImageSize, Provider
+    from pytest_kindinfra.protocols import ClusterCreator, Engine, ImageSize
     from pytest_kindinfra.state.memory import Layers
-
-
-_LISTEN = "0A"
 
 
 def busy_ports(mappings: Iterable[PortMapping], *, address: str = "127.0.0.1") -> tuple[str, ...]:
     """Return a sentence for each fixed host port that another process has on an address."""
     return tuple(
         f'[services.{one.service}] endpoint "{one.endpoint}": host port {one.host_port} is busy'
-        f"{_held_by(one.host_port)}"
+        f"{_listener(one.host_port)}"
         for one in mappings
         if one.host_port and _is_taken(address, one.host_port)
     )
@@ -58,24 +55,12 @@ def _is_taken(address: str, port: int) -> bool:
     return False
 
 
-def _held_by(port: int) -> str:
-    for inode in _listeners(port):
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if any(os.readlink(fd) == f"socket:[{inode}]" for fd in (process / "fd").iterdir()):  # noqa: PTH115 - no path, but a name in brackets
-                    command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                    return f", held by process {process.name}: {command.strip()[:120]}"
-    return ""
-
-
-def _listeners(port: int) -> Iterator[str]:
-    """Give the inodes of the sockets that listen on `port` (proc(5), /proc/net/tcp)."""
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with suppress(OSError):
-            for line in Path(table).read_text().splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
-                    yield fields[9]
+def _listener(port: int) -> str:
+    """Return which process listens on a port, as the end of a sentence; empty if unknown."""
+    if (found := listener_of(port)) is None:
+        return ""
+    process, command = found
+    return f", held by process {process}: {command.strip()[:120]}"
 
 
 NODE_BYTES = 600_000_000
@@ -148,32 +133,17 @@ def _gigabytes(number: int) -> str:
     return f"{number / 1e9:.1f} GB"
 
 
-NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs"})
+NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afpfs", "fuse.sshfs"})
 
 
-_MOUNTS = Path("/proc/self/mounts")
-
-
-def network_problem(folder: Path, *, mounts: Path = _MOUNTS) -> str | None:
+def network_problem(folder: Path) -> str | None:
     """Return why locks in `folder` cannot be relied on, None if they can or nobody can tell.
 
     Args:
         folder: Where locks would be; it need not be there yet.
-        mounts: The table of mounts as proc(5) describes it; only Linux has one.
     """
-    if not mounts.exists():
-        return None
-    kinds = dict(_mount_points(mounts.read_text()))
-    for parent in (folder.resolve(), *folder.resolve().parents):
-        if (kind := kinds.get(str(parent))) is not None:
-            return _refusal(folder, kind) if kind in NETWORK else None
-    return None
-
-
-def _mount_points(table: str) -> list[tuple[str, str]]:
-    """Return path and kind of each mount; a blank in a path stands as an octal number."""
-    rows = (line.split() for line in table.splitlines())
-    return [(row[1].replace(r"\040", " "), row[2]) for row in rows if len(row) > 2]  # noqa: PLR2004
+    kind = file_system_of(folder)
+    return _refusal(folder, kind) if kind in NETWORK else None
 
 
 def _refusal(folder: Path, kind: str) -> str:
@@ -268,30 +238,30 @@ def problems_of_host(
     """Yield what makes a run impossible on this host: a name or ports taken, no room."""
     address = loopback(request.kind_config)
     if settings.kubeconfig is not None:
-        yield from _busy_ports(plan, tools.provider, ours=(), address=address)
+        yield from _busy_ports(plan, tools.creator, own_ports=(), address=address)
         return
-    if elsewhere := elsewhere_problems(os.environ, settings.engine):
-        yield from elsewhere
+    if elsewhere := tools.engine.host_problem(os.environ):
+        yield elsewhere
         return
-    there = _standing(request, tools.provider)
-    yield from _problems_of_name(request, tools.provider, there)
-    ours = there.host_ports.values() if there else ()
-    yield from _busy_ports(plan, tools.provider, ours=ours, address=address)
+    there = _observe(request, tools.creator)
+    yield from _problems_of_name(request, tools.creator, there)
+    own_ports = there.host_ports.values() if there else ()
+    yield from _busy_ports(plan, tools.creator, own_ports=own_ports, address=address)
     if there is None:
         yield from _problems_of_room(plan, request, tools)
 
 
 def _problems_of_name(
-    request: Request, provider: Provider, there: Standing | None
+    request: Request, creator: ClusterCreator, there: ObservedCluster | None
 ) -> Iterator[str]:
     """Yield a sentence if a cluster has the name, and must not be replaced or reused."""
     if there and there.folder is None:
-        delete = " ".join(provider.delete_command(request.cluster))
+        delete = " ".join(creator.delete_command(request.cluster))
         yield (
             f'there is already a cluster "{request.cluster}", and no run of ours made it; to fix: '
             f"choose another --kindinfra-cluster-name, or delete it: {delete}"
         )
-    yield from _unclear(request, provider, there)
+    yield from _unclear(request, creator, there)
 
 
 def _problems_of_room(plan: Plan, request: Request, tools: Tools) -> Iterator[str]:
@@ -309,39 +279,41 @@ def _problems_of_room(plan: Plan, request: Request, tools: Tools) -> Iterator[st
         yield problem
 
 
-def _unclear(request: Request, provider: Provider, there: Standing | None) -> Iterator[str]:
+def _unclear(
+    request: Request, creator: ClusterCreator, there: ObservedCluster | None
+) -> Iterator[str]:
     """Yield a sentence if nobody can tell whether the cluster of that name is in use."""
     if there is None or there.folder is None:
         return
     why = why_unclear(RunDirectory(there.folder), request.cluster)
-    if why and _standing(request, provider) == there:  # else it was deleted meanwhile
-        text = refusal(request.cluster, why, provider.delete_command(request.cluster))
+    if why and _observe(request, creator) == there:  # else it was deleted meanwhile
+        text = refusal(request.cluster, why, creator.delete_command(request.cluster))
         yield text.replace("\nTo fix:", "; to fix:")  # one line, as all problems are
 
 
-def _standing(request: Request, provider: Provider) -> Standing | None:
+def _observe(request: Request, creator: ClusterCreator) -> ObservedCluster | None:
     """Return the cluster of that name; one named after the run's id cannot be there."""
     if not request.named:
         return None
-    with suppress(KindInfraError):  # what is missing is told when the bring-up begins
-        return provider.standing(request.cluster, Deadline.after(_ASK_SECONDS))
+    with suppress(KindInfraError):  # what is missing is reported when the bring-up begins
+        return creator.observe(request.cluster, Deadline.after(_ASK_SECONDS))
     return None
 
 
 def _busy_ports(
-    plan: Plan, provider: Provider, *, ours: Collection[int], address: str
+    plan: Plan, creator: ClusterCreator, *, own_ports: Collection[int], address: str
 ) -> tuple[str, ...]:
     """Return a sentence for each fixed host port that is busy, but not for a killed run's.
 
     Args:
         plan: Says which ports are fixed.
-        provider: Knows killed runs.
-        ours: Those of the cluster that this run takes over, or replaces.
+        creator: Knows killed runs.
+        own_ports: Those of the cluster that this run reuses or replaces.
         address: The address of this host to which they are mapped.
     """
-    ports = [one for one in plan.ports if one.host_port not in ours]
+    ports = [one for one in plan.ports if one.host_port not in own_ports]
     if busy := busy_ports(ports, address=address):
         with suppress(KindInfraError):
-            sweep(provider, Deadline.after(_SWEEP_SECONDS))
+            sweep(creator, Deadline.after(_SWEEP_SECONDS))
             busy = busy_ports(ports, address=address)
     return busy

@@ -25,14 +25,15 @@ from pytest_kindinfra.kube.kinds import numbers
 from pytest_kindinfra.model import Declaration, Image, Plan
 from pytest_kindinfra.plan.declaration import parse_declaration
 from pytest_kindinfra.plan.facts import ClusterFacts
+from pytest_kindinfra.plan.files import check_files, load_kind_config, load_tables
 from pytest_kindinfra.plan.graph import in_order
 from pytest_kindinfra.plan.options import Settings, read_settings
 from pytest_kindinfra.plan.resolve import keep_out, resolve
-from pytest_kindinfra.plan.source import Templating, kubernetes_version
-from pytest_kindinfra.plan.sources import check_files, load_kind_config, load_tables, render
+from pytest_kindinfra.plan.source import RenderOptions, kubernetes_version
+from pytest_kindinfra.plan.sources import render
 from pytest_kindinfra.run.machine import network_problem, problems_of_host
 from pytest_kindinfra.state.memory import cache_folder
-from pytest_kindinfra.state.reused import home_of, name_after
+from pytest_kindinfra.state.reused import name_after, reused_directory
 from pytest_kindinfra.system.grpc import missing_package
 from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import choose_engine, make_tools
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.protocols import Engine
-    from pytest_kindinfra.system.programs import Runner
+    from pytest_kindinfra.system.runner import Runner
 
 
 _LOOK_SECONDS = 30.0
@@ -115,7 +116,7 @@ def prepare(
     door = replace(door, purpose="plan") if settings.plan else door
     tools = make_tools(settings.engine)
     found = [*problems, *wrong, *_problems_of_declaration(declaration, door)]
-    found += _problems_of_settings(settings, declaration.folder, door)
+    found += _problems_of_settings(settings, declaration.folder, door, tools.engine)
     try:
         plan = _plan(declaration, wanted, settings, door, tools)
         request = _request(plan, settings, door)
@@ -148,11 +149,11 @@ def _plan(
 ) -> Plan:
     if isinstance(wanted, Plan):
         return keep_out(wanted, settings.artifacts)
-    how = templating(declaration, settings, tools.runner)
+    options = render_options(declaration, settings, tools.runner)
     plan = resolve(
         declaration,
         wanted=wanted,
-        rendered=render(declaration.services, folder=declaration.folder, how=how),
+        rendered=render(declaration.services, folder=declaration.folder, options=options),
         cluster=cluster_facts(declaration, settings, hooks=door.deploy_hooks),
     )
     if door.unused_images:
@@ -181,7 +182,9 @@ def _problems_of_declaration(declaration: Declaration, door: Door) -> Iterator[s
     )
 
 
-def _problems_of_settings(settings: Settings, folder: Path, door: Door) -> Iterator[str]:
+def _problems_of_settings(
+    settings: Settings, folder: Path, door: Door, engine: Engine
+) -> Iterator[str]:
     """Yield what is wrong with options that go together with nothing of the plan."""
     if door.purpose == "resolve":
         return
@@ -190,7 +193,7 @@ def _problems_of_settings(settings: Settings, folder: Path, door: Door) -> Itera
     if door.purpose == "build":
         return
     yield from _problems_of_saved(settings, folder)
-    yield from _problems_of_load(settings)
+    yield from _problems_of_load(settings, engine)
     yield from problems_of_options(settings)
 
 
@@ -219,10 +222,10 @@ def _problems_of_saved(settings: Settings, folder: Path) -> Iterator[str]:
             yield f"{settings.sources['images']}: {error}"
 
 
-def _problems_of_load(settings: Settings) -> Iterator[str]:
-    if settings.load == "registry" and settings.engine == "podman":
+def _problems_of_load(settings: Settings, engine: Engine) -> Iterator[str]:
+    if settings.load == "registry" and not engine.runs_registries:
         where = settings.sources["load"]
-        yield f'{where}: load = "registry" needs Docker, but the engine is podman'
+        yield f'{where}: load = "registry" needs Docker, but the engine is {engine.name}'
 
 
 def _with_existing(
@@ -233,7 +236,9 @@ def _with_existing(
         return request, []
     file = request.folder / settings.kubeconfig
     try:
-        existing = find_existing(file, tools.provider, Deadline.after(_LOOK_SECONDS))
+        existing = find_existing(
+            file, tools.creator, tools.kind_nodes, Deadline.after(_LOOK_SECONDS)
+        )
     except KindInfraError as error:
         return request, [f"{settings.sources['kubeconfig']} {file}: {error}"]
     request = replace(request, existing=existing, cluster=existing.name, kind_config=None)
@@ -274,9 +279,9 @@ def read_declaration(folder: Path) -> Declaration:
     return parse_declaration(tables, folder=folder, source=source)
 
 
-def templating(declaration: Declaration, settings: Settings, runner: Runner) -> Templating:
-    """Return how charts and kustomizations are rendered."""
-    return Templating(
+def render_options(declaration: Declaration, settings: Settings, runner: Runner) -> RenderOptions:
+    """Return how sources are rendered that need a program."""
+    return RenderOptions(
         runner=runner,
         namespace=declaration.cluster.namespace,
         kubernetes=kubernetes_version(_node_image(declaration, settings)),
@@ -324,11 +329,11 @@ def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:
     file = settings.kind_config or declared.config
     config = _kind_config(folder / file, settings) if file else None
     name = cluster_name(settings, folder=folder, run_id=run_id)
-    home = home_of(folder / settings.artifacts, name).path
+    reused = reused_directory(folder / settings.artifacts, name).path
     return Request(
         cluster=name,
         named=settings.reuse or settings.cluster_name is not None,
-        reuse=Reuse(home=home) if settings.reuse else None,
+        reuse=Reuse(reused_dir=reused) if settings.reuse else None,
         run_id=run_id,
         namespace=declared.namespace,
         build_jobs=settings.build_jobs,

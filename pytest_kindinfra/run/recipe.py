@@ -8,7 +8,7 @@ directory, written once. It must not know pytest or a concrete engine.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,10 @@ from pytest_kindinfra.images.load import open_loader
 from pytest_kindinfra.images.registry import RegistrySender
 from pytest_kindinfra.images.tags import ask_circumstances
 from pytest_kindinfra.model import BuiltImage, ImagesInUse
-from pytest_kindinfra.run.serving import deploy_service, fail_service, service_tasks, settle_failure
+from pytest_kindinfra.run.serving import deploy_service, fail_service, service_tasks
 from pytest_kindinfra.run.tasks import Task, Tasks, await_all, given
 from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.results import cluster_record
+from pytest_kindinfra.state.records import ClusterReady, ImageLoaded, ImageReady
 from pytest_kindinfra.system.files import size_of
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def add_cluster(
         lambda: _await_pods(steps, context, created.result(), registry.result(), answering, first),
         after=[created, registry],
         reaching=[answering],
-        failed=partial(settle_failure, context, "cluster", CLUSTER),
+        failed=partial(_fail_cluster, context),
     )
     return ClusterTasks(checked, created, nodes, answering, ready)
 
@@ -298,7 +298,7 @@ def _sender(context: Context, registry: Registry | None) -> RegistrySender | Non
         registry,
         host=context.tools.registries,
         engine=context.tools.engine,
-        provider=context.tools.provider,
+        kind_nodes=context.tools.kind_nodes,
         folder=context.run.path,
     )
 
@@ -319,12 +319,15 @@ def _await_pods(
             service.result()
 
     kube = steps.await_pods(cluster, registry, answers)
-    if cluster.home and context.request.reuse and context.request.reuse.knows_all:
-        forget_undeclared(kube, RunDirectory(cluster.home), context.plan.declaration)
-    record = cluster_record(cluster, namespace=context.request.namespace)
-    context.run.settle("cluster", record)
+    if cluster.reused_dir and context.request.reuse and context.request.reuse.knows_all:
+        forget_undeclared(kube, RunDirectory(cluster.reused_dir), context.plan.declaration)
+    context.run.settle(ClusterReady.of(cluster, namespace=context.request.namespace))
     answering.reach(kube)
     return kube
+
+
+def _fail_cluster(context: Context, error: BaseException) -> None:
+    context.run.fail(ClusterReady, context.failure_of(error, subject=CLUSTER))
 
 
 def _build(
@@ -340,7 +343,7 @@ def _load(
     loader.more_come = lambda: not all(one.future.done() for one in built.values())
     runs = loader.load(name, reference, context.deadline())
     if runs != reference:
-        context.run.write(f"runs-as-{name}", {"reference": runs})
+        context.run.write(ImageLoaded(reference=runs), name)
     return runs
 
 
@@ -357,7 +360,7 @@ def _images_elsewhere(context: Context) -> ImageTasks:
         for one in context.plan.images
     ]
     for image in images:
-        context.run.write(f"image-{image.name}", asdict(image))
+        context.run.write(ImageReady(image=image), image.name)
     built = {one.name: given(f'image "{one.name}"', one) for one in images}
     return ImageTasks(built, {one.name: given(one.name, one.reference) for one in images}, {})
 

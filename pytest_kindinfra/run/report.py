@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import shlex
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.model import url_of
+from pytest_kindinfra.plan.sources import describe_sources
 from pytest_kindinfra.references import stand_in
+from pytest_kindinfra.state.codec import to_json
 from pytest_kindinfra.system.timeline import phase_kind
 
 if TYPE_CHECKING:
@@ -16,11 +18,28 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.context import Request
     from pytest_kindinfra.images.tags import Known
-    from pytest_kindinfra.model import Phase, Plan, Service
+    from pytest_kindinfra.model import BuiltImage, Endpoint, Phase, Plan
+    from pytest_kindinfra.state.records import CacheUsed, GitState
+    from pytest_kindinfra.state.results import Failed
     from pytest_kindinfra.system.timeline import Running
 
 
 _MICROSECONDS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        state: passed, skipped, failed or interrupted.
+        kept: The cluster is still there.
+        failures: `cluster` or a service's name to its failed result.
+    """
+
+    state: str
+    kept: bool
+    failures: Mapping[str, Failed]
 
 
 def run_report(
@@ -28,13 +47,23 @@ def run_report(
     *,
     cluster: str,
     phases: Sequence[Phase],
-    images: Mapping[str, Mapping[str, Any]],
-    services: Mapping[str, Mapping[str, Any]],
-    outcome: Mapping[str, Any],
-    memory: Mapping[str, Any] | None = None,
-    git: Mapping[str, Any] | None = None,
+    images: Mapping[str, BuiltImage],
+    endpoints: Mapping[str, Sequence[Endpoint]],
+    outcome: Outcome,
+    cache: CacheUsed | None = None,
+    git: GitState | None = None,
 ) -> dict[str, Any]:
     """Return run.json's content.
+
+    Args:
+        plan: What was to be brought up.
+        cluster: The cluster's name.
+        phases: All phases, by start.
+        images: Declared name to the image.
+        endpoints: Service to its endpoints; none for a service that failed.
+        outcome: How the run ended.
+        cache: The cache folder, None if there is none.
+        git: What git said of the project, None if there is no commit.
 
     Returns:
         `plan`: the services in the order of their needs, each with `needs` and `images`;
@@ -59,14 +88,22 @@ def run_report(
             ],
         },
         "phases": [_phase(phase) for phase in phases],
-        "images": {name: dict(record) for name, record in images.items()},
+        "images": {name: to_json(image) for name, image in images.items()},
         "endpoints": {
-            name: {one["name"]: _url(one) for one in record.get("endpoints", ())}
-            for name, record in services.items()
+            name: {one.name: one.url for one in proved} for name, proved in endpoints.items()
         },
-        "outcome": dict(outcome),
-        "memory": None if memory is None else dict(memory),
-        "git": None if git is None else dict(git),
+        "outcome": _outcome(outcome),
+        "memory": cache and to_json(cache),
+        "git": git and to_json(git),
+    }
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    failures = outcome.failures.items()
+    return {
+        "state": outcome.state,
+        "failures": {name: one.short for name, one in failures if not one.cancelled},
+        "kept": outcome.kept,
     }
 
 
@@ -105,10 +142,6 @@ def _phase(phase: Phase) -> dict[str, Any]:
         "ok": phase.ok,
         **({} if phase.sent is None else {"bytes": phase.sent}),
     }
-
-
-def _url(endpoint: Mapping[str, Any]) -> str:
-    return url_of(endpoint["scheme"], endpoint["host"], endpoint["port"])
 
 
 _BAR = 24
@@ -239,7 +272,7 @@ def _service_rows(plan: Plan) -> list[str]:
     for service in plan.services:
         needs = ", ".join(_need(need.name, need.level) for need in service.needs) or "-"
         early = ", before the nodes are Ready" if service.before == "nodes" else ""
-        rows.append(_row(service.name, f"needs {needs}{early}{_templates(service, plan)}"))
+        rows.append(_row(service.name, f"needs {needs}{early}{describe_sources(service, plan)}"))
     return rows
 
 
@@ -267,28 +300,20 @@ def _replaced_rows(plan: Plan) -> list[str]:
     ]
 
 
-def _templates(service: Service, plan: Plan) -> str:
-    """Return what a service's objects are rendered from."""
-    texts = [f"kustomization {service.kustomize}"] if service.kustomize else []
-    if service.helm and (release := plan.releases.get(service.name)):
-        texts.append(f'chart {service.helm.chart} as "{release.name}" in {release.namespace}')
-    return "".join(f", {text}" for text in texts)
-
-
-def failure_lines(failures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def failure_lines(failures: Mapping[str, Failed]) -> list[str]:
     """Return each cause in full once, with what was not started because of it.
 
     Args:
         failures: Name of a service, or `cluster`, to its failed result.
     """
-    causes = {one["root"]: one["full"] for one in failures.values() if not one["cancelled"]}
+    causes = {one.root: one.full for one in failures.values() if not one.cancelled}
     lines: list[str] = []
     for root, full in causes.items():
         lines += ["", f"kindinfra: {root} failed:", *full.splitlines()]
         held_back = [
             name
             for name, one in failures.items()
-            if one["root"] == root and root not in {f'service "{name}"', "the cluster"}
+            if one.root == root and root not in {f'service "{name}"', "the cluster"}
         ]
         if held_back:
             lines.append(f"not started because of it: {', '.join(held_back)}")

@@ -11,7 +11,7 @@ from pytest_kindinfra.deploy.service import Reached, serve
 from pytest_kindinfra.kube.origins import brings, pods_may_make
 from pytest_kindinfra.plan.graph import in_order
 from pytest_kindinfra.run.tasks import Task
-from pytest_kindinfra.state.results import service_record
+from pytest_kindinfra.state.records import ServiceReady
 from pytest_kindinfra.state.reused import source_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ class ServiceTask:
     def points(self) -> list[Task[Any]]:
         """What it reaches before it is ready."""
         reached = self.reached
-        return [Task(self.name, one) for one in (reached.token, reached.applied, reached.started)]
+        return [
+            Task(self.name, one) for one in (reached.generation, reached.applied, reached.started)
+        ]
 
     def at(self, level: Level) -> Task[Any]:
         """Return the task that is done when the service has come so far."""
@@ -75,31 +77,19 @@ def deploy_service(
     Raises:
         KindInfraError: It did not become ready.
     """
-    name = f"service-{service.name}"
     deployment = _deployment(context, service, cluster, kube, images, services)
-    context.run.begin(name)
+    context.run.begin(ServiceReady, service.name)
     endpoints = serve(deployment, services[service.name].reached)
-    context.run.settle(name, service_record(endpoints))
+    context.run.settle(ServiceReady(endpoints=endpoints), service.name)
     return endpoints
-
-
-def settle_failure(context: Context, name: str, subject: str, error: BaseException) -> None:
-    """Write the failed result of a service or the cluster.
-
-    Args:
-        context: The bring-up.
-        name: The result's name in the run directory.
-        subject: What failed, for messages.
-        error: Why.
-    """
-    context.run.settle(name, context.failure_record(error, subject=subject))
 
 
 def fail_service(context: Context, service: Service, error: BaseException) -> None:
     """Write the failed result of a service; with `--kindinfra-fail=fast` end the bring-up."""
     subject = f'service "{service.name}"'
     context.failure.note(subject, error)
-    settle_failure(context, f"service-{service.name}", subject, error)
+    failure = context.failure_of(error, subject=subject)
+    context.run.fail(ServiceReady, failure, service.name)
 
 
 def _deployment(
@@ -122,11 +112,13 @@ def _deployment(
         deadline=deadline,
         renewal=Renewal(
             service,
-            home=cluster.home,
+            reused_dir=cluster.reused_dir,
             kube=kube,
             namespace=context.request.namespace,
             source=source_of(service.name, context.plan.declaration),
-            needs={one.name: services[one.name].reached.token.result() for one in service.needs},
+            needs={
+                one.name: services[one.name].reached.generation.result() for one in service.needs
+            },
             deadline=deadline,
         ),
         unready=lambda: not all(one.ready.future.done() for one in needs),

@@ -12,6 +12,7 @@ from pytest_kindinfra.errors import CancelledError, KindInfraError, StateError
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.run.recipe import tear_down
 from pytest_kindinfra.run.report import (
+    Outcome,
     build_line,
     failure_lines,
     kept_lines,
@@ -20,14 +21,26 @@ from pytest_kindinfra.run.report import (
     table_lines,
     trace,
 )
+from pytest_kindinfra.state.codec import file_name
 from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.results import BROKEN, LOST, failure_record
+from pytest_kindinfra.state.records import (
+    CacheUsed,
+    ClusterKept,
+    ClusterNamed,
+    ClusterReady,
+    GitState,
+    ImageFailed,
+    ImageReady,
+    NodeLost,
+    ServiceReady,
+)
+from pytest_kindinfra.state.results import Failed, Result, failure_of
 from pytest_kindinfra.system.files import append_private, is_there, size_of, write_private
 from pytest_kindinfra.system.timeline import Deadline, call_within
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from pytest_kindinfra.context import Tools
@@ -35,8 +48,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import Plan
     from pytest_kindinfra.protocols import Provider
     from pytest_kindinfra.run.prepare import Prepared
-    from pytest_kindinfra.state.locks import Lock
-    from pytest_kindinfra.system.interrupts import Interrupts
+    from pytest_kindinfra.system.interrupts import Haste
     from pytest_kindinfra.system.secrets import Redactor
 
 
@@ -64,7 +76,7 @@ def keep_evidence(
     """
     if not provider.exists(cluster, deadline):
         return
-    kubeconfig = folder / "kubeconfig"
+    kubeconfig = RunDirectory(folder).kubeconfig
     if size_of(kubeconfig):
         call_within(
             partial(_keep_namespaces, kubeconfig, namespaces, folder, redactor),
@@ -146,7 +158,8 @@ def _event_line(event: dict[str, Any]) -> str:
 _DELETE_SECONDS = 120.0
 
 
-_EVIDENCE_SECONDS = 60.0
+EVIDENCE_SECONDS = 60.0
+"""For what is kept of a failed run, and for each hook of its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,31 +168,15 @@ class Started:
 
     prepared: Prepared
     tools: Tools
-    thread: threading.Thread
-    lock: Lock
 
 
 def settle_rest(plan: Plan, run: RunDirectory, *, error: BaseException, redactor: Redactor) -> None:
     """Settle the cluster and each service that has no result yet as failed with `error`."""
-    subjects = {f"service-{one.name}": f'service "{one.name}"' for one in plan.services}
-    for name, subject in {"cluster": "the cluster", **subjects}.items():
+    services = [(ServiceReady, one.name, f'service "{one.name}"') for one in plan.services]
+    for kind, name, subject in ((ClusterReady, "", "the cluster"), *services):
+        failure = failure_of(error, subject=subject, redact=redactor.text)
         with suppress(OSError, StateError):  # settled, or the disk is full: the lock says it
-            run.settle(name, redactor.record(failure_record(error, subject=subject)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How it ended.
-
-    Attributes:
-        state: passed, skipped, failed or interrupted.
-        kept: The cluster is still there.
-        failures: `cluster` or a service's name to its failed result.
-    """
-
-    state: str
-    kept: bool
-    failures: dict[str, dict[str, Any]]
+            run.fail(kind, failure, name)
 
 
 def end(
@@ -190,7 +187,8 @@ def end(
     write: Callable[[str], None],
     failed: bool,
     interrupted: bool,
-    interrupts: Interrupts,
+    interrupts: Haste,
+    evidence: float = EVIDENCE_SECONDS,
 ) -> Outcome:
     """Keep evidence of a failure, delete the cluster unless it is to be kept, and report.
 
@@ -202,11 +200,12 @@ def end(
         failed: A test failed.
         interrupted: The run was ended before its end.
         interrupts: Who is impatient: the next one cuts the evidence short, or a hook.
+        evidence: Seconds for the evidence, and for the hooks after it.
     """
     careful_write = partial(_write_safely, lambda line: write(started.tools.redactor.text(line)))
     careful = partial(_careful, careful_write)
     failures = read_failures(run)
-    real = [one for one in failures.values() if not one["cancelled"]]
+    real = [one for one in failures.values() if not one.cancelled]
     skipped = bool(real) and _is_skipped(started, real)
     failed = failed or (bool(real) and not skipped)
     keep, cluster = started.prepared.settings.keep, started.prepared.request.cluster
@@ -216,13 +215,13 @@ def end(
         careful("the run directory", lambda: _restore(run, careful_write))
     cut = interrupts.next()
     if made and (failed or interrupted) and not interrupts.hurried:
-        careful("evidence", lambda: _keep_evidence(started, run, hook, cut))
+        careful("evidence", lambda: _keep_evidence(started, run, hook, evidence, cut))
     cut = interrupts.next()
     if made:
-        careful("before teardown", lambda: _call_before_teardown(run, hook, cut))
+        careful("before teardown", lambda: _call_before_teardown(run, hook, evidence, cut))
     stays = made and (kept or is_for_reuse(started))
     if stays:
-        careful("keeping", lambda: run.write("kept", {"cluster": cluster}))
+        careful("keeping", lambda: run.write(ClusterKept(cluster=cluster)))
     elif made:
         # One that could not be deleted is no kept one: the next run tries again.
         stays = not careful("teardown", lambda: _delete(started, run))
@@ -235,52 +234,55 @@ def end(
     return outcome
 
 
-def _is_skipped(started: Started, failures: Sequence[Mapping[str, Any]]) -> bool:
+def _is_skipped(started: Started, failures: Sequence[Failed]) -> bool:
     """Whether tests were skipped for all of these failures, as `--kindinfra-missing` wants."""
-    missing = all(one["missing"] for one in failures)
+    missing = all(one.missing for one in failures)
     return missing and started.prepared.settings.missing == "skip"
 
 
-def read_failures(run: RunDirectory) -> dict[str, dict[str, Any]]:
+def read_failures(run: RunDirectory) -> dict[str, Failed]:
     """Return the failed results: `cluster`, or a service's or image's name, to its record.
 
     An image is among them only if no service names it as the cause already.
     """
-    names = {LOST: "cluster", "cluster": "cluster"}
-    names |= {name: name.removeprefix("service-") for name in run.names("service-")}
-    failures: dict[str, dict[str, Any]] = {}
-    for name, shown in names.items():
-        if (result := _result(run, name)) and result["state"] == "failed":
-            failures.setdefault(shown, result)
-    roots = {failure["root"] for failure in failures.values()}
-    for name in run.names(BROKEN):
-        if (result := _result(run, name)) and result["root"] not in roots:
-            failures.setdefault(f"image {name.removeprefix(BROKEN)}", result)
+    results: list[tuple[type[Result], str, str]] = [
+        (NodeLost, "", "cluster"),
+        (ClusterReady, "", "cluster"),
+        *((ServiceReady, name, name) for name in run.names(ServiceReady)),
+    ]
+    failures: dict[str, Failed] = {}
+    for kind, name, shown in results:
+        if failure := _failure(run, kind, name):
+            failures.setdefault(shown, failure)
+    roots = {failure.root for failure in failures.values()}
+    for name in run.names(ImageFailed):
+        if (failure := _failure(run, ImageFailed, name)) and failure.root not in roots:
+            failures.setdefault(f"image {name}", failure)
     return failures
 
 
-def _result(run: RunDirectory, name: str) -> dict[str, Any] | None:
-    """Return a result; one that cannot be believed counts as a failure, and stops nothing."""
+def _failure(run: RunDirectory, kind: type[Result], name: str) -> Failed | None:
+    """Return a failed result; one that cannot be believed counts as a failure too."""
     try:
-        result: dict[str, Any] | None = run.settled(name)
+        result = run.settled(kind, name)
     except StateError as error:
-        return failure_record(error, subject=name)
-    return result
+        return failure_of(error, subject=file_name(kind, name))
+    return result if isinstance(result, Failed) else None
 
 
 def closing_lines(
     started: Started, run: RunDirectory, outcome: Outcome, *, width: int, color: bool
 ) -> list[str]:
     """Return the closing table, the failures in full, and what was kept."""
-    phases, images = started.tools.timeline.phases, run.read_all("image-")
-    cached = [name for name, record in images.items() if record["cached"]]
+    phases, images = started.tools.timeline.phases, run.read_all(ImageReady)
+    cached = [name for name, ready in images.items() if ready.image.cached]
     lines = table_lines(phases, cached=cached, width=width, color=color)
     if line := build_line(phases, cached=len(cached)):
         lines += ["", line]
     lines += failure_lines(outcome.failures)
     name = started.prepared.request.cluster
-    if outcome.kept and (home := _home_of(started)) and is_for_reuse(started):
-        lines += reused_lines(name, kubeconfig=home.kubeconfig, end=_down(started))
+    if outcome.kept and (reused := _reused_dir(started)) and is_for_reuse(started):
+        lines += reused_lines(name, kubeconfig=reused.kubeconfig, end=_down(started))
     elif outcome.kept:
         delete = started.tools.provider.delete_command(name)
         what = f"what is of run {run.path.name} in " if started.prepared.request.existing else ""
@@ -290,23 +292,23 @@ def closing_lines(
 
 def is_for_reuse(started: Started) -> bool:
     """Whether the run's cluster is there for the next one; one that is unclear stays as well."""
-    if (home := _home_of(started)) is None:
+    if (reused := _reused_dir(started)) is None:
         return False
     try:
-        return home.read("kept") is not None
+        return reused.read(ClusterKept) is not None
     except StateError:
         return True
 
 
-def _home_of(started: Started) -> RunDirectory | None:
-    """Return the folder of the run's cluster if that outlives the run."""
-    home = started.tools.own.home
-    return RunDirectory(home) if home else None
+def _reused_dir(started: Started) -> RunDirectory | None:
+    """Return the reused directory of the run's cluster if that outlives the run."""
+    path = started.tools.own.reused_dir
+    return RunDirectory(path) if path else None
 
 
 def _restore(run: RunDirectory, write: Callable[[str], None]) -> None:
     """Make a run directory that was removed in mid-run again, for its owner only; say so."""
-    if is_there(run.file("cluster-name")):
+    if is_there(run.file(ClusterNamed)):
         return
     write(
         f"kindinfra: the run directory {run.path} was removed while the run went on, and with it "
@@ -343,19 +345,21 @@ def _careful(write: Callable[[str], None], what: str, step: Callable[[], object]
     return True
 
 
-def _keep_evidence(started: Started, run: RunDirectory, hook: Any, cut: threading.Event) -> None:
+def _keep_evidence(
+    started: Started, run: RunDirectory, hook: Any, seconds: float, cut: threading.Event
+) -> None:
     keep_evidence(
         started.prepared.request.cluster,
         folder=run.path,
         provider=started.tools.provider,
         namespaces=_namespaces(started),
         redactor=started.tools.redactor,
-        deadline=Deadline.after(_EVIDENCE_SECONDS, cut),
+        deadline=Deadline.after(seconds, cut),
     )
     stack = Stack(run, waits=False)
     call_within(
         _never_fatal(partial(hook.pytest_kindinfra_diagnose, stack=stack, directory=run.path)),
-        Deadline.after(_EVIDENCE_SECONDS, cut),
+        Deadline.after(seconds, cut),
         what="pytest_kindinfra_diagnose",
     )
 
@@ -370,13 +374,15 @@ def _namespaces(started: Started) -> list[str]:
     return list(namespaces)
 
 
-def _call_before_teardown(run: RunDirectory, hook: Any, cut: threading.Event) -> None:
+def _call_before_teardown(
+    run: RunDirectory, hook: Any, seconds: float, cut: threading.Event
+) -> None:
     stack = Stack(run, waits=False)
     call_within(
         _never_fatal(
             partial(hook.pytest_kindinfra_before_teardown, stack=stack, directory=run.path)
         ),
-        Deadline.after(_EVIDENCE_SECONDS, cut),
+        Deadline.after(seconds, cut),
         what="pytest_kindinfra_before_teardown",
     )
 
@@ -416,17 +422,14 @@ def _report(started: Started, run: RunDirectory, outcome: Outcome) -> None:
         started.prepared.plan,
         cluster=started.prepared.request.cluster,
         phases=phases,
-        images=run.read_all("image-"),
-        services=run.read_all("service-"),
-        outcome={
-            "state": outcome.state,
-            "failures": {
-                name: one["short"] for name, one in outcome.failures.items() if not one["cancelled"]
-            },
-            "kept": outcome.kept,
+        images={name: ready.image for name, ready in run.read_all(ImageReady).items()},
+        endpoints={
+            name: result.endpoints if isinstance(result, ServiceReady) else ()
+            for name, result in run.settled_all(ServiceReady).items()
         },
-        memory=run.read("memory"),
-        git=(run.read("git") or {}).get("git"),
+        outcome=outcome,
+        cache=run.read(CacheUsed),
+        git=run.read(GitState),
     )
     run.write_report("run.json", report)
     run.write_report("trace.json", trace(phases))

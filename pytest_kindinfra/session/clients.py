@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Self
 
-from pytest_kindinfra.engines.host import engine_address
 from pytest_kindinfra.errors import KindInfraError, ToolMissingError
+from pytest_kindinfra.state.records import PlanMade
 
 if TYPE_CHECKING:
     import docker
@@ -103,11 +103,14 @@ def docker_client(run: RunDirectory) -> docker.DockerClient | None:
     It finds the engine as the `docker` command does: DOCKER_HOST, DOCKER_CONTEXT, the current
     context.
     """
-    if (run.settled("plan") or {}).get("engine") == "podman":
+    plan = run.settled(PlanMade)
+    if isinstance(plan, PlanMade) and plan.engine == "podman":
         return None
     import docker
 
-    address = engine_address(os.environ, "docker")
+    from pytest_kindinfra.wiring import docker_address
+
+    address = docker_address(os.environ)
     if address.url and address.source != "DOCKER_HOST":
         return docker.DockerClient(base_url=address.url)
     return docker.from_env()

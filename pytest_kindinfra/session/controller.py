@@ -1,137 +1,46 @@
-"""The process that brings the stack up: pytest's main process, or xdist's controller.
+"""pytest's main process, or xdist's controller: what it does about the run's stack.
 
-A thread brings the stack up while tests already run. Whatever happens to it, waiters in other
-processes learn of it: by a result, or by a lock that is released. At the end everything is torn
-down once.
+It has the provisioner bring the stack up while tests already run, and end it once. Whatever
+happens to the provisioner, waiters in all processes learn of it: by a result, or by a lock that is
+released. Then the cluster is deleted here.
 """
 
 from __future__ import annotations
 
 import atexit
-import importlib
 import os
 import shutil
 import sys
-import threading
-import warnings
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.errors import DeclarationError, KindInfraError
-from pytest_kindinfra.system.interrupts import Interrupts, held
+from pytest_kindinfra.errors import DeclarationError, ProvisionerDiedError
+from pytest_kindinfra.system.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from pytest_kindinfra.context import Hooks, Tools
     from pytest_kindinfra.run.prepare import Prepared
-    from pytest_kindinfra.run.teardown import Outcome, Started
     from pytest_kindinfra.session.options import FirstLook
+    from pytest_kindinfra.session.output import Terminal
+    from pytest_kindinfra.session.provisioner import Provisioner
     from pytest_kindinfra.state.directory import RunDirectory
-    from pytest_kindinfra.state.locks import Lock
+    from pytest_kindinfra.state.locks import Lock, SharedLock
+    from pytest_kindinfra.state.records import Needs
 
 
-_NO_RESULT = "the bring-up ended without a result for it"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provisioning:
-    """One bring-up in a thread.
-
-    Attributes:
-        prepared: What to bring up, and how.
-        tools: Who does the work.
-        run: Gets the results.
-        config: Whose hooks are called.
-        cancelled: Set when the run ends.
-        beat: Called each second with what goes on.
-        say: Called with lines for the user.
-        held: Gets what is to be let go of after the run's end.
-    """
-
-    prepared: Prepared
-    tools: Tools
-    run: RunDirectory
-    config: pytest.Config
-    cancelled: threading.Event
-    beat: Callable[..., object]
-    say: Callable[[str], object]
-    held: ExitStack
-
-    def run_to_its_end(self, lock: Lock) -> None:
-        """Bring the stack up, let go of the lock, and watch the cluster until the run ends.
-
-        Args:
-            lock: Held until every result is settled, or cannot be.
-        """
-        watchers: list[threading.Thread] = []
-        try:
-            error = self._bring_up(watchers)
-            self._settle_rest(error or KindInfraError(_NO_RESULT))
-        finally:
-            lock.release()
-        for watcher in watchers:  # no thread may outlive the run
-            watcher.join()
-
-    def _bring_up(self, watchers: list[threading.Thread]) -> BaseException | None:
-        """Return what went wrong with the bring-up itself, as no part of the stack's failure."""
-        try:
-            from pytest_kindinfra.context import new_context
-            from pytest_kindinfra.run.recipe import bring_up
-
-            context = new_context(
-                self.prepared.plan,
-                self.prepared.request,
-                tools=self.tools,
-                run=self.run,
-                hooks=self._hooks(),
-                cancelled=self.cancelled,
-                watchers=watchers,
-                held=self.held,
-            )
-            bring_up(context)
-        except BaseException as error:  # noqa: BLE001 - waiters in other processes must learn of it
-            return error
-        return None
-
-    def _settle_rest(self, error: BaseException) -> None:
-        from pytest_kindinfra.run.teardown import settle_rest
-
-        settle_rest(self.prepared.plan, self.run, error=error, redactor=self.tools.redactor)
-
-    def _hooks(self) -> Hooks:
-        from pytest_kindinfra.context import Hooks
-
-        hook = self.config.hook
-        return Hooks(
-            before_build=lambda image: hook.pytest_kindinfra_before_build(
-                config=self.config, image=image
-            ),
-            before_deploy=hook.pytest_kindinfra_before_deploy,
-            after_deploy=hook.pytest_kindinfra_after_deploy,
-            beat=self.beat,
-            say=self.say,
-            deploying=any(
-                caller.get_hookimpls()
-                for caller in (
-                    hook.pytest_kindinfra_before_deploy,
-                    hook.pytest_kindinfra_after_deploy,
-                )
-            ),
-        )
-
-
-_JOIN = 30.0
-
-
-_HURRIED_JOIN = 11.0
-"""A little longer than a program gets to end when it is asked to, and then when it is killed."""
+_GIVES_UP = 3
+"""The interrupt that leaves the end of the run to the provisioner."""
 
 
 _LOOK_EVERY = 0.05
+
+
+_ENDS_WITHIN = 5.0
+"""Seconds for the provisioner to end once it has said that all is done."""
 
 
 def new_controller(config: pytest.Config, first: FirstLook) -> Controller:
@@ -158,16 +67,6 @@ def _cluster_name(first: FirstLook, config: pytest.Config, run_id: str) -> str:
     return first.settings.cluster_name or f"kindinfra-{run_id}"
 
 
-def _import_early() -> None:
-    """Import what the threads need, before a test runs in this process.
-
-    pytest swaps the filters of warnings for each test, and with `filterwarnings = error` an import
-    in a thread meanwhile fails at what it would have ignored: `requests` does without PySocks.
-    """
-    for name in ("kubernetes.client", "kubernetes.config"):
-        importlib.import_module(name)
-
-
 class Controller:
     """Starts at most one bring-up, and ends it once."""
 
@@ -175,64 +74,94 @@ class Controller:
         self, config: pytest.Config, run: RunDirectory, run_id: str, *, about: str
     ) -> None:
         self.run = run
-        self._about = about
         self.meanwhile: Callable[[], None] = lambda: None
+        self._about = about
         self._config = config
         self._run_id = run_id
         self._process = os.getpid()
+        self._executable, self._environment = sys.executable, dict(os.environ)
         self._refused = False
-        self._started: Started | None = None
+        self._prepared: Prepared | None = None
+        self._provisioner: Provisioner | None = None
+        self._lock: SharedLock | None = None
+        self._reused_lock: Lock | None = None
         self._ending: tuple[bool, bool] | None = None
-        self._outcome: Outcome | None = None
-        self._interrupts = Interrupts()
+        self._closing_lines: list[str] | None = None
+        self._interrupts = Interrupts(gives_up=_GIVES_UP, hurrying=self._hurry)
         self._given_up = False
-        self._cancelled = threading.Event()
-        self._held = ExitStack()
+
+    def note_surroundings(self) -> None:
+        """Take note of what the provisioner is to be started with; tests change both."""
+        self._executable, self._environment = sys.executable or "python3", dict(os.environ)
 
     # -- beginning ---------------------------------------------------------------------------
 
-    def start(self, wanted: dict[str, Any]) -> None:
+    def start(self, wanted: Needs) -> None:
         """Bring up what the request wants; a second request of the same run changes nothing.
 
         Args:
-            wanted: What `selection.request_of` returned.
+            wanted: What the selected tests need; None for nothing.
 
         Raises:
             pytest.UsageError: The declaration, a mark or an option cannot work; all problems.
         """
+        if self._prepared:
+            return
+        self._interrupts.catch(sigint=self._has_workers())
+        try:
+            self._start(wanted)
+        except RuntimeError as error:
+            # Up to Python 3.11 what is raised in the making of a class comes out so, and a module
+            # makes classes: https://github.com/python/cpython/issues/77757
+            if isinstance(error.__cause__, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            raise
+
+    def _start(self, wanted: Needs) -> None:
+        terminal, provisioner = self._start_provisioner()
+        try:
+            prepared = self._prepare(wanted)
+            self._make_run_directory()
+        except BaseException:
+            provisioner.let_go()
+            raise
+        self._begin(provisioner, prepared, terminal, tests=wanted.tests)
+
+    def _start_provisioner(self) -> tuple[Terminal, Provisioner]:
+        """Start the process before all else, since what it loads takes about a second."""
+        from pytest_kindinfra.session.output import Terminal
+        from pytest_kindinfra.session.provisioner import Provisioner, Surroundings
+
+        terminal = Terminal(self._config)
+        where = Surroundings(self._executable, self._environment, self._config.rootpath)
+        try:
+            return terminal, Provisioner(where, say=terminal.say)
+        except OSError as error:
+            msg = f"kindinfra: {where.executable!r} cannot be started: {error.strerror}"
+            raise pytest.UsageError(msg) from None
+
+    def _prepare(self, wanted: Needs) -> Prepared:
         from pytest_kindinfra.session.planning import prepare_run
 
-        if self._started:
-            return
         try:
-            prepared = prepare_run(self._config, wanted, self._run_id)
+            return prepare_run(self._config, wanted, self._run_id)
         except DeclarationError as error:
             self._refused = True
             raise pytest.UsageError(str(error)) from None
-        self._interrupts.catch(sigint=self._has_workers())
-        with held():  # begun wholly or not at all
-            self._make_run_directory()
-            self._launch(prepared, tests=wanted["tests"])
 
-    def show_plan(self, wanted: dict[str, Any] | None) -> None:
+    def show_plan(self, wanted: Needs | None) -> None:
         """Print what a run of the selected tests would do.
 
         Args:
-            wanted: What `selection.request_of` returned.
+            wanted: What the selected tests need; None for nothing.
 
         Raises:
             pytest.UsageError: The declaration, a mark or an option cannot work; all problems.
         """
-        from pytest_kindinfra.session.planning import prepare_run
-
         if wanted is None:
             self._write("kindinfra: no selected test needs a cluster: none would be created")
             return
-        try:
-            prepared = prepare_run(self._config, wanted, self._run_id)
-        except DeclarationError as error:
-            raise pytest.UsageError(str(error)) from None
-        self._show(prepared)
+        self._show(self._prepare(wanted))
 
     def _has_workers(self) -> bool:
         """Whether the tests run in other processes than this one."""
@@ -262,57 +191,64 @@ class Controller:
         for line in plan_lines(prepared.plan, prepared.request, known, kubeconfig=existing):
             self._write(line)
 
-    def _launch(self, prepared: Prepared, *, tests: int) -> None:
+    def _begin(
+        self, provisioner: Provisioner, prepared: Prepared, terminal: Terminal, *, tests: int
+    ) -> None:
         from pytest_kindinfra.run.report import plan_line
-        from pytest_kindinfra.run.teardown import Started
-        from pytest_kindinfra.session.output import ProgressLines
-        from pytest_kindinfra.state.locks import hold
+        from pytest_kindinfra.state.locks import hold_shared
+        from pytest_kindinfra.state.records import PlanMade
         from pytest_kindinfra.system.timeline import now
-        from pytest_kindinfra.wiring import make_tools, tools_for
 
-        lock = hold(self.run.lock)
-        tools = make_tools(prepared.settings.engine)
-        tools = tools_for(prepared.request, self.run.kubeconfig, tools)
-        names = [service.name for service in prepared.plan.services]
-        env = dict(prepared.plan.declaration.env)
-        self.run.write("plan", {"services": names, "engine": tools.engine.name, "env": env})
-        line = plan_line(
-            prepared.plan, tests=tests, cluster=prepared.request.cluster, engine=tools.engine.name
-        )
-        self._write(line)
+        plan, engine = prepared.plan, prepared.settings.engine
+        self._lock, provisioning = hold_shared(self.run.lock), hold_shared(self.run.provisioning)
+        self.run.settle(PlanMade.of(plan, engine=engine))
+        cluster = prepared.request.cluster
+        self._write(plan_line(plan, tests=tests, cluster=cluster, engine=engine))
         self._write_notes(prepared)
-        progress = ProgressLines(self._config, how=prepared.settings.progress, since=now())
-        tools.timeline.subscribe(progress)
-        self.meanwhile = progress.let_out
-        work = Provisioning(
-            prepared=prepared,
-            tools=tools,
-            run=self.run,
-            config=self._config,
-            cancelled=self._cancelled,
-            beat=progress.beat,
-            say=progress.say,
-            held=self._held,
-        )
-        thread = threading.Thread(
-            target=work.run_to_its_end,
-            args=(hold(self.run.provisioning),),
-            name="kindinfra",
-            daemon=True,
-        )
-        self._started = Started(prepared=prepared, tools=tools, thread=thread, lock=lock)
+        self.meanwhile = terminal.let_out
+        self._prepared, self._provisioner = prepared, provisioner
         atexit.register(self._end_at_exit, os.getpid())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            thread.start()
-            if not self._has_workers():
-                _import_early()
+        provisioner.begin(
+            prepared,
+            self.run,
+            config=self._config,
+            locks=(self._lock, provisioning),
+            since=now(),
+            lost=lambda: self._lose(terminal, prepared, provisioner),
+        )
+
+    def _lose(self, terminal: Terminal, prepared: Prepared, provisioner: Provisioner) -> None:
+        """Say at once that the provisioner is gone, here and to those who wait.
+
+        Called from a thread while tests run. What it loads is not loaded before, since hardly any
+        run needs it; if a test is in the way of that, waiters still see that the lock is free.
+        """
+        from pytest_kindinfra.run.messages import LOG
+        from pytest_kindinfra.system.files import size_of
+        from pytest_kindinfra.system.secrets import Redactor
+
+        log, redactor = self.run.path / LOG, Redactor()
+        said = f"the end of {log}" if size_of(log) else f"below\n{provisioner.last_words()}"
+        error = ProvisionerDiedError(
+            "the provisioner, the process that brings the stack up, ended before the run did\n"
+            f"To fix: look for what ended it (memory, a signal), and see {said}"
+        )
+        terminal.say(redactor.text(f"kindinfra: {error}"))
+        from pytest_kindinfra.run.teardown import settle_rest
+
+        settle_rest(prepared.plan, self.run, error=error, redactor=redactor)
+        if provisioner.reused_dir:  # or another run would take the cluster over
+            from pytest_kindinfra.state.directory import RunDirectory
+            from pytest_kindinfra.state.locks import hold
+
+            with suppress(OSError):
+                self._reused_lock = hold(RunDirectory(provisioner.reused_dir).lock)
 
     # -- end ---------------------------------------------------------------------------------
 
     def end_cut_short(self) -> bool:
         """End the run after an interrupt that came out of pytest; return whether one was begun."""
-        if self._started is None:
+        if self._prepared is None:
             return False
         self.finish(failed=False, interrupted=True)
         sys.stderr.write("kindinfra: interrupted again: pytest's own end was cut short\n")
@@ -325,7 +261,7 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self) -> None:
         """Let no further interrupt fall into what pytest does between this one and its end."""
-        if self._started:
+        if self._prepared:
             self._interrupts.raised()
 
     @pytest.hookimpl(wrapper=True, trylast=True)
@@ -340,7 +276,7 @@ class Controller:
         try:
             return (yield)
         except KeyboardInterrupt:
-            if self._started is None:
+            if self._prepared is None:
                 raise
             self.finish(failed=bool(session.testsfailed), interrupted=True)
             session.exitstatus = pytest.ExitCode.INTERRUPTED
@@ -348,7 +284,7 @@ class Controller:
 
     def end_waits(self) -> None:
         """Have waiters give up, here and in workers, as far as anything was begun."""
-        if self._started and not self._is_forked():
+        if self._prepared and not self._is_forked():
             self._close()
 
     def _is_forked(self) -> bool:
@@ -356,16 +292,26 @@ class Controller:
         return os.getpid() != self._process
 
     def _close(self) -> None:
-        self._cancelled.set()
+        from pytest_kindinfra.run.messages import Cancel
+
+        if self._provisioner:
+            self._provisioner.tell(Cancel())
         with suppress(OSError):  # a full disk must not keep us from deleting the cluster
             self.run.close()
+
+    def _hurry(self) -> None:
+        """Pass on that somebody is impatient; called in a handler of signals."""
+        if self._provisioner and not self._is_forked():
+            from pytest_kindinfra.run.messages import Hurry
+
+            self._provisioner.tell(Hurry())
 
     def finish(self, *, failed: bool, interrupted: bool) -> bool:
         """End the run: evidence is kept, the cluster is deleted, the report written.
 
         A second call does nothing, unless the first was cut short. An interrupt cuts the evidence
-        short and no more; the fifth leaves the cluster to the next run. In a
-        process that a test forked off nothing happens: the run goes on in its parent.
+        short and no more; the third of a run leaves the rest to the provisioner. In a process that
+        a test forked off nothing happens: the run goes on in its parent.
 
         Args:
             failed: A test failed.
@@ -378,23 +324,66 @@ class Controller:
             return False
         if self._refused:
             shutil.rmtree(self.run.path, ignore_errors=True)  # workers' requests, and no more
-        if (started := self._started) is None or self._outcome is not None or self._given_up:
+        prepared, provisioner = self._prepared, self._provisioner
+        if not (prepared and provisioner) or self._closing_lines is not None or self._given_up:
             return False
         self._ending = self._ending or (failed, interrupted)
         try:
             with self._interrupts.deferred():
-                self._finish(started, *self._ending)
+                self._finish(provisioner, prepared, *self._ending)
         except KeyboardInterrupt:
-            self._give_up(started)
+            self._give_up(provisioner, prepared)
         return self._interrupts.hurried
 
-    def _finish(self, started: Started, failed: bool, interrupted: bool) -> None:  # noqa: FBT001 - as `_ending` holds them
-        from pytest_kindinfra.run.teardown import end
+    def _finish(
+        self,
+        provisioner: Provisioner,
+        prepared: Prepared,
+        failed: bool,  # noqa: FBT001 - as `_ending` holds them
+        interrupted: bool,  # noqa: FBT001
+    ) -> None:
+        from pytest_kindinfra.run.messages import Finish
 
         self._close()
-        if started.thread.ident is not None:  # it was started
-            self._join(started.thread)
-        self._outcome = end(
+        width, color = self._look_of_terminal()
+        provisioner.tell(Finish(failed=failed, interrupted=interrupted, width=width, color=color))
+        while not provisioner.over(_LOOK_EVERY) and provisioner.done is None:
+            self.meanwhile()
+        if provisioner.done:
+            provisioner.over(_ENDS_WITHIN)  # so that no process of the run is left
+            self._closing_lines = provisioner.done.lines
+        else:
+            self._closing_lines = self._finish_alone(provisioner, prepared, failed, interrupted)
+        self.meanwhile()
+        provisioner.let_go()
+        for lock in (self._lock, self._reused_lock):
+            if lock:
+                lock.release()
+        atexit.unregister(self._end_at_exit)
+
+    def _finish_alone(
+        self,
+        provisioner: Provisioner,
+        prepared: Prepared,
+        failed: bool,  # noqa: FBT001 - as `_ending` holds them
+        interrupted: bool,  # noqa: FBT001
+    ) -> list[str]:
+        """Do what the provisioner would have done, and return the closing lines."""
+        from pytest_kindinfra.context import OwnCluster
+        from pytest_kindinfra.run.teardown import Started, closing_lines, end
+        from pytest_kindinfra.state.records import ClusterNamed
+        from pytest_kindinfra.system.files import is_there
+        from pytest_kindinfra.wiring import make_tools, tools_for
+
+        begun = provisioner.begun or is_there(self.run.file(ClusterNamed))
+        tools = replace(
+            tools_for(prepared.request, self.run.kubeconfig, make_tools(prepared.settings.engine)),
+            own=OwnCluster(begun=begun, reused_dir=provisioner.reused_dir),
+        )
+        for phase in provisioner.phases:
+            tools.timeline.add(phase)
+        started = Started(prepared=prepared, tools=tools)
+        outcome = end(
             started,
             self.run,
             hook=self._config.hook,
@@ -403,33 +392,30 @@ class Controller:
             interrupted=interrupted,
             interrupts=self._interrupts,
         )
-        self.meanwhile()
         self.run.release_reserve()
-        self._held.close()
-        started.lock.release()
-        atexit.unregister(self._end_at_exit)
+        width, color = self._look_of_terminal()
+        return closing_lines(started, self.run, outcome, width=width, color=color)
 
-    def _join(self, thread: threading.Thread) -> None:
-        """Wait for the thread; for as long as its programs need, once somebody is impatient.
+    def _look_of_terminal(self) -> tuple[int, bool]:
+        """Return the columns of the terminal, and whether escape codes are wanted."""
+        width = shutil.get_terminal_size((100, 24)).columns
+        reporter = self._config.pluginmanager.getplugin("terminalreporter")
+        return width, bool(reporter and reporter.hasmarkup)
 
-        Interrupts are deferred by now: one that is raised in `join` has the thread count as ended
-        while it runs, up to Python 3.12 (`Thread._wait_for_tstate_lock`).
-        """
-        from pytest_kindinfra.system.timeline import Deadline, wait_until
+    def _give_up(self, provisioner: Provisioner, prepared: Prepared) -> None:
+        from pytest_kindinfra.run.messages import LOG
 
-        def over() -> bool:
-            return not thread.is_alive() or self._interrupts.hurried
-
-        wait_until(over, Deadline.after(_JOIN), every=_LOOK_EVERY)
-        if self._interrupts.hurried:
-            thread.join(_HURRIED_JOIN)
-
-    def _give_up(self, started: Started) -> None:
         self._given_up = True
-        name, delete = started.prepared.request.cluster, started.tools.provider.delete_command
+        name = prepared.request.cluster
+        if not provisioner.lost:
+            self._write(
+                f"kindinfra: interrupted again: the provisioner ends run {self.run.path.name} and "
+                f"its cluster {name} without pytest; what it does: {self.run.path / LOG}"
+            )
+            return
         self._write(
-            f"kindinfra: interrupted five times: the teardown of cluster {name} was left\n"
-            f"To fix: {' '.join(delete(name))}, or kindinfra gc"
+            f"kindinfra: interrupted three times: the teardown of cluster {name} was left\n"
+            f"To fix: kindinfra gc"
         )
 
     def _end_at_exit(self, process_id: int) -> None:
@@ -445,16 +431,10 @@ class Controller:
 
     def summarise(self, reporter: pytest.TerminalReporter) -> None:
         """Show the closing table, the failures in full, and what was kept."""
-        if self._started is None or self._outcome is None or self._is_forked():
+        if self._closing_lines is None or self._is_forked():
             return
-        from pytest_kindinfra.run.teardown import closing_lines
-
-        width = shutil.get_terminal_size((100, 24)).columns
-        lines = closing_lines(
-            self._started, self.run, self._outcome, width=width, color=reporter.hasmarkup
-        )
         reporter.section("kindinfra")
-        for line in lines:
+        for line in self._closing_lines:
             reporter.write_line(line)
 
     def _write_notes(self, prepared: Prepared) -> None:

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.errors import KindInfraError, NotReadyError, OnceError
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.model import RUN_LABEL, TEST_LABEL
-from pytest_kindinfra.plan.checks import Word, filled, words
+from pytest_kindinfra.plan.checks import Word, fill_words, words
 from pytest_kindinfra.state.locks import locked
+from pytest_kindinfra.state.records import LoadedByTest, OnceDone, PlanMade
 from pytest_kindinfra.system.programs import which
-from pytest_kindinfra.system.runner import Background, SubprocessRunner, check_output
+from pytest_kindinfra.system.runner import Background, Runner, check_output
 from pytest_kindinfra.system.secrets import Redactor
 from pytest_kindinfra.system.timeline import Deadline, wait_until
 
@@ -180,7 +181,7 @@ class KindCluster:
         argv = [self.kubectl_path, "--kubeconfig", str(self.kubeconfig_path), *args]
         if _COLLIDING.isdisjoint(args[:1]):
             return check_output(argv, **kwargs)
-        with locked(self._run.path / "state" / "kubectl.lock"):
+        with locked(self._run.kubectl_lock):
             return check_output(argv, **kwargs)
 
     def load_docker_image(self, docker_image: str) -> None:
@@ -189,14 +190,12 @@ class KindCluster:
         Raises:
             CommandError: It could not be loaded.
         """
-        from hashlib import sha256
-
-        done = f"loaded-{sha256(docker_image.encode()).hexdigest()[:16]}"
-        with locked(self._run.path / "state" / f"{done}.lock"):
-            if self._run.read(done):
+        name = _hashed(docker_image)
+        with locked(self._run.lock_of(LoadedByTest, name)):
+            if self._run.read(LoadedByTest, name):
                 return
             self._load(docker_image)
-            self._run.write(done, {"reference": docker_image})
+            self._run.write(LoadedByTest(reference=docker_image), name)
 
     @contextmanager
     def port_forward(
@@ -232,14 +231,20 @@ class KindCluster:
     def _load(self, docker_image: str) -> None:
         from pytest_kindinfra.wiring import load_one_image
 
+        plan = self._run.settled(PlanMade)
         load_one_image(
             self.name,
             docker_image,
-            engine=(self._run.read("plan") or {}).get("engine", "auto"),
+            engine=plan.engine if isinstance(plan, PlanMade) else "auto",
             how=self._how,
-            runner=SubprocessRunner(),
+            runner=Runner(),
             deadline=Deadline.after(_LOAD_SECONDS),
         )
+
+
+def _hashed(text: str) -> str:
+    """Return a file's name for what may hold any letter."""
+    return sha256(text.encode()).hexdigest()[:16]
 
 
 class Once:
@@ -263,38 +268,37 @@ class Once:
             OnceError: `produce` raised; the text holds the original's type and message. Or it asked
                 for the key that it is to produce.
         """
-        name = f"once-{sha256(key.encode()).hexdigest()[:16]}"
-        if (outcome := self._run.read(name)) is None:
+        name = _hashed(key)
+        if (outcome := self._run.read(OnceDone, name)) is None:
             if (name, get_ident()) in self._producing:  # another thread waits for its turn
                 msg = f'"{key}": its own producer asks for it'
                 raise OnceError(msg)
             outcome = self._produce(name, key, produce)
-        if "error" in outcome:
-            raise OnceError(outcome["error"])
-        return outcome["value"]
+        if outcome.error is not None:
+            raise OnceError(outcome.error)
+        return outcome.value
 
-    def _produce(self, name: str, key: str, produce: Callable[[], Any]) -> dict[str, Any]:
+    def _produce(self, name: str, key: str, produce: Callable[[], Any]) -> OnceDone:
         self._run.make()
-        with locked(self._run.path / "state" / f"{name}.lock"):
-            outcome: dict[str, Any] | None = self._run.read(name)
-            if outcome is None:
+        with locked(self._run.lock_of(OnceDone, name)):
+            if (outcome := self._run.read(OnceDone, name)) is None:
                 mine = name, get_ident()
                 self._producing.add(mine)
                 try:
                     outcome = _outcome(key, produce)
                 finally:
                     self._producing.discard(mine)
-                self._run.write(name, outcome)
+                self._run.write(outcome, name)
         return outcome
 
 
-def _outcome(key: str, produce: Callable[[], Any]) -> dict[str, Any]:
+def _outcome(key: str, produce: Callable[[], Any]) -> OnceDone:
     try:
-        return {"key": key, "value": json.loads(json.dumps(produce()))}
+        return OnceDone(key=key, value=json.loads(json.dumps(produce())))
     except (KeyboardInterrupt, SystemExit):
         raise  # this process is ending, which says nothing about the call
     except BaseException as error:  # noqa: BLE001 - pytest.fail() is no Exception
-        return {"key": key, "error": f'"{key}": {type(error).__name__}: {error}'}
+        return OnceDone(key=key, error=f'"{key}": {type(error).__name__}: {error}')
 
 
 LABELS = {TEST_LABEL: "true"}
@@ -333,9 +337,10 @@ class Exports:
 
     def __init__(self, run: RunDirectory) -> None:
         self._stack = Stack(run, waits=False)
-        plan = run.settled("plan") or {}
-        self._left: dict[str, str] = dict(plan.get("env", {}))
-        self._services = set(plan.get("services", ()))
+        plan = run.settled(PlanMade)
+        made = plan if isinstance(plan, PlanMade) else None
+        self._left: dict[str, str] = dict(made.env) if made else {}
+        self._services = set(made.services) if made else set()
         self._set: dict[str, tuple[str, str | None]] = {}
 
     def set_those_that_are_ready(self) -> None:
@@ -344,7 +349,7 @@ class Exports:
             if any(word.service and word.service not in self._services for word in words(template)):
                 continue
             try:
-                value = filled(template, self._value)
+                value = fill_words(template, self._value)
             except NotReadyError:  # not yet, or never
                 continue
             self._set[name] = value, os.environ.get(name)
@@ -364,6 +369,6 @@ class Exports:
 
     def _value(self, word: Word) -> str:
         if not word.service:
-            return str(getattr(self._stack, word.what))
+            return str(getattr(self._stack, word.attribute))
         endpoint = self._stack.endpoint(word.service, word.endpoint or None)
-        return str(getattr(endpoint, word.what))
+        return str(getattr(endpoint, word.attribute))

@@ -11,14 +11,13 @@ from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.intests.workloads import Workloads
 from pytest_kindinfra.model import SERVICE_LABEL, Service
 from pytest_kindinfra.plan.graph import in_order
-from pytest_kindinfra.state.deployed import all_deployed
+from pytest_kindinfra.state.records import DeployedService
 from pytest_kindinfra.system.timeline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from pytest_kindinfra.state.deployed import Deployed
     from pytest_kindinfra.state.directory import RunDirectory
 
 
@@ -35,7 +34,7 @@ class Freshness:
         self._run = run
         self._folder = folder
         self._stack = Stack(run, shared=shared, folder=folder)
-        self._records = {record.service: record for record in all_deployed(run)}
+        self._records = run.read_all(DeployedService)
 
     def close(self) -> None:
         """Close connections to the cluster."""
@@ -64,13 +63,13 @@ class Freshness:
             raise NotReadyError(msg)
         return [name for name in in_order(needs, needs) if wanted & set(in_order([name], needs))]
 
-    def _renew(self, record: Deployed, deadline: Deadline) -> None:
+    def _renew(self, record: DeployedService, deadline: Deadline) -> None:
         workloads = Workloads(self._stack.api, record)
         if record.run:
             self._run_step(record, deadline)
         workloads.renew(deadline)
 
-    def _run_step(self, record: Deployed, deadline: Deadline) -> None:
+    def _run_step(self, record: DeployedService, deadline: Deadline) -> None:
         service = Service(name=record.service, run=record.run, images=tuple(record.references))
         objects = run_function(service, self._stack, folder=self._folder, deadline=deadline)
         images = Images(self._records.values(), ())

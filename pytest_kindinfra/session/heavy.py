@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.plan.options import Settings
     from pytest_kindinfra.state.directory import RunDirectory
-    from pytest_kindinfra.state.turns import Ticket, Turn
+    from pytest_kindinfra.state.records import Ticket, Turn
 
 
 WAITED = "kindinfra_turn_s"
@@ -67,7 +67,7 @@ class Held:
 
         def look() -> None:
             meanwhile()
-            if self.turns.run.read("closed"):
+            if self.turns.run.is_closed:
                 msg = "the run is ending"
                 raise CancelledError(msg)
 

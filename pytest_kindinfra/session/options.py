@@ -34,7 +34,7 @@ def look(config: pytest.Config) -> FirstLook:
     Raises:
         DeclarationError: The command line or the environment has a value that cannot be used.
     """
-    from pytest_kindinfra.plan.sources import load_tables
+    from pytest_kindinfra.plan.files import load_tables
 
     # A run that needs nothing must not fail by a variable that is not ours.
     _, problems = read_settings(config.getoption, (), source=None, overrides=False)
@@ -58,6 +58,4 @@ def add_options(parser: pytest.Parser) -> None:
         kind: dict[str, Any] = {"action": "store_const", "const": "true"}
         if option.metavar:
             kind = {"metavar": option.metavar}
-        group.addoption(
-            option.flag, dest=f"kindinfra_{option.key}", default=None, help=option.help, **kind
-        )
+        group.addoption(option.flag, dest=option.dest, default=None, help=option.help, **kind)

@@ -14,89 +14,35 @@ from pytest_kindinfra.images.dockerfile import build_secrets
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.kube.activity import Moment, happenings
 from pytest_kindinfra.model import SERVICE_LABEL
-from pytest_kindinfra.run.report import heartbeat_line, progress_line, running_line
 from pytest_kindinfra.session.selection import needs_of
 from pytest_kindinfra.system.secrets import Redactor, credentials_in
-from pytest_kindinfra.system.timeline import Deadline, now, phase_kind
+from pytest_kindinfra.system.timeline import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator
 
     from pytest_kindinfra.kube.cluster import Kube
-    from pytest_kindinfra.model import KubeObject, Phase
-    from pytest_kindinfra.plan.options import Progress
+    from pytest_kindinfra.model import KubeObject
     from pytest_kindinfra.state.directory import RunDirectory
-    from pytest_kindinfra.system.timeline import Running
 
 
-_SILENCE = 15.0
-"""Seconds after which a line says what goes on."""
+class Terminal:
+    """Writes lines of the provisioner to pytest's terminal where they disturb nothing.
 
-
-class Heartbeats:
-    """Which of the phases that print something are to be told about: each once in a while.
-
-    A silence of all is rare while many things go on, so a build that hangs among them would
-    not be seen.
+    Where tests run in other processes a line is written at once, from any thread; else it waits
+    for the main thread, which writes it while a test waits, and at the end of the run.
     """
 
-    def __init__(self) -> None:
-        self._told: dict[tuple[str, str, float], float] = {}
-
-    def due(self, running: Iterable[Running], *, at: float) -> list[Running]:
-        """Return those that have gone on for so long since their start, or since the last time."""
-        printing = [one for one in running if one.says()]
-        due = [one for one in printing if self._is_due(one, at)]
-        self._told |= {one[:3]: at for one in due}
-        return due
-
-    def _is_due(self, one: Running, at: float) -> bool:
-        kind, told = phase_kind(one.kind), self._told.get(one[:3])
-        if told is not None:
-            return at - told >= kind.next_line
-        return at - one.start >= kind.first_line
-
-
-class ProgressLines:
-    """Shows the phases of a bring-up as they end."""
-
-    def __init__(self, config: pytest.Config, *, how: Progress, since: float) -> None:
+    def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._how = how
-        self._since = since
-        self._last = since
-        self._heartbeats = Heartbeats()
         self._waiting: deque[str] = deque()
-        self._terminal = threading.RLock()
+        self._lock = threading.RLock()
         self._direct = config.pluginmanager.hasplugin("dsession")
         if self._direct:
             config.pluginmanager.register(self, "kindinfra-progress")
 
-    def __call__(self, phase: Phase, ended: bool) -> None:  # noqa: FBT001 - Timeline calls it so
-        """Take the start or the end of a phase, from any thread."""
-        if self._how == "off" or not (ended or self._how == "plain"):
-            return
-        self._add(progress_line(phase, ended=ended, since=self._since))
-
-    def say(self, text: str) -> None:
-        """Say something of the bring-up as a whole, however little is wanted."""
-        self._add(f"kindinfra: {text}")
-
-    def beat(self, running: tuple[Running, ...]) -> None:
-        """Say what takes long and what it printed last, and what goes on after a silence.
-
-        Args:
-            running: The phases that have not ended.
-        """
-        if self._how == "off":
-            return
-        for one in self._heartbeats.due(running, at=now()):
-            self._add(heartbeat_line(one, at=now(), since=self._since))
-        if running and now() - self._last >= _SILENCE:
-            self._add(running_line(running, at=now(), since=self._since))
-
-    def _add(self, line: str) -> None:
-        self._last = now()
+    def say(self, line: str) -> None:
+        """Take a line, from any thread."""
         self._waiting.append(line)
         if self._direct:
             self._write()
@@ -115,23 +61,23 @@ class ProgressLines:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_logstart(self) -> Generator[None, Any, Any]:
         """Let no line of ours come between a test's name and its line's end."""
-        with self._terminal:
+        with self._lock:
             return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_logreport(self) -> Generator[None, Any, Any]:
         """Let no dot come between our look at the terminal and our line."""
-        with self._terminal:
+        with self._lock:
             return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_logfinish(self) -> Generator[None, Any, Any]:
         """As the others: here pytest writes the percentage."""
-        with self._terminal:
+        with self._lock:
             return (yield)
 
     def _write(self) -> None:
-        with self._terminal:
+        with self._lock:
             while self._waiting:
                 write_line(self._config, self._waiting.popleft())
 

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,13 +20,16 @@ from pytest_kindinfra.plan.finding import Nearby, look_nearby
 from pytest_kindinfra.plan.records import read_record
 from pytest_kindinfra.run.prepare import Door, Prepared, prepare, read_declaration
 
+if TYPE_CHECKING:
+    from pytest_kindinfra.state.records import Needs
 
-def prepare_run(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> Prepared:
+
+def prepare_run(config: pytest.Config, wanted: Needs, run_id: str) -> Prepared:
     """Read everything that was declared and prepare what the tests want.
 
     Args:
         config: pytest's.
-        wanted: What `selection.request_of` returned.
+        wanted: What the selected tests need.
         run_id: Names what is made.
 
     Raises:
@@ -35,15 +38,15 @@ def prepare_run(config: pytest.Config, wanted: dict[str, Any], run_id: str) -> P
     try:
         declaration = _with_hooks(read_declaration(config.rootpath), config)
     except DeclarationError as error:
-        raise DeclarationError([*wanted["problems"], *error.problems]) from None
-    notes = tuple(_unread(declaration, config, wanted["services"]))
+        raise DeclarationError([*wanted.problems, *error.problems]) from None
+    notes = tuple(_unread(declaration, config, wanted.services))
     known = {one.name for one in declaration.services}
     prepared = prepare(
         declaration,
-        wanted["services"],
+        wanted.services,
         option=config.getoption,
         door=_door(config, run_id),
-        problems=[*wanted["problems"], *(() if wanted["services"].keys() <= known else notes)],
+        problems=[*wanted.problems, *(() if wanted.services.keys() <= known else notes)],
     )
     return replace(prepared, notes=notes)
 

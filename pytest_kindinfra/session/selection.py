@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from pytest_kindinfra.state.turns import Turn
+    from pytest_kindinfra.state.records import Needs, Turn
 
 
 MARK = "kindinfra"
@@ -144,14 +144,8 @@ def needs_last(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     return sorted(items, key=lambda item: needs_of(item) is not None)
 
 
-def request_of(items: Sequence[pytest.Item]) -> dict[str, Any] | None:
-    """Return what the items need all together, None if that is nothing.
-
-    Returns:
-        `services`: name to the ids of the first tests that ask for it; `tests`: how many need
-        something; `problems`: a sentence for each mark that makes no sense; `turns`: whether some
-        tests may not run beside others.
-    """
+def all_needs(items: Sequence[pytest.Item]) -> Needs | None:
+    """Return what the items need all together, None if that is nothing."""
     services: dict[str, list[str]] = {}
     problems: dict[str, None] = {}
     tests = 0
@@ -166,8 +160,14 @@ def request_of(items: Sequence[pytest.Item]) -> dict[str, Any] | None:
                 asking.append(item.nodeid)
     if not tests:
         return None
-    turns = not problems and takes_turns(items)
-    return {"services": services, "tests": tests, "problems": list(problems), "turns": turns}
+    from pytest_kindinfra.state.records import Needs
+
+    return Needs(
+        services={name: tuple(asking) for name, asking in services.items()},
+        tests=tests,
+        problems=tuple(problems),
+        turns=not problems and takes_turns(items),
+    )
 
 
 def _mark_problems(item: pytest.Item) -> Iterable[str]:
@@ -208,7 +208,7 @@ class Heavy:
     @property
     def turn(self) -> Turn:
         """What it needs to have for itself while it runs."""
-        from pytest_kindinfra.state.turns import Turn
+        from pytest_kindinfra.state.records import Turn
 
         exclusive = self.exclusive or self.fresh == "always"
         return Turn(locks=self.locks, exclusive=exclusive, weight=self.weight)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.intests.stack import Stack
+from pytest_kindinfra.state.records import Change
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +72,7 @@ def undo_left(run: RunDirectory, settings: Settings) -> list[str]:
 
 def has_changes(run: RunDirectory) -> bool:
     """Whether a test of the run has changed something that is not undone yet."""
-    return bool(run.names("change-"))
+    return bool(run.names(Change))
 
 
 def _own_stack(run: RunDirectory, settings: Settings) -> Stack:

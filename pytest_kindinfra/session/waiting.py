@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.session.selection import needs_of
-from pytest_kindinfra.state.results import LOST
+from pytest_kindinfra.state.records import ClusterReady, NodeLost, PlanMade, ServiceReady
+from pytest_kindinfra.state.results import Failed, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -54,9 +55,7 @@ def await_services(
     if (needs := needs_of(item)) is None or item.config.option.setupplan:
         return None
     try:
-        return _not_requested(run, needs, asked=asked) or _await(
-            run, ["cluster", *(f"service-{service}" for service in sorted(needs))], meanwhile
-        )
+        return _not_requested(run, needs, asked=asked) or _await(run, needs, meanwhile)
     except KindInfraError as error:
         return Refusal(str(error))
 
@@ -66,20 +65,21 @@ def await_cluster(
 ) -> Refusal | None:
     """Wait for the cluster, for a test that asks for it at run time; see `await_services`."""
     try:
-        return _not_requested(run, (), asked=asked) or _await(run, ["cluster"], meanwhile)
+        return _not_requested(run, (), asked=asked) or _await(run, (), meanwhile)
     except KindInfraError as error:
         return Refusal(str(error))
 
 
 def _not_requested(run: RunDirectory, needs: Iterable[str], *, asked: bool) -> Refusal | None:
     """Return why nothing would ever come: the run began without knowing of these needs."""
-    if (plan := run.settled("plan")) is None:
+    plan = run.settled(PlanMade)
+    if not isinstance(plan, PlanMade):
         return None if asked else _NOT_BEGUN
-    if unknown := sorted(set(needs) - set(plan["services"])):
+    if unknown := sorted(set(needs) - set(plan.services)):
         marks = ", ".join(f'"{name}"' for name in unknown)
         text = (
             f"this run does not bring up {marks}: no selected test was seen to need it; this run "
-            f"has: {', '.join(sorted(plan['services'])) or 'none'}\n"
+            f"has: {', '.join(sorted(plan.services)) or 'none'}\n"
             "A mark that is added while a test runs is not known at collection.\n"
             f"To fix: mark the test with @pytest.mark.kindinfra({marks}), or add the mark in "
             "pytest_collection_modifyitems"
@@ -89,17 +89,22 @@ def _not_requested(run: RunDirectory, needs: Iterable[str], *, asked: bool) -> R
 
 
 def _await(
-    run: RunDirectory, names: Iterable[str], meanwhile: Callable[[], object]
+    run: RunDirectory, services: Iterable[str], meanwhile: Callable[[], object]
 ) -> Refusal | None:
-    for name in names:
-        result = run.wait_for(name, meanwhile=meanwhile)
-        if result["state"] == "failed":
-            return _told(result, run)
+    """Wait for the cluster, then for services; return the first failure."""
+    results: list[tuple[type[Result], str]] = [
+        (ClusterReady, ""),
+        *((ServiceReady, name) for name in sorted(services)),
+    ]
+    for kind, name in results:
+        result = run.wait_for(kind, name, meanwhile=meanwhile)
+        if isinstance(result, Failed):
+            return _refusal(result, run)
     # Asked last: what was there before the cluster was lost does not help any more.
-    lost = run.settled(LOST)
-    return _told(lost, run) if lost else None
+    lost = run.settled(NodeLost)
+    return _refusal(lost, run) if lost else None
 
 
-def _told(failure: dict[str, Any], run: RunDirectory) -> Refusal:
-    missing = failure["full"].splitlines()[0] if failure["missing"] else ""
-    return Refusal(f"{failure['short']}\nall of it: {run.path}", missing)
+def _refusal(failure: Failed, run: RunDirectory) -> Refusal:
+    missing = failure.full.splitlines()[0] if failure.missing else ""
+    return Refusal(f"{failure.short}\nall of it: {run.path}", missing)

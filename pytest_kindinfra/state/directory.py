@@ -6,7 +6,6 @@ A file in it appears whole or not at all. The states of a result: docs/how-it-wo
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import shutil
@@ -14,53 +13,31 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_kindinfra.errors import CancelledError, ProvisionerDiedError, StateError
+from pytest_kindinfra.state.codec import (
+    Record,
+    file_name,
+    from_json,
+    read_state,
+    to_json,
+    write_json,
+    write_state,
+)
 from pytest_kindinfra.state.locks import is_held
-from pytest_kindinfra.system.files import DISK_FULL, own_folder, write_whole
+from pytest_kindinfra.state.results import RUNNING, Failed, Result, result_of, value_of
+from pytest_kindinfra.system.files import DISK_FULL, own_folder
 from pytest_kindinfra.system.timeline import monotonic, sleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-FORMAT = 1
-"""To be raised when a later version could misread what an earlier one wrote."""
+    from pytest_kindinfra.state.records import Needs, Note
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON, mode 0600, so that readers see the old file or the new one."""
-    write_whole(path, json.dumps(value, indent=1))
-
-
-def write_state(path: Path, value: Any) -> None:
-    """Write a value for `read_state`."""
-    write_json(path, {"format": FORMAT, "value": value})
-
-
-def read_state(path: Path) -> Any:
-    """Return what `write_state` wrote, None if nothing was.
-
-    Raises:
-        StateError: The file cannot be believed; says why.
-    """
-    try:
-        found = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError) as error:
-        raise StateError(_unbelieved(path, f"cannot be read: {error}")) from error
-    if not isinstance(found, dict) or "value" not in found:
-        raise StateError(_unbelieved(path, "is none of ours"))
-    if found.get("format") != FORMAT:
-        why = f"has format {found.get('format')}, this version of pytest-kindinfra reads {FORMAT}"
-        raise StateError(_unbelieved(path, why))
-    return found["value"]
-
-
-def _unbelieved(path: Path, why: str) -> str:
-    return f'the state file "{path}" {why}'
+N = TypeVar("N", bound="Note")
+R = TypeVar("R", bound=Result)
 
 
 _RUN_NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
@@ -149,22 +126,46 @@ class RunFolder:
         return True
 
     @property
-    def _reserve(self) -> Path:
-        return self.path / "state" / ".reserve"
+    def _state(self) -> Path:
+        return self.path / "state"
 
-    def write(self, name: str, value: Any) -> None:
-        """Let `value` appear under `name`, whole or not at all.
+    @property
+    def _reserve(self) -> Path:
+        return self._state / ".reserve"
+
+    @property
+    def kubectl_lock(self) -> Path:
+        """Held by the test that changes the cluster with kubectl."""
+        return self._state / "kubectl.lock"
+
+    def lock_of(self, kind: type[Record], name: str = "") -> Path:
+        """Return the lock of a record, for those that make it only once."""
+        return self._state / f"{file_name(kind, name)}.lock"
+
+    def write(self, record: Note | Result, name: str = "") -> None:
+        """Let a record appear, whole or not at all; an earlier one is replaced.
+
+        Args:
+            record: The record.
+            name: The service, image or the like that it is about; empty for a record of which
+                there is only one.
 
         Raises:
             OSError: It cannot be written, even with the reserve.
         """
-        self._with_reserve(lambda: write_state(self.file(name), value))
+        self._write_value(
+            self.file(type(record), name),
+            value_of(record) if isinstance(record, Result) else to_json(record),
+        )
+
+    def _write_value(self, file: Path, value: Any) -> None:
+        self._with_reserve(lambda: write_state(file, value))
 
     def write_report(self, name: str, value: Any) -> None:
         """Write a JSON file for people and their programs, such as `run.json`."""
         self._with_reserve(lambda: write_json(self.path / name, value))
 
-    def ask(self, worker: str, request: Any) -> None:
+    def ask(self, worker: str, needs: Needs) -> None:
         """Leave what a worker's tests need, for the controller; elsewhere if it must be so.
 
         A run directory that cannot be written is the controller's to say, as a usage error; an
@@ -172,43 +173,55 @@ class RunFolder:
         """
         try:
             _make_artifacts(self.path.parent)
-            self.write(f"request-{worker}", request)
+            self.write(needs, worker)
         except OSError:
             own_folder(self._elsewhere.path)
-            self._elsewhere.write(f"request-{worker}", request)
+            self._elsewhere.write(needs, worker)
 
-    def asked(self, worker: str) -> Any:
+    def asked(self, worker: str) -> Needs | None:
         """Return what `ask` left, None if the worker's tests need nothing."""
-        request = self.read(f"request-{worker}")
-        if request is None and os.path.lexists(self._elsewhere.path):
+        from pytest_kindinfra.state.records import Needs
+
+        needs = self.read(Needs, worker)
+        if needs is None and os.path.lexists(self._elsewhere.path):
             own_folder(self._elsewhere.path)
-            request = self._elsewhere.read(f"request-{worker}")
+            needs = self._elsewhere.read(Needs, worker)
             shutil.rmtree(self._elsewhere.path, ignore_errors=True)
-        return request
+        return needs
 
     @property
     def _elsewhere(self) -> RunFolder:
         return RunFolder(Path(tempfile.gettempdir()) / f"kindinfra-{self.path.name}")
 
-    def read(self, name: str) -> Any:
-        """Return what was written under `name`, None if nothing was.
+    def read(self, kind: type[N], name: str = "") -> N | None:
+        """Return a note, None if nobody wrote it.
 
         Raises:
             StateError: What is there cannot be believed.
         """
-        return read_state(self.file(name))
+        return read_state(self.file(kind, name), lambda value: from_json(kind, value))
 
-    def read_all(self, prefix: str) -> dict[str, Any]:
-        """Return what was written under names that start with `prefix`, keyed by the rest."""
-        return {name.removeprefix(prefix): self.read(name) for name in self.names(prefix)}
+    def read_all(self, kind: type[N]) -> dict[str, N]:
+        """Return all notes of a kind by their names.
 
-    def names(self, prefix: str) -> list[str]:
-        """Return the names that start with `prefix` under which something was written."""
-        return sorted(path.stem for path in (self.path / "state").glob(f"{prefix}*.json"))
+        Raises:
+            StateError: One of them cannot be believed.
+        """
+        found = {name: self.read(kind, name) for name in self.names(kind)}
+        return {name: note for name, note in found.items() if note is not None}
 
-    def file(self, name: str) -> Path:
-        """Return where `write` puts what is called `name`."""
-        return self.path / "state" / f"{name}.json"
+    def names(self, kind: type[Record]) -> list[str]:
+        """Return the names of all records of a kind, in order."""
+        files = self._state.glob(f"{file_name(kind, '*')}.json")
+        return sorted(path.stem.removeprefix(file_name(kind)) for path in files)
+
+    def remove(self, kind: type[Record], name: str = "") -> None:
+        """Remove a record if it is there."""
+        self.file(kind, name).unlink(missing_ok=True)
+
+    def file(self, kind: type[Record], name: str = "") -> Path:
+        """Return where a record is, or would be."""
+        return self._state / f"{file_name(kind, name)}.json"
 
     def _with_reserve(self, step: Callable[[], None]) -> None:
         try:
@@ -248,53 +261,74 @@ _LIVENESS_EVERY = 0.5
 _NEARLY_FULL = 1 << 20
 
 
-_RUNNING = {"state": "running"}
-
-
 @dataclass(frozen=True, slots=True)
 class RunDirectory(RunFolder):
     """The folder that all processes of one run share, and what its results have come to."""
 
     # -- who may do this: the one provisioner ----------------------------------------------------
 
-    def begin(self, name: str) -> None:
+    def begin(self, kind: type[Result], name: str = "") -> None:
         """Say that work on a result has begun: pending becomes running.
 
         Raises:
             StateError: It is settled already.
         """
-        self._refuse_settled(name)
-        self.write(name, _RUNNING)
+        self._refuse_settled(kind, name)
+        self._write_value(self.file(kind, name), RUNNING)
 
-    def settle(self, name: str, result: dict[str, Any]) -> None:
-        """Write a result, ready or failed, which then stays for the rest of the run.
+    def settle(self, result: Result, name: str = "") -> None:
+        """Write a result, which then stays for the rest of the run.
+
+        Args:
+            result: What it is.
+            name: The service that it is about; empty for a result of which there is only one.
 
         Raises:
             StateError: It is settled already.
         """
-        self._refuse_settled(name)
-        self.write(name, result)
+        self._refuse_settled(type(result), name)
+        self.write(result, name)
 
-    def is_settled(self, name: str) -> bool:
+    def fail(self, kind: type[Result], failure: Failed, name: str = "") -> None:
+        """Settle a result that will never be ready; see `settle`."""
+        self._refuse_settled(kind, name)
+        self._write_value(self.file(kind, name), value_of(failure))
+
+    def is_settled(self, kind: type[Result], name: str = "") -> bool:
         """Whether a result is ready or failed."""
-        return self.read(name) not in (None, _RUNNING)
+        return self._result(kind, name) is not None
 
-    def _refuse_settled(self, name: str) -> None:
-        if self.is_settled(name):
-            msg = f'"{name}" of run {self.path.name} is settled already'
+    def _result(self, kind: type[R], name: str) -> R | Failed | None:
+        return read_state(self.file(kind, name), lambda value: result_of(kind, value))
+
+    def _refuse_settled(self, kind: type[Result], name: str) -> None:
+        if self.is_settled(kind, name):
+            msg = f'"{file_name(kind, name)}" of run {self.path.name} is settled already'
             raise StateError(msg)
 
     def close(self) -> None:
         """Say that nothing more will come: waiters give up."""
-        self.write("closed", {"closed": True})
+        from pytest_kindinfra.state.records import RunClosed
+
+        self.write(RunClosed())
 
     # -- who may do this: every process of the run -----------------------------------------------
 
-    def wait_for(self, name: str, *, meanwhile: Callable[[], object] = lambda: None) -> Any:
-        """Return what is or will be written under `name`.
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more will come."""
+        from pytest_kindinfra.state.records import RunClosed
+
+        return self.read(RunClosed) is not None
+
+    def wait_for(
+        self, kind: type[R], name: str = "", *, meanwhile: Callable[[], object] = lambda: None
+    ) -> R | Failed:
+        """Return a result as soon as it is settled.
 
         Args:
-            name: A result's name.
+            kind: What it is when it is ready.
+            name: The service that it is about; empty for a result of which there is only one.
             meanwhile: Called between two looks, each `POLL` seconds.
 
         Raises:
@@ -303,44 +337,46 @@ class RunDirectory(RunFolder):
             StateError: What is there cannot be believed.
         """
         look_for_life = monotonic() + _LIVENESS_EVERY
-        files = [os.fspath(path) for path in self._files_of(name)]
+        files = [os.fspath(path) for path in self._files_of(kind, name)]
         seen: tuple[int, ...] | None = None
         while True:
             there = tuple(map(_inode, files))
             if there != seen:  # a file that is replaced has another inode than the new one
-                if (result := self.look(name)) is not None:
+                if (result := self.look(kind, name)) is not None:
                     return result
                 seen = there
             if monotonic() >= look_for_life:
-                self.check_life(name)
+                self.check_life(kind, name)
                 look_for_life, seen = monotonic() + _LIVENESS_EVERY, None
             meanwhile()
             sleep(POLL)
 
-    def _files_of(self, name: str) -> tuple[Path, ...]:
+    def _files_of(self, kind: type[Result], name: str) -> tuple[Path, ...]:
         """Return the files that tell of a result: its own, the one set aside, the run's end."""
-        return self.file(name), self._aside(name), self.file("closed")
+        from pytest_kindinfra.state.records import RunClosed
 
-    def _aside(self, name: str) -> Path:
-        return self.path / "state" / f"{name}.aside"
+        return self.file(kind, name), self._aside(kind, name), self.file(RunClosed)
 
-    def look(self, name: str) -> Any:
+    def _aside(self, kind: type[Result], name: str) -> Path:
+        return self._state / f"{file_name(kind, name)}.aside"
+
+    def look(self, kind: type[R], name: str = "") -> R | Failed | None:
         """Return a result if it is settled, None if it may still come.
 
         Raises:
             CancelledError: The run was closed first.
             StateError: What is there cannot be believed; it is set aside.
         """
-        result = self.settled(name)
-        if result is None and self.read("closed"):
-            result = self.settled(name)  # perhaps written between the two looks
+        result = self.settled(kind, name)
+        if result is None and self.is_closed:
+            result = self.settled(kind, name)  # perhaps written between the two looks
             if result is None:
                 msg = "the run is ending"
                 raise CancelledError(msg)
         return result
 
-    def check_life(self, name: str) -> None:
-        """Return if somebody may still settle `name`, or has by now.
+    def check_life(self, kind: type[Result], name: str = "") -> None:
+        """Return if somebody may still settle a result, or has by now.
 
         Raises:
             ProvisionerDiedError: Nobody is left.
@@ -348,10 +384,10 @@ class RunDirectory(RunFolder):
         if is_held(self.provisioning):
             return
         # Both may have been written since the last look, right before the lock was let go.
-        if self.is_settled(name) or self.read("closed"):
+        if self.is_settled(kind, name) or self.is_closed:
             return
         if is_held(self.lock):
-            raise ProvisionerDiedError(self._without_result(name))
+            raise ProvisionerDiedError(self._without_result(file_name(kind, name)))
         msg = (
             f"the process that brings the stack up ended without a result (run {self.path.name})\n"
             "To fix: look for why pytest's main process ended, then run again"
@@ -362,26 +398,34 @@ class RunDirectory(RunFolder):
         what = f'the bring-up ended without a result for "{name}" (run {self.path.name})'
         if shutil.disk_usage(self.path).free < _NEARLY_FULL:
             return f"{what}: the disk of {self.path} is full\nTo fix: free some space there"
-        return f"{what}\nTo fix: see what pytest's main process printed"
+        return f"{what}\nTo fix: see {self.path / 'provisioner.log'}"
 
-    def settled(self, name: str) -> Any:
+    def settled(self, kind: type[R], name: str = "") -> R | Failed | None:
         """Return a result that is settled, None if it is not yet.
 
         Raises:
             StateError: What is there cannot be believed; it is set aside.
         """
-        file, aside = self.file(name), self._aside(name)
+        file, aside = self.file(kind, name), self._aside(kind, name)
         try:
-            found = self.read(name)
+            result = self._result(kind, name)
         except StateError as error:
             with suppress(OSError):
                 file.replace(aside)
             msg = f"{error}\nit was set aside as {aside.name}; To fix: run again"
             raise StateError(msg) from error
-        if found is None and aside.exists():
+        if result is None and aside.exists() and not file.exists():
             msg = f'the state file "{file}" was damaged and set aside\nTo fix: run again'
             raise StateError(msg)
-        return None if found == _RUNNING else found
+        return result
+
+    def settled_all(self, kind: type[R]) -> dict[str, R | Failed | None]:
+        """Return all results of a kind by their names; None for one that is still running.
+
+        Raises:
+            StateError: One of them cannot be believed.
+        """
+        return {name: self._result(kind, name) for name in self.names(kind)}
 
 
 def _inode(path: str) -> int:

@@ -57,6 +57,49 @@ def hold(path: Path) -> Lock:
     return lock
 
 
+class SharedLock:
+    """A lock that several processes hold together, each by a copy of one open file.
+
+    It is free when the last of them has ended or let go of it: flock(2) belongs to the open file,
+    not to a process.
+
+    Args:
+        file: The locked file's descriptor, such as one that another process passed on.
+    """
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+
+    def copy(self) -> int:
+        """Return a descriptor with which another process can hold the lock too."""
+        return os.dup(self._file)
+
+    def leave(self) -> None:
+        """Let go of it here; the other processes hold it."""
+        os.close(self._file)
+
+    def release(self, force: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - `Lock.release`
+        """Free it, whoever holds it: a process that a test forked off may have a copy."""
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        os.close(self._file)
+
+
+def hold_shared(path: Path) -> SharedLock:
+    """Take the lock at `path` at once, for this process and those that it will pass it on to.
+
+    Raises:
+        TimeoutError: Another process holds it.
+        OSError: The file cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    if wait_until(lambda: _flocked(file), Deadline.after(_PROBED_FOR), every=_LOCK_EVERY):
+        return SharedLock(file)
+    os.close(file)
+    msg = f"another process holds {path}"
+    raise TimeoutError(msg)
+
+
 def hold_within(path: Path, deadline: Deadline, *, waiting: Callable[[], object]) -> Lock | None:
     """Take the lock at `path` and return it; None if another process held it until the deadline.
 
@@ -287,7 +330,7 @@ def _is_regular(found: os.stat_result) -> bool:
     return True
 
 
-def _flocked(file: FileIO) -> bool:
+def _flocked(file: FileIO | int) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):

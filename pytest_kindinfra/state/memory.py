@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import Declaration, Phase
 
 
+_DURATIONS = "durations"
+_SIZES = "sizes"
+_USES = "images"
+"""Folders in the cache folder."""
+
+
 _NAME_DIGITS = 16
 
 
@@ -68,7 +74,7 @@ def read_durations(cache: Path, folder: Path) -> tuple[dict[str, float], str | N
         cache: The cache folder.
         folder: The project's.
     """
-    kept, problem = read(file_for(cache, "durations", folder))
+    kept, problem = read(file_for(cache, _DURATIONS, folder))
     seconds = kept.get("seconds", {})
     good = seconds if isinstance(seconds, dict) else {}
     return {
@@ -92,7 +98,7 @@ def keep_durations(cache: Path, declaration: Declaration, phases: Iterable[Phase
     seconds = read_durations(cache, folder)[0] | new
     kept = {name: round(value, 3) for name, value in seconds.items() if _what(name) in declared}
     return write(
-        file_for(cache, "durations", folder), {"folder": str(folder.resolve()), "seconds": kept}
+        file_for(cache, _DURATIONS, folder), {"folder": str(folder.resolve()), "seconds": kept}
     )
 
 
@@ -111,7 +117,7 @@ def read_sizes(cache: Path, folder: Path) -> dict[str, Layers]:
         cache: The cache folder.
         folder: The project's.
     """
-    kept, _ = read(file_for(cache, "sizes", folder))
+    kept, _ = read(file_for(cache, _SIZES, folder))
     images = kept.get("images")
     found = images.items() if isinstance(images, dict) else ()
     return {name: _good(layers) for name, layers in found if isinstance(layers, dict)}
@@ -126,7 +132,7 @@ def keep_sizes(cache: Path, folder: Path, new: Mapping[str, Layers]) -> str | No
         return None
     images = {**read_sizes(cache, folder), **new}
     return write(
-        file_for(cache, "sizes", folder), {"folder": str(folder.resolve()), "images": images}
+        file_for(cache, _SIZES, folder), {"folder": str(folder.resolve()), "images": images}
     )
 
 
@@ -163,7 +169,7 @@ def note_use(cache: Path, references: Iterable[str], use: ImageUse) -> list[str]
 def read_uses(cache: Path) -> dict[str, ImageUse]:
     """Return the last use of each image that was noted."""
     uses: dict[str, ImageUse] = {}
-    for path in sorted((cache / "images").glob("*.json")):
+    for path in sorted((cache / _USES).glob("*.json")):
         value, _ = read(path)
         reference, run, at = (value.get(key) for key in ("reference", "run", "at"))
         if isinstance(reference, str) and isinstance(run, str) and isinstance(at, int | float):
@@ -178,4 +184,4 @@ def forget_use(cache: Path, reference: str) -> None:
 
 
 def _file(cache: Path, reference: str) -> Path:
-    return cache / "images" / f"{sha256(reference.encode()).hexdigest()[:_NAME_DIGITS]}.json"
+    return cache / _USES / f"{sha256(reference.encode()).hexdigest()[:_NAME_DIGITS]}.json"

@@ -1,13 +1,13 @@
-"""What is written for waiters: a result for the cluster, each image and each service, once.
+"""What waiters get: a result is pending, then running, then ready or failed, and stays so.
 
-A failure is a result too. Pure: records in, mappings out.
+A failure is a result too. Pure: errors in, records out.
 """
 
 from __future__ import annotations
 
 import traceback
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pytest_kindinfra.errors import (
     SHORT_LINES,
@@ -17,20 +17,11 @@ from pytest_kindinfra.errors import (
     NothingHereError,
     shortened,
 )
+from pytest_kindinfra.state.codec import Record, from_json, to_json
 from pytest_kindinfra.system.files import DISK_FULL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from pytest_kindinfra.model import Cluster, Endpoint
-
-
-BROKEN = "broken-"
-"""Names of failed results of images begin so; services have their own."""
-
-
-LOST = "lost"
-"""The name of the result that says that the cluster is gone; there is none while all is well."""
+    from collections.abc import Callable
 
 
 _LINES = SHORT_LINES - 1
@@ -38,6 +29,65 @@ _LINES = SHORT_LINES - 1
 
 _FIRST = 2
 """The first lines name what failed, the last ones say why."""
+
+
+RUNNING = {"state": "running"}
+"""The value of a result on which work has begun."""
+
+
+class Result(Record):
+    """A record whose file says `running` before, or `failed` in its place: see `Failed`."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """What stands in place of a result that will never be ready.
+
+    Attributes:
+        short: At most five lines, for each test that it concerns.
+        full: The whole cause, shown once.
+        root: With what it began: `image "api"`.
+        cancelled: Nothing is wrong, the run ended.
+        missing: It began with an engine or kind that is not here.
+    """
+
+    short: str
+    full: str
+    root: str
+    cancelled: bool = False
+    missing: bool = False
+
+
+R = TypeVar("R", bound=Result)
+F = TypeVar("F", bound=Failed)
+
+
+def value_of(result: Result | Failed) -> dict[str, Any]:
+    """Return a settled result as its file holds it."""
+    state = "failed" if isinstance(result, Failed) else "ready"
+    return {"state": state, **to_json(result)}
+
+
+def result_of(kind: type[R], value: Any) -> R | Failed | None:
+    """Return the result that a file holds, None if it is still running.
+
+    Args:
+        kind: What the result is when it is ready.
+        value: What the file holds.
+
+    Raises:
+        ValueError: It is no such result; says why.
+    """
+    if value == RUNNING:
+        return None
+    state = value.get("state") if isinstance(value, dict) else None
+    if state not in {"ready", "failed"}:
+        msg = f"it is neither running nor ready nor failed, but {value!r:.60}"
+        raise ValueError(msg)
+    rest = {name: part for name, part in value.items() if name != "state"}
+    return from_json(Failed, rest) if state == "failed" else from_json(kind, rest)
 
 
 class BlockedError(NeedFailedError):
@@ -59,44 +109,44 @@ class BlockedError(NeedFailedError):
         self.short = f"{root} failed:\n{shortened(short, lines=_LINES - 1, first=_FIRST)}"
 
 
-def cluster_record(cluster: Cluster, *, namespace: str) -> dict[str, Any]:
-    """Return the result of a cluster that takes pods."""
-    return {
-        "state": "ready",
-        "name": cluster.name,
-        "kubeconfig": str(cluster.kubeconfig),
-        "namespace": namespace,
-    }
+@overload
+def failure_of(
+    error: BaseException, *, subject: str, redact: Callable[[str], str] = str
+) -> Failed: ...
 
 
-def service_record(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
-    """Return the result of a service that is ready."""
-    return {"state": "ready", "endpoints": [asdict(endpoint) for endpoint in endpoints]}
+@overload
+def failure_of(
+    error: BaseException, *, subject: str, redact: Callable[[str], str] = str, kind: type[F]
+) -> F: ...
 
 
-def failure_record(error: BaseException, *, subject: str) -> dict[str, Any]:
+def failure_of(
+    error: BaseException,
+    *,
+    subject: str,
+    redact: Callable[[str], str] = str,
+    kind: type[Failed] = Failed,
+) -> Failed:
     """Return the result that tells waiters of a failure.
 
     Args:
-        error: What was raised; one of ours is shown by its text, a bug by its traceback.
+        error: What was raised; an error of this project is shown by its text, a bug by its
+            traceback.
         subject: What is not there: `service "api"`.
-
-    Returns:
-        `state`: failed; `short`: at most five lines, for each test that it concerns; `full`:
-        the whole cause, shown once; `root`: with what it began; `cancelled`: nothing is wrong,
-        the run ended; `missing`: it began with an engine or kind that is not here.
+        redact: Takes secrets out of a text.
+        kind: The class of the result.
     """
     text = text_of(error)
     full = error.cause if isinstance(error, BlockedError) else text
     short = getattr(error, "short", None) or shortened(text, lines=_LINES, first=_FIRST)
-    return {
-        "state": "failed",
-        "short": f"{subject} is not there: {short}",
-        "full": full,
-        "root": error.root if isinstance(error, BlockedError) else subject,
-        "cancelled": isinstance(error, CancelledError),
-        "missing": is_missing(error),
-    }
+    return kind(
+        short=redact(f"{subject} is not there: {short}"),
+        full=redact(full),
+        root=redact(error.root if isinstance(error, BlockedError) else subject),
+        cancelled=isinstance(error, CancelledError),
+        missing=is_missing(error),
+    )
 
 
 def is_missing(error: BaseException) -> bool:

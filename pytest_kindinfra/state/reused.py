@@ -1,6 +1,6 @@
-"""What is kept of a reused cluster: its folder, its services' state, and who uses it.
+"""What is kept of a reused cluster: its reused directory, its deployed state, and who uses it.
 
-A cluster whose folder cannot be read is never deleted and never reused (docs/decisions/0032).
+A cluster whose directory cannot be read is never deleted and never reused (docs/decisions/0032).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 import re
 import secrets
 import shlex
-from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from os import fsencode
 from typing import TYPE_CHECKING, Any
@@ -18,22 +17,26 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.errors import ClusterError, StateError
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold_within, is_held
+from pytest_kindinfra.state.records import (
+    ClusterKept,
+    ClusterNamed,
+    Deployed,
+    Fingerprint,
+    ReusedBy,
+    SweepBegun,
+)
 from pytest_kindinfra.system.files import is_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from pytest_kindinfra.model import Declaration, Endpoint, KubeObject
+    from pytest_kindinfra.model import Declaration, KubeObject
     from pytest_kindinfra.state.locks import Lock
     from pytest_kindinfra.system.timeline import Deadline
 
 
-FOLDER = "reused"
-
-
-APPLIED = "applied-"
-"""Names of what is known of services begin so."""
+_FOLDER = "reused"
 
 
 _LONGEST_WORD = 24
@@ -54,35 +57,37 @@ def name_after(folder: Path) -> str:
     return "-".join(part for part in ("kindinfra", word, digits) if part)
 
 
-def home_of(artifacts: Path, name: str) -> RunDirectory:
-    """Return the home of a cluster that is to be made; nothing is made on disk."""
-    return RunDirectory(artifacts / FOLDER / name)
+def reused_directory(artifacts: Path, name: str) -> RunDirectory:
+    """Return the reused directory of a cluster that is to be made; nothing is made on disk."""
+    return RunDirectory(artifacts / _FOLDER / name)
 
 
-def is_kept(home: RunDirectory) -> bool:
+def is_kept(directory: RunDirectory) -> bool:
     """Whether its cluster was made to the end, and is there for the next run."""
     try:
-        return home.read("kept") is not None
+        return directory.read(ClusterKept) is not None
     except StateError:
         return False
 
 
-def forget(home: RunDirectory) -> None:
+def forget(directory: RunDirectory) -> None:
     """Remove what is known of a cluster that is gone; the lock stays, since others may wait."""
-    for name in ("kept", "made", "swept", "cluster-name", *home.names(APPLIED)):
-        home.file(name).unlink(missing_ok=True)
-    home.kubeconfig.unlink(missing_ok=True)
+    for kind in (ClusterKept, Fingerprint, SweepBegun, ClusterNamed):
+        directory.remove(kind)
+    for service in services_in(directory):
+        drop_deployed(directory, service)
+    directory.kubeconfig.unlink(missing_ok=True)
 
 
-def lock_home(
-    home: RunDirectory, *, user: str, waiting: Callable[[str], object], deadline: Deadline
+def acquire(
+    directory: RunDirectory, *, user: str, waiting: Callable[[str], object], deadline: Deadline
 ) -> Lock:
-    """Wait until nobody else uses the cluster, and keep it for this process.
+    """Wait until nobody else uses a reused cluster, and keep it for this process.
 
     Args:
-        home: The cluster's.
-        user: Who wants it, for those that wait for us.
-        waiting: Called once with who has it, if somebody has.
+        directory: The cluster's reused directory.
+        user: Who wants it, for the message to those that wait for this process.
+        waiting: Called once with the user that has it, if there is one.
         deadline: When to give up.
 
     Raises:
@@ -90,32 +95,33 @@ def lock_home(
         CancelledError: The run is ending.
     """
     try:
-        home.path.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-        home.hide()
-        lock = hold_within(home.lock, deadline, waiting=lambda: waiting(user_of(home)))
+        directory.path.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        directory.hide()
+        lock = hold_within(directory.lock, deadline, waiting=lambda: waiting(user_of(directory)))
     except OSError as error:
         msg = (
-            f'the folder {home.path} of cluster "{home.path.name}" cannot be used: '
+            f'the folder {directory.path} of cluster "{directory.path.name}" cannot be used: '
             f"{error.strerror}\nTo fix: make it writable, or take another "
             "--kindinfra-cluster-name or --kindinfra-artifacts"
         )
         raise ClusterError(msg) from error
     if lock is None:
         msg = (
-            f'cluster "{home.path.name}" was in use by {user_of(home)} all the time\n'
+            f'cluster "{directory.path.name}" was in use by {user_of(directory)} all the time\n'
             "To fix: wait for its end, or take another --kindinfra-cluster-name"
         )
         raise ClusterError(msg)
-    home.write("user", {"user": user})
+    directory.write(ReusedBy(user=user))
     return lock
 
 
-def user_of(home: RunDirectory) -> str:
+def user_of(directory: RunDirectory) -> str:
     """Return who used the cluster last, for messages."""
     try:
-        return str((home.read("user") or {}).get("user") or "another run")
+        noted = directory.read(ReusedBy)
     except StateError:
-        return "another run"
+        noted = None
+    return noted.user if noted else "another run"
 
 
 _HASH_DIGITS = 16
@@ -124,71 +130,43 @@ _HASH_DIGITS = 16
 _HOOK = "hook"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """What there is of one service.
-
-    Attributes:
-        ready: It was ready when it was last brought up.
-        content: A hash of its objects as written, and of what its images were.
-        step: A hash of what its Python step reads; empty if it must run each time.
-        token: Another one each time when something of the service, or of what it needs, changed.
-        needs: The services that it needs, to their tokens at that time.
-        objects: Its objects by `identity`, without those of a chart.
-        charted: Those of a chart.
-        release: The chart's release: `name` and `namespace`; empty without one.
-        uids: `key` of an object to the uid that it had.
-        returned: The objects that its Python step returned.
-        endpoints: As in a service's result.
-        source: The folder of the declaration that has it; `hook` if a hook added it, empty if an
-            older version did not note it.
-    """
-
-    ready: bool = False
-    content: str = ""
-    step: str = ""
-    token: str = ""
-    needs: dict[str, str] = field(default_factory=dict)
-    objects: list[KubeObject] = field(default_factory=list)
-    charted: list[KubeObject] = field(default_factory=list)
-    release: dict[str, str] = field(default_factory=dict)
-    uids: dict[str, str] = field(default_factory=dict)
-    returned: list[KubeObject] = field(default_factory=list)
-    endpoints: list[dict[str, Any]] = field(default_factory=list)
-    source: str = ""
-
-
-def read_entry(home: RunDirectory, service: str) -> Entry | None:
-    """Return what there is of a service; None for nothing, or if nobody can tell."""
+def read_deployed(directory: RunDirectory, service: str) -> Deployed | None:
+    """Return the deployed state of a service; None if there is none, or if it cannot be read."""
     try:
-        record = home.read(f"{APPLIED}{service}")
-        return Entry(**record) if record else None
-    except (StateError, TypeError):
+        return directory.read(Deployed, service)
+    except StateError:
         return None
 
 
-def write_entry(home: RunDirectory, service: str, entry: Entry) -> None:
-    """Keep what there is of a service."""
-    home.write(f"{APPLIED}{service}", json.loads(json.dumps(asdict(entry), default=str)))
+def write_deployed(directory: RunDirectory, service: str, deployed: Deployed) -> None:
+    """Keep the deployed state of a service."""
+    directory.write(deployed, service)
 
 
-def drop_entry(home: RunDirectory, service: str) -> None:
+def drop_deployed(directory: RunDirectory, service: str) -> None:
     """Forget a service of which nothing is there any more."""
-    home.file(f"{APPLIED}{service}").unlink(missing_ok=True)
+    directory.remove(Deployed, service)
 
 
 def source_of(service: str, declaration: Declaration) -> str:
-    """Return who declares a service, for its entry."""
+    """Return who declares a service, for its deployed state."""
     return _HOOK if service in declaration.from_hooks else str(declaration.folder)
 
 
-def services_in(home: RunDirectory) -> list[str]:
-    """Return the services of which there is something."""
-    return [name.removeprefix(APPLIED) for name in home.names(APPLIED)]
+def services_in(directory: RunDirectory) -> list[str]:
+    """Return the services that have a deployed state."""
+    return directory.names(Deployed)
 
 
-def new_token() -> str:
-    """Return a token that no service had before."""
+def deployed_services(directory: RunDirectory) -> Iterator[tuple[str, Deployed]]:
+    """Yield each service that has a deployed state, with that state."""
+    for name in services_in(directory):
+        if deployed := read_deployed(directory, name):
+            yield name, deployed
+
+
+def new_generation() -> str:
+    """Return a generation that no service had before."""
     return secrets.token_hex(_HASH_DIGITS // 2)
 
 
@@ -219,24 +197,9 @@ def merged(*lists: Iterable[KubeObject]) -> list[KubeObject]:
     return list({key(obj): obj for objects in lists for obj in objects}.values())
 
 
-def by_service(home: RunDirectory) -> Iterator[tuple[str, Entry]]:
-    """Yield all services of which there is something, with what there is."""
-    for name in services_in(home):
-        if entry := read_entry(home, name):
-            yield name, entry
-
-
-def endpoint_records(endpoints: Iterable[Endpoint]) -> list[dict[str, Any]]:
-    """Return endpoints as they are kept."""
-    return [asdict(endpoint) for endpoint in endpoints]
-
-
-Tokens = dict[str, str]
-
-
-def same_needs(entry: Entry, tokens: Mapping[str, str]) -> bool:
+def same_needs(deployed: Deployed, generations: Mapping[str, str]) -> bool:
     """Whether what a service needs is what it was when the service was brought up."""
-    return entry.needs == dict(tokens)
+    return deployed.needs == dict(generations)
 
 
 _NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM})
@@ -270,11 +233,11 @@ def why_unknown(folder: RunDirectory, cluster: str) -> str:
     They are written before the cluster is created, and removed once it is deleted.
     """
     try:
-        noted = folder.read("cluster-name")
-        folder.read("kept")
+        noted = folder.read(ClusterNamed)
+        folder.read(ClusterKept)
     except StateError as error:
         return str(error)
-    if not isinstance(noted, dict) or noted.get("name") != cluster:
+    if noted is None or noted.name != cluster:
         return f"its run directory {folder.path} has no note of it"
     return ""
 

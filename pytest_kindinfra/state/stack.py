@@ -6,18 +6,30 @@ It must not know who provisions, nor pytest.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_kindinfra.errors import KindInfraError, NotReadyError
-from pytest_kindinfra.model import Endpoint
+from pytest_kindinfra.state.codec import file_name, to_json
+from pytest_kindinfra.state.records import (
+    ClusterReady,
+    ImageLoaded,
+    ImageReady,
+    PlanMade,
+    ServiceReady,
+)
+from pytest_kindinfra.state.results import Failed, Result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from pytest_kindinfra.kube.cluster import Kube
+    from pytest_kindinfra.model import Endpoint
     from pytest_kindinfra.state.directory import RunDirectory
+
+R = TypeVar("R", bound=Result)
 
 
 class StackView:
@@ -33,12 +45,17 @@ class StackView:
         *,
         waits: bool = True,
         proved: Mapping[str, tuple[Endpoint, ...]] | None = None,
-        cluster: Mapping[str, Any] | None = None,
+        cluster: ClusterReady | None = None,
     ) -> None:
         self._run = run
         self._waits = waits
         self._proved = proved or {}
         self._given_cluster = cluster
+
+    def given(self) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+        """Return what it knows that no file says, as records: endpoints, and the cluster."""
+        endpoints = [asdict(one) for found in self._proved.values() for one in found]
+        return endpoints, to_json(self._given_cluster) if self._given_cluster else None
 
     def url(self, service: str, endpoint: str | None = None) -> str:
         """Return `scheme://127.0.0.1:PORT` of an endpoint; without a name, the first declared.
@@ -69,13 +86,12 @@ class StackView:
         """Return all endpoints of a service, in the order of declaration."""
         if service in self._proved:  # a hook is called before the result is written
             return self._proved[service]
-        result = self._result_of(service)
-        return tuple(Endpoint(**record) for record in result["endpoints"])
+        return self._service(service).endpoints
 
     @cached_property
     def kubeconfig(self) -> Path:
         """The file with the cluster's credentials."""
-        return Path(self._cluster["kubeconfig"])
+        return self._cluster.kubeconfig
 
     @property
     def kube(self) -> Any:
@@ -97,12 +113,12 @@ class StackView:
     @cached_property
     def namespace(self) -> str:
         """Where services are deployed."""
-        return str(self._cluster["namespace"])
+        return self._cluster.namespace
 
     @cached_property
     def cluster(self) -> str:
         """The cluster's name."""
-        return str(self._cluster["name"])
+        return self._cluster.name
 
     @property
     def run_id(self) -> str:
@@ -115,15 +131,16 @@ class StackView:
 
         That is the name in the registry once an image went through one.
         """
-        records = self._run.read_all("image-") | self._run.read_all("runs-as-")
-        return {name: record["reference"] for name, record in records.items()}
+        built, loaded = self._run.read_all(ImageReady), self._run.read_all(ImageLoaded)
+        references = {name: ready.image.reference for name, ready in built.items()}
+        return references | {name: image.reference for name, image in loaded.items()}
 
     @property
-    def _cluster(self) -> dict[str, Any]:
-        return dict(self._given_cluster) if self._given_cluster else self._get("cluster")
+    def _cluster(self) -> ClusterReady:
+        return self._given_cluster or self._get(ClusterReady)
 
-    def _result_of(self, service: str) -> dict[str, Any]:
-        planned = self._get("plan")["services"]
+    def _service(self, service: str) -> ServiceReady:
+        planned = self._get(PlanMade).services
         if service not in planned:
             msg = (
                 f'no selected test needs service "{service}"; this run has: '
@@ -131,13 +148,15 @@ class StackView:
                 f'To fix: mark the test with @pytest.mark.kindinfra("{service}")'
             )
             raise KindInfraError(msg)
-        return self._get(f"service-{service}")
+        return self._get(ServiceReady, service)
 
-    def _get(self, name: str) -> dict[str, Any]:
-        result = self._run.wait_for(name) if self._waits else self._run.settled(name)
+    def _get(self, kind: type[R], name: str = "") -> R:
+        run = self._run
+        result = run.wait_for(kind, name) if self._waits else run.settled(kind, name)
         if result is None:
-            msg = f"{name.replace('-', ' ', 1)}: not there yet\nTo fix: name it in `needs`"
+            what = file_name(kind, name).replace("-", " ", 1)
+            msg = f"{what}: not there yet\nTo fix: name it in `needs`"
             raise NotReadyError(msg)
-        if result.get("state") == "failed":
-            raise NotReadyError(result["short"])
-        return dict(result)
+        if isinstance(result, Failed):
+            raise NotReadyError(result.short)
+        return result

@@ -7,21 +7,19 @@ in a circle. None overtakes an earlier test that it would have to wait for, so n
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 from pytest_kindinfra.state.locks import hold, is_held, locked
+from pytest_kindinfra.state.records import Ticket, Turn, TurnQueue
 from pytest_kindinfra.system.timeline import Deadline, now, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from pytest_kindinfra.state.directory import RunDirectory
     from pytest_kindinfra.state.locks import Lock
-
-
-_QUEUE = "turns"
 
 
 _EVERY = 0.05
@@ -29,49 +27,6 @@ _EVERY = 0.05
 
 _LONGEST = 7 * 24 * 3600.0
 """Seconds. The run's end, and not a deadline, ends a wait."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """What a test needs to have for itself while it runs.
-
-    Attributes:
-        locks: Names of locks; no two tests with the same one run at the same time.
-        exclusive: No other marked test runs meanwhile.
-        weight: How much of the capacity it takes.
-    """
-
-    locks: tuple[str, ...] = ()
-    exclusive: bool = False
-    weight: int = 1
-
-    def text(self) -> str:
-        """Return it in words: `lock "db"`, `exclusive`, `weight 2`."""
-        words = [f'lock "{name}"' for name in self.locks]
-        words += ["exclusive"] if self.exclusive else []
-        words += [f"weight {self.weight}"] if self.weight > 1 else []
-        return ", ".join(words)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ticket:
-    """A test in the queue.
-
-    Attributes:
-        number: Its place; lower ones go first.
-        turn: What it needs.
-        test: Its node id.
-        holder: The process that runs it.
-        since: When it asked, in seconds since the epoch.
-        granted: It runs.
-    """
-
-    number: int
-    turn: Turn
-    test: str
-    holder: str
-    since: float
-    granted: bool = False
 
 
 def obstacles(mine: Ticket, queue: Iterable[Ticket], *, capacity: int | None) -> list[Ticket]:
@@ -184,7 +139,7 @@ class _Queue:
     def __init__(self, run: RunDirectory, holder: str) -> None:
         self._run = run
         self._holder = holder
-        self._lock = locked(run.path / "state" / f"{_QUEUE}.lock")
+        self._lock = locked(run.lock_of(TurnQueue))
         self.tickets: list[Ticket] = []
 
     def __enter__(self) -> Self:
@@ -205,20 +160,14 @@ class _Queue:
         """Write them if they changed."""
         try:
             if self.tickets != self._before:
-                self._run.write(_QUEUE, [asdict(one) for one in self.tickets])
+                self._run.write(TurnQueue(tickets=tuple(self.tickets)))
         finally:
             self._lock.__exit__(None, None, None)
 
 
 def _read(run: RunDirectory) -> list[Ticket]:
-    found: Sequence[dict[str, object]] = run.read(_QUEUE) or ()
-    return [_ticket(one) for one in found]
-
-
-def _ticket(found: dict[str, object]) -> Ticket:
-    turn = dict(found["turn"])  # type: ignore[call-overload]
-    return Ticket(**{**found, "turn": Turn(**{**turn, "locks": tuple(turn["locks"])})})  # type: ignore[arg-type]
+    return list((run.read(TurnQueue) or TurnQueue()).tickets)
 
 
 def _alive_file(run: RunDirectory, holder: str) -> Path:
-    return run.path / "state" / f"alive-turn-{holder}.lock"
+    return run.lock_of(TurnQueue, f"-{holder}")

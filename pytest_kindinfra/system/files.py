@@ -107,21 +107,21 @@ _DRAWS = 20
 
 
 def free_port(
-    held: ExitStack, taken: Container[int | None] = (), *, address: str = "127.0.0.1"
+    sockets: ExitStack, unusable: Container[int | None] = (), *, address: str = "127.0.0.1"
 ) -> int:
     """Return a port that is free.
 
     Args:
-        held: Keeps the port until it is closed, so that the next call finds another.
-        taken: Ports that will not do.
+        sockets: Keeps the port until it is closed, so that the next call finds another.
+        unusable: Ports that will not do.
         address: On which it is to be free.
 
     Raises:
         ClusterError: There is none.
     """
     draws = (SystemRandom().choice(_QUIET_PORTS) for _ in range(_DRAWS))
-    for port in (*(port for port in draws if port not in taken), 0):
-        listener = held.enter_context(socket.socket(family_of(address)))
+    for port in (*(port for port in draws if port not in unusable), 0):
+        listener = sockets.enter_context(socket.socket(family_of(address)))
         with suppress(OSError):
             listener.bind((address, port))
             found: int = listener.getsockname()[1]

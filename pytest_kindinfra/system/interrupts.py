@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.system.timeline import monotonic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 _CAUGHT = (signal.SIGTERM, signal.SIGHUP)
@@ -33,25 +33,54 @@ may have been lost in code that catches all, and then the next one must count.""
 
 
 _GIVES_UP = 5
-"""Interrupts during the end of a run of which the last is raised, so that it can be left."""
+"""The interrupt that ends a process which nobody relieves of the end of a run."""
 
 
-class Interrupts:
-    """What SIGINT, SIGTERM and SIGHUP do, from `catch` to `restore`; for the main thread.
-
-    In another thread, where Python allows no handlers, it does nothing.
+class Haste:
+    """Whether somebody is impatient with the end of a run.
 
     Attributes:
-        hurried: More than one came, or one came while none is raised.
+        hurried: Somebody is.
     """
 
     def __init__(self) -> None:
         self.hurried = False
+        self._next = threading.Event()
+
+    def next(self) -> threading.Event:
+        """Return an event that is set when somebody is impatient from now on."""
+        self._next = threading.Event()
+        return self._next
+
+    def hurry(self) -> None:
+        """Say that somebody is impatient."""
+        self.hurried = True
+        self._next.set()
+
+
+class Interrupts(Haste):
+    """What SIGINT, SIGTERM and SIGHUP do, from `catch` to `restore`; for the main thread.
+
+    In another thread, where Python allows no handlers, it does nothing. `hurried` says that more
+    than one came, or one came while none is raised.
+
+    Args:
+        gives_up: Which interrupt of a run is raised even where none should be, so that its end
+            can be left; one within half a second of another is the same.
+        hurrying: Called when somebody is impatient, from a handler of signals.
+    """
+
+    def __init__(
+        self, *, gives_up: int = _GIVES_UP, hurrying: Callable[[], object] = lambda: None
+    ) -> None:
+        super().__init__()
+        self._gives_up = gives_up
+        self._hurrying = hurrying
         self._before: dict[int, Any] = {}
         self._raises = True
         self._raised: float | None = None
-        self._unraised = 0
-        self._next = threading.Event()
+        self._counted: float | None = None
+        self._count = 0
 
     def catch(self, *, sigint: bool) -> None:
         """Have SIGTERM and SIGHUP raise KeyboardInterrupt, unless they have somebody's handler.
@@ -67,12 +96,13 @@ class Interrupts:
     def raised(self) -> None:
         """Say that one was raised and is being handled: `defer` those that come now."""
         self._raised = monotonic()
+        if not self._count:  # by Python's own handler
+            self._count, self._counted = 1, self._raised
         self.defer()
 
     def defer(self) -> None:
         """Raise none from now on, but note that it came."""
         self._take(_ALL)
-        self._unraised = 0
         self._raises = False
 
     def allow(self) -> None:
@@ -84,18 +114,13 @@ class Interrupts:
         """Raise none in the block.
 
         Raises:
-            KeyboardInterrupt: The fifth of those that came in the block.
+            KeyboardInterrupt: The one that gives up.
         """
         self.defer()
         try:
             yield self
         finally:
             self.allow()
-
-    def next(self) -> threading.Event:
-        """Return an event that the next interrupt sets."""
-        self._next = threading.Event()
-        return self._next
 
     def restore(self) -> None:
         """Give back what was taken over."""
@@ -120,13 +145,16 @@ class Interrupts:
             signal.signal(number, self._come)
 
     def _come(self, number: int, frame: object) -> None:
+        apart = self._counted is None or monotonic() - self._counted >= _APART
+        if apart:
+            self._counted = monotonic()
+            self._count += 1
         if not self._raises:
-            self._hurry()
-            self._unraised += 1
-            if self._unraised < _GIVES_UP:
+            self.hurry()
+            if not apart or self._count < self._gives_up:
                 return
         elif self._raised is not None:
-            self._hurry()
+            self.hurry()
             if monotonic() - self._raised < _APART:
                 return
         self._raised = monotonic()
@@ -136,9 +164,10 @@ class Interrupts:
         else:
             _interrupt(number, frame)
 
-    def _hurry(self) -> None:
-        self.hurried = True
-        self._next.set()
+    def hurry(self) -> None:
+        """Say that somebody is impatient."""
+        super().hurry()
+        self._hurrying()
 
 
 @contextmanager
@@ -146,7 +175,7 @@ def deferring() -> Iterator[Interrupts]:
     """Raise no signal in the block, and leave the handlers as they were.
 
     Raises:
-        KeyboardInterrupt: The fifth of those that came in the block.
+        KeyboardInterrupt: The fifth of those that came in the block, half a second apart.
     """
     interrupts = Interrupts()
     try:
@@ -154,42 +183,6 @@ def deferring() -> Iterator[Interrupts]:
             yield interrupts
     finally:
         interrupts.restore()
-
-
-@contextmanager
-def held() -> Iterator[None]:
-    """Let SIGINT, SIGTERM and SIGHUP wait until the end of the block.
-
-    For what must be done wholly or not at all, and for imports: up to Python 3.11 what is raised
-    while a class is being made, in `__set_name__`, comes out as a RuntimeError, and the interrupt
-    is lost in it (https://github.com/python/cpython/issues/77757). In another thread than the main
-    one, where none is raised, it does nothing.
-
-    Raises:
-        KeyboardInterrupt: At the end of the block, if a signal came that raises it.
-    """
-    came: list[tuple[int, object]] = []
-    before: dict[int, Any] = {}
-    waits = True
-
-    def come(number: int, frame: object) -> None:
-        if waits:
-            came.append((number, frame))
-        else:  # between the end of the block and the handler's return to its place
-            before[number](number, frame)
-
-    try:
-        for number in _ALL if threading.current_thread() is threading.main_thread() else ():
-            if callable(before_it := signal.getsignal(number)):
-                before[number] = before_it
-                signal.signal(number, come)
-        yield
-    finally:
-        waits = False
-        for taken, handler in before.items():
-            signal.signal(taken, handler)
-        if came:
-            before[came[0][0]](*came[0])
 
 
 def _interrupt(number: int, _frame: object) -> None:

@@ -7,7 +7,7 @@ import os
 import selectors
 import threading
 from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol
 
 from pytest_kindinfra.system.secrets import RedactedStream
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator, Sequence
 
-    from pytest_kindinfra.system.programs import Copy, Sink
     from pytest_kindinfra.system.secrets import Redactor
 
 
@@ -23,7 +22,23 @@ CHUNK = 1 << 20
 """Bytes that are read at a time."""
 
 
-def widen(pipe: IO[bytes]) -> None:
+class Sink(Protocol):
+    """Takes bytes."""
+
+    def write(self, data: bytes) -> object:
+        """Take all of `data`."""
+        ...
+
+
+class Copy(Protocol):
+    """Copies a stream to several; may change it on the way."""
+
+    def __call__(self, source: IO[bytes], sinks: Sequence[Sink]) -> None:
+        """Read `source` to its end and write to `sinks`, in their order in `Runner.pipe`."""
+        ...
+
+
+def _widen(pipe: IO[bytes]) -> None:
     """Let a pipe hold as much as is read at a time, where the platform has it so (Linux).
 
     In its 64 KiB both ends sleep and wake some ten thousand times while 500 MB go through.
@@ -33,7 +48,7 @@ def widen(pipe: IO[bytes]) -> None:
             fcntl.fcntl(pipe, command, CHUNK)
 
 
-class Outlet:
+class _Outlet:
     """A program's standard input; what is written after the program hung up is dropped.
 
     Attributes:
@@ -41,7 +56,7 @@ class Outlet:
         broken: The program has hung up.
     """
 
-    def __init__(self, stream: IO[bytes], together: Sequence[Outlet]) -> None:
+    def __init__(self, stream: IO[bytes], together: Sequence[_Outlet]) -> None:
         self._stream = stream
         self._together = together
         self.sent = 0
@@ -84,13 +99,13 @@ class Pump(threading.Thread):
         copy: Copy,
     ) -> None:
         super().__init__(name="kindinfra pump", daemon=True)
-        self.outlets: list[Outlet] = []
-        self.outlets += [Outlet(one.stdin, self.outlets) for one in readers if one.stdin]
+        self.outlets: list[_Outlet] = []
+        self.outlets += [_Outlet(one.stdin, self.outlets) for one in readers if one.stdin]
         self.error: Exception | None = None
         self._source = source.stdout
         for pipe in (source.stdout, *(one.stdin for one in readers)):
             if pipe:
-                widen(pipe)
+                _widen(pipe)
         self._copy = copy
 
     def run(self) -> None:

@@ -5,14 +5,14 @@ It must not know which programs there are.
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
 import subprocess
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, NoReturn
 
 from pytest_kindinfra.errors import CancelledError, ToolMissingError
 
@@ -21,94 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.system.timeline import Deadline
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a program printed; its exit code was 0 unless failure was allowed."""
-
-    stdout: str
-    stderr: str
-    exit_code: int = 0
-
-
-class Sink(Protocol):
-    """Takes bytes."""
-
-    def write(self, data: bytes) -> object:
-        """Take all of `data`."""
-        ...
-
-
-class Copy(Protocol):
-    """Copies a stream to several; may change it on the way."""
-
-    def __call__(self, source: IO[bytes], sinks: Sequence[Sink]) -> None:
-        """Read `source` to its end and write to `sinks`, in their order in `Runner.pipe`."""
-        ...
-
-
-class Runner(Protocol):
-    """Runs programs."""
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        deadline: Deadline,
-        what: str = "",
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        log: Path | None = None,
-        check: bool = True,
-    ) -> Result:
-        """Run `argv` to its end.
-
-        Args:
-            argv: The program and its arguments.
-            deadline: When to end it, or, if cancelled, at once.
-            what: What is being done, for the error: `building image "api"`.
-            env: Added to this process's environment.
-            cwd: The folder to run in.
-            log: A file that gets both streams as they come, without the secrets of the run and
-                with mode 0600; the result then holds its text.
-            check: Whether another exit code than 0 is an error.
-
-        Raises:
-            CommandError: It failed, or the deadline passed; shows no secrets.
-            CancelledError: The run is ending.
-            ToolMissingError: There is no such program.
-        """
-        ...
-
-    def pipe(
-        self,
-        source: Sequence[str],
-        sinks: Sequence[Sequence[str]],
-        *,
-        deadline: Deadline,
-        what: str,
-        copy: Copy | None = None,
-    ) -> tuple[int, ...]:
-        """Send what `source` prints to the standard input of every sink.
-
-        Args:
-            source: The program that prints, and its arguments.
-            sinks: The programs that read.
-            deadline: When to end them, or, if cancelled, at once.
-            what: What is being done, for the error.
-            copy: What is made of the stream on the way; None passes it on as it is.
-
-        Returns:
-            How many bytes each sink was sent.
-
-        Raises:
-            CommandError: The one at whose fault it failed: a sink that stopped reading, else the
-                source, else another sink.
-            CancelledError: The run is ending.
-            ToolMissingError: There is no such program.
-        """
-        ...
 
 
 GRACE = 5.0
@@ -160,6 +72,48 @@ def start(
         cwd=cwd,
         start_new_session=True,
     )
+
+
+def start_apart(
+    argv: Sequence[str],
+    *,
+    output: IO[bytes],
+    environment: Mapping[str, str],
+    folder: Path,
+    inherits: int,
+) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own, which outlives this process.
+
+    Args:
+        argv: The program, by its path, and its arguments.
+        output: Gets what it prints.
+        environment: All of its variables.
+        folder: Where it runs.
+        inherits: An open file that it gets too, by the same number.
+
+    Raises:
+        OSError: There is no such program.
+    """
+    return subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        env=environment,
+        cwd=folder,
+        start_new_session=True,
+        pass_fds=[inherits],
+    )
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End this process, whatever threads it has: one that never returns must not keep it alive.
+
+    What others have registered for the end is done, such as the removal of temporary files.
+    """
+    with suppress(Exception):
+        atexit._run_exitfuncs()  # noqa: SLF001 - without `threading`'s, which waits for threads
+    os._exit(exit_code)
 
 
 def _dies_with_parent() -> tuple[str, ...]:
@@ -230,9 +184,3 @@ def end(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)
-
-
-def text(file: IO[bytes]) -> str:
-    """Return all that was written to a file."""
-    file.seek(0)
-    return file.read().decode(errors="replace")

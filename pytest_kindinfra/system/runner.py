@@ -5,21 +5,31 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from pytest_kindinfra.errors import CommandError
 from pytest_kindinfra.system.files import open_private
 from pytest_kindinfra.system.pipes import Pump, copy_all, written_redacted
-from pytest_kindinfra.system.programs import GRACE, Result, end, start, text, wait
+from pytest_kindinfra.system.programs import GRACE, end, start, wait
 from pytest_kindinfra.system.secrets import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from pytest_kindinfra.system.programs import Copy
+    from pytest_kindinfra.system.pipes import Copy
     from pytest_kindinfra.system.timeline import Deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a program printed; its exit code was 0 unless failure was allowed."""
+
+    stdout: str
+    stderr: str
+    exit_code: int = 0
 
 
 class Background:
@@ -69,7 +79,7 @@ def check_output(argv: Sequence[str], **kwargs: Any) -> str:
         raise error.with_traceback(None) from None
 
 
-class SubprocessRunner:
+class Runner:
     """Runs programs as children of this process; what it shows of them has no secrets.
 
     Args:
@@ -92,12 +102,28 @@ class SubprocessRunner:
         log: Path | None = None,
         check: bool = True,
     ) -> Result:
-        """See `Runner.run`."""
+        """Run `argv` to its end.
+
+        Args:
+            argv: The program and its arguments.
+            deadline: When to end it, or, if cancelled, at once.
+            what: What is being done, for the error: `building image "api"`.
+            env: Added to this process's environment.
+            cwd: The folder to run in.
+            log: A file that gets both streams as they come, without the secrets of the run and
+                with mode 0600; the result then holds its text.
+            check: Whether another exit code than 0 is an error.
+
+        Raises:
+            CommandError: It failed, or the deadline passed; shows no secrets.
+            CancelledError: The run is ending.
+            ToolMissingError: There is no such program.
+        """
         with _output_files(log) as (out, err):
             with self._sinks(out, err) as (to_out, to_err):
                 process = start(argv, stdout=to_out, stderr=to_err, env=env, cwd=cwd)
                 exit_code = wait([process], deadline)[0]
-            stdout, stderr = text(out), "" if log else text(err)
+            stdout, stderr = _text(out), "" if log else _text(err)
         if exit_code is None or (check and exit_code != 0):
             raise self._failure(argv, exit_code=exit_code, output=stdout + stderr, what=what)
         return Result(stdout, stderr, exit_code)
@@ -111,19 +137,32 @@ class SubprocessRunner:
         what: str,
         copy: Copy | None = None,
     ) -> tuple[int, ...]:
-        """See `Runner.pipe`."""
+        """Send what `source` prints to the standard input of every sink.
+
+        Args:
+            source: The program that prints, and its arguments.
+            sinks: The programs that read.
+            deadline: When to end them, or, if cancelled, at once.
+            what: What is being done, for the error.
+            copy: What is made of the stream on the way; None passes it on as it is.
+
+        Returns:
+            How many bytes each sink was sent.
+
+        Raises:
+            CommandError: The one at whose fault it failed: a sink that stopped reading, else the
+                source, else another sink.
+            CancelledError: The run is ending.
+            ToolMissingError: There is no such program.
+        """
         argvs = [*sinks, source]
-        with tempfile.TemporaryDirectory(prefix="kindinfra-") as folder:
-            logs = [open(f"{folder}/{n}", "w+b") for n in range(len(argvs))]  # noqa: SIM115, PTH123
-            try:
-                processes = _start_pipe(source, sinks, logs)
-                pump = Pump(processes[-1], processes[:-1], copy or copy_all)
-                pump.start()
-                codes = _wait_for_pipe(processes, pump, deadline)
-                outputs = [text(log) for log in logs]
-            finally:
-                for log in logs:
-                    log.close()
+        with ExitStack() as opened:  # files without names: nothing is left of a killed process
+            logs = [opened.enter_context(tempfile.TemporaryFile()) for _ in argvs]
+            processes = _start_pipe(source, sinks, logs)
+            pump = Pump(processes[-1], processes[:-1], copy or copy_all)
+            pump.start()
+            codes = _wait_for_pipe(processes, pump, deadline)
+            outputs = [_text(log) for log in logs]
         if pump.error and codes[-1] == 0:
             output = f"what it printed cannot be copied: {pump.error}"
             raise self._failure(source, exit_code=0, output=output, what=what) from pump.error
@@ -193,3 +232,9 @@ def _output_files(log: Path | None) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         return
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         yield out, err
+
+
+def _text(file: IO[bytes]) -> str:
+    """Return all that was written to a file."""
+    file.seek(0)
+    return file.read().decode(errors="replace")

@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from pytest_kindinfra.errors import CancelledError, NotReadyError
@@ -25,19 +26,32 @@ E = TypeVar("E", bound=Exception)
 _CALL_LOOK_EVERY = 0.01
 
 
+class _Clock:
+    """The clocks as they were when this module was loaded: tests replace those of `time`.
+
+    Attributes of a class, since freezegun looks for clocks among those of all modules. And
+    `clock_gettime`, since time-machine replaces the very functions `time` and `monotonic`, in
+    whatever place they are.
+    """
+
+    now = staticmethod(time.time)
+    monotonic = staticmethod(partial(time.clock_gettime, time.CLOCK_MONOTONIC))
+    sleep = staticmethod(time.sleep)
+
+
 def now() -> float:
     """Seconds since the epoch: for records that other processes read."""
-    return time.time()
+    return _Clock.now()
 
 
 def monotonic() -> float:
     """Seconds on a clock that never goes back: for durations."""
-    return time.monotonic()
+    return _Clock.monotonic()
 
 
 def sleep(seconds: float) -> None:
     """Block this thread for `seconds`."""
-    time.sleep(seconds)
+    _Clock.sleep(seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,5 +51,5 @@ def small(tmp_path: Path) -> Iterator[Path]:
     )
     yield folder
     for file in folder.rglob("state/image-web.json"):
-        reference = json.loads(file.read_text())["value"]["reference"]
+        reference = json.loads(file.read_text())["value"]["image"]["reference"]
         subprocess.run(["docker", "image", "rm", "-f", reference], check=False, capture_output=True)

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,10 +16,12 @@ from tests.e2e.runs import (
     background_pytest,
     kindinfra,
     left_behind,
+    run_of,
     run_pytest,
     state_is_there,
     until,
 )
+from tests.functional.project import provisioners
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,13 +51,65 @@ def test_what_a_killed_run_leaves_is_removed_by_gc_and_by_nobody_before(small: P
     until(lambda: state_is_there(small, "cluster"))
     assert kindinfra("gc") == "nothing was left behind\n"
 
-    os.kill(process.pid, signal.SIGKILL)
+    process.send_signal(signal.SIGSTOP)  # or it would see the end of the other
+    for provisioner in provisioners(process.pid):
+        os.kill(provisioner, signal.SIGKILL)
+    process.kill()
     process.communicate(timeout=60)
     (name,) = left_behind(small)
 
     # It names the registry of ours too if an earlier run on this host left one.
     assert f"deleted cluster {name}" in kindinfra("gc").splitlines()
     assert left_behind(small) == []
+
+
+BEGUN = {"create": "cluster-name", "deploy": "cluster", "tests": "service-redis"}
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("workers", [("-p", "no:xdist"), ("-n", "2")], ids=["no xdist", "-n 2"])
+@pytest.mark.parametrize("stage", BEGUN)
+def test_nothing_is_left_of_a_run_whose_main_process_is_killed(
+    small: Path, tmp_path: Path, stage: str, workers: tuple[str, ...]
+) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    volumes, networks = (_names(kind, "ls") for kind in ("volume", "network"))
+    env = {"TMPDIR": str(temporary)}
+    process = background_pytest(small, *workers, "cases.py", "-k", "slow or web", env=env)
+    until(lambda: state_is_there(small, BEGUN[stage]))
+    if stage == "create":
+        until(lambda: left_behind(small))
+
+    process.kill()
+    process.communicate(timeout=60)
+    killed = time.monotonic()
+
+    until(lambda: not left_behind(small) and not provisioners(process.pid), within=15)
+    print(f"nothing was left after {time.monotonic() - killed:.1f} s")  # noqa: T201
+    assert _names("volume", "ls") <= volumes
+    assert _names("network", "ls") - networks <= {"kind"}
+    kept = ("pytest-of-", "kindinfra")
+    assert [one.name for one in temporary.iterdir() if not one.name.startswith(kept)] == []
+    assert run_of(small, 0, "").report["outcome"]["state"] == "interrupted"
+
+
+@pytest.mark.alone
+def test_pytest_deletes_the_cluster_itself_if_the_provisioner_was_killed(small: Path) -> None:
+    process = background_pytest(small, "-p", "no:xdist", "cases.py", "-k", "web or redis")
+    until(lambda: state_is_there(small, "cluster"))
+
+    (provisioner,) = provisioners(process.pid)
+    os.kill(provisioner, signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+
+    assert "the provisioner, the process that brings the stack up, ended before" in output
+    assert left_behind(small) == []
+
+
+def _names(*words: str) -> set[str]:
+    argv = ["docker", *words, "--format", "{{.Name}}"]
+    return set(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split())
 
 
 @pytest.fixture

@@ -43,10 +43,12 @@ def test_builds_run_side_by_side_and_beside_the_creation_of_the_cluster(
     with_four_workers: Run,
 ) -> None:
     builds = with_four_workers.phases("build")
-    create = with_four_workers.phase("create cluster")
+    # Another test's cluster may be created first: its turn counts as part of the creation.
+    queue, create = with_four_workers.phases("queue"), with_four_workers.phase("create cluster")
+    creation = {"start": min(one["start"] for one in [*queue, create]), "end": create["end"]}
 
     assert any(overlap(one, other) for one in builds for other in builds if one is not other)
-    assert any(overlap(one, create) for one in builds)
+    assert any(overlap(one, creation) for one in builds)
 
 
 def test_no_service_is_deployed_before_its_needs_are_ready(with_four_workers: Run) -> None:

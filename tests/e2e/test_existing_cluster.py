@@ -82,7 +82,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     dockerfile.write_text(f"{dockerfile.read_text()}LABEL dev.kindinfra.e2e={id(folder)}\n")
     yield folder
     for file in folder.rglob("state/image-web.json"):
-        reference = json.loads(file.read_text())["value"]["reference"]
+        reference = json.loads(file.read_text())["value"]["image"]["reference"]
         subprocess.run(["docker", "image", "rm", "-f", reference], check=False, capture_output=True)
 
 

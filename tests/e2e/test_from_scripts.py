@@ -27,7 +27,7 @@ def example(tmp_path: Path) -> Iterator[Path]:
     yield folder
     assert clusters_of(folder) == set()
     files = folder.rglob("state/image-*.json")
-    references = {json.loads(file.read_text())["value"]["reference"] for file in files}
+    references = {json.loads(file.read_text())["value"]["image"]["reference"] for file in files}
     docker("image", "rm", *references)
 
 

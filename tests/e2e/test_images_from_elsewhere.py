@@ -19,7 +19,7 @@ from pytest_kindinfra import build_images, resolve, save_images
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.archive import load_image_file
 from pytest_kindinfra.images.content import Digests
-from pytest_kindinfra.images.saved import Shelf, find_images, read_saved_images
+from pytest_kindinfra.images.saved import ImageSources, find_images, read_saved_images
 from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import make_tools
 from tests.e2e.runs import run_pytest
@@ -103,7 +103,7 @@ def forget(images: dict[str, BuiltImage]) -> None:
 
 
 def find(folder: Path, saved: Path | None = None) -> dict[str, BuiltImage]:
-    shelf = Shelf(
+    shelf = ImageSources(
         folder=folder,
         engine=make_tools().engine,
         digests=Digests(),

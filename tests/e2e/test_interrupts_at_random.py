@@ -54,7 +54,7 @@ def test_interrupts_at_random_leave_nothing_behind(tmp_path: Path, seed: int) ->
     run = run_of(folder, process.returncode, output)
     assert run.exit_code == pytest.ExitCode.INTERRUPTED, output
     assert "INTERNALERROR" not in output
-    assert left_behind(folder) == []
+    until(lambda: left_behind(folder) == [], within=20)  # after a third one without pytest
     assert _names("network", "ls") - networks <= {"kind"}
     until(lambda: not _processes_of(run.folder.name, folder), within=20)
     kept = ("pytest-of-", "kindinfra")

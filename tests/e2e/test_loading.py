@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.clusters.kind import Kind
+from pytest_kindinfra.clusters.kind import KindProvider
 from pytest_kindinfra.engines.docker import Docker
-from pytest_kindinfra.images.load import ImageLoader, Takers
-from pytest_kindinfra.system.runner import SubprocessRunner
+from pytest_kindinfra.images.load import ImageLoader, ImageReadyNodes
+from pytest_kindinfra.system.runner import Runner
 from pytest_kindinfra.system.timeline import Deadline, Timeline
 from tests.e2e.runs import until
 
@@ -28,8 +28,8 @@ NODE_IMAGE = os.environ.get("KINDINFRA_NODE_IMAGE", "kindest/node:v1.34.4")
 MEGABYTE = 1_000_000
 BASE_SIZE = 20 * MEGABYTE
 CTR = ("ctr", "--namespace", "k8s.io")
-runner = SubprocessRunner()
-kind, docker = Kind(runner), Docker(runner)
+runner = Runner()
+kind, docker = KindProvider(runner), Docker(runner)
 
 
 def run(*argv: str) -> str:
@@ -88,7 +88,7 @@ class Loading:
     def __init__(self, *nodes: str) -> None:
         self.timeline = Timeline()
         self.loader = ImageLoader(
-            nodes, engine=docker, provider=kind, runner=runner, timeline=self.timeline
+            nodes, engine=docker, kind_nodes=kind, runner=runner, timeline=self.timeline
         )
 
     @classmethod
@@ -98,7 +98,7 @@ class Loading:
         loading.loader = ImageLoader(
             nodes,
             engine=docker,
-            provider=kind,
+            kind_nodes=kind,
             runner=runner,
             timeline=loading.timeline,
             late=True,
@@ -168,17 +168,17 @@ def test_a_kind_node_that_is_late_gets_what_the_other_got(
     late, deadline = next(node for node in nodes if "worker" in node), Deadline.after(120)
     name = late.removesuffix("-worker")
     created: Future[Cluster] = Future()
-    takers = Takers(provider=kind, cluster=name, count=2, created=created, together=0.5)
+    ready = ImageReadyNodes(provider=kind, cluster=name, count=2, created=created, settle=0.5)
     image = images.build("1", content="a")
     run("docker", "exec", late, "systemctl", "stop", "containerd")
     try:
-        there = takers.first(deadline)
+        there = ready.await_first(deadline)
         loading = Loading.without_late(*there)
         with ThreadPoolExecutor(2) as pool:
             load = pool.submit(loading.load, image)
             until(lambda: image in kind.images_in(there[0], deadline))
             unfinished = not load.done()
-            joining = pool.submit(takers.join_late, loading.loader, there, deadline)
+            joining = pool.submit(ready.join_late, loading.loader, there, deadline)
             run("docker", "exec", late, "systemctl", "start", "containerd")
             joining.result()
             load.result()

@@ -13,7 +13,7 @@ import pytest
 from pytest_kindinfra.engines.docker import Docker
 from pytest_kindinfra.engines.registry import DockerRegistry
 from pytest_kindinfra.images.registry import RegistrySender
-from pytest_kindinfra.system.runner import SubprocessRunner
+from pytest_kindinfra.system.runner import Runner
 from pytest_kindinfra.system.timeline import Deadline
 from tests.e2e.runs import ROOT, run_pytest
 from tests.fakes import FakeProvider
@@ -133,7 +133,7 @@ def shop(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def registries() -> Iterator[DockerRegistry]:
-    host = DockerRegistry(SubprocessRunner())
+    host = DockerRegistry(Runner())
     host.remove(Deadline.after(60))
     yield host
     host.remove(Deadline.after(60))
@@ -188,7 +188,7 @@ def mine() -> Iterator[str]:
 
 def test_of_a_second_image_only_its_own_layers_are_pushed(mine: str, tmp_path: Path) -> None:
     """The registry is found by its port. There is no cluster: what a kind node does is above."""
-    runner = SubprocessRunner()
+    runner = Runner()
     host, deadline = WithoutNodes(runner), Deadline.after(60)
     names = [f"localhost/kindinfra-e2e-{uuid.uuid4().hex[:8]}:{tag}" for tag in "12"]
     (tmp_path / "large").write_bytes(os.urandom(MEGABYTE))
@@ -201,7 +201,7 @@ def test_of_a_second_image_only_its_own_layers_are_pushed(mine: str, tmp_path: P
     def send(reference: str) -> str:
         sender = RegistrySender(
             host.find(mine, deadline),
-            host=host, engine=Docker(runner), provider=FakeProvider(), folder=tmp_path,
+            host=host, engine=Docker(runner), kind_nodes=FakeProvider(), folder=tmp_path,
         )  # fmt: skip
         return sender.send((reference,), ("node",), deadline).note
 

@@ -71,7 +71,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("KINDINFRA_ENGINE", "podman")
         yield folder
     for file in folder.rglob("state/image-*.json"):
-        reference = json.loads(file.read_text())["value"]["reference"]
+        reference = json.loads(file.read_text())["value"]["image"]["reference"]
         subprocess.run(["podman", "image", "rm", "-f", reference], check=False, capture_output=True)
 
 

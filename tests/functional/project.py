@@ -273,6 +273,17 @@ class Running:
         """Send a signal to pytest's main process, or to all of its group as a terminal does."""
         (os.killpg if group else os.kill)(self.process.pid, number)
 
+    def provisioner(self) -> int | None:
+        """Return the process that brings the stack up; None if there is none."""
+        return next(iter(provisioners(self.process.pid)), None)
+
+    def kill(self, *, group: bool = True) -> None:
+        """Kill pytest, with its workers or without, and the provisioner: nobody clears up."""
+        self.process.send_signal(signal.SIGSTOP)  # or it would see the end of the other
+        for process_id in provisioners(self.process.pid):
+            os.kill(process_id, signal.SIGKILL)
+        self.signal(signal.SIGKILL, group=group)
+
     def finish(self) -> Run:
         """Wait for its end; a run that takes too long is killed."""
         try:
@@ -587,6 +598,17 @@ def processes_of(project: Project) -> list[str]:
             command = (process / "cmdline").read_bytes()  # empty for a zombie
             if mine in command:
                 found.append(command.replace(b"\0", b" ").decode())
+    return found
+
+
+def provisioners(process_id: int) -> list[int]:
+    """Return the provisioners that a process of pytest has started and that still run."""
+    found, last = [], str(process_id).encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (process / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+            if words[-1] == last and any(b"pytest_kindinfra.provisioner" in word for word in words):
+                found.append(int(process.name))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,7 +87,7 @@ def test_what_a_killed_run_left_is_deleted_by_the_next(project: Project) -> None
 
     running = project.start("-k", "endless")
     running.until_at("in the test")
-    running.signal(signal.SIGKILL)
+    running.kill()
     killed = running.finish()
     project.foreign_cluster("somebodys")
     project.behave("create", until="swept")  # a real one takes longer than deleting

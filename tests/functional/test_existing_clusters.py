@@ -195,7 +195,7 @@ def test_what_a_killed_run_left_in_the_namespace_is_deleted_by_the_next(
     """)
     running = project.start(OPTION)
     running.until_at("there")
-    running.process.kill()
+    running.kill()
     running.finish()
     assert "/apis/apps/v1/namespaces/default/deployments/store" in kubernetes.objects
     before = kubernetes.objects["/apis/apps/v1/namespaces/default/deployments/store"]

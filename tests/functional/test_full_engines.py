@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.engines.host import docker_root
+from pytest_kindinfra.engines.docker import docker_root
 from pytest_kindinfra.run.machine import disk_problem
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -112,7 +113,7 @@ def test_all_workers_killed_while_they_wait_get_the_same_stack_by_their_replacem
 
 
 @pytest.mark.parametrize("stage", ["build api", "create", "ready api", "tests"])
-def test_a_killed_controller_takes_everything_but_the_cluster_along(
+def test_a_run_whose_processes_are_all_killed_leaves_a_cluster_that_the_next_deletes(
     project: Project, stage: str
 ) -> None:
     declare(project)
@@ -123,7 +124,7 @@ def test_a_killed_controller_takes_everything_but_the_cluster_along(
     running = project.start(workers=2)
     workers = until_workers(running, project, 2)
     _until_at_stage(running, stage)
-    running.signal(signal.SIGKILL)
+    running.kill(group=False)
     killed = running.finish()
 
     assert killed.code == -signal.SIGKILL
@@ -232,7 +233,7 @@ def test_a_signal_ends_programs_keeps_evidence_and_deletes(
 # Up to Python 3.11 the interrupt comes out of such a class as a RuntimeError: xdist is not in it.
 INTERRUPTED_IMPORT = """
 
-import signal, sys, threading, types
+import signal, sys, types
 
 class Interrupting:
     def __set_name__(self, owner, name):
@@ -242,7 +243,7 @@ class Interrupting:
 class Finder:
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name == "kubernetes" and threading.current_thread() is threading.main_thread():
+        if name == "pytest_kindinfra.session.provisioner":
             note("importing")
             sys.meta_path.remove(Finder)
             types.new_class("Owner", exec_body=lambda body: body.update(it=Interrupting()))
@@ -253,7 +254,7 @@ sys.meta_path.insert(0, Finder)
 
 
 @pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_an_interrupt_while_the_client_is_imported_is_no_internal_error(
+def test_an_interrupt_while_the_run_begins_is_no_internal_error(
     project: Project, sent: str
 ) -> None:
     project.service("api")
@@ -362,26 +363,34 @@ def test_whenever_a_second_interrupt_comes_the_cluster_is_deleted(
     assert "INTERNALERROR" not in run.text
 
 
-def test_the_fifth_interrupt_of_the_end_leaves_the_cluster_and_says_so(project: Project) -> None:
+@pytest.mark.parametrize("workers", [None, 2])
+def test_a_third_interrupt_leaves_the_rest_to_the_provisioner_and_says_so(
+    project: Project, workers: int | None
+) -> None:
     project.service("api")
-    project.behave("delete", until="never")
+    project.behave("delete", until="go")
     project.tests(ENDLESS)
 
-    running = project.start(workers=2)
+    running = project.start(workers=workers)
     running.until_at("in the test")
     running.signal(signal.SIGINT)
     running.until_called("delete")
-    for _ in range(100):  # some that come while one is being handled count as one
-        if running.process.poll() is None and "was left" not in running.so_far():
-            running.signal(signal.SIGINT)
-            time.sleep(0.2)
+    provisioner = running.provisioner()
+    for _ in range(2):  # one within half a second of another is the same
+        time.sleep(0.6)
+        running.signal(signal.SIGINT)
     run = running.finish()
 
     (name,) = run.clusters
     assert run.code == 2, run.text
-    assert f"the teardown of cluster {name} was left" in run.text
-    assert f"kind delete cluster --name {name}" in run.text
+    assert f"the provisioner ends run {Path(run.folder).name} and its cluster {name}" in run.text
+    assert provisioner
+    assert is_alive(provisioner)
+    project.open("go")
+    assert eventually(lambda: not project.standing(), within=10)
+    assert eventually(lambda: not is_alive(provisioner), within=10)
     assert processes_of(project) == []
+    assert run.report["outcome"]["state"] == "interrupted"
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-import signal
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -174,12 +175,48 @@ class TestDown:
         shop.behave("create", until="never")
         running = shop.start(REUSE, workers=None)
         running.until(shop.standing)
-        running.signal(signal.SIGKILL, group=True)
+        running.kill()
         running.finish()
         shop.behave("create")
 
         assert shop.command("down").returncode == 0
         assert shop.standing() == []
+
+
+class TestAClusterOfAnEarlierVersion:
+    """Its state files cannot be read: it stays, and every way to it says how to delete it."""
+
+    @pytest.fixture
+    def earlier(self, shop: Project) -> Project:
+        shop.run(REUSE, workers=None)
+        state = shop.folder / ".kindinfra" / "reused" / name_of(shop) / "state"
+        for file in state.glob("*.json"):
+            value = json.loads(file.read_text()) | {"format": 1}
+            file.write_text(json.dumps(value))
+        return shop
+
+    @pytest.mark.parametrize("command", ["up", "down", "status"])
+    def test_commands_leave_it_alone_and_say_why(self, earlier: Project, command: str) -> None:
+        name, before = name_of(earlier), len(earlier.calls())
+
+        done = earlier.command(command)
+
+        text = done.stdout + done.stderr
+        assert done.returncode == 1, text
+        assert 'cluster-name.json" has format 1, this version of pytest-kindinfra reads 2' in text
+        assert f"if nobody uses it: kind delete cluster --name {name}" in text
+        assert earlier.standing() == [name]
+        assert {call.what for call in earlier.calls()[before:]} & {"create", "delete"} == set()
+
+    def test_once_it_is_deleted_by_hand_a_run_makes_a_new_one(self, earlier: Project) -> None:
+        name = name_of(earlier)
+        shutil.rmtree(earlier.fakes / "clusters" / name)
+
+        run = earlier.run(REUSE, workers=None)
+
+        assert run.code == 0, run.text
+        assert len(run.calls("create")) == 1
+        assert earlier.standing() == [name]
 
 
 class TestStatus:
@@ -271,7 +308,7 @@ class TestDoctor:
         shop.tests("@pytest.mark.kindinfra('web')\ndef test_it(): note('in'); await_gate('go')\n")
         running = shop.start(workers=None)
         running.until_at("in")
-        running.signal(signal.SIGKILL, group=True)
+        running.kill()
         running.finish()
         shop.declare("[services.broken]\nmanifests = ['none.yaml']\n")
 

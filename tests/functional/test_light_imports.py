@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 HEAVY = {
     "kubernetes", "docker", "rich", "yaml", "filelock", "asyncio", "concurrent.futures", "urllib3",
-    "http.client", "ssl", "multiprocessing",
+    "http.client", "ssl", "multiprocessing", "psutil",
 }  # fmt: skip
 MOST_NEW = 12
 QUIET = ("-k", "free", "-W", "ignore")  # without the plugin the mark is unknown

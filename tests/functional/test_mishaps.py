@@ -26,19 +26,20 @@ def test_api(number): ...
 def test_free(): ...
 """
 BUG = """
-
-@pytest.fixture(scope="session", autouse=True)
-def _nothing(): ...
+import sys
 
 
-def pytest_configure(config):
+def broken(*args, **kwargs):
+    raise ZeroDivisionError("a bug of ours")
+
+
+if any("pytest_kindinfra.provisioner" in word for word in sys.orig_argv):
     import {module}
 
-    def broken(*args, **kwargs):
-        raise ZeroDivisionError("a bug of ours")
-
     {module}.{name} = broken
+    {more}
 """
+"""A module that each process of Python loads first."""
 RUBBISH = '''
 import json
 from pathlib import Path
@@ -86,23 +87,22 @@ def settled_at(run: Run, name: str) -> float:
         pytest.param("pytest_kindinfra.run.recipe", "bring_up", 2, id="the recipe"),
         pytest.param("pytest_kindinfra.run.recipe", "add_images", None, id="in the recipe"),
         pytest.param("pytest_kindinfra.clusters.reuse", "create_cluster", 2, id="a step"),
-        pytest.param("pytest_kindinfra.run.serving", "service_record", None, id="a result"),
-        pytest.param("pytest_kindinfra.session.output", "running_line", 2, id="the progress lines"),
+        pytest.param("pytest_kindinfra.run.serving", "serve", None, id="a service"),
+        pytest.param("pytest_kindinfra.run.progress", "running_line", 2, id="the progress lines"),
     ],
 )
-def test_a_bug_in_the_provisioning_thread_reaches_the_tests_with_its_traceback(
+def test_a_bug_in_the_provisioner_reaches_the_tests_with_its_traceback(
     project: Project, module: str, name: str, workers: int | None
 ) -> None:
     project.service("api", image=True)
-    add_to_conftest(project, BUG.format(module=module, name=name))
+    more = ""
     if name == "running_line":
-        add_to_conftest(
-            project, "\n    import pytest_kindinfra.session.output as p\n    p._SILENCE = 0\n"
-        )
+        more = f"{module}._SILENCE = 0"
         project.behave("create", seconds=3.0)
+    project.write("bug/sitecustomize.py", BUG.format(module=module, name=name, more=more))
     project.tests(MARKED)
 
-    run = project.run(workers=workers)
+    run = project.run(workers=workers, PYTHONPATH=str(project.folder / "bug"))
 
     assert (run.code, run.outcomes) == (1, {"passed": 1, "errors": 4}), run.text
     assert "ZeroDivisionError: a bug of ours" in run.out
@@ -213,6 +213,11 @@ def test_an_engine_that_stops_in_mid_run_is_everybodys_cause(project: Project) -
             '{"format": 9, "value": {"state": "ready", "endpoints": []}}',
             "has format 9",
             id="another version",
+        ),
+        pytest.param(
+            '{"format": 2, "value": {"state": "ready", "endpoints": "none"}}',
+            "is not what this version of pytest-kindinfra writes: endpoints must be list",
+            id="another content",
         ),
     ],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -366,7 +365,7 @@ class TestAnotherCluster:
         running = shop.start(REUSE, workers=None)
         running.until_called("create")
         running.until(lambda: any((shop.fakes / "clusters").iterdir()))
-        running.signal(signal.SIGKILL, group=True)
+        running.kill()
         killed = running.finish()
         shop.behave("create")
 
@@ -393,7 +392,7 @@ class TestRunsBesideEachOther:
         running = shop.start(REUSE, workers=2)
         running.until(lambda: len(shop.told_in_order("url")) == 2)
         before = pods(shop)
-        running.signal(signal.SIGKILL, group=True)
+        running.kill()
         running.finish()
         shop.tests(URLS)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.errors import CommandError, KindInfraError
-from pytest_kindinfra.images.build import Workshop, build_image, last_line
+from pytest_kindinfra.images.build import BuildSetup, build_image, last_line
 from pytest_kindinfra.images.slots import BuildSlots
 from pytest_kindinfra.model import BuiltImage, Image
 from pytest_kindinfra.system.timeline import Deadline, Timeline
@@ -42,7 +42,7 @@ class Bench:
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def build(self, image: Image, *bases: BuiltImage, rank: float = 0.0) -> BuiltImage:
-        workshop = Workshop(
+        setup = BuildSetup(
             folder=self.folder,
             output=self.folder / "out" / "build",
             engine=self.engine,
@@ -53,7 +53,7 @@ class Bench:
         return build_image(
             image,
             bases=bases,
-            workshop=workshop,
+            setup=setup,
             rank=rank,
             deadline=lambda seconds: Deadline.after(seconds or 20, self.cancelled),
         )
@@ -213,7 +213,7 @@ class TestAnImage:
         """With many images and few slots the last ones were out of time before they began."""
         bench.slots = BuildSlots(1)
         with ThreadPoolExecutor(1) as pool:
-            with bench.slots.place() as place, bench.slots.turn(place, Deadline.after(20)):
+            with bench.slots.queue() as place, bench.slots.turn(place, Deadline.after(20)):
                 waited = pool.submit(bench.build, API)
                 assert eventually((bench.folder / "out/build/api").exists)
                 freed = Deadline.after(20).at
@@ -232,7 +232,7 @@ class TestAnImage:
         others: list[bool] = []
 
         def look(_: BuildRequest) -> None:
-            with bench.slots.place(weight=2) as place:
+            with bench.slots.queue(weight=2) as place:
                 place.waits = True
                 others.append(bench.slots.has_room_for(place))
 

@@ -54,6 +54,17 @@ def test_a_need_that_nothing_uses_is_a_problem(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("version", ["", ":2", "@sha256:" + "0123456789abcdef" * 4])
+def test_a_further_name_without_a_tag_means_every_version_in_a_dockerfile(
+    version: str, tmp_path: Path
+) -> None:
+    base = Image(name="base", prebuilt="x:1", names=("registry.example/org/base",))
+
+    assert (
+        problems(tmp_path, f"FROM registry.example/org/base{version}", base, needs=("base",)) == []
+    )
+
+
 def test_a_registrys_other_version_is_not_the_declared_image(tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, "FROM registry.example/org/base:2", needs=("base",))
 

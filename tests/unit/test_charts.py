@@ -12,10 +12,10 @@ import pytest
 
 from pytest_kindinfra.kube.objects import place_of
 from pytest_kindinfra.model import Helm, Service
-from pytest_kindinfra.plan.helm import release_content
-from pytest_kindinfra.plan.source import Templating, kubernetes_version
+from pytest_kindinfra.plan.charts import release_content
+from pytest_kindinfra.plan.source import RenderOptions, kubernetes_version
 from pytest_kindinfra.plan.sources import render
-from pytest_kindinfra.system.programs import Result
+from pytest_kindinfra.system.runner import Result
 from pytest_kindinfra.system.timeline import Deadline
 from tests.fakes import FakeRunner
 
@@ -85,10 +85,10 @@ def packing(helms: Helms, time: int, text: str) -> Callable[[Argv], str]:
 
 
 def rendered(folder: Path, *services: Service, runner: FakeRunner) -> Rendered:
-    how = Templating(
+    options = RenderOptions(
         runner=runner, namespace="shop", kubernetes="1.34.4", deadline=Deadline.after(60)
     )
-    return render(services, folder=folder, how=how)
+    return render(services, folder=folder, options=options)
 
 
 def chart(name: str, **given: Any) -> Service:
@@ -383,7 +383,7 @@ class TestProblems:
         self, folder: Path
     ) -> None:
         def helm(argv: Argv) -> Any:
-            from pytest_kindinfra.system.programs import Result
+            from pytest_kindinfra.system.runner import Result
 
             bad = argv[:3] == ("helm", "template", "api")
             return Result("", "Error: bad template\n", 1) if bad else Helms()(argv)

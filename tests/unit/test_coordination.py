@@ -9,27 +9,48 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from filelock import Timeout
 
 from pytest_kindinfra.errors import CancelledError, ProvisionerDiedError
-from pytest_kindinfra.state.directory import RunDirectory, write_json
+from pytest_kindinfra.state.codec import write_json
+from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import held_alone, hold, is_held, locked
+from pytest_kindinfra.state.records import (
+    ClusterNamed,
+    ClusterReady,
+    ImageLoaded,
+    Needs,
+    OnceDone,
+    ServiceReady,
+)
 from pytest_kindinfra.system.files import write_whole
 from pytest_kindinfra.system.timeline import monotonic
 from tests.fakes import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from pytest_kindinfra.state.results import Result
+
+NOTHING = Needs(services={}, tests=1)
+READY = ServiceReady(endpoints=())
+
+
+def cluster(name: str) -> ClusterReady:
+    return ClusterReady(name=name, kubeconfig=Path("k"), namespace="default")
+
 
 PRELUDE = """
 import sys
 from pathlib import Path
-from pytest_kindinfra.state.directory import RunDirectory, write_json
+from pytest_kindinfra.state.codec import write_json
+from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold, held_alone, is_held, locked
+from pytest_kindinfra.state.records import OnceDone
 from pytest_kindinfra.state.directory import RunDirectory
 run = RunDirectory(Path(sys.argv[1]))
 """
@@ -89,7 +110,7 @@ class TestTheFolder:
         (artifacts / "latest").write_text("report of last week")
 
         if begun_by == "a worker":
-            run.ask("gw0", {})
+            run.ask("gw0", NOTHING)
         run.make()
 
         assert not (artifacts / ".gitignore").exists()
@@ -98,7 +119,7 @@ class TestTheFolder:
         assert sorted(path.name for path in artifacts.iterdir()) == ["latest", run.path.name]
 
     def test_a_folder_that_a_worker_makes_first_is_hidden_too(self, run: RunDirectory) -> None:
-        run.ask("gw0", {})
+        run.ask("gw0", NOTHING)
 
         assert (run.path.parent / ".gitignore").read_text() == "*\n"
 
@@ -140,27 +161,41 @@ class TestTheFolder:
 
 
 class TestResults:
-    @pytest.mark.parametrize("name", ["cluster", "service-my.svc", "service-a-b", "image-ä"])
+    @pytest.mark.parametrize("name", ["web", "my.svc", "a-b", "ä"])
     def test_what_was_written_is_read(self, name: str, run: RunDirectory) -> None:
-        run.write(name, {"state": "ready", "numbers": [1, 2.5, None]})
+        value = {"numbers": [1, 2.5, None]}
+        run.write(OnceDone(key="k", value=value), name)
 
-        assert run.read(name) == {"state": "ready", "numbers": [1, 2.5, None]}
+        assert run.read(OnceDone, name) == OnceDone(key="k", value=value)
 
     def test_what_nobody_wrote_is_nothing(self, run: RunDirectory) -> None:
-        assert run.read("cluster") is None
-        assert run.read_all("image-") == {}
+        assert run.read(ClusterNamed) is None
+        assert run.read_all(ImageLoaded) == {}
 
     def test_the_last_writing_counts(self, run: RunDirectory) -> None:
-        run.write("cluster", 1)
-        run.write("cluster", 2)
+        run.write(ClusterNamed(name="a"))
+        run.write(ClusterNamed(name="b"))
 
-        assert run.read("cluster") == 2
+        assert run.read(ClusterNamed) == ClusterNamed(name="b")
 
     def test_all_of_a_kind_come_by_their_names(self, run: RunDirectory) -> None:
-        for name in ("image-b", "image-a.b", "service-a", "image"):
-            run.write(name, name)
+        for name in ("b", "a.b"):
+            run.write(ImageLoaded(reference=f"r-{name}"), name)
+        run.write(OnceDone(key="a"), "a")
+        run.settle(READY, "a")
 
-        assert run.read_all("image-") == {"a.b": "image-a.b", "b": "image-b"}
+        assert run.read_all(ImageLoaded) == {
+            "a.b": ImageLoaded(reference="r-a.b"),
+            "b": ImageLoaded(reference="r-b"),
+        }
+        assert run.names(ImageLoaded) == ["a.b", "b"]
+
+    def test_what_is_removed_is_gone(self, run: RunDirectory) -> None:
+        run.write(ClusterNamed(name="a"))
+
+        for _ in range(2):
+            run.remove(ClusterNamed)
+            assert run.read(ClusterNamed) is None
 
     def test_what_json_cannot_hold_leaves_nothing_behind(self, tmp_path: Path) -> None:
         with pytest.raises(TypeError):
@@ -200,14 +235,14 @@ class TestResults:
     def test_no_reader_ever_sees_half_a_result(self, run: RunDirectory) -> None:
         script = """
 for number in range(60):
-    run.write("big", {"number": number, "filler": [number] * 3000})
+    run.write(OnceDone(key="big", value=[number] * 3000), "big")
 """
         seen: set[int] = set()
         with process(script, run) as writer:
             while writer.poll() is None:
-                if value := run.read("big"):
-                    assert value["filler"] == [value["number"]] * 3000
-                    seen.add(value["number"])
+                if done := run.read(OnceDone, "big"):
+                    assert done.value == [done.value[0]] * 3000
+                    seen.add(done.value[0])
             assert writer.returncode == 0
 
         assert len(seen) > 5
@@ -215,10 +250,10 @@ for number in range(60):
 
 class TestWaiting:
     def test_a_result_that_is_there_comes_at_once(self, run: RunDirectory) -> None:
-        run.write("cluster", {"name": "a"})
+        run.write(cluster("a"))
         asked: list[int] = []
 
-        assert run.wait_for("cluster", meanwhile=lambda: asked.append(1)) == {"name": "a"}
+        assert run.wait_for(ClusterReady, meanwhile=lambda: asked.append(1)) == cluster("a")
         assert asked == []
 
     def test_a_result_comes_right_after_it_was_written(self, run: RunDirectory) -> None:
@@ -229,12 +264,12 @@ class TestWaiting:
                 written: list[float] = []
 
                 def write(name: str = f"r{number}", written: list[float] = written) -> None:
-                    run.write(name, 1)
+                    run.write(READY, name)
                     written.append(monotonic())
 
                 writer = threading.Timer(0.03, write)
                 writer.start()
-                run.wait_for(f"r{number}")
+                run.wait_for(ServiceReady, f"r{number}")
                 delays.append(monotonic() - written[0] if written else 0.0)
                 writer.join()
 
@@ -242,19 +277,21 @@ class TestWaiting:
 
     def test_other_work_goes_on_meanwhile(self, run: RunDirectory) -> None:
         def meanwhile() -> None:
-            run.write("cluster", "written between two looks")
+            run.write(cluster("written between two looks"))
 
-        assert run.wait_for("cluster", meanwhile=meanwhile) == "written between two looks"
+        assert run.wait_for(ClusterReady, meanwhile=meanwhile) == cluster(
+            "written between two looks"
+        )
 
     def test_a_run_that_ends_ends_the_waiting(self, run: RunDirectory) -> None:
         with held(run), pytest.raises(CancelledError, match="the run is ending"):
-            run.wait_for("cluster", meanwhile=run.close)
+            run.wait_for(ClusterReady, meanwhile=run.close)
 
     def test_a_result_counts_though_the_run_has_ended(self, run: RunDirectory) -> None:
-        run.write("cluster", 1)
+        run.write(cluster("a"))
         run.close()
 
-        assert run.wait_for("cluster") == 1
+        assert run.wait_for(ClusterReady) == cluster("a")
 
     def test_a_provisioner_that_died_is_noticed_within_a_second(self, run: RunDirectory) -> None:
         script = """
@@ -270,7 +307,7 @@ sys.stdin.read()
             start = monotonic()
 
             with pytest.raises(ProvisionerDiedError) as caught:
-                run.wait_for("cluster")
+                run.wait_for(ClusterReady)
 
         assert monotonic() - start < 1
         assert str(caught.value) == (
@@ -285,10 +322,10 @@ sys.stdin.read()
         def meanwhile() -> None:
             looks.append(1)
             if monotonic() - start > 0.7:
-                run.write("cluster", "slow")
+                run.write(cluster("slow"))
 
         with held(run):
-            assert run.wait_for("cluster", meanwhile=meanwhile) == "slow"
+            assert run.wait_for(ClusterReady, meanwhile=meanwhile) == cluster("slow")
 
         assert len(looks) > 5
 
@@ -298,11 +335,11 @@ sys.stdin.read()
         class WrittenBetweenTwoLooks(RunDirectory):
             """Its result appears after the waiter looked, and nobody holds the lock."""
 
-            def check_life(self, name: str) -> None:
-                self.write("cluster", "just in time")
-                super().check_life(name)
+            def check_life(self, kind: type[Result], name: str = "") -> None:
+                self.write(cluster("just in time"))
+                super().check_life(kind, name)
 
-        assert WrittenBetweenTwoLooks(run.path).wait_for("cluster") == "just in time"
+        assert WrittenBetweenTwoLooks(run.path).wait_for(ClusterReady) == cluster("just in time")
 
     def test_a_run_closed_just_before_it_let_go_of_its_lock_did_not_die(
         self, run: RunDirectory
@@ -310,12 +347,12 @@ sys.stdin.read()
         """A waiter was told that pytest's main process had ended, when it was Ctrl-C."""
 
         class ClosedBetweenTwoLooks(RunDirectory):
-            def check_life(self, name: str) -> None:
+            def check_life(self, kind: type[Result], name: str = "") -> None:
                 self.close()
-                super().check_life(name)
+                super().check_life(kind, name)
 
         with pytest.raises(CancelledError):
-            ClosedBetweenTwoLooks(run.path).wait_for("cluster")
+            ClosedBetweenTwoLooks(run.path).wait_for(ClusterReady)
 
 
 class TestLocks:

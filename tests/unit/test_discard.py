@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.images.cleanup import Discarded, discard_images
+from pytest_kindinfra.model import BuiltImage
 from pytest_kindinfra.protocols import OwnImage
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
 from pytest_kindinfra.state.memory import ImageUse, note_use, read_uses
+from pytest_kindinfra.state.records import ImageReady
 from tests.fakes import FakeEngine, FakeProvider
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ def test_tags_by_a_template_go_too(bench: Bench) -> None:
 def test_what_a_live_run_noted_last_stays_however_long_it_lives(bench: Bench) -> None:
     bench.has(API)
     run = bench.used(API, run="live")
-    run.write("image-api", {"reference": API})
+    run.write(ImageReady(image=BuiltImage(name="api", reference=API, cached=True)), "api")
     lock = hold(run.lock)
 
     try:
@@ -115,7 +117,8 @@ def test_what_the_run_of_a_cluster_uses_stays_without_a_note(bench: Bench) -> No
     also = "localhost/api:ci-7"
     bench.has(API, also)
     run = RunDirectory(bench.folder / "live")
-    run.write("image-api", {"reference": API, "also": [also]})
+    image = BuiltImage(name="api", reference=API, cached=True, also=(also,))
+    run.write(ImageReady(image=image), "api")
     bench.provider.runs["kindinfra-1"] = run.path
     lock = hold(run.lock)
 
@@ -128,7 +131,7 @@ def test_what_the_run_of_a_cluster_uses_stays_without_a_note(bench: Bench) -> No
 def test_what_a_dead_run_used_long_ago_goes(bench: Bench) -> None:
     bench.has(API)
     run = bench.used(API, run="dead")
-    run.write("image-api", {"reference": API})
+    run.write(ImageReady(image=BuiltImage(name="api", reference=API, cached=True)), "api")
     hold(run.lock).release()
 
     assert bench.discard() == Discarded(removed=[API])

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.engines.host import docker_root, podman_root
+from pytest_kindinfra.engines.docker import docker_root
+from pytest_kindinfra.engines.podman import podman_root
 from pytest_kindinfra.run.machine import NODE_BYTES, Room, disk_problem
 
 if TYPE_CHECKING:

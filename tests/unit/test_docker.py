@@ -20,7 +20,7 @@ from pytest_kindinfra.errors import (
     ToolMissingError,
 )
 from pytest_kindinfra.protocols import BuildRequest, OwnImage
-from pytest_kindinfra.system.programs import Result
+from pytest_kindinfra.system.runner import Result
 from tests.fakes import FakeRunner
 
 if TYPE_CHECKING:

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.engines.host import elsewhere_problems, engine_address
+from pytest_kindinfra.engines.docker import Docker
+from pytest_kindinfra.engines.podman import Podman
+from tests.fakes import FakeRunner
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+DOCKER, PODMAN = Docker(FakeRunner()), Podman(FakeRunner())
 
 
 @pytest.mark.parametrize(
@@ -25,15 +29,13 @@ if TYPE_CHECKING:
         "tcp://[2001:db8::7]:2375",
     ],
 )
-@pytest.mark.parametrize(
-    ("engine", "name"), [("docker", "DOCKER_HOST"), ("podman", "CONTAINER_HOST")]
-)
+@pytest.mark.parametrize(("engine", "name"), [(DOCKER, "DOCKER_HOST"), (PODMAN, "CONTAINER_HOST")])
 def test_an_engine_on_another_host_is_named_with_its_source(
-    url: str, engine: str, name: str
+    url: str, engine: Docker | Podman, name: str
 ) -> None:
-    (problem,) = elsewhere_problems({name: url}, engine)
+    problem = engine.host_problem({name: url}) or ""
 
-    assert problem.startswith(f'{name}: the {engine} engine at "{url}" is on another host')
+    assert problem.startswith(f'{name}: the {engine.name} engine at "{url}" is on another host')
     assert "--kindinfra-kubeconfig" in problem
 
 
@@ -53,8 +55,8 @@ def test_an_engine_on_another_host_is_named_with_its_source(
     ],
 )
 def test_an_engine_of_this_host_is_none(url: str) -> None:
-    assert elsewhere_problems({"DOCKER_HOST": url, "CONTAINER_HOST": url}, "docker") == []
-    assert elsewhere_problems({"DOCKER_HOST": url, "CONTAINER_HOST": url}, "podman") == []
+    assert DOCKER.host_problem({"DOCKER_HOST": url, "CONTAINER_HOST": url}) is None
+    assert PODMAN.host_problem({"DOCKER_HOST": url, "CONTAINER_HOST": url}) is None
 
 
 class TestContexts:
@@ -71,31 +73,31 @@ class TestContexts:
     def test_a_remote_one_is_told(self, tmp_path: Path) -> None:
         environ = self.environ(tmp_path, "ssh://me@192.0.2.7")
 
-        (problem,) = elsewhere_problems(environ, "docker")
+        problem = DOCKER.host_problem(environ) or ""
 
         assert problem.startswith('docker context "far": the docker engine at "ssh://me@192.0.2.7"')
 
     def test_that_of_docker_desktop_is_of_this_host(self, tmp_path: Path) -> None:
         environ = self.environ(tmp_path, "unix:///home/me/.docker/desktop/docker.sock")
 
-        assert elsewhere_problems(environ, "docker") == []
-        assert not engine_address(environ, "docker").usual
+        assert DOCKER.host_problem(environ) is None
+        assert DOCKER.disk_root(environ) is None
 
     def test_one_that_cannot_be_read_is_not_taken_for_remote(self, tmp_path: Path) -> None:
         environ = self.environ(tmp_path, None)
 
-        assert elsewhere_problems(environ, "docker") == []
-        assert not engine_address(environ, "docker").usual
+        assert DOCKER.host_problem(environ) is None
+        assert DOCKER.disk_root(environ) is None
 
     def test_docker_host_takes_precedence(self, tmp_path: Path) -> None:
         environ = self.environ(tmp_path, "ssh://me@192.0.2.7")
 
-        assert elsewhere_problems({**environ, "DOCKER_HOST": "unix:///x.sock"}, "docker") == []
+        assert DOCKER.host_problem({**environ, "DOCKER_HOST": "unix:///x.sock"}) is None
 
     def test_docker_context_takes_precedence_over_the_current_one(self, tmp_path: Path) -> None:
         environ = self.environ(tmp_path, "ssh://me@192.0.2.7")
 
-        assert elsewhere_problems({**environ, "DOCKER_CONTEXT": "default"}, "docker") == []
+        assert DOCKER.host_problem({**environ, "DOCKER_CONTEXT": "default"}) is None
 
 
 def test_a_connection_of_podman_is_looked_up(tmp_path: Path) -> None:
@@ -105,7 +107,7 @@ def test_a_connection_of_podman_is_looked_up(tmp_path: Path) -> None:
     (folder / "podman-connections.json").write_text(json.dumps({"Connection": far}))
     environ = {"XDG_CONFIG_HOME": str(tmp_path), "CONTAINER_CONNECTION": "far"}
 
-    (problem,) = elsewhere_problems(environ, "podman")
+    problem = PODMAN.host_problem(environ) or ""
 
     assert problem.startswith('podman connection "far" (CONTAINER_CONNECTION): the podman engine')
-    assert elsewhere_problems({**environ, "CONTAINER_CONNECTION": "unknown"}, "podman") == []
+    assert PODMAN.host_problem({**environ, "CONTAINER_CONNECTION": "unknown"}) is None

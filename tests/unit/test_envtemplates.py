@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_kindinfra.plan.checks import Word, filled, problems, words
+from pytest_kindinfra.plan.checks import Word, env_problems, fill_words, words
 
 
 def test_words_are_found_and_filled_in() -> None:
@@ -13,7 +13,7 @@ def test_words_are_found_and_filled_in() -> None:
     assert words(template) == [
         Word("url", "api"), Word("port", "api", "metrics"), Word("kubeconfig")
     ]  # fmt: skip
-    assert filled(template, lambda word: f"<{word.what}>") == (
+    assert fill_words(template, lambda word: f"<{word.attribute}>") == (
         "<url>/v1?k=<port>&c=<kubeconfig>{ not } ${HOME} {}"
     )
 
@@ -28,10 +28,10 @@ def test_words_are_found_and_filled_in() -> None:
     ],
 )
 def test_mistakes_are_told(name: str, template: str, problem: str) -> None:
-    assert list(problems([(name, template)])) == [problem]
+    assert list(env_problems([(name, template)])) == [problem]
 
 
 def test_what_is_right_is_no_problem() -> None:
     right = {"API_URL": "{url:api}", "_A1": "{host:api}:{port:api:x}", "K": "{kubeconfig}", "E": ""}
 
-    assert list(problems(right.items())) == []
+    assert list(env_problems(right.items())) == []

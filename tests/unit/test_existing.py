@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.clusters.existing import find_existing
+from pytest_kindinfra.clusters.existing import Existing, find_existing
 from pytest_kindinfra.context import ExistingCluster
 from pytest_kindinfra.errors import KindInfraError, ToolMissingError
 from pytest_kindinfra.system.timeline import Deadline
@@ -14,8 +14,10 @@ from tests.fake_kubernetes import FakeKubernetes
 from tests.fakes import FakeProvider
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from pytest_kindinfra.protocols import Provider
 
 NODE = "fake-control-plane"
 
@@ -33,9 +35,8 @@ def say_who(server: FakeKubernetes, node: str, machine: str) -> None:
 
 
 def look(server: FakeKubernetes, folder: Path, provider: FakeProvider) -> ExistingCluster:
-    return find_existing(
-        server.write_kubeconfig(folder / "kubeconfig"), provider, Deadline.after(10)
-    )
+    kubeconfig = server.write_kubeconfig(folder / "kubeconfig")
+    return find_existing(kubeconfig, provider, provider, Deadline.after(10))
 
 
 def test_a_kind_cluster_of_this_host_is_known_by_what_its_kind_nodes_say(
@@ -88,11 +89,59 @@ def test_a_cluster_that_does_not_answer_is_told(tmp_path: Path) -> None:
         kubeconfig = gone.write_kubeconfig(tmp_path / "kubeconfig")
 
     with pytest.raises(KindInfraError, match="no answer from the API server to GET /api/v1/nodes"):
-        find_existing(kubeconfig, FakeProvider(), Deadline.after(10))
+        find_existing(kubeconfig, FakeProvider(), FakeProvider(), Deadline.after(10))
 
 
 def test_a_file_that_is_no_kubeconfig_is_told(tmp_path: Path) -> None:
     (tmp_path / "kubeconfig").write_text("kind: List\n")
 
     with pytest.raises(KindInfraError, match="it is no kubeconfig"):
-        find_existing(tmp_path / "kubeconfig", FakeProvider(), Deadline.after(10))
+        find_existing(tmp_path / "kubeconfig", FakeProvider(), FakeProvider(), Deadline.after(10))
+
+
+class FakeObjects:
+    """The objects of one run, which can be removed."""
+
+    def __init__(self) -> None:
+        self.removed: list[Path] = []
+
+    def remove(self, kubeconfig: Path, deadline: Deadline) -> None:
+        deadline.check()
+        self.removed.append(kubeconfig)
+
+    def remove_command(self) -> Sequence[str]:
+        return ("remove", "objects")
+
+
+class TestExisting:
+    """The provider of a run in an existing cluster."""
+
+    def test_it_removes_the_objects_of_the_run_and_keeps_the_cluster(self, tmp_path: Path) -> None:
+        kind, objects = FakeProvider(clusters={"k": (NODE,)}), FakeObjects()
+        existing: Provider = Existing(kind, objects, (NODE,))
+
+        existing.delete("k", kubeconfig=tmp_path / "k", deadline=Deadline.after(5))
+
+        assert (list(kind.clusters), objects.removed) == (["k"], [tmp_path / "k"])
+        assert existing.exists("k", Deadline.after(5))
+        assert existing.delete_command("k") == ("remove", "objects")
+
+    def test_without_kind_nodes_of_this_host_kind_is_not_asked(self, tmp_path: Path) -> None:
+        kind = FakeProvider(version=ToolMissingError("no kind"))
+        existing = Existing(kind, FakeObjects(), ())
+        soon = Deadline.after(5)
+
+        assert (existing.check(soon), existing.nodes("k", soon)) == ("", ())
+        assert existing.image_ready_nodes("k", soon) == ()
+        existing.export_logs("k", tmp_path / "logs", soon)
+        assert not (tmp_path / "logs").exists()
+
+    def test_with_kind_nodes_kind_is_asked_for_them(self, tmp_path: Path) -> None:
+        kind = FakeProvider(clusters={"k": (NODE, "fake-worker")}, silent={"fake-worker"})
+        existing = Existing(kind, FakeObjects(), (NODE, "fake-worker"))
+        soon = Deadline.after(5)
+
+        assert existing.check(soon) == kind.version
+        assert existing.image_ready_nodes("k", soon) == (NODE,)
+        existing.export_logs("k", tmp_path / "logs", soon)
+        assert (tmp_path / "logs" / "name").read_text() == "k"

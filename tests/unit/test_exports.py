@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_kindinfra.model import Endpoint
 from pytest_kindinfra.session.fixtures import Exports
+from pytest_kindinfra.state.records import ClusterReady, PlanMade, ServiceReady
+from pytest_kindinfra.state.results import Failed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_kindinfra.state.directory import RunDirectory
 
-ENDPOINTS = [
-    {"service": "api", "name": name, "scheme": "http", "host": "127.0.0.1", "port": port}
+ENDPOINTS = tuple(
+    Endpoint(service="api", name=name, scheme="http", host="127.0.0.1", port=port)
     for name, port in (("web", 20001), ("metrics", 20002))
-]
+)
 ENV = {
     "T_URL": "{url:api}/v1",
     "T_BOTH": "{host:api}:{port:api:metrics}",
@@ -43,16 +47,15 @@ def test_each_is_set_as_soon_as_all_in_it_is_ready_and_the_rest_left_alone(
     run: RunDirectory,
 ) -> None:
     run.make()
-    run.write("plan", {"services": ["api"], "env": ENV})
-    cluster = {"state": "ready", "name": "kind", "kubeconfig": "k", "namespace": "shop"}
+    run.settle(PlanMade(services=("api",), env=ENV))
     exports = Exports(run)
 
     exports.set_those_that_are_ready()
     at_first = env()
-    run.write("cluster", cluster)
+    run.settle(ClusterReady(name="kind", kubeconfig=Path("k"), namespace="shop"))
     exports.set_those_that_are_ready()
     with_cluster = env()
-    run.write("service-api", {"state": "ready", "endpoints": ENDPOINTS})
+    run.settle(ServiceReady(endpoints=ENDPOINTS), "api")
     exports.set_those_that_are_ready()
 
     assert at_first == {"T_FIXED": "as it is"}
@@ -66,8 +69,8 @@ def test_each_is_set_as_soon_as_all_in_it_is_ready_and_the_rest_left_alone(
 
 def test_one_of_a_failed_service_stays_as_it_was(run: RunDirectory) -> None:
     run.make()
-    run.write("plan", {"services": ["api"], "env": {"T_URL": "{url:api}"}})
-    run.write("service-api", {"state": "failed", "short": "no"})
+    run.settle(PlanMade(services=("api",), env={"T_URL": "{url:api}"}))
+    run.fail(ServiceReady, Failed(short="no", full="no", root="api"), "api")
 
     Exports(run).set_those_that_are_ready()
 
@@ -79,7 +82,7 @@ def test_each_gets_its_old_value_back_unless_it_was_changed_meanwhile(
 ) -> None:
     run.make()
     env = {"T_WAS": "ours", "T_NEW": "ours", "T_CHANGED": "ours"}
-    run.write("plan", {"services": [], "env": env})
+    run.settle(PlanMade(services=(), env=env))
     monkeypatch.setenv("T_WAS", "before")
     monkeypatch.delenv("T_NEW", raising=False)
     monkeypatch.setenv("T_CHANGED", "before")

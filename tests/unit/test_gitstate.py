@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.errors import ToolMissingError
-from pytest_kindinfra.images.tags import GitState, read_git_state
-from pytest_kindinfra.system.programs import Result
+from pytest_kindinfra.images.tags import read_git_state
+from pytest_kindinfra.state.records import GitState
+from pytest_kindinfra.system.runner import Result
 from tests.fakes import FakeRunner
 
 if TYPE_CHECKING:

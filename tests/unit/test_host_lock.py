@@ -17,6 +17,7 @@ import pytest
 from pytest_kindinfra.errors import CancelledError
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import is_held, locked_for_all_users
+from pytest_kindinfra.state.records import Needs
 from pytest_kindinfra.system.timeline import Deadline, monotonic
 
 if TYPE_CHECKING:
@@ -337,13 +338,14 @@ def test_the_request_of_a_worker_is_not_read_from_a_folder_of_another_user(
     run = RunDirectory(tmp_path / "file" / "run-1")  # below a file nothing can be made
 
     def prepares() -> None:
-        RunDirectory(temporary / "kindinfra-run-1").write("request-gw0", {"tests": 7})
+        RunDirectory(temporary / "kindinfra-run-1").write(Needs(services={}, tests=7), "gw0")
 
     assert in_child(prepares, user=NOBODY) == 0
 
-    for act in (lambda: run.asked("gw0"), lambda: run.ask("gw0", {"tests": 3})):
-        with pytest.raises(PermissionError, match="not a folder of this user"):
-            act()
+    with pytest.raises(PermissionError, match="not a folder of this user"):
+        run.asked("gw0")
+    with pytest.raises(PermissionError, match="not a folder of this user"):
+        run.ask("gw0", Needs(services={}, tests=3))
 
 
 @as_root

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,13 +21,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from pytest_kindinfra.errors import CancelledError, ProvisionerDiedError, StateError
+from pytest_kindinfra.model import Endpoint
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
+from pytest_kindinfra.state.records import ServiceReady
+from pytest_kindinfra.state.results import Failed
 
 if TYPE_CHECKING:
     from pytest_kindinfra.state.locks import Lock
 
-NAMES = ("cluster", "service-a", "service-b", "service-c")
+NAMES = ("a", "b", "c", "d")
 
 
 class Coordination(RuleBasedStateMachine):
@@ -39,7 +42,7 @@ class Coordination(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="kindinfra-test-"))
         self.run = RunDirectory(self.folder / "run-1")
-        self.settled: dict[str, dict[str, Any]] = {}
+        self.settled: dict[str, ServiceReady | Failed] = {}
         self.closed = False
         self.locks: list[Lock] = []
 
@@ -60,21 +63,30 @@ class Coordination(RuleBasedStateMachine):
             return
         if name in self.settled:
             with pytest.raises(StateError):
-                self.run.begin(name)
+                self.run.begin(ServiceReady, name)
         else:
-            self.run.begin(name)
+            self.run.begin(ServiceReady, name)
 
     @rule(name=st.sampled_from(NAMES), state=st.sampled_from(["ready", "failed"]))
     def settle(self, name: str, state: str) -> None:
         if not self.provisioning:
             return
-        result = {"state": state, "number": len(self.settled)}
+        number = len(self.settled)
         if name in self.settled:
             with pytest.raises(StateError):
-                self.run.settle(name, result)
+                self.write(name, state, number)
         else:
-            self.run.settle(name, result)
-            self.settled[name] = result
+            self.settled[name] = self.write(name, state, number)
+
+    def write(self, name: str, state: str, number: int) -> ServiceReady | Failed:
+        if state == "failed":
+            failure = Failed(short=f"{number}", full=name, root=name)
+            self.run.fail(ServiceReady, failure, name)
+            return failure
+        endpoint = Endpoint(service=name, name="web", scheme="http", host="h", port=number)
+        ready = ServiceReady(endpoints=(endpoint,))
+        self.run.settle(ready, name)
+        return ready
 
     @rule()
     def end_the_bring_up(self) -> None:
@@ -94,7 +106,7 @@ class Coordination(RuleBasedStateMachine):
     def kill_the_controller(self, *, half_written: bool) -> None:
         if half_written:
             (self.run.path / "state").mkdir(exist_ok=True)
-            (self.run.path / "state" / ".cluster.json-x1y2").write_text('{"format": 1, "val')
+            (self.run.path / "state" / ".service-a.json-x1y2").write_text('{"format": 2, "val')
         while self.locks:
             self.locks.pop().release()
 
@@ -117,35 +129,35 @@ class Coordination(RuleBasedStateMachine):
         expected = self.settled.get(name)
         if expected is None and self.closed:
             with pytest.raises(CancelledError):
-                run.look(name)
+                run.look(ServiceReady, name)
         else:
-            assert run.look(name) == expected
+            assert run.look(ServiceReady, name) == expected
 
     @rule(waiter=waiters)
     def ask_for_life(self, waiter: tuple[str, RunDirectory]) -> None:
         name, run = waiter
         if self.provisioning or name in self.settled or self.closed:
-            run.check_life(name)
+            run.check_life(ServiceReady, name)
         else:
             with pytest.raises(ProvisionerDiedError):
-                run.check_life(name)
+                run.check_life(ServiceReady, name)
 
     @rule(waiter=waiters)
     def wait_if_it_must_end(self, waiter: tuple[str, RunDirectory]) -> None:
         """Wait for real where it is known that nothing more will come: it must end, and rightly."""
         name, run = waiter
         if name in self.settled:
-            assert run.wait_for(name) == self.settled[name]
+            assert run.wait_for(ServiceReady, name) == self.settled[name]
         elif self.closed:
             with pytest.raises(CancelledError):
-                run.wait_for(name)
+                run.wait_for(ServiceReady, name)
 
     # -- always ----------------------------------------------------------------------------------
 
     @invariant()
     def what_is_settled_stays(self) -> None:
         for name, result in self.settled.items():
-            assert self.run.read(name) == result
+            assert self.run.settled(ServiceReady, name) == result
 
     def teardown(self) -> None:
         while self.locks:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.system import interrupts as module
-from pytest_kindinfra.system.interrupts import Interrupts, deferring, held
+from pytest_kindinfra.system.interrupts import Interrupts, deferring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +90,10 @@ class TestRaised:
 
 
 class TestDeferred:
-    def test_four_only_hurry_and_the_fifth_is_raised(self, interrupts: Interrupts) -> None:
+    def test_four_only_hurry_and_the_fifth_is_raised(
+        self, interrupts: Interrupts, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "_APART", 0.0)
         event = interrupts.next()
         with interrupts.deferred():
             send(signal.SIGINT)
@@ -99,6 +102,25 @@ class TestDeferred:
                 send(number)
             with pytest.raises(KeyboardInterrupt):
                 send(signal.SIGINT)
+
+    def test_the_one_that_ended_the_tests_counts_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "_APART", 0.0)
+        hurried: list[str] = []
+        interrupts = Interrupts(gives_up=3, hurrying=lambda: hurried.append("hurry"))
+        interrupts.raised()
+        with interrupts.deferred():
+            send(signal.SIGINT)
+            assert hurried == ["hurry"]
+            with pytest.raises(KeyboardInterrupt):
+                send(signal.SIGINT)
+        interrupts.restore()
+
+    def test_those_that_follow_shortly_count_as_one(self, interrupts: Interrupts) -> None:
+        with interrupts.deferred():
+            for _ in range(20):  # a key that is held down
+                send(signal.SIGINT)
+
+        assert interrupts.hurried
 
     def test_each_event_is_set_by_the_interrupt_that_follows(self, interrupts: Interrupts) -> None:
         with interrupts.deferred():
@@ -146,7 +168,7 @@ class TestCaught:
 
         def end() -> None:
             try:
-                with held(), deferring() as interrupts:
+                with deferring() as interrupts:
                     interrupts.catch(sigint=True)
             except BaseException as error:  # noqa: BLE001 - for the test's own thread
                 errors.append(error)
@@ -156,38 +178,4 @@ class TestCaught:
         thread.join()
 
         assert errors == []
-        assert handlers() == before
-
-
-class TestHeld:
-    def test_one_that_came_in_the_block_is_raised_at_its_end(self) -> None:
-        reached, before = [], handlers()
-
-        def work() -> None:
-            with held():
-                send(signal.SIGINT)
-                reached.append("end")
-
-        with pytest.raises(KeyboardInterrupt):
-            work()
-
-        assert reached == ["end"]
-        assert handlers() == before
-
-    def test_it_is_not_lost_where_the_block_fails(self) -> None:
-        def work() -> None:
-            with held():
-                send(signal.SIGINT)
-                raise ValueError
-
-        with pytest.raises(KeyboardInterrupt):
-            work()
-
-    def test_those_of_a_run_are_the_same_afterwards(self, interrupts: Interrupts) -> None:
-        interrupts.catch(sigint=True)
-        before = handlers()
-
-        with held():
-            assert handlers() != before
-
         assert handlers() == before

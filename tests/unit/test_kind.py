@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.clusters.config import RUN_MOUNT
-from pytest_kindinfra.clusters.kind import Kind
+from pytest_kindinfra.clusters.kind import KindProvider
 from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError, ToolMissingError
-from pytest_kindinfra.system.programs import Result
+from pytest_kindinfra.system.runner import Result
 from tests.fakes import Argv, FakeRunner
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class TestCheck:
         (tmp_path / "kind").chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path))
 
-        assert Kind(answering(version="0.31.0\n")).check(soon) == "0.31.0"
+        assert KindProvider(answering(version="0.31.0\n")).check(soon) == "0.31.0"
 
     def test_a_missing_kind_is_named_with_what_to_do(
         self, soon: Deadline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -44,7 +44,7 @@ class TestCheck:
         monkeypatch.setenv("PATH", str(tmp_path))
 
         with pytest.raises(ToolMissingError) as caught:
-            Kind(FakeRunner()).check(soon)
+            KindProvider(FakeRunner()).check(soon)
 
         assert str(caught.value) == (
             f'"kind" is not on PATH ({tmp_path})\n'
@@ -57,13 +57,13 @@ class TestClusters:
     def test_a_cluster_is_there_under_its_whole_name_only(
         self, name: str, soon: Deadline, *, there: bool
     ) -> None:
-        assert Kind(answering(clusters="a-b\nother\n")).exists(name, soon) is there
+        assert KindProvider(answering(clusters="a-b\nother\n")).exists(name, soon) is there
 
     def test_every_call_names_the_engine(self, soon: Deadline) -> None:
         runner = FakeRunner()
-        Kind(runner).exists("a", soon)
-        Kind(runner).nodes("a", soon)
-        Kind(runner).delete("a", kubeconfig=Path("/k"), deadline=soon)
+        KindProvider(runner).exists("a", soon)
+        KindProvider(runner).nodes("a", soon)
+        KindProvider(runner).delete("a", kubeconfig=Path("/k"), deadline=soon)
 
         assert [call.env for call in runner.calls] == [
             {"KIND_EXPERIMENTAL_PROVIDER": "docker"},
@@ -74,7 +74,7 @@ class TestClusters:
     ) -> None:
         listed = "a-control-plane\na-control-plane2\na-external-load-balancer\n"
 
-        nodes = Kind(answering(nodes=listed)).nodes("a", soon)
+        nodes = KindProvider(answering(nodes=listed)).nodes("a", soon)
 
         assert nodes == ("a-control-plane", "a-control-plane2")
 
@@ -83,7 +83,7 @@ class TestClusters:
     ) -> None:
         runner, kubeconfig = answering(nodes="a-control-plane\na-worker\n"), tmp_path / "kubeconfig"
 
-        nodes = Kind(runner).create(
+        nodes = KindProvider(runner).create(
             "a", config={"kind": "Cluster"}, kubeconfig=kubeconfig, deadline=soon
         )
 
@@ -105,7 +105,9 @@ class TestClusters:
                 modes.append(stat.S_IMODE(kubeconfig.stat().st_mode))
             return ""
 
-        Kind(FakeRunner(handler)).create("a", config={}, kubeconfig=kubeconfig, deadline=soon)
+        KindProvider(FakeRunner(handler)).create(
+            "a", config={}, kubeconfig=kubeconfig, deadline=soon
+        )
 
         assert modes == [0o600]
 
@@ -114,7 +116,7 @@ class TestClusters:
     ) -> None:
         kubeconfig = tmp_path / "kubeconfig"
 
-        Kind(FakeRunner()).create("a", config={}, kubeconfig=kubeconfig, deadline=soon)
+        KindProvider(FakeRunner()).create("a", config={}, kubeconfig=kubeconfig, deadline=soon)
 
         assert stat.S_IMODE((tmp_path / "kind.json").stat().st_mode) == 0o600
 
@@ -122,14 +124,14 @@ class TestClusters:
         runner = answering(create=Result("", "ERROR: port is already allocated\n", 1))
 
         with pytest.raises(ClusterError, match=r'^creating cluster "a": exit code 1\n') as caught:
-            Kind(runner).create("a", config={}, kubeconfig=tmp_path / "k", deadline=soon)
+            KindProvider(runner).create("a", config={}, kubeconfig=tmp_path / "k", deadline=soon)
 
         assert "port is already allocated" in str(caught.value)
 
     def test_deleting_names_the_cluster_and_its_credentials(self, soon: Deadline) -> None:
         runner = FakeRunner()
 
-        Kind(runner).delete("a", kubeconfig=Path("/run/kubeconfig"), deadline=soon)
+        KindProvider(runner).delete("a", kubeconfig=Path("/run/kubeconfig"), deadline=soon)
 
         assert runner.argvs == [
             ("kind", "delete", "cluster", "--name", "a", "--kubeconfig", "/run/kubeconfig")
@@ -137,7 +139,7 @@ class TestClusters:
         assert runner.calls[0].what == 'deleting cluster "a"'
 
     def test_a_person_deletes_it_with_fewer_words(self) -> None:
-        assert Kind(FakeRunner()).delete_command("a") == (
+        assert KindProvider(FakeRunner()).delete_command("a") == (
             "kind",
             "delete",
             "cluster",
@@ -148,7 +150,7 @@ class TestClusters:
     def test_logs_are_exported_into_the_folder(self, soon: Deadline) -> None:
         runner = FakeRunner()
 
-        Kind(runner).export_logs("a", Path("/run/kind"), soon)
+        KindProvider(runner).export_logs("a", Path("/run/kind"), soon)
 
         assert runner.argvs == [("kind", "export", "logs", "/run/kind", "--name", "a")]
 
@@ -160,24 +162,27 @@ class TestNodes:
                 return "one\ntwo\n"
             return Result("", "is not running", 1) if "two" in argv else "Client: ..."
 
-        assert Kind(FakeRunner(handler)).nodes_that_take_images("a", soon) == ("one",)
+        assert KindProvider(FakeRunner(handler)).image_ready_nodes("a", soon) == ("one",)
 
     def test_images_are_asked_of_the_runtime(self, soon: Deadline) -> None:
         runner = answering(ctr="docker.io/library/redis:7\nsha256:1f\n")
 
-        assert Kind(runner).images_in("node", soon) == {"docker.io/library/redis:7", "sha256:1f"}
+        assert KindProvider(runner).images_in("node", soon) == {
+            "docker.io/library/redis:7",
+            "sha256:1f",
+        }
         assert runner.argvs == [
             ("docker", "exec", "node", "ctr", "--namespace", "k8s.io", "images", "list", "-q")
         ]
 
     def test_a_node_that_does_not_answer_is_a_failure(self, soon: Deadline) -> None:
         with pytest.raises(CommandError):
-            Kind(answering(ctr=Result("", "not running", 1))).images_in("node", soon)
+            KindProvider(answering(ctr=Result("", "not running", 1))).images_in("node", soon)
 
     def test_blobs_are_those_in_the_content_store(self, soon: Deadline) -> None:
         runner = answering(content="sha256:1f\nsha256:2e\n")
 
-        assert Kind(runner).blobs_in("node", soon) == {"sha256:1f", "sha256:2e"}
+        assert KindProvider(runner).blobs_in("node", soon) == {"sha256:1f", "sha256:2e"}
         assert runner.argvs == [
             ("docker", "exec", "node", "ctr", "--namespace", "k8s.io", "content", "list", "-q")
         ]
@@ -185,7 +190,7 @@ class TestNodes:
     def test_images_are_forgotten_under_their_full_names(self, soon: Deadline) -> None:
         runner = answering(remove=Result("", "redis: not found", 1))
 
-        Kind(runner).forget_images("node", ["redis:7", "localhost/api:1"], soon)
+        KindProvider(runner).forget_images("node", ["redis:7", "localhost/api:1"], soon)
 
         (words,) = runner.argvs
         assert words[-4:] == ("images", "remove", "docker.io/library/redis:7", "localhost/api:1")
@@ -194,7 +199,7 @@ class TestNodes:
         """`--all-platforms` fails for attestations (kind#3795), and `--snapshotter` would need
         what ends in `failed to detect containerd snapshotter` (kind#3853).
         """  # noqa: D205
-        command = Kind(FakeRunner()).import_command("node")
+        command = KindProvider(FakeRunner()).import_command("node")
 
         assert command[:5] == ("docker", "exec", "--privileged", "-i", "node")
         assert command[5:] == (
@@ -202,23 +207,28 @@ class TestNodes:
         )
 
     def test_its_address_is_the_first_of_its_networks(self, soon: Deadline) -> None:
-        assert Kind(answering(inspect="172.18.0.2 \n")).node_address("node", soon) == "172.18.0.2"
+        assert (
+            KindProvider(answering(inspect="172.18.0.2 \n")).node_address("node", soon)
+            == "172.18.0.2"
+        )
 
     @pytest.mark.parametrize(("ipv6", "address"), [(False, "172.18.0.2"), (True, "fc00::2")])
     def test_its_address_is_of_the_family_that_the_cluster_has(
         self, soon: Deadline, *, ipv6: bool, address: str
     ) -> None:
-        kind = Kind(answering(inspect="172.18.0.2 fc00::2 \n"))
+        kind = KindProvider(answering(inspect="172.18.0.2 fc00::2 \n"))
 
         assert kind.node_address("node", soon, ipv6=ipv6) == address
 
     def test_one_without_an_ipv4_address_is_reached_by_the_other(self, soon: Deadline) -> None:
         """It was an IndexError."""
-        assert Kind(answering(inspect=" fc00::2 \n")).node_address("node", soon) == "fc00::2"
+        assert (
+            KindProvider(answering(inspect=" fc00::2 \n")).node_address("node", soon) == "fc00::2"
+        )
 
     def test_one_in_no_network_is_named(self, soon: Deadline) -> None:
         with pytest.raises(ClusterError, match='kind node "k-control-plane" has no address'):
-            Kind(answering(inspect="\n")).node_address("k-control-plane", soon)
+            KindProvider(answering(inspect="\n")).node_address("k-control-plane", soon)
 
 
 class TestTheEndOfANode:
@@ -227,14 +237,14 @@ class TestTheEndOfANode:
         answers["inspect"] = Result("", "No such object", 1)
         runner = FakeRunner(lambda argv: answers[argv[1]])
 
-        assert Kind(runner).await_end("k-control-plane", soon) == "exit code 137"
+        assert KindProvider(runner).await_end("k-control-plane", soon) == "exit code 137"
         assert runner.argvs[0] == ("docker", "wait", "k-control-plane")
 
     def test_it_comes_with_what_the_engine_says(self, soon: Deadline) -> None:
         gone = "Error response from daemon: No such container: k"
         runner = FakeRunner(lambda _: Result("", gone, 1))
 
-        assert Kind(runner).await_end("k", soon) == gone
+        assert KindProvider(runner).await_end("k", soon) == gone
 
     def test_an_engine_that_restarts_below_a_running_node_is_no_end(
         self, soon: Deadline, monkeypatch: pytest.MonkeyPatch
@@ -243,7 +253,7 @@ class TestTheEndOfANode:
         states = iter(["true", "true", "false"])
         runner = FakeRunner(lambda argv: "0" if argv[1] == "wait" else next(states))
 
-        Kind(runner).await_end("k", soon)
+        KindProvider(runner).await_end("k", soon)
 
         assert [argv[1] for argv in runner.argvs] == ["wait", "inspect"] * 3
 
@@ -265,7 +275,9 @@ class TestTakenPorts:
         runner = FakeRunner(lambda _: Result(says, "", 1))
 
         with pytest.raises(PortTakenError, match="8080"):
-            Kind(runner).create("k", config={}, kubeconfig=tmp_path / "kubeconfig", deadline=soon)
+            KindProvider(runner).create(
+                "k", config={}, kubeconfig=tmp_path / "kubeconfig", deadline=soon
+            )
 
 
 class TestRunsOfOurs:
@@ -283,7 +295,7 @@ class TestRunsOfOurs:
     def test_they_are_known_by_the_run_directory_mounted_in_them(self, soon: Deadline) -> None:
         printed = "\n".join(json.dumps(one) for one in self.CONTAINERS)
 
-        found = Kind(answering(ps="1\n2\n", inspect=printed)).run_directories(soon)
+        found = KindProvider(answering(ps="1\n2\n", inspect=printed)).run_directories(soon)
 
         assert found == {"ours": Path("/project/.kindinfra/run-1")}
 
@@ -307,26 +319,26 @@ class TestRunsOfOurs:
             "HostConfig": asked,
             "Mounts": [{"Destination": RUN_MOUNT, "Source": "/host_mnt/Users/me/shop/run"}],
         }
-        kind = Kind(answering(ps="1\n", inspect=json.dumps(shown)))
-        standing = kind.standing("ours", soon)
+        kind = KindProvider(answering(ps="1\n", inspect=json.dumps(shown)))
+        observed = kind.observe("ours", soon)
 
         assert kind.run_directories(soon) == {"ours": Path("/Users/me/shop/run")}
-        assert standing
-        assert standing.folder == Path("/Users/me/shop/run")
+        assert observed
+        assert observed.folder == Path("/Users/me/shop/run")
 
     def test_without_a_cluster_nothing_is_inspected(self, soon: Deadline) -> None:
         runner = answering(ps="")
 
-        assert Kind(runner).run_directories(soon) == {}
+        assert KindProvider(runner).run_directories(soon) == {}
         assert len(runner.calls) == 1
 
 
 class TestPodman:
     def test_every_call_goes_to_podman(self, soon: Deadline) -> None:
         runner = answering(clusters="a\n", nodes="a-control-plane\n", ps="9ff8546f6258\n")
-        kind = Kind(runner, program="podman")
+        kind = KindProvider(runner, program="podman", kill_first=True)
         kind.exists("a", soon)
-        kind.nodes_that_take_images("a", soon)
+        kind.image_ready_nodes("a", soon)
         kind.images_in("a-control-plane", soon)
         kind.forget_images("a-control-plane", ["redis"], soon)
         kind.delete("a", kubeconfig=Path("/k"), deadline=soon)
@@ -339,7 +351,9 @@ class TestPodman:
 
     def test_kind_nodes_are_killed_before_podman_waits_for_them(self, soon: Deadline) -> None:
         runner = answering(ps="9ff8546f6258\n0b27c158feb3\n")
-        Kind(runner, program="podman").delete("a", kubeconfig=Path("/k"), deadline=soon)
+        KindProvider(runner, program="podman", kill_first=True).delete(
+            "a", kubeconfig=Path("/k"), deadline=soon
+        )
 
         assert runner.argvs == [
             ("podman", "ps", "--quiet", "--filter", "label=io.x-k8s.kind.cluster=a"),
@@ -348,7 +362,7 @@ class TestPodman:
         ]
 
     def test_what_a_person_types_to_delete_names_the_engine(self) -> None:
-        assert Kind(FakeRunner(), program="podman").delete_command("a") == (
+        assert KindProvider(FakeRunner(), program="podman").delete_command("a") == (
             *("env", "KIND_EXPERIMENTAL_PROVIDER=podman"),
             *("kind", "delete", "cluster", "--name", "a"),
         )
@@ -363,7 +377,9 @@ class TestPodman:
         }
         runner = answering(ps="9ff8546f6258\n", inspect=json.dumps([node], indent=5) + "\n")
 
-        assert Kind(runner, program="podman").run_directories(soon) == {"a": Path("/runs/1")}
+        assert KindProvider(runner, program="podman").run_directories(soon) == {
+            "a": Path("/runs/1")
+        }
 
     def test_a_port_that_is_taken_is_known_by_podmans_words(
         self, soon: Deadline, tmp_path: Path
@@ -375,7 +391,7 @@ class TestPodman:
         runner = answering(create=Result("", says, 1))
 
         with pytest.raises(PortTakenError):
-            Kind(runner, program="podman").create(
+            KindProvider(runner, program="podman").create(
                 "a", config={}, kubeconfig=tmp_path / "kubeconfig", deadline=soon
             )
 
@@ -395,7 +411,7 @@ class TestTheNodeImage:
             return Result(images, "", 0) if argv[1] == "image" else Result(self.SAYS, "", 1)
 
         with pytest.raises(ClusterError) as caught:
-            Kind(FakeRunner(run)).create(
+            KindProvider(FakeRunner(run)).create(
                 "k", config={}, kubeconfig=folder / "kubeconfig", deadline=soon
             )
         return str(caught.value)

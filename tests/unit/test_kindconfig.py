@@ -18,7 +18,7 @@ from pytest_kindinfra.clusters.config import (
 )
 from pytest_kindinfra.kube.yaml import load_documents
 from pytest_kindinfra.model import PortMapping, Service
-from pytest_kindinfra.plan.sources import shape_problems
+from pytest_kindinfra.plan.files import shape_problems
 
 FOLDER = Path("/project")
 Config = dict[str, Any]

@@ -34,7 +34,7 @@ class Bench:
         self.loader = ImageLoader(
             self.nodes,
             engine=FakeEngine(),
-            provider=self.provider,
+            kind_nodes=self.provider,
             runner=self.runner,
             timeline=self.timeline,
         )

@@ -10,19 +10,21 @@ import pytest
 from pytest_kindinfra.clusters.create import choose_host_ports, create_cluster
 from pytest_kindinfra.clusters.steps import watch_nodes
 from pytest_kindinfra.clusters.sweep import sweep
-from pytest_kindinfra.context import Context, FirstFailure, Hooks, Request, Tools
+from pytest_kindinfra.context import Context, FirstFailure, Hooks, Request
 from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError, ToolMissingError
 from pytest_kindinfra.model import Cluster, Declaration, Plan, PortMapping
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
-from pytest_kindinfra.state.results import LOST, failure_record
-from pytest_kindinfra.system.timeline import Deadline, Timeline
-from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner, eventually, forbid
+from pytest_kindinfra.state.records import ClusterKept, ClusterNamed, NodeLost
+from pytest_kindinfra.state.results import Failed, failure_of
+from tests.fakes import FakeEngine, FakeProvider, eventually, fake_tools, forbid
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
     from pathlib import Path
+
+    from pytest_kindinfra.system.timeline import Deadline
 
 NODES = ("k-control-plane", "k-worker")
 
@@ -39,10 +41,7 @@ def context(run: RunDirectory, tmp_path: Path) -> Iterator[Context]:
             cluster="k", run_id="1", namespace="default", build_jobs=1, timeout=20,
             kind_config=None, node_image=None, tuning=False, folder=tmp_path,
         ),
-        tools=Tools(
-            engine=FakeEngine(), provider=FakeProvider(), runner=FakeRunner(), timeline=Timeline(),
-            registries=FakeRegistries(),
-        ),
+        tools=fake_tools(),
         run=run,
         hooks=Hooks(),
         cancelled=cancelled,
@@ -68,10 +67,11 @@ def watch(context: Context) -> FakeProvider:
     return provider
 
 
-def lost(context: Context) -> dict[str, Any]:
+def lost(context: Context) -> Failed:
     assert eventually(context.cancelled.is_set)
-    record: dict[str, Any] = context.run.read(LOST)
-    return record
+    found = context.run.settled(NodeLost)
+    assert found
+    return found
 
 
 class TestALostCluster:
@@ -80,20 +80,20 @@ class TestALostCluster:
 
         record = lost(context)
 
-        assert record["full"] == (
+        assert record.full == (
             'kind node "k-worker" of cluster "k" has ended in mid-run (exit code 137)\n'
             "To fix: see who stopped or removed its container, or whether memory ran out, "
             "and run again"
         )
-        assert record["short"].startswith("the cluster is not there: kind node")
-        assert len(record["short"].splitlines()) <= 5
+        assert record.short.startswith("the cluster is not there: kind node")
+        assert len(record.short.splitlines()) <= 5
 
     def test_a_stopped_engine_is_named_rather_than_its_containers(self, context: Context) -> None:
         assert isinstance(context.tools.engine, FakeEngine)
         context.tools.engine.version = ToolMissingError("the Docker engine does not answer")
         watch(context).ended["k-control-plane"] = "error waiting for container: unexpected EOF"
 
-        assert lost(context)["full"] == (
+        assert lost(context).full == (
             'the engine stopped, and with it cluster "k":\nthe Docker engine does not answer'
         )
 
@@ -103,17 +103,17 @@ class TestALostCluster:
         watch(context).ended["k-worker"] = "exit code 137"
         lost(context)
 
-        record = failure_record(context.failure.explain(CancelledError("x")), subject="it")
+        record = failure_of(context.failure.explain(CancelledError("x")), subject="it")
 
-        assert record["root"] == "the cluster"
-        assert 'kind node "k-worker"' in record["full"]
-        assert record["cancelled"] is False
+        assert record.root == "the cluster"
+        assert 'kind node "k-worker"' in record.full
+        assert record.cancelled is False
 
     def test_two_kind_nodes_that_end_at_once_are_one_loss(self, context: Context) -> None:
         provider = watch(context)
         provider.ended |= dict.fromkeys(NODES, "exit code 0")
 
-        assert 'kind node "k-' in lost(context)["full"]
+        assert 'kind node "k-' in lost(context).full
         assert eventually(lambda: not watchers())
 
     def test_a_run_that_ends_loses_nothing(self, context: Context) -> None:
@@ -123,7 +123,7 @@ class TestALostCluster:
         provider.ended |= dict.fromkeys(NODES, "exit code 0")
 
         assert eventually(lambda: not watchers())
-        assert context.run.read(LOST) is None
+        assert context.run.settled(NodeLost) is None
 
 
 def create(run: RunDirectory, provider: FakeProvider, soon: Deadline, *, fixed: int = 0) -> Cluster:
@@ -138,7 +138,7 @@ def create(run: RunDirectory, provider: FakeProvider, soon: Deadline, *, fixed: 
         tuning=False,
         run=run,
         folder=run.path,
-        provider=provider,
+        creator=provider,
         begun=lambda _: None,
         deadline=soon,
     )
@@ -211,7 +211,7 @@ class TestFreeHostPorts:
         free = [PortMapping(service="b", endpoint=str(port), node_port=port, host_port=None,
                             in_manifest=False) for port in range(30000, 30003)]  # fmt: skip
 
-        chosen = choose_host_ports([*fixed, *free], taken={30000: 24106})
+        chosen = choose_host_ports([*fixed, *free], mapped={30000: 24106})
 
         assert chosen[30000] == 24106
         others = {chosen[30001], chosen[30002]}
@@ -227,7 +227,7 @@ class TestFreeHostPorts:
             mapping = PortMapping(service="b", endpoint="x", node_port=30000, host_port=None,
                                   in_manifest=False)  # fmt: skip
 
-            chosen = choose_host_ports([mapping], taken={})
+            chosen = choose_host_ports([mapping], mapped={})
 
         assert chosen[30000] not in (0, port)
 
@@ -236,7 +236,7 @@ class TestLeftoversThatNobodyCanJudge:
     def leave(self, folder: Path) -> tuple[RunDirectory, FakeProvider]:
         run = RunDirectory(folder / "run-dead")
         run.make()
-        run.write("cluster-name", {"name": "k"})
+        run.write(ClusterNamed(name="k"))
         hold(run.lock).release()
         provider = FakeProvider(clusters={"k": NODES}, runs={"k": run.path})
         return run, provider
@@ -262,21 +262,26 @@ class TestLeftoversThatNobodyCanJudge:
         [
             ("rubbish", "cannot be read: "),
             ('{"format": 9, "value": {}}', "has format 9, this version of pytest-kindinfra"),
+            (
+                '{"format": 1, "value": {}}',
+                "has format 1, this version of pytest-kindinfra reads 2",
+            ),
+            ('{"format": 2, "value": {"of": "x"}}', "is not what this version of pytest-kindinfra"),
         ],
     )
     def test_a_mark_that_cannot_be_believed_is_named_and_the_cluster_left_alone(
         self, tmp_path: Path, soon: Deadline, content: str, why: str
     ) -> None:
         run, provider = self.leave(tmp_path)
-        run.write("kept", {})
-        run.file("kept").write_text(content)
+        run.write(ClusterKept(cluster="k"))
+        run.file(ClusterKept).write_text(content)
 
         swept = sweep(provider, soon)
 
         assert swept.deleted == []
         assert why in swept.unclear["k"]
         assert list(provider.clusters) == ["k"]
-        assert run.file("kept").read_text() == content  # another version's, perhaps
+        assert run.file(ClusterKept).read_text() == content  # another version's, perhaps
 
     def test_a_run_directory_that_is_gone_is_named(self, tmp_path: Path, soon: Deadline) -> None:
         provider = FakeProvider(clusters={"k": NODES}, runs={"k": tmp_path / "gone"})
@@ -316,7 +321,7 @@ class TestLeftoversThatNobodyCanJudge:
         elif lost == "the lock":
             run.lock.unlink()
         else:
-            run.file("cluster-name").unlink()
+            run.file(ClusterNamed).unlink()
 
         swept = sweep(provider, soon)
 
@@ -329,7 +334,7 @@ class TestLeftoversThatNobodyCanJudge:
         first, provider = self.leave(tmp_path / "a")
         second = RunDirectory(tmp_path / "b" / "run-dead")
         second.make()
-        second.write("cluster-name", {"name": "l"})
+        second.write(ClusterNamed(name="l"))
         hold(second.lock).release()
         provider.clusters["l"] = NODES
         provider.runs = {"k": first.path, "l": second.path}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from pytest_kindinfra.kube.messages import is_shortage, node_boots, pull_failure, pull_is_permanent
+from pytest_kindinfra.kube.reasons import REASONS, Sight, is_shortage, pull_failure
 
 REF = "127.0.0.1:5911/x:1"
 HEAD = f'failed to pull and unpack image "{REF}": failed to resolve reference "{REF}": '
@@ -57,6 +59,11 @@ MESSAGES = [
     ("", "unknown"),
 ]  # fmt: skip
 PERMANENT = {"platform", "denied", "absent", "name"}
+
+
+def pull_is_permanent(message: str, *, has_pull_secrets: bool) -> bool:
+    sight = Sight(message, 3.0, has_pull_secrets=has_pull_secrets)
+    return REASONS["ErrImagePull"].grace(sight) == 0.0
 
 
 @pytest.mark.parametrize(("message", "kind"), MESSAGES)
@@ -112,6 +119,11 @@ def test_what_other_pods_may_give_back_is_a_shortage(message: str, *, short: boo
     ],
 )
 def test_a_kind_node_that_boots_is_known_by_its_taint(taint: str, *, boots: bool) -> None:
-    assert (
-        node_boots(f"0/1 nodes are available: 1 node(s) had untolerated taint {{{taint}}}") == boots
-    )
+    sight = Sight(f"0/1 nodes are available: 1 node(s) had untolerated taint {{{taint}}}", 3.0)
+
+    assert REASONS["Unschedulable"].grace(sight) == (math.inf if boots else 3.0)
+
+
+def test_every_row_of_the_table_says_where_its_word_comes_from() -> None:
+    assert [row.word for row in REASONS.values() if not (row.seen and row.source)] == []
+    assert list(REASONS) == [row.word for row in REASONS.values()]

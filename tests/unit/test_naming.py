@@ -8,7 +8,7 @@ import pytest
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.tags import Circumstances, make_tag
-from pytest_kindinfra.plan.options import FIELDS, check_template
+from pytest_kindinfra.plan.options import TAG_FIELDS, check_template
 
 AROUND = Circumstances(user="jordi", commit="abc123f" + "0" * 33, time=1734278400, random="5a" * 8)
 
@@ -73,7 +73,7 @@ def test_what_makes_no_tag_is_refused(template: str) -> None:
 
 
 def test_every_field_can_be_used() -> None:
-    assert tag("_".join(f"{{{field}}}" for field in FIELDS)).count("_") == len(FIELDS) - 1
+    assert tag("_".join(f"{{{field}}}" for field in TAG_FIELDS)).count("_") == len(TAG_FIELDS) - 1
 
 
 def test_one_that_becomes_too_long_is_named() -> None:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from pytest_kindinfra.plan.options import OPTIONS, Option, Settings, read_settings
+from pytest_kindinfra.model import Load
+from pytest_kindinfra.plan.options import (
+    OPTIONS,
+    Caller,
+    Option,
+    Settings,
+    find_option,
+    ignored_by,
+    read_settings,
+)
 from pytest_kindinfra.session.options import add_options
 
 SOURCE = "kindinfra.toml"
@@ -198,18 +208,26 @@ class TestProblems:
 
 
 class TestTheTable:
-    def test_every_setting_has_an_option_and_every_option_a_setting(self) -> None:
-        settings = {one.name for one in fields(Settings)} - {"sources"}
+    def test_every_setting_is_an_option(self) -> None:
+        settings = [one.name for one in fields(Settings) if one.name != "sources"]
 
-        assert {option.key for option in OPTIONS} == settings
+        assert [option.key for option in OPTIONS] == settings
 
-    @pytest.mark.parametrize("option", OPTIONS, ids=[option.key for option in OPTIONS])
-    def test_help_is_one_phrase_that_names_every_choice(self, option: Option) -> None:
+    @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.key)
+    def test_help_is_one_phrase_that_names_every_choice_and_the_default(
+        self, option: Option
+    ) -> None:
+        default = getattr(Settings(), option.key)
+
         assert option.help[0].isupper() or option.help.startswith(("kind's ", *option.choices))
         assert not option.help.endswith(".")
         assert [choice for choice in option.choices if choice not in option.help] == []
+        if default not in {None, False}:
+            assert re.search(r" \(default: [^()]+\)$", option.help)
+        if option.choices:
+            assert option.help.endswith(f" (default: {default})")
 
-    @pytest.mark.parametrize("option", OPTIONS, ids=[option.key for option in OPTIONS])
+    @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.key)
     def test_pytest_knows_it_with_its_help(self, option: Option) -> None:
         parser = pytest.Parser(_ispytest=True)
         add_options(parser)
@@ -218,12 +236,31 @@ class TestTheTable:
         added = {one.names()[0]: one.attrs() for one in group.options}
         attributes = added[option.flag]
         assert attributes["help"] == option.help
-        assert attributes["dest"] == f"kindinfra_{option.key}"
+        assert attributes["dest"] == option.dest
         assert attributes["default"] is None
         assert (attributes.get("metavar") or "") == option.metavar
 
     def test_names_follow_from_the_key(self) -> None:
-        option = Option(key="build_jobs", parse=int, metavar="N", help="X")
+        option = find_option("build_jobs")
 
         assert option.flag == "--kindinfra-build-jobs"
+        assert option.dest == "kindinfra_build_jobs"
         assert option.variable == "KINDINFRA_BUILD_JOBS"
+
+    def test_choices_are_those_of_the_type(self) -> None:
+        assert find_option("load").choices == get_args(Load)
+        assert find_option("keep").choices == ("never", "always", "on-failure")
+        assert find_option("tag").choices == ()
+
+    @pytest.mark.parametrize(
+        ("caller", "ignored"),
+        [
+            ("pytest", set()),
+            ("command", {"capacity", "kubeconfig", "plan"}),
+            ("functions", {"capacity", "kubeconfig", "plan", "reuse"}),
+        ],
+    )
+    def test_commands_and_functions_ignore_what_is_of_pytest(
+        self, caller: Caller, ignored: set[str]
+    ) -> None:
+        assert ignored_by(caller) == ignored

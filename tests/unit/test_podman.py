@@ -12,7 +12,7 @@ import pytest
 from pytest_kindinfra.engines.podman import Podman
 from pytest_kindinfra.errors import CommandError, EngineError, KindInfraError
 from pytest_kindinfra.protocols import BuildRequest, OwnImage
-from pytest_kindinfra.system.programs import Result
+from pytest_kindinfra.system.runner import Result
 from tests.fakes import Argv, FakeRunner
 
 if TYPE_CHECKING:

@@ -8,23 +8,23 @@ import socket
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from pytest_kindinfra import create_cluster, resolve
 from pytest_kindinfra.commands.up import up
-from pytest_kindinfra.context import Tools
 from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.run import prepare as preparing
-from pytest_kindinfra.run.machine import network_problem
 from pytest_kindinfra.run.prepare import Door, prepare, read_declaration
 from pytest_kindinfra.session.planning import prepare_run
-from pytest_kindinfra.system.timeline import Timeline
-from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner
+from pytest_kindinfra.state.records import Needs
+from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, fake_tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from pytest_kindinfra.context import Tools
     from pytest_kindinfra.run.prepare import Prepared
 
 DECLARATION = """
@@ -83,13 +83,7 @@ class World:
     def make_tools(self, engine: str) -> Tools:
         assert engine in {"docker", "podman"}, "the engine has been chosen"
         self.engine.name = engine
-        return Tools(
-            engine=self.engine,
-            provider=self.provider,
-            runner=FakeRunner(),
-            timeline=Timeline(),
-            registries=FakeRegistries(self.engine),
-        )
+        return fake_tools(self.provider, engine=self.engine, registries=FakeRegistries(self.engine))
 
     def write(self, name: str, text: str) -> None:
         path = self.folder / name
@@ -147,7 +141,7 @@ def by_pytest(world: World) -> Prepared:
         args=[],
         invocation_params=SimpleNamespace(dir=world.folder),
     )
-    wanted = {"services": {"web": ["test_it.py::test_it"]}, "problems": []}
+    wanted = Needs(services={"web": ("test_it.py::test_it",)}, tests=1)
     return prepare_run(config, wanted, "RUN")
 
 
@@ -213,9 +207,8 @@ def a_build_option_that_the_engine_lacks(world: World) -> str:
 
 
 def artifacts_on_a_network_file_system(world: World) -> str:
-    world.write("mounts", f"server:/home {world.folder} nfs4 rw 0 0\n")
-    assert network_problem.__kwdefaults__
-    world.patch.setitem(network_problem.__kwdefaults__, "mounts", world.folder / "mounts")
+    world.write("proc/self/mounts", f"server:/home {world.folder} nfs4 rw 0 0\n")
+    world.patch.setattr(psutil, "PROCFS_PATH", str(world.folder / "proc"))
     return "is on a network file system (nfs4)"
 
 

@@ -18,7 +18,7 @@ from pytest_kindinfra.errors import CancelledError, CommandError, ToolMissingErr
 from pytest_kindinfra.system import programs as children
 from pytest_kindinfra.system.pipes import written_redacted
 from pytest_kindinfra.system.programs import which
-from pytest_kindinfra.system.runner import Background, SubprocessRunner, check_output
+from pytest_kindinfra.system.runner import Background, Runner, check_output
 from pytest_kindinfra.system.secrets import Redactor
 from pytest_kindinfra.system.timeline import Deadline, monotonic
 from tests.fakes import DeadlineWhen, eventually
@@ -26,9 +26,9 @@ from tests.fakes import DeadlineWhen, eventually
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_kindinfra.system.programs import Copy, Sink
+    from pytest_kindinfra.system.pipes import Copy, Sink
 
-runner = SubprocessRunner()
+runner = Runner()
 
 
 @pytest.fixture(autouse=True)
@@ -105,9 +105,9 @@ class TestRun:
     def test_ctrl_c_reaches_python_and_ends_the_program(self, tmp_path: Path) -> None:
         """The wait runs in the main thread of plain pytest runs too."""
         script = (
-            "import sys; from pytest_kindinfra.system.runner import SubprocessRunner\n"
+            "import sys; from pytest_kindinfra.system.runner import Runner\n"
             "from pytest_kindinfra.system.timeline import Deadline\n"
-            "SubprocessRunner().run(['sh', '-c', 'echo $$ > \"$1\"; exec sleep 60', 'sh',"
+            "Runner().run(['sh', '-c', 'echo $$ > \"$1\"; exec sleep 60', 'sh',"
             " sys.argv[1]], deadline=Deadline.after(60))"
         )
         pid_file = tmp_path / "pid"
@@ -179,16 +179,16 @@ class TestFailure:
         assert str(caught.value) == '"kind" is not on PATH (/nowhere)\nTo fix: install kind'
 
 
-@pytest.fixture(params=[runner, SubprocessRunner(Redactor())], ids=["straight", "redacted"])
-def logging(request: pytest.FixtureRequest) -> SubprocessRunner:
+@pytest.fixture(params=[runner, Runner(Redactor())], ids=["straight", "redacted"])
+def logging(request: pytest.FixtureRequest) -> Runner:
     """A runner whose children write to their logs, and one that writes for them."""
-    chosen: SubprocessRunner = request.param
+    chosen: Runner = request.param
     return chosen
 
 
 class TestLog:
     def test_it_grows_while_the_program_runs(
-        self, logging: SubprocessRunner, tmp_path: Path, soon: Deadline
+        self, logging: Runner, tmp_path: Path, soon: Deadline
     ) -> None:
         log, go_on = tmp_path / "log", tmp_path / "go on"
         os.mkfifo(go_on)
@@ -207,7 +207,7 @@ class TestLog:
         assert lines_of(log) == ["one", "two"]
 
     def test_it_is_whole_when_the_deadline_ends_the_program(
-        self, logging: SubprocessRunner, tmp_path: Path
+        self, logging: Runner, tmp_path: Path
     ) -> None:
         log = tmp_path / "log"
 
@@ -221,7 +221,7 @@ class TestLog:
         assert lines_of(log) == ["first", "last"]
 
     def test_both_streams_come_in_their_order_and_to_the_last_byte(
-        self, logging: SubprocessRunner, tmp_path: Path, soon: Deadline
+        self, logging: Runner, tmp_path: Path, soon: Deadline
     ) -> None:
         script = 'for x in 1 2 3; do echo out $x; echo err $x >&2; done; seq 100000; printf "end"'
 
@@ -232,7 +232,7 @@ class TestLog:
         assert (tmp_path / "log").read_text() == result.stdout
 
     def test_it_is_private_from_the_beginning(
-        self, logging: SubprocessRunner, tmp_path: Path, soon: Deadline
+        self, logging: Runner, tmp_path: Path, soon: Deadline
     ) -> None:
         log = tmp_path / "log"
 
@@ -241,7 +241,7 @@ class TestLog:
         assert result.stdout == "600\n"
 
     def test_what_outlives_the_program_keeps_nobody_waiting(
-        self, logging: SubprocessRunner, tmp_path: Path, soon: Deadline
+        self, logging: Runner, tmp_path: Path, soon: Deadline
     ) -> None:
         gone = tmp_path / "gone"
         os.mkfifo(gone)
@@ -261,7 +261,7 @@ class TestSecrets:
         self, tmp_path: Path, soon: Deadline
     ) -> None:
         redacting, log, go_on = (
-            SubprocessRunner(Redactor([TOKEN])),
+            Runner(Redactor([TOKEN])),
             tmp_path / "log",
             tmp_path / "f",
         )
@@ -276,7 +276,7 @@ class TestSecrets:
         assert log.read_text() == "begin\nis *** and no more\n"
 
     def test_none_is_in_what_a_failure_shows(self, tmp_path: Path, soon: Deadline) -> None:
-        redacting = SubprocessRunner(Redactor([TOKEN]))
+        redacting = Runner(Redactor([TOKEN]))
         argv = ["sh", "-c", 'echo "$2"; exit 1', "sh", f"--password={TOKEN}", TOKEN]
 
         for log in (None, tmp_path / "log"):
@@ -288,7 +288,7 @@ class TestSecrets:
             assert "4f3a" not in f"{error} {error!r} {error.args}"
 
     def test_none_is_in_what_a_failed_pipe_shows(self, soon: Deadline) -> None:
-        redacting = SubprocessRunner(Redactor([TOKEN]))
+        redacting = Runner(Redactor([TOKEN]))
         source = sh('echo "$1" >&2; exit 1', TOKEN)
 
         with pytest.raises(CommandError) as caught:
@@ -298,7 +298,7 @@ class TestSecrets:
         assert caught.value.output == "***\n"
 
     def test_what_a_program_answers_comes_as_it_is(self, soon: Deadline) -> None:
-        redacting = SubprocessRunner(Redactor([TOKEN]))
+        redacting = Runner(Redactor([TOKEN]))
 
         assert redacting.run(["echo", TOKEN], deadline=soon).stdout == f"{TOKEN}\n"
 
@@ -326,7 +326,7 @@ class TestSecrets:
 
     def test_no_thread_and_no_file_stays_open(self, tmp_path: Path, soon: Deadline) -> None:
         before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-        SubprocessRunner(Redactor()).run(["echo"], deadline=soon, log=tmp_path / "log")
+        Runner(Redactor()).run(["echo"], deadline=soon, log=tmp_path / "log")
 
         assert threading.enumerate() == [threading.main_thread()]
         assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
@@ -441,9 +441,9 @@ class TestEnd:
     def test_a_killed_parent_takes_the_program_along(self, tmp_path: Path) -> None:
         """`kind create` would go on and leave a cluster that nobody knows of."""
         script = (
-            "import sys; from pytest_kindinfra.system.runner import SubprocessRunner\n"
+            "import sys; from pytest_kindinfra.system.runner import Runner\n"
             "from pytest_kindinfra.system.timeline import Deadline\n"
-            "SubprocessRunner().run(['sh', '-c', 'echo $$ > \"$1\"; exec sleep 60', 'sh',"
+            "Runner().run(['sh', '-c', 'echo $$ > \"$1\"; exec sleep 60', 'sh',"
             " sys.argv[1]], deadline=Deadline.after(60))"
         )
         pid_file = tmp_path / "pid"

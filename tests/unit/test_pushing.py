@@ -49,7 +49,7 @@ class Bench:
             Registry(container="mine", address="localhost:5001", port=5000),
             host=self.host,
             engine=self.engine,
-            provider=self.provider,
+            kind_nodes=self.provider,
             folder=self.folder,
         )
 

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kindinfra.kube.causes import FAMILIES
-from pytest_kindinfra.kube.diagnosis import POST_START
-from pytest_kindinfra.kube.events import TELLING
 from pytest_kindinfra.kube.readiness import KINDS_WITH_A_RULE
+from pytest_kindinfra.kube.reasons import REASONS, reasons_seen
 from tests.e2e.kube.test_causes_on_a_real_cluster import NAMES, broken_services
 from tests.e2e.kube.test_readiness_on_a_real_cluster import KINDS
 
@@ -61,4 +59,6 @@ def test_every_case_has_its_seconds() -> None:
 
 
 def test_every_reason_is_on_the_page() -> None:
-    assert [word for word in (*FAMILIES, POST_START, *TELLING) if f"`{word}`" not in PAGE] == []
+    words = [word for word in REASONS if word not in reasons_seen("lost")]
+
+    assert [word for word in words if f"`{word}`" not in PAGE] == []

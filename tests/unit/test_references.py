@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pytest_kindinfra.references import (
     is_bare_or_local,
+    is_meant_by,
     is_reference,
     last_part,
     name_in_node,
@@ -170,3 +171,26 @@ def test_what_the_kubelet_takes_is_a_reference(reference: str) -> None:
 )
 def test_what_the_kubelet_calls_an_invalid_name_is_none(text: str) -> None:
     assert not is_reference(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "reference", "meant"),
+    [
+        ("org/x", "org/x", True),
+        ("org/x", "org/x:2", True),
+        ("org/x", f"org/x@{DIGEST}", True),
+        ("org/x", f"docker.io/org/x:2@{DIGEST}", True),
+        ("localhost:5000/x", "localhost:5000/x:2", True),
+        ("org/x:1", "org/x:1", True),
+        ("org/x:1", "org/x:2", False),
+        ("org/x:1", f"org/x:1@{DIGEST}", False),
+        (f"org/x@{DIGEST}", f"org/x@{DIGEST}", True),
+        (f"org/x@{DIGEST}", "org/x", False),
+        ("org/x", "other/x", False),
+        ("x", "docker.io/library/x:7", True),
+    ],
+)
+def test_a_further_name_without_a_tag_means_every_tag_and_digest(
+    name: str, reference: str, *, meant: bool
+) -> None:
+    assert is_meant_by(reference, name) is meant

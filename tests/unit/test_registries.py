@@ -17,7 +17,7 @@ from pytest_kindinfra.engines.registry import DockerRegistry, close_registry, op
 from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.model import Registry
 from pytest_kindinfra.state.locks import hold
-from pytest_kindinfra.system.programs import Result
+from pytest_kindinfra.system.runner import Result
 from tests.fakes import Argv, FakeProvider, FakeRegistries, FakeRunner
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from pytest_kindinfra.deploy.release import Helming, install_release, recorded_o
 from pytest_kindinfra.errors import CancelledError, CommandError, KindInfraError, NotReadyError
 from pytest_kindinfra.kube.yaml import load_documents
 from pytest_kindinfra.model import Release
-from pytest_kindinfra.system.programs import Result
-from pytest_kindinfra.system.runner import SubprocessRunner
+from pytest_kindinfra.system.runner import Result, Runner
 from pytest_kindinfra.system.timeline import Deadline, monotonic
 from tests.fakes import FakeRunner
 
@@ -145,9 +144,7 @@ def test_what_the_watch_raises_ends_helm(tmp_path: Path) -> None:
 
     began = monotonic()
     with pytest.raises(NotReadyError, match="the hook's image cannot be pulled"):
-        install_release(
-            release(), rules=rules(), how=helming(tmp_path, SubprocessRunner()), watch=watch
-        )
+        install_release(release(), rules=rules(), how=helming(tmp_path, Runner()), watch=watch)
     assert monotonic() - began < 5
 
 
@@ -158,7 +155,7 @@ def test_the_end_of_the_run_ends_helm(tmp_path: Path) -> None:
         install_release(
             release(),
             rules=rules(),
-            how=helming(tmp_path, SubprocessRunner(), deadline=deadline),
+            how=helming(tmp_path, Runner(), deadline=deadline),
             watch=deadline.cancelled.set,
         )
 

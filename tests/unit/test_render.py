@@ -9,7 +9,8 @@ import pytest
 from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.kube.objects import place_of
 from pytest_kindinfra.model import ClusterSpec, Declaration, Image, Service
-from pytest_kindinfra.plan.sources import check_files, load_kind_config, load_tables, render
+from pytest_kindinfra.plan.files import check_files, load_kind_config, load_tables
+from pytest_kindinfra.plan.sources import render
 
 
 def config_map(name: str) -> str:

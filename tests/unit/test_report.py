@@ -5,9 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pytest_kindinfra.model import Declaration, Endpoint, Image, Need, Phase, Plan, Service
-from pytest_kindinfra.run.report import run_report, trace
-from pytest_kindinfra.state.results import service_record
+from pytest_kindinfra.model import (
+    BuiltImage,
+    Declaration,
+    Endpoint,
+    Image,
+    Need,
+    Phase,
+    Plan,
+    Service,
+)
+from pytest_kindinfra.run.report import Outcome, run_report, trace
+from pytest_kindinfra.state.records import CacheUsed, GitState
+from pytest_kindinfra.state.results import Failed
 
 PHASES = (
     Phase(kind="build", subject="api", start=100.0, end=102.5),
@@ -33,14 +43,18 @@ def test_the_report_says_what_was_planned_done_and_left() -> None:
         PLAN,
         cluster="kindinfra-1",
         phases=PHASES,
-        images={"api": {"name": "api", "reference": "localhost/api:1f", "cached": False}},
-        services={
-            "db": {"state": "failed", "short": "x"},
-            "api": service_record([endpoint]),
-        },
-        outcome={"state": "failed", "failures": ["db"], "kept": False},
-        memory={"folder": "cache", "problems": []},
-        git={"commit": "1f", "dirty": True},
+        images={"api": BuiltImage(name="api", reference="localhost/api:1f", cached=False)},
+        endpoints={"db": (), "api": (endpoint,)},
+        outcome=Outcome(
+            state="failed",
+            kept=False,
+            failures={
+                "db": Failed(short="no disk", full="no disk at all", root='service "db"'),
+                "web": Failed(short="ending", full="ending", root="", cancelled=True),
+            },
+        ),
+        cache=CacheUsed(folder=Path("cache"), problems=("full",)),
+        git=GitState(commit="1f", dirty=True),
     )
 
     assert report == {
@@ -87,10 +101,18 @@ def test_the_report_says_what_was_planned_done_and_left() -> None:
                 "bytes": 3_000_000,
             },
         ],
-        "images": {"api": {"name": "api", "reference": "localhost/api:1f", "cached": False}},
+        "images": {
+            "api": {
+                "name": "api",
+                "reference": "localhost/api:1f",
+                "cached": False,
+                "bases": {},
+                "also": [],
+            }
+        },
         "endpoints": {"db": {}, "api": {"web": "http://127.0.0.1:4001"}},
-        "outcome": {"state": "failed", "failures": ["db"], "kept": False},
-        "memory": {"folder": "cache", "problems": []},
+        "outcome": {"state": "failed", "failures": {"db": "no disk"}, "kept": False},
+        "memory": {"folder": "cache", "problems": ["full"]},
         "git": {"commit": "1f", "dirty": True},
     }
     assert json.loads(json.dumps(report)) == report

@@ -7,36 +7,49 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
-from pytest_kindinfra.clusters.kind import standing_of
+from pytest_kindinfra.clusters.kind import observed_cluster
 from pytest_kindinfra.clusters.sweep import sweep
 from pytest_kindinfra.commands.doctor import examine
-from pytest_kindinfra.context import Tools
 from pytest_kindinfra.deploy.apply import inputs_hash
 from pytest_kindinfra.deploy.renewal import delete_objects
+from pytest_kindinfra.engines.docker import Docker
 from pytest_kindinfra.errors import ClusterError, ToolMissingError
 from pytest_kindinfra.kube import routes
 from pytest_kindinfra.kube.cluster import Kube
-from pytest_kindinfra.model import Service, Standing
+from pytest_kindinfra.model import ObservedCluster, Service
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
+from pytest_kindinfra.state.records import ClusterKept, ClusterNamed, Deployed
 from pytest_kindinfra.state.reused import (
-    Entry,
-    home_of,
+    acquire,
     is_kept,
-    lock_home,
     name_after,
-    read_entry,
-    write_entry,
+    read_deployed,
+    reused_directory,
+    write_deployed,
 )
-from pytest_kindinfra.system.programs import Result
-from pytest_kindinfra.system.timeline import Deadline, Timeline
+from pytest_kindinfra.system.runner import Result
+from pytest_kindinfra.system.timeline import Deadline
 from tests.fake_kubernetes import FakeKubernetes
-from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner
+from tests.fakes import FakeEngine, FakeProvider, FakeRunner, fake_tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pytest_kindinfra.context import Tools
+
+MEMINFO = "".join(
+    f"{name}: {kilobytes} kB\n"
+    for name, kilobytes in (
+        ("MemTotal", 9000000),
+        ("MemFree", 100000),
+        ("MemAvailable", 1500000),
+        *((other, 0) for other in ("Buffers", "Cached", "Shmem", "Active", "Inactive")),
+    )
+)
 
 
 class TestNames:
@@ -83,7 +96,7 @@ class TestStanding:
         worker = self.container("c-worker", State={"Running": False})
         balancer = self.container("c-external-load-balancer")
 
-        assert standing_of([worker, control, balancer]) == Standing(
+        assert observed_cluster([worker, control, balancer]) == ObservedCluster(
             nodes=("c-control-plane", "c-worker"),
             running=False,
             folder=Path("/home/x"),
@@ -92,17 +105,17 @@ class TestStanding:
         )
 
     def test_nothing_is_there(self) -> None:
-        assert standing_of([]) is None
+        assert observed_cluster([]) is None
 
 
 class TestLocks:
     def test_who_waits_is_told_by_whom_it_is_used(self, tmp_path: Path) -> None:
-        home = home_of(tmp_path, "shop")
+        directory = reused_directory(tmp_path, "shop")
         told: list[str] = []
-        lock = lock_home(home, user="run 1", waiting=told.append, deadline=Deadline.after(5))
+        lock = acquire(directory, user="run 1", waiting=told.append, deadline=Deadline.after(5))
 
         with pytest.raises(ClusterError) as caught:
-            lock_home(home, user="run 2", waiting=told.append, deadline=Deadline.after(1.3))
+            acquire(directory, user="run 2", waiting=told.append, deadline=Deadline.after(1.3))
 
         lock.release()
         assert told == ["run 1"]
@@ -112,11 +125,11 @@ class TestLocks:
         )
 
     def test_a_sweep_leaves_alone_what_somebody_takes_at_that_moment(self, tmp_path: Path) -> None:
-        home, provider = home_of(tmp_path, "shop"), FakeProvider()
-        home.path.mkdir(parents=True)
-        home.write("cluster-name", {"name": "shop"})
-        lock = hold(home.lock)
-        provider.clusters["shop"], provider.runs["shop"] = ("shop-control-plane",), home.path
+        directory, provider = reused_directory(tmp_path, "shop"), FakeProvider()
+        directory.path.mkdir(parents=True)
+        directory.write(ClusterNamed(name="shop"))
+        lock = hold(directory.lock)
+        provider.clusters["shop"], provider.runs["shop"] = ("shop-control-plane",), directory.path
 
         held, free = sweep(provider, Deadline.after(5)), None
         lock.release()
@@ -125,26 +138,28 @@ class TestLocks:
         assert (held.deleted, free.deleted) == ([], ["shop"])
 
     def test_a_mark_that_cannot_be_read_is_none(self, tmp_path: Path) -> None:
-        home = home_of(tmp_path, "shop")
-        assert not is_kept(home)
-        home.write("kept", {})
-        assert is_kept(home)
-        home.file("kept").write_text("{")
-        assert not is_kept(home)
+        directory = reused_directory(tmp_path, "shop")
+        assert not is_kept(directory)
+        directory.write(ClusterKept(cluster="shop"))
+        assert is_kept(directory)
+        directory.file(ClusterKept).write_text("{")
+        assert not is_kept(directory)
 
 
-class TestLedger:
+class TestDeployedState:
     def test_what_is_written_is_read_and_what_is_damaged_is_not_believed(
         self, tmp_path: Path
     ) -> None:
-        home = RunDirectory(tmp_path)
-        entry = Entry(ready=True, content="c", needs={"db": "t"}, returned=[{"kind": "Job"}])
+        directory = RunDirectory(tmp_path)
+        deployed = Deployed(ready=True, content="c", needs={"db": "t"}, returned=({"kind": "Job"},))
 
-        assert read_entry(home, "web") is None
-        write_entry(home, "web", entry)
-        assert read_entry(home, "web") == entry
-        home.write("applied-web", {"of": "another version"})
-        assert read_entry(home, "web") is None
+        assert read_deployed(directory, "web") is None
+        write_deployed(directory, "web", deployed)
+        assert read_deployed(directory, "web") == deployed
+        directory.file(Deployed, "web").write_text(
+            '{"format": 2, "value": {"of": "another version"}}'
+        )
+        assert read_deployed(directory, "web") is None
 
 
 class TestInputs:
@@ -258,21 +273,29 @@ class TestAnObjectThatMovesFromOneServiceToAnother:
 
 
 class TestDoctor:
-    def found(self, tmp_path: Path, tools: Tools, **proc: str) -> list[str]:
+    def found(self, tmp_path: Path, tools: Tools, **inotify: str) -> list[str]:
         folder = tmp_path / "proc"
-        for name, text in proc.items():
-            path = folder / ("meminfo" if name == "meminfo" else f"sys/fs/inotify/{name}")
+        for name, text in inotify.items():
+            path = folder / f"sys/fs/inotify/{name}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         lines = [line for one in examine(tools, environ={}, proc=folder) for line in one.lines]
         return [" ".join(line.split()) for line in lines]
 
     def tools(self, **changes: Any) -> Tools:
-        parts: dict[str, Any] = {
-            "engine": FakeEngine(), "provider": FakeProvider(), "registries": FakeRegistries(),
-            "runner": FakeRunner(lambda _: "buildx v1\nmore\n"), "timeline": Timeline(),
-        }  # fmt: skip
-        return Tools(**(parts | changes))
+        runner = changes.pop("runner", None) or self.runner(buildx="buildx v1\nmore\n")
+        parts: dict[str, Any] = {"runner": runner, "engine": Docker(runner)}
+        return fake_tools(**(parts | changes))
+
+    def runner(self, *, engine: str = "29.0", buildx: str = "0.30.0") -> FakeRunner:
+        """Return one in which programs say their versions, and nothing else."""
+
+        def answer(argv: tuple[str, ...]) -> str:
+            if "version" not in argv:
+                return ""
+            return buildx if "buildx" in argv else engine
+
+        return FakeRunner(answer)
 
     @pytest.mark.parametrize(
         ("what", "version", "beginning", "fix"),
@@ -302,11 +325,8 @@ class TestDoctor:
     ) -> None:
         """A program that is there need not know the flags that it gets."""
         tools = self.tools(
-            engine=FakeEngine(version=version if what == "engine" else "29.0"),
             provider=FakeProvider(version=version if what == "kind" else "0.31.0"),
-            runner=FakeRunner(
-                lambda argv: version if what == "buildx" and "version" in argv else ""
-            ),
+            runner=self.runner(**({} if what == "kind" else {what: version})),
         )
 
         lines = self.found(tmp_path, tools)
@@ -316,7 +336,7 @@ class TestDoctor:
 
     @pytest.mark.parametrize("version", ["0.10.0", "v0.29.1", "1.0"])
     def test_one_that_is_new_enough_is_ok(self, version: str, tmp_path: Path) -> None:
-        lines = self.found(tmp_path, self.tools(runner=FakeRunner(lambda _: version)))
+        lines = self.found(tmp_path, self.tools(runner=self.runner(buildx=version)))
 
         assert f"ok buildx {version}" in lines
 
@@ -336,11 +356,16 @@ class TestDoctor:
         )
         assert lines[at + 1].startswith("To fix: nothing, or docker buildx use rootless")
 
-    def test_limits_that_are_too_low_come_with_the_command(self, tmp_path: Path) -> None:
+    def test_limits_that_are_too_low_come_with_the_command(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "proc").mkdir()
+        (tmp_path / "proc" / "meminfo").write_text(MEMINFO)
+        monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path / "proc"))
+
         lines = self.found(
-            tmp_path, self.tools(), max_user_instances="128", max_user_watches="600000",
-            meminfo="MemTotal: 9 kB\nMemAvailable: 1500000 kB\n",
-        )  # fmt: skip
+            tmp_path, self.tools(), max_user_instances="128", max_user_watches="600000"
+        )
 
         said = "with several kind nodes pods may fail with too many open files"
         at = lines.index(f"odd inotify fs.inotify.max_user_instances is 128; {said}")
@@ -392,15 +417,15 @@ class TestDoctor:
 
 def test_a_lock_may_be_let_go_of_by_another_thread(tmp_path: Path) -> None:
     """The thread that provisions takes it, the main thread lets go."""
-    home, locks = home_of(tmp_path, "shop"), []
+    directory, locks = reused_directory(tmp_path, "shop"), []
     deadline = Deadline.after(5)
     thread = threading.Thread(
         target=lambda: locks.append(
-            lock_home(home, user="a", waiting=lambda _: None, deadline=deadline)
+            acquire(directory, user="a", waiting=lambda _: None, deadline=deadline)
         )
     )
     thread.start()
     thread.join()
     locks[0].release()
 
-    lock_home(home, user="b", waiting=lambda _: None, deadline=deadline).release()
+    acquire(directory, user="b", waiting=lambda _: None, deadline=deadline).release()

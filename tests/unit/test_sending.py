@@ -51,7 +51,7 @@ class Bench:
         self.content = FakeContent(self.provider, dict(IMAGES))
         self.runner.on_pipe = self.content.stream
         self.sender = Sender(
-            engine=FakeEngine(), provider=self.provider, runner=self.runner, how=self.how
+            engine=FakeEngine(), kind_nodes=self.provider, runner=self.runner, how=self.how
         )
 
     def send(self, *references: str, nodes: tuple[str, ...] = ("node",)) -> Volume:
@@ -143,7 +143,9 @@ class TestDigests:
     def bench(self, how: Load = "auto") -> tuple[Bench, FakeEngine]:
         bench = Bench(how)
         engine = FakeEngine(images={self.REFERENCE: "sha256:1"})
-        bench.sender = Sender(engine=engine, provider=bench.provider, runner=bench.runner, how=how)
+        bench.sender = Sender(
+            engine=engine, kind_nodes=bench.provider, runner=bench.runner, how=how
+        )
 
         def stream(piped: Piped) -> tuple[int, ...]:
             (name,) = piped.source[1:]

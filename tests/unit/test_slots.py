@@ -30,7 +30,7 @@ def turn(
     slots: BuildSlots, deadline: Deadline, *, rank: float = 0.0, weight: int | None = 1
 ) -> Iterator[None]:
     """Stand in line, and build in the block."""
-    with slots.place(rank=rank, weight=weight) as place, slots.turn(place, deadline):
+    with slots.queue(rank=rank, weight=weight) as place, slots.turn(place, deadline):
         yield
 
 
@@ -242,7 +242,7 @@ class TestTheOrder:
                 order.append("short")
 
         with ThreadPoolExecutor(1) as pool:
-            with slots.place(rank=9) as place:
+            with slots.queue(rank=9) as place:
                 short = pool.submit(build_short)
                 assert waiting.noticed.wait(5)
                 with slots.turn(place, soon):
@@ -254,7 +254,7 @@ class TestTheOrder:
     def test_no_slot_is_kept_for_one_that_proves_to_be_built_already(self, soon: Deadline) -> None:
         slots = BuildSlots(1)
 
-        with slots.place(rank=9):
+        with slots.queue(rank=9):
             pass
 
         with turn(slots, soon, rank=1):
@@ -263,13 +263,13 @@ class TestTheOrder:
     def test_with_slots_for_both_nobody_waits(self, soon: Deadline) -> None:
         slots = BuildSlots(2)
 
-        with slots.place(rank=9), turn(slots, soon, rank=1):
+        with slots.queue(rank=9), turn(slots, soon, rank=1):
             pass
 
     def test_a_slot_is_not_kept_for_long(self, soon: Deadline) -> None:
         slots = BuildSlots(1)
 
-        with slots.place(rank=9) as slow:
+        with slots.queue(rank=9) as slow:
             slow.hold = Deadline.after(0)
             with turn(slots, soon, rank=1):
                 pass

@@ -16,6 +16,7 @@ from pytest_kindinfra.errors import ClusterError, CommandError, ToolMissingError
 from pytest_kindinfra.kube import client, refusals, troubles
 from pytest_kindinfra.model import (
     Declaration,
+    Endpoint,
     EndpointSpec,
     Image,
     KubeObject,
@@ -26,6 +27,14 @@ from pytest_kindinfra.model import (
     Service,
 )
 from pytest_kindinfra.run.recipe import bring_up, tear_down
+from pytest_kindinfra.state.records import (
+    ClusterNamed,
+    ClusterReady,
+    ImageReady,
+    PlanMade,
+    ServiceReady,
+)
+from pytest_kindinfra.state.results import Failed, Result
 from pytest_kindinfra.system.timeline import Deadline, Timeline
 from tests.fake_kubernetes import KEY, TOKEN, FakeKubernetes
 from tests.fakes import (
@@ -34,6 +43,7 @@ from tests.fakes import (
     FakeRegistries,
     FakeRunner,
     eventually,
+    fake_tools,
     takes_images,
 )
 
@@ -177,9 +187,9 @@ class Bench:
 
     @property
     def tools(self) -> Tools:
-        return Tools(
+        return fake_tools(
+            self.provider,
             engine=self.engine,
-            provider=self.provider,
             runner=self.runner,
             timeline=self.timeline,
             registries=self.registries,
@@ -187,7 +197,7 @@ class Bench:
 
     def bring_up(self) -> None:
         self.run.make()
-        self.run.write("plan", {"services": [one.name for one in self.plan.services]})
+        self.run.settle(PlanMade.of(self.plan, engine="docker"))
         request = Request(
             cluster="kindinfra-1",
             run_id="1",
@@ -213,12 +223,18 @@ class Bench:
 
     def results(self) -> dict[str, str]:
         """Return the state of everything that has a result, with its root if it failed."""
-        names = ("cluster", "service-db", "service-api", "service-other")
-        records: dict[str, dict[str, Any]] = {name: self.run.read(name) or {} for name in names}
-        return {
-            name.removeprefix("service-"): record.get("root", record.get("state", "none"))
-            for name, record in records.items()
-        }
+        found: dict[str, Result | Failed | None] = {"cluster": self.run.settled(ClusterReady)}
+        for name in ("db", "api", "other"):
+            found[name] = self.run.settled(ServiceReady, name)
+        return {name: _state_of(result) for name, result in found.items()}
+
+    def failure(self, service: str = "") -> Failed:
+        """Return the failed result of a service, or of the cluster."""
+        result: Result | Failed | None = self.run.settled(ClusterReady)
+        if service:
+            result = self.run.settled(ServiceReady, service)
+        assert isinstance(result, Failed)
+        return result
 
     def deployed(self, name: str) -> KubeObject | None:
         path = f"/apis/apps/v1/namespaces/default/deployments/{name}"
@@ -229,6 +245,12 @@ class Bench:
             raise CommandError(["docker"], exit_code=1, output=text, what='building image "api"')
 
         self.engine.on_build = fail
+
+
+def _state_of(result: Result | Failed | None) -> str:
+    if result is None:
+        return "none"
+    return result.root if isinstance(result, Failed) else "ready"
 
 
 @pytest.fixture
@@ -250,25 +272,19 @@ class TestEverythingWorks:
         bench.bring_up()
 
         assert bench.results() == dict.fromkeys(("cluster", "db", "api", "other"), "ready")
-        api = bench.run.read("service-api")["endpoints"]
-        assert api == [
-            {
-                "service": "api",
-                "name": "web",
-                "scheme": "http",
-                "host": "127.0.0.1",
-                "port": bench.web,
-            }
-        ]
+        api = bench.run.settled(ServiceReady, "api")
+        web = Endpoint(service="api", name="web", scheme="http", host="127.0.0.1", port=bench.web)
+        assert api == ServiceReady(endpoints=(web,))
 
     def test_manifests_run_what_was_built(self, bench: Bench) -> None:
         bench.bring_up()
 
-        built = bench.run.read("image-api")["reference"]
+        ready = bench.run.read(ImageReady, "api")
+        assert ready
         api = bench.deployed("api")
         assert api
         (container,) = api["spec"]["template"]["spec"]["containers"]
-        assert container["image"] == built == bench.engine.built[0]
+        assert container["image"] == ready.image.reference == bench.engine.built[0]
         assert container["imagePullPolicy"] == "IfNotPresent"
 
     def test_pods_run_what_a_registry_calls_their_images(self, bench: Bench) -> None:
@@ -297,7 +313,7 @@ class TestEverythingWorks:
         bench.bring_up()
 
         assert bench.results()["cluster"] == "the cluster"
-        assert "nothing at localhost:9" in bench.run.read("cluster")["full"]
+        assert "nothing at localhost:9" in bench.failure().full
 
     def test_images_that_the_engine_has_are_loaded_and_others_left_to_be_pulled(
         self, bench: Bench
@@ -387,10 +403,10 @@ class TestSomethingFails:
             "api": 'image "api"',
             "other": "ready",
         }
-        record = bench.run.read("service-api")
-        assert "no space left" in record["full"]
-        assert record["short"].startswith('service "api" is not there: image "api" failed:\n')
-        assert len(record["short"].splitlines()) <= 5
+        record = bench.failure("api")
+        assert "no space left" in record.full
+        assert record.short.startswith('service "api" is not there: image "api" failed:\n')
+        assert len(record.short.splitlines()) <= 5
         assert bench.deployed("api") is None
 
     def test_a_service_that_breaks_holds_back_what_needs_it_and_no_more(self, bench: Bench) -> None:
@@ -409,7 +425,7 @@ class TestSomethingFails:
             "api": 'service "db"',
             "other": "ready",
         }
-        assert "CrashLoopBackOff" in bench.run.read("service-api")["full"]
+        assert "CrashLoopBackOff" in bench.failure("api").full
         assert bench.deployed("api") is None
 
     def test_an_endpoint_without_pods_is_told_with_what_its_k8s_service_selects(
@@ -421,7 +437,7 @@ class TestSomethingFails:
 
         bench.bring_up()
 
-        assert bench.run.read("service-db")["full"] == (
+        assert bench.failure("db").full == (
             f'endpoint "web" of "db" did not answer within {bench.timeout:g} s '
             f"(--kindinfra-timeout): http://127.0.0.1:{bench.web}/: "
             "[Errno 111] Connection refused\n"
@@ -444,7 +460,7 @@ class TestSomethingFails:
             "api": 'service "db"',
             "other": "ready",
         }
-        assert "no seed for kindinfra-1" in bench.run.read("service-db")["full"]
+        assert "no seed for kindinfra-1" in bench.failure("db").full
 
     def test_a_cluster_that_cannot_be_made_is_the_cause_of_all(self, bench: Bench) -> None:
         def fail(_: str, __: Path) -> None:
@@ -455,7 +471,7 @@ class TestSomethingFails:
         bench.bring_up()
 
         assert bench.results() == dict.fromkeys(("cluster", "db", "api", "other"), "the cluster")
-        assert "port is already allocated" in bench.run.read("cluster")["full"]
+        assert "port is already allocated" in bench.failure().full
         assert bench.cancelled.is_set()
 
     def test_a_cluster_of_that_name_is_left_alone(self, bench: Bench) -> None:
@@ -464,8 +480,8 @@ class TestSomethingFails:
         bench.bring_up()
 
         assert bench.provider.clusters == {"kindinfra-1": ("somebody's-node",)}
-        assert 'there is already a cluster "kindinfra-1"' in bench.run.read("cluster")["full"]
-        assert bench.run.read("cluster-name") is None
+        assert 'there is already a cluster "kindinfra-1"' in bench.failure().full
+        assert bench.run.read(ClusterNamed) is None
 
     def test_a_tool_that_is_not_there_is_said_once(self, bench: Bench) -> None:
         bench.engine.version = ToolMissingError('"docker" is not on PATH\nTo fix: install it')
@@ -473,9 +489,7 @@ class TestSomethingFails:
         bench.bring_up()
 
         assert set(bench.results().values()) == {"the set-up"}
-        assert bench.run.read("service-db")["full"] == (
-            '"docker" is not on PATH\nTo fix: install it'
-        )
+        assert bench.failure("db").full == ('"docker" is not on PATH\nTo fix: install it')
         assert bench.provider.clusters == {}
 
 
@@ -497,8 +511,8 @@ class TestSecrets:
 
         bench.bring_up()
 
-        record = bench.run.read("service-api")
-        assert record["full"].endswith("ValueError: cannot log in with ***\n")
+        record = bench.failure("api")
+        assert record.full.endswith("ValueError: cannot log in with ***\n")
         assert self.TOKEN not in str(record)
 
     def test_a_token_that_a_hook_fetched_for_the_build_is_not_shown(
@@ -511,8 +525,8 @@ class TestSecrets:
 
         bench.bring_up()
 
-        record = bench.run.read("service-api")
-        assert "login with *** failed" in record["short"]
+        record = bench.failure("api")
+        assert "login with *** failed" in record.short
         assert self.TOKEN not in str(record)
 
     def test_the_clusters_key_is_not_shown_though_it_did_not_come_up(self, bench: Bench) -> None:
@@ -525,8 +539,8 @@ class TestSecrets:
 
         bench.bring_up()
 
-        record = bench.run.read("cluster")
-        assert record["full"] == "kubeadm failed, token ***, key ***"
+        record = bench.failure()
+        assert record.full == "kubeadm failed, token ***, key ***"
 
 
 class TestTheRunEnds:
@@ -539,8 +553,8 @@ class TestTheRunEnds:
 
         bench.bring_up()
 
-        records = [bench.run.read(f"service-{name}") for name in ("db", "api", "other")]
-        assert [record["cancelled"] for record in records] == [True, True, True]
+        records = [bench.failure(name) for name in ("db", "api", "other")]
+        assert [record.cancelled for record in records] == [True, True, True]
 
     def test_what_is_there_already_stays_there(self, bench: Bench) -> None:
         def before_deploy(*, stack: Any, service: Service) -> None:
@@ -552,8 +566,8 @@ class TestTheRunEnds:
 
         bench.bring_up()
 
-        assert bench.run.read("service-db")["state"] == "ready"
-        assert bench.run.read("service-api")["cancelled"] is True
+        assert isinstance(bench.run.settled(ServiceReady, "db"), ServiceReady)
+        assert bench.failure("api").cancelled is True
 
 
 def _early(plan: Plan) -> Plan:
@@ -640,7 +654,7 @@ class TestWhatNothingBrings:
         bench.bring_up()
 
         assert bench.results()["other"] == 'service "other"'
-        told = bench.run.read("service-other")["full"]
+        told = bench.failure("other").full
         assert 'namespaces "defalt" not found' in told
         assert 'To fix: correct the name, or add Namespace "defalt"' in told
 

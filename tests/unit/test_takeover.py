@@ -7,13 +7,19 @@ from typing import Any
 
 import pytest
 
-from pytest_kindinfra.clusters.fit import Made, fit_ports, made_with, why_unlike, with_ports
+from pytest_kindinfra.clusters.fit import (
+    difference,
+    fingerprint_of,
+    fit_ports,
+    with_ports,
+)
 from pytest_kindinfra.model import Declaration, EndpointSpec, Plan, PortMapping, Service
+from pytest_kindinfra.state.records import Fingerprint
 
 HOST_PORTS = {30000: 21000, 30001: 21001, 30002: 21002, 30003: 9181}
-MADE = Made(
+MADE = Fingerprint(
     config="c", node_image="n", tuning="t",
-    ports={"api.http": 30000, "db.sql": 30001}, spare=[30002, 30003],
+    ports={"api.http": 30000, "db.sql": 30001}, spare=(30002, 30003),
 )  # fmt: skip
 
 
@@ -95,10 +101,10 @@ class TestFitPorts:
         ]
 
 
-def made(base: dict[str, Any] | None = None, **changes: Any) -> Made:
+def made(base: dict[str, Any] | None = None, **changes: Any) -> Fingerprint:
     fields: dict[str, Any] = {"node_image": "a", "provider": "kind 1", "tuning": True}
     fields["folder"] = Path("/p")
-    return made_with(base, **(fields | changes))
+    return fingerprint_of(base, **(fields | changes))
 
 
 class TestWhyUnlike:
@@ -114,12 +120,12 @@ class TestWhyUnlike:
             (made({"nodes": [{"image": "b"}]}), "the kind config has changed"),
         ],
     )
-    def test_it_names_what_kind_cannot_change(self, now: Made, why: str) -> None:
-        assert why_unlike(made(), now) == why
+    def test_it_names_what_kind_cannot_change(self, now: Fingerprint, why: str) -> None:
+        assert difference(made(), now) == why
 
     def test_another_kind_has_another_node_image_of_its_own(self) -> None:
         before, now = made(node_image=None), made(node_image=None, provider="kind 2")
         assert (
-            why_unlike(before, now)
+            difference(before, now)
             == "its node image was the one of kind 1, now it is the one of kind 2"
         )

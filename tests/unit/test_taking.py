@@ -10,14 +10,23 @@ import pytest
 
 from pytest_kindinfra.clusters.reuse import obtain_cluster
 from pytest_kindinfra.clusters.sweep import sweep
-from pytest_kindinfra.context import Context, FirstFailure, Hooks, Request, Reuse, Tools
+from pytest_kindinfra.context import Context, FirstFailure, Hooks, Request, Reuse
 from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.model import Declaration, Plan
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold, locked_for_all_users
-from pytest_kindinfra.state.reused import home_of
+from pytest_kindinfra.state.records import ClusterNamed, ReusedCluster
+from pytest_kindinfra.state.reused import reused_directory
 from pytest_kindinfra.system.timeline import Deadline, Timeline
-from tests.fakes import FakeEngine, FakeProvider, FakeRegistries, FakeRunner, eventually, forbid
+from tests.fakes import (
+    FakeEngine,
+    FakeProvider,
+    FakeRegistries,
+    FakeRunner,
+    eventually,
+    fake_tools,
+    forbid,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,8 +46,8 @@ class Bench:
         self.contexts: list[Context] = []
         self.said: list[str] = []
 
-    def context(self, run: str, *, home: Path | None = None, timeout: float = 5) -> Context:
-        """Return a run that wants it; with a home for whoever comes later."""
+    def context(self, run: str, *, reused_dir: Path | None = None, timeout: float = 5) -> Context:
+        """Return a run that wants it; with a reused directory for whoever comes later."""
         directory = RunDirectory(self.folder / run)
         directory.make()
         engine, cancelled = FakeEngine(), threading.Event()
@@ -53,14 +62,14 @@ class Bench:
             node_image=None,
             tuning=False,
             folder=self.folder,
-            reuse=Reuse(home=home) if home else None,
+            reuse=Reuse(reused_dir=reused_dir) if reused_dir else None,
         )
         context = Context(
             plan=Plan(declaration=Declaration(folder=self.folder)),
             request=request,
-            tools=Tools(
+            tools=fake_tools(
+                self.provider,
                 engine=engine,
-                provider=self.provider,
                 runner=FakeRunner(),
                 timeline=Timeline(),
                 registries=FakeRegistries(engine),
@@ -91,7 +100,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
     yield made
     for context in made.contexts:
-        context.held.close()
+        context.cleanup.close()
 
 
 def obtain(context: Context) -> Cluster:
@@ -101,25 +110,25 @@ def obtain(context: Context) -> Cluster:
 def test_a_cluster_that_another_run_made_meanwhile_is_not_this_runs_to_delete(
     bench: Bench,
 ) -> None:
-    faster = bench.context("faster", home=home_of(bench.folder / "a", NAME).path)
-    slower = bench.context("slower", home=home_of(bench.folder / "b", NAME).path)
-    bench.meanwhile("standing", lambda: obtain(faster))
+    faster = bench.context("faster", reused_dir=reused_directory(bench.folder / "a", NAME).path)
+    slower = bench.context("slower", reused_dir=reused_directory(bench.folder / "b", NAME).path)
+    bench.meanwhile("observe", lambda: obtain(faster))
 
     with pytest.raises(ClusterError, match=f'there is already a cluster "{NAME}"'):
         obtain(slower)
 
-    assert [one.run.file("cluster-name").exists() for one in (faster, slower)] == [True, False]
-    assert [one.run.file("home").exists() for one in (faster, slower)] == [True, False]
+    assert [one.run.file(ClusterNamed).exists() for one in (faster, slower)] == [True, False]
+    assert [one.run.file(ReusedCluster).exists() for one in (faster, slower)] == [True, False]
 
 
 def test_the_same_holds_for_one_that_does_not_stay(bench: Bench) -> None:
     faster, slower = bench.context("faster"), bench.context("slower")
-    bench.meanwhile("standing", lambda: obtain(faster))
+    bench.meanwhile("observe", lambda: obtain(faster))
 
     with pytest.raises(ClusterError, match=f'there is already a cluster "{NAME}"'):
         obtain(slower)
 
-    assert [one.run.file("cluster-name").exists() for one in (faster, slower)] == [True, False]
+    assert [one.run.file(ClusterNamed).exists() for one in (faster, slower)] == [True, False]
 
 
 class TestWhatAKilledRunLeft:
@@ -150,9 +159,9 @@ class TestWhatAKilledRunLeft:
         cluster = obtain(bench.context("next"))
 
         other.join()
-        standing = bench.provider.standing(NAME, Deadline.after(5))
-        assert standing
-        assert standing.folder == cluster.kubeconfig.parent != dead.path
+        observed = bench.provider.observe(NAME, Deadline.after(5))
+        assert observed
+        assert observed.folder == cluster.kubeconfig.parent != dead.path
 
     def test_one_that_lives_is_not(self, bench: Bench, dead: RunDirectory) -> None:
         lock = hold(dead.lock)
@@ -179,35 +188,35 @@ class TestWhatAKilledRunLeft:
         assert list(bench.provider.clusters) == [NAME]
 
 
-class TestHomes:
+class TestReusedDirectories:
     def end(self, context: Context) -> None:
         """End a run whose cluster stays."""
-        context.held.close()
+        context.cleanup.close()
 
-    def test_two_spellings_of_one_home_are_one(self, bench: Bench) -> None:
-        home = home_of(bench.folder / "artifacts", NAME).path
-        first = bench.context("first", home=home)
+    def test_two_spellings_of_one_directory_are_one(self, bench: Bench) -> None:
+        reused_dir = reused_directory(bench.folder / "artifacts", NAME).path
+        first = bench.context("first", reused_dir=reused_dir)
         obtain(first)
         self.end(first)
         (bench.folder / "link").symlink_to(bench.folder)
-        other = home_of(bench.folder / "link" / "artifacts", NAME).path
+        other = reused_directory(bench.folder / "link" / "artifacts", NAME).path
 
         # It is made anew, since no API server answers.
-        cluster = obtain(bench.context("second", home=other, timeout=2))
+        cluster = obtain(bench.context("second", reused_dir=other, timeout=2))
 
-        assert cluster.home == other
+        assert cluster.reused_dir == other
 
     def test_one_that_was_deleted_while_it_was_waited_for_is_made(self, bench: Bench) -> None:
         """Its credentials were looked for, and a line said that it was made anew for that."""
-        first = bench.context("first", home=home_of(bench.folder / "a", NAME).path)
+        first = bench.context("first", reused_dir=reused_directory(bench.folder / "a", NAME).path)
         obtain(first)
-        second = bench.context("second", home=home_of(bench.folder / "b", NAME).path)
+        second = bench.context("second", reused_dir=reused_directory(bench.folder / "b", NAME).path)
 
         def end() -> None:
             bench.provider.clusters.clear()
             self.end(first)
 
-        bench.meanwhile("standing", end)
+        bench.meanwhile("observe", end)
 
         obtain(second)
 
@@ -256,18 +265,30 @@ class TestAClusterThatNobodyCanJudge:
 
         self.refuse(bench, reuse=reuse, why=f"{live.path} cannot be seen: Permission denied")
 
-    def test_a_home_of_the_same_path_that_has_no_note_of_it(self, bench: Bench) -> None:
+    def test_a_directory_of_the_same_path_that_has_no_note_of_it(self, bench: Bench) -> None:
         """It was removed while its run lived, or is another container's at the same path."""
-        home = home_of(bench.folder / "a", NAME).path
-        obtain(bench.context("live", home=home))
-        shutil.rmtree(home)
+        reused_dir = reused_directory(bench.folder / "a", NAME).path
+        obtain(bench.context("live", reused_dir=reused_dir))
+        shutil.rmtree(reused_dir)
 
-        self.refuse(bench, reuse=True, why=f"{home} has no note of it", home=home)
+        self.refuse(bench, reuse=True, why=f"{reused_dir} has no note of it", reused_dir=reused_dir)
 
-    def refuse(self, bench: Bench, *, reuse: bool, why: str, home: Path | None = None) -> None:
-        home = home or home_of(bench.folder / "home", NAME).path
+    def test_one_of_an_earlier_version_of_this_project(self, bench: Bench) -> None:
+        reused_dir = reused_directory(bench.folder / "a", NAME).path
+        earlier = bench.context("earlier", reused_dir=reused_dir)
+        obtain(earlier)
+        earlier.cleanup.close()
+        for file in (reused_dir / "state").glob("*.json"):
+            file.write_text(file.read_text().replace('"format": 2', '"format": 1'))
+
+        self.refuse(bench, reuse=True, why="has format 1, this version", reused_dir=reused_dir)
+
+    def refuse(
+        self, bench: Bench, *, reuse: bool, why: str, reused_dir: Path | None = None
+    ) -> None:
+        reused_dir = reused_dir or reused_directory(bench.folder / "home", NAME).path
         with pytest.raises(ClusterError) as caught:
-            obtain(bench.context("next", home=home if reuse else None))
+            obtain(bench.context("next", reused_dir=reused_dir if reuse else None))
 
         assert list(bench.provider.clusters) == [NAME]
         assert str(caught.value).startswith(

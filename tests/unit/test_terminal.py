@@ -11,6 +11,7 @@ import pytest
 from pytest_kindinfra.context import Request
 from pytest_kindinfra.images.tags import Known
 from pytest_kindinfra.model import Declaration, Image, Need, Phase, Plan, PortMapping, Service
+from pytest_kindinfra.run.progress import Heartbeats
 from pytest_kindinfra.run.report import (
     build_line,
     count,
@@ -23,7 +24,7 @@ from pytest_kindinfra.run.report import (
     running_line,
     table_lines,
 )
-from pytest_kindinfra.session.output import Heartbeats
+from pytest_kindinfra.state.results import Failed
 from pytest_kindinfra.system.timeline import Running
 
 EPOCH = 1_800_000_000.0
@@ -264,8 +265,8 @@ class TestThePlan:
         ]
 
 
-def failed(root: str, full: str, *, cancelled: bool = False) -> dict[str, Any]:
-    return {"root": root, "full": full, "short": full, "state": "failed", "cancelled": cancelled}
+def failed(root: str, full: str, *, cancelled: bool = False) -> Failed:
+    return Failed(root=root, full=full, short=full, cancelled=cancelled)
 
 
 class TestFailures:

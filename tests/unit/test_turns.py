@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from pytest_kindinfra.errors import CancelledError
 from pytest_kindinfra.session.heavy import TurnLines, waits_line
-from pytest_kindinfra.state.turns import Ticket, Turn, Turns, obstacles
+from pytest_kindinfra.state.records import Ticket, Turn, TurnQueue
+from pytest_kindinfra.state.turns import Turns, obstacles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -147,7 +148,7 @@ class TestQueue:
         second.close()
 
     def test_it_is_said_who_waits_for_whom(self, run: RunDirectory) -> None:
-        run.write("turns", [])
+        run.write(TurnQueue())
         first = Turns(run, "gw0")
         first.take(Turn(locks=("db",)), "test_a", meanwhile=lambda: None)
         second = Turns(run, "gw1")

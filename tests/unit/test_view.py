@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_kindinfra.errors import CancelledError, KindInfraError, NotReadyError
 from pytest_kindinfra.intests.stack import Stack
-from pytest_kindinfra.model import Endpoint
+from pytest_kindinfra.model import BuiltImage, Endpoint
 from pytest_kindinfra.state.locks import hold
-from pytest_kindinfra.state.results import service_record
+from pytest_kindinfra.state.records import (
+    ClusterReady,
+    ImageLoaded,
+    ImageReady,
+    PlanMade,
+    ServiceReady,
+)
+from pytest_kindinfra.state.results import Failed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,29 +30,23 @@ API = Endpoint(service="api", name="api", scheme="http", host="127.0.0.1", port=
 METRICS = Endpoint(service="api", name="metrics", scheme="http", host="127.0.0.1", port=4002)
 
 
-def failed(short: str) -> dict[str, Any]:
-    return {
-        "state": "failed",
-        "short": short,
-        "full": short,
-        "root": "",
-        "cancelled": False,
-        "missing": False,
-    }
+def failed(short: str) -> Failed:
+    return Failed(short=short, full=short, root="")
+
+
+def built(name: str, reference: str) -> BuiltImage:
+    return BuiltImage(name=name, reference=reference, cached=False)
 
 
 @pytest.fixture
 def stack(run: RunDirectory) -> Iterator[Stack]:
     """A run that still goes on, whose service "api" is ready."""
-    run.write("plan", {"services": ["db", "api", "quiet", "late"]})
-    run.write(
-        "cluster",
-        {"state": "ready", "name": "kind-1", "kubeconfig": "/run/kubeconfig", "namespace": "e2e"},
-    )
-    run.write("service-api", service_record([API, METRICS]))
-    run.write("service-quiet", service_record([]))
-    run.write("service-db", failed('service "db" is not there: CrashLoopBackOff'))
-    run.write("image-api", {"name": "api", "reference": "localhost/api:1f", "cached": False})
+    run.settle(PlanMade(services=("db", "api", "quiet", "late")))
+    run.settle(ClusterReady(name="kind-1", kubeconfig=Path("/run/kubeconfig"), namespace="e2e"))
+    run.settle(ServiceReady(endpoints=(API, METRICS)), "api")
+    run.settle(ServiceReady(endpoints=()), "quiet")
+    run.fail(ServiceReady, failed('service "db" is not there: CrashLoopBackOff'), "db")
+    run.write(ImageReady(image=built("api", "localhost/api:1f")), "api")
     lock = hold(run.provisioning)
     yield Stack(run)
     lock.release()
@@ -72,7 +73,7 @@ class TestEndpoints:
         )
 
     def test_a_run_without_services_says_so(self, run: RunDirectory) -> None:
-        run.write("plan", {"services": []})
+        run.settle(PlanMade(services=()))
 
         with pytest.raises(KindInfraError, match="this run has: none\n"):
             Stack(run).url("api")
@@ -107,7 +108,7 @@ class TestEndpoints:
 class TestWaiting:
     @pytest.mark.usefixtures("stack")
     def test_what_comes_later_is_waited_for(self, run: RunDirectory) -> None:
-        later = threading.Timer(0.1, run.settle, ("service-late", service_record([API])))
+        later = threading.Timer(0.1, run.settle, (ServiceReady(endpoints=(API,)), "late"))
         later.start()
 
         assert Stack(run).url("late") == API.url
@@ -140,7 +141,7 @@ class TestTheCluster:
         assert stack.kubeconfig == Path("/run/kubeconfig")
 
     def test_a_failed_one_says_why(self, run: RunDirectory) -> None:
-        run.write("cluster", failed("the cluster is not there: no space left"))
+        run.fail(ClusterReady, failed("the cluster is not there: no space left"))
 
         with pytest.raises(NotReadyError, match=r"^the cluster is not there: no space left$"):
             _ = Stack(run).namespace
@@ -148,14 +149,14 @@ class TestTheCluster:
     def test_images_are_those_built_so_far(self, run: RunDirectory, stack: Stack) -> None:
         assert stack.images == {"api": "localhost/api:1f"}
 
-        run.write("image-db", {"name": "db", "reference": "localhost/db:2e", "cached": True})
+        run.write(ImageReady(image=built("db", "localhost/db:2e")), "db")
 
         assert stack.images == {"api": "localhost/api:1f", "db": "localhost/db:2e"}
 
     def test_an_image_that_went_through_a_registry_is_called_as_pods_call_it(
         self, run: RunDirectory, stack: Stack
     ) -> None:
-        run.write("runs-as-api", {"reference": "localhost:5001/api:1f-2e3d"})
+        run.write(ImageLoaded(reference="localhost:5001/api:1f-2e3d"), "api")
 
         assert stack.images == {"api": "localhost:5001/api:1f-2e3d"}
 

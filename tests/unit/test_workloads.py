@@ -41,6 +41,7 @@ PERMANENT = [
     ("CreateContainerError", "failed to generate spec: no command specified"),
     ("RunContainerError", NO_FILE),
     ("StartError", NO_FILE),
+    ("ContainerCannotRun", NO_FILE),
 ]
 PASSING = [
     ("ErrImagePull", 'Head "https://x.io/v2/": net/http: TLS handshake timeout'),
@@ -353,7 +354,7 @@ def causes(
 @pytest.mark.parametrize(("reason", "message"), PERMANENT)
 def test_a_container_that_waits_for_good_is_a_cause_at_once(reason: str, message: str) -> None:
     waiting = container(waiting={"reason": reason, "message": message})
-    if reason == "StartError":
+    if reason in {"StartError", "ContainerCannotRun"}:
         ended = {"terminated": {"exitCode": 128, "reason": reason, "message": message}}
         waiting = container(waiting={"reason": "CrashLoopBackOff"}, last=ended)
 

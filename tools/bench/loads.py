@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 
 from figures import quartiles, ratio
 
-from pytest_kindinfra.clusters.kind import Kind
+from pytest_kindinfra.clusters.kind import KindProvider
 from pytest_kindinfra.engines.docker import Docker
 from pytest_kindinfra.engines.registry import DockerRegistry, close_registry, with_registry
 from pytest_kindinfra.images.load import ImageLoader
 from pytest_kindinfra.images.registry import RegistrySender
 from pytest_kindinfra.state.memory import cache_folder
-from pytest_kindinfra.system.runner import SubprocessRunner
+from pytest_kindinfra.system.runner import Runner
 from pytest_kindinfra.system.timeline import Deadline, Timeline
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ _MEGABYTE = 1_000_000
 _KIND, _SAVE, _REGISTRY = "kind load docker-image", "docker save alone", "registry"
 _WAYS: dict[str, Load] = {"delta": "delta", "archive": "archive"}
 _CONTENDERS = (_KIND, *_WAYS, _REGISTRY, _SAVE)
-_runner = SubprocessRunner()
-_docker, _kind, _host = Docker(_runner), Kind(_runner), DockerRegistry(_runner)
+_runner = Runner()
+_docker, _kind, _host = Docker(_runner), KindProvider(_runner), DockerRegistry(_runner)
 
 
 def main() -> None:
@@ -59,7 +59,9 @@ def main() -> None:
             _kind.delete(name, kubeconfig=Path(folder) / "kubeconfig", deadline=Deadline.after(120))
             ids = _lines("docker", "image", "ls", "--quiet", f"{name}/*")
             _run("docker", "image", "rm", "--force", *ids, check=False)
-            close_registry(_host, _kind, cache=cache_folder(), deadline=Deadline.after(60))
+            close_registry(
+                _host, _kind, cache=cache_folder(), say=print, deadline=Deadline.after(60)
+            )
     for line in _table(seconds):
         print(line)
     if given.json:
@@ -82,7 +84,7 @@ def _measure(
     (folder / "small").write_bytes(bytes(4))
     deadline = Deadline.after(3600)
     registry = RegistrySender(
-        _host.run(deadline), host=_host, engine=_docker, provider=_kind, folder=folder
+        _host.run(deadline), host=_host, engine=_docker, kind_nodes=_kind, folder=folder
     )
     first = _build(f"{name}/first:1", folder)
     for way in ("delta", _REGISTRY):  # what the kind node and the registry have beforehand
@@ -131,7 +133,7 @@ def _load(
         loader = ImageLoader(
             nodes,
             engine=_docker,
-            provider=_kind,
+            kind_nodes=_kind,
             runner=_runner,
             timeline=Timeline(),
             how=_WAYS.get(way, "auto"),

@@ -25,16 +25,17 @@ import json, os, sys, time
 from pathlib import Path
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.errors import ProvisionerDiedError
+from pytest_kindinfra.state.records import ServiceReady
 run = RunDirectory(Path(sys.argv[1]))
 rounds = int(sys.argv[2])
 print("here", flush=True)
 for number in range(rounds):
     try:
-        value = run.wait_for(f"r{number}")
+        (endpoint,) = run.wait_for(ServiceReady, f"r{number}").endpoints
     except ProvisionerDiedError:
         print(json.dumps({"died": time.time()}), flush=True)
         break
-    print(json.dumps({"seen": time.time() - value["written"]}), flush=True)
+    print(json.dumps({"seen": time.time() - float(endpoint.name)}), flush=True)
 cpu = os.times()
 print(json.dumps({"cpu": cpu.user + cpu.system}), flush=True)
 """
@@ -59,6 +60,8 @@ from pathlib import Path
 from filelock import FileLock
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
+from pytest_kindinfra.state.records import ServiceReady
+from pytest_kindinfra.model import Endpoint
 run = RunDirectory(Path(sys.argv[1]))
 run.make()
 lock, provisioning = hold(run.lock), hold(run.provisioning)
@@ -73,7 +76,10 @@ print("here", flush=True)
 for line in sys.stdin:
     kind, number = line.split()
     if kind == "ours":
-        run.settle(f"r{number}", {"written": time.time()})
+        endpoint = Endpoint(
+            service="s", name=repr(time.time()), scheme="tcp", host="127.0.0.1", port=1
+        )
+        run.settle(ServiceReady(endpoints=(endpoint,)), f"r{number}")
     else:
         (run.path / f"r{number}.json").write_text(json.dumps({"written": time.time()}))
         locks[int(number)].release()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.kube.events import TELLING
+from pytest_kindinfra.kube.reasons import reasons_seen
 from pytest_kindinfra.kube.troubles import ServiceFailedError
 from pytest_kindinfra.system.timeline import Deadline, monotonic, now, wait_until
 from tests.e2e.kube.objects import (
@@ -183,7 +183,7 @@ def happened(kube: Kube, namespace: str, case: Case) -> float:
     assert case.error
     assert case.error.cause
     cause, broken = case.error.cause, case.objects[-1]
-    if cause.reason in TELLING:
+    if cause.reason in reasons_seen("event"):
         events = kube.events(namespace)
         told = [one for one in events if one["reason"] == cause.reason and about(one, broken)]
         return min(_seconds(one["firstTimestamp"] or one["eventTime"]) for one in told)

@@ -13,7 +13,7 @@ from pytest_kindinfra.kube import client, troubles
 from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.kube.rewrite import rewrite
 from pytest_kindinfra.model import SERVICE_LABEL
-from pytest_kindinfra.state.deployed import Deployed, write_deployed
+from pytest_kindinfra.state.records import ClusterReady, DeployedService, PlanMade, ServiceReady
 from pytest_kindinfra.system.timeline import Deadline, now
 from tests.fake_kubernetes import FakeKubernetes
 from tests.unit.kube.objects import workload
@@ -71,15 +71,14 @@ def stack(
             for obj in (workload(name="web", replicas=1), k8s_service("web"))
         ]
         kube.wait_ready(applied, namespace="default", deadline=Deadline.after(10), restarts=0)
-    run.write("plan", {"services": ["web"], "engine": "docker", "env": {}})
-    cluster = {"name": "kind-1", "kubeconfig": str(kubeconfig), "namespace": "default"}
-    run.write("cluster", {"state": "ready", **cluster})
-    run.write("service-web", {"state": "ready", "endpoints": []})
-    record = Deployed(
+    run.settle(PlanMade(services=("web",), engine="docker"))
+    run.settle(ClusterReady(name="kind-1", kubeconfig=kubeconfig, namespace="default"))
+    run.settle(ServiceReady(endpoints=()), "web")
+    record = DeployedService(
         service="web", namespace="default", objects=tuple(applied), timeout=10,
         references={"web": "localhost/web:1f"},
     )  # fmt: skip
-    write_deployed(run, record)
+    run.write(record, "web")
     stack = Stack(run, waits=False, folder=tmp_path, current=lambda: current)
     yield stack
     stack.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,14 @@ from pytest_kindinfra.errors import KindInfraError, NotReadyError
 from pytest_kindinfra.intests.changes import Changes
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.kube import routes
-from pytest_kindinfra.model import RUN_LABEL
+from pytest_kindinfra.model import RUN_LABEL, BuiltImage
+from pytest_kindinfra.state.records import (
+    Change,
+    DeployedService,
+    ImageReady,
+    PlanMade,
+    ServiceReady,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,7 +95,7 @@ class TestServices:
         stack.undo_own()
 
         assert len(fake.requests) == count
-        assert run.names("change-") == []
+        assert run.names(Change) == []
 
     def test_a_change_is_noted_before_it_is_made(
         self, stack: Stack, fake: FakeKubernetes, run: RunDirectory
@@ -96,9 +104,10 @@ class TestServices:
         with pytest.raises(KindInfraError):
             stack.scale("web", 2)
 
-        (name,) = run.names("change-")
-        noted = run.read(name)
-        assert (noted["kind"], noted["data"]) == ("scaled", {"path": WEB, "replicas": 1})
+        (name,) = run.names(Change)
+        noted = run.read(Change, name)
+        assert noted
+        assert (noted.kind, noted.data) == ("scaled", {"path": WEB, "replicas": 1})
 
     def test_outside_a_test_nothing_is_undone(
         self, stack: Stack, fake: FakeKubernetes, run: RunDirectory
@@ -114,9 +123,10 @@ class TestServices:
     def test_a_service_without_workloads_says_what_it_has(
         self, stack: Stack, run: RunDirectory
     ) -> None:
-        record = run.read("deployed-web")
+        record = run.read(DeployedService, "web")
+        assert record
         config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}}
-        run.write("deployed-web", {**record, "objects": [config_map]})
+        run.write(replace(record, objects=(config_map,)), "web")
 
         with pytest.raises(KindInfraError) as caught:
             stack.restart("web")
@@ -133,8 +143,8 @@ class TestServices:
             stack.restart("web")
 
     def test_a_service_that_is_not_ready_says_so(self, stack: Stack, run: RunDirectory) -> None:
-        run.write("plan", {"services": ["web", "late"], "engine": "docker", "env": {}})
-        run.write("service-late", {"state": "ready", "endpoints": []})
+        run.write(PlanMade(services=("web", "late"), engine="docker"))
+        run.settle(ServiceReady(endpoints=()), "late")
 
         with pytest.raises(NotReadyError, match='service "late": not ready yet'):
             stack.restart("late")
@@ -197,7 +207,8 @@ class TestObjects:
     def test_an_image_that_is_not_in_the_cluster_is_named(
         self, stack: Stack, run: RunDirectory
     ) -> None:
-        run.write("image-worker", {"reference": "localhost/worker:2e"})
+        built = BuiltImage(name="worker", reference="localhost/worker:2e", cached=False)
+        run.write(ImageReady(image=built), "worker")
         wanted = job()
         wanted["spec"]["template"]["spec"]["containers"][0]["image"] = "worker"
 
@@ -243,15 +254,17 @@ class TestKilledProcesses:
 
         assert stack.lack_of(frozenset({"web"})) == ""
         assert replicas(fake) == 4
-        assert run.names("change-") == []
+        assert run.names(Change) == []
 
     def test_what_they_applied_is_deleted(
         self, stack: Stack, fake: FakeKubernetes, run: RunDirectory
     ) -> None:
         stack.apply(MAP)
-        (name,) = run.names("change-")
-        run.write("change-gw1.0.000001", {**run.read(name), "holder": "gw1.0",
-                                          "file": "change-gw1.0.000001"})  # fmt: skip
+        (name,) = run.names(Change)
+        change = run.read(Change, name)
+        assert change
+        killed = replace(change, holder="gw1.0")
+        run.write(killed, killed.name)
         assert stack.undo_of_dead() == []
 
         assert "/api/v1/namespaces/default/configmaps/own" not in fake.objects

@@ -8,14 +8,14 @@ import pytest
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.kube.cleanup import (
-    Holder,
-    OurObjects,
+    LeaseHolder,
+    OwnedObjects,
     Scope,
+    acquire_lease,
     remove_all,
     remove_command,
-    take,
 )
-from pytest_kindinfra.kube.cluster import OurKube, marked
+from pytest_kindinfra.kube.cluster import SharedKube, marked
 from pytest_kindinfra.kube.portforward import Forwards
 from pytest_kindinfra.model import RUN_LABEL
 from tests.unit.kube.objects import config_map, crd, end_soon, workload
@@ -33,10 +33,10 @@ CLUSTER_ROLES = "clusterroles.rbac.authorization.k8s.io"
 
 
 @pytest.fixture
-def ours(fake: FakeKubernetes, tmp_path: Path) -> Iterator[OurKube]:
+def shared(fake: FakeKubernetes, tmp_path: Path) -> Iterator[SharedKube]:
     kubeconfig = fake.write_kubeconfig(tmp_path / "kubeconfig")
     forwards = Forwards(kubeconfig)
-    kube = OurKube(kubeconfig, RUN, forwards)
+    kube = SharedKube(kubeconfig, RUN, forwards)
     yield kube
     kube.close()
     forwards.close()
@@ -63,37 +63,37 @@ def only_in_namespaces(method: str, path: str) -> bool:
 
 class TestApplying:
     def test_what_is_not_there_is_made_with_the_runs_label(
-        self, ours: OurKube, soon: Deadline
+        self, shared: SharedKube, soon: Deadline
     ) -> None:
-        made = ours.apply(config_map(mode="ours"), namespace="default", deadline=soon)
+        made = shared.apply(config_map(mode="shared"), namespace="default", deadline=soon)
 
         assert made["metadata"]["labels"] == {RUN_LABEL: RUN}
 
-    def test_what_is_ours_is_changed(self, ours: OurKube, soon: Deadline) -> None:
-        ours.apply(config_map(mode="ours"), namespace="default", deadline=soon)
+    def test_what_is_ours_is_changed(self, shared: SharedKube, soon: Deadline) -> None:
+        shared.apply(config_map(mode="shared"), namespace="default", deadline=soon)
 
-        again = ours.apply(config_map(mode="new"), namespace="default", deadline=soon)
+        again = shared.apply(config_map(mode="new"), namespace="default", deadline=soon)
 
         assert again["data"] == {"mode": "new"}
 
     def test_what_says_all_that_is_declared_is_taken_and_not_written_to(
-        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline
     ) -> None:
         there = fake.put(cluster_role(aggregationRule={"more": "than declared"}))
         version = there["metadata"]["resourceVersion"]
 
-        taken = ours.apply(cluster_role(), namespace="default", deadline=soon)
+        taken = shared.apply(cluster_role(), namespace="default", deadline=soon)
 
         assert taken["metadata"]["resourceVersion"] == version
         assert RUN_LABEL not in (taken["metadata"].get("labels") or {})
 
     def test_what_says_something_else_is_an_error_and_stays(
-        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline
     ) -> None:
         fake.put(config_map(mode="theirs"))
 
         with pytest.raises(KindInfraError) as caught:
-            ours.apply(config_map(mode="ours"), namespace="default", deadline=soon)
+            shared.apply(config_map(mode="shared"), namespace="default", deadline=soon)
 
         assert str(caught.value) == (
             'ConfigMap "settings" in namespace "default" is in the cluster already, and not as '
@@ -106,26 +106,26 @@ class TestApplying:
         assert fake.objects[path]["data"] == {"mode": "theirs"}
 
     def test_what_an_earlier_run_is_just_deleting_is_waited_for(
-        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline
     ) -> None:
         fake.put(marked(config_map(mode="old"), "earlier"))
         end_soon(fake, "configmaps/settings")
 
-        made = ours.apply(config_map(mode="new"), namespace="default", deadline=soon)
+        made = shared.apply(config_map(mode="new"), namespace="default", deadline=soon)
 
         assert made["data"] == {"mode": "new"}
         assert made["metadata"]["labels"] == {RUN_LABEL: RUN}
 
     def test_what_another_run_made_is_said_to_be_its(
-        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline
     ) -> None:
         fake.put(marked(cluster_role(rules=[]), "other"))
 
         with pytest.raises(KindInfraError, match="it belongs to run other, so it is left as it is"):
-            ours.apply(cluster_role(), namespace="default", deadline=soon)
+            shared.apply(cluster_role(), namespace="default", deadline=soon)
 
     def test_what_cannot_even_be_changed_is_said_with_the_servers_words(
-        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline
     ) -> None:
         fake.put(workload())
         fake.fail("PATCH", "deployments/api", 422, "field is immutable")
@@ -133,36 +133,36 @@ class TestApplying:
         with pytest.raises(
             KindInfraError, match="it cannot be changed into it: field is immutable"
         ):
-            ours.apply(workload(replicas=2), namespace="default", deadline=soon)
+            shared.apply(workload(replicas=2), namespace="default", deadline=soon)
 
     def test_a_namespace_that_is_there_is_taken_whatever_it_says(
-        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline
     ) -> None:
         fake.put(namespace("shop", team="theirs"))
 
-        taken = ours.apply(namespace("shop", team="ours"), namespace="", deadline=soon)
+        taken = shared.apply(namespace("shop", team="shared"), namespace="", deadline=soon)
 
         assert taken["metadata"]["labels"] == {"team": "theirs"}
 
     def test_in_a_namespace_of_ours_everything_is_ours(
-        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline
     ) -> None:
-        ours.ensure_namespace("mine", soon, {})
+        shared.ensure_namespace("mine", soon, {})
         fake.put(
             config_map(mode="of a controller") | {"metadata": {"name": "x", "namespace": "mine"}}
         )
 
-        made = ours.apply(config_map("x", mode="ours"), namespace="mine", deadline=soon)
+        made = shared.apply(config_map("x", mode="shared"), namespace="mine", deadline=soon)
 
-        assert made["data"] == {"mode": "ours"}
+        assert made["data"] == {"mode": "shared"}
 
     def test_an_object_of_a_kind_that_is_not_there_yet_is_applied(
-        self, ours: OurKube, soon: Deadline
+        self, shared: SharedKube, soon: Deadline
     ) -> None:
-        ours.apply(crd(), namespace="", deadline=soon)
+        shared.apply(crd(), namespace="", deadline=soon)
         gadget = {"apiVersion": "example.com/v1", "kind": "Gadget", "metadata": {"name": "g"}}
 
-        made = ours.apply(gadget, namespace="default", deadline=soon)
+        made = shared.apply(gadget, namespace="default", deadline=soon)
 
         assert made["metadata"]["labels"] == {RUN_LABEL: RUN}
 
@@ -181,20 +181,20 @@ class TestApplying:
 
 class TestRemoving:
     def test_what_has_the_label_goes_and_nothing_else(
-        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline
     ) -> None:
         before = set(fake.objects)
         fake.put(marked(config_map("other"), "another-run"))
         fake.put(config_map("theirs"))
         kept = set(fake.objects)
-        ours.ensure_namespace("mine", soon, {})
+        shared.ensure_namespace("mine", soon, {})
         for obj in (crd(), cluster_role(), config_map("x"), workload()):
-            ours.apply(obj, namespace="default", deadline=soon)
+            shared.apply(obj, namespace="default", deadline=soon)
         gadget = {"apiVersion": "example.com/v1", "kind": "Gadget", "metadata": {"name": "g"}}
-        ours.apply(gadget, namespace="default", deadline=soon)
+        shared.apply(gadget, namespace="default", deadline=soon)
         fake.requests.clear()
 
-        remove_all(ours, RUN, soon, Scope())
+        remove_all(shared, RUN, soon, Scope())
 
         gone = [path.rpartition("/")[2] for method, path in fake.requests if method == "DELETE"]
         assert gone[0] == "g"
@@ -205,70 +205,70 @@ class TestRemoving:
         assert before < kept
 
     def test_what_may_not_be_listed_is_passed_over(
-        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline
     ) -> None:
-        ours.apply(config_map("x"), namespace="default", deadline=soon)
+        shared.apply(config_map("x"), namespace="default", deadline=soon)
         fake.fail("GET", "/api/v1/secrets", 403, "forbidden")
 
-        remove_all(ours, RUN, soon, Scope())
+        remove_all(shared, RUN, soon, Scope())
 
         assert not [path for path in fake.objects if path.endswith("configmaps/x")]
 
     def test_what_cannot_be_deleted_is_told_after_all_the_rest_went(
-        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline
     ) -> None:
-        ours.apply(config_map("x"), namespace="default", deadline=soon)
-        ours.apply(cluster_role(), namespace="default", deadline=soon)
+        shared.apply(config_map("x"), namespace="default", deadline=soon)
+        shared.apply(cluster_role(), namespace="default", deadline=soon)
         fake.fail("DELETE", "configmaps/x", 403, "not you")
 
         with pytest.raises(KindInfraError, match=r"not you"):
-            remove_all(ours, RUN, soon, Scope())
+            remove_all(shared, RUN, soon, Scope())
 
         assert not [path for path in fake.objects if path.endswith("clusterroles/reader")]
 
     def test_the_command_for_a_person_names_what_there_is(
-        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline
     ) -> None:
-        ours.apply(workload(), namespace="default", deadline=soon)
-        ours.apply(config_map("x"), namespace="default", deadline=soon)
+        shared.apply(workload(), namespace="default", deadline=soon)
+        shared.apply(config_map("x"), namespace="default", deadline=soon)
 
-        command = OurObjects(RUN, ours.kubeconfig).remove_command()
+        command = OwnedObjects(RUN, shared.kubeconfig).remove_command()
 
         resources = "configmaps,deployments.apps"
         assert fake.requests
-        assert command == remove_command(ours.kubeconfig, RUN, resources.split(","))
+        assert command == remove_command(shared.kubeconfig, RUN, resources.split(","))
         assert command[3:] == (
             *("delete", resources, "--all-namespaces"),
             *("--wait=false", "--selector", f"{RUN_LABEL}={RUN}"),
         )
 
     def test_objects_are_found_where_only_one_namespace_may_be_listed(
-        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline
     ) -> None:
         """Nothing was deleted, without a word, and the Lease kept the next run out."""
-        ours.apply(config_map("x"), namespace="default", deadline=soon)
-        ours.apply(workload(), namespace="default", deadline=soon)
-        take(ours, "default", Holder(run_id=RUN, host="here", folder="/runs/1"))
+        shared.apply(config_map("x"), namespace="default", deadline=soon)
+        shared.apply(workload(), namespace="default", deadline=soon)
+        acquire_lease(shared, "default", LeaseHolder(run_id=RUN, host="here", folder="/runs/1"))
         scope = Scope(frozenset({"default"}), frozenset({"configmaps", "deployments.apps"}))
         fake.forbidden = only_in_namespaces
 
-        remove_all(ours, RUN, soon, scope)
+        remove_all(shared, RUN, soon, scope)
 
         gone = [path.rpartition("/")[2] for path, _ in fake.deletions]
         assert sorted(gone) == ["api", "kindinfra", "x"]
         assert gone[-1] == "kindinfra"  # the Lease lets the next run in
 
     def test_a_kind_that_was_applied_and_may_not_be_listed_is_told(
-        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline
     ) -> None:
-        ours.apply(config_map("x"), namespace="default", deadline=soon)
-        ours.apply(cluster_role(), namespace="default", deadline=soon)
-        take(ours, "default", Holder(run_id=RUN, host="here", folder="/runs/1"))
+        shared.apply(config_map("x"), namespace="default", deadline=soon)
+        shared.apply(cluster_role(), namespace="default", deadline=soon)
+        acquire_lease(shared, "default", LeaseHolder(run_id=RUN, host="here", folder="/runs/1"))
         scope = Scope(frozenset({"default"}), frozenset({"configmaps", CLUSTER_ROLES}))
         fake.forbidden = only_in_namespaces
 
         with pytest.raises(KindInfraError) as caught:
-            remove_all(ours, RUN, soon, scope)
+            remove_all(shared, RUN, soon, scope)
 
         assert f"objects of kind {CLUSTER_ROLES} may be left" in str(caught.value)
         assert f"kubectl delete {CLUSTER_ROLES} --all-namespaces --selector" in str(caught.value)
@@ -276,35 +276,35 @@ class TestRemoving:
         assert sorted(path.rpartition("/")[2] for path, _ in fake.deletions) == ["kindinfra", "x"]
 
     def test_the_command_for_a_person_names_the_one_namespace_that_may_be_listed(
-        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline
     ) -> None:
-        ours.apply(config_map("x"), namespace="default", deadline=soon)
+        shared.apply(config_map("x"), namespace="default", deadline=soon)
         fake.forbidden = only_in_namespaces
         scope = Scope(frozenset({"default"}), frozenset({"configmaps"}))
 
-        command = OurObjects(RUN, ours.kubeconfig, lambda: scope).remove_command()
+        command = OwnedObjects(RUN, shared.kubeconfig, lambda: scope).remove_command()
 
         assert command[3:7] == ("delete", "configmaps", "--namespace", "default")
 
     def test_a_kind_of_an_older_version_of_its_group_is_found_too(
-        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline
     ) -> None:
         fake.kinds["example.com/v1"] = {"New": ("news", True)}
         fake.kinds["example.com/v1alpha1"] = {"Old": ("olds", True), "New": ("news", True)}
         old = {"apiVersion": "example.com/v1alpha1", "kind": "Old", "metadata": {"name": "o"}}
-        ours.apply(old, namespace="default", deadline=soon)
+        shared.apply(old, namespace="default", deadline=soon)
 
-        remove_all(ours, RUN, soon, Scope())
+        remove_all(shared, RUN, soon, Scope())
 
         assert [path.rpartition("/")[2] for path, _ in fake.deletions] == ["o"]
 
     def test_an_object_that_another_run_took_over_meanwhile_stays(
-        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline
     ) -> None:
-        ours.apply(config_map("x"), namespace="default", deadline=soon)
+        shared.apply(config_map("x"), namespace="default", deadline=soon)
         fake.before_deletion = lambda _: fake.put(marked(config_map("x"), "another"))
 
-        remove_all(ours, RUN, soon, Scope())
+        remove_all(shared, RUN, soon, Scope())
 
         (left,) = [obj for path, obj in fake.objects.items() if path.endswith("configmaps/x")]
         assert left["metadata"]["labels"] == {RUN_LABEL: "another"}
@@ -315,7 +315,7 @@ class TestRemoving:
         noted: list[tuple[str, str]] = []
         kubeconfig = fake.write_kubeconfig(tmp_path / "kubeconfig")
         forwards = Forwards(kubeconfig)
-        kube = OurKube(kubeconfig, RUN, forwards, note=lambda *where: noted.append(where))
+        kube = SharedKube(kubeconfig, RUN, forwards, note=lambda *where: noted.append(where))
         fake.put(config_map("theirs", mode="as declared"))
 
         kube.apply(workload(), namespace="default", deadline=soon)
@@ -329,25 +329,27 @@ class TestRemoving:
 
 class TestMakingAnew:
     def test_a_job_of_others_that_came_meanwhile_is_not_deleted(
-        self, ours: OurKube, fake: FakeKubernetes, soon: Deadline
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline
     ) -> None:
         """It was replaced, since a Job cannot be changed."""
-        ours.apply(workload("Job"), namespace="default", deadline=soon)
+        shared.apply(workload("Job"), namespace="default", deadline=soon)
         path = "/apis/batch/v1/namespaces/default/jobs/api"
         uid = fake.objects[path]["metadata"]["uid"]
         fake.fail("PATCH", path, 422, "field is immutable")
         fake.before_deletion = lambda _: fake.put(workload("Job"))  # without our label
 
         with pytest.raises(KindInfraError, match="immutable"):
-            ours.apply(workload("Job"), namespace="default", deadline=soon)
+            shared.apply(workload("Job"), namespace="default", deadline=soon)
 
         assert fake.objects[path]["metadata"]["uid"] != uid
 
 
 class TestTakingANamespace:
-    def test_the_first_run_gets_it_and_the_second_learns_of_the_first(self, ours: OurKube) -> None:
-        first = Holder(run_id="1", host="here", folder="/runs/1")
-        second = Holder(run_id="2", host="there", folder="/runs/2")
+    def test_the_first_run_gets_it_and_the_second_learns_of_the_first(
+        self, shared: SharedKube
+    ) -> None:
+        first = LeaseHolder(run_id="1", host="here", folder="/runs/1")
+        second = LeaseHolder(run_id="2", host="there", folder="/runs/2")
 
-        assert take(ours, "default", first) is None
-        assert take(ours, "default", second) == first
+        assert acquire_lease(shared, "default", first) is None
+        assert acquire_lease(shared, "default", second) == first

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.errors import CancelledError
-from pytest_kindinfra.kube import diagnosis
+from pytest_kindinfra.kube import reasons
 from pytest_kindinfra.kube import wait as ready
 from pytest_kindinfra.kube.client import ApiError
 from pytest_kindinfra.kube.readiness import rules_of
@@ -464,7 +464,7 @@ def test_a_pull_that_backs_off_is_told_with_what_failed_before(
 def test_a_claim_that_is_not_bound_is_told_with_the_patience_that_was_declared(
     kube: Kube, fake: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(diagnosis, "CLAIM_GRACE", 0.2)
+    monkeypatch.setattr(reasons, "CLAIM_GRACE", 0.2)
     fake.ready_after = 60
     deploy(kube, workload())
     [pod] = fake.pods_of("api")

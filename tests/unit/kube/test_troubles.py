@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.kube.cluster import Kube, OurKube, marked
+from pytest_kindinfra.kube.cluster import Kube, SharedKube, marked
 from pytest_kindinfra.kube.portforward import Forwards
 from pytest_kindinfra.kube.troubles import Leniency, Troubles
 from tests.fakes import eventually
@@ -51,10 +51,10 @@ def broken_pod(revision: str = "db-old", **meta: Any) -> KubeObject:
 
 
 @pytest.fixture
-def shared(fake: FakeKubernetes, tmp_path: Path) -> Iterator[OurKube]:
+def shared(fake: FakeKubernetes, tmp_path: Path) -> Iterator[SharedKube]:
     kubeconfig = fake.write_kubeconfig(tmp_path / "shared")
     forwards = Forwards(kubeconfig)
-    kube = OurKube(kubeconfig, RUN, forwards)
+    kube = SharedKube(kubeconfig, RUN, forwards)
     yield kube
     kube.close()
     forwards.close()
@@ -67,7 +67,7 @@ def clear(kube: Kube, obj: KubeObject) -> None:
 
 
 def test_in_a_cluster_of_others_the_pods_of_their_rollout_stay(
-    shared: OurKube, fake: FakeKubernetes
+    shared: SharedKube, fake: FakeKubernetes
 ) -> None:
     """A pod of others was deleted in the middle of its owner's rollout."""
     there = fake.put(stateful_set())
@@ -78,7 +78,9 @@ def test_in_a_cluster_of_others_the_pods_of_their_rollout_stay(
     assert fake.deletions == []
 
 
-def test_those_of_an_object_of_this_run_are_deleted(shared: OurKube, fake: FakeKubernetes) -> None:
+def test_those_of_an_object_of_this_run_are_deleted(
+    shared: SharedKube, fake: FakeKubernetes
+) -> None:
     there = fake.put(marked(stateful_set(), RUN))
     fake.put(broken_pod())
 

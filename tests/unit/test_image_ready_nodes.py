@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.errors import ClusterError, CommandError
-from pytest_kindinfra.images import load as takers
-from pytest_kindinfra.images.load import ImageLoader, Takers
+from pytest_kindinfra.images import load
+from pytest_kindinfra.images.load import ImageLoader, ImageReadyNodes
 from pytest_kindinfra.model import Cluster
 from pytest_kindinfra.system.timeline import Deadline, Timeline
 from tests.fakes import FakeEngine, FakeProvider, FakeRunner, Piped, eventually
@@ -29,8 +29,8 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.runner.on_pipe = self.stream
-        self.takers = Takers(
-            provider=self.provider, cluster="k", count=2, created=self.created, together=0.05
+        self.ready = ImageReadyNodes(
+            provider=self.provider, cluster="k", count=2, created=self.created, settle=0.05
         )
 
     def stream(self, piped: Piped) -> None:
@@ -41,7 +41,7 @@ class Bench:
         return ImageLoader(
             nodes,
             engine=FakeEngine(),
-            provider=self.provider,
+            kind_nodes=self.provider,
             runner=self.runner,
             timeline=Timeline(),
             late=late,
@@ -53,7 +53,7 @@ class Bench:
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr(takers, "_EVERY", 0.005)
+    monkeypatch.setattr(load, "_EVERY", 0.005)
     return Bench()
 
 
@@ -61,9 +61,9 @@ def test_all_that_answer_at_about_the_same_time_are_taken_together(
     bench: Bench, soon: Deadline
 ) -> None:
     bench.provider.silent = {"k-worker"}
-    patient = Takers(provider=bench.provider, cluster="k", count=2, created=bench.created)
+    patient = ImageReadyNodes(provider=bench.provider, cluster="k", count=2, created=bench.created)
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(patient.first, soon)
+        first = pool.submit(patient.await_first, soon)
         assert not eventually(first.done, within=0.05)
         bench.provider.silent.clear()
 
@@ -73,7 +73,7 @@ def test_all_that_answer_at_about_the_same_time_are_taken_together(
 def test_one_that_is_late_does_not_hold_the_others_up(bench: Bench, soon: Deadline) -> None:
     bench.provider.silent = {"k-worker"}
 
-    assert bench.takers.first(soon) == ("k-control-plane",)
+    assert bench.ready.await_first(soon) == ("k-control-plane",)
 
 
 def test_a_late_one_gets_all_that_was_sent_before_it_came(bench: Bench, soon: Deadline) -> None:
@@ -88,7 +88,7 @@ def test_a_late_one_gets_all_that_was_sent_before_it_came(bench: Bench, soon: De
         assert not any(one.done() for one in loads)
 
         bench.provider.silent.clear()
-        bench.takers.join_late(loader, ("k-control-plane",), soon)
+        bench.ready.join_late(loader, ("k-control-plane",), soon)
 
         assert [one.result(10) for one in loads] == ["localhost/a:1", "localhost/b:1"]
     assert bench.provider.images["k-worker"] == {"localhost/a:1", "localhost/b:1"}
@@ -97,7 +97,7 @@ def test_a_late_one_gets_all_that_was_sent_before_it_came(bench: Bench, soon: De
 
 def test_what_comes_after_it_joined_goes_to_all_in_one_stream(bench: Bench, soon: Deadline) -> None:
     loader = bench.loader("k-control-plane", late=True)
-    bench.takers.join_late(loader, ("k-control-plane",), soon)
+    bench.ready.join_late(loader, ("k-control-plane",), soon)
 
     loader.load("a", "localhost/a:1", soon)
 
@@ -109,7 +109,7 @@ def test_one_that_never_answers_fails_the_loads(bench: Bench) -> None:
     loader = bench.loader("k-control-plane", late=True)
 
     with pytest.raises(ClusterError) as caught:
-        bench.takers.join_late(loader, ("k-control-plane",), Deadline.after(0.05))
+        bench.ready.join_late(loader, ("k-control-plane",), Deadline.after(0.05))
 
     assert str(caught.value) == (
         'of cluster "k" 1 kind node took no images within 0.05 s; those that did: k-control-plane'
@@ -131,7 +131,7 @@ def test_what_cannot_be_sent_to_a_late_one_fails_the_loads(bench: Bench, soon: D
         load = pool.submit(loader.load, "a", "localhost/a:1", soon)
         assert eventually(lambda: "k-control-plane" in bench.provider.images)
         with pytest.raises(CommandError, match="no space left"):
-            bench.takers.join_late(loader, ("k-control-plane",), soon)
+            bench.ready.join_late(loader, ("k-control-plane",), soon)
 
         with pytest.raises(CommandError, match="no space left"):
             load.result(10)
@@ -146,7 +146,7 @@ def test_kind_nodes_of_a_finished_cluster_need_not_be_asked(
         Cluster(name="k", kubeconfig=kubeconfig, nodes=NODES, host_ports={}, owned=True)
     )
 
-    assert bench.takers.first(soon) == NODES
+    assert bench.ready.await_first(soon) == NODES
 
 
 def test_a_cluster_that_did_not_come_up_is_not_waited_for(bench: Bench, soon: Deadline) -> None:
@@ -154,14 +154,14 @@ def test_a_cluster_that_did_not_come_up_is_not_waited_for(bench: Bench, soon: De
     bench.created.set_exception(ClusterError("kubeadm failed"))
 
     with pytest.raises(ClusterError, match="kubeadm failed"):
-        bench.takers.first(soon)
+        bench.ready.await_first(soon)
 
 
 def test_a_runtime_that_never_answers_is_named(bench: Bench) -> None:
     bench.provider.silent = {*NODES}
 
     with pytest.raises(ClusterError) as caught:
-        bench.takers.first(Deadline.after(0.02))
+        bench.ready.await_first(Deadline.after(0.02))
 
     assert str(caught.value) == 'the container runtime of cluster "k" does not answer within 0.02 s'
 
@@ -170,14 +170,14 @@ def test_a_runtime_that_never_answers_is_named(bench: Bench) -> None:
 def test_kind_nodes_of_a_cluster_that_was_there_take_images(
     bench: Bench, soon: Deadline, tmp_path: Path, nodes: tuple[str, ...]
 ) -> None:
-    there = Takers(provider=bench.provider, cluster="far", count=0, created=bench.created)
+    there = ImageReadyNodes(provider=bench.provider, cluster="far", count=0, created=bench.created)
     bench.created.set_result(
         Cluster(name="far", kubeconfig=tmp_path, nodes=nodes, host_ports={}, owned=False)
     )
     if nodes:
-        assert there.first(soon) == nodes
+        assert there.await_first(soon) == nodes
         return
 
     with pytest.raises(ClusterError) as caught:
-        there.first(soon)
+        there.await_first(soon)
     assert str(caught.value) == 'cluster "far" has no kind nodes on this host that images go to'

@@ -1,0 +1,82 @@
+"""The provisioner: the process that brings the stack of a run up and tears it down.
+
+Started by pytest's main process, with a channel to it: `run/messages.py`. It is a session of its
+own, so that no terminal signals it, and a child of nobody, so that who ends pytest with all of its
+children does not end it, and no test that waits for children waits for it.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import os
+import select
+import signal
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.run.messages import VERSION, Hello, decode
+from pytest_kindinfra.system.channel import Channel
+from pytest_kindinfra.system.programs import leave
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def main(file: int, parent: int) -> None:
+    """Provision for the process `parent`, which holds the other end of the channel `file`."""
+    alive = _watch(parent)
+    if os.fork():
+        os._exit(0)
+    faulthandler.enable()
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _nothing)  # not SIG_IGN, which programs would inherit
+    channel = Channel(file)
+    lines = channel.lines(alive)
+    if (line := next(lines, None)) is None:
+        return
+    hello = decode(line)
+    if not isinstance(hello, Hello) or hello.version != VERSION:
+        sys.exit(f"this version of pytest-kindinfra speaks {VERSION}, not {hello}")
+    sys.path[:] = hello.path
+    gc.disable()  # an import makes much that stays
+    from pytest_kindinfra.run.remote import Conversation
+
+    gc.freeze()
+    gc.enable()
+    conversation = Conversation(channel, lines)
+    signal.signal(signal.SIGTERM, lambda *_: conversation.cancel())
+    try:
+        conversation.hold()
+    except BaseException:  # noqa: BLE001 - threads of a run must not keep the process alive
+        traceback.print_exc()
+        leave(1)
+    leave(0)
+
+
+def _watch(process: int) -> Callable[[], bool]:
+    """Return a function that says whether the parent lives."""
+    if not hasattr(os, "pidfd_open"):
+        return lambda: _is_there(process)
+    try:
+        handle = os.pidfd_open(process)
+    except OSError:  # gone, or an old kernel
+        return lambda: _is_there(process)
+    if os.getppid() != process:  # and the number is another's by now
+        return lambda: False
+    return lambda: not select.select([handle], [], [], 0)[0]
+
+
+def _is_there(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _nothing(_number: int, _frame: object) -> None:
+    """Leave a signal to pytest's main process, which gets it too and says what to do."""
