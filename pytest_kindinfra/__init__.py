@@ -15,6 +15,8 @@ if TYPE_CHECKING:
         load_images,
     )
     from pytest_kindinfra.errors import KindInfraError, OnceError
+    from pytest_kindinfra.intests.pods import ExecError, ExecResult
+    from pytest_kindinfra.intests.stack import Stack
     from pytest_kindinfra.model import (
         BuiltImage,
         Endpoint,
@@ -26,14 +28,18 @@ if TYPE_CHECKING:
         Plan,
         Service,
     )
+    from pytest_kindinfra.session.clients import Apply, Http
     from pytest_kindinfra.session.fixtures import KindCluster
-    from pytest_kindinfra.state.stack import Stack
 
 __all__ = [
+    "Apply",
     "BuiltImage",
     "Endpoint",
     "EndpointSpec",
+    "ExecError",
+    "ExecResult",
     "Helm",
+    "Http",
     "Image",
     "KindCluster",
     "KindInfraError",
@@ -55,10 +61,14 @@ __all__ = [
 ]
 
 _HOME = {
+    "Apply": "session.clients",
     "BuiltImage": "model",
     "Endpoint": "model",
     "EndpointSpec": "model",
+    "ExecError": "intests.pods",
+    "ExecResult": "intests.pods",
     "Helm": "model",
+    "Http": "session.clients",
     "Image": "model",
     "KindCluster": "session.fixtures",
     "KindInfraError": "errors",
@@ -68,7 +78,7 @@ _HOME = {
     "Phase": "model",
     "Plan": "model",
     "Service": "model",
-    "Stack": "state.stack",
+    "Stack": "intests.stack",
     "build_and_deploy": "commands.stack",
     "build_images": "commands.images",
     "create_cluster": "commands.stack",

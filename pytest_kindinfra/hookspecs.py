@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from pytest_kindinfra.intests.stack import Stack
     from pytest_kindinfra.model import Image, Service
-    from pytest_kindinfra.state.stack import Stack
 
 
 def pytest_kindinfra_services(config: pytest.Config) -> Iterable[Service | Image]:  # type: ignore[empty-body]

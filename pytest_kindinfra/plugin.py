@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from pytest_kindinfra.errors import DeclarationError
+from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.session.options import add_options
 from pytest_kindinfra.session.selection import MARK, all_needs, needs_last, needs_of
 
@@ -19,13 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
+    from docker import DockerClient
+
+    from pytest_kindinfra.intests.changes import CurrentTest
+    from pytest_kindinfra.intests.stack import Stack
+    from pytest_kindinfra.session.clients import Apply, Http
     from pytest_kindinfra.session.controller import Controller
     from pytest_kindinfra.session.fixtures import Exports, KindCluster, Once
+    from pytest_kindinfra.session.heavy import Surroundings
     from pytest_kindinfra.session.options import FirstLook
     from pytest_kindinfra.session.waiting import Refusal
     from pytest_kindinfra.state.directory import RunDirectory
     from pytest_kindinfra.state.records import Needs
-    from pytest_kindinfra.state.stack import Stack
 
 
 _TO_THE_END = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
@@ -51,7 +56,7 @@ _SINCE: pytest.StashKey[float] = pytest.StashKey()
 
 
 _ASKED: pytest.StashKey[bool] = pytest.StashKey()
-"""Whether a test that this process collected needs the cluster."""
+"""Whether a test needs the cluster that this process collected, or a worker of it."""
 
 
 _AWAITED: pytest.StashKey[frozenset[str]] = pytest.StashKey()
@@ -60,6 +65,18 @@ _AWAITED: pytest.StashKey[frozenset[str]] = pytest.StashKey()
 
 _FAILED: pytest.StashKey[bool] = pytest.StashKey()
 _WAITED: pytest.StashKey[float] = pytest.StashKey()
+
+
+_CURRENT: pytest.StashKey[CurrentTest] = pytest.StashKey()
+"""The test that runs, once its services were there."""
+
+
+_REFUSED: pytest.StashKey[Refusal] = pytest.StashKey()
+"""Why the test cannot run, found out before its setup."""
+
+
+_STACK: pytest.StashKey[tuple[Stack, int]] = pytest.StashKey()
+"""The stack of this process's tests, and the id of the process that made it."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -164,6 +181,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     needs = _needs(session)
     session.config.stash[_ASKED] = needs is not None
+    if needs:
+        from pytest_kindinfra.session.heavy import begin
+
+        begin(_surroundings(session.config), turns=needs.turns)
     if controller := session.config.stash.get(_CONTROLLER, None):
         if needs:
             controller.start(needs)
@@ -189,6 +210,10 @@ def pytest_xdist_node_collection_finished(node: Any) -> None:
     if needs := controller.run.asked(node.gateway.id):
         try:
             controller.start(needs)
+            from pytest_kindinfra.session.heavy import say_who_waits
+
+            node.config.stash[_ASKED] = True
+            say_who_waits(_surroundings(node.config), turns=needs.turns)
         except BaseException:
             # Workers that wait for tests would not notice, and cost xdist's ten seconds each run.
             for worker in node.config.stash[_NODES]:
@@ -207,12 +232,23 @@ def pytest_testnodedown(node: Any) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
-    """With pytest-timeout, wait before its clock starts: bringing up is not the test's time."""
+    """Wait before pytest-timeout's clock starts: bringing up and turns are not the test's time."""
+    if needs_of(item) is None:
+        return (yield)
+    from pytest_kindinfra.session.heavy import get_ready, give_back, is_heavy
     from pytest_kindinfra.session.neighbours import has_timeout
 
-    if has_timeout(item):
-        _await_services(item)
-    return (yield)
+    heavy = is_heavy(item)
+    if heavy or has_timeout(item):
+        refusal = _await_services(item)
+        if heavy and refusal is None:
+            refusal = get_ready(item, _surroundings(item.config))
+        if refusal is not None:
+            item.stash[_REFUSED] = refusal
+    try:
+        return (yield)
+    finally:
+        give_back(item)
 
 
 @pytest.hookimpl
@@ -220,6 +256,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Wait for what the test needs; after skip marks, before its fixtures."""
     if _AWAITED in item.stash:  # of an earlier attempt
         del item.stash[_AWAITED]
+        _repeat(item)
     _prepare(item)
 
 
@@ -229,6 +266,17 @@ def pytest_runtest_call(item: pytest.Item) -> None:
     needs, awaited = needs_of(item), item.stash.get(_AWAITED, None)
     if needs is not None and (awaited is None or not needs <= awaited):
         _prepare(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """Undo what the test has changed of the stack, after its fixtures have ended."""
+    try:
+        return (yield)
+    finally:
+        _undo(item.config)
+        if _CURRENT in item.config.stash:
+            del item.config.stash[_CURRENT]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -252,7 +300,12 @@ def pytest_runtest_makereport(
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """End what this process began; with xdist all workers are done by now."""
+    if session.config.stash.get(_ASKED, False):
+        from pytest_kindinfra.session.heavy import end
+
+        end(session.config)
     if controller := session.config.stash.get(_CONTROLLER, None):
+        _undo_left(session.config)
         interrupted = exitstatus not in _TO_THE_END
         if controller.finish(failed=bool(session.testsfailed), interrupted=interrupted):
             session.exitstatus = pytest.ExitCode.INTERRUPTED
@@ -276,14 +329,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show where the time went and what broke."""
     if controller := terminalreporter.config.stash.get(_CONTROLLER, None):
         controller.summarise(terminalreporter)
+        if terminalreporter.config.stash.get(_ASKED, False):
+            from pytest_kindinfra.session.heavy import show_waits
+
+            show_waits(terminalreporter)
 
 
 @pytest.fixture(scope="session")
 def kindinfra(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """What the run brought up on the cluster: endpoints, credentials, namespace, images."""
     __tracebackhide__ = True
+    from pytest_kindinfra.session.undoing import stack_of
     from pytest_kindinfra.session.waiting import await_cluster
-    from pytest_kindinfra.state.stack import Stack
 
     config = request.config
     refusal = await_cluster(
@@ -291,10 +348,21 @@ def kindinfra(request: pytest.FixtureRequest) -> Iterator[Stack]:
     )
     if refusal:  # a test that could not say at collection that it needs the cluster
         _refuse(config, refusal)
-    stack, process = Stack(config.stash[_RUN]), os.getpid()
+    stack = stack_of(
+        config.stash[_RUN],
+        _first_look(config).settings,
+        folder=config.rootpath,
+        current=lambda: config.stash.get(_CURRENT, None),
+    )
+    process = os.getpid()
+    config.stash[_STACK] = stack, process
     yield stack
     if os.getpid() == process:  # a child that a test forked off shares connections with its parent
-        stack.close()
+        try:
+            _undo(config)
+        finally:
+            del config.stash[_STACK]
+            stack.close()
 
 
 @pytest.fixture(scope="session")
@@ -330,6 +398,56 @@ def kindinfra_namespace(kindinfra: Stack, request: pytest.FixtureRequest) -> Ite
         kube.delete_namespace(name, LABELS)
 
 
+@pytest.fixture
+def kindinfra_apply(kindinfra: Stack) -> Apply:
+    """`kindinfra_apply(objects_or_path)`: objects for one test, deleted when it ends."""
+    from pytest_kindinfra.session.clients import Apply
+
+    return Apply(kindinfra)
+
+
+@pytest.fixture(scope="session")
+def kindinfra_worker_namespace(kindinfra: Stack, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace for the tests of this worker, ready for pods; deleted after the last of them.
+
+    It stays if the cluster is always kept.
+    """
+    from pytest_kindinfra.session.fixtures import LABELS, fresh_name, make_namespace
+
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "tests")
+    name, process = fresh_name(worker), os.getpid()
+    kube = make_namespace(kindinfra, name)
+    yield name
+    if os.getpid() == process and _first_look(request.config).settings.keep != "always":
+        kube.delete_namespace(name, LABELS)
+
+
+@pytest.fixture(scope="session")
+def kindinfra_http(kindinfra: Stack) -> Iterator[Http]:
+    """`kindinfra_http("web")`: an `httpx.Client` for an endpoint; closed with the session."""
+    from pytest_kindinfra.session.clients import Http
+
+    with Http(kindinfra) as clients:
+        yield clients
+
+
+@pytest.fixture(scope="session")
+def kindinfra_docker(
+    kindinfra: Stack,  # noqa: ARG001 - so that the cluster is there
+    request: pytest.FixtureRequest,
+) -> Iterator[DockerClient]:
+    """A `docker.DockerClient` of the engine that has the kind nodes; skips with podman."""
+    from contextlib import closing
+
+    from pytest_kindinfra.session.clients import docker_client
+
+    client = docker_client(request.config.stash[_RUN])
+    if client is None:
+        pytest.skip("kindinfra_docker: the engine of this run is podman")
+    with closing(client):
+        yield client
+
+
 @pytest.fixture(scope="session")
 def kindinfra_once(request: pytest.FixtureRequest) -> Once:
     """`kindinfra_once("key", produce)`: one call per run, its value or failure everywhere."""
@@ -340,7 +458,7 @@ def kindinfra_once(request: pytest.FixtureRequest) -> Once:
 
 def _prepare(item: pytest.Item) -> None:
     """Wait for what the test needs, then export the variables; else fail or skip the test."""
-    refusal = _await_services(item)
+    refusal = item.stash.get(_REFUSED, None) or _await_services(item)
     _note_properties(item)
     if refusal:
         from pytest_kindinfra.session.neighbours import forbid_reruns
@@ -348,15 +466,17 @@ def _prepare(item: pytest.Item) -> None:
         forbid_reruns(item)  # what failed in a run is not tried again in it
         _refuse(item.config, refusal)
     if (needs := needs_of(item)) is not None:
+        from pytest_kindinfra.intests.changes import CurrentTest
         from pytest_kindinfra.system.timeline import now
 
         item.stash[_AWAITED] = needs
         _export(item.config)
         item.stash[_SINCE] = now()
+        item.config.stash[_CURRENT] = CurrentTest(name=item.nodeid, since=item.stash[_SINCE])
 
 
 def _await_services(item: pytest.Item) -> Refusal | None:
-    if needs_of(item) is None:
+    if (needs := needs_of(item)) is None:
         return None
     from pytest_kindinfra.session.waiting import await_services
     from pytest_kindinfra.system.timeline import monotonic
@@ -364,9 +484,12 @@ def _await_services(item: pytest.Item) -> Refusal | None:
     config, began = item.config, monotonic()
     asked = config.stash.get(_ASKED, False)
     try:
-        return await_services(item, config.stash[_RUN], asked=asked, meanwhile=_meanwhile(config))
+        refusal = await_services(
+            item, config.stash[_RUN], asked=asked, meanwhile=_meanwhile(config)
+        )
     finally:
         item.stash[_WAITED] = item.stash.get(_WAITED, 0.0) + monotonic() - began
+    return refusal or _lack(config, needs)
 
 
 def _note_properties(item: pytest.Item) -> None:
@@ -375,6 +498,55 @@ def _note_properties(item: pytest.Item) -> None:
         from pytest_kindinfra.session.reports import note_properties
 
         note_properties(item, item.config.stash[_RUN], needs, item.stash.get(_WAITED, 0.0))
+
+
+def _lack(config: pytest.Config, needs: frozenset[str]) -> Refusal | None:
+    """Undo what killed workers have left; return why a service is not whole any more."""
+    from pytest_kindinfra.session.undoing import has_changes, lack_of
+    from pytest_kindinfra.session.waiting import Refusal
+
+    run = config.stash[_RUN]
+    text = lack_of(run, _first_look(config).settings, needs) if has_changes(run) else ""
+    return Refusal(text) if text else None
+
+
+def _undo(config: pytest.Config) -> None:
+    """Undo what the test has changed; in the process that changed it."""
+    __tracebackhide__ = True
+    stack, process = config.stash.get(_STACK, (None, 0))
+    if stack is not None and os.getpid() == process:
+        try:
+            stack.undo_own()
+        except KindInfraError as error:
+            pytest.fail(str(error), pytrace=False)
+
+
+def _undo_left(config: pytest.Config) -> None:
+    """Undo what killed workers have left in a cluster that stays, or say what cannot be undone."""
+    from pytest_kindinfra.session.output import write_line
+    from pytest_kindinfra.session.undoing import undo_left
+
+    for problem in undo_left(config.stash[_RUN], _first_look(config).settings):
+        write_line(config, f"kindinfra: {problem}")
+
+
+def _repeat(item: pytest.Item) -> None:
+    """Get a repeated attempt of a test ready as its mark says."""
+    from pytest_kindinfra.session.heavy import get_ready_again
+
+    if refusal := get_ready_again(item, _surroundings(item.config)):
+        item.stash[_REFUSED] = refusal
+
+
+def _surroundings(config: pytest.Config) -> Surroundings:
+    from pytest_kindinfra.session.heavy import Surroundings
+
+    return Surroundings(
+        config=config,
+        run=config.stash[_RUN],
+        settings=_first_look(config).settings,
+        meanwhile=_meanwhile(config),
+    )
 
 
 def _meanwhile(config: pytest.Config) -> Callable[[], object]:

@@ -22,10 +22,11 @@ from pytest_kindinfra.system.secrets import Redactor
 from pytest_kindinfra.system.timeline import Deadline, Timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from pytest_kindinfra.context import Request
+    from pytest_kindinfra.engines.host import EngineAddress
     from pytest_kindinfra.model import EngineName, Load
     from pytest_kindinfra.protocols import Engine
 
@@ -60,6 +61,11 @@ def _answers(name: EngineName) -> bool:
         with suppress(KindInfraError):
             return bool(_ENGINES[name](Runner()).check(Deadline.after(_ASK_SECONDS)))
     return False
+
+
+def docker_address(environ: Mapping[str, str]) -> EngineAddress:
+    """Return where the `docker` command finds its engine."""
+    return Docker(Runner()).address(environ)
 
 
 def make_tools(engine: EngineName = "auto") -> Tools:

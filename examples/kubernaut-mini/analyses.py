@@ -5,11 +5,10 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any, cast
 
-import wire
-from kubernetes.client import ApiClient, CustomObjectsApi
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pytest_kindinfra import Stack
 
 _WHAT = ("kubernaut.ai", "v1alpha1")
 _PLURAL = "aianalyses"
@@ -30,8 +29,9 @@ def spec(**changes: object) -> dict[str, Any]:
 class Analyses:
     """The objects that one test makes in one namespace."""
 
-    def __init__(self, kube: ApiClient, namespace: str) -> None:
-        self._api = CustomObjectsApi(kube)
+    def __init__(self, kindinfra: Stack, namespace: str) -> None:
+        self._stack = kindinfra
+        self._api = kindinfra.custom
         self._namespace = namespace
         self._names: list[str] = []
 
@@ -55,7 +55,13 @@ class Analyses:
 
     def settled(self, name: str) -> Mapping[str, Any]:
         """Wait until the controller is done with an object and return its status."""
-        return wire.eventually(lambda: self.status(name), lambda seen: seen.get("phase") in _ENDS)
+
+        def ended() -> Mapping[str, Any]:
+            status = self.status(name)
+            assert status.get("phase") in _ENDS
+            return status
+
+        return self._stack.eventually(ended, timeout=10)
 
     def settle(self, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
         """Make an object and wait for the end of it."""

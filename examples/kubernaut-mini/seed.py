@@ -11,7 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import wire
+import httpx
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,15 +43,17 @@ def _seeded(datastorage: str, scenario: Mapping[str, Any]) -> dict[str, Any]:
 
     The same workflow has the same id each time, so a kept cluster may be seeded again.
     """
-    answer = wire.post(
-        f"{datastorage}/api/v1/workflows", {**scenario["workflow"], "signal": scenario["signal"]}
+    answer = httpx.post(
+        f"{datastorage}/api/v1/workflows",
+        json={**scenario["workflow"], "signal": scenario["signal"]},
+        trust_env=False,
     )
-    if answer.status not in {HTTPStatus.OK, HTTPStatus.CREATED}:
-        message = f"{scenario['workflow']['name']}: {answer.status} {answer.text}"
+    if answer.status_code not in {HTTPStatus.OK, HTTPStatus.CREATED}:
+        message = f"{scenario['workflow']['name']}: {answer.status_code} {answer.text}"
         raise SeedError(message)
     return {
         "signal": scenario["signal"],
         "root_cause": scenario["root_cause"],
         "confidence": scenario["confidence"],
-        "workflow_id": answer.json["workflow_id"],
+        "workflow_id": answer.json()["workflow_id"],
     }

@@ -17,9 +17,9 @@ from pytest_kindinfra.commands.reused import (
     prove_endpoints,
     urls_of,
 )
-from pytest_kindinfra.deploy.renewal import await_routes, pods_of
 from pytest_kindinfra.errors import ClusterError, KindInfraError, did_you_mean
 from pytest_kindinfra.kube.remote import Streams, run_in_container
+from pytest_kindinfra.kube.routes import await_routes, pods_of
 from pytest_kindinfra.model import SERVICE_LABEL, Service
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.run.prepare import read_declaration

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.commands.images import settings_of
-from pytest_kindinfra.deploy.endpoints import prove_endpoint
 from pytest_kindinfra.errors import ClusterError, KindInfraError, NotReadyError
 from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.kube.follow import Following
@@ -30,6 +29,7 @@ from pytest_kindinfra.state.reused import (
     why_unknown,
     why_unseen,
 )
+from pytest_kindinfra.system.answers import prove_endpoint
 from pytest_kindinfra.system.files import size_of
 from pytest_kindinfra.system.secrets import credentials_in
 from pytest_kindinfra.system.timeline import Deadline

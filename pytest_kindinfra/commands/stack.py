@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Self
 from pytest_kindinfra.commands.images import given_options, new_run, new_tools, own_context
 from pytest_kindinfra.errors import KindInfraError, did_you_mean, listed
 from pytest_kindinfra.images.build import Builds
+from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.plan.graph import in_order
 from pytest_kindinfra.plan.options import ignored_by
 from pytest_kindinfra.run.prepare import Door, prepare
@@ -42,7 +43,6 @@ from pytest_kindinfra.run.teardown import keep_evidence
 from pytest_kindinfra.state.directory import new_run_id
 from pytest_kindinfra.state.records import ImageReady, PlanMade, ServiceReady
 from pytest_kindinfra.state.results import Failed
-from pytest_kindinfra.state.stack import Stack
 from pytest_kindinfra.system.interrupts import deferring
 from pytest_kindinfra.system.timeline import Deadline
 

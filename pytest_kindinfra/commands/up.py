@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.commands.images import new_folder, new_tools, prepare_services
 from pytest_kindinfra.context import Hooks
 from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.plan.options import ignored_by
 from pytest_kindinfra.run.prepare import Door
@@ -18,7 +19,6 @@ from pytest_kindinfra.run.teardown import Started, closing_lines, end
 from pytest_kindinfra.state.directory import new_run_id
 from pytest_kindinfra.state.locks import hold
 from pytest_kindinfra.state.records import PlanMade
-from pytest_kindinfra.state.stack import Stack
 from pytest_kindinfra.system.interrupts import Haste, deferring
 
 if TYPE_CHECKING:

@@ -24,10 +24,10 @@ from pytest_kindinfra.system.timeline import call_within
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pytest_kindinfra.intests.stack import Stack
     from pytest_kindinfra.kube.apply import Outlook
     from pytest_kindinfra.kube.cluster import Kube
     from pytest_kindinfra.model import ImagesInUse, KubeObject, PortMapping, Service
-    from pytest_kindinfra.state.stack import Stack
     from pytest_kindinfra.system.timeline import Deadline
 
 

@@ -5,22 +5,18 @@ Through a NodePort where the cluster has kind nodes here, else through a port-fo
 
 from __future__ import annotations
 
-import http.client
-import socket
-import ssl
 from contextlib import suppress
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError, NotReadyError
 from pytest_kindinfra.kube.cluster import SharedKube
 from pytest_kindinfra.kube.targets import find_port, find_target, selector, target_name
 from pytest_kindinfra.kube.troubles import ServiceFailedError
-from pytest_kindinfra.model import Endpoint, url_of
 from pytest_kindinfra.plan.files import is_ipv6
-from pytest_kindinfra.system.grpc import check_health
-from pytest_kindinfra.system.timeline import monotonic, wait_until
+from pytest_kindinfra.state.records import Probe, ProbedPods
+from pytest_kindinfra.system.answers import HOST, prove_endpoint
+from pytest_kindinfra.system.timeline import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,157 +25,6 @@ if TYPE_CHECKING:
     from pytest_kindinfra.kube.portforward import Backend, Forward
     from pytest_kindinfra.model import EndpointSpec, KubeObject, Plan, Service
     from pytest_kindinfra.system.timeline import Deadline
-
-
-HOST = "127.0.0.1"
-"""Never `localhost`, which may resolve to an address that nobody listens on."""
-
-
-_WEB = ("http", "https")
-
-
-_EVERY = 0.05
-
-
-_MEANWHILE_EVERY = 1.0
-
-
-_ANSWER_WITHIN = 5.0
-
-
-_HELD_OPEN = 0.1
-
-
-_DIAL_WITHIN = 0.15
-"""Seconds. A SYN that comes a moment before kube-proxy's rules is lost, and the system sends it
-again only after a second; the engine's proxy would wait just so. Dialling anew instead, endpoints
-of ready pods answered after 0.3 s (median of 24) instead of 1.09."""
-
-
-_WITHOUT_ROUTE = 1.5
-"""Seconds until what is asked something is asked through the host port though the kind node does
-not answer."""
-
-
-def prove_endpoint(
-    service: str,
-    spec: EndpointSpec,
-    *,
-    host_port: int,
-    host: str = HOST,
-    node: tuple[str, int] | None,
-    deadline: Deadline,
-    meanwhile: Callable[[], object] = lambda: None,
-) -> Endpoint:
-    """Return the endpoint once it has answered.
-
-    Args:
-        service: The service's name.
-        spec: The declared endpoint.
-        host_port: The port of this host.
-        host: The address of this host on which it is reached.
-        node: The kind node's address and NodePort; None where the host has no route to it.
-        deadline: When to give up.
-        meanwhile: Called about once a second; may raise because waiting makes no sense.
-
-    Raises:
-        NotReadyError: It did not answer in time; says what the last try met.
-        CancelledError: The run is ending.
-    """
-    last = _LastTry()
-    ask_next = monotonic() + _MEANWHILE_EVERY
-    no_route = monotonic() + _WITHOUT_ROUTE
-
-    def answers() -> bool:
-        try:
-            if node and (not _is_asked(spec) or monotonic() < no_route):
-                socket.create_connection(node, timeout=_DIAL_WITHIN).close()
-            return _answers(spec, (host, host_port))
-        except (OSError, http.client.HTTPException, NotReadyError) as error:
-            last.error = error
-        nonlocal ask_next
-        if monotonic() >= ask_next:
-            ask_next = monotonic() + _MEANWHILE_EVERY
-            meanwhile()
-        return False
-
-    if not wait_until(answers, deadline, every=_EVERY):
-        target = f"{url_of(spec.scheme, host, host_port)}{spec.path or ''}"
-        limit = deadline.set_by_option()
-        msg = f'endpoint "{spec.name}" of "{service}" did not answer{limit}: {target}: {last.error}'
-        raise NotReadyError(msg)
-    return Endpoint(service=service, name=spec.name, scheme=spec.scheme, host=host, port=host_port)
-
-
-class _LastTry:
-    """What the last try met, for the message."""
-
-    error: Exception | None = None
-
-
-def _is_asked(spec: EndpointSpec) -> bool:
-    """Whether the probe is a round trip, which no proxy can answer for the service."""
-    return spec.scheme != "tcp" or bool(spec.expect)
-
-
-def _answers(spec: EndpointSpec, address: tuple[str, int]) -> bool:
-    if spec.scheme == "grpc":
-        check_health(address, timeout=_ANSWER_WITHIN)
-        return True
-    return (_http_answers if spec.scheme in _WEB else _tcp_answers)(spec, address)
-
-
-def _http_answers(spec: EndpointSpec, address: tuple[str, int]) -> bool:
-    """Whether the path answers 2xx or 3xx; without a path any answer will do."""
-    connection = (
-        http.client.HTTPSConnection(*address, timeout=_ANSWER_WITHIN, context=_no_verification())
-        if spec.scheme == "https"
-        else http.client.HTTPConnection(*address, timeout=_ANSWER_WITHIN)
-    )
-    try:
-        connection.request("GET", spec.path or "/")
-        status = connection.getresponse().status
-    finally:
-        connection.close()
-    if spec.path and status >= HTTPStatus.BAD_REQUEST:
-        msg = f"HTTP status {status}"
-        raise NotReadyError(msg)
-    return True
-
-
-def _tcp_answers(spec: EndpointSpec, address: tuple[str, int]) -> bool:
-    """Whether the connection stays open, or answers `send` with `expect`."""
-    with socket.create_connection(address, timeout=_ANSWER_WITHIN) as connection:
-        if spec.send:
-            connection.sendall(spec.send.encode())
-        if spec.expect:
-            return _expected(connection, spec.expect.encode())
-        connection.settimeout(_HELD_OPEN)
-        try:
-            if connection.recv(1) == b"":
-                msg = "the connection was closed at once"
-                raise NotReadyError(msg)
-        except TimeoutError:
-            return True
-        return True
-
-
-def _expected(connection: socket.socket, expect: bytes) -> bool:
-    answer = b""
-    while len(answer) < len(expect) and (part := connection.recv(4096)):
-        answer += part
-    if not answer.startswith(expect):
-        msg = f"answered {answer!r} instead of {expect!r}"
-        raise NotReadyError(msg)
-    return True
-
-
-def _no_verification() -> ssl.SSLContext:
-    """Return a context for a probe that asks who is there, not who it is."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 _FORWARD_EVERY = 0.2
@@ -208,8 +53,8 @@ class Forwarding:
     meanwhile: Callable[[], object]
     deadline: Deadline
 
-    def endpoints(self) -> tuple[Endpoint, ...]:
-        """Return the service's endpoints, each of which has answered.
+    def probes(self) -> tuple[Probe, ...]:
+        """Return how the service's endpoints are asked; each of them has answered.
 
         Raises:
             NotReadyError: One did not answer in time.
@@ -217,14 +62,12 @@ class Forwarding:
         """
         return tuple(self._prove(spec) for spec in self.service.endpoints)
 
-    def _prove(self, spec: EndpointSpec) -> Endpoint:
-        name = self.service.name
-        forward = self.kube.forwards.open(
-            self._backend(spec), port=spec.host_port, name=f"{name}.{spec.name}"
-        )
+    def _prove(self, spec: EndpointSpec) -> Probe:
+        name, backend = self.service.name, self._backend(spec)
+        forward = self.kube.forwards.open(backend, port=spec.host_port, name=f"{name}.{spec.name}")
         if spec.scheme == "tcp" and not spec.expect:
             self._await_far_end(spec, forward)
-        return prove_endpoint(
+        prove_endpoint(
             name,
             spec,
             host_port=forward.port,
@@ -232,6 +75,10 @@ class Forwarding:
             meanwhile=self.meanwhile,
             deadline=self.deadline,
         )
+        behind = ProbedPods(
+            namespace=backend.namespace, labels=dict(backend.labels), port=backend.port
+        )
+        return Probe(spec=spec, host=HOST, host_port=forward.port, behind=behind)
 
     def _await_far_end(self, spec: EndpointSpec, forward: Forward) -> None:
         """Wait until the pod takes connections: our own port does so before."""
@@ -289,8 +136,11 @@ class Forwarding:
         raise KindInfraError(msg)
 
 
-def prove(deployment: Deployment, applied: tuple[KubeObject, ...]) -> tuple[Endpoint, ...]:
+def prove(deployment: Deployment, applied: tuple[KubeObject, ...]) -> tuple[Probe, ...]:
     """Prove each endpoint, but stop as soon as what is behind them breaks for good.
+
+    Returns:
+        How they were asked, in the order of declaration.
 
     Raises:
         NotReadyError: One did not answer in time, or something is broken.
@@ -310,11 +160,11 @@ def prove(deployment: Deployment, applied: tuple[KubeObject, ...]) -> tuple[Endp
             kube=deployment.kube,
             meanwhile=health.check,
             deadline=deployment.deadline,
-        ).endpoints()
+        ).probes()
     return tuple(_mapped(deployment, meanwhile=health.check))
 
 
-def _mapped(deployment: Deployment, *, meanwhile: Callable[[], object]) -> Iterator[Endpoint]:
+def _mapped(deployment: Deployment, *, meanwhile: Callable[[], object]) -> Iterator[Probe]:
     """Prove the endpoints whose NodePorts are mapped to this host."""
     context, service, cluster = deployment.context, deployment.service, deployment.cluster
     ports = deployment.ports
@@ -322,13 +172,21 @@ def _mapped(deployment: Deployment, *, meanwhile: Callable[[], object]) -> Itera
         cluster.nodes[0], deployment.deadline, ipv6=is_ipv6(context.request.kind_config)
     )
     for spec in service.endpoints:
+        node_port = ports[spec.name].node_port
+        probe = Probe(
+            spec=spec,
+            host=cluster.hosts.get(node_port, HOST),
+            host_port=cluster.host_ports[node_port],
+            node_address=address,
+            node_port=node_port,
+        )
         try:
-            yield prove_endpoint(
+            prove_endpoint(
                 service.name,
                 spec,
-                host=cluster.hosts.get(ports[spec.name].node_port, HOST),
-                host_port=cluster.host_ports[ports[spec.name].node_port],
-                node=(address, ports[spec.name].node_port),
+                host=probe.host,
+                host_port=probe.host_port,
+                node=probe.node,
                 meanwhile=meanwhile,
                 deadline=deployment.deadline,
             )
@@ -336,6 +194,7 @@ def _mapped(deployment: Deployment, *, meanwhile: Callable[[], object]) -> Itera
             raise
         except NotReadyError as error:
             raise _with_lack(error, deployment, spec) from error
+        yield probe
 
 
 def _with_lack(error: NotReadyError, deployment: Deployment, spec: EndpointSpec) -> NotReadyError:

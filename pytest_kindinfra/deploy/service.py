@@ -15,12 +15,13 @@ from pytest_kindinfra.deploy.apply import Target, apply_objects, node_port_servi
 from pytest_kindinfra.deploy.charts import install, own_objects
 from pytest_kindinfra.deploy.endpoints import prove
 from pytest_kindinfra.errors import did_you_mean
+from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.kube.origins import NAMESPACES, made_namespaces
 from pytest_kindinfra.kube.readiness import rules_of
 from pytest_kindinfra.kube.refusals import Missing
 from pytest_kindinfra.kube.rewrite import content_hash
+from pytest_kindinfra.state.deployed import deployed_of
 from pytest_kindinfra.state.records import ClusterReady
-from pytest_kindinfra.state.stack import Stack
 from pytest_kindinfra.system.timeline import call_within
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.deploy.renewal import Deployment
     from pytest_kindinfra.model import Endpoint, KubeObject, Level, Plan, Release
+    from pytest_kindinfra.state.records import Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +73,30 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
     with timeline.span("wait", service.name, says=latest.read):
         _await_ready(deployment, applied, reached, latest)
         deployment.renewal.await_routes()
-        endpoints = prove(deployment, applied)
+        probes = prove(deployment, applied)
+    endpoints = tuple(probe.endpoint(service.name) for probe in probes)
+    _note_deployed(deployment, applied, probes)
     proved = _stack(deployment, {service.name: endpoints})
     _call_hook(deployment, context.hooks.after_deploy, proved)
     deployment.renewal.ready(endpoints)
     return endpoints
+
+
+def _note_deployed(
+    deployment: Deployment, applied: tuple[KubeObject, ...], probes: tuple[Probe, ...]
+) -> None:
+    """Leave what tests need to change the service and to see that it is whole again."""
+    context, service = deployment.context, deployment.service
+    record = deployed_of(
+        service,
+        applied,
+        probes,
+        namespace=context.request.namespace,
+        timeout=service.timeout or context.request.timeout,
+        images=deployment.images,
+        declared=context.plan.images,
+    )
+    context.run.write(record, service.name)
 
 
 def _stack(deployment: Deployment, proved: dict[str, tuple[Endpoint, ...]] | None = None) -> Stack:
@@ -83,7 +104,14 @@ def _stack(deployment: Deployment, proved: dict[str, tuple[Endpoint, ...]] | Non
     context = deployment.context
     early = deployment.service.before == "nodes"
     cluster = ClusterReady.of(deployment.cluster, namespace=context.request.namespace)
-    return Stack(context.run, waits=False, proved=proved, cluster=cluster if early else None)
+    return Stack(
+        context.run,
+        waits=False,
+        proved=proved,
+        cluster=cluster if early else None,
+        shared=context.request.existing is not None,
+        folder=context.request.folder,
+    )
 
 
 def _call_hook(deployment: Deployment, hook: Callable[..., object], stack: Stack) -> None:

@@ -269,7 +269,7 @@ def parse_objects(text: str, *, source: str) -> tuple[list[KubeObject], list[str
                     problems.append(f"{source}: document {number} {fault}")
                 else:
                     place = places.get(number, f"{source}, document {number}")
-                    objects.append(Written(_cleaned(obj), place=place))
+                    objects.append(Written(cleaned(obj), place=place))
     except ValueError as error:
         problems.append(f"{source}: {error}")
     return objects, problems
@@ -297,7 +297,7 @@ def flattened(document: Any) -> Iterator[Any]:
     yield document
 
 
-def _cleaned(obj: KubeObject) -> KubeObject:
+def cleaned(obj: KubeObject) -> KubeObject:
     """Return an object without what only the cluster that it was exported from can know.
 
     `kubectl get -o yaml` prints uids, versions and addresses; in another cluster they are refused,

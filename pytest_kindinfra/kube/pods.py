@@ -113,7 +113,7 @@ def own_pods(
     if obj["kind"] == "Deployment":
         newest = _newest_replica_set(obj, replica_sets)
         uid = newest["metadata"]["uid"] if newest else None
-    mine = tuple(pod for pod in living if uid and _owner_uid(pod) == uid)
+    mine = tuple(pod for pod in living if uid and owner_uid(pod) == uid)
     return tuple(pod for pod in mine if not _is_old(obj, pod))
 
 
@@ -121,7 +121,7 @@ def old_pods(obj: KubeObject, pods: Sequence[KubeObject]) -> tuple[KubeObject, .
     """Return a StatefulSet's pods of older revisions, without those that are ending."""
     uid = obj["metadata"].get("uid")
     living = _living(pods) if obj["kind"] == "StatefulSet" and observed(obj) else []
-    return tuple(pod for pod in living if _owner_uid(pod) == uid and _is_old(obj, pod))
+    return tuple(pod for pod in living if owner_uid(pod) == uid and _is_old(obj, pod))
 
 
 def _living(pods: Sequence[KubeObject]) -> list[KubeObject]:
@@ -142,11 +142,11 @@ def _is_old(obj: KubeObject, pod: KubeObject) -> bool:
 def _newest_replica_set(obj: KubeObject, replica_sets: Sequence[KubeObject]) -> KubeObject | None:
     """Return the ReplicaSet of the Deployment's newest revision."""
     uid = obj["metadata"].get("uid")
-    mine = [one for one in replica_sets if _owner_uid(one) == uid]
+    mine = [one for one in replica_sets if owner_uid(one) == uid]
     return max(mine, key=_revision, default=None)
 
 
-def _owner_uid(obj: KubeObject) -> str | None:
+def owner_uid(obj: KubeObject) -> str | None:
     """Return the uid of the controller that made the object."""
     for owner in obj["metadata"].get("ownerReferences") or ():
         if owner.get("controller"):

@@ -79,7 +79,7 @@ class _Uses:
     problems: dict[str, str] = field(default_factory=dict)
 
 
-def _match_references(
+def match_references(
     references: Iterable[str], images: Iterable[Image], *, in_pods: Collection[str] = ()
 ) -> _Uses:
     """Sort references into those of declared images, external ones, and likely mistakes.
@@ -342,7 +342,7 @@ class Facts:
         """Service to what its image references mean."""
         images = self.declaration.images
         return {
-            name: _match_references(refs, images, in_pods=_references(self.objects[name], ()))
+            name: match_references(refs, images, in_pods=_references(self.objects[name], ()))
             for name, refs in self.references.items()
         }
 

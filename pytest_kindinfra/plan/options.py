@@ -177,6 +177,13 @@ class Settings:
     build_jobs: int = _option(
         _build_jobs, "N", "Image builds at a time", unset="the smaller of 4 and the cores"
     )
+    capacity: int | None = _option(
+        None,
+        "N",
+        "Weight of the marked tests that may run at a time",
+        unset="any",
+        used_by=("pytest",),
+    )
     load: Load = _option(
         "auto",
         "HOW",

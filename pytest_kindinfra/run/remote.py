@@ -48,9 +48,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from pytest_kindinfra.intests.stack import Stack
     from pytest_kindinfra.model import Image, Phase, Service
     from pytest_kindinfra.run.messages import Message
-    from pytest_kindinfra.state.stack import Stack
     from pytest_kindinfra.system.channel import Channel
 
 _ALONE = 3.0

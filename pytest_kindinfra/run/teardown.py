@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import CancelledError, KindInfraError, StateError
+from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.run.ci import folded
 from pytest_kindinfra.run.page import write_timeline
 from pytest_kindinfra.run.recipe import tear_down
@@ -39,7 +40,6 @@ from pytest_kindinfra.state.records import (
 )
 from pytest_kindinfra.state.results import Failed, Result, failure_of
 from pytest_kindinfra.state.rotation import rotate
-from pytest_kindinfra.state.stack import Stack
 from pytest_kindinfra.system.files import append_private, is_there, size_of, write_private
 from pytest_kindinfra.system.timeline import Deadline, call_within, now
 

@@ -15,11 +15,11 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError, NotReadyError, OnceError
+from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.model import RUN_LABEL, TEST_LABEL
 from pytest_kindinfra.plan.checks import Word, fill_words, words
 from pytest_kindinfra.state.locks import locked
 from pytest_kindinfra.state.records import LoadedByTest, OnceDone, PlanMade
-from pytest_kindinfra.state.stack import Stack
 from pytest_kindinfra.system.getting import how_to_get
 from pytest_kindinfra.system.programs import which
 from pytest_kindinfra.system.runner import Background, Runner, check_output

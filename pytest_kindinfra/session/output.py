@@ -11,10 +11,10 @@ import pytest
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.dockerfile import build_secrets
+from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.kube.activity import Moment, happenings
 from pytest_kindinfra.model import SERVICE_LABEL
 from pytest_kindinfra.session.selection import needs_of
-from pytest_kindinfra.state.stack import Stack
 from pytest_kindinfra.system.secrets import Redactor, credentials_in
 from pytest_kindinfra.system.timeline import Deadline
 

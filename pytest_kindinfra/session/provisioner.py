@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError, last_lines
+from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.model import Endpoint, Phase
 from pytest_kindinfra.run.messages import (
     VERSION,
@@ -35,7 +36,6 @@ from pytest_kindinfra.run.messages import (
 from pytest_kindinfra.state.codec import from_json
 from pytest_kindinfra.state.records import ClusterReady
 from pytest_kindinfra.state.results import text_of
-from pytest_kindinfra.state.stack import Stack
 from pytest_kindinfra.system.channel import channel_pair, run_in_thread
 from pytest_kindinfra.system.programs import start_apart
 
@@ -248,7 +248,15 @@ class Provisioner:
         elif call.hook == "after_deploy":
             proved[call.subject] = ()
         cluster = from_json(ClusterReady, call.cluster) if call.cluster else None
-        stack = Stack(self._run, waits=False, proved=proved, cluster=cluster)
+        request = self._prepared.request
+        stack = Stack(
+            self._run,
+            waits=False,
+            proved=proved,
+            cluster=cluster,
+            shared=request.existing is not None,
+            folder=request.folder,
+        )
         if call.subject:
             services = self._prepared.plan.services
             hook(stack=stack, service=next(one for one in services if one.name == call.subject))

@@ -117,19 +117,25 @@ def _read_word(words: tuple[Any, ...], value: Any, place: str) -> Any:
     return value
 
 
-def _read_optional(kinds: tuple[Any, ...], value: Any, place: str) -> Any:
+def _read_union(kinds: tuple[Any, ...], value: Any, place: str) -> Any:
+    """Return a value that may be None, or of one of several types that JSON tells apart."""
     if value is None and NoneType in kinds:
         return None
-    (kind,) = (one for one in kinds if one is not NoneType)
-    return _read(kind, value, place)
+    rest = [one for one in kinds if one is not NoneType]
+    if len(rest) == 1:
+        return _read(rest[0], value, place)
+    if type(value) not in rest:
+        msg = f"{place} must be {' or '.join(one.__name__ for one in rest)}, not {value!r:.60}"
+        raise ValueError(msg)
+    return value
 
 
 _GENERIC: dict[Any, Callable[[tuple[Any, ...], Any, str], Any]] = {
     tuple: _read_tuple,
     dict: _read_dict,
     Literal: _read_word,
-    Union: _read_optional,
-    UnionType: _read_optional,
+    Union: _read_union,
+    UnionType: _read_union,
 }
 
 

@@ -8,9 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
-from pytest_kindinfra.model import BuiltImage, Endpoint, EngineName, KubeObject
+from pytest_kindinfra.model import (
+    PATIENCE,
+    BuiltImage,
+    Endpoint,
+    EndpointSpec,
+    EngineName,
+    KubeObject,
+)
 from pytest_kindinfra.state.codec import Record
 from pytest_kindinfra.state.results import Failed, Result
 
@@ -102,6 +109,7 @@ class Needs(Note):
         services: Name to the ids of the first tests that ask for it.
         tests: How many tests need something.
         problems: A sentence for each mark that makes no sense.
+        turns: Some tests may not run beside others.
     """
 
     FILE: ClassVar[str] = "request-"
@@ -109,6 +117,7 @@ class Needs(Note):
     services: dict[str, tuple[str, ...]]
     tests: int
     problems: tuple[str, ...] = ()
+    turns: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +223,188 @@ class LoadedByTest(Note):
     FILE: ClassVar[str] = "loaded-"
 
     reference: str
+
+
+# -- what tests must know of each other and of services, to run side by side and to change them ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What a test needs to have for itself while it runs.
+
+    Attributes:
+        locks: Names of locks; no two tests with the same one run at the same time.
+        exclusive: No other marked test runs meanwhile.
+        weight: How much of the capacity it takes.
+    """
+
+    locks: tuple[str, ...] = ()
+    exclusive: bool = False
+    weight: int = 1
+
+    def text(self) -> str:
+        """Return it in words: `lock "db"`, `exclusive`, `weight 2`."""
+        words = [f'lock "{name}"' for name in self.locks]
+        words += ["exclusive"] if self.exclusive else []
+        words += [f"weight {self.weight}"] if self.weight > 1 else []
+        return ", ".join(words)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """A test in the queue.
+
+    Attributes:
+        number: Its place; lower ones go first.
+        turn: What it needs.
+        test: Its node id.
+        holder: The process that runs it.
+        since: When it asked, in seconds since the epoch.
+        granted: It runs.
+    """
+
+    number: int
+    turn: Turn
+    test: str
+    holder: str
+    since: float
+    granted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnQueue(Note):
+    """The tests that run or wait for their turns, in all processes of the run."""
+
+    FILE: ClassVar[str] = "turns"
+
+    tickets: tuple[Ticket, ...] = ()
+
+
+ChangeKind = Literal["scaled", "disturbed", "applied", "broken"]
+"""`scaled`: other replicas; `disturbed`: pods were replaced, and may not be ready again; `applied`:
+objects of a test; `broken`: undoing failed, so the service is not whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change(Note):
+    """Something that a test changed in the cluster and that is not undone yet.
+
+    Attributes:
+        kind: What was done.
+        service: Whose objects; empty for objects of the test's own.
+        test: The test's node id.
+        holder: The process that made it.
+        number: Which of that process's changes.
+        data: What is needed to undo it.
+    """
+
+    FILE: ClassVar[str] = "change-"
+
+    kind: ChangeKind
+    service: str
+    test: str
+    holder: str
+    number: int
+    data: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Which of the run's changes it is; in the order of their making within a process."""
+        return f"{self.holder}.{self.number:06}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbedPods:
+    """The pods with these labels, and a port that each of them has, by number or name."""
+
+    namespace: str
+    labels: dict[str, str]
+    port: int | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """How an endpoint was asked, so that it can be asked again.
+
+    Attributes:
+        spec: The declared endpoint.
+        host: The address of this host on which it is reached.
+        host_port: The port of this host.
+        node_address: The kind node's address; None where there is none.
+        node_port: The NodePort there; 0 where there is none.
+        behind: The pods that a port-forward leads to; None where there is no port-forward.
+    """
+
+    spec: EndpointSpec
+    host: str
+    host_port: int
+    node_address: str | None = None
+    node_port: int = 0
+    behind: ProbedPods | None = None
+
+    @property
+    def node(self) -> tuple[str, int] | None:
+        """The kind node's address and the NodePort; None where there is none."""
+        return (self.node_address, self.node_port) if self.node_address else None
+
+    def endpoint(self, service: str) -> Endpoint:
+        """Return the endpoint as tests get it."""
+        return Endpoint(
+            service=service,
+            name=self.spec.name,
+            scheme=self.spec.scheme,
+            host=self.host,
+            port=self.host_port,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployedService(Note):
+    """What a test process must know of a service to change it and see it whole again.
+
+    Written once by whoever deployed it, before the result that says that it is ready. Values of
+    objects, such as those of Secrets, are not in it.
+
+    Attributes:
+        service: Its name.
+        namespace: Where objects are that name none.
+        objects: Of each object apiVersion, kind, and of its metadata name and namespace; without
+            a chart's hooks, which helm may have deleted.
+        probes: Its endpoints.
+        restarts: Restarts of a container that are no failure.
+        patience: Seconds for a trouble that may pass by itself.
+        timeout: Seconds until it must be ready.
+        ready: What its custom resources must say, as in the declaration.
+        run: Its Python step, empty if it has none.
+        needs: The services that it needs.
+        references: Declared image to the reference that pods run.
+        names: Declared image to further references in manifests that mean it.
+        written: External references to what pods run in their place.
+        loaded: External references that are in the kind nodes as they are.
+    """
+
+    FILE: ClassVar[str] = "deployed-"
+
+    service: str
+    namespace: str
+    objects: tuple[KubeObject, ...] = ()
+    probes: tuple[Probe, ...] = ()
+    restarts: int = 2
+    patience: float = PATIENCE
+    timeout: float = 600.0
+    ready: tuple[tuple[str, str], ...] = ()
+    run: str = ""
+    needs: tuple[str, ...] = ()
+    references: dict[str, str] = field(default_factory=dict)
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    written: dict[str, str] = field(default_factory=dict)
+    loaded: tuple[str, ...] = ()
+
+    @property
+    def namespaces(self) -> list[str]:
+        """The namespaces of its objects."""
+        found = {obj["metadata"].get("namespace") for obj in self.objects}
+        return sorted({self.namespace, *found} - {None, ""})
 
 
 # -- what is noted of a cluster, in the run directory or in that of a reused cluster -------------

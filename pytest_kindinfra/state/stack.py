@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Result)
 
 
-class Stack:
+class StackView:
     """What a run brought up: cluster, namespace, images, endpoints.
 
     In a test it waits for what the run is still bringing up. In a hook or a `run` step it holds

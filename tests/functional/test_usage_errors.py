@@ -86,7 +86,7 @@ def test_all_problems_come_in_one_message(project: Project, workers: int | None)
         "services need each other: first needs second needs first",
         'image "datastorge": no such image; did you mean "datastorage"?',
         '"gone.yaml": no such file',
-        "the mark takes names of services only",
+        'the mark has no argument wait=; did you mean "weight"?',
         "the mark takes names of services, not 3",
         "problems in the declaration",
     )  # fmt: skip

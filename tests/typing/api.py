@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_type
 
+import httpx
 import pytest
+from kubernetes.client import AppsV1Api, BatchV1Api, CoreV1Api, CustomObjectsApi
 
 from pytest_kindinfra import (
+    Apply,
     BuiltImage,
     Endpoint,
     EndpointSpec,
+    ExecError,
+    ExecResult,
+    Http,
     Image,
     KindCluster,
     KindInfraError,
@@ -32,6 +38,8 @@ from pytest_kindinfra import (
 )
 
 if TYPE_CHECKING:
+    import docker
+
     from pytest_kindinfra.session.fixtures import Once
 
 
@@ -44,6 +52,38 @@ def test_stack(kindinfra: Stack) -> None:
     assert_type(kindinfra.namespace, str)
     assert_type(kindinfra.images, dict[str, str])
     assert_type(kindinfra.cluster, str)
+
+
+def test_in_tests(kindinfra: Stack) -> None:
+    assert_type(kindinfra.core, CoreV1Api)
+    assert_type(kindinfra.apps, AppsV1Api)
+    assert_type(kindinfra.batch, BatchV1Api)
+    assert_type(kindinfra.custom, CustomObjectsApi)
+    done = kindinfra.exec("web", ["cat"], container="web", input=b"x", timeout=5, check=True)
+    assert_type(done, ExecResult)
+    assert_type((done.exit_code, done.stdout, done.stderr), tuple[int, str, str])
+    assert_type(kindinfra.logs("web", since=0.0, previous=True), str)
+    assert_type(kindinfra.eventually(lambda: 1, timeout=1, every=0.1), int)
+    assert_type(kindinfra.run_job("job.yaml", timeout=5), str)
+    kindinfra.restart("web")
+    kindinfra.delete_pods("web", timeout=60)
+    kindinfra.scale("web", 3, workload="deployment/web")
+
+
+def test_fixtures(
+    kindinfra_apply: Apply,
+    kindinfra_http: Http,
+    kindinfra_worker_namespace: str,
+    kindinfra_docker: docker.DockerClient,
+) -> None:
+    kindinfra_apply(["a.yaml", {"kind": "Pod"}], kindinfra_worker_namespace, wait=False)
+    assert_type(kindinfra_http("web", "admin"), httpx.Client)
+    kindinfra_docker.ping()
+
+
+@pytest.mark.kindinfra("web", lock=["db", "queue"], exclusive=True, weight=2, fresh="on-rerun")
+def test_heavy() -> None:
+    """Marks take any keyword."""
 
 
 def test_kind_cluster(kind_cluster: KindCluster) -> None:
@@ -94,4 +134,4 @@ def tell(phase: Phase, ended: bool) -> None:  # noqa: FBT001 - as `progress` is 
 
 def errors() -> tuple[type[Exception], ...]:
     """Ours are all of one kind."""
-    return (KindInfraError, OnceError)
+    return (KindInfraError, OnceError, ExecError)

@@ -28,11 +28,7 @@ OTHERS = {
 NAMESPACES = {"backports": ["backports.zstd"]}
 
 # Declared, though nothing imports them.
-NOT_IMPORTED = {
-    "docker": "declared for the engine's API, which is to replace some of its commands",
-    "httpx": "the extra `http`, for tests that send requests",
-    "pytest-xdist": "the extra `xdist`, for `pytest -n`",
-}
+NOT_IMPORTED = {"pytest-xdist": "the extra `xdist`, for `pytest -n`"}
 
 
 def test_what_is_imported_is_declared() -> None:

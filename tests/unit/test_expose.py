@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.deploy.endpoints import prove_endpoint
 from pytest_kindinfra.errors import CancelledError, NotReadyError
 from pytest_kindinfra.model import Endpoint, EndpointSpec, Scheme
+from pytest_kindinfra.system.answers import prove_endpoint
 from pytest_kindinfra.system.files import family_of
 from pytest_kindinfra.system.timeline import Deadline, monotonic
 from tests.fake_grpc import NOT_YET, SERVES, grpc_server

@@ -56,6 +56,7 @@ json_values = st.recursive(
     lambda parts: st.lists(parts) | st.dictionaries(st.text(), parts),
     max_leaves=5,
 )
+st.register_type_strategy(float, st.floats(allow_nan=False))
 st.register_type_strategy(Path, st.from_regex(r"[a-z/.]+", fullmatch=True).map(Path))
 
 
@@ -70,6 +71,8 @@ def made(kind: type[R]) -> st.SearchStrategy[R]:
 def _of_type(hint: Any) -> st.SearchStrategy[Any]:
     if hint is Any:
         return json_values
+    if hint == KubeObject:
+        return st.dictionaries(st.text(), json_values)
     if hint == tuple[KubeObject, ...]:
         return st.lists(st.dictionaries(st.text(), json_values)).map(tuple)
     return st.from_type(hint)
@@ -119,8 +122,8 @@ class TestWhatIsWrittenIsRead:
         assert again.returned == ({"kind": "Job", "day": "2026-11-28", "1": "one"},)
 
     def test_there_are_records_at_all(self) -> None:
-        assert (len(NOTES), len(RESULTS), len(FAILURES)) == (18, 3, 2)
-        assert len(EVERY) == len({kind.FILE for kind in EVERY}) == 23
+        assert (len(NOTES), len(RESULTS), len(FAILURES)) == (21, 3, 2)
+        assert len(EVERY) == len({kind.FILE for kind in EVERY}) == 26
 
 
 MADE = to_json(Fingerprint(config="c", node_image="n", tuning="", ports={"a.b": 1}, spare=(2,)))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.model import Endpoint, Image, Service
 from pytest_kindinfra.run.messages import CallHook, HookEnded, Message
 from pytest_kindinfra.run.remote import RemoteHooks
 from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.stack import Stack
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,11 +13,11 @@ import pytest
 from pytest_kindinfra.clusters.kind import observed_cluster
 from pytest_kindinfra.clusters.sweep import sweep
 from pytest_kindinfra.commands.doctor import examine
-from pytest_kindinfra.deploy import renewal as routes
 from pytest_kindinfra.deploy.apply import inputs_hash
 from pytest_kindinfra.deploy.renewal import delete_objects
 from pytest_kindinfra.engines.docker import Docker
 from pytest_kindinfra.errors import ClusterError, ToolMissingError
+from pytest_kindinfra.kube import routes
 from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.model import ObservedCluster, Service
 from pytest_kindinfra.state.directory import RunDirectory

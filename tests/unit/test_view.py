@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.errors import CancelledError, KindInfraError, NotReadyError
+from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.model import BuiltImage, Endpoint
 from pytest_kindinfra.state.locks import hold
 from pytest_kindinfra.state.records import (
@@ -19,7 +20,6 @@ from pytest_kindinfra.state.records import (
     ServiceReady,
 )
 from pytest_kindinfra.state.results import Failed
-from pytest_kindinfra.state.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,6 +23,6 @@ def correlation_id() -> str:
 @pytest.fixture
 def analyses(kindinfra: Stack) -> Iterator[Analyses]:
     """AIAnalysis objects in the namespace of the services."""
-    made = Analyses(kindinfra.kube, kindinfra.namespace)
+    made = Analyses(kindinfra, kindinfra.namespace)
     yield made
     made.delete_all()

@@ -5,32 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import wire
 from analyses import spec
 
 if TYPE_CHECKING:
     from analyses import Analyses
 
-    from pytest_kindinfra import Stack
+    from pytest_kindinfra import Http, Stack
 
 pytestmark = pytest.mark.kindinfra("aianalysis", "datastorage")
 
 
-def trail(kindinfra: Stack, wanted: dict[str, Any]) -> list[dict[str, Any]]:
+def trail(http: Http, wanted: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the whole trail: the controller writes it before it says that it is done."""
-    answer = wire.get(
-        f"{kindinfra.url('datastorage')}/api/v1/audit/events",
-        correlation_id=wanted["remediationId"],
+    answer = http("datastorage").get(
+        "/api/v1/audit/events", params={"correlation_id": wanted["remediationId"]}
     )
-    events: list[dict[str, Any]] = answer.json["events"]
+    events: list[dict[str, Any]] = answer.json()["events"]
     return events
 
 
-def test_every_step_is_in_the_trail_in_its_order(kindinfra: Stack, analyses: Analyses) -> None:
+def test_every_step_is_in_the_trail_in_its_order(kindinfra_http: Http, analyses: Analyses) -> None:
     wanted = spec()
     analyses.settle(wanted)
 
-    steps = [(event["actor"], event["event_type"]) for event in trail(kindinfra, wanted)]
+    steps = [(event["actor"], event["event_type"]) for event in trail(kindinfra_http, wanted)]
 
     assert steps == [
         ("aianalysis-controller", "aianalysis.started"),
@@ -41,23 +39,25 @@ def test_every_step_is_in_the_trail_in_its_order(kindinfra: Stack, analyses: Ana
 
 
 def test_the_need_for_approval_and_its_reason_are_in_the_trail(
-    kindinfra: Stack, analyses: Analyses
+    kindinfra_http: Http, analyses: Analyses
 ) -> None:
     wanted = spec(environment="production")
     analyses.settle(wanted)
 
-    *_, evaluated, last = trail(kindinfra, wanted)
+    *_, evaluated, last = trail(kindinfra_http, wanted)
 
     assert evaluated["payload"]["reasons"] == ["production is changed by people only"]
     assert last["event_type"] == "aianalysis.approval.required"
 
 
-def test_the_trail_names_the_object_and_the_workflow(kindinfra: Stack, analyses: Analyses) -> None:
+def test_the_trail_names_the_object_and_the_workflow(
+    kindinfra: Stack, kindinfra_http: Http, analyses: Analyses
+) -> None:
     wanted = spec()
     name = analyses.create(wanted)
     status = analyses.settled(name)
 
-    payloads = {event["event_type"]: event["payload"] for event in trail(kindinfra, wanted)}
+    payloads = {event["event_type"]: event["payload"] for event in trail(kindinfra_http, wanted)}
 
     assert payloads["aianalysis.completed"]["name"] == name
     assert payloads["aianalysis.completed"]["namespace"] == kindinfra.namespace

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-import wire
 from analyses import Analyses, spec
 from kubernetes.client import ApiException
 
 if TYPE_CHECKING:
-    from pytest_kindinfra import Stack
+    from pytest_kindinfra import Http, Stack
 
 
 @pytest.mark.kindinfra("aianalysis")
@@ -60,23 +59,24 @@ def test_a_signal_without_a_workflow_needs_approval(analyses: Analyses) -> None:
 
 @pytest.mark.kindinfra("aianalysis")
 def test_analyses_of_any_namespace_are_seen(kindinfra: Stack, kindinfra_namespace: str) -> None:
-    status = Analyses(kindinfra.kube, kindinfra_namespace).settle(spec())
+    status = Analyses(kindinfra, kindinfra_namespace).settle(spec())
 
     assert status["phase"] == "Completed"
 
 
 @pytest.mark.kindinfra("aianalysis")
-def test_an_analysis_can_be_asked_for_over_http(kindinfra: Stack) -> None:
-    url = f"{kindinfra.url('aianalysis')}/api/v1/analyses"
+def test_an_analysis_can_be_asked_for_over_http(kindinfra: Stack, kindinfra_http: Http) -> None:
+    http, url = kindinfra_http("aianalysis"), "/api/v1/analyses"
 
-    made = wire.post(url, spec())
-    assert made.status == 201
-    shown = wire.eventually(
-        lambda: wire.get(f"{url}/{made.json['namespace']}/{made.json['name']}").json,
-        lambda seen: seen["phase"] == "Completed",
-    )
+    answer = http.post(url, json=spec())
+    assert answer.status_code == 201
+    made = answer.json()
 
-    assert shown == made.json | {"phase": "Completed"}
+    def shown() -> None:
+        seen = http.get(f"{url}/{made['namespace']}/{made['name']}").json()
+        assert seen == made | {"phase": "Completed"}
+
+    kindinfra.eventually(shown, timeout=10)
 
 
 @pytest.mark.kindinfra("crds")

@@ -6,16 +6,18 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-import wire
-from kubernetes.client import CoreV1Api
 
 if TYPE_CHECKING:
-    from pytest_kindinfra import Stack
+    import httpx
+
+    from pytest_kindinfra import Http, Stack
 
 
 @pytest.mark.kindinfra("scenarios")
-def test_the_model_is_told_ids_that_datastorage_knows(kindinfra: Stack) -> None:
-    config_map = CoreV1Api(kindinfra.kube).read_namespaced_config_map(
+def test_the_model_is_told_ids_that_datastorage_knows(
+    kindinfra: Stack, kindinfra_http: Http
+) -> None:
+    config_map = kindinfra.core.read_namespaced_config_map(
         "mock-llm-scenarios", kindinfra.namespace
     )
     assert config_map.data is not None
@@ -23,10 +25,8 @@ def test_the_model_is_told_ids_that_datastorage_knows(kindinfra: Stack) -> None:
 
     assert len(scenarios) == 4
     for scenario in scenarios:
-        workflow = wire.get(
-            f"{kindinfra.url('datastorage')}/api/v1/workflows/{scenario['workflow_id']}"
-        )
-        assert workflow.json["signal"] == scenario["signal"]
+        workflow = kindinfra_http("datastorage").get(f"/api/v1/workflows/{scenario['workflow_id']}")
+        assert workflow.json()["signal"] == scenario["signal"]
 
 
 def incident(correlation_id: str, signal: str) -> dict[str, object]:
@@ -38,35 +38,34 @@ def incident(correlation_id: str, signal: str) -> dict[str, object]:
     }
 
 
-@pytest.mark.kindinfra("holmesgpt-api")
-def test_an_incident_is_given_a_cause_and_a_workflow(kindinfra: Stack, correlation_id: str) -> None:
-    answer = wire.post(
-        f"{kindinfra.url('holmesgpt-api')}/api/v1/incident/analyze",
-        incident(correlation_id, "CrashLoopBackOff"),
-    )
-
-    assert answer.status == 200
-    assert "does not start" in answer.json["root_cause"]
-    assert answer.json["workflow"]["name"] == "roll-back-release"
+def analyze(http: Http, body: dict[str, object]) -> httpx.Response:
+    return http("holmesgpt-api").post("/api/v1/incident/analyze", json=body)
 
 
 @pytest.mark.kindinfra("holmesgpt-api")
-def test_an_unknown_incident_is_given_no_workflow(kindinfra: Stack, correlation_id: str) -> None:
-    answer = wire.post(
-        f"{kindinfra.url('holmesgpt-api')}/api/v1/incident/analyze",
-        incident(correlation_id, "NobodyHasSeenThisBefore"),
-    )
+def test_an_incident_is_given_a_cause_and_a_workflow(
+    kindinfra_http: Http, correlation_id: str
+) -> None:
+    answer = analyze(kindinfra_http, incident(correlation_id, "CrashLoopBackOff"))
 
-    assert answer.status == 200
-    assert answer.json["workflow"] is None
-    assert answer.json["confidence"] < 0.5
+    assert answer.status_code == 200
+    assert "does not start" in answer.json()["root_cause"]
+    assert answer.json()["workflow"]["name"] == "roll-back-release"
 
 
 @pytest.mark.kindinfra("holmesgpt-api")
-def test_an_incident_without_a_signal_is_refused(kindinfra: Stack, correlation_id: str) -> None:
-    answer = wire.post(
-        f"{kindinfra.url('holmesgpt-api')}/api/v1/incident/analyze",
-        {"correlation_id": correlation_id},
-    )
+def test_an_unknown_incident_is_given_no_workflow(
+    kindinfra_http: Http, correlation_id: str
+) -> None:
+    answer = analyze(kindinfra_http, incident(correlation_id, "NobodyHasSeenThisBefore"))
 
-    assert answer.status == 422
+    assert answer.status_code == 200
+    assert answer.json()["workflow"] is None
+    assert answer.json()["confidence"] < 0.5
+
+
+@pytest.mark.kindinfra("holmesgpt-api")
+def test_an_incident_without_a_signal_is_refused(kindinfra_http: Http, correlation_id: str) -> None:
+    answer = analyze(kindinfra_http, {"correlation_id": correlation_id})
+
+    assert answer.status_code == 422

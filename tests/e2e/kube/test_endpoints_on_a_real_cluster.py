@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.deploy.endpoints import prove_endpoint
 from pytest_kindinfra.errors import NotReadyError
 from pytest_kindinfra.model import EndpointSpec
+from pytest_kindinfra.system.answers import prove_endpoint
 from pytest_kindinfra.system.timeline import Deadline, monotonic
 from tests.e2e.kube.objects import config_map, container, deployment, k8s_service
 

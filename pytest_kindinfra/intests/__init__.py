@@ -1,0 +1,1 @@
+"""What a test does with the stack: commands in pods, logs, restarts, objects of its own."""

@@ -1,0 +1,231 @@
+"""Run a command in a container of a pod, over a websocket."""
+
+from __future__ import annotations
+
+import json
+import select
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlencode
+
+from pytest_kindinfra.errors import ClusterError, NotReadyError
+from pytest_kindinfra.system.timeline import retry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_kindinfra.kube.client import Transport
+    from pytest_kindinfra.system.timeline import Deadline
+
+
+PROTOCOLS = "v5.channel.k8s.io,v4.channel.k8s.io"
+"""The fifth version can say that standard input is at its end; servers have it since 1.30."""
+
+
+_STDIN, _STDOUT, _STDERR, _STATUS, _CLOSE = 0, 1, 2, 3, 255
+
+
+_CHUNK = 1 << 15
+
+
+_LOOK_EVERY = 0.5
+
+
+_OPENING_TRIES = 60
+
+
+_OPENING_PAUSE = 0.5
+
+
+_REFUSED = ("Handshake status 4",)
+
+
+class Container(NamedTuple):
+    """In which container a command is run."""
+
+    namespace: str
+    pod: str
+    container: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Executed:
+    """What came of a command.
+
+    Attributes:
+        exit_code: The command's; None if it did not end in time, was never started, or if the
+            connection broke off.
+        stdout: What it printed on standard output.
+        stderr: What it printed on standard error.
+        failure: Why there is no exit code.
+    """
+
+    exit_code: int | None
+    stdout: bytes
+    stderr: bytes
+    failure: str = ""
+
+
+def execute(
+    transport: Transport,
+    where: Container,
+    command: Sequence[str],
+    *,
+    stdin: bytes | None,
+    deadline: Deadline,
+) -> Executed:
+    """Run a command and return what came of it.
+
+    Args:
+        transport: The cluster.
+        where: The container.
+        command: Its words; no shell is involved.
+        stdin: What it reads from standard input; None gives it none.
+        deadline: When to stop waiting; the command itself then goes on in its container.
+
+    Raises:
+        ClusterError: The API server does not answer until the deadline, or refuses.
+        CancelledError: The run is ending.
+    """
+    stream = _Stream(_open(transport, where, command, stdin, deadline), stdin)
+    try:
+        return stream.run(deadline)
+    finally:
+        stream.close()
+
+
+def _open(
+    transport: Transport,
+    where: Container,
+    command: Sequence[str],
+    stdin: bytes | None,
+    deadline: Deadline,
+) -> Any:
+    """Open the websocket; nothing was started as long as that fails, so it is tried again."""
+    query = [("command", word) for word in command]
+    query += [("stdout", "true"), ("stderr", "true")]
+    query += [("container", where.container)] if where.container else []
+    query += [("stdin", "true")] if stdin is not None else []
+    path = f"/api/v1/namespaces/{where.namespace}/pods/{where.pod}/exec?{urlencode(query)}"
+
+    def pause(error: ClusterError) -> None:
+        if deadline.passed or any(text in str(error) for text in _REFUSED):
+            raise error
+        deadline.pause(_OPENING_PAUSE)
+
+    return retry(
+        lambda: transport.websocket(path, {}, protocol=PROTOCOLS),
+        tries=_OPENING_TRIES,
+        on=ClusterError,
+        between=pause,
+    )
+
+
+@dataclass(slots=True)
+class _Stream:
+    """The four streams of one command over one websocket.
+
+    Nothing blocks: a command that prints while it reads would else wait for us, and we for it.
+    """
+
+    websocket: Any
+    stdin: bytes | None
+    _to_pod: bytes = b""
+    _received: dict[int, bytearray] = field(default_factory=dict)
+    _ended: bool = False
+
+    def run(self, deadline: Deadline) -> Executed:
+        """Carry bytes until the command has ended."""
+        if self.stdin is not None and not self._can_close():
+            msg = "input needs a Kubernetes 1.30 or later: older ones cannot end standard input"
+            raise NotReadyError(msg)
+        self._queue_input()
+        self.websocket.sock.setblocking(False)  # noqa: FBT003 - the socket module's word
+        while not self._ended and _STATUS not in self._received:
+            deadline.check()
+            if deadline.passed:
+                return self._outcome(None, f"it did not end{deadline.told()}")
+            self._carry(min(_LOOK_EVERY, deadline.left))
+        return self._judged()
+
+    def close(self) -> None:
+        """Close the connection."""
+        with suppress(Exception):  # of whatever websocket-client makes of a dead connection
+            self.websocket.shutdown()
+
+    def _can_close(self) -> bool:
+        headers = self.websocket.getheaders() or {}
+        chosen = {name.lower(): value for name, value in headers.items()}
+        return "v5" in str(chosen.get("sec-websocket-protocol", ""))
+
+    def _queue_input(self) -> None:
+        from websocket import ABNF
+
+        def frame(payload: bytes) -> bytes:
+            made: bytes = ABNF.create_frame(payload, ABNF.OPCODE_BINARY).format()
+            return made
+
+        if self.stdin is None:
+            return
+        parts = range(0, len(self.stdin), _CHUNK)
+        frames = [frame(bytes([_STDIN]) + self.stdin[at : at + _CHUNK]) for at in parts]
+        self._to_pod = b"".join([*frames, frame(bytes([_CLOSE, _STDIN]))])
+
+    def _carry(self, seconds: float) -> None:
+        sock = self.websocket.sock
+        pending = getattr(sock, "pending", lambda: 0)()  # what TLS has decrypted already
+        writers = [sock] if self._to_pod else []
+        readable, writable, _ = select.select([sock], writers, [], 0 if pending else seconds)
+        if writable:
+            self._send()
+        if readable or pending:
+            self._receive()
+
+    def _send(self) -> None:
+        import ssl
+
+        try:
+            self._to_pod = self._to_pod[self.websocket.sock.send(self._to_pod[: 4 * _CHUNK]) :]
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        except OSError:  # the command ended without reading all of it
+            self._to_pod = b""
+
+    def _receive(self) -> None:
+        import ssl
+
+        from websocket import ABNF, WebSocketException, WebSocketTimeoutException
+
+        waiting = (
+            BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError, WebSocketTimeoutException
+        )  # fmt: skip
+        try:
+            code, frame = self.websocket.recv_data_frame(True)  # noqa: FBT003 - control frames too
+        except waiting:
+            return
+        except (WebSocketException, OSError):
+            self._ended = True
+            return
+        if code == ABNF.OPCODE_CLOSE:
+            self._ended = True
+        elif code in {ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT} and frame.data:
+            data = bytes(frame.data)
+            if data[1:] or data[0] == _STATUS:
+                self._received.setdefault(data[0], bytearray()).extend(data[1:])
+
+    def _judged(self) -> Executed:
+        if _STATUS not in self._received:
+            return self._outcome(None, "the connection to the API server broke off")
+        status = json.loads(bytes(self._received[_STATUS]) or b"{}")
+        if status.get("status") == "Success":
+            return self._outcome(0)
+        causes = (status.get("details") or {}).get("causes") or ()
+        codes = [one.get("message") for one in causes if one.get("reason") == "ExitCode"]
+        if codes:
+            return self._outcome(int(codes[0]))
+        return self._outcome(None, str(status.get("message") or "it could not be started"))
+
+    def _outcome(self, exit_code: int | None, failure: str = "") -> Executed:
+        stdout, stderr = (bytes(self._received.get(one, b"")) for one in (_STDOUT, _STDERR))
+        return Executed(exit_code=exit_code, stdout=stdout, stderr=stderr, failure=failure)

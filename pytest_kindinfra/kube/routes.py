@@ -1,0 +1,91 @@
+"""Which pods requests are led to: for a while also to pods that are on their way out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.model import SERVICE_LABEL
+from pytest_kindinfra.system.timeline import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from pytest_kindinfra.kube.reader import Reader
+    from pytest_kindinfra.model import KubeObject
+    from pytest_kindinfra.system.timeline import Deadline
+
+
+_EVERY = 0.05
+
+
+_BETWEEN_SYNCS = 1.1
+"""A little more than kube-proxy's shortest time between two changes of its rules, a second
+(kubernetes/kubernetes, pkg/proxy/apis/config/v1alpha1/defaults.go: MinSyncPeriod)."""
+
+
+def live_pods(
+    reader: Reader, service: str, *, namespaces: Iterable[str] | None = None
+) -> list[KubeObject]:
+    """Return the pods of a service that are not ending.
+
+    Args:
+        reader: The cluster.
+        service: The service's name.
+        namespaces: Where to look; None looks in the whole cluster.
+    """
+    paths = ["/api/v1/pods"]
+    if namespaces is not None:
+        paths = [f"/api/v1/namespaces/{name}/pods" for name in namespaces]
+    label = f"{SERVICE_LABEL}={service}"
+    found = [pod for path in paths for pod in reader.list_(path, labelSelector=label)]
+    return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
+
+
+def pods_of(
+    reader: Reader, service: str, *, namespaces: Iterable[str] | None = None
+) -> dict[str, str]:
+    """Return the pods of a service that are not ending: uid to namespace."""
+    metas = [pod["metadata"] for pod in live_pods(reader, service, namespaces=namespaces)]
+    return {one["uid"]: one["namespace"] for one in metas}
+
+
+def await_routes(
+    reader: Reader,
+    service: str,
+    before: dict[str, str],
+    deadline: Deadline,
+    *,
+    namespaces: Iterable[str] | None = None,
+) -> None:
+    """Return when nobody is led any more to pods that were there before.
+
+    Args:
+        reader: The cluster.
+        service: Whose pods, all of which are ready.
+        before: What `pods_of` said before the change.
+        deadline: When to go on in any case: there may be k8s services that want ending pods.
+        namespaces: Where its pods are; None looks in the whole cluster.
+    """
+    gone = before.keys() - pods_of(reader, service, namespaces=namespaces).keys()
+    if not gone:
+        return
+    places = {before[uid] for uid in gone}
+    wait_until(
+        lambda: not any(_leads_to(one, gone) for one in _slices(reader, places)),
+        deadline.within(_BETWEEN_SYNCS),
+        every=_EVERY,
+    )
+    deadline.pause(_BETWEEN_SYNCS)
+
+
+def _slices(reader: Reader, namespaces: Iterable[str]) -> Iterator[KubeObject]:
+    for namespace in namespaces:
+        yield from reader.list_(f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices")
+
+
+def _leads_to(endpoint_slice: KubeObject, pods: Collection[str]) -> bool:
+    return any(
+        (one.get("targetRef") or {}).get("uid") in pods
+        and (one.get("conditions") or {}).get("ready") is not False
+        for one in endpoint_slice.get("endpoints") or ()
+    )

@@ -1,0 +1,180 @@
+"""Which tests may run beside each other: nothing overlaps that must not, and nobody starves."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_kindinfra.errors import CancelledError
+from pytest_kindinfra.session.heavy import TurnLines, waits_line
+from pytest_kindinfra.state.records import Ticket, Turn, TurnQueue
+from pytest_kindinfra.state.turns import Turns, obstacles
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_kindinfra.state.directory import RunDirectory
+
+
+def ticket(number: int, *, granted: bool = False, **turn: object) -> Ticket:
+    return Ticket(
+        number=number, turn=Turn(**turn), test=f"test_{number}", holder=f"gw{number}.1",  # type: ignore[arg-type]
+        since=0.0, granted=granted,
+    )  # fmt: skip
+
+
+def numbers(found: Sequence[Ticket]) -> list[int]:
+    return [one.number for one in found]
+
+
+class TestObstacles:
+    def test_tests_without_a_lock_do_not_wait(self) -> None:
+        queue = [ticket(1, granted=True), ticket(2)]
+
+        assert obstacles(queue[1], queue, capacity=None) == []
+
+    def test_one_waits_for_the_same_lock(self) -> None:
+        queue = [ticket(1, granted=True, locks=("a", "b")), ticket(2, locks=("b",))]
+
+        assert numbers(obstacles(queue[1], queue, capacity=None)) == [1]
+
+    def test_other_locks_do_not_matter(self) -> None:
+        queue = [ticket(1, granted=True, locks=("a",)), ticket(2, locks=("b",))]
+
+        assert obstacles(queue[1], queue, capacity=None) == []
+
+    def test_an_exclusive_one_waits_for_all_and_all_wait_for_it(self) -> None:
+        queue = [ticket(1, granted=True), ticket(2, exclusive=True), ticket(3)]
+
+        assert numbers(obstacles(queue[1], queue, capacity=None)) == [1]
+        assert numbers(obstacles(queue[2], queue, capacity=None)) == [2]
+
+    def test_nobody_overtakes_one_that_it_would_have_to_wait_for(self) -> None:
+        queue = [
+            ticket(1, granted=True, locks=("a",)),
+            ticket(2, locks=("a", "b")),
+            ticket(3, locks=("b",)),
+            ticket(4, locks=("c",)),
+        ]
+
+        assert numbers(obstacles(queue[2], queue, capacity=None)) == [2]
+        assert obstacles(queue[3], queue, capacity=None) == []
+
+    def test_weights_fill_the_capacity(self) -> None:
+        queue = [ticket(1, granted=True, weight=3), ticket(2), ticket(3)]
+
+        assert obstacles(queue[1], queue, capacity=4) == []
+        assert numbers(obstacles(queue[2], queue, capacity=4)) == [1, 2]
+
+    def test_one_that_is_too_heavy_counts_as_all(self) -> None:
+        queue = [ticket(1, weight=9)]
+
+        assert obstacles(queue[0], queue, capacity=4) == []
+
+
+TURNS = st.builds(
+    Turn,
+    locks=st.sets(st.sampled_from("abc"), max_size=2).map(lambda names: tuple(sorted(names))),
+    exclusive=st.booleans(),
+    weight=st.integers(1, 5),
+)
+
+
+@given(st.lists(TURNS, min_size=1, max_size=8), st.one_of(st.none(), st.integers(1, 4)))
+def test_whatever_is_asked_for_somebody_may_go_until_all_have_gone(
+    turns: list[Turn], capacity: int | None
+) -> None:
+    queue = [
+        Ticket(number=at, turn=turn, test="", holder="", since=0.0) for at, turn in enumerate(turns)
+    ]
+    order: list[int] = []
+    while queue:
+        running = [one for one in queue if not obstacles(one, queue, capacity=capacity)]
+        assert running, "a circle"
+        assert queue[0] in running, "the first one starves"
+        order += numbers(running)
+        queue = [one for one in queue if one not in running]
+    assert sorted(order) == list(range(len(turns)))
+
+
+class TestQueue:
+    def test_a_turn_is_taken_and_given_back(self, run: RunDirectory) -> None:
+        first, second = Turns(run, "gw0"), Turns(run, "gw1")
+        held = first.take(Turn(locks=("db",)), "test_a", meanwhile=lambda: None)
+        taken = threading.Event()
+
+        def wait() -> None:
+            ticket = second.take(Turn(locks=("db",)), "test_b", meanwhile=lambda: None)
+            taken.set()
+            second.give_back(ticket)
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert not taken.wait(0.3)
+        first.give_back(held)
+        assert taken.wait(20)
+        thread.join()
+        first.close()
+        second.close()
+
+    def test_what_a_killed_process_had_is_free(self, run: RunDirectory) -> None:
+        killed = Turns(run, "gw0")
+        killed.take(Turn(exclusive=True), "test_a", meanwhile=lambda: None)
+        killed.close()  # as the end of its process does
+        other = Turns(run, "gw1")
+
+        held = other.take(Turn(), "test_b", meanwhile=lambda: None)
+        assert held.test == "test_b"
+        other.close()
+
+    def test_who_gives_up_leaves_the_queue(self, run: RunDirectory) -> None:
+        first, second = Turns(run, "gw0"), Turns(run, "gw1")
+        held = first.take(Turn(locks=("db",)), "test_a", meanwhile=lambda: None)
+
+        def end() -> None:
+            msg = "the run is ending"
+            raise CancelledError(msg)
+
+        with pytest.raises(CancelledError):
+            second.take(Turn(locks=("db",)), "test_b", meanwhile=end)
+        assert first.waiting() == []
+        first.give_back(held)
+        first.close()
+        second.close()
+
+    def test_it_is_said_who_waits_for_whom(self, run: RunDirectory) -> None:
+        run.write(TurnQueue())
+        first = Turns(run, "gw0")
+        first.take(Turn(locks=("db",)), "test_a", meanwhile=lambda: None)
+        second = Turns(run, "gw1")
+        second._join(Turn(locks=("db",), weight=2), "test_b")  # noqa: SLF001 - without waiting
+        lines = TurnLines(run, None, lambda _line: None)
+        lines.close()
+        at = time.time()
+
+        assert lines.due(at=at + 5) == []
+        what = 'test_b (lock "db", weight 2); before it: test_a in gw0'
+        assert lines.due(at=at + 12) == [f"gw1 has waited 12 s for its turn: {what}"]
+        assert lines.due(at=at + 20) == []
+        assert len(lines.due(at=at + 43)) == 1
+        first.close()
+        second.close()
+
+
+class Report:
+    def __init__(self, nodeid: str, *waits: float) -> None:
+        self.nodeid = nodeid
+        self.when = "call"
+        self.user_properties = [("kindinfra_turn_s", one) for one in waits]
+
+
+def test_the_end_says_how_long_tests_waited() -> None:
+    reports = [Report("test_a", 1.5), Report("test_b", 3.0, 1.0), Report("test_c"), object()]
+
+    assert waits_line(reports) == "2 tests waited 5.5 s for their turns, test_b longest: 4.0 s"
+    assert waits_line([Report("test_c")]) == ""
