@@ -57,6 +57,17 @@ def test_is_killed(kindinfra):
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
+HOOK = """
+def pytest_kindinfra_before_deploy(stack, service):
+    stack.apply("own.yaml")
+"""
+
+OF_A_HOOK = """
+@pytest.mark.kindinfra("api")
+def test_finds_it(kindinfra):
+    assert is_there(kindinfra)
+"""
+
 
 @pytest.fixture
 def api(project: Project) -> Project:
@@ -89,3 +100,14 @@ def test_what_is_left_at_the_end_is_undone_in_a_cluster_that_stays(api: Project)
     path = "/apis/apps/v1/namespaces/default/deployments/api"
     assert run.outcomes == {"failed": 1}
     assert api.clusters.made[-1].objects[path]["spec"]["replicas"] == 1
+
+
+def test_a_hook_applies_files_of_the_rootdir_and_they_stay(api: Project) -> None:
+    """Hooks get the same stack as tests, in pytest's process."""
+    api.write("conftest.py", HOOK)
+    api.write("own.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: own}\n")
+    api.tests(HEAD + OF_A_HOOK)
+
+    run = api.run()
+
+    assert run.outcomes == {"passed": 1}, run.text

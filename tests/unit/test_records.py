@@ -149,11 +149,13 @@ class TestWhatIsNotAsWritten:
             (Deployed, {"release": "web"}, "release must be dict, not 'web'"),
             (Deployed, {"endpoints": [{"service": "a"}]},
              "endpoints[] lacks fields: name, scheme, host, port"),
+            (records.ProbedPods, {"namespace": "n", "labels": {}, "port": 1.5},
+             "port must be int or str, not 1.5"),
             (records.PlanMade, {"services": [], "engine": "rkt"},
              "engine must be one of auto, docker, podman, not 'rkt'"),
         ],
     )  # fmt: skip
-    def test_is_refused_with_the_field(self, kind: type[Record], value: Any, why: str) -> None:
+    def test_is_refused_with_the_field(self, kind: type[Any], value: Any, why: str) -> None:
         with pytest.raises(ValueError, match=re.escape(why)):
             from_json(kind, value)
 
