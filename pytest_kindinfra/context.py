@@ -75,7 +75,7 @@ class Tools:
 class Hooks:
     """What others want called on the way; whatever one raises fails that image or service.
 
-    `beat` is called each second with what goes on, `say` with a line for the user. `deploying`
+    `heartbeat` is called each second with what goes on, `say` with a line for the user. `deploying`
     says that a plugin or conftest implements `before_deploy` or `after_deploy`, which may make
     anything.
     """
@@ -83,7 +83,7 @@ class Hooks:
     before_build: Callable[[Image], object] = lambda _image: None
     before_deploy: Callable[..., object] = lambda **_: None
     after_deploy: Callable[..., object] = lambda **_: None
-    beat: Callable[[tuple[Running, ...]], object] = lambda _running: None
+    heartbeat: Callable[[tuple[Running, ...]], object] = lambda _running: None
     say: Callable[[str], object] = lambda _line: None
     deploying: bool = False
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from pytest_kindinfra.session.clients import Apply, Http
     from pytest_kindinfra.session.controller import Controller
     from pytest_kindinfra.session.fixtures import Exports, KindCluster, Once
-    from pytest_kindinfra.session.heavy import Surroundings
-    from pytest_kindinfra.session.options import FirstLook
+    from pytest_kindinfra.session.heavy import TurnContext
+    from pytest_kindinfra.session.options import Outline
     from pytest_kindinfra.session.waiting import Refusal
     from pytest_kindinfra.state.directory import RunDirectory
     from pytest_kindinfra.state.records import Needs
@@ -141,7 +141,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     warn_of_pytest_kind(config)
     _refuse_remote_workers(config)
-    controller = new_controller(config, _first_look(config))
+    controller = new_controller(config, _outline(config))
     config.stash[_CONTROLLER] = controller
     config.pluginmanager.register(controller, "kindinfra-controller")
     config.stash[_RUN] = controller.run
@@ -169,7 +169,7 @@ def pytest_collection_modifyitems(
     """Move tests that need nothing before those that wait, once all others have added marks."""
     result = yield
     needy = any(needs_of(item) is not None for item in items)
-    if needy and _first_look(config).settings.order == "needs-last":
+    if needy and _outline(config).settings.order == "needs-last":
         items[:] = needs_last(items)
     return result
 
@@ -288,7 +288,7 @@ def pytest_runtest_makereport(
     since = item.stash.get(_SINCE, None)
     if report.failed and since is not None:
         item.stash[_FAILED] = True
-        settings = _first_look(item.config).settings
+        settings = _outline(item.config).settings
         if settings.logs == "failed":
             from pytest_kindinfra.session.output import sections
 
@@ -350,7 +350,7 @@ def kindinfra(request: pytest.FixtureRequest) -> Iterator[Stack]:
         _refuse(config, refusal)
     stack = stack_of(
         config.stash[_RUN],
-        _first_look(config).settings,
+        _outline(config).settings,
         folder=config.rootpath,
         current=lambda: config.stash.get(_CURRENT, None),
     )
@@ -376,7 +376,7 @@ def kind_cluster(kindinfra: Stack, request: pytest.FixtureRequest) -> KindCluste
     """The cluster under the names of pytest-kind: name, kubectl(), port_forward(), api."""
     from pytest_kindinfra.session.fixtures import KindCluster
 
-    settings = _first_look(request.config).settings
+    settings = _outline(request.config).settings
     return KindCluster(kindinfra, request.config.stash[_RUN], load=settings.load)
 
 
@@ -394,7 +394,7 @@ def kindinfra_namespace(kindinfra: Stack, request: pytest.FixtureRequest) -> Ite
     if os.getpid() != process:  # forked off by the test, whose namespace it is
         return
     failed = request.node.stash.get(_FAILED, False)
-    if not failed or _first_look(request.config).settings.keep == "never":
+    if not failed or _outline(request.config).settings.keep == "never":
         kube.delete_namespace(name, LABELS)
 
 
@@ -418,7 +418,7 @@ def kindinfra_worker_namespace(kindinfra: Stack, request: pytest.FixtureRequest)
     name, process = fresh_name(worker), os.getpid()
     kube = make_namespace(kindinfra, name)
     yield name
-    if os.getpid() == process and _first_look(request.config).settings.keep != "always":
+    if os.getpid() == process and _outline(request.config).settings.keep != "always":
         kube.delete_namespace(name, LABELS)
 
 
@@ -506,7 +506,7 @@ def _lack(config: pytest.Config, needs: frozenset[str]) -> Refusal | None:
     from pytest_kindinfra.session.waiting import Refusal
 
     run = config.stash[_RUN]
-    text = lack_of(run, _first_look(config).settings, needs) if has_changes(run) else ""
+    text = lack_of(run, _outline(config).settings, needs) if has_changes(run) else ""
     return Refusal(text) if text else None
 
 
@@ -526,7 +526,7 @@ def _undo_left(config: pytest.Config) -> None:
     from pytest_kindinfra.session.output import write_line
     from pytest_kindinfra.session.undoing import undo_left
 
-    for problem in undo_left(config.stash[_RUN], _first_look(config).settings):
+    for problem in undo_left(config.stash[_RUN], _outline(config).settings):
         write_line(config, f"kindinfra: {problem}")
 
 
@@ -538,13 +538,13 @@ def _repeat(item: pytest.Item) -> None:
         item.stash[_REFUSED] = refusal
 
 
-def _surroundings(config: pytest.Config) -> Surroundings:
-    from pytest_kindinfra.session.heavy import Surroundings
+def _surroundings(config: pytest.Config) -> TurnContext:
+    from pytest_kindinfra.session.heavy import TurnContext
 
-    return Surroundings(
+    return TurnContext(
         config=config,
         run=config.stash[_RUN],
-        settings=_first_look(config).settings,
+        settings=_outline(config).settings,
         meanwhile=_meanwhile(config),
     )
 
@@ -558,7 +558,7 @@ def _meanwhile(config: pytest.Config) -> Callable[[], object]:
 def _refuse(config: pytest.Config, refusal: Refusal) -> NoReturn:
     """Fail the test that is being set up, or skip it for what is missing if that is wanted."""
     __tracebackhide__ = True
-    if refusal.missing and _first_look(config).settings.missing == "skip":
+    if refusal.missing and _outline(config).settings.missing == "skip":
         pytest.skip(f"kindinfra: {refusal.missing}")
     pytest.fail(refusal.text, pytrace=False)
 
@@ -586,7 +586,7 @@ def _export(config: pytest.Config) -> None:
     exports.set_those_that_are_ready()
 
 
-def _first_look(config: pytest.Config) -> FirstLook:
+def _outline(config: pytest.Config) -> Outline:
     from pytest_kindinfra.session.options import look
 
     try:

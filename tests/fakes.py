@@ -20,7 +20,7 @@ from pytest_kindinfra.engines.podman import Podman
 from pytest_kindinfra.errors import ClusterError, CommandError
 from pytest_kindinfra.model import ObservedCluster, Registry
 from pytest_kindinfra.references import name_in_node, normalise
-from pytest_kindinfra.system.runner import Result, Runner
+from pytest_kindinfra.system.runner import Completed, Runner
 from pytest_kindinfra.system.timeline import Deadline, Timeline, monotonic, wait_until
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class FakeRunner(Runner):
         pipes: What was piped so far.
     """
 
-    handler: Callable[[Argv], str | Result] = lambda _argv: ""
+    handler: Callable[[Argv], str | Completed] = lambda _argv: ""
     on_pipe: Callable[[Piped], tuple[int, ...] | None] = lambda _pipe: None
     calls: list[Call] = field(default_factory=list)
     pipes: list[Piped] = field(default_factory=list)
@@ -119,13 +119,13 @@ class FakeRunner(Runner):
         cwd: Path | None = None,
         log: Path | None = None,
         check: bool = True,
-    ) -> Result:
+    ) -> Completed:
         words = tuple(argv)
         self.calls.append(
             Call(argv=words, deadline=deadline, what=what, env=env or {}, cwd=cwd, log=log)
         )
         answer = self.handler(words)
-        result = answer if isinstance(answer, Result) else Result(answer, "")
+        result = answer if isinstance(answer, Completed) else Completed(answer, "")
         if check and result.exit_code:
             output = result.stdout + result.stderr
             raise CommandError(words, exit_code=result.exit_code, output=output, what=what)

@@ -32,7 +32,7 @@ from pytest_kindinfra.system.programs import which
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_kindinfra.system.runner import Result, Runner
+    from pytest_kindinfra.system.runner import Completed, Runner
     from pytest_kindinfra.system.timeline import Deadline
 
 
@@ -276,7 +276,7 @@ class KindProvider:
 
     def _kind(
         self, *words: str, deadline: Deadline, what: str = "", log: Path | None = None
-    ) -> Result:
+    ) -> Completed:
         argv = ["kind", *words]
         return self._runner.run(
             argv, deadline=deadline, what=what, env={_PROVIDER: self._program}, log=log

@@ -15,7 +15,7 @@ from pytest_kindinfra.clusters.fit import (
 from pytest_kindinfra.errors import ClusterError, KindInfraError, StateError
 from pytest_kindinfra.model import Cluster
 from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.locks import held_alone
+from pytest_kindinfra.state.locks import locked_alone
 from pytest_kindinfra.state.records import (
     ClusterKept,
     ClusterNamed,
@@ -138,7 +138,7 @@ def _folder_of_cluster(context: Context) -> RunDirectory | None:
 def _is_cleared(context: Context, folder: RunDirectory) -> bool:
     """Delete the cluster if nobody has it, and say whether that is so."""
     try:
-        with held_alone(folder.lock) as alone:
+        with locked_alone(folder.lock) as alone:
             if alone and _clear_folder(context) == folder:
                 _delete_old(context, folder)
             return alone

@@ -24,7 +24,7 @@ from pytest_kindinfra.errors import CancelledError, ClusterError, KindInfraError
 from pytest_kindinfra.kube.yaml import load_documents
 from pytest_kindinfra.model import Cluster
 from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.locks import is_held
+from pytest_kindinfra.state.locks import is_locked
 from pytest_kindinfra.state.records import (
     ClusterKept,
     ClusterNamed,
@@ -327,7 +327,7 @@ def _is_dead(holder: LeaseHolder, host: str) -> bool:
     run = RunDirectory(Path(holder.folder))
     try:
         here = holder.host == host and run.lock.exists()
-        return here and not is_held(run.lock) and run.read(ClusterKept) is None
+        return here and not is_locked(run.lock) and run.read(ClusterKept) is None
     except (OSError, StateError):
         return False
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import CommandError
 from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.locks import held_alone, is_held
+from pytest_kindinfra.state.locks import is_locked, locked_alone
 from pytest_kindinfra.state.records import ClusterKept, SweepBegun
 from pytest_kindinfra.state.reused import why_unclear, why_unknown
 
@@ -90,7 +90,7 @@ def _delete_alone(
 
     A run that wants the name may have deleted it since it was listed, and made its own.
     """
-    with held_alone(run.lock) as alone:
+    with locked_alone(run.lock) as alone:
         if alone and _is_still(name, run, creator, deadline) and _is_swept(name, run):
             with suppress(OSError):  # of a full disk, which the deletion helps
                 run.write(SweepBegun(cluster=name))  # for who wants the name, and finds it locked
@@ -111,4 +111,4 @@ def _is_swept(name: str, run: RunDirectory) -> bool:
 
 def _is_garbage(run: RunDirectory) -> bool:
     """Whether the run is dead and its cluster was not kept on purpose."""
-    return not is_held(run.lock) and run.read(ClusterKept) is None
+    return not is_locked(run.lock) and run.read(ClusterKept) is None

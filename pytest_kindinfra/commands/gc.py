@@ -58,7 +58,7 @@ class Clusters:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Images:
+class ImagesSwept:
     """What became of the old images of one engine: those removed, and those left with why."""
 
     engine: str
@@ -82,7 +82,7 @@ class Collected:
     """What `gc` did, engine by engine."""
 
     clusters: list[Clusters]
-    images: list[Images]
+    images: list[ImagesSwept]
 
     @property
     def well(self) -> bool:
@@ -153,7 +153,7 @@ def _registry(tools: Tools, say: Callable[[str], object]) -> bool:
     )
 
 
-def _images(tools: Tools, *, days: float) -> Images:
+def _images(tools: Tools, *, days: float) -> ImagesSwept:
     from pytest_kindinfra.images.cleanup import discard_images
     from pytest_kindinfra.state.memory import cache_folder
     from pytest_kindinfra.system.timeline import now
@@ -165,6 +165,6 @@ def _images(tools: Tools, *, days: float) -> Images:
         before=now() - days * _DAY,
         deadline=Deadline.after(_SECONDS),
     )
-    return Images(
+    return ImagesSwept(
         engine=tools.engine.name, days=days, removed=list(done.removed), left=dict(done.left)
     )

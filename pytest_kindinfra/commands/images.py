@@ -254,6 +254,6 @@ def _failures(errors: Mapping[str, BaseException], context: Context) -> str:
         if not isinstance(error, BlockedError | CancelledError)
     } or errors
     texts = [f'image "{name}" failed:\n{text_of(error)}' for name, error in roots.items()]
-    if held_back := sorted(errors.keys() - roots.keys()):
-        texts.append(f"not built because of it: {', '.join(held_back)}")
+    if blocked := sorted(errors.keys() - roots.keys()):
+        texts.append(f"not built because of it: {', '.join(blocked)}")
     return "\n".join([*texts, f"all of it: {context.run.path}"])

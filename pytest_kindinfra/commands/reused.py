@@ -18,7 +18,7 @@ from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.run.prepare import cluster_name, read_declaration
 from pytest_kindinfra.run.recipe import tear_down
 from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.locks import held_alone
+from pytest_kindinfra.state.locks import locked_alone
 from pytest_kindinfra.state.reused import (
     deployed_services,
     forget,
@@ -129,7 +129,7 @@ def down(cluster: str | None) -> str:
     directory = RunDirectory(place.there.folder)
     if why := why_unclear(directory, place.name):
         raise KindInfraError(_unclear(place, why))
-    with held_alone(directory.lock) as alone:
+    with locked_alone(directory.lock) as alone:
         if not alone:
             user = user_of(directory)
             msg = f'cluster "{place.name}" is in use by {user}\nTo fix: wait for its end'

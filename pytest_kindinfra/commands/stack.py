@@ -61,7 +61,7 @@ _EVIDENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class StackParts:
     """What lives as long as the cluster does; `images` are those that were loaded."""
 
     context: Context
@@ -74,9 +74,9 @@ class Life:
 class OwnStack(Stack):
     """A stack that this process brings up piece by piece; a `with` block deletes it at its end."""
 
-    def __init__(self, life: Life) -> None:
-        super().__init__(life.context.run, waits=False)
-        self.life = life
+    def __init__(self, parts: StackParts) -> None:
+        super().__init__(parts.context.run, waits=False)
+        self.parts = parts
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -128,8 +128,8 @@ def create_cluster(
         context = own_context(prepared, tools=tools, run=run)
         run.settle(PlanMade.of(plan, engine=tools.engine.name))
         line, images = _create(context)
-        life = Life(context, line, cleanup.pop_all(), images)
-    return OwnStack(life)
+        parts = StackParts(context, line, cleanup.pop_all(), images)
+    return OwnStack(parts)
 
 
 def delete_cluster(stack: OwnStack) -> None:
@@ -143,13 +143,13 @@ def delete_cluster(stack: OwnStack) -> None:
     Raises:
         CommandError: It could not be deleted.
     """
-    life = stack.life
-    if life.process != os.getpid():
+    parts = stack.parts
+    if parts.process != os.getpid():
         return
-    with life.cleanup:
-        if not life.context.run.is_closed:
-            _end(life.context)
-            close_cluster(life.cluster)
+    with parts.cleanup:
+        if not parts.context.run.is_closed:
+            _end(parts.context)
+            close_cluster(parts.cluster)
             stack.close()
 
 
@@ -244,12 +244,12 @@ def load_images(stack: OwnStack, images: Mapping[str, BuiltImage]) -> None:
     Raises:
         KindInfraError: One could not be loaded.
     """
-    loader, context = stack.life.cluster.nodes.result(), stack.life.context
+    loader, context = stack.parts.cluster.nodes.result(), stack.parts.context
     names = {image.reference: name for name, image in images.items()}
     loader.load_together(names, context.deadline())
     for name, image in images.items():
         context.run.write(ImageReady(image=image), name)
-    stack.life.images.update(images)
+    stack.parts.images.update(images)
 
 
 def deploy_service(stack: OwnStack, service: str) -> tuple[Endpoint, ...]:
@@ -268,9 +268,9 @@ def deploy_service(stack: OwnStack, service: str) -> tuple[Endpoint, ...]:
     (wanted,) = _services(stack, [service])
     if not _is_settled(stack, wanted):
         _refuse_early(stack, wanted)
-        context = context_for(stack.life.context, [wanted])
-        built = {name: given(f'image "{name}"', one) for name, one in stack.life.images.items()}
-        cluster, services = stack.life.cluster, service_tasks(context.plan)
+        context = context_for(stack.parts.context, [wanted])
+        built = {name: given(f'image "{name}"', one) for name, one in stack.parts.images.items()}
+        cluster, services = stack.parts.cluster, service_tasks(context.plan)
         with Tasks() as tasks:
             external = add_external(tasks, context, cluster)
             images = ImageTasks(built, add_loads(tasks, context, built, cluster), external)
@@ -294,12 +294,12 @@ def build_and_deploy(stack: OwnStack, *services: str) -> dict[str, tuple[Endpoin
     Raises:
         KindInfraError: Some did not become ready; the text holds all causes.
     """
-    plan = stack.life.context.plan
+    plan = stack.parts.context.plan
     needs = {one.name: [need.name for need in one.needs] for one in plan.services}
     named = [one.name for one in _services(stack, services or needs)]
     wanted = _services(stack, in_order(named, needs))
-    context = context_for(stack.life.context, _unsettled(stack, wanted))
-    cluster, task_of = stack.life.cluster, service_tasks(context.plan)
+    context = context_for(stack.parts.context, _unsettled(stack, wanted))
+    cluster, task_of = stack.parts.cluster, service_tasks(context.plan)
     with Tasks() as tasks:
         builds = Builds(context)
         builds.find()
@@ -308,12 +308,12 @@ def build_and_deploy(stack: OwnStack, *services: str) -> dict[str, tuple[Endpoin
         await_tasks(context, [one.ready for one in task_of.values()])
     builds.remember(images.brought, layers_seen(cluster))
     _raise_failures(stack, wanted)
-    stack.life.images.update({name: one.result() for name, one in images.built.items()})
+    stack.parts.images.update({name: one.result() for name, one in images.built.items()})
     return {name: stack.endpoints(name) for name in named}
 
 
 def _services(stack: OwnStack, names: Iterable[str]) -> list[Service]:
-    services = {one.name: one for one in stack.life.context.plan.services}
+    services = {one.name: one for one in stack.parts.context.plan.services}
     for name in names:
         if name not in services:
             hint = did_you_mean(name, services) or f"; it has: {listed(services)}"
@@ -328,7 +328,7 @@ def _unsettled(stack: OwnStack, services: Iterable[Service]) -> list[Service]:
 
 def _is_settled(stack: OwnStack, service: Service) -> bool:
     """Whether it is ready or failed, which it stays for as long as the cluster."""
-    return stack.life.context.run.is_settled(ServiceReady, service.name)
+    return stack.parts.context.run.is_settled(ServiceReady, service.name)
 
 
 def _refuse_early(stack: OwnStack, service: Service) -> None:
@@ -340,7 +340,7 @@ def _refuse_early(stack: OwnStack, service: Service) -> None:
         )
         raise KindInfraError(msg)
     _raise_failures(stack, needs)
-    if missing := [name for name in service.images if name not in stack.life.images]:
+    if missing := [name for name in service.images if name not in stack.parts.images]:
         msg = (
             f'service "{service.name}" runs {", ".join(missing)}, not loaded yet\n'
             "To fix: load_images(stack, build_images(plan)), or call build_and_deploy"
@@ -350,7 +350,7 @@ def _refuse_early(stack: OwnStack, service: Service) -> None:
 
 def _raise_failures(stack: OwnStack, services: Iterable[Service]) -> None:
     """Raise if some failed, with each cause once."""
-    run = stack.life.context.run
+    run = stack.parts.context.run
     results = [run.settled(ServiceReady, service.name) for service in services]
     causes = {one.root: one.full for one in results if isinstance(one, Failed)}
     if causes:

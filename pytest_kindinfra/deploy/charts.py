@@ -93,13 +93,13 @@ def _rules(
 ) -> dict[str, Any]:
     """Return what becomes of the release's objects: the fields of `postrenderer.Rules`."""
     images, kube = deployment.images, deployment.kube
-    ours = kube.labels if isinstance(kube, SharedKube) else {}
+    labels = kube.labels if isinstance(kube, SharedKube) else {}
     return {
         # Values with placeholders render to the reference of this run itself.
         "images": {**{one: one for one in images.declared.values()}, **images.written},
         "pin": sorted(images.loaded),
         "placeholders": dict(images.declared),
-        "labels": {SERVICE_LABEL: deployment.service.name, **ours},
+        "labels": {SERVICE_LABEL: deployment.service.name, **labels},
         "content": release.content,
         "paths": [list(pair) for pair in deployment.service.images_at],
         "beside": list(beside),

@@ -64,9 +64,9 @@ class Records:
 
     def labels(self, content: str) -> dict[str, str]:
         """Return the labels for the record of an installation; older versions of helm give none."""
-        ours = self._kube.labels if isinstance(self._kube, SharedKube) else {}
+        labels = self._kube.labels if isinstance(self._kube, SharedKube) else {}
         version = tuple(int(part) for part in self._release.version.split(".")[:2])
-        return {**ours, CONTENT_LABEL: content} if version >= _LABELS_SINCE else {**ours}
+        return {**labels, CONTENT_LABEL: content} if version >= _LABELS_SINCE else {**labels}
 
 
 def forget_release(kube: Kube, name: str, namespace: str) -> None:

@@ -73,18 +73,18 @@ def freeze(answer: str, described: str, *, rules: Rules, crds: str, into: Path) 
 
 def _needs_us(hook: KubeObject, release: Release, rules: Rules) -> bool:
     # These are the reference itself when helm renders them with this run's values.
-    ours = {stand_in(name) for name in release.mentions}
+    stand_ins = {stand_in(name) for name in release.mentions}
     plain = rewrite(hook, images={}, namespace=None, labels={})
     with_us = rewrite(
         hook,
-        images={one: ref for one, ref in rules.images.items() if one not in ours},
+        images={one: ref for one, ref in rules.images.items() if one not in stand_ins},
         pin=rules.pin,
         placeholders=rules.placeholders,
         namespace=None,
         labels={},
     )
     pulled = any(
-        field.table.get(field.key) in ours and field.table.get(field.policy or "") == "Always"
+        field.table.get(field.key) in stand_ins and field.table.get(field.policy or "") == "Always"
         for field in image_fields(hook)
     )
     return pulled or with_us != plain
@@ -262,7 +262,7 @@ def _post_renderer(name: str, rules: Rules, how: Helming) -> tuple[str, ...]:
 
 
 def _plugins(how: Helming) -> dict[str, str]:
-    """Return helm 4's folders of plugins: ours and the user's."""
+    """Return helm 4's folders of plugins: those of this plugin and of the user."""
     asked = how.runner.run(["helm", "env", "HELM_PLUGINS"], deadline=how.deadline)
     users = asked.stdout.strip()
     return {"HELM_PLUGINS": f"{how.folder}:{users}" if users else str(how.folder)}

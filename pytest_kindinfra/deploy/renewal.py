@@ -239,7 +239,7 @@ def _await_end(kube: Kube, path: str, uid: str, deadline: Deadline) -> None:
     from pytest_kindinfra.kube.apply import is_there
 
     if not wait_until(lambda: not is_there(kube.get(path), uid), deadline, every=_GONE_EVERY):
-        msg = f"{path} was deleted to be made anew, but is still there{deadline.told()}"
+        msg = f"{path} was deleted to be made anew, but is still there{deadline.exceeded()}"
         raise ClusterError(msg)
 
 

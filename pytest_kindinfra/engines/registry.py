@@ -17,7 +17,7 @@ from pytest_kindinfra.errors import ClusterError, CommandError
 from pytest_kindinfra.model import REGISTRY_LABEL, Registry
 from pytest_kindinfra.references import normalise, split
 from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.locks import is_held, locked_for_all_users
+from pytest_kindinfra.state.locks import is_locked, locked_for_all_users
 from pytest_kindinfra.state.memory import ImageUse, forget_use, note_use, read_uses
 from pytest_kindinfra.system.files import free_port
 from pytest_kindinfra.system.timeline import now, wait_until
@@ -363,7 +363,7 @@ def close_registry(
         if not alone:
             return False
         last = read_uses(cache).get(_USE)
-        if creator.run_directories(deadline) or (last and is_held(RunDirectory(last.run).lock)):
+        if creator.run_directories(deadline) or (last and is_locked(RunDirectory(last.run).lock)):
             return False
         forget_use(cache, _USE)
         return host.remove(deadline)

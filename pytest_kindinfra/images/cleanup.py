@@ -10,7 +10,7 @@ from pytest_kindinfra.errors import CommandError, KindInfraError, StateError
 from pytest_kindinfra.kube.objects import image_references
 from pytest_kindinfra.references import normalise, split
 from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.locks import is_held
+from pytest_kindinfra.state.locks import is_locked
 from pytest_kindinfra.state.memory import forget_use, read_uses
 from pytest_kindinfra.state.records import ImageReady
 
@@ -89,7 +89,7 @@ def _named(images: Iterable[OwnImage]) -> Iterator[tuple[str, OwnImage]]:
 def _live(folders: Iterable[Path]) -> set[str]:
     """Return what live runs use, also those that have no cluster yet."""
     runs = [RunDirectory(folder) for folder in dict.fromkeys(folders)]
-    images = [one for run in runs if is_held(run.lock) for one in _images_of(run)]
+    images = [one for run in runs if is_locked(run.lock) for one in _images_of(run)]
     return {name for image in images for name in (image.reference, *image.also)}
 
 

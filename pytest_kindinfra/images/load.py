@@ -74,7 +74,8 @@ class ImageReadyNodes:
 
         if nodes := wait_until(enough, deadline, every=_EVERY):
             return nodes
-        msg = f'the container runtime of cluster "{self.cluster}" does not answer{deadline.told()}'
+        runtime = f'the container runtime of cluster "{self.cluster}"'
+        msg = f"{runtime} does not answer{deadline.exceeded()}"
         raise ClusterError(msg)
 
     def join_late(self, loader: ImageLoader, there: tuple[str, ...], deadline: Deadline) -> None:
@@ -84,7 +85,7 @@ class ImageReadyNodes:
                 late = self.count - len(there)
                 msg = (
                     f'of cluster "{self.cluster}" {late} kind node{"s" * (late > 1)} took no '
-                    f"images{deadline.told()}; those that did: {', '.join(there)}"
+                    f"images{deadline.exceeded()}; those that did: {', '.join(there)}"
                 )
                 raise ClusterError(msg)  # noqa: TRY301 - told like any other failure
             others = (node for node in self._all(deadline) if node not in there)

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.state.locks import hold, is_held, locked
+from pytest_kindinfra.state.locks import hold, is_locked, locked
 from pytest_kindinfra.state.records import Change
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Changes:
         dead = {
             holder
             for holder in {one.holder for one in found} - {self._holder}
-            if not is_held(self._alive(holder))
+            if not is_locked(self._alive(holder))
         }
         return [one for one in found if one.holder in dead]
 

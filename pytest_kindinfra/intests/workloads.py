@@ -114,7 +114,7 @@ class Workloads:
             self._await_whole(before, deadline)
             return
         if not wait_until(lambda: not self._left(path), deadline, every=_EVERY):
-            msg = f'service "{self._record.service}" still has pods{deadline.told()}'
+            msg = f'service "{self._record.service}" still has pods{deadline.exceeded()}'
             raise NotReadyError(msg)
         # With a grace period of 0 a pod is gone from the API before its containers have ended.
         await_routes(
@@ -215,7 +215,7 @@ class Workloads:
             if not wait_until(reached, deadline, every=_EVERY):
                 msg = (
                     f'endpoint "{probe.spec.name}" of "{self._record.service}" did not answer'
-                    f"{deadline.told()}: {last}"
+                    f"{deadline.exceeded()}: {last}"
                 )
                 raise NotReadyError(msg)
 
@@ -299,7 +299,7 @@ class Workloads:
         path, uid = self._path(obj), obj["metadata"]["uid"]
         self._kube.delete_if(path, lambda found: bool(found["metadata"]["uid"] == uid))
         if not wait_until(lambda: not is_there(self._kube.get(path), uid), deadline, every=_EVERY):
-            msg = f"{path} was deleted to be made anew, but is still there{deadline.told()}"
+            msg = f"{path} was deleted to be made anew, but is still there{deadline.exceeded()}"
             raise ClusterError(msg)
         self._kube.apply(cleaned(obj), namespace=self._record.namespace, deadline=deadline)
 

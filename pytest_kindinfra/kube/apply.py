@@ -158,7 +158,7 @@ class Applier:
     def _await_end(self, path: str, uid: str, deadline: Deadline) -> None:
         if not wait_until(lambda: not is_there(self._fetch(path), uid), deadline, every=0.1):
             msg = (
-                f"{path} was deleted to be made anew, but is still there{deadline.told()}\n"
+                f"{path} was deleted to be made anew, but is still there{deadline.exceeded()}\n"
                 f"To fix: look for finalizers that nothing removes: kubectl get --raw {path}"
             )
             raise ClusterError(msg)
@@ -229,7 +229,7 @@ def _about(
     """Return the error with the object's name, the limit that was reached, and what to do."""
     meta = obj["metadata"]
     where = f' in namespace "{meta.get("namespace") or namespace}"'
-    ended = deadline.told() if deadline.passed else ""
+    ended = deadline.exceeded() if deadline.passed else ""
     place = f" ({place_of(obj)})" if place_of(obj) else ""
     what = f'cannot apply {obj["kind"]} "{meta["name"]}"{where}{place}{ended}'
     if isinstance(error, ApiError):

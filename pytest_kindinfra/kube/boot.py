@@ -158,5 +158,5 @@ def _wait(missing: Callable[[], str], deadline: Deadline, what: str, *, every: f
         return not last
 
     if not wait_until(there, deadline, every=every):
-        msg = f"{what}{deadline.told()}: {last}"
+        msg = f"{what}{deadline.exceeded()}: {last}"
         raise ClusterError(msg)

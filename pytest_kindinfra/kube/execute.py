@@ -145,7 +145,7 @@ class _Stream:
         while not self._ended and _STATUS not in self._received:
             deadline.check()
             if deadline.passed:
-                return self._outcome(None, f"it did not end{deadline.told()}")
+                return self._outcome(None, f"it did not end{deadline.exceeded()}")
             self._carry(min(_LOOK_EVERY, deadline.left))
         return self._judged()
 

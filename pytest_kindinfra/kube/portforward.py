@@ -264,7 +264,7 @@ _TRIES = 3
 """A pod may go between the moment at which it is picked and the connection to it."""
 
 
-_HELD_OPEN = 0.5
+_OPEN_SECONDS = 0.5
 
 
 _END_SECONDS = 5.0
@@ -415,5 +415,5 @@ class Forward:
             KindInfraError: It does not; says why.
         """
         with closing(self._forwards.reach(self._backend)) as tunnel:
-            if why := tunnel.refusal(_HELD_OPEN, ending=self._forwards.ending):
+            if why := tunnel.refusal(_OPEN_SECONDS, ending=self._forwards.ending):
                 raise NotReadyError(why)

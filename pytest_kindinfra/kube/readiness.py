@@ -217,8 +217,8 @@ class ReadyWhen:
             if str(entry.get("status", "")).lower() == self.value.lower():
                 return ""
             said = (entry.get("reason"), entry.get("message"))
-            told = [f"condition {self.condition} is {entry.get('status')}", *filter(None, said)]
-            return ": ".join(map(str, told))
+            parts = [f"condition {self.condition} is {entry.get('status')}", *filter(None, said)]
+            return ": ".join(map(str, parts))
         return f"condition {self.condition} is not there yet"
 
     def _lack_of_field(self, obj: KubeObject) -> str:

@@ -58,7 +58,7 @@ FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.5
 
 
-PODS_TOLD = 3
+PODS_NAMED = 3
 
 
 SETTLE = 2.0
@@ -228,7 +228,7 @@ class ReadyWait:
             if obj is None:
                 return [f"{title(declared)} is not there"], []
             pods = self._troubles.own_pods(obj)
-            bad = [pod for pod in pods if not readiness(pod).ready][:PODS_TOLD]
+            bad = [pod for pod in pods if not readiness(pod).ready][:PODS_NAMED]
             brief = [f"{title(obj)}: {self._verdict(obj, pods).why}"]
             for cause in self._troubles.of(obj):
                 brief.append(f"  {cause.while_waiting(width=300)}")

@@ -96,11 +96,11 @@ def declaration_schema() -> dict[str, Any]:
 
 
 def _table(place: str, asked: Asked, *, required: list[str] | None = None) -> dict[str, Any]:
-    told = _attributes(_RECORDS[place]) | _TITLES
+    descriptions = _attributes(_RECORDS[place]) | _TITLES
     properties = {
         key: schema
         | _FORMS.get((place, key), {})
-        | ({"description": told[key]} if key in told else {})
+        | ({"description": descriptions[key]} if key in descriptions else {})
         for key, schema in sorted(asked.schemas[place].items())
     }
     table: dict[str, Any] = {"type": "object", "properties": properties}

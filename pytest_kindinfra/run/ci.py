@@ -47,7 +47,7 @@ def folded(title: str, lines: Sequence[str], *, environ: Mapping[str, str], at: 
     return list(lines)
 
 
-class Place(NamedTuple):
+class SourceLine(NamedTuple):
     """A line of a file; an empty file and line 0 if it is not known."""
 
     file: str = ""
@@ -65,7 +65,7 @@ class RootCause(NamedTuple):
 
     title: str
     text: str
-    place: Place = Place()
+    place: SourceLine = SourceLine()
 
 
 def error_commands(causes: Sequence[RootCause]) -> Iterator[str]:

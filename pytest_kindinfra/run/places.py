@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.run.ci import Place
+from pytest_kindinfra.run.ci import SourceLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ _SUBJECT = re.compile(r'(service|image) "([^"]+)"')
 _QUOTED = re.compile(r'"([^"\s]+)"')
 
 
-def place_of(root: str, text: str, declaration: Declaration) -> Place:
+def place_of(root: str, text: str, declaration: Declaration) -> SourceLine:
     """Return the line at which a failure can be mended, as well as it can be told.
 
     Args:
@@ -33,10 +33,10 @@ def place_of(root: str, text: str, declaration: Declaration) -> Place:
         declaration: Of the project; the place's file is relative to its folder.
     """
     if found := _DOCKERFILE.search(text):
-        return Place(found[1], int(found[2]))
+        return SourceLine(found[1], int(found[2]))
     subject = _SUBJECT.search(root)
     if subject is None or declaration.source is None:
-        return Place()
+        return SourceLine()
     kind, name = subject[1], subject[2]
     service = next((one for one in declaration.services if one.name == name), None)
     if kind == "service" and service and (place := _in_manifests(service, text, declaration)):
@@ -44,7 +44,7 @@ def place_of(root: str, text: str, declaration: Declaration) -> Place:
     return _in_declaration(f"{kind}s", name, declaration)
 
 
-def _in_manifests(service: Service, text: str, declaration: Declaration) -> Place | None:
+def _in_manifests(service: Service, text: str, declaration: Declaration) -> SourceLine | None:
     """Return the first line of the service's manifests that names what the text quotes."""
     words = [word for word in _QUOTED.findall(text) if word != service.name]
     files = list(_manifests(service, declaration.folder))
@@ -52,8 +52,8 @@ def _in_manifests(service: Service, text: str, declaration: Declaration) -> Plac
         pattern = re.compile(rf"(?:image|name): *[\"']?{re.escape(word)}[\"']?(?:[,}}\s]|$)")
         for path, content in files:
             if found := pattern.search(content):
-                return Place(path, content.count("\n", 0, found.start()) + 1)
-    return Place(files[0][0], 1) if files else None
+                return SourceLine(path, content.count("\n", 0, found.start()) + 1)
+    return SourceLine(files[0][0], 1) if files else None
 
 
 def _manifests(service: Service, folder: Path) -> Iterator[tuple[str, str]]:
@@ -64,12 +64,12 @@ def _manifests(service: Service, folder: Path) -> Iterator[tuple[str, str]]:
                 yield str(path.relative_to(folder)), path.read_text("utf-8")
 
 
-def _in_declaration(table: str, name: str, declaration: Declaration) -> Place:
+def _in_declaration(table: str, name: str, declaration: Declaration) -> SourceLine:
     file = str(declaration.source)
     with suppress(OSError, UnicodeDecodeError):
         lines = (declaration.folder / file).read_text("utf-8").splitlines()
         title = re.compile(rf"^\s*\[(?:tool\.kindinfra\.)?{table}\.[\"']?{re.escape(name)}[\"'.\]]")
         for number, line in enumerate(lines, 1):
             if title.match(line):
-                return Place(file, number)
-    return Place(file, 1)
+                return SourceLine(file, number)
+    return SourceLine(file, 1)

@@ -27,19 +27,19 @@ class Heartbeats:
     """
 
     def __init__(self) -> None:
-        self._told: dict[tuple[str, str, float], float] = {}
+        self._announced: dict[tuple[str, str, float], float] = {}
 
     def due(self, running: Iterable[Running], *, at: float) -> list[Running]:
         """Return those that have gone on for so long since their start, or since the last time."""
         printing = [one for one in running if one.says()]
         due = [one for one in printing if self._is_due(one, at)]
-        self._told |= {one[:3]: at for one in due}
+        self._announced |= {one[:3]: at for one in due}
         return due
 
     def _is_due(self, one: Running, at: float) -> bool:
-        kind, told = phase_kind(one.kind), self._told.get(one[:3])
-        if told is not None:
-            return at - told >= kind.next_line
+        kind, announced = phase_kind(one.kind), self._announced.get(one[:3])
+        if announced is not None:
+            return at - announced >= kind.next_line
         return at - one.start >= kind.first_line
 
 
@@ -69,7 +69,7 @@ class ProgressLines:
         """Say something of the bring-up as a whole, however little is wanted."""
         self._add(f"kindinfra: {text}")
 
-    def beat(self, running: tuple[Running, ...]) -> None:
+    def heartbeat(self, running: tuple[Running, ...]) -> None:
         """Say what takes long and what it printed last, and what goes on after a silence.
 
         Args:

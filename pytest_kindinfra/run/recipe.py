@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.system.timeline import Deadline
 
 _PREFLIGHT = "the set-up"
-_BEAT = 1.0
+_HEARTBEAT = 1.0
 _LATE = 3.0
 _LATE_EVERY = 0.5
 
@@ -235,7 +235,7 @@ def await_tasks(context: Context, tasks: Iterable[Task[Any]]) -> None:
     """Return when all of these have ended, and tell the hooks each second what still runs."""
     timeline, hooks = context.tools.timeline, context.hooks
     try:
-        await_all(tasks, every=_BEAT, beat=lambda: hooks.beat(timeline.running))
+        await_all(tasks, every=_HEARTBEAT, heartbeat=lambda: hooks.heartbeat(timeline.running))
     except BaseException as error:  # a bug of this project, or Ctrl-C: no task may go on
         context.failure.end("the bring-up", error)
         raise

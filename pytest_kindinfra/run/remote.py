@@ -239,7 +239,7 @@ class _Work:
             before_build=self.hooks.before_build,
             before_deploy=self.hooks.before_deploy,
             after_deploy=self.hooks.after_deploy,
-            beat=progress.beat,
+            heartbeat=progress.heartbeat,
             say=progress.say,
             deploying=self.hooks.deploying,
         )

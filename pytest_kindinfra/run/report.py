@@ -313,13 +313,13 @@ def failure_lines(failures: Mapping[str, Failed]) -> list[str]:
     lines: list[str] = []
     for root, full in causes.items():
         lines += ["", f"kindinfra: {root} failed:", *full.splitlines()]
-        held_back = [
+        blocked = [
             name
             for name, one in failures.items()
             if one.root == root and root not in {f'service "{name}"', "the cluster"}
         ]
-        if held_back:
-            lines.append(f"not started because of it: {', '.join(held_back)}")
+        if blocked:
+            lines.append(f"not started because of it: {', '.join(blocked)}")
     return lines
 
 

@@ -130,12 +130,12 @@ def given(name: str, value: T) -> Task[T]:
     return task
 
 
-def await_all(tasks: Iterable[Task[Any]], *, every: float, beat: Callable[[], object]) -> None:
-    """Return when all `tasks` have ended, in whatever way; call `beat` each `every` seconds."""
+def await_all(tasks: Iterable[Task[Any]], *, every: float, heartbeat: Callable[[], object]) -> None:
+    """Return when all `tasks` have ended, well or not; call `heartbeat` each `every` seconds."""
     pending: set[Future[Any]] = {task.future for task in tasks}
     while pending:
         pending = wait(pending, timeout=every).not_done
-        beat()
+        heartbeat()
 
 
 def _run(

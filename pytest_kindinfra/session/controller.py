@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.run.messages import Done
     from pytest_kindinfra.run.prepare import Prepared
-    from pytest_kindinfra.session.options import FirstLook
+    from pytest_kindinfra.session.options import Outline
     from pytest_kindinfra.session.output import Terminal
     from pytest_kindinfra.session.provisioner import Provisioner
     from pytest_kindinfra.state.directory import RunDirectory
@@ -44,7 +44,7 @@ _ENDS_WITHIN = 5.0
 """Seconds for the provisioner to end once it has said that all is done."""
 
 
-def new_controller(config: pytest.Config, first: FirstLook) -> Controller:
+def new_controller(config: pytest.Config, first: Outline) -> Controller:
     """Return the controller of a new run; nothing is made on disk yet."""
     from pytest_kindinfra.run.report import count
     from pytest_kindinfra.state.directory import RunDirectory, new_run_id
@@ -60,7 +60,7 @@ def new_controller(config: pytest.Config, first: FirstLook) -> Controller:
     return Controller(config, run, run_id, about=about)
 
 
-def _cluster_name(first: FirstLook, config: pytest.Config, run_id: str) -> str:
+def _cluster_name(first: Outline, config: pytest.Config, run_id: str) -> str:
     if first.settings.reuse and not first.settings.cluster_name:
         from pytest_kindinfra.state.reused import name_after
 

@@ -44,7 +44,7 @@ _PER_TRY = 5.0
 _BETWEEN_TRIES = 0.5
 
 
-_HELD_OPEN = 0.2
+_OPEN_SECONDS = 0.2
 
 
 _LOOK_EVERY = 0.05
@@ -123,7 +123,7 @@ def _answers(port: int, process: Background) -> bool:
         return False
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=_PER_TRY) as connection:
-            connection.settimeout(_HELD_OPEN)
+            connection.settimeout(_OPEN_SECONDS)
             try:
                 open_still = connection.recv(1) != b""
             except TimeoutError:

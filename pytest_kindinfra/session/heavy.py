@@ -43,7 +43,7 @@ _SAID_EVERY = 30.0
 
 
 @dataclass(slots=True)
-class Held:
+class TakenTurns:
     """The turn of the test that runs in this process.
 
     Attributes:
@@ -87,7 +87,7 @@ _TURNS: pytest.StashKey[bool] = pytest.StashKey()
 """Whether some selected test may not run beside others."""
 
 
-_HELD: pytest.StashKey[Held] = pytest.StashKey()
+_TAKEN: pytest.StashKey[TakenTurns] = pytest.StashKey()
 """The turn of the test that runs in this process."""
 
 
@@ -95,7 +95,7 @@ _LINES: pytest.StashKey[TurnLines] = pytest.StashKey()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class TurnContext:
     """What a test of this process is in.
 
     Attributes:
@@ -111,7 +111,7 @@ class Surroundings:
     meanwhile: Callable[[], object]
 
 
-def begin(around: Surroundings, *, turns: bool) -> None:
+def begin(around: TurnContext, *, turns: bool) -> None:
     """Note whether tests of this process must look whether others run; one alone never has to.
 
     Args:
@@ -122,7 +122,7 @@ def begin(around: Surroundings, *, turns: bool) -> None:
     around.config.stash[_TURNS] = wanted and hasattr(around.config, "workerinput")
 
 
-def say_who_waits(around: Surroundings, *, turns: bool) -> None:
+def say_who_waits(around: TurnContext, *, turns: bool) -> None:
     """Have the controller of xdist's workers say now and then which tests wait for their turns."""
     stash, capacity = around.config.stash, around.settings.capacity
     if _LINES not in stash and (turns or capacity is not None):
@@ -134,8 +134,8 @@ def say_who_waits(around: Surroundings, *, turns: bool) -> None:
 
 def end(config: pytest.Config) -> None:
     """End what `begin` and `say_who_waits` began."""
-    if held := config.stash.get(_HELD, None):
-        held.turns.close()
+    if taken := config.stash.get(_TAKEN, None):
+        taken.turns.close()
     if lines := config.stash.get(_LINES, None):
         lines.close()
 
@@ -155,7 +155,7 @@ def is_heavy(item: pytest.Item) -> bool:
     return item.config.stash.get(_TURNS, False) or _wants_fresh(item)
 
 
-def get_ready(item: pytest.Item, around: Surroundings) -> Refusal | None:
+def get_ready(item: pytest.Item, around: TurnContext) -> Refusal | None:
     """Wait for a test's turn, and restart its services if it wants them fresh.
 
     Returns:
@@ -166,7 +166,7 @@ def get_ready(item: pytest.Item, around: Surroundings) -> Refusal | None:
     return refusal or _freshen(item, around)
 
 
-def get_ready_again(item: pytest.Item, around: Surroundings) -> Refusal | None:
+def get_ready_again(item: pytest.Item, around: TurnContext) -> Refusal | None:
     """Restart the services for a repeated attempt, while no other marked test runs.
 
     Returns:
@@ -181,22 +181,22 @@ def get_ready_again(item: pytest.Item, around: Surroundings) -> Refusal | None:
 
 def give_back(item: pytest.Item) -> None:
     """Let the next test go."""
-    if held := item.config.stash.get(_HELD, None):
-        held.give_back()
+    if taken := item.config.stash.get(_TAKEN, None):
+        taken.give_back()
 
 
-def _take_turn(item: pytest.Item, around: Surroundings, turn: Turn) -> Refusal | None:
-    if (held := item.config.stash.get(_HELD, None)) is None:
+def _take_turn(item: pytest.Item, around: TurnContext, turn: Turn) -> Refusal | None:
+    if (taken := item.config.stash.get(_TAKEN, None)) is None:
         worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
         turns = Turns(run=around.run, worker=worker, capacity=around.settings.capacity)
-        held = item.config.stash[_HELD] = Held(turns)
-    held.waited = 0.0
+        taken = item.config.stash[_TAKEN] = TakenTurns(turns)
+    taken.waited = 0.0
     try:
-        held.take(turn, item.nodeid, meanwhile=around.meanwhile)
+        taken.take(turn, item.nodeid, meanwhile=around.meanwhile)
     except KindInfraError as error:
         return Refusal(str(error))
-    if held.waited >= _WORTH_SAYING:
-        item.user_properties.append((WAITED, round(held.waited, 3)))
+    if taken.waited >= _WORTH_SAYING:
+        item.user_properties.append((WAITED, round(taken.waited, 3)))
     return None
 
 
@@ -206,7 +206,7 @@ def _wants_fresh(item: pytest.Item) -> bool:
     return fresh == "always" or (fresh == "on-rerun" and repeated)
 
 
-def _freshen(item: pytest.Item, around: Surroundings) -> Refusal | None:
+def _freshen(item: pytest.Item, around: TurnContext) -> Refusal | None:
     if not _wants_fresh(item):
         return None
     from pytest_kindinfra.session.freshness import Freshness

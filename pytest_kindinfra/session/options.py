@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FirstLook:
+class Outline:
     """What is known before collection.
 
     Attributes:
@@ -28,7 +28,7 @@ class FirstLook:
     services: int = 0
 
 
-def look(config: pytest.Config) -> FirstLook:
+def look(config: pytest.Config) -> Outline:
     """Read the options.
 
     Raises:
@@ -48,7 +48,7 @@ def look(config: pytest.Config) -> FirstLook:
             services = len(tables.get("services", ()))
             pairs = tuple(tables.get("options", {}).items())
     settings, _ = read_settings(config.getoption, pairs, source=source, overrides=False)
-    return FirstLook(settings=settings, source=source, services=services)
+    return Outline(settings=settings, source=source, services=services)
 
 
 def add_options(parser: pytest.Parser) -> None:

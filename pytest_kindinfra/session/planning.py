@@ -148,7 +148,7 @@ def _added_by_hooks(config: pytest.Config) -> list[Any]:
     except (pytest.UsageError, pytest.exit.Exception):
         raise  # the hook's own word to the user
     except Exception as error:
-        raise DeclarationError([f"{_hook_of(config)}: {_told(error)}"]) from error
+        raise DeclarationError([f"{_hook_of(config)}: {_describe(error)}"]) from error
     added = [record for result in results for record in result]
     if strange := [one for one in added if not isinstance(one, Image | Service)]:
         where = _hook_of(config)
@@ -176,7 +176,7 @@ def _hook_of(config: pytest.Config) -> str:
     return f"pytest_kindinfra_services in {' or '.join(names)}"
 
 
-def _told(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     """Return an exception with the line that raised it."""
     at = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({Path(at.filename).name}, line {at.lineno})"

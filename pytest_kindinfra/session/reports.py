@@ -54,7 +54,7 @@ class Reports:
 
     def _note_failure(self, report: pytest.TestReport, test: dict[str, Any]) -> None:
         """Keep a failed test as a root cause, unless a service is its cause."""
-        from pytest_kindinfra.run.ci import Place, RootCause
+        from pytest_kindinfra.run.ci import RootCause, SourceLine
 
         text = report.longreprtext
         test["cause"] = text[-_LONGEST_CAUSE:]
@@ -66,7 +66,7 @@ class Reports:
         root = self._config.rootpath
         with suppress(ValueError):
             path = str(Path(path).relative_to(root))
-        self._causes.append(RootCause(f"test {report.nodeid}", said, Place(str(path), line)))
+        self._causes.append(RootCause(f"test {report.nodeid}", said, SourceLine(str(path), line)))
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self) -> Generator[None, object, object]:
@@ -110,7 +110,7 @@ class Reports:
 
     def _service_causes(self) -> list[RootCause]:
         from pytest_kindinfra.errors import KindInfraError
-        from pytest_kindinfra.run.ci import Place, RootCause
+        from pytest_kindinfra.run.ci import RootCause, SourceLine
         from pytest_kindinfra.run.places import place_of
         from pytest_kindinfra.run.prepare import read_declaration
         from pytest_kindinfra.run.teardown import read_failures
@@ -119,7 +119,7 @@ class Reports:
         texts = {one.root: one.full for one in failures}
         found = []
         for root, text in texts.items():
-            place = Place()
+            place = SourceLine()
             with suppress(KindInfraError):
                 place = place_of(root, text, read_declaration(self._config.rootpath))
             found.append(RootCause(f"{root} failed", text, _in_workspace(place, self._config)))

@@ -25,7 +25,7 @@ from pytest_kindinfra.state.codec import (
     write_json,
     write_state,
 )
-from pytest_kindinfra.state.locks import is_held
+from pytest_kindinfra.state.locks import is_locked
 from pytest_kindinfra.state.results import RUNNING, Failed, Result, result_of, value_of
 from pytest_kindinfra.system.files import DISK_FULL, own_folder
 from pytest_kindinfra.system.timeline import monotonic, sleep
@@ -336,7 +336,7 @@ class RunDirectory(RunFolder):
             ProvisionerDiedError: Nobody is left to write it.
             StateError: What is there cannot be believed.
         """
-        look_for_life = monotonic() + _LIVENESS_EVERY
+        next_check = monotonic() + _LIVENESS_EVERY
         files = [os.fspath(path) for path in self._files_of(kind, name)]
         seen: tuple[int, ...] | None = None
         while True:
@@ -345,9 +345,9 @@ class RunDirectory(RunFolder):
                 if (result := self.look(kind, name)) is not None:
                     return result
                 seen = there
-            if monotonic() >= look_for_life:
-                self.check_life(kind, name)
-                look_for_life, seen = monotonic() + _LIVENESS_EVERY, None
+            if monotonic() >= next_check:
+                self.check_alive(kind, name)
+                next_check, seen = monotonic() + _LIVENESS_EVERY, None
             meanwhile()
             sleep(POLL)
 
@@ -375,18 +375,18 @@ class RunDirectory(RunFolder):
                 raise CancelledError(msg)
         return result
 
-    def check_life(self, kind: type[Result], name: str = "") -> None:
+    def check_alive(self, kind: type[Result], name: str = "") -> None:
         """Return if somebody may still settle a result, or has by now.
 
         Raises:
             ProvisionerDiedError: Nobody is left.
         """
-        if is_held(self.provisioning):
+        if is_locked(self.provisioning):
             return
         # Both may have been written since the last look, right before the lock was let go.
         if self.is_settled(kind, name) or self.is_closed:
             return
-        if is_held(self.lock):
+        if is_locked(self.lock):
             raise ProvisionerDiedError(self._without_result(file_name(kind, name)))
         msg = (
             f"the process that brings the stack up ended without a result (run {self.path.name})\n"

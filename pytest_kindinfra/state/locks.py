@@ -122,7 +122,7 @@ def hold_within(path: Path, deadline: Deadline, *, waiting: Callable[[], object]
 
 
 @contextmanager
-def held_alone(path: Path) -> Iterator[bool]:
+def locked_alone(path: Path) -> Iterator[bool]:
     """Hold the lock at `path` in the block, and say whether that was possible.
 
     Not at once, but as soon as those who only ask whether it is free have had their answer.
@@ -136,7 +136,7 @@ def held_alone(path: Path) -> Iterator[bool]:
         lock.release()
 
 
-def is_held(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether some process holds the lock at `path`; one that we may not ask counts as held.
 
     Asked by a shared lock, as flock(2) has it: filelock's own is exclusive, and of several waiters

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError, StateError
 from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.locks import hold_within, is_held
+from pytest_kindinfra.state.locks import hold_within, is_locked
 from pytest_kindinfra.state.records import (
     ClusterKept,
     ClusterNamed,
@@ -210,7 +210,7 @@ def why_unclear(folder: RunDirectory, cluster: str) -> str:
     if why := why_unseen(folder):
         return why
     try:
-        return "" if is_held(folder.lock) else why_unknown(folder, cluster)
+        return "" if is_locked(folder.lock) else why_unknown(folder, cluster)
     except OSError as error:
         return _not_seen(folder, error)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import StateError
 from pytest_kindinfra.state.directory import _RUN_NAME, RunDirectory
-from pytest_kindinfra.state.locks import held_alone
+from pytest_kindinfra.state.locks import locked_alone
 from pytest_kindinfra.state.records import ClusterKept, ClusterNamed, ClusterReady
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _sweep(artifacts: Path) -> None:
 def _remove(folder: Path) -> bool:
     """Remove a run directory unless it is in use; it vanishes at once, and then its content."""
     try:
-        with held_alone(folder / "lock") as alone:
+        with locked_alone(folder / "lock") as alone:
             if not alone or not _is_done_with(RunDirectory(folder)):
                 return False
             going = folder.with_name(f".old-{folder.name}")

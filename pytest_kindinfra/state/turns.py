@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
-from pytest_kindinfra.state.locks import hold, is_held, locked
+from pytest_kindinfra.state.locks import hold, is_locked, locked
 from pytest_kindinfra.state.records import Ticket, Turn, TurnQueue
 from pytest_kindinfra.system.timeline import Deadline, now, wait_until
 
@@ -148,7 +148,7 @@ class _Queue:
         try:
             read = _read(self._run)
             dead = {one.holder for one in read} - {self._holder}
-            dead = {holder for holder in dead if not is_held(_alive_file(self._run, holder))}
+            dead = {holder for holder in dead if not is_locked(_alive_file(self._run, holder))}
             self._before = read
             self.tickets = [one for one in read if one.holder not in dead]
         except BaseException:

@@ -39,7 +39,7 @@ _MEANWHILE_EVERY = 1.0
 _ANSWER_WITHIN = 5.0
 
 
-_HELD_OPEN = 0.1
+_OPEN_SECONDS = 0.1
 
 
 _DIAL_WITHIN = 0.15
@@ -146,7 +146,7 @@ def _tcp_answers(spec: EndpointSpec, address: tuple[str, int]) -> bool:
             connection.sendall(spec.send.encode())
         if spec.expect:
             return _expected(connection, spec.expect.encode())
-        connection.settimeout(_HELD_OPEN)
+        connection.settimeout(_OPEN_SECONDS)
         try:
             if connection.recv(1) == b"":
                 msg = "the connection was closed at once"

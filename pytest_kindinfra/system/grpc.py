@@ -103,8 +103,8 @@ class _Answer:
             return f"HTTP status {self.headers.get(':status', 'missing')}"
         if "grpc-status" not in self.headers:
             return "it answers, but not in gRPC"
-        told = self.headers["grpc-status"]
-        code = int(told) if told.isdigit() else UNKNOWN
+        text = self.headers["grpc-status"]
+        code = int(text) if text.isdigit() else UNKNOWN
         if code in REFUSING:
             return ""
         if code != OK:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class Completed:
     """What a program printed; its exit code was 0 unless failure was allowed."""
 
     stdout: str
@@ -101,7 +101,7 @@ class Runner:
         cwd: Path | None = None,
         log: Path | None = None,
         check: bool = True,
-    ) -> Result:
+    ) -> Completed:
         """Run `argv` to its end.
 
         Args:
@@ -126,7 +126,7 @@ class Runner:
             stdout, stderr = _text(out), "" if log else _text(err)
         if exit_code is None or (check and exit_code != 0):
             raise self._failure(argv, exit_code=exit_code, output=stdout + stderr, what=what)
-        return Result(stdout, stderr, exit_code)
+        return Completed(stdout, stderr, exit_code)
 
     def pipe(
         self,

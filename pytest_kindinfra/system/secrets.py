@@ -159,7 +159,7 @@ class RedactedStream:
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
-        self._held = b""
+        self._pending = b""
         self._skips = False
 
     def feed(self, piece: bytes) -> bytes:
@@ -168,16 +168,16 @@ class RedactedStream:
             _, newline, piece = piece.partition(b"\n")
             self._skips = not newline
             piece = newline + piece
-        whole, newline, self._held = (self._held + piece).rpartition(b"\n")
+        whole, newline, self._pending = (self._pending + piece).rpartition(b"\n")
         going = self._redactor.data(whole + newline)
-        if len(self._held) > LONGEST_LINE:  # half a secret may be at its end: none of it goes on
-            self._held, self._skips = b"", True
+        if len(self._pending) > LONGEST_LINE:  # half a secret may be at its end: none of it goes on
+            self._pending, self._skips = b"", True
             going += _LEFT_OUT
         return going
 
     def end(self) -> bytes:
         """Return what is left: a last line without an end."""
-        rest, self._held = self._redactor.data(self._held), b""
+        rest, self._pending = self._redactor.data(self._pending), b""
         return rest
 
 

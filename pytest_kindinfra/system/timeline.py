@@ -81,7 +81,7 @@ class Deadline:
         nearer = Deadline.after(seconds, self.cancelled)
         return nearer if nearer.at < self.at else self
 
-    def told(self) -> str:
+    def exceeded(self) -> str:
         """Return ` within 600 s (--kindinfra-timeout)`, or what is known of it."""
         seconds, _, option = self.limit.partition(", ")
         if not seconds:
@@ -90,7 +90,7 @@ class Deadline:
 
     def set_by_option(self) -> str:
         """Return the same if an option or a key set it; nothing for a limit of the code's own."""
-        return self.told() if ", " in self.limit else ""
+        return self.exceeded() if ", " in self.limit else ""
 
     @property
     def left(self) -> float:
@@ -194,7 +194,7 @@ def call_within(function: Callable[[], T], deadline: Deadline, *, what: str) -> 
 
     threading.Thread(target=call, name=f"kindinfra {what}", daemon=True).start()
     if not wait_until(outcome.done, deadline, every=_CALL_LOOK_EVERY):
-        msg = f"{what} did not return{deadline.told() or ' in time'}"
+        msg = f"{what} did not return{deadline.exceeded() or ' in time'}"
         raise NotReadyError(msg)
     return outcome.result()
 

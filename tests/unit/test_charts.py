@@ -16,7 +16,7 @@ from pytest_kindinfra.plan.charts import release_content
 from pytest_kindinfra.plan.source import RenderOptions, kubernetes_version
 from pytest_kindinfra.plan.sources import render
 from pytest_kindinfra.system.getting import how_to_get
-from pytest_kindinfra.system.runner import Result
+from pytest_kindinfra.system.runner import Completed
 from pytest_kindinfra.system.timeline import Deadline
 from tests.fakes import FakeRunner
 
@@ -308,9 +308,9 @@ class TestKustomizations:
     def test_kustomize_does_where_kubectl_does_not_work(self, folder: Path) -> None:
         """As a version manager's stand-in does not, or a kubectl before 1.14."""
 
-        def broken(argv: tuple[str, ...]) -> Result | str:
+        def broken(argv: tuple[str, ...]) -> Completed | str:
             return (
-                Result("", "No version is set for command kubectl", 126)
+                Completed("", "No version is set for command kubectl", 126)
                 if (argv[0] == "kubectl")
                 else POD
             )
@@ -387,10 +387,10 @@ class TestProblems:
         self, folder: Path
     ) -> None:
         def helm(argv: Argv) -> Any:
-            from pytest_kindinfra.system.runner import Result
+            from pytest_kindinfra.system.runner import Completed
 
             bad = argv[:3] == ("helm", "template", "api")
-            return Result("", "Error: bad template\n", 1) if bad else Helms()(argv)
+            return Completed("", "Error: bad template\n", 1) if bad else Helms()(argv)
 
         found = rendered(folder, chart("api"), chart("db"), runner=FakeRunner(helm))
 

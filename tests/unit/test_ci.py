@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.plan.declaration import parse_declaration
-from pytest_kindinfra.run.ci import Place, RootCause, error_commands, folded, summary
+from pytest_kindinfra.run.ci import RootCause, SourceLine, error_commands, folded, summary
 from pytest_kindinfra.run.places import place_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class TestFoldedSections:
 
 class TestAnnotations:
     def test_file_line_and_text_are_escaped(self) -> None:
-        cause = RootCause('image "a,b" failed', "100%\nof it", Place("a/Dockerfile", 3))
+        cause = RootCause('image "a,b" failed', "100%\nof it", SourceLine("a/Dockerfile", 3))
 
         assert list(error_commands([cause])) == [
             (
@@ -120,7 +120,7 @@ def test_the_summary_has_causes_phases_and_the_folder() -> None:
         "images": {"web": {"reference": "localhost/web:1", "cached": True}},
         "outcome": {"state": "failed"},
     }
-    cause = RootCause('service "web" failed', "it said:\n```\nno\n```", Place("web.yaml", 7))
+    cause = RootCause('service "web" failed', "it said:\n```\nno\n```", SourceLine("web.yaml", 7))
 
     assert summary(report, [cause], folder=".kindinfra/1").splitlines() == [
         "### kindinfra: failed",

@@ -18,7 +18,7 @@ from filelock import Timeout
 from pytest_kindinfra.errors import CancelledError, ProvisionerDiedError
 from pytest_kindinfra.state.codec import write_json
 from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.locks import held_alone, hold, is_held, locked
+from pytest_kindinfra.state.locks import hold, is_locked, locked, locked_alone
 from pytest_kindinfra.state.records import (
     ClusterNamed,
     ClusterReady,
@@ -49,7 +49,7 @@ import sys
 from pathlib import Path
 from pytest_kindinfra.state.codec import write_json
 from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.locks import hold, held_alone, is_held, locked
+from pytest_kindinfra.state.locks import hold, locked_alone, is_locked, locked
 from pytest_kindinfra.state.records import OnceDone
 from pytest_kindinfra.state.directory import RunDirectory
 run = RunDirectory(Path(sys.argv[1]))
@@ -301,7 +301,7 @@ sys.stdin.read()
 """
         with process(script, run) as provisioner:
             assert says(provisioner) == "holding"
-            assert is_held(run.provisioning)
+            assert is_locked(run.provisioning)
             provisioner.kill()
             provisioner.wait()
             start = monotonic()
@@ -335,9 +335,9 @@ sys.stdin.read()
         class WrittenBetweenTwoLooks(RunDirectory):
             """Its result appears after the waiter looked, and nobody holds the lock."""
 
-            def check_life(self, kind: type[Result], name: str = "") -> None:
+            def check_alive(self, kind: type[Result], name: str = "") -> None:
                 self.write(cluster("just in time"))
-                super().check_life(kind, name)
+                super().check_alive(kind, name)
 
         assert WrittenBetweenTwoLooks(run.path).wait_for(ClusterReady) == cluster("just in time")
 
@@ -347,9 +347,9 @@ sys.stdin.read()
         """A waiter was told that pytest's main process had ended, when it was Ctrl-C."""
 
         class ClosedBetweenTwoLooks(RunDirectory):
-            def check_life(self, kind: type[Result], name: str = "") -> None:
+            def check_alive(self, kind: type[Result], name: str = "") -> None:
                 self.close()
-                super().check_life(kind, name)
+                super().check_alive(kind, name)
 
         with pytest.raises(CancelledError):
             ClosedBetweenTwoLooks(run.path).wait_for(ClusterReady)
@@ -357,18 +357,18 @@ sys.stdin.read()
 
 class TestLocks:
     def test_nobody_holds_a_lock_that_was_never_taken(self, run: RunDirectory) -> None:
-        assert not is_held(run.lock)
+        assert not is_locked(run.lock)
         assert not run.path.exists()
 
     def test_a_lock_is_held_until_it_is_released(self, run: RunDirectory) -> None:
         with held(run):
-            assert is_held(run.lock)
+            assert is_locked(run.lock)
 
-        assert not is_held(run.lock)
+        assert not is_locked(run.lock)
 
     def test_looking_at_a_lock_does_not_take_it(self, run: RunDirectory) -> None:
         with held(run):
-            assert all(is_held(run.lock) for _ in range(3))
+            assert all(is_locked(run.lock) for _ in range(3))
 
     def test_waiters_who_ask_at_once_do_not_take_each_other_for_the_holder(
         self, run: RunDirectory
@@ -378,7 +378,7 @@ class TestLocks:
         asked: list[bool] = []
 
         def ask() -> None:
-            asked.extend(is_held(run.lock) for _ in range(300))
+            asked.extend(is_locked(run.lock) for _ in range(300))
 
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
@@ -396,7 +396,7 @@ class TestLocks:
         answered = threading.Timer(0.1, os.close, [asking])
         answered.start()
 
-        with held_alone(run.lock) as alone:
+        with locked_alone(run.lock) as alone:
             assert alone
         answered.join()
 
@@ -408,7 +408,7 @@ class TestLocks:
                 hold(run.lock)
 
             other.communicate("\n")
-        assert eventually(lambda: not is_held(run.lock))
+        assert eventually(lambda: not is_locked(run.lock))
 
     def test_a_lock_taken_in_one_thread_is_released_in_another(self, run: RunDirectory) -> None:
         lock = hold(run.lock)
@@ -416,7 +416,7 @@ class TestLocks:
         thread.start()
         thread.join()
 
-        assert not is_held(run.lock)
+        assert not is_locked(run.lock)
 
     def test_one_block_runs_at_a_time_on_a_host(self, run: RunDirectory) -> None:
         script = """
@@ -436,4 +436,4 @@ for _ in range(20):
         with pytest.raises(LookupError), locked(tmp_path / "lock"):
             raise LookupError
 
-        assert not is_held(tmp_path / "lock")
+        assert not is_locked(tmp_path / "lock")

@@ -20,7 +20,7 @@ from pytest_kindinfra.errors import (
     ToolMissingError,
 )
 from pytest_kindinfra.protocols import BuildRequest, OwnImage
-from pytest_kindinfra.system.runner import Result
+from pytest_kindinfra.system.runner import Completed
 from tests.fakes import FakeRunner
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from pytest_kindinfra.system.timeline import Deadline
 
 
-def inspected(*images: dict[str, Any], exit_code: int = 0) -> Result:
+def inspected(*images: dict[str, Any], exit_code: int = 0) -> Completed:
     """Return what `docker image inspect --format '{{json .}}'` prints."""
     lines = "\n".join(json.dumps(image) for image in images)
-    return Result(f"{lines}\n\n", "Error: No such image: x" if exit_code else "", exit_code)
+    return Completed(f"{lines}\n\n", "Error: No such image: x" if exit_code else "", exit_code)
 
 
 REDIS: dict[str, Any] = {
@@ -56,7 +56,7 @@ class TestCheck:
         assert Docker(FakeRunner(lambda _: "29.0.1\n")).check(soon) == "29.0.1"
 
     def test_an_engine_that_does_not_answer_is_named_with_what_to_do(self, soon: Deadline) -> None:
-        runner = FakeRunner(lambda _: Result("", "Cannot connect to the Docker daemon\n", 1))
+        runner = FakeRunner(lambda _: Completed("", "Cannot connect to the Docker daemon\n", 1))
 
         with pytest.raises(EngineError) as caught:
             Docker(runner).check(soon)
@@ -89,7 +89,7 @@ class TestCheck:
                 server.bind(str(path))
 
         with pytest.raises(NothingHereError):
-            Docker(FakeRunner(lambda _: Result("", says.format(path, path), 1))).check(soon)
+            Docker(FakeRunner(lambda _: Completed("", says.format(path, path), 1))).check(soon)
 
     def test_a_daemon_that_is_there_and_does_not_answer_is_not_absent(
         self, soon: Deadline, short: Path
@@ -102,7 +102,7 @@ class TestCheck:
 
             with pytest.raises(EngineError):
                 Docker(
-                    FakeRunner(lambda _: Result("", says.format(short / "docker.sock"), 1))
+                    FakeRunner(lambda _: Completed("", says.format(short / "docker.sock"), 1))
                 ).check(soon)
 
     @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ class TestCheck:
         self, says: str, soon: Deadline
     ) -> None:
         with pytest.raises(EngineError):
-            Docker(FakeRunner(lambda _: Result("", says, 1))).check(soon)
+            Docker(FakeRunner(lambda _: Completed("", says, 1))).check(soon)
 
     def test_a_socket_that_may_not_be_opened_is_no_proof_that_there_is_no_engine(
         self, soon: Deadline, monkeypatch: pytest.MonkeyPatch
@@ -133,7 +133,7 @@ class TestCheck:
         )
 
         with pytest.raises(EngineError):
-            Docker(FakeRunner(lambda _: Result("", says, 1))).check(soon)
+            Docker(FakeRunner(lambda _: Completed("", says, 1))).check(soon)
 
     def test_a_program_that_is_not_on_path_is_absent(self, soon: Deadline) -> None:
         def missing(_: object) -> str:
@@ -223,12 +223,12 @@ def with_builders(
 ) -> FakeRunner:
     """Return a runner with the builder in use under an empty name, and images of the engine."""
 
-    def answer(argv: tuple[str, ...]) -> str | Result:
+    def answer(argv: tuple[str, ...]) -> str | Completed:
         if argv[:3] == ("docker", "buildx", "inspect"):
             name = argv[3] if len(argv) > 3 else ""
             found = builders.get(name)
             text = "Name:   {}\nDriver: {}\n\nNodes:\nName:     node0\n"
-            return text.format(*found) if found else Result("", f'no builder "{name}" found', 1)
+            return text.format(*found) if found else Completed("", f'no builder "{name}" found', 1)
         if argv[1] == "context":
             return f"{context}\n"
         return inspected(*images) if argv[1] == "image" else ""
@@ -358,7 +358,7 @@ ERROR: failed to solve: process "/bin/sh -c echo hello" failed: exit code: 3
 """
 
     def failure(self, output: str, deadline: Deadline) -> str:
-        runner = FakeRunner(lambda argv: Result(output, "", 1) if "build" in argv else "")
+        runner = FakeRunner(lambda argv: Completed(output, "", 1) if "build" in argv else "")
         with pytest.raises(CommandError) as caught:
             TestBuild().build(
                 runner, deadline, folder=Path("/src"), source=Path("/src/app/Dockerfile")
@@ -509,7 +509,7 @@ class TestBuild:
         assert argv[12:] == ("--build-arg", "HTTPS_PROXY", "/src")
 
     def test_a_failed_build_says_what_was_built(self, soon: Deadline) -> None:
-        runner = FakeRunner(lambda _: Result("ERROR: exit code 2\n", "", 1))
+        runner = FakeRunner(lambda _: Completed("ERROR: exit code 2\n", "", 1))
 
         with pytest.raises(CommandError, match=r'^building image "api": exit code 1\n'):
             self.build(runner, soon)

@@ -10,7 +10,7 @@ import pytest
 from pytest_kindinfra.errors import ToolMissingError
 from pytest_kindinfra.images.tags import read_git_state
 from pytest_kindinfra.state.records import GitState
-from pytest_kindinfra.system.runner import Result
+from pytest_kindinfra.system.runner import Completed
 from tests.fakes import FakeRunner
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from tests.fakes import Argv
 
 COMMIT = "1f" * 20
-NOTHING = Result("", "fatal: not a git repository", 128)
+NOTHING = Completed("", "fatal: not a git repository", 128)
 
 
-def asked(commit: str | Result, status: str | Result) -> FakeRunner:
+def asked(commit: str | Completed, status: str | Completed) -> FakeRunner:
     return FakeRunner(lambda argv: status if "status" in argv else commit)
 
 
@@ -39,7 +39,7 @@ def asked(commit: str | Result, status: str | Result) -> FakeRunner:
     ],
 )
 def test_the_checkout_is_what_git_says(
-    commit: str | Result, status: str | Result, state: GitState | None, soon: Deadline
+    commit: str | Completed, status: str | Completed, state: GitState | None, soon: Deadline
 ) -> None:
     assert read_git_state(Path("/shop"), asked(commit, status), soon) == state
 

@@ -16,7 +16,7 @@ import pytest
 
 from pytest_kindinfra.errors import CancelledError
 from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.locks import is_held, locked_for_all_users
+from pytest_kindinfra.state.locks import is_locked, locked_for_all_users
 from pytest_kindinfra.state.records import Needs
 from pytest_kindinfra.system.timeline import Deadline, monotonic
 
@@ -257,7 +257,7 @@ def test_the_lock_of_a_file_that_was_removed_is_not_taken_for_the_lock(shared: P
         locked_for_all_users("create", Deadline.after(20), say=replace) as alone,
     ):
         assert alone
-        assert is_held(lock)  # the new one
+        assert is_locked(lock)  # the new one
 
 
 @as_root

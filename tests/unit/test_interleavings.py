@@ -137,10 +137,10 @@ class Coordination(RuleBasedStateMachine):
     def ask_for_life(self, waiter: tuple[str, RunDirectory]) -> None:
         name, run = waiter
         if self.provisioning or name in self.settled or self.closed:
-            run.check_life(ServiceReady, name)
+            run.check_alive(ServiceReady, name)
         else:
             with pytest.raises(ProvisionerDiedError):
-                run.check_life(ServiceReady, name)
+                run.check_alive(ServiceReady, name)
 
     @rule(waiter=waiters)
     def wait_if_it_must_end(self, waiter: tuple[str, RunDirectory]) -> None:

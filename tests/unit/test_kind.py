@@ -13,17 +13,17 @@ from pytest_kindinfra.clusters.config import RUN_MOUNT
 from pytest_kindinfra.clusters.kind import KindProvider
 from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError, ToolMissingError
 from pytest_kindinfra.system.getting import how_to_get
-from pytest_kindinfra.system.runner import Result
+from pytest_kindinfra.system.runner import Completed
 from tests.fakes import Argv, FakeRunner
 
 if TYPE_CHECKING:
     from pytest_kindinfra.system.timeline import Deadline
 
 
-def answering(**answers: str | Result) -> FakeRunner:
+def answering(**answers: str | Completed) -> FakeRunner:
     """Return a runner that knows the answer to a command by one of its words."""
 
-    def handler(argv: Argv) -> str | Result:
+    def handler(argv: Argv) -> str | Completed:
         return next((text for word, text in answers.items() if word in argv), "")
 
     return FakeRunner(handler)
@@ -121,7 +121,7 @@ class TestClusters:
         assert stat.S_IMODE((tmp_path / "kind.json").stat().st_mode) == 0o600
 
     def test_a_cluster_that_cannot_be_made_is_named(self, soon: Deadline, tmp_path: Path) -> None:
-        runner = answering(create=Result("", "ERROR: port is already allocated\n", 1))
+        runner = answering(create=Completed("", "ERROR: port is already allocated\n", 1))
 
         with pytest.raises(ClusterError, match=r'^creating cluster "a": exit code 1\n') as caught:
             KindProvider(runner).create("a", config={}, kubeconfig=tmp_path / "k", deadline=soon)
@@ -157,10 +157,10 @@ class TestClusters:
 
 class TestNodes:
     def test_those_whose_runtime_answers_take_images(self, soon: Deadline) -> None:
-        def handler(argv: Argv) -> str | Result:
+        def handler(argv: Argv) -> str | Completed:
             if "nodes" in argv:
                 return "one\ntwo\n"
-            return Result("", "is not running", 1) if "two" in argv else "Client: ..."
+            return Completed("", "is not running", 1) if "two" in argv else "Client: ..."
 
         assert KindProvider(FakeRunner(handler)).image_ready_nodes("a", soon) == ("one",)
 
@@ -177,7 +177,7 @@ class TestNodes:
 
     def test_a_node_that_does_not_answer_is_a_failure(self, soon: Deadline) -> None:
         with pytest.raises(CommandError):
-            KindProvider(answering(ctr=Result("", "not running", 1))).images_in("node", soon)
+            KindProvider(answering(ctr=Completed("", "not running", 1))).images_in("node", soon)
 
     def test_blobs_are_those_in_the_content_store(self, soon: Deadline) -> None:
         runner = answering(content="sha256:1f\nsha256:2e\n")
@@ -188,7 +188,7 @@ class TestNodes:
         ]
 
     def test_images_are_forgotten_under_their_full_names(self, soon: Deadline) -> None:
-        runner = answering(remove=Result("", "redis: not found", 1))
+        runner = answering(remove=Completed("", "redis: not found", 1))
 
         KindProvider(runner).forget_images("node", ["redis:7", "localhost/api:1"], soon)
 
@@ -233,8 +233,8 @@ class TestNodes:
 
 class TestTheEndOfANode:
     def test_it_comes_with_the_exit_code(self, soon: Deadline) -> None:
-        answers: dict[str, str | Result] = {"wait": "137\n"}
-        answers["inspect"] = Result("", "No such object", 1)
+        answers: dict[str, str | Completed] = {"wait": "137\n"}
+        answers["inspect"] = Completed("", "No such object", 1)
         runner = FakeRunner(lambda argv: answers[argv[1]])
 
         assert KindProvider(runner).await_end("k-control-plane", soon) == "exit code 137"
@@ -242,7 +242,7 @@ class TestTheEndOfANode:
 
     def test_it_comes_with_what_the_engine_says(self, soon: Deadline) -> None:
         gone = "Error response from daemon: No such container: k"
-        runner = FakeRunner(lambda _: Result("", gone, 1))
+        runner = FakeRunner(lambda _: Completed("", gone, 1))
 
         assert KindProvider(runner).await_end("k", soon) == gone
 
@@ -272,7 +272,7 @@ class TestTakenPorts:
         ],
     )
     def test_are_an_error_of_their_own(self, says: str, soon: Deadline, tmp_path: Path) -> None:
-        runner = FakeRunner(lambda _: Result(says, "", 1))
+        runner = FakeRunner(lambda _: Completed(says, "", 1))
 
         with pytest.raises(PortTakenError, match="8080"):
             KindProvider(runner).create(
@@ -388,7 +388,7 @@ class TestPodman:
             "Error: cannot listen on the TCP port: listen tcp4 127.0.0.1:28999: bind: "
             "address already in use\n"
         )
-        runner = answering(create=Result("", says, 1))
+        runner = answering(create=Completed("", says, 1))
 
         with pytest.raises(PortTakenError):
             KindProvider(runner, program="podman").create(
@@ -407,8 +407,8 @@ class TestTheNodeImage:
     )
 
     def error(self, images: str, soon: Deadline, folder: Path) -> str:
-        def run(argv: Argv) -> Result:
-            return Result(images, "", 0) if argv[1] == "image" else Result(self.SAYS, "", 1)
+        def run(argv: Argv) -> Completed:
+            return Completed(images, "", 0) if argv[1] == "image" else Completed(self.SAYS, "", 1)
 
         with pytest.raises(ClusterError) as caught:
             KindProvider(FakeRunner(run)).create(

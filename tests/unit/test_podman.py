@@ -12,7 +12,7 @@ import pytest
 from pytest_kindinfra.engines.podman import Podman
 from pytest_kindinfra.errors import CommandError, EngineError, KindInfraError
 from pytest_kindinfra.protocols import BuildRequest, OwnImage
-from pytest_kindinfra.system.runner import Result
+from pytest_kindinfra.system.runner import Completed
 from tests.fakes import Argv, FakeRunner
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class TestCheck:
         says = "Cannot connect to Podman. Please verify your connection to the Linux system\n"
 
         with pytest.raises(EngineError) as caught:
-            Podman(FakeRunner(lambda _: Result("", says, 125))).check(soon)
+            Podman(FakeRunner(lambda _: Completed("", says, 125))).check(soon)
 
         assert str(caught.value) == (
             "podman does not answer: a command failed: exit code 125\n"
@@ -99,7 +99,7 @@ class TestImageIds:
 
     def test_what_is_not_there_is_left_out(self, soon: Deadline) -> None:
         says = "Error: inspecting object: nope:1: image not known\n"
-        engine = Podman(FakeRunner(lambda _: Result(array(INSPECTED[0]), says, 125)))
+        engine = Podman(FakeRunner(lambda _: Completed(array(INSPECTED[0]), says, 125)))
 
         assert engine.image_ids(["nope:1", "busybox"], soon) == {"busybox": f"sha256:{BUSYBOX}"}
 
@@ -124,7 +124,7 @@ class TestAFailedBuild:
             "STEP 1/3: FROM busybox\nSTEP 2/3: RUN echo hello; exit 3\nhello\n"
             'Error: building at STEP "RUN echo hello; exit 3": exit status 3\n'
         )
-        runner = FakeRunner(lambda _: Result(output, "", 1))
+        runner = FakeRunner(lambda _: Completed(output, "", 1))
 
         with pytest.raises(CommandError) as caught:
             TestBuild().build(runner, soon, folder=Path("/src"), source=Path("/src/app/Dockerfile"))
@@ -223,7 +223,7 @@ class TestBuild:
 
     def test_a_failed_build_says_what_was_built(self, soon: Deadline) -> None:
         says = 'Error: building at STEP "RUN exit 3": while running runtime: exit status 3\n'
-        runner = FakeRunner(lambda _: Result("STEP 3/3: RUN exit 3\n", says, 3))
+        runner = FakeRunner(lambda _: Completed("STEP 3/3: RUN exit 3\n", says, 3))
 
         with pytest.raises(CommandError, match=r'^building image "api": exit code 3\n'):
             self.build(runner, soon)
@@ -277,7 +277,7 @@ class TestArchives:
     def test_a_save_that_fails_leaves_what_was_there(self, soon: Deadline, tmp_path: Path) -> None:
         archive = tmp_path / "api.tar"
         archive.write_text("old")
-        runner = FakeRunner(lambda _: Result("", "Error: nope:1: image not known\n", 125))
+        runner = FakeRunner(lambda _: Completed("", "Error: nope:1: image not known\n", 125))
 
         with pytest.raises(CommandError, match=r'^saving "nope:1": exit code 125'):
             Podman(runner).save("nope:1", archive, soon)
@@ -354,7 +354,7 @@ class TestOwnImages:
         )
 
         with pytest.raises(CommandError) as caught:
-            Podman(FakeRunner(lambda _: Result("", says, 2))).remove("localhost/api:1f", soon)
+            Podman(FakeRunner(lambda _: Completed("", says, 2))).remove("localhost/api:1f", soon)
 
         assert str(caught.value) == (
             'removing "localhost/api:1f": exit code 2\n'

@@ -264,7 +264,7 @@ def test_the_folder_of_state_files_is_entered_in_one_module() -> None:
     assert entered == []
 
 
-METHODS = {"begin", "settle", "fail", "settled", "is_settled", "wait_for", "look", "check_life",
+METHODS = {"begin", "settle", "fail", "settled", "is_settled", "wait_for", "look", "check_alive",
            "read_all", "settled_all", "names", "lock_of"}  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from pytest_kindinfra.engines.registry import DockerRegistry, close_registry, op
 from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.model import Registry
 from pytest_kindinfra.state.locks import hold
-from pytest_kindinfra.system.runner import Result
+from pytest_kindinfra.system.runner import Completed
 from tests.fakes import Argv, FakeProvider, FakeRegistries, FakeRunner
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Engine:
             },
         }
 
-    def answer(self, argv: Argv) -> str | Result:
+    def answer(self, argv: Argv) -> str | Completed:
         match argv[1:]:
             case ("ps", *_):
                 return "\n".join(name for name in self.containers if "control" not in name)
@@ -92,7 +92,7 @@ class Engine:
             case ("run", *_) if self.refuses:
                 if self.left:
                     self.add(container.NAME, running=False)
-                return Result("", self.refuses, 125)
+                return Completed("", self.refuses, 125)
             case ("run" | "start", *_):
                 self.add(container.NAME)
             case ("network", "connect", network, name):

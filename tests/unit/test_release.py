@@ -13,7 +13,7 @@ from pytest_kindinfra.deploy.release import Helming, install_release, recorded_o
 from pytest_kindinfra.errors import CancelledError, CommandError, KindInfraError, NotReadyError
 from pytest_kindinfra.kube.yaml import load_documents
 from pytest_kindinfra.model import Release
-from pytest_kindinfra.system.runner import Result, Runner
+from pytest_kindinfra.system.runner import Completed, Runner
 from pytest_kindinfra.system.timeline import Deadline, monotonic
 from tests.fakes import FakeRunner
 
@@ -113,8 +113,8 @@ def test_what_was_made_comes_back_without_hooks(tmp_path: Path) -> None:
 
 
 def test_a_failure_shows_a_command_that_can_be_pasted(tmp_path: Path) -> None:
-    def helm(argv: Argv) -> Result:
-        return Result(
+    def helm(argv: Argv) -> Completed:
+        return Completed(
             "", "" if argv[1] == "env" else "Error: UPGRADE FAILED\n", int(argv[1] != "env")
         )
 

@@ -31,7 +31,7 @@ from pytest_kindinfra.state.reused import (
     reused_directory,
     write_deployed,
 )
-from pytest_kindinfra.system.runner import Result
+from pytest_kindinfra.system.runner import Completed
 from pytest_kindinfra.system.timeline import Deadline
 from tests.fake_kubernetes import FakeKubernetes
 from tests.fakes import FakeEngine, FakeProvider, FakeRunner, fake_tools
@@ -391,9 +391,9 @@ class TestDoctor:
     def test_a_kubectl_that_does_not_work_is_odd(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def answer(argv: tuple[str, ...]) -> Result | str:
+        def answer(argv: tuple[str, ...]) -> Completed | str:
             said = "No version is set for command kubectl"
-            return Result("", said, 126) if argv[0] == "kubectl" else "v1"
+            return Completed("", said, 126) if argv[0] == "kubectl" else "v1"
 
         kubectl = tmp_path / "kubectl"
         kubectl.write_text("")

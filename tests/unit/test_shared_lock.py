@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.state.locks import SharedLock, hold_shared, is_held
+from pytest_kindinfra.state.locks import SharedLock, hold_shared, is_locked
 from tests.fakes import eventually
 
 if TYPE_CHECKING:
@@ -35,12 +35,12 @@ def test_it_is_held_until_the_last_of_two_processes_has_ended(tmp_path: Path) ->
     with other_process(lock) as other:
         lock.leave()
 
-        assert is_held(path)
+        assert is_locked(path)
         with pytest.raises(TimeoutError, match=f"^another process holds {path}$"):
             hold_shared(path)
         assert other.stdin
         other.stdin.close()
-    assert eventually(lambda: not is_held(path), within=5)
+    assert eventually(lambda: not is_locked(path), within=5)
 
 
 def test_it_is_held_after_the_other_process_was_killed(tmp_path: Path) -> None:
@@ -49,9 +49,9 @@ def test_it_is_held_after_the_other_process_was_killed(tmp_path: Path) -> None:
     with other_process(lock) as other:
         other.kill()
 
-    assert is_held(path)
+    assert is_locked(path)
     lock.release()
-    assert not is_held(path)
+    assert not is_locked(path)
 
 
 def test_whoever_knows_that_all_is_over_frees_it_for_all(tmp_path: Path) -> None:
@@ -60,6 +60,6 @@ def test_whoever_knows_that_all_is_over_frees_it_for_all(tmp_path: Path) -> None
     with other_process(lock) as forked_off:
         lock.release()
 
-        assert not is_held(path)
+        assert not is_locked(path)
         assert forked_off.stdin
         forked_off.stdin.close()

@@ -672,7 +672,7 @@ class TestWhatNothingBrings:
             said.extend(one.says() for one in running if one.subject == "other" and one.says())
 
         bench.change = self.in_shop
-        bench.hooks = Hooks(before_deploy=before, beat=beat, deploying=True)
+        bench.hooks = Hooks(before_deploy=before, heartbeat=beat, deploying=True)
         bench.bring_up()
 
         assert made.is_set()

@@ -189,7 +189,7 @@ class TestAFullDisk:
         monkeypatch.setattr("shutil.disk_usage", usage)
 
         with pytest.raises(ProvisionerDiedError) as caught:
-            run.check_life(ClusterReady)
+            run.check_alive(ClusterReady)
         alive.release()
 
         assert str(caught.value) == (
