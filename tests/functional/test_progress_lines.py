@@ -88,7 +88,8 @@ def test_off_says_nothing_meanwhile(slow: Project) -> None:
 
 
 def test_the_need_is_said_once_and_the_table_closes(slow: Project) -> None:
-    slow.behave("delete", seconds=0.3)  # shorter phases share a row
+    for what in ("build api", "delete"):
+        slow.behave(what, seconds=0.3)  # shorter phases share a row
 
     run = slow.run(workers=2)
 
