@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
+NODE_IMAGE = os.environ.get("KINDINFRA_NODE_IMAGE", "kindest/node:v1.34.4")
+"""For what is run as a user would, whose declarations leave it to kind."""
 LONGEST_RUN = 900
 LONGEST_WAIT = 300
 NAMES = ("--format", "{{.Names}}")

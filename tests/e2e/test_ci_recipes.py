@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.e2e.runs import LONGEST_RUN, ROOT
+from tests.e2e.runs import LONGEST_RUN, NODE_IMAGE, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +64,7 @@ def test_the_lines_of_a_recipe_pass(page: str, folder: Path) -> None:
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTEST_ADDOPTS": "-p no:randomly -p no:cacheprovider",
+        "KINDINFRA_NODE_IMAGE": NODE_IMAGE,
     }
 
     done = subprocess.run(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.runs import LONGEST_RUN, ROOT
+from tests.e2e.runs import LONGEST_RUN, NODE_IMAGE, ROOT
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 README = ROOT / "README.md"
@@ -52,6 +52,7 @@ def run_all(lines: list[str], *, folder: Path) -> tuple[list[int], str]:
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTEST_ADDOPTS": "-p no:randomly -p no:cacheprovider",
+        "KINDINFRA_NODE_IMAGE": NODE_IMAGE,
     }
     done = subprocess.run(
         ["bash", "-c", "".join(parts)], cwd=folder, capture_output=True, text=True,
