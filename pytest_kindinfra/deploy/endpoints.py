@@ -16,18 +16,14 @@ from pytest_kindinfra.kube.troubles import ServiceFailedError
 from pytest_kindinfra.plan.files import is_ipv6
 from pytest_kindinfra.state.records import Probe, ProbedPods
 from pytest_kindinfra.system.answers import HOST, prove_endpoint
-from pytest_kindinfra.system.timeline import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pytest_kindinfra.deploy.renewal import Deployment
-    from pytest_kindinfra.kube.portforward import Backend, Forward
+    from pytest_kindinfra.kube.portforward import Backend
     from pytest_kindinfra.model import EndpointSpec, KubeObject, Plan, Service
     from pytest_kindinfra.system.timeline import Deadline
-
-
-_FORWARD_EVERY = 0.2
 
 
 _VERSIONS = {"Service": "v1", "Pod": "v1", "Job": "batch/v1"}
@@ -66,7 +62,11 @@ class Forwarding:
         name, backend = self.service.name, self._backend(spec)
         forward = self.kube.forwards.open(backend, port=spec.host_port, name=f"{name}.{spec.name}")
         if spec.scheme == "tcp" and not spec.expect:
-            self._await_far_end(spec, forward)
+            forward.await_far_end(
+                f'endpoint "{spec.name}" of "{name}"',
+                meanwhile=self.meanwhile,
+                deadline=self.deadline,
+            )
         prove_endpoint(
             name,
             spec,
@@ -79,27 +79,6 @@ class Forwarding:
             namespace=backend.namespace, labels=dict(backend.labels), port=backend.port
         )
         return Probe(spec=spec, host=HOST, host_port=forward.port, behind=behind)
-
-    def _await_far_end(self, spec: EndpointSpec, forward: Forward) -> None:
-        """Wait until the pod takes connections: our own port does so before."""
-        last = ""
-
-        def reached() -> bool:
-            nonlocal last
-            try:
-                forward.check()
-            except KindInfraError as error:
-                last = str(error)
-                self.meanwhile()
-                return False
-            return True
-
-        if not wait_until(reached, self.deadline, every=_FORWARD_EVERY):
-            msg = (
-                f'endpoint "{spec.name}" of "{self.service.name}" did not answer'
-                f"{self.deadline.set_by_option()}: {spec.scheme}://127.0.0.1:{forward.port}: {last}"
-            )
-            raise NotReadyError(msg)
 
     def _backend(self, spec: EndpointSpec) -> Backend:
         from pytest_kindinfra.kube.portforward import Backend

@@ -197,27 +197,14 @@ class Workloads:
         """Wait until a pod takes connections: the forwarded port does so before."""
         from pytest_kindinfra.kube.portforward import Backend, Forward, Forwards
 
-        last = ""
-
-        def reached() -> bool:
-            nonlocal last
-            try:
-                forward.check()
-            except KindInfraError as error:
-                last = str(error)
-                meanwhile()
-                return False
-            return True
-
         with closing(Forwards(self._kube.kubeconfig)) as forwards:
             backend = Backend(namespace=behind.namespace, labels=behind.labels, port=behind.port)
             forward = Forward(forwards, backend, probe.host_port)
-            if not wait_until(reached, deadline, every=_EVERY):
-                msg = (
-                    f'endpoint "{probe.spec.name}" of "{self._record.service}" did not answer'
-                    f"{deadline.exceeded()}: {last}"
-                )
-                raise NotReadyError(msg)
+            forward.await_far_end(
+                f'endpoint "{probe.spec.name}" of "{self._record.service}"',
+                meanwhile=meanwhile,
+                deadline=deadline,
+            )
 
     def _await_others(self, gone: set[str], deadline: Deadline) -> None:
         """Return when as many other pods are ready as the workloads ask for.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_kindinfra.errors import ClusterError, KindInfraError, NotReadyError
 from pytest_kindinfra.kube.reader import Reader
-from pytest_kindinfra.system.timeline import Deadline
+from pytest_kindinfra.system.timeline import Deadline, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -265,6 +265,7 @@ _TRIES = 3
 
 
 _OPEN_SECONDS = 0.5
+_FAR_END_EVERY = 0.2
 
 
 _END_SECONDS = 5.0
@@ -417,3 +418,33 @@ class Forward:
         with closing(self._forwards.reach(self._backend)) as tunnel:
             if why := tunnel.refusal(_OPEN_SECONDS, ending=self._forwards.ending):
                 raise NotReadyError(why)
+
+    def await_far_end(
+        self, endpoint: str, *, meanwhile: Callable[[], object], deadline: Deadline
+    ) -> None:
+        """Wait until a pod takes connections: the forwarded port does so before.
+
+        Args:
+            endpoint: What the message calls it.
+            meanwhile: Called after each failed try; what it raises ends the wait.
+            deadline: When to give up.
+
+        Raises:
+            NotReadyError: No pod took a connection in time; says what the last try met.
+        """
+        last = ""
+
+        def reached() -> bool:
+            nonlocal last
+            try:
+                self.check()
+            except KindInfraError as error:
+                last = str(error)
+                meanwhile()
+                return False
+            return True
+
+        if not wait_until(reached, deadline, every=_FAR_END_EVERY):
+            address = f"tcp://{HOST}:{self.port}"
+            msg = f"{endpoint} did not answer{deadline.exceeded()}: {address}: {last}"
+            raise NotReadyError(msg)

@@ -23,7 +23,7 @@ from pytest_kindinfra.system.interrupts import Interrupts
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from pytest_kindinfra.run.messages import Done
+    from pytest_kindinfra.run.messages import Done, Finish
     from pytest_kindinfra.run.prepare import Prepared
     from pytest_kindinfra.session.options import Outline
     from pytest_kindinfra.session.output import Terminal
@@ -86,7 +86,7 @@ class Controller:
         self._provisioner: Provisioner | None = None
         self._lock: SharedLock | None = None
         self._reused_lock: Lock | None = None
-        self._ending: tuple[bool, bool] | None = None
+        self._ending: Finish | None = None
         self._done: Done | None = None
         self._interrupts = Interrupts(gives_up=_GIVES_UP, hurrying=self._hurry)
         self._given_up = False
@@ -196,6 +196,7 @@ class Controller:
         self, provisioner: Provisioner, prepared: Prepared, terminal: Terminal, *, tests: int
     ) -> None:
         from pytest_kindinfra.run.report import plan_line
+        from pytest_kindinfra.session.reports import Reports
         from pytest_kindinfra.state.locks import hold_shared
         from pytest_kindinfra.state.records import PlanMade
         from pytest_kindinfra.system.timeline import now
@@ -209,6 +210,7 @@ class Controller:
         self.meanwhile = terminal.let_out
         self._prepared, self._provisioner = prepared, provisioner
         atexit.register(self._end_at_exit, os.getpid())
+        self._config.pluginmanager.register(Reports(self._config, self.run), "kindinfra-reports")
         provisioner.begin(
             prepared,
             self.run,
@@ -328,33 +330,33 @@ class Controller:
         prepared, provisioner = self._prepared, self._provisioner
         if not (prepared and provisioner) or self._done or self._given_up:
             return False
-        self._ending = self._ending or (failed, interrupted)
+        self._ending = self._ending or self._message(failed=failed, interrupted=interrupted)
         try:
             with self._interrupts.deferred():
-                self._finish(provisioner, prepared, *self._ending)
+                self._finish(provisioner, prepared, self._ending)
         except KeyboardInterrupt:
             self._give_up(provisioner, prepared)
         return self._interrupts.hurried
 
-    def _finish(
-        self,
-        provisioner: Provisioner,
-        prepared: Prepared,
-        failed: bool,  # noqa: FBT001 - as `_ending` holds them
-        interrupted: bool,  # noqa: FBT001
-    ) -> None:
+    def _message(self, *, failed: bool, interrupted: bool) -> Finish:
+        """Return what ends the run, with the look of the terminal for the closing table."""
         from pytest_kindinfra.run.messages import Finish
 
+        width = shutil.get_terminal_size((100, 24)).columns
+        reporter = self._config.pluginmanager.getplugin("terminalreporter")
+        color = bool(reporter and reporter.hasmarkup)
+        return Finish(failed=failed, interrupted=interrupted, width=width, color=color)
+
+    def _finish(self, provisioner: Provisioner, prepared: Prepared, ending: Finish) -> None:
         self._close()
-        width, color = self._look_of_terminal()
-        provisioner.tell(Finish(failed=failed, interrupted=interrupted, width=width, color=color))
+        provisioner.tell(ending)
         while not provisioner.over(_LOOK_EVERY) and provisioner.done is None:
             self.meanwhile()
         if provisioner.done:
             provisioner.over(_ENDS_WITHIN)  # so that no process of the run is left
             self._done = provisioner.done
         else:
-            self._done = self._finish_alone(provisioner, prepared, failed, interrupted)
+            self._done = self._finish_alone(provisioner, prepared, ending)
         self.meanwhile()
         provisioner.let_go()
         for lock in (self._lock, self._reused_lock):
@@ -362,13 +364,7 @@ class Controller:
                 lock.release()
         atexit.unregister(self._end_at_exit)
 
-    def _finish_alone(
-        self,
-        provisioner: Provisioner,
-        prepared: Prepared,
-        failed: bool,  # noqa: FBT001 - as `_ending` holds them
-        interrupted: bool,  # noqa: FBT001
-    ) -> Done:
+    def _finish_alone(self, provisioner: Provisioner, prepared: Prepared, ending: Finish) -> Done:
         """Do what the provisioner would have done, and return what it would have said at last."""
         from pytest_kindinfra.context import OwnCluster
         from pytest_kindinfra.run.messages import Done
@@ -390,20 +386,13 @@ class Controller:
             self.run,
             hook=self._config.hook,
             write=self._write,
-            failed=failed,
-            interrupted=interrupted,
+            failed=ending.failed,
+            interrupted=ending.interrupted,
             interrupts=self._interrupts,
         )
         self.run.release_reserve()
-        width, color = self._look_of_terminal()
-        lines = closing_lines(started, self.run, outcome, width=width, color=color)
+        lines = closing_lines(started, self.run, outcome, width=ending.width, color=ending.color)
         return Done(lines=lines, failed=outcome.state == "failed")
-
-    def _look_of_terminal(self) -> tuple[int, bool]:
-        """Return the columns of the terminal, and whether escape codes are wanted."""
-        width = shutil.get_terminal_size((100, 24)).columns
-        reporter = self._config.pluginmanager.getplugin("terminalreporter")
-        return width, bool(reporter and reporter.hasmarkup)
 
     def _give_up(self, provisioner: Provisioner, prepared: Prepared) -> None:
         from pytest_kindinfra.run.messages import LOG

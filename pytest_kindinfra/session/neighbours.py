@@ -57,9 +57,18 @@ def warn_of_pytest_kind(config: pytest.Config) -> None:
         config.issue_config_time_warning(pytest.PytestConfigWarning(msg), stacklevel=2)
 
 
-def remote_workers(config: pytest.Config) -> str:
-    """Return the words of the command line that put xdist's workers on other machines."""
-    return " ".join(_remote_words(config))
+def refuse_remote_workers(config: pytest.Config) -> None:
+    """Refuse xdist workers on other machines: they cannot see a lock on a file.
+
+    Raises:
+        pytest.UsageError: The command line puts workers on other machines.
+    """
+    if words := " ".join(_remote_words(config)):
+        msg = (
+            f"kindinfra: {words}: workers must run on this machine, since they "
+            "share files and a lock\nTo fix: use -n, or -p no:kindinfra"
+        )
+        raise pytest.UsageError(msg)
 
 
 def _remote_words(config: pytest.Config) -> Iterator[str]:

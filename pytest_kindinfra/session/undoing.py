@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.intests.stack import Stack
+from pytest_kindinfra.session.stash import RUN, outline
 from pytest_kindinfra.state.records import Change
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    import pytest
 
     from pytest_kindinfra.intests.changes import CurrentTest
     from pytest_kindinfra.plan.options import Settings
@@ -54,12 +57,15 @@ def lack_of(run: RunDirectory, settings: Settings, needs: frozenset[str]) -> str
             return f"what a killed worker had changed could not be undone: {error}"
 
 
-def undo_left(run: RunDirectory, settings: Settings) -> list[str]:
-    """Undo at the end of the run what killed workers have left, if the cluster stays.
+def undo_left(config: pytest.Config) -> None:
+    """Undo what killed workers have left in a cluster that stays, or say what cannot be undone."""
+    from pytest_kindinfra.session.output import write_line
 
-    Returns:
-        What could not be undone.
-    """
+    for problem in _problems_left(config.stash[RUN], outline(config).settings):
+        write_line(config, f"kindinfra: {problem}")
+
+
+def _problems_left(run: RunDirectory, settings: Settings) -> list[str]:
     stays = settings.reuse or settings.keep != "never" or settings.kubeconfig is not None
     if not stays or not has_changes(run):
         return []
