@@ -231,13 +231,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     from pytest_kindinfra.session.neighbours import has_timeout
 
     heavy = is_heavy(item)
-    if heavy or has_timeout(item):
-        refusal = _await_services(item)
-        if heavy and refusal is None:
-            refusal = get_ready(item, _surroundings(item.config))
-        if refusal is not None:
-            item.stash[_REFUSED] = refusal
     try:
+        if heavy or has_timeout(item):
+            refusal = _await_services(item)
+            if heavy and refusal is None:
+                refusal = get_ready(item, _surroundings(item.config))
+            if refusal is not None:
+                item.stash[_REFUSED] = refusal
         return (yield)
     finally:
         give_back(item)

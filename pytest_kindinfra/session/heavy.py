@@ -210,13 +210,14 @@ def _freshen(item: pytest.Item, around: TurnContext) -> Refusal | None:
     if not _wants_fresh(item):
         return None
     from pytest_kindinfra.session.freshness import Freshness
+    from pytest_kindinfra.state.results import text_of
 
     shared, folder = around.settings.kubeconfig is not None, item.config.rootpath
-    with closing(Freshness(around.run, shared=shared, folder=folder)) as freshness:
-        try:
+    try:
+        with closing(Freshness(around.run, shared=shared, folder=folder)) as freshness:
             freshness.renew(heavy_of(item).services)
-        except KindInfraError as error:
-            return Refusal(f"the services could not be made fresh: {error}")
+    except Exception as error:  # noqa: BLE001 - a `run` step may raise anything
+        return Refusal(f"the services could not be made fresh: {text_of(error)}")
     return None
 
 
