@@ -75,7 +75,7 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
         deployment.renewal.await_routes()
         probes = prove(deployment, applied)
     endpoints = tuple(probe.endpoint(service.name) for probe in probes)
-    _note_deployed(deployment, applied, probes)
+    _note_deployed(deployment, applied, probes, content_hash(objects))
     proved = _stack(deployment, {service.name: endpoints})
     _call_hook(deployment, context.hooks.after_deploy, proved)
     deployment.renewal.ready(endpoints)
@@ -83,7 +83,10 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
 
 
 def _note_deployed(
-    deployment: Deployment, applied: tuple[KubeObject, ...], probes: tuple[Probe, ...]
+    deployment: Deployment,
+    applied: tuple[KubeObject, ...],
+    probes: tuple[Probe, ...],
+    content: str,
 ) -> None:
     """Leave what tests need to change the service and to see that it is whole again."""
     context, service = deployment.context, deployment.service
@@ -93,6 +96,7 @@ def _note_deployed(
         probes,
         namespace=context.request.namespace,
         timeout=service.timeout or context.request.timeout,
+        content=content,
         images=deployment.images,
         declared=context.plan.images,
     )

@@ -15,7 +15,7 @@ from pytest_kindinfra.kube.objects import applying_order, parse_objects
 from pytest_kindinfra.kube.pods import owner_uid
 from pytest_kindinfra.kube.rewrite import image_references_at, placeholder_names, rewrite
 from pytest_kindinfra.kube.yaml import as_json
-from pytest_kindinfra.model import RUN_LABEL, TEST_LABEL, Image
+from pytest_kindinfra.model import RUN_LABEL, TEST_LABEL, Image, ImagesInUse
 from pytest_kindinfra.plan.facts import match_references
 from pytest_kindinfra.system.timeline import wait_until
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_kindinfra.kube.cluster import Kube
+    from pytest_kindinfra.kube.rewrite import ImagePaths
     from pytest_kindinfra.model import KubeObject
     from pytest_kindinfra.state.records import DeployedService
     from pytest_kindinfra.system.timeline import Deadline
@@ -126,30 +127,46 @@ class Images:
         Raises:
             KindInfraError: It names an image that no ready service runs, or nearly one.
         """
-        references = image_references_at(obj, ())
-        uses = match_references(references, self._known)
-        problems = [*uses.problems.values(), *self._not_loaded(uses.external)]
-        problems += self._unknown_placeholders(obj)
-        if problems:
-            lines = "\n".join(f"  - {problem}" for problem in problems)
-            msg = f'{obj["kind"]} "{obj["metadata"]["name"]}" cannot be applied:\n{lines}'
-            raise KindInfraError(msg)
-        images = {written: self._references[name] for written, name in uses.images.items()}
+        images = self.of([obj])
         return rewrite(
             obj,
-            images={**self._written, **images},
+            images=images.written,
             namespace=None,
             labels=labels,
-            pin=self._loaded,
-            placeholders=self._references,
+            pin=images.loaded,
+            placeholders=images.declared,
+        )
+
+    def of(self, objects: Iterable[KubeObject], paths: ImagePaths = ()) -> ImagesInUse:
+        """Return what becomes of the image references in some objects.
+
+        Args:
+            objects: The objects, as written.
+            paths: Where custom resources name their images.
+
+        Raises:
+            KindInfraError: One names an image that no ready service runs, or nearly one.
+        """
+        written = dict(self._written)
+        for obj in objects:
+            uses = match_references(image_references_at(obj, paths), self._known)
+            problems = [*uses.problems.values(), *self._not_loaded(uses.external)]
+            problems += self._unknown_placeholders(obj, paths)
+            if problems:
+                lines = "\n".join(f"  - {problem}" for problem in problems)
+                msg = f'{obj["kind"]} "{obj["metadata"]["name"]}" cannot be applied:\n{lines}'
+                raise KindInfraError(msg)
+            written |= {text: self._references[name] for text, name in uses.images.items()}
+        return ImagesInUse(
+            written=written, loaded=frozenset(self._loaded), declared=self._references
         )
 
     def _not_loaded(self, external: Iterable[str]) -> list[str]:
         found = match_references(external, self._elsewhere).images
         return [_not_there(written, name) for written, name in found.items()]
 
-    def _unknown_placeholders(self, obj: KubeObject) -> list[str]:
-        names = [name for name in placeholder_names(obj) if name not in self._references]
+    def _unknown_placeholders(self, obj: KubeObject, paths: ImagePaths) -> list[str]:
+        names = [name for name in placeholder_names(obj, paths) if name not in self._references]
         return [_not_there(f"${{image:{name}}}", name) for name in names]
 
 

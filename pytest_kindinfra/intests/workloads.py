@@ -70,6 +70,7 @@ class Workloads:
         """
         before = self._pods()
         bare = self._live({"Pod"})
+        self._refuse_foreign(bare)
         if not self._roll() and not bare:
             raise KindInfraError(self._nothing("to restart", _ROLLED | {"Pod"}))
         for obj in bare:
@@ -82,9 +83,10 @@ class Workloads:
         Raises:
             KindInfraError: The service did not get ready.
         """
-        before = self._pods()
+        before, once = self._pods(), self._live(_RUN_ONCE)
+        self._refuse_foreign(once)
         self._roll()
-        for obj in self._live(_RUN_ONCE):
+        for obj in once:
             self._make_anew(obj, deadline)
         self._await_whole(before, deadline)
 
@@ -100,6 +102,7 @@ class Workloads:
         found = [obj for obj in self._live(_SCALED) if workload in {None, _title(obj)}]
         if len(found) != 1:
             raise KindInfraError(self._none_or_several(workload, len(found)))
+        self._refuse_foreign(found)
         return self._path(found[0]), pods_wanted(found[0])
 
     def scale(self, path: str, replicas: int, deadline: Deadline) -> None:
@@ -133,6 +136,7 @@ class Workloads:
             raise KindInfraError(
                 self._nothing("whose pods are made anew", _ROLLED | {"ReplicaSet"})
             )
+        self._refuse_foreign(self._live(_ROLLED | {"ReplicaSet"}))
         for pod in going:
             uid = pod["metadata"]["uid"]
             self._kube.delete_if(
@@ -142,17 +146,36 @@ class Workloads:
         self._await_others({pod["metadata"]["uid"] for pod in going}, deadline)
         self._await_whole(before, deadline)
 
-    def await_whole(self, deadline: Deadline) -> None:
+    def once(self) -> list[str]:
+        """Return the paths of its bare pods and Jobs, which `renew` deletes and makes anew.
+
+        Raises:
+            KindInfraError: One was in the cluster before the run, or so was a workload.
+        """
+        once = self._live(_RUN_ONCE)
+        self._refuse_foreign([*once, *(obj for obj in self._live(_ROLLED) if pods_wanted(obj))])
+        return [self._path(obj) for obj in once]
+
+    def await_whole(self, deadline: Deadline, lasting: Iterable[str] = ()) -> None:
         """Return when all objects are ready and all endpoints have answered.
+
+        Args:
+            deadline: When to give up.
+            lasting: Paths of objects that must be there, also Jobs.
 
         Raises:
             KindInfraError: They are not in time, or something of the service is gone.
         """
+        for path in lasting:
+            if self._kube.get(path) is None:
+                msg = f'service "{self._record.service}": {path} is gone'
+                raise NotReadyError(msg)
         self._await_whole({}, deadline)
 
     def _roll(self) -> int:
         """Have the pods of workloads replaced; return how many workloads there are."""
         rolled = [obj for obj in self._live(_ROLLED) if pods_wanted(obj)]
+        self._refuse_foreign(rolled)
         for obj in rolled:
             mark = {"metadata": {"annotations": {_RESTARTED_AT: f"{now():.6f}"}}}
             self._patch(obj, {"spec": {"template": mark}})
@@ -263,6 +286,20 @@ class Workloads:
                 raise NotReadyError(msg)
             live.append(found)
         return live
+
+    def _refuse_foreign(self, live: Iterable[KubeObject]) -> None:
+        """Raise KindInfraError if one of the objects was in the cluster before the run."""
+        foreign = [_title(obj) for obj in live if not self._kube.is_owned(obj)]
+        if foreign:
+            verb = "was" if len(foreign) == 1 else "were"
+            pronoun = "it is" if len(foreign) == 1 else "they are"
+            msg = (
+                f'service "{self._record.service}": {", ".join(foreign)} {verb} in the cluster '
+                f"before this run, so {pronoun} not changed\n"
+                "To fix: deploy it under another name, or in another namespace "
+                "([cluster] namespace)"
+            )
+            raise KindInfraError(msg)
 
     def _path(self, obj: KubeObject) -> str:
         return self._kube.path_of(obj, namespace=self._record.namespace)

@@ -214,7 +214,9 @@ def _freshen(item: pytest.Item, around: TurnContext) -> Refusal | None:
 
     shared, folder = around.settings.kubeconfig is not None, item.config.rootpath
     try:
-        with closing(Freshness(around.run, shared=shared, folder=folder)) as freshness:
+        with closing(
+            Freshness(around.run, shared=shared, folder=folder, test=item.nodeid)
+        ) as freshness:
             freshness.renew(heavy_of(item).services)
     except Exception as error:  # noqa: BLE001 - a `run` step may raise anything
         return Refusal(f"the services could not be made fresh: {text_of(error)}")
