@@ -18,6 +18,8 @@ from pytest_kindinfra.commands.reused import (
     urls_of,
 )
 from pytest_kindinfra.errors import ClusterError, KindInfraError, did_you_mean
+from pytest_kindinfra.kube.execsocket import Container
+from pytest_kindinfra.kube.pods import container_of
 from pytest_kindinfra.kube.remote import Streams, run_in_container
 from pytest_kindinfra.kube.routes import await_routes, pods_of
 from pytest_kindinfra.model import SERVICE_LABEL, Service
@@ -75,7 +77,7 @@ def execute(
     Args:
         service: Its name.
         command: The words, without a shell.
-        container: Which container; None means the first one.
+        container: Which container; None means the pod's default one, else its first.
         stdin: Standard input is passed on.
         cluster: kind's name for the cluster if not what the options say.
 
@@ -85,18 +87,14 @@ def execute(
     with connected(cluster) as (place, kube):
         deployed_of(place, service)
         pod = _ready_pod(kube, service)
-        meta, names = pod["metadata"], [one["name"] for one in pod["spec"]["containers"]]
-        if container and container not in names:
-            hint = did_you_mean(container, names) or f"; it has: {', '.join(names)}"
-            msg = f'pod "{meta["name"]}" has no container "{container}"{hint}'
-            raise KindInfraError(msg)
+        meta = pod["metadata"]
+        where = Container(meta["namespace"], meta["name"], container_of(pod, container or None))
         streams = Streams(
             sys.stdout.buffer,
             sys.stderr.buffer,
             FileIO(sys.stdin.fileno(), closefd=False) if stdin else None,
         )
-        path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
-        return run_in_container(kube.transport, path, container or names[0], command, streams)
+        return run_in_container(kube.transport, where, command, streams)
 
 
 def _ready_pod(kube: Kube, service: str) -> KubeObject:

@@ -259,7 +259,7 @@ class TurnLines:
         self._turns = Turns(run=run, worker="controller", capacity=capacity)
         self._say = say
         self._over = threading.Event()
-        self._said: dict[int, float] = {}
+        self._said: dict[tuple[int, float], float] = {}
         self._thread = threading.Thread(target=self._watch, name="kindinfra-turns", daemon=True)
         self._thread.start()
 
@@ -278,10 +278,11 @@ class TurnLines:
         """Return a line for each test that has waited long enough, or long since the last line."""
         lines = []
         for ticket, others in self._turns.waiting():
-            last = self._said.get(ticket.number)
+            which = (ticket.number, ticket.since)  # numbers begin anew once nobody waits
+            last = self._said.get(which)
             since = at - ticket.since
             if since >= _SAID_AFTER and (last is None or at - last >= _SAID_EVERY):
-                self._said[ticket.number] = at
+                self._said[which] = at
                 lines.append(_line(ticket, others, since))
         return lines
 

@@ -92,10 +92,13 @@ class Turns:
             queue.tickets = [one for one in queue.tickets if one.number != ticket.number]
 
     def waiting(self) -> list[tuple[Ticket, list[Ticket]]]:
-        """Return the tickets that wait, each with those that it waits for."""
-        tickets = _read(self.run)
+        """Return the tickets that wait, each with those that it waits for.
+
+        One that is about to go waits for none and is left out, as are those of killed processes.
+        """
+        tickets = _living(self.run, _read(self.run))
         found = [(one, obstacles(one, tickets, capacity=self.capacity)) for one in tickets]
-        return [(one, others) for one, others in found if not one.granted]
+        return [(one, others) for one, others in found if others and not one.granted]
 
     def close(self) -> None:
         """Let the others know that this process is over."""
@@ -146,11 +149,8 @@ class _Queue:
         """Read the tickets."""
         self._lock.__enter__()
         try:
-            read = _read(self._run)
-            dead = {one.holder for one in read} - {self._holder}
-            dead = {holder for holder in dead if not is_locked(_alive_file(self._run, holder))}
-            self._before = read
-            self.tickets = [one for one in read if one.holder not in dead]
+            self._before = _read(self._run)
+            self.tickets = _living(self._run, self._before, self._holder)
         except BaseException:
             self._lock.__exit__(None, None, None)
             raise
@@ -167,6 +167,17 @@ class _Queue:
 
 def _read(run: RunDirectory) -> list[Ticket]:
     return list((run.read(TurnQueue) or TurnQueue()).tickets)
+
+
+def _living(run: RunDirectory, tickets: Iterable[Ticket], own: str = "") -> list[Ticket]:
+    """Return the tickets whose processes live; the caller itself does."""
+    found = list(tickets)
+    dead = {
+        holder
+        for holder in {one.holder for one in found} - {own}
+        if not is_locked(_alive_file(run, holder))
+    }
+    return [one for one in found if one.holder not in dead]
 
 
 def _alive_file(run: RunDirectory, holder: str) -> Path:
