@@ -359,16 +359,18 @@ def _prepare(item: pytest.Item) -> None:
 def _await_services(item: pytest.Item) -> Refusal | None:
     if (needs := needs_of(item)) is None:
         return None
-    from pytest_kindinfra.session.waiting import await_services
+    from pytest_kindinfra.session.waiting import Refusal, await_services
     from pytest_kindinfra.system.timeline import monotonic
 
     config, began = item.config, monotonic()
-    asked = config.stash.get(ASKED, False)
+    run, asked = config.stash[RUN], config.stash.get(ASKED, False)
     try:
-        refusal = await_services(item, config.stash[RUN], asked=asked, meanwhile=meanwhile(config))
+        refusal = await_services(item, run, asked=asked, meanwhile=meanwhile(config))
+        return refusal or _lack(config, needs)
+    except OSError as error:  # before a test's setup it would end the session
+        return Refusal(f"the run directory {run.path} cannot be used: {error}")
     finally:
         item.stash[_WAITED] = item.stash.get(_WAITED, 0.0) + monotonic() - began
-    return refusal or _lack(config, needs)
 
 
 def _note_properties(item: pytest.Item) -> None:

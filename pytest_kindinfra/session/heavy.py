@@ -195,6 +195,8 @@ def _take_turn(item: pytest.Item, around: TurnContext, turn: Turn) -> Refusal | 
         taken.take(turn, item.nodeid, meanwhile=around.meanwhile)
     except KindInfraError as error:
         return Refusal(str(error))
+    except OSError as error:
+        return Refusal(f"the test cannot wait for its turn: {error}")
     if taken.waited >= _WORTH_SAYING:
         item.user_properties.append((WAITED, round(taken.waited, 3)))
     return None

@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
+from pytest_kindinfra.errors import StateError
 from pytest_kindinfra.state.locks import hold, is_locked, locked
 from pytest_kindinfra.state.records import Ticket, Turn, TurnQueue
 from pytest_kindinfra.system.timeline import Deadline, now, wait_until
@@ -75,12 +76,14 @@ class Turns:
             turn: What it needs.
             test: Its node id.
             meanwhile: Called again and again while waiting; may raise to end it.
+
+        Raises:
+            StateError: The queue was removed or cannot be read.
+            OSError: It cannot be written.
         """
         ticket = self._join(turn, test)
         try:
-            wait_until(
-                lambda: self._try(ticket.number, meanwhile), Deadline.after(_LONGEST), every=_EVERY
-            )
+            wait_until(lambda: self._try(ticket, meanwhile), Deadline.after(_LONGEST), every=_EVERY)
         except BaseException:
             self.give_back(ticket)
             raise
@@ -88,8 +91,11 @@ class Turns:
 
     def give_back(self, ticket: Ticket) -> None:
         """Let the next one go."""
-        with self._queue() as queue:
-            queue.tickets = [one for one in queue.tickets if one.number != ticket.number]
+        try:
+            with self._queue() as queue:
+                queue.tickets = [one for one in queue.tickets if one.number != ticket.number]
+        except (StateError, OSError):  # such as on a full disk
+            self.close()  # to the others the ticket is now one of a process that has ended
 
     def waiting(self) -> list[tuple[Ticket, list[Ticket]]]:
         """Return the tickets that wait, each with those that it waits for.
@@ -114,19 +120,27 @@ class Turns:
         if self._alive is None:
             self._alive = hold(_alive_file(self.run, self._holder))
         with self._queue() as queue:
+            # One of this process is of a test that is over, and could not be given back.
+            queue.tickets = [one for one in queue.tickets if one.holder != self._holder]
             number = max((one.number for one in queue.tickets), default=0) + 1
             ticket = Ticket(number=number, turn=turn, test=test, holder=self._holder, since=now())
             queue.tickets.append(ticket)
         return ticket
 
-    def _try(self, number: int, meanwhile: Callable[[], object]) -> bool:
+    def _try(self, ticket: Ticket, meanwhile: Callable[[], object]) -> bool:
         meanwhile()
         with self._queue() as queue:
-            (mine,) = [one for one in queue.tickets if one.number == number]
-            if obstacles(mine, queue.tickets, capacity=self.capacity):
+            if ticket not in queue.tickets:
+                msg = (
+                    f"{ticket.test} has lost its place in the queue of tests: somebody removed "
+                    f"files of {self.run.path}\n"
+                    "To fix: run again, and leave the artifacts folder alone while tests run"
+                )
+                raise StateError(msg)
+            if obstacles(ticket, queue.tickets, capacity=self.capacity):
                 return False
-            granted = replace(mine, granted=True)
-            queue.tickets = [granted if one is mine else one for one in queue.tickets]
+            granted = replace(ticket, granted=True)
+            queue.tickets = [granted if one == ticket else one for one in queue.tickets]
         return True
 
     def _queue(self) -> _Queue:

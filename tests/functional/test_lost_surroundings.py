@@ -75,6 +75,27 @@ def test_a_run_directory_that_a_test_removes_leaves_no_cluster(
     assert "was removed while the run went on" in run.text
 
 
+def test_a_queue_that_a_test_removes_fails_only_the_test_that_waits(web: Project) -> None:
+    """It used to end the session with an internal error."""
+    web.tests("""
+        import json, time
+
+        @pytest.mark.kindinfra("web", lock="db")
+        @pytest.mark.parametrize("number", range(2))
+        def test_tidy(pytestconfig, number):
+            queue = pytestconfig.rootpath / ".kindinfra" / "latest" / "state" / "turns.json"
+            while queue.read_text().count("test_tidy") < 2:
+                time.sleep(0.02)
+            queue.unlink()
+    """)
+
+    run = web.run(workers=2)
+
+    assert run.outcomes == {"passed": 1, "errors": 1}, run.text
+    assert run.lines("has lost its place in the queue of tests: somebody removed files of")
+    assert "INTERNALERROR" not in run.text
+
+
 def test_a_process_that_a_test_forks_off_ends_nothing(project: Project) -> None:
     project.service("web", image=True)
     project.tests("""
