@@ -88,7 +88,7 @@ def _note_deployed(
     probes: tuple[Probe, ...],
     content: str,
 ) -> None:
-    """Leave what tests need to change the service and to see that it is whole again."""
+    """Leave what tests and commands need to change the service and to see it whole again."""
     context, service = deployment.context, deployment.service
     record = deployed_of(
         service,
@@ -101,6 +101,7 @@ def _note_deployed(
         declared=context.plan.images,
     )
     context.run.write(record, service.name)
+    deployment.renewal.keep(record)
 
 
 def _stack(deployment: Deployment, proved: dict[str, tuple[Endpoint, ...]] | None = None) -> Stack:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError, listed
 from pytest_kindinfra.kube.apply import is_ending
+from pytest_kindinfra.kube.cluster import run_of
 from pytest_kindinfra.kube.discovery import UnknownKindError
 from pytest_kindinfra.kube.objects import applying_order, parse_objects
 from pytest_kindinfra.kube.pods import owner_uid
@@ -189,7 +191,9 @@ def refuse_taken(
 ) -> None:  # fmt: skip
     """Raise if an object is in the cluster already and not of this test: it would be deleted.
 
-    What an earlier test has deleted and is on its way out is waited for.
+    What an earlier test has deleted and is on its way out is waited for. What a test of an earlier
+    run has left, since its process was killed, is deleted, unless the cluster is shared: there its
+    run may still go on.
 
     Raises:
         KindInfraError: One is there; names it.
@@ -199,23 +203,47 @@ def refuse_taken(
             path = kube.path_of(obj, namespace=namespace)
         except UnknownKindError:  # its CRD may be among the objects
             continue
-        found: KubeObject | None = None
-
-        def settled(path: str = path) -> bool:
-            nonlocal found
-            found = kube.get(path)
-            return found is None or not is_ending(found)
-
-        wait_until(settled, deadline, every=_EVERY)
+        found = _settled(kube, path, deadline)
+        if found and _is_left_behind(kube, found, labels):
+            kube.delete_if(path, partial(_is_left_behind, kube, labels=labels))
+            found = _settled(kube, path, deadline)
         if found and not _has_labels(found, labels):
-            meta = found["metadata"]
-            where = f' in namespace "{meta["namespace"]}"' if meta.get("namespace") else ""
-            msg = (
-                f'{obj["kind"]} "{meta["name"]}"{where} is there already, and not made by this '
-                "test, which would delete it at its end\n"
-                "To fix: give it another name, or another namespace (kindinfra_namespace)"
-            )
-            raise KindInfraError(msg)
+            raise KindInfraError(_taken(found, labels))
+
+
+def _settled(kube: Kube, path: str, deadline: Deadline) -> KubeObject | None:
+    """Return what there is at a path, None if nothing is, or only for the moment."""
+    found: KubeObject | None = None
+
+    def settled() -> bool:
+        nonlocal found
+        found = kube.get(path)
+        return found is None or not is_ending(found)
+
+    wait_until(settled, deadline, every=_EVERY)
+    return found
+
+
+def _is_left_behind(kube: Kube, found: KubeObject, labels: Mapping[str, str]) -> bool:
+    """Whether a test of an earlier run made an object, in a cluster that one run has at a time."""
+    of_test = TEST_LABEL in (found["metadata"].get("labels") or {})
+    return of_test and run_of(found) != labels[RUN_LABEL] and kube.is_owned(found)
+
+
+def _taken(found: KubeObject, labels: Mapping[str, str]) -> str:
+    meta, kind, run = found["metadata"], found["kind"], run_of(found)
+    namespace = meta.get("namespace")
+    title = f'{kind} "{meta["name"]}"' + (f' in namespace "{namespace}"' if namespace else "")
+    if run in {"", labels[RUN_LABEL]} or TEST_LABEL not in meta["labels"]:
+        return (
+            f"{title} is there already, and not made by this test, which would delete it at its "
+            "end\nTo fix: give it another name, or another namespace (kindinfra_namespace)"
+        )
+    place = f" -n {namespace}" if namespace else ""
+    return (
+        f"{title} is there already: a test of run {run} made it, which still goes on or was killed"
+        f"\nTo fix: if that run has ended: kubectl delete {kind.lower()} {meta['name']}{place}"
+    )
 
 
 def outlines(objects: Iterable[KubeObject], namespace: str) -> list[KubeObject]:

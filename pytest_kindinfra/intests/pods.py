@@ -20,7 +20,7 @@ from pytest_kindinfra.system.secrets import Redactor, credentials_in
 from pytest_kindinfra.system.timeline import Deadline, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pytest_kindinfra.kube.reader import Reader
     from pytest_kindinfra.model import KubeObject
@@ -185,6 +185,12 @@ def is_ready(pod: KubeObject) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
+def newest_ready(pods: Iterable[KubeObject]) -> KubeObject | None:
+    """Return the pod that was made last of those that are ready; None if none is."""
+    ready = [pod for pod in pods if is_ready(pod)]
+    return max(ready, key=lambda pod: pod["metadata"].get("creationTimestamp", ""), default=None)
+
+
 def redactor_of(reader: Reader) -> Redactor:
     """Return a redactor that knows the credentials of the cluster."""
     redactor = Redactor()
@@ -198,10 +204,7 @@ def _ready_pod(reader: Reader, record: DeployedService, deadline: Deadline) -> K
 
     def ready() -> KubeObject | None:
         pods[:] = pods_of_service(reader, record)
-        found = [pod for pod in pods if is_ready(pod)]
-        return max(
-            found, key=lambda pod: pod["metadata"].get("creationTimestamp", ""), default=None
-        )
+        return newest_ready(pods)
 
     if pod := wait_until(ready, deadline.within(_FOR_A_POD), every=_LOOK_EVERY):
         return pod

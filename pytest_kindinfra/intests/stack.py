@@ -339,10 +339,22 @@ class Stack(StackView):
         if problems:
             raise KindInfraError("\n".join(problems))
 
-    def undo_of_dead(self) -> list[str]:
-        """Undo what killed processes of this run had changed; return what could not be."""
+    def undo_of_dead(
+        self, limit: Deadline | None = None, *, tell: Callable[[Change], object] = lambda _: None
+    ) -> list[str]:
+        """Undo what killed processes of this run had changed; return what could not be.
+
+        Args:
+            limit: For all of it; None gives each change the time that its service has.
+            tell: Called with each change before it is undone.
+        """
         problems: list[str] = []
-        self._changes.undo_of_dead(lambda change: self._undo(change, problems))
+
+        def undo(change: Change) -> None:
+            tell(change)
+            self._undo(change, problems, limit)
+
+        self._changes.undo_of_dead(undo)
         return problems
 
     def lack_of(self, services: frozenset[str]) -> str:
@@ -361,9 +373,9 @@ class Stack(StackView):
         if "_changes" in vars(self):
             self._changes.close()
 
-    def _undo(self, change: Change, problems: list[str]) -> None:
+    def _undo(self, change: Change, problems: list[str], limit: Deadline | None = None) -> None:
         try:
-            self._undo_one(change)
+            self._undo_one(change, limit)
         except KindInfraError as error:
             what = f'service "{change.service}" is not whole' if change.service else "objects stay"
             text = (
@@ -375,13 +387,15 @@ class Stack(StackView):
         else:
             self._changes.forget(change)
 
-    def _undo_one(self, change: Change) -> None:
+    def _undo_one(self, change: Change, limit: Deadline | None) -> None:
         from pytest_kindinfra.intests.objects import delete_objects
 
         if change.kind == "applied":
             delete_objects(self.writer, change.data["objects"], change.data["labels"])
             return
         workloads, deadline = self.workloads(change.service, None)
+        if limit is not None and limit.at < deadline.at:
+            deadline = limit
         if change.kind == "scaled":
             workloads.scale(change.data["path"], change.data["replicas"], deadline)
         else:

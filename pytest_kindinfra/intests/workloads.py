@@ -6,9 +6,9 @@ from contextlib import closing
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.errors import ClusterError, KindInfraError, NotReadyError, listed
+from pytest_kindinfra.errors import KindInfraError, NotReadyError, listed
 from pytest_kindinfra.intests.pods import is_ready, pods_of_service
-from pytest_kindinfra.kube.apply import is_there
+from pytest_kindinfra.kube.apply import await_end
 from pytest_kindinfra.kube.client import ApiError
 from pytest_kindinfra.kube.objects import cleaned
 from pytest_kindinfra.kube.pods import observed, owner_uid, pods_wanted
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject
     from pytest_kindinfra.state.records import DeployedService, Probe, ProbedPods
     from pytest_kindinfra.system.timeline import Deadline
+
+
+RESTARTED = frozenset({"Deployment", "StatefulSet", "DaemonSet", "Pod"})
+"""The kinds whose pods `Workloads.restart` replaces."""
 
 
 _ROLLED = frozenset({"Deployment", "StatefulSet", "DaemonSet"})
@@ -72,7 +76,7 @@ class Workloads:
         bare = self._live({"Pod"})
         self._refuse_foreign(bare)
         if not self._roll() and not bare:
-            raise KindInfraError(self._nothing("to restart", _ROLLED | {"Pod"}))
+            raise KindInfraError(self._nothing("to restart", RESTARTED))
         for obj in bare:
             self._make_anew(obj, deadline)
         self._await_whole(before, deadline)
@@ -322,9 +326,7 @@ class Workloads:
     def _make_anew(self, obj: KubeObject, deadline: Deadline) -> None:
         path, uid = self._path(obj), obj["metadata"]["uid"]
         self._kube.delete_if(path, lambda found: bool(found["metadata"]["uid"] == uid))
-        if not wait_until(lambda: not is_there(self._kube.get(path), uid), deadline, every=_EVERY):
-            msg = f"{path} was deleted to be made anew, but is still there{deadline.exceeded()}"
-            raise ClusterError(msg)
+        await_end(self._kube.get, path, uid, deadline)
         self._kube.apply(cleaned(obj), namespace=self._record.namespace, deadline=deadline)
 
     def _nothing(self, what: str, kinds: Iterable[str]) -> str:

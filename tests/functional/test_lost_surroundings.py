@@ -7,19 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.functional.project import READ_UNTIL
+
 if TYPE_CHECKING:
     from tests.functional.project import Project
-
-HEAD = """
-import subprocess, sys
-program = subprocess.Popen(sys.argv[2:], stdout=subprocess.PIPE)
-next(line for line in program.stdout if sys.argv[1].encode() in line)
-program.stdout.close()
-sys.exit(program.wait())
-"""
-"""Executes the rest of its words, and reads what that prints up to a line with its first word."""
-
-COMMAND = "from pytest_kindinfra.cli import main; raise SystemExit(main())"
 
 
 @pytest.fixture
@@ -39,7 +30,7 @@ class TestATerminalThatIsGone:
     def test_the_cluster_is_deleted(self, web: Project, workers: int | None, progress: str) -> None:
         how = f"--kindinfra-progress={progress}"
 
-        within = [sys.executable, "-c", HEAD, "cluster created"]
+        within = [sys.executable, "-c", READ_UNTIL, "cluster created"]
 
         run = web.run(how, workers=workers, within=within)
 
@@ -47,7 +38,7 @@ class TestATerminalThatIsGone:
         assert run.clusters == []
 
     def test_a_command_does_its_work(self, web: Project) -> None:
-        done = web.python("-c", HEAD, "kindinfra", sys.executable, "-c", COMMAND, "up")
+        done = web.command_until("kindinfra", "up")
         status = web.command("status")
 
         assert (done.returncode, done.stderr) == (0, "")
