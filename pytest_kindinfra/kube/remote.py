@@ -75,7 +75,7 @@ def run_in_container(
 
 def _relay(websocket: Any, streams: Streams) -> dict[str, Any]:
     """Pass the output on, and return the status with which the command ended."""
-    outputs = {Channel.STDOUT: streams.stdout, Channel.STDERR: streams.stderr}
+    outputs: dict[int, Writes] = {Channel.STDOUT: streams.stdout, Channel.STDERR: streams.stderr}
     while True:
         try:
             frame = websocket.recv()

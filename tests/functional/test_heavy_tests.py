@@ -195,7 +195,7 @@ def test_waiting_for_a_turn_is_not_charged_to_a_tests_time(project: Project) -> 
         [pytest]
         pythonpath = .
         filterwarnings = error
-        addopts = -p no:hypothesispytest -p no:rerunfailures -p no:randomly
+        addopts = -p no:hypothesispytest -p no:rerunfailures -p no:randomly -p no:asyncio
         timeout = 8
     """)  # fmt: skip
     project.tests("""
