@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _OF_A_PROJECT = frozenset(
     (
-        *("build", "plan", "up", "down", "status", "logs", "doctor"),
+        *("build", "plan", "pull", "up", "down", "status", "logs", "doctor"),
         *("dev", "url", "exec", "restart", "kubectl"),
     )
 )
@@ -114,6 +114,12 @@ def _plan(given: argparse.Namespace) -> None:
         _say_json(plan_record(given.services))
     else:
         _say_all(plan_text(given.services))
+
+
+def _pull(given: argparse.Namespace) -> int:
+    from pytest_kindinfra.commands.pull import pull
+
+    return 0 if pull(given.services, save=given.save, say=_say) else 1
 
 
 def _up(given: argparse.Namespace) -> int:
@@ -245,6 +251,7 @@ _ACTIONS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
     "init": _init,
     "build": _build,
     "plan": _plan,
+    "pull": _pull,
     "up": _up,
     "dev": _dev,
     "down": _down,

@@ -156,18 +156,23 @@ class Helm:
     """A chart that is installed as a release, as declared in `helm` of a service.
 
     Attributes:
-        chart: A folder with a Chart.yaml, or an archive of one.
+        chart: A folder with a Chart.yaml, or an archive of one; the chart's name if there is
+            `repo`; or `oci://...`.
         values: Files of values, the later ones going before the earlier.
         set: Values that go before those of all files, nested as a values file has them.
         release: The release's name; None means the service's.
         namespace: Where it goes; None means `[cluster] namespace`.
+        repo: The URL of the chart's repository; None for a file, a folder or a registry.
+        version: The chart's, needed with `repo` and `oci://`.
     """
 
-    chart: Path
+    chart: Path | str
     values: tuple[Path, ...] = ()
     set: dict[str, Any] = field(default_factory=dict)
     release: str | None = None
     namespace: str | None = None
+    repo: str | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -194,6 +194,15 @@ class Engine(Protocol):
         """
         ...
 
+    def pull(self, reference: str, deadline: Deadline) -> None:
+        """Pull an image from the registry that its reference names.
+
+        Raises:
+            CommandError: The registry cannot be reached, does not have it, or refuses; names the
+                remedy.
+        """
+        ...
+
     def push(self, name: str, deadline: Deadline) -> str:
         """Push an image to the registry that its name begins with; return what was printed.
 

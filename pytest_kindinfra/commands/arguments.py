@@ -44,6 +44,11 @@ def _add_stages(commands: Any) -> None:
     )
     plan = commands.add_parser("plan", parents=[_json()], help="Say what a run would do")
     _add_services(plan)
+    pull = commands.add_parser(
+        "pull", help="Fetch the images and charts that a run needs from elsewhere"
+    )
+    _add_services(pull)
+    pull.add_argument("--save", type=expand_path, metavar="DIR", help="Write them to a folder too")
 
 
 def _add_lasting(commands: Any) -> None:

@@ -11,6 +11,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.engines.failures import remedy_of_pull
 from pytest_kindinfra.engines.host import elsewhere_problem
 from pytest_kindinfra.errors import (
     CommandError,
@@ -279,6 +280,20 @@ class CliEngine(ABC):
             msg = f'"{archive}" holds {len(loaded)} images\nTo fix: save one image in each archive'
             raise KindInfraError(msg)
         return loaded[0]
+
+    def pull(self, reference: str, deadline: Deadline) -> None:
+        """See `Engine.pull`."""
+        argv = [self.name, "pull", "--quiet", reference]
+        try:
+            self._runner.run(argv, deadline=deadline, what=f'pulling "{reference}"')
+        except CommandError as error:
+            raise CommandError(
+                error.argv,
+                exit_code=error.exit_code,
+                output=error.output,
+                what=error.what,
+                fix=remedy_of_pull(error.output),
+            ) from error
 
     def push(self, name: str, deadline: Deadline) -> str:
         """See `Engine.push`."""

@@ -32,12 +32,14 @@ class RenderOptions:
         namespace: Of releases that name none.
         kubernetes: The version that charts are given; None leaves it to helm.
         deadline: When to stop.
+        charts: Folder of the charts that were pulled from repositories.
     """
 
     runner: Runner
     namespace: str
     kubernetes: str | None
     deadline: Deadline
+    charts: Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -286,6 +286,7 @@ def render_options(declaration: Declaration, settings: Settings, runner: Runner)
         namespace=declaration.cluster.namespace,
         kubernetes=kubernetes_version(_node_image(declaration, settings)),
         deadline=Deadline.after(settings.timeout),
+        charts=cache_folder() / "charts",
     )
 
 
