@@ -109,11 +109,13 @@ class ExistingCluster:
         kubeconfig: The user's file.
         name: What kind calls it; the context's name if it is no kind cluster of this host.
         nodes: Its kind nodes; none if it is not a kind cluster of this host.
+        context: Which context of the file; None means the current one.
     """
 
     kubeconfig: Path
     name: str
     nodes: tuple[str, ...] = ()
+    context: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -180,7 +180,7 @@ class _ExistingClusterSteps:
         with context.tools.timeline.span("enter", "cluster"):
             file = self._existing.kubeconfig
             config = next(iter(load_documents(read_text(file))), None)
-            own = only_current(config, file.parent)
+            own = only_current(config, file.parent, self._existing.context)
             write_private(context.run.kubeconfig, json.dumps(own))  # JSON is YAML
             context.tools.own.begun = True
             context.run.write(ClusterNamed(name=context.request.cluster))
@@ -336,8 +336,12 @@ def _in_use(other: LeaseHolder, namespace: str, context: Context) -> str:
     from pytest_kindinfra.kube.cleanup import remove_command
 
     existing = context.request.existing
-    file = existing.kubeconfig if existing else context.run.kubeconfig
-    command = remove_command(file, other.run_id, ("all", "leases.coordination.k8s.io"))
+    command = remove_command(
+        existing.kubeconfig if existing else context.run.kubeconfig,
+        other.run_id,
+        ("all", "leases.coordination.k8s.io"),
+        context=existing.context if existing else None,
+    )
     return (
         f'run {other.run_id} on "{other.host}" has namespace "{namespace}" for itself\n'
         "To fix: wait for its end, use another [cluster] namespace, or, if it is over: "

@@ -329,7 +329,12 @@ class OwnedObjects:
 
 
 def remove_command(
-    kubeconfig: Path, run_id: str, resources: Iterable[str], *, namespaces: Collection[str] = ()
+    kubeconfig: Path,
+    run_id: str,
+    resources: Iterable[str],
+    *,
+    namespaces: Collection[str] = (),
+    context: str | None = None,
 ) -> tuple[str, ...]:
     """Return what deletes the objects of a run that are of these resources.
 
@@ -338,8 +343,10 @@ def remove_command(
         run_id: The run's id.
         resources: As kubectl calls them.
         namespaces: Where they are, if they may not be listed in all; kubectl takes only one.
+        context: Of the kubeconfig; None means the current one.
     """
     named = ",".join(dict.fromkeys(resources)) or "all,namespaces"
     place = ("--namespace", *namespaces) if len(namespaces) == 1 else ("--all-namespaces",)
-    words = ("kubectl", "--kubeconfig", str(kubeconfig), "delete", named, *place)
+    chosen = ("--context", context) if context else ()
+    words = ("kubectl", "--kubeconfig", str(kubeconfig), *chosen, "delete", named, *place)
     return (*words, "--wait=false", "--selector", f"{RUN_LABEL}={run_id}")

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import os.path
 import re
-from dataclasses import MISSING, Field, dataclass, field, fields
+from contextlib import suppress
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_type_hints
 
@@ -166,6 +167,13 @@ class Settings:
         "FILE",
         "Use the existing cluster of this kubeconfig; only what the run made is deleted",
         used_by=("pytest",),  # commands and functions make clusters of their own
+    )
+    context: str | None = _option(
+        None,
+        "NAME",
+        "Use the existing cluster of this context, of --kindinfra-kubeconfig or of kubectl's files",
+        unset="the current one of the kubeconfig",
+        used_by=("pytest",),
     )
     node_image: str | None = _option(None, "IMAGE", "Node image of the cluster")
     kind_config: Path | None = _option(
@@ -371,7 +379,33 @@ def read_settings(
         except ValueError:
             value = written.get(row.key) if place.endswith(" [options]") else text
             problems.append(f"{_shown_at(row, value, place)}: expected {row.expected(text)}")
-    return Settings(**values, sources=sources), tuple(problems)
+    return _with_kubeconfig(Settings(**values, sources=sources)), tuple(problems)
+
+
+def _with_kubeconfig(settings: Settings) -> Settings:
+    """Return the settings with kubectl's file if only a context is given."""
+    if settings.context is None or settings.kubeconfig is not None:
+        return settings
+    sources = {**settings.sources, "kubeconfig": settings.sources["context"]}
+    return replace(settings, kubeconfig=_file_of_context(settings.context), sources=sources)
+
+
+def _file_of_context(name: str) -> Path:
+    """Return the first of kubectl's files that has a context, else the first of them.
+
+    kubectl reads the files of KUBECONFIG, else ~/.kube/config (kubernetes.io, "Organizing Cluster
+    Access Using kubeconfig Files").
+    """
+    from pytest_kindinfra.kube.yaml import load_documents
+
+    texts = [text for text in os.environ.get("KUBECONFIG", "").split(os.pathsep) if text]
+    files = [Path(os.path.abspath(expand_path(text))) for text in texts or ["~/.kube/config"]]  # noqa: PTH100
+    for file in files:
+        with suppress(OSError, ValueError, AttributeError, TypeError):
+            config = next(iter(load_documents(file.read_text("utf-8"))), None) or {}
+            if any(one.get("name") == name for one in config.get("contexts") or ()):
+                return file
+    return files[0]
 
 
 def _shown_at(row: Option, value: Any, place: str) -> str:

@@ -237,7 +237,11 @@ def _with_existing(
     file = request.folder / settings.kubeconfig
     try:
         existing = find_existing(
-            file, tools.creator, tools.kind_nodes, Deadline.after(_LOOK_SECONDS)
+            file,
+            tools.creator,
+            tools.kind_nodes,
+            Deadline.after(_LOOK_SECONDS),
+            context=settings.context,
         )
     except KindInfraError as error:
         return request, [f"{settings.sources['kubeconfig']} {file}: {error}"]

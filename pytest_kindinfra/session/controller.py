@@ -54,7 +54,8 @@ def new_controller(config: pytest.Config, first: Outline) -> Controller:
     cluster = _cluster_name(first, config, run_id)
     declared = f"{count(first.services, 'service')} in {first.source}"
     if first.settings.kubeconfig:
-        cluster = f"of {first.settings.kubeconfig}"
+        context = first.settings.context
+        cluster = f"of {first.settings.kubeconfig}{f', context {context}' if context else ''}"
     engine = first.settings.engine
     about = f"cluster {cluster}, engine {engine}, {declared}" if first.source else ""
     return Controller(config, run, run_id, about=about)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -236,6 +237,8 @@ def restricted(cluster: Cluster, tmp_path: Path) -> Path:
     token = cluster.kubectl("create", "token", "dev", "--namespace", "team").strip()
     config = json.loads(cluster.kubectl("config", "view", "--raw", "-o", "json"))
     config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
+    context = config["contexts"][0]
+    config["contexts"] += [{**context, "name": "team-dev"}]
     (tmp_path / "kubeconfig").write_text(json.dumps(config))
     images = cluster.kubectl("get", "nodes", "-o", "jsonpath={.items[0].status.images[*].names[*]}")
     (pause,) = [one for one in images.split() if "/pause:" in one]
@@ -247,14 +250,16 @@ def restricted(cluster: Cluster, tmp_path: Path) -> Path:
 
 
 def test_with_rights_in_one_namespace_alone_all_is_deleted_and_the_next_run_gets_in(
-    cluster: Cluster, restricted: Path
+    cluster: Cluster, restricted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing was deleted, without a word, and the next run was locked out by the Lease."""
-    option = f"--kindinfra-kubeconfig={restricted / 'kubeconfig'}"
+    file = restricted / "kubeconfig"
+    names = os.pathsep.join([str(restricted / "missing"), str(file)])
+    monkeypatch.setenv("KUBECONFIG", names)  # as kubectl finds its contexts
     kinds = "configmaps,deployments,leases"
     before = cluster.kubectl("get", kinds, "--namespace", "team", "-o", "name")
 
-    for _ in range(2):
+    for option in (f"--kindinfra-kubeconfig={file}", "--kindinfra-context=team-dev"):
         run = run_pytest(restricted, "-p", "no:xdist", option)
         assert "1 passed" in run.output, run.output
         assert run.report["outcome"]["failures"] == {}
