@@ -49,12 +49,18 @@ class NothingHereError(ToolMissingError):
     """There is no engine or no kind on this machine: what `--kindinfra-missing=skip` is about.
 
     Raised only by the checks before a bring-up, and only for what is surely absent: a program that
-    is not on PATH, or a Docker engine on whose local socket nobody listens.
+    is not on PATH, or a Docker engine on whose local socket no process listens.
     """
 
 
 class EngineError(KindInfraError):
     """The engine is installed, but refused, did not answer in time, or is too old."""
+
+
+class ImageMissingError(KindInfraError):
+    """The engine lacks an image that is declared as prebuilt."""
+
+    verb = "is missing"
 
 
 class CommandError(KindInfraError):
@@ -64,7 +70,7 @@ class CommandError(KindInfraError):
         argv: The command as a list of words.
         exit_code: Its exit code; None if it was ended because its deadline passed.
         output: What it printed on both streams, or the end of that.
-        what: What it was run for; empty if nobody said.
+        what: What it was run for; may be empty.
     """
 
     def __init__(
@@ -96,7 +102,13 @@ class ClusterError(KindInfraError):
 
 
 class PortTakenError(ClusterError):
-    """The cluster did not come up, because somebody else has one of its host ports."""
+    """The cluster did not come up, because another process uses one of its host ports."""
+
+
+class ClusterLostError(ClusterError):
+    """A kind node or the engine ended while the run used the cluster."""
+
+    verb = "was lost"
 
 
 class NotReadyError(KindInfraError):

@@ -205,18 +205,18 @@ def _name_here(
 def problems_of_options(settings: Settings) -> Iterator[str]:
     """Yield a sentence for each option that counts only where the run creates a cluster.
 
-    Those that say how to make one may stand in the file or the environment for other runs.
+    Those that say how to make one may be in the file or the environment for other runs.
     """
     for key in _MAKING:
         if settings.kubeconfig and settings.sources.get(key, "").startswith("--"):
             yield (
-                f"{settings.sources[key]} is for a cluster that is made, but "
-                f"{settings.sources['kubeconfig']} names one that is there: leave one of them out"
+                f"{settings.sources[key]} is for a cluster that the run creates, but "
+                f"{settings.sources['kubeconfig']} names an existing one: remove one of the two"
             )
     if settings.kubeconfig and settings.reuse:
         yield (
-            f"{settings.sources['reuse']} leaves services for the next run, but from the cluster "
-            f"of {settings.sources['kubeconfig']} what is ours is deleted: leave one of them out"
+            f"{settings.sources['reuse']} keeps services for the next run, but a run's objects in "
+            f"the cluster of {settings.sources['kubeconfig']} are always deleted: drop one of them"
         )
 
 

@@ -38,7 +38,7 @@ def _add_stages(commands: Any) -> None:
     commands.add_parser("init", help="Write a declaration and a first test from what is here")
     build = commands.add_parser("build", help="Build images, and make no cluster")
     _add_services(build)
-    build.add_argument("--no-cache", action="store_true", help="Build everything anew")
+    build.add_argument("--no-cache", action="store_true", help="Build without any cache")
     build.add_argument(
         "--save", type=expand_path, metavar="DIR", help="Write archives for --kindinfra-images=DIR"
     )

@@ -45,7 +45,7 @@ def dev(
     bring_up: Callable[[], bool],
     say: Callable[[str], object],
 ) -> None:
-    """Bring services up, then watch their files and do it again, until somebody interrupts it.
+    """Bring services up, then watch their files and do it again, until it is interrupted.
 
     The command is run after each bring-up that went well. A change that alters neither an image's
     content nor an object is none.

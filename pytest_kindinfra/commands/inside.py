@@ -182,7 +182,7 @@ def kubectl(words: Sequence[str], *, cluster: str | None) -> NoReturn:
 
     Raises:
         ToolMissingError: kubectl is not on PATH.
-        KindInfraError: There is no cluster, it does not run, or nobody has its credentials.
+        KindInfraError: There is no cluster, it does not run, or its kubeconfig is missing.
     """
     program = which("kubectl", fix=how_to_get("kubectl"))
     place = look(cluster)

@@ -29,7 +29,7 @@ def build_problems(images: Sequence[Image], *, folder: Path, prepared: bool) -> 
     Args:
         images: All declared images.
         folder: Where relative paths start.
-        prepared: A hook is called before each build, which may set variables: what hangs on them
+        prepared: A hook is called before each build, which may set variables: what depends on them
             is not looked at.
     """
     names = {image.name: image.names for image in images}
@@ -49,7 +49,7 @@ def build_problems(images: Sequence[Image], *, folder: Path, prepared: bool) -> 
 def _need_problems(image: Image, folder: Path, names: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """Yield the needs that a Dockerfile does not use, and the declared images that it uses alone.
 
-    A Dockerfile that is not there may be made before the build.
+    A missing Dockerfile may be made before the build.
     """
     with suppress(KindInfraError):
         source = read_source(image, folder=folder)

@@ -111,8 +111,8 @@ class ImageReadyNodes:
 
 
 _TOGETHER = 0.02
-"""Seconds until a stream begins: whoever was let go at the same moment as the first, which is when
-the kind nodes take images, comes along."""
+"""Seconds until a stream begins: images that became free at the same moment as the first, when
+the kind nodes take images, come along."""
 
 
 _LINGER = 0.5
@@ -290,7 +290,7 @@ class ImageLoader:
             raise self._late_error
 
     def _is_unsent(self, batch: _Batch) -> bool:
-        """Whether nobody has sent it yet; from now on images go into another one."""
+        """Whether it has not been sent yet; from now on images go into another one."""
         with self._state:
             unsent = batch is self._next
             if unsent:
@@ -309,7 +309,7 @@ class ImageLoader:
         start = now()  # asking for a name may be a part of the way
         if missing := self._missing(tuple(names), deadline):
             self._send_missing(names, missing, start, deadline)
-            with suppress(CancelledError):  # whoever waits for more is told of that
+            with suppress(CancelledError):  # those that wait for more find out themselves
                 self._see_them_there(tuple(names), deadline)
 
     def _see_them_there(self, references: tuple[str, ...], deadline: Deadline) -> None:
@@ -369,10 +369,10 @@ def open_loader(
 
     Args:
         context: The bring-up.
-        count: How many kind nodes there will be, 0 if they are there already.
+        count: How many kind nodes there will be, 0 if they exist.
         created: The cluster, once `create` has returned.
         sender: The way images go, None for the one by the run's options.
-        begin: Begins a piece of work beside this one: waiting for kind nodes that are late.
+        begin: Begins a further piece of work: waiting for kind nodes that are late.
 
     Raises:
         ClusterError: No kind node takes images.

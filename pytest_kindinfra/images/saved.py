@@ -214,7 +214,7 @@ def save_images(
     """Write an archive of each image that was built, and the manifest that names them.
 
     Those that only others start from get no archive: their layers are in those others.
-    Prebuilt images and archives are left out; whoever declared them has them.
+    Prebuilt images and archives are left out; they come from elsewhere.
 
     Args:
         plan: What was built.

@@ -1,6 +1,6 @@
 """The record of a cause, why an object will not become ready, and its text. Pure.
 
-What is known of each reason stands in `kube/reasons.py`.
+What is known of each reason is in `kube/reasons.py`.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class Kube(Reader):
     ) -> ReadyWait:
         """Return a wait whose `check()` raises once one of the objects is broken for good.
 
-        For whoever waits for something else meanwhile, such as an endpoint.
+        For callers that wait for something else meanwhile, such as an endpoint.
         """
         leniency = Leniency(restarts=restarts, excused=excused, patience=patience)
         return ReadyWait(self, objects, namespace=namespace, leniency=leniency)
@@ -170,11 +170,11 @@ class SharedKube(Kube):
     ) -> KubeObject:
         """Apply the object, unless one of others is in its place.
 
-        A namespace of others is taken as it is, and so is an object that is there just as it is
+        A namespace of others is used unchanged, and so is an object that exists just as it is
         declared; neither is touched.
 
         Raises:
-            KindInfraError: What is there is another one.
+            KindInfraError: The existing object differs.
         """
         existing = self._existing(obj, namespace, deadline)
         if existing is None or self.is_owned(existing):
@@ -189,7 +189,7 @@ class SharedKube(Kube):
         """Note where an object is about to be put, so that it is found again."""
         try:
             resource = self._discovery.resource(obj)
-        except UnknownKindError:  # a CRD may bring it: then nobody needs a right to list it yet
+        except UnknownKindError:  # a CRD may bring it: then no right to list it is needed yet
             return
         where = obj["metadata"].get("namespace") or namespace
         self._note(where if resource.namespaced else "", resource.full_name)

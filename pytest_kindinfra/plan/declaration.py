@@ -63,7 +63,7 @@ def parse_declaration(
         tables: As TOML gave them.
         folder: Where the declaration lives; paths in the records stay as written.
         source: The file's name for messages.
-        asked: Gets what is accepted; None if nobody wants to know.
+        asked: Gets what is accepted; None if that is not of interest.
 
     Raises:
         DeclarationError: Anything is wrong; it holds all problems.

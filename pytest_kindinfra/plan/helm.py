@@ -93,7 +93,7 @@ class Chart(Source):
         return read
 
     def problems(self, value: Helm, folder: Path) -> Iterator[str]:
-        """Yield what of a chart is not there."""
+        """Yield what of a chart is missing."""
         chart = folder / value.chart
         if ":/" in str(value.chart):  # what a path makes of ://
             url = str(value.chart).replace(":/", "://")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 TAG_FIELDS = ("service", "user", "git", "time", "content", "random")
-"""What may stand in braces in a template of tags."""
+"""The fields that a template of tags may have in braces."""
 
 
 _TAG_FIELD = re.compile(r"\{(\w*)\}")
@@ -64,7 +64,7 @@ def _positive_float(text: str) -> float:
 
 def expand_path(text: str) -> Path:
     """Return a path; a `~` that no shell replaced, as after `=`, is the home folder."""
-    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path's own raises without a home
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path's own raises without a home folder
 
 
 def _yes(text: str) -> bool:
@@ -94,7 +94,7 @@ Caller = Literal["pytest", "command", "functions"]
 
 
 class _Row(NamedTuple):
-    """What a field of `Settings` says beside its name, type and default; see `_option`."""
+    """What a field of `Settings` says in addition to its name and type; see `_option`."""
 
     metavar: str
     help: str
@@ -125,8 +125,8 @@ def _option(
         unset: The default in words, where its value says too little.
         parse: Makes a value of a text if the type's own does not do; raises ValueError.
         expected: What to say of a text that it cannot use.
-        override: A variable of the environment that goes before everything else.
-        used_by: Who heeds the option; for others it keeps its default.
+        override: A variable of the environment that overrides everything else.
+        used_by: Who uses the option; for others it keeps its default.
     """
     row = _Row(metavar, help, unset, parse, expected, override, used_by)
     if callable(default):
@@ -201,9 +201,9 @@ class Settings:
     tag: str | None = _option(
         None,
         "TEMPLATE",
-        "A further tag for each image; IMAGE_TAG in the environment goes before it",
+        "A further tag for each image; the environment variable IMAGE_TAG overrides it",
         parse=check_template,
-        expected=f"a tag, in which may stand {' '.join(f'{{{name}}}' for name in TAG_FIELDS)}",
+        expected=f"a tag; it may contain {' '.join(f'{{{name}}}' for name in TAG_FIELDS)}",
         override="IMAGE_TAG",
     )
     timeout: float = _option(
@@ -272,7 +272,7 @@ class Option:
 
     @property
     def override(self) -> str:
-        """A variable of the environment that goes before everything else; empty for none."""
+        """A variable of the environment that overrides everything else; empty for none."""
         return self._row.override
 
     @property
@@ -282,7 +282,7 @@ class Option:
 
     @property
     def used_by(self) -> tuple[Caller, ...]:
-        """Who heeds the option."""
+        """Who uses the option."""
         return self._row.used_by
 
     @property
@@ -336,7 +336,7 @@ def find_option(key: str) -> Option:
 
 
 def ignored_by(caller: Caller) -> frozenset[str]:
-    """Return the keys of the options that a caller does not heed."""
+    """Return the keys of the options that a caller ignores."""
     return frozenset(option.key for option in OPTIONS if caller not in option.used_by)
 
 

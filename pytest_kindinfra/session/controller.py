@@ -125,7 +125,7 @@ class Controller:
             locks = self._make_run_directory(prepared)
             self._begin(provisioner, prepared, locks, terminal, tests=wanted.tests)
         except BaseException:
-            if self._prepared is None:  # nothing was begun, and nothing will be ended
+            if self._prepared is None:  # nothing was started, and nothing will be ended
                 self._let_go(provisioner)
             raise
 
@@ -261,7 +261,7 @@ class Controller:
     # -- end ---------------------------------------------------------------------------------
 
     def end_cut_short(self) -> bool:
-        """End the run after an interrupt that came out of pytest; return whether one was begun."""
+        """End the run after an interrupt that came out of pytest; return whether there is one."""
         if self._prepared is None:
             return False
         self.finish(failed=False, interrupted=True)
@@ -297,7 +297,7 @@ class Controller:
             return None
 
     def end_waits(self) -> None:
-        """Have waiters give up, here and in workers, as far as anything was begun."""
+        """Have waiters give up, here and in workers, as far as anything was started."""
         if self._prepared and not self._is_forked():
             self._close()
 
@@ -314,7 +314,7 @@ class Controller:
             self.run.close()
 
     def _hurry(self) -> None:
-        """Pass on that somebody is impatient; called in a handler of signals."""
+        """Pass on that the end was interrupted; called in a handler of signals."""
         if self._provisioner and not self._is_forked():
             from pytest_kindinfra.run.messages import Hurry
 
@@ -332,7 +332,7 @@ class Controller:
             interrupted: The run was ended before its end.
 
         Returns:
-            Whether somebody was too impatient for the evidence.
+            Whether an interrupt cut the evidence short.
         """
         if self._is_forked():
             return False

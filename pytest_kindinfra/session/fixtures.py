@@ -360,7 +360,7 @@ class Exports:
             del self._left[name]
 
     def restore(self) -> None:
-        """Give each variable the value it had before, unless somebody has changed it since."""
+        """Give each variable the value it had before, unless it was changed since."""
         for name, (value, before) in self._set.items():
             if os.environ.get(name) != value:
                 continue

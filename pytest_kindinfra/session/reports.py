@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from pytest_kindinfra.state.directory import RunDirectory
 
 
-_OF_THE_STACK = " is not there: "
-"""In what a test says that failed because of a service."""
+_OF_THE_STACK = re.compile(
+    r'(?:service "[^"]*" failed to start|the cluster (?:failed to start|was lost)): '
+)
+"""The first line of a test that failed because of a service or the cluster."""
 
 
 _LONGEST_CAUSE = 4000
@@ -58,7 +61,7 @@ class Reports:
 
         text = report.longreprtext
         test["cause"] = text[-_LONGEST_CAUSE:]
-        if report.when == "setup" and _OF_THE_STACK in text:
+        if report.when == "setup" and _OF_THE_STACK.search(text):
             return
         crash = getattr(report.longrepr, "reprcrash", None)
         path, line = (crash.path, crash.lineno) if crash else (report.location[0], 0)

@@ -35,8 +35,8 @@ R = TypeVar("R", bound=Result)
 class StackView:
     """What a run brought up: cluster, namespace, images, endpoints.
 
-    In a test it waits for what the run is still bringing up. In a hook or a `run` step it holds
-    what is there so far, and asking for more is an error.
+    In a test it waits for what the run is still bringing up. In a hook or a `run` step it has
+    what is ready so far, and asking for more is an error.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Run a program to its end, or beside this process, with its output kept."""
+"""Run a program to its end, or in parallel to this process, with its output kept."""
 
 from __future__ import annotations
 

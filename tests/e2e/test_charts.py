@@ -46,7 +46,7 @@ def with_broken_ones(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 def cause(run: Run, service: str) -> str:
     """Return what the closing section says of a service."""
-    _, _, text = run.output.partition(f'kindinfra: service "{service}" failed:\n')
+    _, _, text = run.output.partition(f'kindinfra: service "{service}" failed to start:\n')
     return text.partition("\nall of it")[0].partition("\n\nkindinfra: service")[0]
 
 

@@ -16,7 +16,7 @@ from tests.functional.project import processes_of
 if TYPE_CHECKING:
     from tests.functional.project import Project, Run
 
-FAILED = 'service "web" failed:'
+FAILED = 'service "web" failed to start:'
 PULLING = {
     "state": {"waiting": {"reason": "ErrImagePull", "message": "migrate: not found"}},
     "ready": False,
@@ -87,7 +87,7 @@ def told(run: Run) -> list[str]:
     """Return the cause of the one failed service, as it stands in the closing section."""
     lines = run.out.splitlines()
     (start,) = [n for n, line in enumerate(lines) if line.endswith(FAILED)]
-    end = next(n for n, line in enumerate(lines) if n > start and line.startswith("all of it"))
+    end = next(n for n, line in enumerate(lines) if n > start and line.startswith("logs and"))
     return lines[start + 1 : end]
 
 

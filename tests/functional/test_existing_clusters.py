@@ -135,8 +135,8 @@ def test_options_for_a_cluster_that_is_made_are_refused_beside_it(
 
     assert run.code == 4, run.text
     assert (
-        "--kindinfra-cluster-name is for a cluster that is made, but --kindinfra-kubeconfig names "
-        "one that is there: leave one of them out"
+        "--kindinfra-cluster-name is for a cluster that the run creates, but "
+        "--kindinfra-kubeconfig names an existing one: remove one of the two"
     ) in run.text
 
 
@@ -148,8 +148,8 @@ def test_reuse_is_refused_beside_it(project: Project, kubernetes: FakeKubernetes
 
     assert run.code == 4, run.text
     assert (
-        "environment KINDINFRA_REUSE leaves services for the next run, but from the cluster of "
-        "--kindinfra-kubeconfig what is ours is deleted: leave one of them out"
+        "environment KINDINFRA_REUSE keeps services for the next run, but a run's objects in the "
+        "cluster of --kindinfra-kubeconfig are always deleted: drop one of them"
     ) in run.text
     assert [path for method, path in kubernetes.requests if method != "GET"] == []
 

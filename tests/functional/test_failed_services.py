@@ -88,14 +88,14 @@ def test_all_tests_of_a_service_are_told_the_same(failed: Run) -> None:
     told = {tuple(error_of(failed, f"test_store[{number}]")) for number in range(3)}
 
     assert len(told) == 1
-    assert 'service "store" is not there' in "\n".join(*told)
+    assert 'service "store" failed to start' in "\n".join(*told)
     assert "the compiler gave up" in "\n".join(*told)
 
 
 def test_what_could_not_start_names_with_what_it_began(failed: Run) -> None:
     told = "\n".join(error_of(failed, "test_front"))
 
-    assert 'service "front" is not there: image "store" failed' in told
+    assert 'service "front" failed to start: image "store" failed to build' in told
     assert "the compiler gave up" in told
 
 
@@ -103,7 +103,7 @@ def test_a_crashed_service_is_told_with_its_reason(failed: Run) -> None:
     assert "exit code 3" in "\n".join(error_of(failed, "test_crasher"))
 
 
-@pytest.mark.parametrize("line", ['kindinfra: image "store" failed', "step 20 of 30"])
+@pytest.mark.parametrize("line", ['kindinfra: image "store" failed to build', "step 20 of 30"])
 def test_the_cause_stands_in_full_once(failed: Run, line: str) -> None:
     assert len(failed.lines(line)) == 1, failed.out
 
@@ -192,7 +192,7 @@ def test_a_trouble_that_may_pass_is_a_failure_after_the_patience_of_its_service(
 
     assert (run.code, run.outcomes) == (1, {"errors": 2}), run.text
     short, long = (
-        re.sub(r"\s+", " ", run.out.partition(f'kindinfra: service "{name}" failed:')[2])
+        re.sub(r"\s+", " ", run.out.partition(f'kindinfra: service "{name}" failed to start:')[2])
         for name in ("short", "long")
     )
     assert "which is all that `patience = 1` allows" in short

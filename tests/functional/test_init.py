@@ -218,7 +218,7 @@ class TestCompose:
         }
         assert "# from: compose.yaml" in text_of(project)
         assert (
-            "# kindinfra/db.yaml was made of the compose file, without its volumes: see to that"
+            "# kindinfra/db.yaml was made without the volumes of the compose file: add them"
             in text_of(project)
         )
 

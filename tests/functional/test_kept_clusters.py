@@ -63,8 +63,8 @@ def test_somebody_elses_cluster_of_that_name_is_not_touched(project: Project) ->
 
     assert run.code == 4
     assert (
-        '  - there is already a cluster "dev", and no run of ours made it; to fix: choose another '
-        "--kindinfra-cluster-name, or delete it: kind delete cluster --name dev\n"
+        '  - there is already a cluster "dev", which no run of pytest-kindinfra created; to fix: '
+        "choose another --kindinfra-cluster-name, or delete it: kind delete cluster --name dev\n"
     ) in run.text
     assert (run.calls("create"), run.calls("delete")) == ([], [])
     assert run.clusters == ["dev"]
@@ -80,7 +80,7 @@ def test_one_of_ours_of_that_name_is_made_anew(project: Project) -> None:
     assert [call.what for call in run.calls("delete") + run.calls("create")] == [
         "delete", "delete", "create"
     ]  # fmt: skip
-    assert run.lines('cluster "mine" of an earlier run is made anew')
+    assert run.lines('cluster "mine" of an earlier run is created again')
     assert run.clusters == []
 
 

@@ -69,7 +69,7 @@ class TestUp:
         done = shop.command("up")
 
         assert done.returncode == 1
-        assert 'kindinfra: image "web" failed:' in done.stdout
+        assert 'kindinfra: image "web" failed to build:' in done.stdout
         assert len(shop.standing()) == 1
 
     def test_options_that_cannot_work_are_refused_before_anything_is_made(
@@ -92,7 +92,10 @@ class TestUp:
         unknown = shop.command("up", "wep")
 
         assert (done.returncode, unknown.returncode) == (1, 1)
-        assert 'there is already a cluster "dev", and no run of ours made it' in done.stderr
+        assert (
+            'there is already a cluster "dev", which no run of pytest-kindinfra created'
+            in done.stderr
+        )
         assert 'did you mean "web"?' in unknown.stderr
 
     def test_services_that_only_hooks_know_are_left_alone(self, shop: Project) -> None:
@@ -136,7 +139,7 @@ class TestDown:
 
         assert run.code == 0, run.text
         assert len(run.calls("create")) == 1
-        assert run.lines("made anew") == []
+        assert run.lines("created again") == []
 
     def test_one_by_another_name(self, shop: Project) -> None:
         run = shop.run(REUSE, "--kindinfra-cluster-name=dev", workers=None)
@@ -168,8 +171,8 @@ class TestDown:
 
         assert done.returncode == 1
         assert done.stderr == (
-            'kindinfra: no run of ours made cluster "dev"\n'
-            "To fix: if nobody uses it: kind delete cluster --name dev\n"
+            'kindinfra: no run of pytest-kindinfra created cluster "dev"\n'
+            "To fix: if it is not in use: kind delete cluster --name dev\n"
         )
         assert shop.standing() == ["dev"]
 
@@ -206,7 +209,7 @@ class TestAClusterOfAnEarlierVersion:
         text = done.stdout + done.stderr
         assert done.returncode == 1, text
         assert 'cluster-name.json" has format 1, this version of pytest-kindinfra reads 2' in text
-        assert f"if nobody uses it: kind delete cluster --name {name}" in text
+        assert f"if it is not in use: kind delete cluster --name {name}" in text
         assert earlier.standing() == [name]
         assert {call.what for call in earlier.calls()[before:]} & {"create", "delete"} == set()
 

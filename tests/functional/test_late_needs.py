@@ -128,8 +128,14 @@ def test_a_mark_added_while_a_test_runs_is_told(
     beside = project.run(workers=workers)
 
     for run, said in (
-        (alone, "no cluster was created, because no selected test was seen to need one"),
-        (beside, 'this run does not bring up "web": no selected test was seen to need it; '),
+        (
+            alone,
+            "no cluster was created, because no selected test seemed to need one at collection",
+        ),
+        (
+            beside,
+            'this run does not start "web": no selected test seemed to need it at collection; ',
+        ),
     ):
         assert run.code == 1, run.text
         assert said in run.text

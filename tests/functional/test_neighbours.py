@@ -76,7 +76,7 @@ def test_pytest_kind_beside_us_is_warned_of_once(project: Project, workers: int 
 
     assert run.code == 0, run.text
     told = (
-        "PytestConfigWarning: pytest-kind is loaded beside kindinfra, and both have a fixture "
-        "kind_cluster: say -p no:pytest_kind.plugin, or uninstall it"
+        "PytestConfigWarning: pytest-kind and pytest-kindinfra are loaded, and both have a fixture "
+        "kind_cluster: add -p no:pytest_kind.plugin, or uninstall pytest-kind"
     )
     assert len(run.lines(told)) == 1, run.text

@@ -291,10 +291,10 @@ class TestPorts:
 
         assert run.code == 0, run.text
         (name,) = run.clusters
-        assert run.lines("is made anew") == [
+        assert run.lines("is created again") == [
             (
-                f'kindinfra: cluster "{name}" is made anew: nodePort 30085 of endpoint "web.late" '
-                "is not mapped in it"
+                f'kindinfra: cluster "{name}" is created again: nodePort 30085 of endpoint '
+                '"web.late" is not mapped in it'
             )
         ]
         assert (len(run.calls("delete")), len(run.calls("create"))) == (1, 1)
@@ -305,8 +305,8 @@ class TestAnotherCluster:
         """Return why a further run makes the cluster anew."""
         run = project.run(REUSE, *arguments, workers=None)
         assert run.code == 0, run.text
-        assert len(run.calls("create")) == len(run.lines("is made anew"))
-        return [line.partition("anew: ")[2] for line in run.lines("is made anew")]
+        assert len(run.calls("create")) == len(run.lines("is created again"))
+        return [line.partition("again: ")[2] for line in run.lines("is created again")]
 
     def test_a_node_image_or_a_kind_config_or_tuning_that_differs(self, shop: Project) -> None:
         shop.write("kind.yaml", "nodes: [{role: control-plane}]")
@@ -340,14 +340,14 @@ class TestAnotherCluster:
         (name,) = shop.standing()
         assert run.code == 4
         assert (
-            f'there is already a cluster "{name}", and whether anybody uses it is unclear: its run '
+            f'there is already a cluster "{name}", and it is unknown whether it is in use: its run '
             f"directory {shop.folder}/.kindinfra/reused/{name} is gone, or not of this "
             "machine; to fix: "
         ) in run.text
-        assert f"if nobody uses it: kind delete cluster --name {name}; else" in run.text
+        assert f"if it is not in use: kind delete cluster --name {name}; else" in run.text
         assert run.calls("delete") == []
         assert done.returncode == 1
-        assert f"To fix: if nobody uses it: kind delete cluster --name {name}" in done.stderr
+        assert f"To fix: if it is not in use: kind delete cluster --name {name}" in done.stderr
 
     def test_an_engine_in_a_virtual_machine_shows_its_own_paths(self, shop: Project) -> None:
         shop.run(REUSE, workers=None)

@@ -135,7 +135,7 @@ def test_a_name_of_somebody_elses_cluster_is_refused_before_anything_is_made(sho
         try:
             create_cluster(plan, name="dev")
         except KindInfraError as error:
-            print("and no run of ours made it" in str(error))
+            print("which no run of pytest-kindinfra created" in str(error))
     """)  # fmt: skip
 
     assert lines == ["True"]

@@ -330,10 +330,10 @@ class TestAFileThatChangesDuringItsBuild:
             bench.build(API)
 
         assert str(caught.value) == (
-            'image "api": it was built 3 times, and each time files changed meanwhile, so that'
-            ' nobody knows what is in it: "main.go"\n'
-            "To fix: stop what writes there, or leave these files out: `ignore` in [images.api],"
-            " or .dockerignore"
+            'image "api": it was built 3 times, and each time files of its context'
+            ' changed during the build, so its content is unknown: "main.go"\n'
+            "To fix: stop the program that writes there, or exclude these files: `ignore` in"
+            " [images.api], or .dockerignore"
         )
         assert bench.engine.images == {}
 

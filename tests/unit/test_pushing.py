@@ -191,8 +191,8 @@ def test_what_somebody_else_keeps_pushing_is_told(bench: Bench, soon: Deadline) 
 
     assert str(caught.value) == (
         f'the registry has another image as "{NAME}" than the engine, whose id is '
-        "sha256:0123456789abcdef, though it was pushed a moment ago: somebody else pushes to the "
-        "registry\nTo fix: docker rm --force --volumes mine, or name a registry of yours in "
+        "sha256:0123456789abcdef, though it was pushed a moment ago: another user pushes to this "
+        "registry too\nTo fix: docker rm --force --volumes mine, or set another registry in "
         "[cluster]"
     )
     assert bench.provider.images == {}

@@ -405,7 +405,8 @@ class TestSomethingFails:
         }
         record = bench.failure("api")
         assert "no space left" in record.full
-        assert record.short.startswith('service "api" is not there: image "api" failed:\n')
+        head = 'service "api" failed to start: image "api" failed to build:\n'
+        assert record.short.startswith(head)
         assert len(record.short.splitlines()) <= 5
         assert bench.deployed("api") is None
 

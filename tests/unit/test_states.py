@@ -92,8 +92,10 @@ class TestFilesThatCannotBeBelieved:
             pytest.param(b'{"format": 2, "val', "cannot be read: ", id="half"),
             pytest.param(b"", "cannot be read: ", id="empty"),
             pytest.param(b"\xff\xfe\x00", "cannot be read: ", id="not text"),
-            pytest.param(b"[1]", "is none of ours", id="another shape"),
-            pytest.param(b'{"state": "ready"}', "is none of ours", id="no envelope"),
+            pytest.param(b"[1]", "was not written by pytest-kindinfra", id="another shape"),
+            pytest.param(
+                b'{"state": "ready"}', "was not written by pytest-kindinfra", id="no envelope"
+            ),
             pytest.param(
                 b'{"format": 7, "value": {"state": "ready"}}',
                 "has format 7, this version of pytest-kindinfra reads 2",

@@ -292,10 +292,10 @@ class TestAClusterThatNobodyCanJudge:
 
         assert list(bench.provider.clusters) == [NAME]
         assert str(caught.value).startswith(
-            f'there is already a cluster "{NAME}", and whether anybody uses it is unclear: '
+            f'there is already a cluster "{NAME}", and it is unknown whether it is in use: '
         )
         assert why in str(caught.value)
-        assert f"To fix: if nobody uses it: delete {NAME}; else" in str(caught.value)
+        assert f"To fix: if it is not in use: delete {NAME}; else" in str(caught.value)
 
 
 class TestTheTurnToCreate:

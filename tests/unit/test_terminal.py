@@ -297,6 +297,11 @@ class TestFailures:
 
         assert failure_lines(failures) == ["", "kindinfra: the cluster failed:", cause]
 
+    def test_a_cause_says_what_happened(self) -> None:
+        cause = Failed(root='image "api"', verb="failed to build", full="exit code 2", short="")
+
+        assert failure_lines({"api": cause})[1] == 'kindinfra: image "api" failed to build:'
+
     def test_what_the_end_of_the_run_gave_up_is_no_failure(self) -> None:
         assert failure_lines({"api": failed('service "api"', "ending", cancelled=True)}) == []
 
@@ -313,32 +318,31 @@ class TestBuilds:
             pytest.param(
                 [(0, 3)],
                 0,
-                "builds: 3.0 s of work one after another took 3.0 s side by side",
+                "builds: 3.0 s of build time in 3.0 s",
                 id="one",
             ),
             pytest.param(
                 [(0, 4), (0, 3), (1, 5)],
                 2,
-                "builds: 11.0 s of work one after another took 5.0 s side by side"
-                ", 2 images unchanged",
+                "builds: 11.0 s of build time in 5.0 s, 2 images unchanged",
                 id="overlapping",
             ),
             pytest.param(
                 [(0, 2), (2, 5)],
                 0,
-                "builds: 5.0 s of work one after another took 5.0 s side by side",
+                "builds: 5.0 s of build time in 5.0 s",
                 id="one after another",
             ),
             pytest.param(
                 [(0, 10), (2, 3)],
                 0,
-                "builds: 11.0 s of work one after another took 10.0 s side by side",
+                "builds: 11.0 s of build time in 10.0 s",
                 id="one within another",
             ),
             pytest.param(
                 [(0, 2), (7, 8)],
                 0,
-                "builds: 3.0 s of work one after another took 8.0 s side by side",
+                "builds: 3.0 s of build time in 8.0 s",
                 id="with a pause between",
             ),
         ],

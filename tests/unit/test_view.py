@@ -45,7 +45,7 @@ def stack(run: RunDirectory) -> Iterator[Stack]:
     run.settle(ClusterReady(name="kind-1", kubeconfig=Path("/run/kubeconfig"), namespace="e2e"))
     run.settle(ServiceReady(endpoints=(API, METRICS)), "api")
     run.settle(ServiceReady(endpoints=()), "quiet")
-    run.fail(ServiceReady, failed('service "db" is not there: CrashLoopBackOff'), "db")
+    run.fail(ServiceReady, failed('service "db" failed to start: CrashLoopBackOff'), "db")
     run.write(ImageReady(image=built("api", "localhost/api:1f")), "api")
     lock = hold(run.provisioning)
     yield Stack(run)
@@ -101,7 +101,7 @@ class TestEndpoints:
         assert str(caught.value) == message
 
     def test_a_failed_service_says_why(self, stack: Stack) -> None:
-        with pytest.raises(NotReadyError, match=r'^service "db" is not there: CrashLoopBackOff$'):
+        with pytest.raises(NotReadyError, match=r'^service "db" failed to start: CrashLoop'):
             stack.url("db")
 
 
@@ -141,9 +141,9 @@ class TestTheCluster:
         assert stack.kubeconfig == Path("/run/kubeconfig")
 
     def test_a_failed_one_says_why(self, run: RunDirectory) -> None:
-        run.fail(ClusterReady, failed("the cluster is not there: no space left"))
+        run.fail(ClusterReady, failed("the cluster failed to start: no space left"))
 
-        with pytest.raises(NotReadyError, match=r"^the cluster is not there: no space left$"):
+        with pytest.raises(NotReadyError, match=r"^the cluster failed to start: no space left$"):
             _ = Stack(run).namespace
 
     def test_images_are_those_built_so_far(self, run: RunDirectory, stack: Stack) -> None:

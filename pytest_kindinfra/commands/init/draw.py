@@ -81,7 +81,7 @@ def _skaffold(folder: Path, found: Found) -> Skaffold:
 
 
 def _compose(folder: Path, found: Found, written: Iterable[str], *, skip: bool) -> Compose:
-    """Return what the compose file says; beside a kustomization only of what is built."""
+    """Return what the compose file says; with a kustomization only what is built."""
     path = found.others.get("compose")
     if path is None:
         return Compose()

@@ -1,6 +1,6 @@
 """Write what `kindinfra init` drew up: the declaration, a first test, a line of .gitignore.
 
-Nothing that is there is written over.
+Existing files are never overwritten.
 """
 
 from __future__ import annotations

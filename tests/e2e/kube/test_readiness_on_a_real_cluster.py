@@ -291,7 +291,7 @@ def test_what_is_missing_is_said_of_each_object_when_the_time_is_up(
         '    pod "asleep-0" is Running, container "main" runs but is not ready\n'
         "      event: Unhealthy: Readiness probe failed:\n"
         '    Job "endless": not complete (1 active)\n'
-        '    Deployment "never-made" is not there'
+        '    Deployment "never-made" does not exist'
     )
 
 

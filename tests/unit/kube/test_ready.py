@@ -165,14 +165,14 @@ def test_what_is_missing_is_said_when_the_time_is_up(kube: Kube, fake: FakeKuber
         "      event: Unhealthy: Readiness probe failed: 503\n"
         '      last log lines of container "main":\n'
         "        loading\n"
-        '    Deployment "gone" is not there'
+        '    Deployment "gone" does not exist'
     )
     assert error.short == (
         "not ready when the time was up:\n"
         '    Deployment "api": 0 of 1 pods made\n'
         '    pod "api-1-0" is Running, container "main" runs but is not ready\n'
         "      event: Unhealthy: Readiness probe failed: 503\n"
-        '    Deployment "gone" is not there'
+        '    Deployment "gone" does not exist'
     )
 
 
@@ -263,7 +263,7 @@ def test_a_custom_resource_is_ready_by_what_was_declared(kube: Kube, fake: FakeK
     stored["status"] = {"conditions": [{"type": "Ready", "status": "True"}]}
     wait(kube, gadget(), rules=rules)
 
-    lack = "condition Ready is not there yet"
+    lack = "condition Ready is not set yet"
     assert str(error) == f'not ready when the time was up:\n    Gadget "one": {lack}'
 
 
