@@ -71,6 +71,7 @@ class CommandError(KindInfraError):
         exit_code: Its exit code; None if it was ended because its deadline passed.
         output: What it printed on both streams, or the end of that.
         what: What it was run for; may be empty.
+        limit: The time limit that ended it: ` within 600 s (--kindinfra-timeout)`.
     """
 
     def __init__(
@@ -80,13 +81,16 @@ class CommandError(KindInfraError):
         exit_code: int | None,
         output: str,
         what: str = "",
+        limit: str = "",
         fix: str = "",
     ) -> None:
         self.argv = tuple(argv)
         self.exit_code = exit_code
         self.output = output
         self.what = what
-        ending = "passed its deadline" if exit_code is None else f"exit code {exit_code}"
+        self.limit = limit
+        late = f"stopped, since it did not end{limit or ' within its time limit'}"
+        ending = late if exit_code is None else f"exit code {exit_code}"
         title = f"{what}: {ending}" if what else f"a command failed: {ending}"
         tail = last_lines(output, 20)
         text = f"{title}\n  $ {shlex.join(argv)}\n{indent(tail)}".rstrip()
@@ -94,7 +98,13 @@ class CommandError(KindInfraError):
 
     def about(self, output: str) -> CommandError:
         """Return the same error with what matters of the output."""
-        return CommandError(self.argv, exit_code=self.exit_code, output=output, what=self.what)
+        return CommandError(
+            self.argv,
+            exit_code=self.exit_code,
+            output=output,
+            what=self.what,
+            limit=self.limit,
+        )
 
 
 class ClusterError(KindInfraError):

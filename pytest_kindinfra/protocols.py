@@ -79,13 +79,13 @@ class Finding:
     """What `kindinfra doctor` found of one thing.
 
     Attributes:
-        state: `missing` is what no cluster comes up without, `odd` what may be in the way.
+        state: `missing` is what no cluster comes up without, `warning` what may be in the way.
         what: The thing.
         said: What is known of it.
         fix: What to do about it; empty for what is well.
     """
 
-    state: Literal["ok", "odd", "missing"]
+    state: Literal["ok", "warning", "missing"]
     what: str
     said: str
     fix: str = ""

@@ -248,7 +248,7 @@ def network_problems(
     if not left_out or any(one.before == "nodes" for one in services):
         return []
     return [
-        f"{file}: {what}, so no pod gets a network before a service brings one; to fix: declare "
+        f"{file}: {what}, so pods have no network until a service installs one; to fix: declare "
         'that service with before = "nodes" ([services.NAME]), or remove the key'
         for what in left_out
     ]

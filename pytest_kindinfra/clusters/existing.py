@@ -44,7 +44,7 @@ def scope_of(run: RunDirectory, *namespaces: str) -> Scope:
 _FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 
 
-_FIX = "To fix: kubectl config use-context NAME, or give another file"
+_FIX = "To fix: kubectl config use-context NAME, or use another kubeconfig"
 
 
 def current_context(config: Any) -> str:
@@ -227,9 +227,9 @@ def problems_of_images(plan: Plan, existing: ExistingCluster) -> Iterator[str]:
     for image in plan.images:
         if image.prebuilt is None:
             yield (
-                f'[images.{image.name}] cannot be brought into "{existing.name}", which is no '
+                f'[images.{image.name}] cannot be loaded into "{existing.name}", which is no '
                 "kind cluster of this host\n  To fix: push it to a registry that the cluster pulls "
-                f'from and say [images.{image.name}] prebuilt = "REGISTRY/{image.name}:TAG"'
+                f'from and set [images.{image.name}] prebuilt = "REGISTRY/{image.name}:TAG"'
             )
 
 

@@ -132,9 +132,9 @@ class KindProvider:
         there = (
             f"use a node image that the engine has: {', or '.join(others)}; or " if others else ""
         )
-        remedy = remedy_of_pull(output) or "see what the engine says"
+        remedy = remedy_of_pull(output) or "read what the engine says about it"
         pull = f"{self._program} pull {wanted}"
-        return f"{there}{remedy} (`{pull}` tries it alone)"
+        return f"{there}{remedy} (`{pull}` repeats only the pull)"
 
     def _node_images(self, deadline: Deadline) -> list[str]:
         """Return kind's node images that the engine has, the newest first."""

@@ -156,7 +156,7 @@ def _delete_old(context: Context, folder: RunDirectory) -> None:
 def _in_use(name: str, folder: RunDirectory) -> str:
     return (
         f'cluster "{name}" is in use by {user_of(folder)} ({folder.path})\n'
-        "To fix: wait for its end, or take another --kindinfra-cluster-name"
+        "To fix: wait until it ends, or use another --kindinfra-cluster-name"
     )
 
 
@@ -230,7 +230,7 @@ class _Acquisition:
         """
         made = _fingerprint(directory)
         if not is_kept(directory) or made is None:
-            msg = "it was not made to its end, or not for reuse"
+            msg = "its creation did not finish, or it was not created for reuse"
             raise _UnfitError(msg)
         _demand(there.running, "its kind nodes do not run")
         why = difference(made, self._wanted)
@@ -318,7 +318,7 @@ def _fingerprint(directory: RunDirectory) -> Fingerprint | None:
 def _await_answer(kubeconfig: Path, deadline: Deadline) -> None:
     from pytest_kindinfra.kube.cluster import Kube
 
-    _demand(size_of(kubeconfig), "its credentials are gone")
+    _demand(size_of(kubeconfig), "its kubeconfig is missing")
     kube = Kube(kubeconfig)
     try:
         kube.wait_for_api(deadline)

@@ -348,7 +348,7 @@ def _in_use(other: LeaseHolder, namespace: str, context: Context) -> str:
     file = existing.kubeconfig if existing else context.run.kubeconfig
     command = remove_command(file, other.run_id, ("all", "leases.coordination.k8s.io"))
     return (
-        f'run {other.run_id} on "{other.host}" has namespace "{namespace}" for itself\n'
-        "To fix: wait for its end, use another [cluster] namespace, or, if it is over: "
+        f'run {other.run_id} on "{other.host}" uses namespace "{namespace}" exclusively\n'
+        "To fix: wait until it ends, use another [cluster] namespace, or, if it is over: "
         f"{shlex.join(command)}"
     )

@@ -80,7 +80,7 @@ def prepare_services(
     """
     declaration = read_declaration(Path(folder).resolve())
     if declaration.source is None:
-        problem = f"{declaration.folder}: neither kindinfra.toml nor [tool.kindinfra] is there"
+        problem = f"{declaration.folder} has no kindinfra.toml and no [tool.kindinfra] table"
         raise DeclarationError([problem])
     names = [one.name for one in declaration.services] if services is None else services
     return prepare(

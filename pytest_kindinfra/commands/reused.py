@@ -133,7 +133,7 @@ def down(cluster: str | None) -> str:
     with locked_alone(directory.lock) as alone:
         if not alone:
             user = user_of(directory)
-            msg = f'cluster "{place.name}" is in use by {user}\nTo fix: wait for its end'
+            msg = f'cluster "{place.name}" is in use by {user}\nTo fix: wait until it ends'
             raise KindInfraError(msg)
         done = _delete(place, directory)
         forget(directory)
@@ -200,7 +200,7 @@ class Status:
         if self.problem:
             yield self.problem
         elif not self.services:
-            yield "  no service was brought up"
+            yield "  no service was deployed"
         for one in self.services:
             yield f"  {one.name:<20} {f'not ready: {one.why}' if one.why else 'ready'}"
             for name, url in one.endpoints.items():
@@ -275,7 +275,7 @@ def _why_not_ready(
     name: str, deployed: Deployed, kube: Kube, specs: Mapping[tuple[str, str], EndpointSpec]
 ) -> str:
     if not deployed.ready:
-        return "its last bring-up did not end well"
+        return "its last deployment failed"
     for obj in deployed.objects:
         if why := _why_object(obj, kube):
             return why

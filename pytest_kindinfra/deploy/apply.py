@@ -238,7 +238,7 @@ def _read(service: Service, obj: Mapping[str, Any]) -> KubeObject:
             f'"{service.run}" returned {read["kind"]} "{read["metadata"]["name"]}" with the'
             f" placeholder ${{image:{unknown[0]}}}, but the service has the images"
             f" {listed(service.images)}\n"
-            f'To fix: say [services.{service.name}] images = ["{unknown[0]}"], or correct the name'
+            f'To fix: set [services.{service.name}] images = ["{unknown[0]}"], or correct the name'
         )
         raise KindInfraError(msg)
     return read

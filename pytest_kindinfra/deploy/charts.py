@@ -83,7 +83,7 @@ def install(
     except CommandError as error:
         raise _explained(error, hooks.why()) from error
     except ServiceFailedError as error:
-        head = f'a hook of release "{release.name}" cannot work, so helm was ended'
+        head = f'a hook of release "{release.name}" failed for good, so helm was stopped'
         raise _headed(head, error) from error
     return tuple(_at_home(obj, release, kube) for obj in made)
 

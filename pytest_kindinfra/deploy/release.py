@@ -306,4 +306,5 @@ def _pasteable(
         exit_code=error.exit_code,
         output=error.output,
         what=f'installing release "{release.name}"',
+        limit=error.limit,
     )

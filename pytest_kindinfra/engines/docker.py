@@ -157,14 +157,14 @@ class Docker(CliEngine):
         if builder is None:
             said = "`docker buildx inspect` does not say which builder is in use"
             fix = f"{use}, and unset BUILDX_BUILDER"
-            yield Finding(state="odd", what="builder", said=said, fix=fix)
+            yield Finding(state="warning", what="builder", said=said, fix=fix)
         elif not builder.is_own:
             said = (
                 f'"{builder.name}" ({builder.driver}) is in use, which cannot see the engine\'s'
                 " images; images are built by the engine's own builder instead"
             )
             fix = f"nothing, or {use} (and unset BUILDX_BUILDER)"
-            yield Finding(state="odd", what="builder", said=said, fix=fix)
+            yield Finding(state="warning", what="builder", said=said, fix=fix)
 
     def _no_answer(self, error: CommandError) -> KindInfraError:
         kind = NothingHereError if _is_absent(error.output) else EngineError

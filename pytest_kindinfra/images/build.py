@@ -221,7 +221,7 @@ def _too_slow(image: Image, seconds: float) -> str:
         if image.timeout
         else ("--kindinfra-timeout", f"raise --kindinfra-timeout, or set {place}")
     )
-    return f"It was ended after {seconds:.0f} s, as {said} says\nTo fix: {fix}"
+    return f"It was stopped after {seconds:.0f} s, the limit of {said}\nTo fix: {fix}"
 
 
 def _changed_since(image: Image, tagged: Tagged, setup: BuildSetup) -> list[str]:

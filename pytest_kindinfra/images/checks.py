@@ -78,7 +78,7 @@ def _unused(
 def _undeclared(image: Image, found: Bases, where: str) -> Iterator[str]:
     for reference, name in found.declared.items():
         if name not in image.needs:
-            way_out = "" if "/" in reference else ", or give a tag if a registry's is meant"
+            way_out = "" if "/" in reference else ", or add a tag if the registry's image is meant"
             yield (
                 f'[images.{image.name}] {where} uses "{reference}", which is the image "{name}":'
                 f' add "{name}" to needs{way_out}'

@@ -438,7 +438,7 @@ def _reading(image: Image) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        msg = f'image "{image.name}": cannot read what it is built from: {error}'
+        msg = f'image "{image.name}": cannot read its build context: {error}'
         raise KindInfraError(msg) from error
 
 

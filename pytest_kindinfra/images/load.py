@@ -84,8 +84,8 @@ class ImageReadyNodes:
             if not wait_until(lambda: self._all(deadline), deadline, every=_EVERY):
                 late = self.count - len(there)
                 msg = (
-                    f'of cluster "{self.cluster}" {late} kind node{"s" * (late > 1)} took no '
-                    f"images{deadline.exceeded()}; those that did: {', '.join(there)}"
+                    f'{late} kind node{"s" * (late > 1)} of cluster "{self.cluster}" accepted no '
+                    f"images{deadline.exceeded()}; nodes that did: {', '.join(there)}"
                 )
                 raise ClusterError(msg)  # noqa: TRY301 - told like any other failure
             others = (node for node in self._all(deadline) if node not in there)
@@ -97,7 +97,7 @@ class ImageReadyNodes:
     def _existing_nodes(self) -> tuple[str, ...]:
         if nodes := self.created.result().nodes:
             return nodes
-        msg = f'cluster "{self.cluster}" has no kind nodes on this host that images go to'
+        msg = f'cluster "{self.cluster}" has no kind nodes on this host to load images into'
         raise ClusterError(msg)
 
     def _all(self, deadline: Deadline) -> tuple[str, ...]:
@@ -284,7 +284,7 @@ class ImageLoader:
     def _await_late(self, deadline: Deadline) -> None:
         there = self._complete.is_set()
         if not there and not wait_until(self._complete.is_set, deadline, every=_LOOK_EVERY):
-            msg = f"not all kind nodes take images; those that do: {', '.join(self._nodes)}"
+            msg = f"not all kind nodes accept images; those that do: {', '.join(self._nodes)}"
             raise ClusterError(msg)
         if self._late_error:
             raise self._late_error
@@ -316,7 +316,7 @@ class ImageLoader:
         """Raise unless the kind nodes list all images by the names that pods ask for."""
         for node, lacking in self._missing(references, deadline).items():
             msg = (
-                f"kind node {node} took {', '.join(lacking)} without a failure, but does not list"
+                f"kind node {node} took {', '.join(lacking)} without an error, but does not list"
                 f" it\nTo fix: try --kindinfra-load=archive, and look at"
                 f" `docker exec {node} ctr --namespace k8s.io images list`"
             )

@@ -317,7 +317,11 @@ class Stack(StackView):
         try:
             self._undo_one(change)
         except KindInfraError as error:
-            what = f'service "{change.service}" is not whole' if change.service else "objects stay"
+            what = (
+                f'service "{change.service}" was not restored'
+                if change.service
+                else "some objects were not deleted"
+            )
             text = (
                 f"{what}: what the test {change.test} changed ({change.kind}) could not be undone: "
                 f"{error}"

@@ -257,7 +257,7 @@ class Workloads:
             if found is None and obj["kind"] not in _LASTING:
                 continue  # a Job may have a time to live after its end
             if found is None:
-                msg = f'service "{self._record.service}": {_title(obj)} is gone'
+                msg = f'service "{self._record.service}": {_title(obj)} does not exist any more'
                 raise NotReadyError(msg)
             live.append(found)
         return live
@@ -276,7 +276,7 @@ class Workloads:
             )  # fmt: skip
         except ApiError as error:
             if error.status == HTTPStatus.NOT_FOUND:
-                msg = f'service "{self._record.service}": {path} is gone'
+                msg = f'service "{self._record.service}": {path} does not exist any more'
                 raise NotReadyError(msg) from error
             raise
 

@@ -250,7 +250,7 @@ class SharedKube(Kube):
                 content_type="application/apply-patch+yaml",
             )
         except ApiError as error:
-            return f"it cannot be changed into it: {error.message}"
+            return f"the API server refuses the change: {error.message}"
         differing = first_differences(_compared(existing), _compared(would_be), limit=_SHOWN)
         verb = "differs" if len(differing) == 1 else "differ"
         return f"{', '.join(differing)} {verb}" if differing else ""
@@ -287,10 +287,10 @@ def _conflict_message(obj: KubeObject, existing: KubeObject, differing: str) -> 
     meta = existing["metadata"]
     where = f' in namespace "{meta["namespace"]}"' if meta.get("namespace") else ""
     other = run_of(existing)
-    whose = f"it belongs to run {other}" if other else "it is not of this run"
+    whose = f"it belongs to run {other}" if other else "it does not belong to this run"
     return (
-        f'{obj["kind"]} "{meta["name"]}"{where} is in the cluster already, and not as declared: '
-        f"{differing}\n{whose}, so it is left as it is\n"
-        "To fix: declare it just as it is there, or leave it out of the manifests; what has a "
-        "namespace may go into another one ([cluster] namespace)"
+        f'{obj["kind"]} "{meta["name"]}"{where} exists in the cluster and is not as declared: '
+        f"{differing}\n{whose}, so it is not changed\n"
+        "To fix: declare it as it is in the cluster, remove it from the manifests, or use another "
+        "namespace for it ([cluster] namespace)"
     )

@@ -43,7 +43,7 @@ def _too_late(
         states: For each object that is not ready: a few lines, and further lines.
         limit: The time and what set it, as `Deadline.set_by_option` says it.
     """
-    head = f"not ready{limit or ' when the time was up'}:"
+    head = f"not ready{limit or ' within the time limit'}:"
     brief = [line for lines, _ in states for line in lines]
     full = [line for lines, more in states for line in (*lines, *more)]
     return ServiceFailedError(

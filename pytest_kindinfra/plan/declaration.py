@@ -199,7 +199,7 @@ def _need(text: str, table: Table) -> Need:
     name, colon, level = text.partition(":")
     if colon and level not in _LEVELS:
         table.complain(
-            f'needs "{text}", but after the colon comes one of {listed(_LEVELS)}'
+            f'needs "{text}", but after the colon must be one of {listed(_LEVELS)}'
             + did_you_mean(level, _LEVELS)
         )
         level = ""

@@ -155,7 +155,7 @@ class Settings:
     reuse: bool = _option(
         False,  # noqa: FBT003 - the default
         "",
-        "Reuse the cluster that the last such run left, and leave it to the next",
+        "Reuse the cluster of the previous such run, and keep it for the next one",
         used_by=("pytest", "command"),  # what the functions make ends with them
     )
     cluster_name: str | None = _option(
@@ -164,39 +164,44 @@ class Settings:
     kubeconfig: Path | None = _option(
         None,
         "FILE",
-        "Use the existing cluster of this kubeconfig; only what the run made is deleted",
+        "Use the existing cluster of this kubeconfig; only the run's objects are deleted",
         used_by=("pytest",),  # commands and functions make clusters of their own
     )
-    node_image: str | None = _option(None, "IMAGE", "Node image of the cluster")
+    node_image: str | None = _option(
+        None, "IMAGE", "Image of the cluster's nodes, such as kindest/node:v1.34.4"
+    )
     kind_config: Path | None = _option(
-        None, "FILE", "A kind config to start from; what a run needs is merged into it"
+        None, "FILE", "A kind config to start from; the settings that a run needs are added"
     )
     engine: EngineName = _option(
         "auto", "ENGINE", "docker, podman, or auto: Docker if it answers, else podman"
     )
     build_jobs: int = _option(
-        _build_jobs, "N", "Image builds at a time", unset="the smaller of 4 and the cores"
+        _build_jobs,
+        "N",
+        "Number of images that are built at the same time",
+        unset="the smaller of 4 and the cores",
     )
     capacity: int | None = _option(
         None,
         "N",
-        "Weight of the marked tests that may run at a time",
+        "Total weight of the marked tests that may run at the same time",
         unset="any",
         used_by=("pytest",),
     )
     load: Load = _option(
         "auto",
         "HOW",
-        "Load images by delta (only what a kind node lacks), archive, auto (first delta, then "
-        "archive), or through a registry",
+        "How images get into the nodes: delta (only missing layers), archive, auto (delta, else "
+        "archive) or registry",
     )
     no_build: bool = _option(
         False,  # noqa: FBT003
         "",
-        "Build nothing; every image must be in the engine, prebuilt or an archive",
+        "Do not build; every image must be in the engine, prebuilt or an archive",
     )
     images: Path | None = _option(
-        None, "DIR", "Build nothing; take images from a folder made by kindinfra build --save=DIR"
+        None, "DIR", "Do not build; use images from a folder written by kindinfra build --save=DIR"
     )
     tag: str | None = _option(
         None,
@@ -207,29 +212,33 @@ class Settings:
         override="IMAGE_TAG",
     )
     timeout: float = _option(
-        600.0, "S", "Seconds for the cluster, for each build and for each service"
+        600.0, "S", "Time limit in seconds for the cluster, for each build and for each service"
     )
     artifacts: Path = _option(
-        Path(".kindinfra"), "DIR", "Folder in which each run leaves logs and run.json"
+        Path(".kindinfra"), "DIR", "Folder for the logs and run.json of each run"
     )
-    keep_runs: int = _option(20, "N", "Run directories that stay among the artifacts")
+    keep_runs: int = _option(20, "N", "Number of run directories to keep in the artifacts folder")
     plan: bool = _option(
         False,  # noqa: FBT003
         "",
-        "Print what a run would do, and stop",
+        "Show what a run would do, and exit",
         used_by=("pytest",),
     )
     missing: Literal["error", "skip"] = _option(
-        "error", "HOW", "Without engine or kind, tests that need a cluster: error or skip"
+        "error",
+        "HOW",
+        "What happens to tests that need a cluster if the engine or kind is missing: error or skip",
     )
-    progress: Progress = _option("auto", "HOW", "Lines while work goes on: auto, plain or off")
+    progress: Progress = _option("auto", "HOW", "Progress lines: auto, plain or off")
     logs: Literal["failed", "off"] = _option(
         "failed",
         "WHEN",
-        "Logs, restarts and events of the stack in the report of a test: failed or off",
+        "Logs, restarts and events of the services in the report of a test: failed or off",
     )
     fail: Literal["gather", "fast"] = _option(
-        "gather", "HOW", "gather: a failure fails only what needs it; fast: it cancels the rest"
+        "gather",
+        "HOW",
+        "gather: a failure fails only the tests that need it; fast: it cancels everything",
     )
     order: Literal["needs-last", "collected"] = _option(
         "needs-last",

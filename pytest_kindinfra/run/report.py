@@ -352,9 +352,9 @@ def reused_lines(cluster: str, *, kubeconfig: Path, end: Sequence[str]) -> list[
     """Return how to use and how to delete a cluster that is kept for the next run."""
     return [
         "",
-        f"for the next run: cluster {cluster}",
-        f"  use it: export KUBECONFIG={shlex.quote(str(kubeconfig))}",
-        f"  end it: {shlex.join(end)}",
+        f"kept for the next run: cluster {cluster}",
+        f"  use it:    export KUBECONFIG={shlex.quote(str(kubeconfig))}",
+        f"  delete it: {shlex.join(end)}",
     ]
 
 

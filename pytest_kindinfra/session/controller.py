@@ -245,7 +245,7 @@ class Controller:
         said = f"the end of {log}" if size_of(log) else f"below\n{provisioner.last_words()}"
         error = ProvisionerDiedError(
             "the provisioner, the process that brings the stack up, ended before the run did\n"
-            f"To fix: look for what ended it (memory, a signal), and see {said}"
+            f"To fix: find out what ended it (memory, a signal), and see {said}"
         )
         terminal.say(redactor.text(f"kindinfra: {error}"))
         from pytest_kindinfra.run.teardown import settle_rest
@@ -410,11 +410,11 @@ class Controller:
         if not provisioner.lost:
             self._write(
                 f"kindinfra: interrupted again: the provisioner ends run {self.run.path.name} and "
-                f"its cluster {name} without pytest; what it does: {self.run.path / LOG}"
+                f"its cluster {name} without pytest; its log: {self.run.path / LOG}"
             )
             return
         self._write(
-            f"kindinfra: interrupted three times: the teardown of cluster {name} was left\n"
+            f"kindinfra: interrupted three times: the teardown of cluster {name} was not finished\n"
             f"To fix: kindinfra gc"
         )
 

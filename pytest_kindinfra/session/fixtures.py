@@ -274,7 +274,7 @@ class Once:
         name = _hashed(key)
         if (outcome := self._run.read(OnceDone, name)) is None:
             if (name, get_ident()) in self._producing:  # another thread waits for its turn
-                msg = f'"{key}": its own producer asks for it'
+                msg = f'"{key}": its producer requests the same key'
                 raise OnceError(msg)
             outcome = self._produce(name, key, produce)
         if outcome.error is not None:

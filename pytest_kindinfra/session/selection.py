@@ -43,8 +43,8 @@ def nested_hooks(config: pytest.Config, initial: frozenset[str]) -> Iterator[str
             if one.plugin_name.endswith(_CONFTEST) and one.plugin_name not in initial:
                 yield (
                     f"{one.plugin_name.removeprefix(root)}: {hook} is never called from there "
-                    "under xdist; it belongs into the rootdir's conftest.py, one that the "
-                    "arguments or testpaths name, or a plugin"
+                    "under xdist; move it to the rootdir's conftest.py, to one that the "
+                    "arguments or testpaths name, or to a plugin"
                 )
 
 

@@ -390,7 +390,7 @@ class RunDirectory(RunFolder):
             raise ProvisionerDiedError(self._without_result(file_name(kind, name)))
         msg = (
             f"the process that brings the stack up ended without a result (run {self.path.name})\n"
-            "To fix: look for why pytest's main process ended, then run again"
+            "To fix: find out why pytest's main process ended, then run again"
         )
         raise ProvisionerDiedError(msg)
 

@@ -101,14 +101,15 @@ def acquire(
     except OSError as error:
         msg = (
             f'the folder {directory.path} of cluster "{directory.path.name}" cannot be used: '
-            f"{error.strerror}\nTo fix: make it writable, or take another "
+            f"{error.strerror}\nTo fix: make it writable, or use another "
             "--kindinfra-cluster-name or --kindinfra-artifacts"
         )
         raise ClusterError(msg) from error
     if lock is None:
         msg = (
-            f'cluster "{directory.path.name}" was in use by {user_of(directory)} all the time\n'
-            "To fix: wait for its end, or take another --kindinfra-cluster-name"
+            f'cluster "{directory.path.name}" did not become free{deadline.exceeded()}: it is in '
+            f"use by {user_of(directory)}\n"
+            "To fix: wait until it ends, or use another --kindinfra-cluster-name"
         )
         raise ClusterError(msg)
     directory.write(ReusedBy(user=user))

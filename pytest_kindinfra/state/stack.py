@@ -155,7 +155,7 @@ class StackView:
         result = run.wait_for(kind, name) if self._waits else run.settled(kind, name)
         if result is None:
             what = file_name(kind, name).replace("-", " ", 1)
-            msg = f"{what}: not there yet\nTo fix: name it in `needs`"
+            msg = f"{what}: not deployed yet\nTo fix: add it to `needs`"
             raise NotReadyError(msg)
         if isinstance(result, Failed):
             raise NotReadyError(result.short)

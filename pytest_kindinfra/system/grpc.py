@@ -62,7 +62,7 @@ def missing_package(services: Iterable[Service]) -> Iterator[str]:
             if spec.scheme == "grpc":
                 yield (
                     f'[services.{service.name}.endpoints.{spec.name}] has scheme "grpc", for which '
-                    'the package h2 is missing: pip install "pytest-kindinfra[grpc]", or say '
+                    'the package h2 is missing: pip install "pytest-kindinfra[grpc]", or set '
                     'scheme = "tcp"'
                 )
 

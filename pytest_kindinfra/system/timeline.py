@@ -222,9 +222,9 @@ class PhaseKind(NamedTuple):
 
 PHASE_KINDS = {
     "build": PhaseKind("building", "built", ranks="image"),
-    "queue": PhaseKind("waiting for its turn to create the cluster", "had its turn to be created"),
+    "queue": PhaseKind("waiting for its turn to create the cluster", "may be created"),
     "create": PhaseKind("creating the cluster", "cluster created"),
-    "enter": PhaseKind("entering the cluster", "cluster entered"),
+    "enter": PhaseKind("connecting to the cluster", "cluster connected"),
     "load": PhaseKind("loading", "loaded"),
     "deploy": PhaseKind(
         "applying", "applied", ranks="service", shows_trouble=True, first_line=5.0

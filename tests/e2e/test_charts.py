@@ -58,7 +58,7 @@ def test_a_hook_whose_image_cannot_be_pulled_ends_helm(with_broken_ones: Run) ->
     told = cause(with_broken_ones, "pull")
 
     head, why = told.splitlines()[:2]
-    assert head == 'a hook of release "pull" cannot work, so helm was ended:'
+    assert head == 'a hook of release "pull" failed for good, so helm was stopped:'
     assert 'Job "pull" cannot become ready' in why
     assert "ErrImagePull" in why or "ImagePullBackOff" in why
     phase = with_broken_ones.phase("deploy pull")

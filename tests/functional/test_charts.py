@@ -231,14 +231,14 @@ def test_a_hook_that_cannot_work_ends_helm_at_once_with_its_cause(project: Proje
     assert (run.code, run.outcomes) == (1, {"errors": 1}), run.text
     [image] = (name for name in project.images() if "web" in name)
     assert told(run) == [
-        'a hook of release "web" cannot work, so helm was ended:',
+        'a hook of release "web" failed for good, so helm was stopped:',
         (
             'Job "web-migrate" cannot become ready: container "web-migrate" of pod "web-migrate-0":'
             " ErrImagePull"
         ),
         "  migrate: not found",
         (
-            "  to look yourself: --kindinfra-keep=on-failure, then kubectl --namespace default"
+            "  to inspect it: --kindinfra-keep=on-failure, then kubectl --namespace default"
             " describe pod web-migrate-0"
         ),
         (

@@ -146,7 +146,7 @@ class TestBuild:
         done = project.command("build")
 
         assert done.returncode == 1
-        assert f"{project.folder}: neither kindinfra.toml nor [tool.kindinfra] is there" in (
+        assert f"{project.folder} has no kindinfra.toml and no [tool.kindinfra] table" in (
             done.stderr
         )
 

@@ -195,7 +195,7 @@ def test_a_trouble_that_may_pass_is_a_failure_after_the_patience_of_its_service(
         re.sub(r"\s+", " ", run.out.partition(f'kindinfra: service "{name}" failed to start:')[2])
         for name in ("short", "long")
     )
-    assert "which is all that `patience = 1` allows" in short
-    assert "`patience = SECONDS` of the service waits longer" in short
+    assert "s, the limit of `patience = 1`" in short
+    assert "raise `patience` of the service to wait longer" in short
     assert re.search(r'CreateContainerConfigError for \d s: secret "late" not found', long)
     assert "To fix: add what is missing to the service's manifests" in long

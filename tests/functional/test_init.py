@@ -301,7 +301,7 @@ class TestNothingIsWrittenOver:
 
         done = project.command("init")
 
-        assert "left as it is: .gitignore" in done.stdout
+        assert "not changed: .gitignore" in done.stdout
 
 
 def test_an_empty_folder_gets_an_example_in_comments(project: Project) -> None:

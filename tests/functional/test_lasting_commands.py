@@ -161,7 +161,7 @@ class TestDown:
         assert done.returncode == 1
         assert re.sub(r"\d+-\d+-\w+", "RUN", masked(done.stderr, shop)) == (
             'kindinfra: cluster "NAME" is in use by the run in FOLDER/.kindinfra/RUN\n'
-            "To fix: wait for its end\n"
+            "To fix: wait until it ends\n"
         )
 
     def test_one_that_no_run_of_ours_made_stays(self, shop: Project) -> None:
@@ -294,7 +294,7 @@ class TestDoctor:
         assert "ok engine docker 28.0.0" in lines
         at = next(at for at, line in enumerate(lines) if line.startswith("missing kind"))
         assert lines[at + 1] == f"To fix: {how_to_get('kind')}"
-        assert any(line.startswith("odd kubectl not on PATH") for line in lines)
+        assert any(line.startswith("warning kubectl not on PATH") for line in lines)
         assert "ok declaration kindinfra.toml: 3 services, 2 images" in lines
 
     def test_an_engine_on_another_host_is_named(self, shop: Project) -> None:
@@ -317,5 +317,5 @@ class TestDoctor:
 
         lines = [" ".join(line.split()) for line in shop.command("doctor").stdout.splitlines()]
 
-        assert f"odd clusters of killed runs: {name_of(shop)}" in lines
+        assert f"warning clusters of killed runs: {name_of(shop)}" in lines
         assert any(line.startswith("missing declaration [services.broken]") for line in lines)

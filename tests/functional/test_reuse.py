@@ -109,9 +109,9 @@ class TestAnUnchangedRun:
 
         (name,) = run.clusters
         home = shop.folder / ".kindinfra" / "reused" / name
-        assert run.lines("for the next run:") == [f"for the next run: cluster {name}"]
-        assert run.lines("  use it:") == [f"  use it: export KUBECONFIG={home}/kubeconfig"]
-        assert run.lines("  end it:") == ["  end it: kindinfra down"]
+        assert run.lines("for the next run:") == [f"kept for the next run: cluster {name}"]
+        assert run.lines("  use it:") == [f"  use it:    export KUBECONFIG={home}/kubeconfig"]
+        assert run.lines("  delete it:") == ["  delete it: kindinfra down"]
         assert run.report["outcome"]["kept"] is True
 
 
@@ -431,7 +431,7 @@ class TestRunsBesideEachOther:
         shop.open("go")
         assert first.finish().code == 0
         assert run.code == 1
-        assert "was in use by the run in" in run.text
+        assert "it is in use by the run in" in run.text
         assert run.calls("delete") == []
 
     def test_a_run_without_reuse_leaves_one_in_use_alone(self, shop: Project) -> None:

@@ -55,7 +55,7 @@ class TestNoBuild:
 
         assert_told(
             run,
-            "2 images are not there, and this run builds none (--kindinfra-no-build):\n"
+            "2 images are missing, and this run does not build images (--kindinfra-no-build):\n"
             "  api: localhost/api:TAG is not in the engine\n"
             "  web: localhost/web:TAG is not in the engine\n"
             "To fix: kindinfra build api web",
@@ -76,7 +76,7 @@ class TestNoBuild:
 
         assert_told(
             run,
-            "1 image is not there, and this run builds none (--kindinfra-no-build):\n"
+            "1 image is missing, and this run does not build images (--kindinfra-no-build):\n"
             "  api: localhost/api:TAG is not in the engine\n"
             "To fix: kindinfra build api",
         )
@@ -110,7 +110,7 @@ class TestNoBuild:
 
         assert_told(
             run,
-            "2 images are not there, and this run builds none (--kindinfra-no-build):\n"
+            "2 images are missing, and this run does not build images (--kindinfra-no-build):\n"
             "  api: localhost/api:TAG is not in the engine\n"
             '  cache: the prebuilt "registry.example/cache:1" is not in the engine: '
             "docker pull registry.example/cache:1\n"
@@ -175,8 +175,8 @@ class TestSavedImages:
 
         assert_told(
             run,
-            "1 image is not there, and this run builds none (--kindinfra-no-build):\n"
-            f"  web: {saved} has localhost/web:TAG, but what is here makes localhost/web:TAG\n"
+            "1 image is missing, and this run does not build images (--kindinfra-no-build):\n"
+            f"  web: {saved} has localhost/web:TAG, but the files here give localhost/web:TAG\n"
             f"To fix: kindinfra build --save={saved} web",
         )
 
@@ -190,7 +190,7 @@ class TestSavedImages:
 
         assert_told(
             run,
-            "2 images are not there, and this run builds none (--kindinfra-no-build):\n"
+            "2 images are missing, and this run does not build images (--kindinfra-no-build):\n"
             f"  api: {saved} has no archive of it\n"
             f"  web: {saved / 'web.tar'}: no such file\n"
             f"To fix: kindinfra build --save={saved} api web",
@@ -203,7 +203,7 @@ class TestSavedImages:
 
         assert_told(
             run,
-            "1 image is not there, and this run builds none (--kindinfra-no-build):\n"
+            "1 image is missing, and this run does not build images (--kindinfra-no-build):\n"
             f"  web: {saved / 'web.tar'} holds localhost/web:stale, not localhost/web:TAG\n"
             f"To fix: kindinfra build --save={saved} web",
         )

@@ -205,7 +205,7 @@ class TestAnImage:
 
         assert str(caught.value).splitlines()[2:] == [
             "    #5 compiling",
-            f"    It was ended after {timeout or 20:.0f} s, as {said} says",
+            f"    It was stopped after {timeout or 20:.0f} s, the limit of {said}",
             f"    To fix: {fix}",
         ]
 
@@ -312,7 +312,7 @@ class TestAFileThatChangesDuringItsBuild:
 
         bench.engine.on_build = move
 
-        with pytest.raises(KindInfraError, match='image "app": cannot read what it is built from'):
+        with pytest.raises(KindInfraError, match='image "app": cannot read its build context'):
             bench.build(Image(name="app", context=Path("app")))
         assert bench.engine.images == {}
 

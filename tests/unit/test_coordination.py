@@ -312,7 +312,7 @@ sys.stdin.read()
         assert monotonic() - start < 1
         assert str(caught.value) == (
             "the process that brings the stack up ended without a result (run run-1)\n"
-            "To fix: look for why pytest's main process ended, then run again"
+            "To fix: find out why pytest's main process ended, then run again"
         )
 
     def test_waiting_goes_on_as_long_as_the_provisioner_lives(self, run: RunDirectory) -> None:

@@ -172,7 +172,7 @@ class TestWhatAKilledRunLeft:
         lock.release()
         assert str(caught.value) == (
             f'cluster "{NAME}" is in use by another run ({dead.path})\n'
-            "To fix: wait for its end, or take another --kindinfra-cluster-name"
+            "To fix: wait until it ends, or use another --kindinfra-cluster-name"
         )
 
     def test_a_sweep_that_comes_late_leaves_the_next_one_of_that_name_alone(

@@ -125,7 +125,7 @@ class TestWaiting:
         with pytest.raises(NotReadyError) as caught:
             Stack(run, waits=False).url("late")
 
-        assert str(caught.value) == "service late: not there yet\nTo fix: name it in `needs`"
+        assert str(caught.value) == "service late: not deployed yet\nTo fix: add it to `needs`"
 
     @pytest.mark.usefixtures("stack")
     def test_a_hook_sees_what_is_there(self, run: RunDirectory) -> None:

@@ -142,13 +142,13 @@ def _as_used(image: DraftImage, used: list[str]) -> DraftImage:
     }
     if not exact and len(near) == 1:
         name = near.pop()
-        note = f'called so because manifests run "{name}"'
+        note = f'named after the image in manifests: "{name}"'
         image = replace(image, name=name, notes=(*image.notes, note))
         exact = [one for one in used if last_part(one) == name]
     foreign = sorted({one for one in exact if not is_bare_or_local(one)})
     if not foreign:
         return image
-    note = f"built here, in the place of {', '.join(foreign)}"
+    note = f"built here instead of pulling {', '.join(foreign)}"
     keys = {**image.keys, "names": foreign}
     return replace(image, keys=keys, notes=(*image.notes, note))
 
