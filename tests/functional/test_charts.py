@@ -356,7 +356,7 @@ def test_a_release_that_is_there_as_it_would_be_made_is_left_alone(project: Proj
     assert [call.what for call in same.calls("helm get")] == ["helm get"]
 
 
-def test_an_object_that_somebody_deleted_is_made_again(project: Project) -> None:
+def test_a_deleted_object_is_created_again(project: Project) -> None:
     declare_web(project)
     project.run("--kindinfra-reuse")
     (kube,) = project.clusters.made

@@ -40,7 +40,7 @@ class TestBuild:
         assert {call.what for call in builds(shop)} == {"build tool", "build api", "build web"}
         assert {call.what for call in shop.calls()} & {"create", "save", "get clusters"} == set()
 
-    def test_each_build_is_told_as_it_begins_and_ends(self, shop: Project) -> None:
+    def test_each_build_is_shown_when_it_starts_and_ends(self, shop: Project) -> None:
         done = shop.command("build", "api")
 
         lines = re.sub(r"\d+\.\d", "T", done.stdout).splitlines()
@@ -81,7 +81,7 @@ class TestBuild:
 
         assert (run.code, run.calls("build")) == (0, [])
 
-    def test_every_failure_is_told(self, shop: Project) -> None:
+    def test_every_failure_is_reported(self, shop: Project) -> None:
         shop.behave("build api", exit=2, complains="no compiler")
         shop.behave("build web", exit=3, complains="no space")
 

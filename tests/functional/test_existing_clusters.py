@@ -140,7 +140,9 @@ def test_options_for_a_cluster_that_is_made_are_refused_beside_it(
     ) in run.text
 
 
-def test_reuse_is_refused_beside_it(project: Project, kubernetes: FakeKubernetes) -> None:
+def test_reuse_is_refused_with_an_existing_cluster(
+    project: Project, kubernetes: FakeKubernetes
+) -> None:
     project.service("store")
     project.tests(TESTS)
 
@@ -208,7 +210,7 @@ def test_what_a_killed_run_left_in_the_namespace_is_deleted_by_the_next(
     assert before["metadata"]["labels"]["dev.kindinfra/run"] not in run.folder
 
 
-def test_a_second_run_is_told_who_has_the_namespace(
+def test_a_second_run_names_the_run_that_has_the_namespace(
     project: Project, kubernetes: FakeKubernetes
 ) -> None:
     project.service("store")

@@ -78,13 +78,13 @@ def test_a_failed_build_is_not_tried_again(failed: Run) -> None:
 @pytest.mark.parametrize(
     "test", ["test_store[0]", "test_store[1]", "test_store[2]", "test_front", "test_crasher"]
 )
-def test_each_dependent_test_is_told_briefly(failed: Run, test: str) -> None:
+def test_each_dependent_test_shows_at_most_six_lines(failed: Run, test: str) -> None:
     lines = error_of(failed, test)
 
     assert 1 <= len(lines) <= 6, lines
 
 
-def test_all_tests_of_a_service_are_told_the_same(failed: Run) -> None:
+def test_all_tests_of_a_service_show_the_same_error(failed: Run) -> None:
     told = {tuple(error_of(failed, f"test_store[{number}]")) for number in range(3)}
 
     assert len(told) == 1
@@ -92,19 +92,19 @@ def test_all_tests_of_a_service_are_told_the_same(failed: Run) -> None:
     assert "the compiler gave up" in "\n".join(*told)
 
 
-def test_what_could_not_start_names_with_what_it_began(failed: Run) -> None:
+def test_a_service_that_was_not_started_names_the_root_cause(failed: Run) -> None:
     told = "\n".join(error_of(failed, "test_front"))
 
     assert 'service "front" failed to start: image "store" failed to build' in told
     assert "the compiler gave up" in told
 
 
-def test_a_crashed_service_is_told_with_its_reason(failed: Run) -> None:
+def test_a_crashed_service_is_reported_with_its_exit_code(failed: Run) -> None:
     assert "exit code 3" in "\n".join(error_of(failed, "test_crasher"))
 
 
 @pytest.mark.parametrize("line", ['kindinfra: image "store" failed to build', "step 20 of 30"])
-def test_the_cause_stands_in_full_once(failed: Run, line: str) -> None:
+def test_the_cause_is_printed_in_full_once(failed: Run, line: str) -> None:
     assert len(failed.lines(line)) == 1, failed.out
 
 

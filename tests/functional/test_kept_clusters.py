@@ -55,7 +55,7 @@ def test_a_kept_cluster_is_not_taken_for_left_behind(project: Project) -> None:
     assert second.clusters == first.clusters != []
 
 
-def test_somebody_elses_cluster_of_that_name_is_not_touched(project: Project) -> None:
+def test_a_foreign_cluster_of_that_name_is_not_touched(project: Project) -> None:
     project.foreign_cluster("dev")
     project.tests("def test_it(kindinfra): ...\n")
 
@@ -70,7 +70,7 @@ def test_somebody_elses_cluster_of_that_name_is_not_touched(project: Project) ->
     assert run.clusters == ["dev"]
 
 
-def test_one_of_ours_of_that_name_is_made_anew(project: Project) -> None:
+def test_an_old_cluster_of_a_run_is_created_again(project: Project) -> None:
     project.tests(PASSING)
     project.run("--kindinfra-keep=always", "--kindinfra-cluster-name=mine", workers=None)
 

@@ -63,7 +63,7 @@ class TestUp:
         assert done.returncode == 0
         assert "create" not in {call.what for call in shop.calls()[before:]}
 
-    def test_a_failure_is_told_and_the_rest_stays(self, shop: Project) -> None:
+    def test_a_failure_is_reported_and_the_rest_stays(self, shop: Project) -> None:
         shop.behave("build web", exit=1, complains="no such file")
 
         done = shop.command("up")
@@ -149,7 +149,7 @@ class TestDown:
 
         assert done.stdout == "deleted cluster dev\n"
 
-    def test_one_that_is_in_use_or_somebody_elses_stays(self, shop: Project) -> None:
+    def test_a_cluster_that_is_in_use_or_foreign_stays(self, shop: Project) -> None:
         shop.tests("@pytest.mark.kindinfra('web')\ndef test_it(): note('in'); await_gate('go')\n")
         running = shop.start(REUSE, workers=None)
         running.until_at("in")
@@ -164,7 +164,7 @@ class TestDown:
             "To fix: wait until it ends\n"
         )
 
-    def test_one_that_no_run_of_ours_made_stays(self, shop: Project) -> None:
+    def test_a_cluster_that_no_run_created_stays(self, shop: Project) -> None:
         shop.foreign_cluster("dev")
 
         done = shop.command("down", "--cluster-name=dev")

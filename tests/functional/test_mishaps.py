@@ -355,7 +355,7 @@ def test_two_runs_in_one_folder_have_clusters_ports_and_artifacts_of_their_own(
     assert project.standing() == []
 
 
-def test_a_host_port_that_somebody_took_meanwhile_is_chosen_anew(project: Project) -> None:
+def test_another_host_port_is_chosen_if_one_was_taken_meanwhile(project: Project) -> None:
     project.service("api")
     project.behave(
         "create", exit=1, times=1, says="failed to bind host port: address already in use"

@@ -59,7 +59,7 @@ def test_a_hook_in_a_conftest_that_the_arguments_name_is_called(
     assert [told for told, _, _ in run.notes if told == "called"] == ["called"]
 
 
-def test_a_nested_hook_of_a_run_that_needs_nothing_is_nobodys_business(project: Project) -> None:
+def test_a_nested_hook_is_no_error_in_a_run_that_needs_no_service(project: Project) -> None:
     project.write("sub/conftest.py", HOOK)
     project.tests("def test_free(): ...", "sub/test_it.py")
 

@@ -182,7 +182,7 @@ class TestWhatChanged:
         assert [path for verb, path in without.requests if verb == "DELETE"] == []
         assert [path for verb, path in again.requests if verb == "DELETE"] == []
 
-    def test_a_service_that_failed_is_made_anew(self, shop: Project) -> None:
+    def test_a_failed_service_is_deployed_again(self, shop: Project) -> None:
         broken = {"state": {"waiting": {"reason": "ErrImageNeverPull"}}, "restartCount": 0}
         shop.breaks("web", broken)
         first = shop.run(REUSE, workers=None)
@@ -231,7 +231,7 @@ class TestAPythonStep:
         project.tests("@pytest.mark.kindinfra('fill')\ndef test_it(): ...\n")
         return project
 
-    def test_it_is_called_each_time_as_nobody_knows_what_it_reads(self, stepping: Project) -> None:
+    def test_a_step_without_inputs_is_called_each_time(self, stepping: Project) -> None:
         stepping.declare("[services.fill]\nrun = 'seeding:fill'\nneeds = ['db']\n")
 
         runs = [self.run(stepping) for _ in range(2)]
@@ -330,7 +330,7 @@ class TestAnotherCluster:
 
         assert self.anew(shop) == ["its kind nodes do not run"]
 
-    def test_a_home_that_somebody_removed(self, shop: Project) -> None:
+    def test_a_reused_directory_that_was_removed(self, shop: Project) -> None:
         shop.run(REUSE, workers=None)
         shutil.rmtree(shop.folder / ".kindinfra")
 
@@ -375,7 +375,7 @@ class TestAnotherCluster:
         assert run.clusters == killed.clusters != []
         assert len(run.calls("create")) == 1
 
-    def test_one_that_is_somebody_elses_is_a_usage_error(self, shop: Project) -> None:
+    def test_a_foreign_cluster_is_a_usage_error(self, shop: Project) -> None:
         shop.foreign_cluster("dev")
 
         run = shop.run(REUSE, "--kindinfra-cluster-name=dev", workers=2)
@@ -447,7 +447,7 @@ class TestRunsBesideEachOther:
         assert 'cluster "dev" is in use by the run in' in run.text
         assert run.calls("delete") + run.calls("create") == []
 
-    def test_nobody_takes_it_for_left_behind(self, shop: Project) -> None:
+    def test_a_kept_cluster_is_not_swept(self, shop: Project) -> None:
         first = shop.run(REUSE, workers=None)
 
         gc = shop.command("gc")

@@ -370,7 +370,7 @@ def test_a_kind_config_without_a_network_needs_a_service_that_brings_it(project:
     )
 
 
-def test_what_dockerfiles_show_of_mistakes_is_told_before_anything_is_built(
+def test_mistakes_in_dockerfiles_are_reported_before_anything_is_built(
     project: Project,
 ) -> None:
     project.service("datastorage", image=True)

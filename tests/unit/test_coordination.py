@@ -168,7 +168,7 @@ class TestResults:
 
         assert run.read(OnceDone, name) == OnceDone(key="k", value=value)
 
-    def test_what_nobody_wrote_is_nothing(self, run: RunDirectory) -> None:
+    def test_a_note_that_was_not_written_is_none(self, run: RunDirectory) -> None:
         assert run.read(ClusterNamed) is None
         assert run.read_all(ImageLoaded) == {}
 
@@ -356,7 +356,7 @@ sys.stdin.read()
 
 
 class TestLocks:
-    def test_nobody_holds_a_lock_that_was_never_taken(self, run: RunDirectory) -> None:
+    def test_a_lock_that_was_never_acquired_is_free(self, run: RunDirectory) -> None:
         assert not is_locked(run.lock)
         assert not run.path.exists()
 

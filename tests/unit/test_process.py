@@ -240,7 +240,7 @@ class TestLog:
 
         assert result.stdout == "600\n"
 
-    def test_what_outlives_the_program_keeps_nobody_waiting(
+    def test_a_surviving_child_of_the_program_is_not_waited_for(
         self, logging: Runner, tmp_path: Path, soon: Deadline
     ) -> None:
         gone = tmp_path / "gone"

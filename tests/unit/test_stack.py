@@ -429,7 +429,7 @@ class TestSomethingFails:
         assert "CrashLoopBackOff" in bench.failure("api").full
         assert bench.deployed("api") is None
 
-    def test_an_endpoint_without_pods_is_told_with_what_its_k8s_service_selects(
+    def test_an_endpoint_without_pods_is_reported_with_its_k8s_services_selector(
         self, bench: Bench
     ) -> None:
         bench.timeout, bench.selects = 1.5, "dbb"

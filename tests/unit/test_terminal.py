@@ -152,7 +152,7 @@ def test_what_the_api_server_says_of_an_object_is_shown_while_it_is_not_applied(
 
 
 class TestHeartbeats:
-    def test_what_the_api_server_says_is_told_within_seconds(self) -> None:
+    def test_a_message_of_the_api_server_is_shown_within_seconds(self) -> None:
         beats = Heartbeats()
         web = Running("deploy", "web", EPOCH, lambda: 'namespaces "shop" not found')
 
@@ -163,7 +163,7 @@ class TestHeartbeats:
     def due(self, beats: Heartbeats, at: float, *running: Running) -> list[str]:
         return [one.subject for one in beats.due(running, at=EPOCH + at)]
 
-    def test_each_is_told_after_half_a_minute_and_then_once_in_a_while(self) -> None:
+    def test_each_phase_is_shown_after_half_a_minute_and_then_from_time_to_time(self) -> None:
         beats = Heartbeats()
         api = Running("build", "api", EPOCH, lambda: "#1")
         web = Running("build", "web", EPOCH + 20, lambda: "#1")
@@ -172,7 +172,7 @@ class TestHeartbeats:
 
         assert told == [[], ["api"], [], ["web"], [], ["api"], ["web"]]
 
-    def test_a_trouble_of_a_service_is_told_every_ten_seconds(self) -> None:
+    def test_a_problem_of_a_service_is_shown_every_ten_seconds(self) -> None:
         beats, api = Heartbeats(), Running("wait", "api", EPOCH, lambda: "FailedMount for 9 s")
 
         assert [self.due(beats, at, api) for at in (9, 10, 15, 20)] == [[], ["api"], [], ["api"]]

@@ -63,7 +63,7 @@ class TestEndpoints:
     def test_all_come_in_the_order_of_declaration(self, stack: Stack) -> None:
         assert stack.endpoints("api") == (API, METRICS)
 
-    def test_a_service_that_nobody_asked_for_is_named_with_what_to_do(self, stack: Stack) -> None:
+    def test_a_service_that_no_test_needs_is_named_with_a_remedy(self, stack: Stack) -> None:
         with pytest.raises(KindInfraError) as caught:
             stack.url("apj")
 
@@ -92,7 +92,7 @@ class TestEndpoints:
             ),
         ],
     )
-    def test_an_endpoint_that_nobody_declared_is_named(
+    def test_an_undeclared_endpoint_is_named(
         self, service: str, endpoint: str | None, message: str, stack: Stack
     ) -> None:
         with pytest.raises(KindInfraError) as caught:
@@ -121,7 +121,7 @@ class TestWaiting:
             stack.url("late")
 
     @pytest.mark.usefixtures("stack")
-    def test_a_hook_is_told_at_once_what_is_not_there(self, run: RunDirectory) -> None:
+    def test_in_a_hook_a_missing_service_is_an_error_at_once(self, run: RunDirectory) -> None:
         with pytest.raises(NotReadyError) as caught:
             Stack(run, waits=False).url("late")
 
