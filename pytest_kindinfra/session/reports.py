@@ -119,13 +119,14 @@ class Reports:
         from pytest_kindinfra.run.teardown import read_failures
 
         failures = [one for one in read_failures(self._run).values() if not one.cancelled]
-        texts = {one.root: one.full for one in failures}
+        causes = {one.root: one for one in failures}
         found = []
-        for root, text in texts.items():
+        for root, cause in causes.items():
             place = SourceLine()
             with suppress(KindInfraError):
-                place = place_of(root, text, read_declaration(self._config.rootpath))
-            found.append(RootCause(f"{root} failed", text, _in_workspace(place, self._config)))
+                place = place_of(root, cause.full, read_declaration(self._config.rootpath))
+            title = f"{root} {cause.verb}"
+            found.append(RootCause(title, cause.full, _in_workspace(place, self._config)))
         return found
 
 
