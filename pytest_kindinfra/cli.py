@@ -293,7 +293,7 @@ def _say_all(lines: Iterable[str]) -> None:
 
 
 def _say(line: str) -> None:
-    """Write a line; if nobody reads it any more (`kindinfra up | head`), the work goes on."""
+    """Write a line; if it is not read any more (`kindinfra up | head`), the work goes on."""
     try:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()

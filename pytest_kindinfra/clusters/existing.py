@@ -46,7 +46,7 @@ def scope_of(run: RunDirectory, *namespaces: str) -> Scope:
 _FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 
 
-_FIX = "To fix: kubectl config use-context NAME, or give another file"
+_FIX = "To fix: kubectl config use-context NAME, or use another kubeconfig"
 
 
 def current_context(config: Any, wanted: str | None = None) -> str:
@@ -240,18 +240,18 @@ def _name_here(
 def problems_of_options(settings: Settings) -> Iterator[str]:
     """Yield a sentence for each option that counts only where the run creates a cluster.
 
-    Those that say how to make one may stand in the file or the environment for other runs.
+    Those that say how to make one may be in the file or the environment for other runs.
     """
     for key in _MAKING:
         if settings.kubeconfig and settings.sources.get(key, "").startswith("--"):
             yield (
-                f"{settings.sources[key]} is for a cluster that is made, but "
-                f"{settings.sources['kubeconfig']} names one that is there: leave one of them out"
+                f"{settings.sources[key]} is for a cluster that the run creates, but "
+                f"{settings.sources['kubeconfig']} names an existing one: remove one of the two"
             )
     if settings.kubeconfig and settings.reuse:
         yield (
-            f"{settings.sources['reuse']} leaves services for the next run, but from the cluster "
-            f"of {settings.sources['kubeconfig']} what is ours is deleted: leave one of them out"
+            f"{settings.sources['reuse']} keeps services for the next run, but a run's objects in "
+            f"the cluster of {settings.sources['kubeconfig']} are always deleted: drop one of them"
         )
 
 
@@ -262,9 +262,9 @@ def problems_of_images(plan: Plan, existing: ExistingCluster) -> Iterator[str]:
     for image in plan.images:
         if image.prebuilt is None:
             yield (
-                f'[images.{image.name}] cannot be brought into "{existing.name}", which is no '
+                f'[images.{image.name}] cannot be loaded into "{existing.name}", which is no '
                 "kind cluster of this host\n  To fix: push it to a registry that the cluster pulls "
-                f'from and say [images.{image.name}] prebuilt = "REGISTRY/{image.name}:TAG"'
+                f'from and set [images.{image.name}] prebuilt = "REGISTRY/{image.name}:TAG"'
             )
 
 

@@ -135,7 +135,7 @@ def restart(service: str, *, cluster: str | None) -> str:
             kinds = ", ".join(_titles(others)) or "no workload"
             msg = (
                 f'service "{service}" has nothing that can be restarted: {kinds}\n'
-                "To fix: what runs once runs again with `kindinfra up` after a change"
+                "To fix: a Job runs again with `kindinfra up` after a change of its manifest"
             )
             raise KindInfraError(msg)
         declared = _declared(service)
@@ -147,7 +147,7 @@ def restart(service: str, *, cluster: str | None) -> str:
         kube.wait_ready(there, namespace="", deadline=deadline, restarts=declared.restarts)
         await_routes(kube, service, before, deadline)
         prove_endpoints(service, deployed, deadline)
-    left = f"; left as it is: {', '.join(_titles(others))}" if others else ""
+    left = f"; not restarted: {', '.join(_titles(others))}" if others else ""
     return f"restarted {', '.join(_titles(workloads))}{left}"
 
 
@@ -155,7 +155,9 @@ def _restart_workload(kube: Kube, obj: KubeObject) -> None:
     """Have a workload replace its pods, as `kubectl rollout restart` does; nothing is awaited."""
     path = kube.path_of(obj, namespace="")
     if kube.get(path) is None:
-        msg = f"{obj['kind']} {obj['metadata']['name']} is gone\nTo fix: kindinfra up"
+        msg = (
+            f"{obj['kind']} {obj['metadata']['name']} does not exist any more\nTo fix: kindinfra up"
+        )
         raise ClusterError(msg)
     annotations = {_ANNOTATION: datetime.fromtimestamp(now(), UTC).isoformat()}
     body = {"spec": {"template": {"metadata": {"annotations": annotations}}}}
@@ -182,7 +184,7 @@ def kubectl(words: Sequence[str], *, cluster: str | None) -> NoReturn:
 
     Raises:
         ToolMissingError: kubectl is not on PATH.
-        KindInfraError: There is no cluster, it does not run, or nobody has its credentials.
+        KindInfraError: There is no cluster, it does not run, or its kubeconfig is missing.
     """
     program = which("kubectl", fix=how_to_get("kubectl"))
     place = look(cluster)

@@ -87,10 +87,10 @@ def look(cluster: str | None) -> Place:
 
 
 def kubeconfig_of(place: Place) -> Path:
-    """Return the credentials of a cluster that is there; they are kept out of what is shown.
+    """Return the credentials of an existing cluster; they are kept out of what is shown.
 
     Raises:
-        KindInfraError: There is no cluster, it does not run, or nobody has its credentials.
+        KindInfraError: There is no cluster, it does not run, or its kubeconfig is missing.
     """
     if place.there is None:
         msg = f'there is no cluster "{place.name}"\nTo fix: kindinfra up'
@@ -104,7 +104,7 @@ def kubeconfig_of(place: Place) -> Path:
         msg = f'the credentials of cluster "{place.name}" cannot be read: {why}'
         raise KindInfraError(msg)
     if directory is None or not size_of(directory.kubeconfig):
-        msg = f'nobody has the credentials of cluster "{place.name}"\nTo fix: kindinfra up'
+        msg = f'the kubeconfig of cluster "{place.name}" is missing\nTo fix: kindinfra up'
         raise KindInfraError(msg)
     place.tools.redactor.learn(credentials_in(directory.kubeconfig.read_text()))
     return directory.kubeconfig
@@ -117,14 +117,15 @@ def down(cluster: str | None) -> str:
     """Delete the cluster and return a line that says what was done.
 
     Raises:
-        KindInfraError: It is none of ours, in use, that is unclear, or it could not be deleted.
+        KindInfraError: No run created it, it may be in use, or it could not be deleted.
     """
     place = look(cluster)
     if place.there is None:
         return f"there is no cluster {place.name}"
     if place.there.folder is None:
         delete = " ".join(place.tools.provider.delete_command(place.name))
-        msg = f'no run of ours made cluster "{place.name}"\nTo fix: if nobody uses it: {delete}'
+        head = f'no run of pytest-kindinfra created cluster "{place.name}"'
+        msg = f"{head}\nTo fix: if it is not in use: {delete}"
         raise KindInfraError(msg)
     directory = RunDirectory(place.there.folder)
     if why := why_unclear(directory, place.name):
@@ -132,7 +133,7 @@ def down(cluster: str | None) -> str:
     with locked_alone(directory.lock) as alone:
         if not alone:
             user = user_of(directory)
-            msg = f'cluster "{place.name}" is in use by {user}\nTo fix: wait for its end'
+            msg = f'cluster "{place.name}" is in use by {user}\nTo fix: wait until it ends'
             raise KindInfraError(msg)
         done = _delete(place, directory)
         forget(directory)
@@ -142,8 +143,8 @@ def down(cluster: str | None) -> str:
 def _unclear(place: Place, why: str) -> str:
     delete = shlex.join(place.tools.provider.delete_command(place.name))
     return (
-        f'whether anybody uses cluster "{place.name}" is unclear: {why}\n'
-        f"To fix: if nobody uses it: {delete}"
+        f'it is unknown whether cluster "{place.name}" is in use: {why}\n'
+        f"To fix: if it is not in use: {delete}"
     )
 
 
@@ -199,7 +200,7 @@ class Status:
         if self.problem:
             yield self.problem
         elif not self.services:
-            yield "  no service was brought up"
+            yield "  no service was deployed"
         for one in self.services:
             yield f"  {one.name:<20} {f'not ready: {one.why}' if one.why else 'ready'}"
             for name, url in one.endpoints.items():
@@ -274,7 +275,7 @@ def _why_not_ready(
     name: str, deployed: Deployed, kube: Kube, specs: Mapping[tuple[str, str], EndpointSpec]
 ) -> str:
     if not deployed.ready:
-        return "its last bring-up did not end well"
+        return "its last deployment failed"
     for obj in deployed.objects:
         if why := _why_object(obj, kube):
             return why
@@ -348,7 +349,7 @@ def logs(service: str | None, *, cluster: str | None, lines: int) -> Iterator[st
 def follow(
     service: str | None, *, cluster: str | None, lines: int, say: Callable[[str], object]
 ) -> None:
-    """Show the logs as they grow, also of pods that come later, until somebody interrupts it.
+    """Show the logs as they grow, also of pods that come later, until it is interrupted.
 
     Args:
         service: Whose pods; None means those of all services.
@@ -372,7 +373,7 @@ def connected(cluster: str | None) -> Iterator[tuple[Place, Kube]]:
     """Give the cluster of the current folder and its API, which is closed at the end.
 
     Raises:
-        KindInfraError: There is no cluster, it does not run, or nobody has its credentials.
+        KindInfraError: There is no cluster, it does not run, or its kubeconfig is missing.
     """
     place = look(cluster)
     kube = Kube(kubeconfig_of(place))

@@ -133,7 +133,7 @@ def asked(what: str, ask: Callable[[], str]) -> Finding:
 
 
 def new_enough(found: Finding, oldest: Oldest | None) -> Finding:
-    """Return a finding of a program, odd if its version lacks what is used of it."""
+    """Return a finding of a program, a warning if its version lacks what is used of it."""
     version = _VERSION.search(found.said)
     if found.state != "ok" or oldest is None or version is None:
         return found
@@ -141,7 +141,7 @@ def new_enough(found: Finding, oldest: Oldest | None) -> Finding:
         return found
     wanted = ".".join(str(part) for part in oldest.version)
     said = f"{found.said}, older than {wanted}: {oldest.lacks}"
-    return Finding(state="odd", what=found.what, said=said, fix=oldest.fix)
+    return Finding(state="warning", what=found.what, said=said, fix=oldest.fix)
 
 
 def in_one_line(text: str) -> str:

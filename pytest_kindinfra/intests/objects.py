@@ -194,8 +194,8 @@ def refuse_taken(
             meta = found["metadata"]
             where = f' in namespace "{meta["namespace"]}"' if meta.get("namespace") else ""
             msg = (
-                f'{obj["kind"]} "{meta["name"]}"{where} is there already, and not made by this '
-                "test, which would delete it at its end\n"
+                f'{obj["kind"]} "{meta["name"]}"{where} exists already, and was not created by '
+                "this test, which would delete it at its end\n"
                 "To fix: give it another name, or another namespace (kindinfra_namespace)"
             )
             raise KindInfraError(msg)

@@ -158,8 +158,8 @@ class Applier:
     def _await_end(self, path: str, uid: str, deadline: Deadline) -> None:
         if not wait_until(lambda: not is_there(self._fetch(path), uid), deadline, every=0.1):
             msg = (
-                f"{path} was deleted to be made anew, but is still there{deadline.exceeded()}\n"
-                f"To fix: look for finalizers that nothing removes: kubectl get --raw {path}"
+                f"{path} was deleted to be created again, but still exists{deadline.exceeded()}\n"
+                f"To fix: find the finalizer that is not removed: kubectl get --raw {path}"
             )
             raise ClusterError(msg)
 

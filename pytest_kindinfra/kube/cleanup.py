@@ -243,11 +243,11 @@ class _Search:
         return self._reader.list_(path, labelSelector=f"{RUN_LABEL}={self._run}")
 
     def _complain(self, resource: str, error: ApiError) -> None:
-        """Tell of a kind that cannot be listed if the run has applied objects of it."""
+        """Report a kind that cannot be listed if the run has applied objects of it."""
         if resource in self._scope.resources:
             self.problems.append(
                 f"objects of kind {resource} may be left, since they cannot be listed: {error}\n"
-                "To fix: have somebody with more rights run: kubectl delete"
+                "To fix: run with a user that may list and delete them: kubectl delete"
                 f" {resource} --all-namespaces --selector {RUN_LABEL}={self._run}"
             )
 

@@ -74,7 +74,7 @@ class Following:
     def _new_containers(self) -> Iterator[tuple[str, str, str]]:
         """Yield title, path and container of each container that began to run since the last look.
 
-        A container that was restarted is a new one, whose log begins anew.
+        A container that was restarted is a new one, whose log begins again.
         """
         for pod in self._kube.list_("/api/v1/pods", labelSelector=self._selector):
             meta, status = pod["metadata"], pod.get("status") or {}

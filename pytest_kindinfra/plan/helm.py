@@ -101,7 +101,7 @@ class Chart(Source):
         return read
 
     def problems(self, value: Helm, folder: Path) -> Iterator[str]:
-        """Yield what of a chart is not there."""
+        """Yield what of a chart is missing."""
         yield from problems_of_remote(value)
         chart = folder / value.chart
         if remote_chart(value) or "://" in str(value.chart):

@@ -1,4 +1,4 @@
-"""Tests that cannot run beside others, and those that want their services fresh."""
+"""Tests that cannot run in parallel to others, and those that want their services fresh."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class TakenTurns:
 
 
 _TURNS: pytest.StashKey[bool] = pytest.StashKey()
-"""Whether some selected test may not run beside others."""
+"""Whether some selected test may not run in parallel to others."""
 
 
 _TAKEN: pytest.StashKey[TakenTurns] = pytest.StashKey()

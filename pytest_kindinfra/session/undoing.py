@@ -1,4 +1,4 @@
-"""What tests change of the stack: undone when they end, or by whoever finds it left behind."""
+"""What tests change of the stack: undone when they end, or by the process that finds it later."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Which tests may run beside each other: a queue that all processes of a run share.
+"""Which tests may run in parallel: a queue that all processes of a run share.
 
 A test asks for all that it needs at once and gets it at once, so tests cannot wait for each other
-in a circle. None overtakes an earlier test that it would have to wait for, so none waits for ever.
+in a circle. None overtakes an earlier test that it would have to wait for, so none waits forever.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def test_a_program_that_is_looked_for_on_path_stays_a_bare_name() -> None:
     assert only_current(config(users=users), FOLDER)["users"] == users
 
 
-FIX = "To fix: kubectl config use-context NAME, or give another file"
+FIX = "To fix: kubectl config use-context NAME, or use another kubeconfig"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ SOURCE = "kindinfra.toml"
 SECONDS = "a number of seconds above 0"
 LINES = 'one of "auto", "plain", "off"; did you mean "plain"?'
 WHOLE = "a whole number, 1 or more"
-TAG = "a tag, in which may stand {service} {user} {git} {time} {content} {random}"
+TAG = "a tag; it may contain {service} {user} {git} {time} {content} {random}"
 
 
 @pytest.fixture(autouse=True)
