@@ -33,6 +33,10 @@ _OF_A_PROJECT = frozenset(
 _WRONG_ARGUMENTS = 2
 
 
+_BROKEN_PIPE = 141
+"""As a shell shows the end of a program by SIGPIPE."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 1 for a failure, 2 for wrong arguments."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -169,7 +173,13 @@ def _logs(given: argparse.Namespace) -> None:
     from pytest_kindinfra.commands.reused import follow, logs
 
     if given.follow:
-        follow(given.service, cluster=given.cluster_name, lines=given.lines, say=_say)
+        follow(
+            given.service,
+            cluster=given.cluster_name,
+            lines=given.lines,
+            say=_write,
+            is_read=_is_read,
+        )
     else:
         _say_all(logs(given.service, cluster=given.cluster_name, lines=given.lines))
 
@@ -187,13 +197,17 @@ def _exec(given: argparse.Namespace) -> int:
     if not command:
         _complain("kindinfra exec: no command; usage: kindinfra exec SERVICE -- CMD ...")
         return _WRONG_ARGUMENTS
-    return execute(
-        given.service,
-        command,
-        container=given.container,
-        stdin=given.stdin,
-        cluster=given.cluster_name,
-    )
+    try:
+        return execute(
+            given.service,
+            command,
+            container=given.container,
+            stdin=given.stdin,
+            cluster=given.cluster_name,
+        )
+    except BrokenPipeError:  # `kindinfra exec web -- cat log | head`
+        _silence(sys.stdout)
+        return _BROKEN_PIPE
 
 
 def _restart(given: argparse.Namespace) -> None:
@@ -294,11 +308,37 @@ def _say_all(lines: Iterable[str]) -> None:
 
 def _say(line: str) -> None:
     """Write a line; if it is not read any more (`kindinfra up | head`), the work goes on."""
+    with suppress(OSError):
+        _write(line)
+
+
+def _write(line: str) -> None:
+    """Write a line.
+
+    Raises:
+        OSError: It is not read any more.
+    """
     try:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
-    except (OSError, ValueError):
+    except OSError:
         _silence(sys.stdout)
+        raise
+    except ValueError as error:
+        _silence(sys.stdout)
+        raise OSError(str(error)) from error
+
+
+def _is_read() -> bool:
+    """Return False if standard output is a pipe whose reader has ended."""
+    import select
+
+    watch = select.poll()
+    try:
+        watch.register(sys.stdout, 0)  # no event is asked for: an error is reported in any case
+        return not watch.poll(0)
+    except (OSError, ValueError):
+        return False
 
 
 def _complain(line: str) -> None:

@@ -41,8 +41,8 @@ _CHARTS = "charts"
 def pull(services: Sequence[str], *, save: Path | None, say: Callable[[str], None]) -> bool:
     """Pull images and charts that a run of these services needs and that are not here.
 
-    Images are the node image, those that Dockerfiles start from, and those that services run and
-    nobody builds. Charts of repositories go to the cache folder.
+    Images are the node image, those that Dockerfiles start from, and other images of services.
+    Charts of repositories go to the cache folder.
 
     Args:
         services: Their names; none means all that are declared.
@@ -125,7 +125,7 @@ class _Images:
         return Deadline.after(seconds, option="--kindinfra-timeout")
 
     def pull(self) -> bool:
-        """Pull those that the engine does not have, side by side; return whether all are there."""
+        """Pull those that the engine does not have, in parallel; return whether all are there."""
         self.engine.check(self.deadline())
         references = self.references
         there = self.engine.image_ids(references, self.deadline())

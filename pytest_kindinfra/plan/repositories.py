@@ -87,11 +87,11 @@ _FIND = "  To fix: helm show chart CHART --repo URL, or helm show chart oci://..
 
 
 _LOOPBACK = re.compile(r"oci://(localhost|127(\.\d+){3}|\[::1\])[:/]")
-"""No certificate is issued for such a registry, and nobody listens in between."""
+"""No certificate is issued for such a registry, and the connection stays on this host."""
 
 
 def pulled_chart(remote: RemoteChart, options: RenderOptions) -> Path:
-    """Return the packed chart in the cache folder; helm pulls what is not there.
+    """Return the packed chart in the cache folder; helm pulls a missing one.
 
     A version of a chart never changes, so one that was pulled is not asked for again.
 

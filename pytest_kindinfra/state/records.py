@@ -381,6 +381,8 @@ class DeployedService(Note):
         names: Declared image to further references in manifests that mean it.
         written: External references to what pods run in their place.
         loaded: External references that are in the kind nodes as they are.
+        images_at: Where its custom resources name their images, as in the declaration.
+        content: The hash of its objects, as it is in their pod templates.
     """
 
     FILE: ClassVar[str] = "deployed-"
@@ -399,6 +401,8 @@ class DeployedService(Note):
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     written: dict[str, str] = field(default_factory=dict)
     loaded: tuple[str, ...] = ()
+    images_at: tuple[tuple[str, str], ...] = ()
+    content: str = ""
 
     @property
     def namespaces(self) -> list[str]:

@@ -21,6 +21,7 @@ from pytest_kindinfra.state.records import (
     ClusterKept,
     ClusterNamed,
     Deployed,
+    DeployedService,
     Fingerprint,
     ReusedBy,
     SweepBegun,
@@ -147,6 +148,7 @@ def write_deployed(directory: RunDirectory, service: str, deployed: Deployed) ->
 def drop_deployed(directory: RunDirectory, service: str) -> None:
     """Forget a service of which nothing is there any more."""
     directory.remove(Deployed, service)
+    directory.remove(DeployedService, service)
 
 
 def source_of(service: str, declaration: Declaration) -> str:

@@ -200,11 +200,14 @@ class TestAClusterOfAnEarlierVersion:
             file.write_text(json.dumps(value))
         return shop
 
-    @pytest.mark.parametrize("command", ["up", "down", "status"])
+    @pytest.mark.parametrize(
+        "command", ["up", "down", "status", "url api", "logs api", "exec api -- ls", "restart api"]
+    )
     def test_commands_leave_it_alone_and_say_why(self, earlier: Project, command: str) -> None:
+        """Those about a service used to say that there is none of that name, and to list it."""
         name, before = name_of(earlier), len(earlier.calls())
 
-        done = earlier.command(command)
+        done = earlier.command(*command.split())
 
         text = done.stdout + done.stderr
         assert done.returncode == 1, text
