@@ -132,8 +132,8 @@ class Turns:
         with self._queue() as queue:
             if ticket not in queue.tickets:
                 msg = (
-                    f"{ticket.test} has lost its place in the queue of tests: another process removed "
-                    f"files of {self.run.path}\n"
+                    f"{ticket.test} has lost its place in the queue of tests: another process "
+                    f"removed files of {self.run.path}\n"
                     "To fix: run again, and leave the artifacts folder alone while tests run"
                 )
                 raise StateError(msg)

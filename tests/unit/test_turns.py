@@ -219,7 +219,7 @@ class TestQueue:
             )
 
         assert str(caught.value) == (
-            "test_b has lost its place in the queue of tests: somebody removed files of "
+            "test_b has lost its place in the queue of tests: another process removed files of "
             f"{run.path}\n"
             "To fix: run again, and leave the artifacts folder alone while tests run"
         )
