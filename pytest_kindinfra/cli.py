@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _OF_A_PROJECT = frozenset(
     (
-        *("build", "plan", "up", "down", "status", "logs", "doctor"),
+        *("build", "plan", "pull", "up", "down", "status", "logs", "doctor"),
         *("dev", "url", "exec", "restart", "kubectl"),
     )
 )
@@ -118,6 +118,12 @@ def _plan(given: argparse.Namespace) -> None:
         _say_json(plan_record(given.services))
     else:
         _say_all(plan_text(given.services))
+
+
+def _pull(given: argparse.Namespace) -> int:
+    from pytest_kindinfra.commands.pull import pull
+
+    return 0 if pull(given.services, save=given.save, say=_say) else 1
 
 
 def _up(given: argparse.Namespace) -> int:
@@ -259,6 +265,7 @@ _ACTIONS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
     "init": _init,
     "build": _build,
     "plan": _plan,
+    "pull": _pull,
     "up": _up,
     "dev": _dev,
     "down": _down,
@@ -300,7 +307,7 @@ def _say_all(lines: Iterable[str]) -> None:
 
 
 def _say(line: str) -> None:
-    """Write a line; if nobody reads it any more (`kindinfra up | head`), the work goes on."""
+    """Write a line; if it is not read any more (`kindinfra up | head`), the work goes on."""
     with suppress(OSError):
         _write(line)
 
@@ -309,7 +316,7 @@ def _write(line: str) -> None:
     """Write a line.
 
     Raises:
-        OSError: Nobody reads it any more.
+        OSError: It is not read any more.
     """
     try:
         sys.stdout.write(f"{line}\n")

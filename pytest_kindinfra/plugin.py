@@ -1,7 +1,7 @@
 """What pytest calls. Each hook decides and hands on; the work is done elsewhere.
 
 Loading this module costs a few milliseconds, since every pytest process pays for it: nothing
-heavy is imported here, and nothing of ours that a run without marks does not need.
+heavy is imported here, and no module of the package that a run without marks does not need.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(specname="pytest_configure", trylast=True)
 def pytest_configure_last(config: pytest.Config) -> None:
-    """Take note of what the provisioner is to be started with, before anybody changes it."""
+    """Take note of what the provisioner is to be started with, before it is changed."""
     if controller := config.stash.get(CONTROLLER, None):
         controller.note_surroundings()
 

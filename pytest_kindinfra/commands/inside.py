@@ -115,12 +115,12 @@ def restart(service: str, *, cluster: str | None) -> str:
             kinds = ", ".join(_titles(others)) or "no workload"
             msg = (
                 f'service "{service}" has nothing that can be restarted: {kinds}\n'
-                "To fix: what runs once runs again with `kindinfra up` after a change"
+                "To fix: a Job runs again with `kindinfra up` after a change of its manifest"
             )
             raise KindInfraError(msg)
         option = f"timeout of [services.{service}], or --kindinfra-timeout"
         Workloads(kube, record).restart(Deadline.after(record.timeout, option=option))
-    left = f"; left as it is: {', '.join(_titles(others))}" if others else ""
+    left = f"; not restarted: {', '.join(_titles(others))}" if others else ""
     return f"restarted {', '.join(_titles(restarted))}{left}"
 
 
@@ -133,7 +133,7 @@ def kubectl(words: Sequence[str], *, cluster: str | None) -> NoReturn:
 
     Raises:
         ToolMissingError: kubectl is not on PATH.
-        KindInfraError: There is no cluster, it does not run, or nobody has its credentials.
+        KindInfraError: There is no cluster, it does not run, or its kubeconfig is missing.
     """
     program = which("kubectl", fix=how_to_get("kubectl"))
     place = look(cluster)

@@ -90,10 +90,10 @@ def look(cluster: str | None) -> Place:
 
 
 def kubeconfig_of(place: Place) -> Path:
-    """Return the credentials of a cluster that is there; they are kept out of what is shown.
+    """Return the credentials of an existing cluster; they are kept out of what is shown.
 
     Raises:
-        KindInfraError: There is no cluster, it does not run, or nobody has its credentials.
+        KindInfraError: There is no cluster, it does not run, or its kubeconfig is missing.
     """
     if place.there is None:
         msg = f'there is no cluster "{place.name}"\nTo fix: kindinfra up'
@@ -107,7 +107,7 @@ def kubeconfig_of(place: Place) -> Path:
         msg = f'the credentials of cluster "{place.name}" cannot be read: {why}'
         raise KindInfraError(msg)
     if directory is None or not size_of(directory.kubeconfig):
-        msg = f'nobody has the credentials of cluster "{place.name}"\nTo fix: kindinfra up'
+        msg = f'the kubeconfig of cluster "{place.name}" is missing\nTo fix: kindinfra up'
         raise KindInfraError(msg)
     place.tools.redactor.learn(credentials_in(directory.kubeconfig.read_text()))
     return directory.kubeconfig
@@ -120,14 +120,15 @@ def down(cluster: str | None) -> str:
     """Delete the cluster and return a line that says what was done.
 
     Raises:
-        KindInfraError: It is none of ours, in use, that is unclear, or it could not be deleted.
+        KindInfraError: No run created it, it may be in use, or it could not be deleted.
     """
     place = look(cluster)
     if place.there is None:
         return f"there is no cluster {place.name}"
     if place.there.folder is None:
         delete = " ".join(place.tools.provider.delete_command(place.name))
-        msg = f'no run of ours made cluster "{place.name}"\nTo fix: if nobody uses it: {delete}'
+        head = f'no run of pytest-kindinfra created cluster "{place.name}"'
+        msg = f"{head}\nTo fix: if it is not in use: {delete}"
         raise KindInfraError(msg)
     directory = RunDirectory(place.there.folder)
     if why := why_unclear(directory, place.name):
@@ -135,7 +136,7 @@ def down(cluster: str | None) -> str:
     with locked_alone(directory.lock) as alone:
         if not alone:
             user = user_of(directory)
-            msg = f'cluster "{place.name}" is in use by {user}\nTo fix: wait for its end'
+            msg = f'cluster "{place.name}" is in use by {user}\nTo fix: wait until it ends'
             raise KindInfraError(msg)
         done = _delete(place, directory)
         forget(directory)
@@ -145,8 +146,8 @@ def down(cluster: str | None) -> str:
 def _unclear(place: Place, why: str) -> str:
     delete = shlex.join(place.tools.provider.delete_command(place.name))
     return (
-        f'whether anybody uses cluster "{place.name}" is unclear: {why}\n'
-        f"To fix: if nobody uses it: {delete}"
+        f'it is unknown whether cluster "{place.name}" is in use: {why}\n'
+        f"To fix: if it is not in use: {delete}"
     )
 
 
@@ -202,7 +203,7 @@ class Status:
         if self.problem:
             yield self.problem
         elif not self.services:
-            yield "  no service was brought up"
+            yield "  no service was deployed"
         for one in self.services:
             yield f"  {one.name:<20} {f'not ready: {one.why}' if one.why else 'ready'}"
             for name, url in one.endpoints.items():
@@ -277,7 +278,7 @@ def _why_not_ready(
     name: str, deployed: Deployed, kube: Kube, specs: Mapping[tuple[str, str], EndpointSpec]
 ) -> str:
     if not deployed.ready:
-        return "its last bring-up did not end well"
+        return "its last deployment failed"
     for obj in deployed.objects:
         if why := _why_object(obj, kube):
             return why
@@ -340,14 +341,14 @@ def follow(
     say: Callable[[str], object],
     is_read: Callable[[], bool],
 ) -> None:
-    """Show the logs as they grow, also of pods that come later, while somebody reads them.
+    """Show the logs as they grow, also of pods that come later, as long as they are read.
 
     Args:
         service: Whose pods; None means those of all services.
         cluster: kind's name for the cluster if not what the options say.
         lines: How many earlier lines of each container are shown first.
         say: Shows a line; called from several threads, one at a time. An OSError ends it.
-        is_read: Whether somebody still reads them; asked now and then.
+        is_read: Whether they are still read; called now and then.
 
     Raises:
         KindInfraError: There is no cluster, it has no such service, or it stopped answering.
@@ -365,7 +366,7 @@ def connected(cluster: str | None) -> Iterator[tuple[Place, Kube]]:
     """Give the cluster of the current folder and its API, which is closed at the end.
 
     Raises:
-        KindInfraError: There is no cluster, it does not run, or nobody has its credentials.
+        KindInfraError: There is no cluster, it does not run, or its kubeconfig is missing.
     """
     place = look(cluster)
     kube = Kube(kubeconfig_of(place))

@@ -115,7 +115,7 @@ class Renewal:
         release: Release | None,
         images: ImagesInUse,
     ) -> None:
-        """Delete what is no more, and what must be made anew.
+        """Delete what is no more, and what must be created again.
 
         Args:
             objects: As written or returned by the step.
@@ -178,7 +178,7 @@ class Renewal:
         return identity(obj, namespace=self._namespace)
 
     def await_routes(self) -> None:
-        """Return when requests are led to the pods that are there now; call it once they are."""
+        """Return once requests reach the new pods; call it when these are ready."""
         if self._replaced:
             await_routes(self._kube, self._service.name, self._replaced, self._deadline)
 
@@ -206,7 +206,7 @@ class Renewal:
             write_deployed(self._directory, self._service.name, deployed)
 
     def _is_done_anew(self, obj: KubeObject) -> bool:
-        """Whether an object that is there must go, since applying would not bring it up again."""
+        """Whether an existing object must go, since applying would not bring it up again."""
         kind, before = obj["kind"], self._before
         if before is None or not before.ready:
             return kind in _WITH_PODS  # what is broken may stay so, whatever was mended around it
@@ -225,7 +225,7 @@ def delete_objects(
 ) -> list[tuple[str, str]]:
     """Delete those of the objects that have the service's label; return their paths and uids.
 
-    An object that another service takes over meanwhile has another label, and stays. The end of
+    An object that another service applied meanwhile has another label, and stays. The end of
     the others is not waited for: a namespace may never go.
     """
     paths = [path for obj in objects if (path := _path(kube, obj))]

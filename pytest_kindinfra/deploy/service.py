@@ -138,7 +138,7 @@ def _call_step(deployment: Deployment, stack: Stack) -> tuple[KubeObject, ...]:
 def _deploy(
     deployment: Deployment, objects: tuple[KubeObject, ...], release: Release | None
 ) -> tuple[KubeObject, ...]:
-    """Make way, bring what was written and the chart, and take note of what is there then."""
+    """Make way, apply the manifests and the chart, and note the resulting objects."""
     plan, service, renewal = deployment.context.plan, deployment.service, deployment.renewal
     # An endpoint's k8s service may stand among another service's manifests; ours come first.
     own = (*objects, *(release.objects if release else ()))

@@ -236,12 +236,12 @@ def _taken(found: KubeObject, labels: Mapping[str, str]) -> str:
     title = f'{kind} "{meta["name"]}"' + (f' in namespace "{namespace}"' if namespace else "")
     if run in {"", labels[RUN_LABEL]} or TEST_LABEL not in meta["labels"]:
         return (
-            f"{title} is there already, and not made by this test, which would delete it at its "
-            "end\nTo fix: give it another name, or another namespace (kindinfra_namespace)"
+            f"{title} exists already, and was not created by this test, which would delete it at "
+            "its end\nTo fix: give it another name, or another namespace (kindinfra_namespace)"
         )
     place = f" -n {namespace}" if namespace else ""
     return (
-        f"{title} is there already: a test of run {run} made it, which still goes on or was killed"
+        f"{title} exists already: a test of run {run} created it, and still runs or was killed"
         f"\nTo fix: if that run has ended: kubectl delete {kind.lower()} {meta['name']}{place}"
     )
 

@@ -40,7 +40,7 @@ class Stack(StackView):
     """What a run brought up, and what a test can do with it.
 
     In a test it waits for what the run is still bringing up, and what the test changes is undone
-    when the test ends. In a hook or a `run` step it holds what is there so far, and nothing is
+    when the test ends. In a hook or a `run` step it has what is ready so far, and nothing is
     undone.
     """
 
@@ -132,7 +132,7 @@ class Stack(StackView):
         Args:
             service: The service.
             since: From when on: seconds since the epoch, or a `datetime` with a time zone. None
-                means since the test began; outside a test, and with `previous`, all that is there.
+                means since the test began; outside a test, and with `previous`, all of them.
             previous: The logs of the containers before their last restart.
         """
         from pytest_kindinfra.intests.pods import read_logs, seconds_of
@@ -177,7 +177,7 @@ class Stack(StackView):
             timeout: Seconds; None means as many as the service has to get ready.
 
         Raises:
-            KindInfraError: It has no pods that are made anew, or did not get ready.
+            KindInfraError: No controller replaces its pods, or they did not get ready.
         """
         workloads, deadline = self.workloads(service, timeout)
         self.disturb(service, lambda: workloads.delete_pods(deadline))
@@ -229,7 +229,7 @@ class Stack(StackView):
             timeout: Seconds until they must be.
 
         Raises:
-            KindInfraError: They cannot be read, were refused, are there already, or did not get
+            KindInfraError: They cannot be read, were refused, exist already, or did not get
                 ready.
         """
         from pytest_kindinfra.intests.objects import (
@@ -377,7 +377,11 @@ class Stack(StackView):
         try:
             self._undo_one(change, limit)
         except KindInfraError as error:
-            what = f'service "{change.service}" is not whole' if change.service else "objects stay"
+            what = (
+                f'service "{change.service}" was not restored'
+                if change.service
+                else "some objects were not deleted"
+            )
             text = (
                 f"{what}: what the test {change.test} changed ({change.kind}) could not be undone: "
                 f"{error}"

@@ -67,7 +67,7 @@ class Workloads:
     def restart(self, deadline: Deadline) -> None:
         """Have all pods replaced as `kubectl rollout restart` does, and wait until all is whole.
 
-        Bare pods are deleted and made anew. Jobs are left as they are.
+        Bare pods are deleted and created again. Jobs are left as they are.
 
         Raises:
             KindInfraError: The service runs nothing that can be restarted, or did not get ready.
@@ -132,14 +132,12 @@ class Workloads:
         """Delete all pods of the service's workloads, and wait until others are ready.
 
         Raises:
-            KindInfraError: The service has no pods that are made anew, or did not get ready.
+            KindInfraError: No controller replaces the service's pods, or they did not get ready.
         """
         before = self._pods()
         going = [pod for pod in pods_of_service(self._kube, self._record) if _is_made_anew(pod)]
         if not going:
-            raise KindInfraError(
-                self._nothing("whose pods are made anew", _ROLLED | {"ReplicaSet"})
-            )
+            raise KindInfraError(self._nothing("whose pods are replaced", _ROLLED | {"ReplicaSet"}))
         self._refuse_foreign(self._live(_ROLLED | {"ReplicaSet"}))
         for pod in going:
             uid = pod["metadata"]["uid"]
@@ -151,7 +149,7 @@ class Workloads:
         self._await_whole(before, deadline)
 
     def once(self) -> list[str]:
-        """Return the paths of its bare pods and Jobs, which `renew` deletes and makes anew.
+        """Return the paths of its bare pods and Jobs, which `renew` deletes and creates again.
 
         Raises:
             KindInfraError: One was in the cluster before the run, or so was a workload.
@@ -286,7 +284,7 @@ class Workloads:
             if found is None and obj["kind"] not in _LASTING:
                 continue  # a Job may have a time to live after its end
             if found is None:
-                msg = f'service "{self._record.service}": {_title(obj)} is gone'
+                msg = f'service "{self._record.service}": {_title(obj)} does not exist any more'
                 raise NotReadyError(msg)
             live.append(found)
         return live
@@ -319,7 +317,7 @@ class Workloads:
             )  # fmt: skip
         except ApiError as error:
             if error.status == HTTPStatus.NOT_FOUND:
-                msg = f'service "{self._record.service}": {path} is gone'
+                msg = f'service "{self._record.service}": {path} does not exist any more'
                 raise NotReadyError(msg) from error
             raise
 

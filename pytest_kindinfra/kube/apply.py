@@ -183,8 +183,8 @@ def await_end(
 
     if not wait_until(gone, deadline, every=_GONE_EVERY):
         msg = (
-            f"{path} was deleted to be made anew, but is still there{deadline.exceeded()}\n"
-            f"To fix: look for finalizers that nothing removes: kubectl get --raw {path}"
+            f"{path} was deleted to be created again, but still exists{deadline.exceeded()}\n"
+            f"To fix: find the finalizer that is not removed: kubectl get --raw {path}"
         )
         raise ClusterError(msg)
 

@@ -43,7 +43,7 @@ class Container(NamedTuple):
 def open_exec(
     transport: Transport, where: Container, command: Sequence[str], *, stdin: bool
 ) -> Any:
-    """Start a command and return the websocket to it; whoever has it shuts it down.
+    """Start a command and return the websocket to it; the caller shuts it down.
 
     Args:
         transport: The cluster.
@@ -79,7 +79,7 @@ def exit_code_of(status: Mapping[str, Any]) -> int | None:
 
 
 def _can_close(websocket: Any) -> bool:
-    # websocket-client's own getsubprotocol() knows only what was asked for by its argument.
+    # websocket-client's own getsubprotocol() knows only the protocols of its argument.
     headers = websocket.getheaders() or {}
     chosen = {name.lower(): value for name, value in headers.items()}
     return "v5" in str(chosen.get("sec-websocket-protocol", ""))

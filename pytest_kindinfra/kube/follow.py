@@ -43,9 +43,9 @@ class Following:
             kube: The cluster.
             selector: Selects the pods by their labels.
             say: Shows a line; called from several threads, one at a time. An OSError that it
-                raises, such as of a pipe that nobody reads, ends `run`.
-            is_read: Asked now and then: whether somebody still reads the lines. Without lines
-                nobody would find out otherwise.
+                raises, such as of a closed pipe, ends `run`.
+            is_read: Called now and then: whether the lines are still read. A closed pipe would not be
+                noticed otherwise while there are no new lines.
             lines: How many earlier lines of each container are shown.
         """
         self._kube = kube
@@ -59,7 +59,7 @@ class Following:
         self._ended = threading.Event()
 
     def run(self) -> None:
-        """Show lines until nobody reads them, or an exception such as KeyboardInterrupt comes.
+        """Show lines as long as they are read, or until an exception such as KeyboardInterrupt.
 
         Raises:
             ClusterError: The API server stopped answering.
@@ -87,7 +87,7 @@ class Following:
     def _new_containers(self) -> Iterator[tuple[str, str, str]]:
         """Yield title, path and container of each container that began to run since the last look.
 
-        A container that was restarted is a new one, whose log begins anew.
+        A container that was restarted is a new one, whose log begins again.
         """
         for pod in self._kube.list_("/api/v1/pods", labelSelector=self._selector):
             meta, status = pod["metadata"], pod.get("status") or {}

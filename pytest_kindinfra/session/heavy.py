@@ -1,4 +1,4 @@
-"""Tests that cannot run beside others, and those that want their services fresh."""
+"""Tests that cannot run in parallel to others, and those that want their services fresh."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class TakenTurns:
 
 
 _TURNS: pytest.StashKey[bool] = pytest.StashKey()
-"""Whether some selected test may not run beside others."""
+"""Whether some selected test may not run in parallel to others."""
 
 
 _TAKEN: pytest.StashKey[TakenTurns] = pytest.StashKey()
@@ -280,7 +280,7 @@ class TurnLines:
         """Return a line for each test that has waited long enough, or long since the last line."""
         lines = []
         for ticket, others in self._turns.waiting():
-            which = (ticket.number, ticket.since)  # numbers begin anew once nobody waits
+            which = (ticket.number, ticket.since)  # numbers start again once the queue is empty
             last = self._said.get(which)
             since = at - ticket.since
             if since >= _SAID_AFTER and (last is None or at - last >= _SAID_EVERY):

@@ -1,4 +1,4 @@
-"""What tests change of the stack: undone when they end, or by whoever finds it left behind."""
+"""What tests change of the stack: undone when they end, or by the process that finds it later."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def lack_of(run: RunDirectory, settings: Settings, needs: frozenset[str]) -> str
 
 
 _AT_THE_END = 30.0
-"""Seconds for all that is left: the tests are over, and somebody waits for pytest's end."""
+"""Seconds for all that is left: the tests are over, and the user waits for pytest's end."""
 
 
 _AFTER_AN_INTERRUPT = 5.0
@@ -73,7 +73,7 @@ def undo_left(config: pytest.Config, *, failed: bool, interrupted: bool) -> None
     Args:
         config: pytest's.
         failed: A test failed.
-        interrupted: Somebody ended the run. Then only a reused cluster is tidied up, since the next
+        interrupted: The user ended the run. Then only a reused cluster is tidied up, since the next
             run works in it; another one that stays is there to be looked at.
     """
     from pytest_kindinfra.session.output import write_line

@@ -1,7 +1,7 @@
-"""Which tests may run beside each other: a queue that all processes of a run share.
+"""Which tests may run in parallel: a queue that all processes of a run share.
 
 A test asks for all that it needs at once and gets it at once, so tests cannot wait for each other
-in a circle. None overtakes an earlier test that it would have to wait for, so none waits for ever.
+in a circle. None overtakes an earlier test that it would have to wait for, so none waits forever.
 """
 
 from __future__ import annotations
@@ -132,8 +132,8 @@ class Turns:
         with self._queue() as queue:
             if ticket not in queue.tickets:
                 msg = (
-                    f"{ticket.test} has lost its place in the queue of tests: somebody removed "
-                    f"files of {self.run.path}\n"
+                    f"{ticket.test} has lost its place in the queue of tests: another process "
+                    f"removed files of {self.run.path}\n"
                     "To fix: run again, and leave the artifacts folder alone while tests run"
                 )
                 raise StateError(msg)

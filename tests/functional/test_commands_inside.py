@@ -165,7 +165,7 @@ class TestRestart:
         assert done.returncode == 1
         assert done.stderr == (
             'kindinfra: service "migrations" has nothing that can be restarted: Job migrations\n'
-            "To fix: what runs once runs again with `kindinfra up` after a change\n"
+            "To fix: a Job runs again with `kindinfra up` after a change of its manifest\n"
         )
 
     def test_one_that_does_not_come_back_is_a_failure(self, shop: Project) -> None:

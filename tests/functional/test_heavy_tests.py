@@ -211,7 +211,7 @@ def test_waiting_for_a_turn_is_not_charged_to_a_tests_time(project: Project) -> 
 
 
 @pytest.mark.parametrize("workers", [None, 2])
-def test_a_fresh_service_and_what_needs_it_is_made_anew(
+def test_a_fresh_service_and_its_dependents_are_restarted(
     project: Project, workers: int | None
 ) -> None:
     project.service("db")

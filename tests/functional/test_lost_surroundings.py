@@ -83,7 +83,7 @@ def test_a_queue_that_a_test_removes_fails_only_the_test_that_waits(web: Project
     run = web.run(workers=2)
 
     assert run.outcomes == {"passed": 1, "errors": 1}, run.text
-    assert run.lines("has lost its place in the queue of tests: somebody removed files of")
+    assert run.lines("has lost its place in the queue of tests: another process removed files of")
     assert "INTERNALERROR" not in run.text
 
 

@@ -55,7 +55,7 @@ class TestObstacles:
         assert numbers(obstacles(queue[1], queue, capacity=None)) == [1]
         assert numbers(obstacles(queue[2], queue, capacity=None)) == [2]
 
-    def test_nobody_overtakes_one_that_it_would_have_to_wait_for(self) -> None:
+    def test_a_test_does_not_overtake_one_that_it_conflicts_with(self) -> None:
         queue = [
             ticket(1, granted=True, locks=("a",)),
             ticket(2, locks=("a", "b")),
@@ -148,7 +148,7 @@ class TestQueue:
         first.close()
         second.close()
 
-    def test_it_is_said_who_waits_for_whom(self, run: RunDirectory) -> None:
+    def test_a_line_says_which_test_waits_for_which(self, run: RunDirectory) -> None:
         run.write(TurnQueue())
         first = Turns(run, "gw0")
         first.take(Turn(locks=("db",)), "test_a", meanwhile=lambda: None)
@@ -219,7 +219,7 @@ class TestQueue:
             )
 
         assert str(caught.value) == (
-            "test_b has lost its place in the queue of tests: somebody removed files of "
+            "test_b has lost its place in the queue of tests: another process removed files of "
             f"{run.path}\n"
             "To fix: run again, and leave the artifacts folder alone while tests run"
         )

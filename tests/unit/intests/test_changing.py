@@ -188,8 +188,8 @@ class TestObjects:
         stack.undo_own()
 
         assert str(caught.value) == (
-            'ConfigMap "own" in namespace "default" is there already, and not made by this test, '
-            "which would delete it at its end\n"
+            'ConfigMap "own" in namespace "default" exists already, and was not created by this '
+            "test, which would delete it at its end\n"
             "To fix: give it another name, or another namespace (kindinfra_namespace)"
         )
         kept = fake.objects["/api/v1/namespaces/default/configmaps/own"]
