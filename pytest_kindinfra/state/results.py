@@ -165,8 +165,8 @@ _VERBS = {
 
 def verb_of(subject: str, error: BaseException) -> str:
     """Return what happened to a subject: `failed to build` for `image "api"`."""
-    told: str = "" if isinstance(error, BlockedError) else getattr(error, "verb", "")
-    return told or _VERBS.get(subject.partition(' "')[0], "failed")
+    verb: str = "" if isinstance(error, BlockedError) else getattr(error, "verb", "")
+    return verb or _VERBS.get(subject.partition(' "')[0], "failed")
 
 
 def is_missing(error: BaseException) -> bool:
