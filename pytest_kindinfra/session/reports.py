@@ -24,6 +24,10 @@ _OF_THE_STACK = " is not there: "
 """In what a test says that failed because of a service."""
 
 
+_PHASES = frozenset({"setup", "call", "teardown"})
+"""Of a test; a report with another one, such as xdist's of a crashed worker, has no times."""
+
+
 _LONGEST_CAUSE = 4000
 """Letters of a test's failure in the timeline; the end of it says most."""
 
@@ -40,17 +44,37 @@ class Reports:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note when a test ran, where, and how it ended."""
-        worker = getattr(report, "worker_id", "") or "main"
-        test = self._tests.setdefault(
-            (worker, report.nodeid),
-            {"test": report.nodeid, "worker": worker, "start": report.start, "outcome": "passed"},
-        )
-        test["end"] = report.stop
-        test[f"{report.when}_end"] = report.stop
+        test = self._test_of(report) if report.when in _PHASES else self._crashed(report)
         if report.outcome != "passed":
             test["outcome"] = report.outcome
         if report.failed:
             self._note_failure(report, test)
+
+    def _test_of(self, report: pytest.TestReport) -> dict[str, Any]:
+        """Return what is noted of a test, with this report's times; each attempt begins anew."""
+        worker = getattr(report, "worker_id", "") or "main"
+        begun = {
+            "test": report.nodeid,
+            "worker": worker,
+            "start": report.start,
+            "outcome": "passed",
+        }
+        if report.when == "setup":
+            self._tests[worker, report.nodeid] = begun
+        test = self._tests.setdefault((worker, report.nodeid), begun)
+        test["end"] = report.stop
+        test[f"{report.when}_end"] = report.stop
+        return test
+
+    def _crashed(self, report: pytest.TestReport) -> dict[str, Any]:
+        """Return the test in which a worker crashed; xdist's report of that has no times."""
+        from pytest_kindinfra.system.timeline import now
+
+        for test in self._tests.values():
+            if test["test"] == report.nodeid and "teardown_end" not in test:
+                test["end"] = max(now(), test["end"])
+                return test
+        return {}  # it crashed in the set-up: when that began is not known
 
     def _note_failure(self, report: pytest.TestReport, test: dict[str, Any]) -> None:
         """Keep a failed test as a root cause, unless a service is its cause."""
