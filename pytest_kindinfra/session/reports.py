@@ -129,8 +129,9 @@ class Reports:
                 stream.write(summary(report, self._all_causes(), folder=folder))
 
     def _all_causes(self) -> list[RootCause]:
-        """Return the causes of services first, then those of tests."""
-        return [*self._service_causes(), *self._causes]
+        """Return the causes of services first, then those of tests, with places for GitHub."""
+        causes = [*self._service_causes(), *self._causes]
+        return [one._replace(place=_in_workspace(one.place, self._config)) for one in causes]
 
     def _service_causes(self) -> list[RootCause]:
         from pytest_kindinfra.errors import KindInfraError
@@ -146,7 +147,7 @@ class Reports:
             place = SourceLine()
             with suppress(KindInfraError):
                 place = place_of(root, text, read_declaration(self._config.rootpath))
-            found.append(RootCause(f"{root} failed", text, _in_workspace(place, self._config)))
+            found.append(RootCause(f"{root} failed", text, place))
         return found
 
 
