@@ -46,6 +46,20 @@ def test_a_change_brings_it_up_again_and_runs_the_command(shop: Project) -> None
     assert len(shop.standing()) == 1
 
 
+def test_each_save_is_seen_of_an_editor_that_replaces_the_file(shop: Project) -> None:
+    running = shop.begin_command("dev", "api", "--", sys.executable, "-c", TESTED)
+    running.until_said("watching ")
+    text = (shop.folder / "api.yaml").read_text()
+
+    for seconds in (3, 4):
+        new = text.replace("port: 8080}}", f"port: 8080}}, periodSeconds: {seconds}}}", 1)
+        shop.write("api.yaml.new", new).replace(shop.folder / "api.yaml")
+        running.until(lambda number=seconds - 1: times(shop) == number)
+    running.signal(signal.SIGINT)
+
+    assert running.finish().out.count("kindinfra: changed: api.yaml") == 2
+
+
 def test_what_fails_is_shown_and_the_next_change_mends_it(shop: Project) -> None:
     running = shop.begin_command("dev", "api", "--", sys.executable, "-c", TESTED)
     running.until_said("watching ")
