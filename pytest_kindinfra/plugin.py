@@ -292,19 +292,25 @@ def pytest_runtest_makereport(
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """End what this process began; with xdist all workers are done by now."""
-    asked = session.config.stash.get(ASKED, False)
-    if asked:
-        from pytest_kindinfra.session.heavy import end
+    controller = session.config.stash.get(CONTROLLER, None)
+    try:
+        if session.config.stash.get(ASKED, False):
+            _end_tests(session.config)
+    finally:  # whatever it meets, the run ends with what is known of its tests
+        if controller:
+            interrupted = exitstatus not in _TO_THE_END
+            if controller.finish(failed=bool(session.testsfailed), interrupted=interrupted):
+                session.exitstatus = pytest.ExitCode.INTERRUPTED
 
-        end(session.config)
-    if controller := session.config.stash.get(CONTROLLER, None):
-        if asked:
-            from pytest_kindinfra.session.undoing import undo_left
 
-            undo_left(session.config)
-        interrupted = exitstatus not in _TO_THE_END
-        if controller.finish(failed=bool(session.testsfailed), interrupted=interrupted):
-            session.exitstatus = pytest.ExitCode.INTERRUPTED
+def _end_tests(config: pytest.Config) -> None:
+    """Give turns back, and undo in the main process what killed workers have left."""
+    from pytest_kindinfra.session.heavy import end
+    from pytest_kindinfra.session.undoing import undo_left
+
+    end(config)
+    if config.stash.get(CONTROLLER, None):
+        undo_left(config)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

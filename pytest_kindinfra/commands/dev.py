@@ -17,7 +17,7 @@ from pytest_kindinfra.system.programs import run_here
 from pytest_kindinfra.wiring import make_tools
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from pytest_kindinfra.run.prepare import Prepared
 
@@ -70,25 +70,29 @@ def dev(
     prepared = _prepare(services)
     known = _fingerprint(prepared)
     artifacts = (prepared.request.folder / prepared.settings.artifacts).resolve()
-    paths = sorted(_watched(prepared))
+    watched = _watched(prepared)
     begun = False
     # The first time-out says that files are watched: what changes from then on is seen.
     for changes in watch(
-        *paths, debounce=_DEBOUNCE, step=50, rust_timeout=_LOOK, yield_on_timeout=True
-    ):
+        *_folders(watched), debounce=_DEBOUNCE, step=50, rust_timeout=_LOOK,
+        yield_on_timeout=True, ignore_permission_denied=True,
+    ):  # fmt: skip
         if not begun:
             begun = True
             _go(bring_up, command, env, say)
-            say(f"kindinfra: watching {_listed(paths)}; Ctrl-C ends it, and leaves the services")
-        files = sorted({Path(path) for _, path in changes})
-        files = [path for path in files if not path.is_relative_to(artifacts)]
+            shown = _listed(sorted(watched))
+            say(f"kindinfra: watching {shown}; Ctrl-C ends it, and leaves the services")
+        files = [path for path in sorted({Path(path) for _, path in changes})
+                 if _is_watched(path, watched) and not path.is_relative_to(artifacts)]  # fmt: skip
         if not files:
             continue
         try:
-            fingerprint = _fingerprint(_prepare(services))
+            prepared = _prepare(services)
+            fingerprint = _fingerprint(prepared)
         except KindInfraError as error:
             say(f"kindinfra: {error}")
             continue
+        watched = _watched(prepared)
         if fingerprint != known:
             known = fingerprint
             say(f"kindinfra: changed: {_listed(files)}")
@@ -161,6 +165,20 @@ def _watched(prepared: Prepared) -> set[Path]:
             found |= {folder / path for path in (service.helm.chart, *service.helm.values)}
     there = {path.resolve() for path in found if path.exists()}
     return {path for path in there if not any(other in path.parents for other in there)}
+
+
+def _folders(watched: Iterable[Path]) -> list[Path]:
+    """Return the folders to watch, without those within others.
+
+    A file is watched by its folder: an editor that saves it as another file under the same name
+    ends a watch on the file itself.
+    """
+    folders = {path if path.is_dir() else path.parent for path in watched}
+    return sorted(path for path in folders if not any(one in path.parents for one in folders))
+
+
+def _is_watched(path: Path, watched: Collection[Path]) -> bool:
+    return path in watched or any(folder in watched for folder in path.parents)
 
 
 def _listed(paths: Sequence[Path]) -> str:

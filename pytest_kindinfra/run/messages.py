@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.run.prepare import Prepared
 
 
-VERSION = 2
+VERSION = 3
 """To be raised with each change; the two ends differ only if the package is replaced in mid-run."""
 
 
@@ -103,6 +103,13 @@ class Hurry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Alive:
+    """The provisioner runs, as the process of that id: a child of pytest's no longer."""
+
+    process: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Say:
     """A line for the terminal, without secrets."""
 
@@ -157,14 +164,15 @@ class Done:
 
 Message = (
     Hello | Start | HookEnded | Cancel | Finish | Hurry
-    | Say | PhaseEnded | Owned | CallHook | Done
+    | Alive | Say | PhaseEnded | Owned | CallHook | Done
 )  # fmt: skip
 
 
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        Hello, Start, HookEnded, Cancel, Finish, Hurry, Say, PhaseEnded, Owned, CallHook, Done
+        Hello, Start, HookEnded, Cancel, Finish, Hurry,
+        Alive, Say, PhaseEnded, Owned, CallHook, Done,
     )
 }  # fmt: skip
 

@@ -122,11 +122,12 @@ class Controller:
         terminal, provisioner = self._start_provisioner()
         try:
             prepared = self._prepare(wanted)
-            self._make_run_directory()
+            locks = self._make_run_directory(prepared)
+            self._begin(provisioner, prepared, locks, terminal, tests=wanted.tests)
         except BaseException:
-            provisioner.let_go()
+            if self._prepared is None:  # nothing was begun, and nothing will be ended
+                self._let_go(provisioner)
             raise
-        self._begin(provisioner, prepared, terminal, tests=wanted.tests)
 
     def _start_provisioner(self) -> tuple[Terminal, Provisioner]:
         """Start the process before all else, since what it loads takes about a second."""
@@ -162,51 +163,61 @@ class Controller:
         if wanted is None:
             self._write("kindinfra: no selected test needs a cluster: none would be created")
             return
-        self._show(self._prepare(wanted))
+        from pytest_kindinfra.session.planning import shown_plan
+
+        for line in shown_plan(self._prepare(wanted)):
+            self._write(line)
 
     def _has_workers(self) -> bool:
         """Whether the tests run in other processes than this one."""
         return self._config.pluginmanager.hasplugin("dsession")
 
-    def _make_run_directory(self) -> None:
+    def _make_run_directory(self, prepared: Prepared) -> tuple[SharedLock, SharedLock]:
+        """Make it, and return its locks: `lock` and `provisioning`."""
+        from pytest_kindinfra.state.locks import hold_shared
+        from pytest_kindinfra.state.records import PlanMade
+
         try:
             self.run.make()
             self.run.reserve()
+            self._lock = lock = hold_shared(self.run.lock)
+            provisioning = hold_shared(self.run.provisioning)
+            self.run.settle(PlanMade.of(prepared.plan, engine=prepared.settings.engine))
         except OSError as error:
             self._refused = True
             msg = (
                 f"kindinfra: the run directory {self.run.path} cannot be written: "
-                f"{error.strerror}\n"
+                f"{error.strerror or error}\n"
                 "To fix: make it writable, or --kindinfra-artifacts=DIR"
             )
             raise pytest.UsageError(msg) from None
+        return lock, provisioning
 
-    def _show(self, prepared: Prepared) -> None:
-        from pytest_kindinfra.images.tags import look_up
-        from pytest_kindinfra.run.report import plan_lines
-        from pytest_kindinfra.wiring import make_tools
-
-        engine = make_tools(prepared.settings.engine).engine
-        self._write_notes(prepared)
-        known, existing = look_up(prepared.plan, engine), prepared.settings.kubeconfig
-        for line in plan_lines(prepared.plan, prepared.request, known, kubeconfig=existing):
-            self._write(line)
+    def _let_go(self, provisioner: Provisioner) -> None:
+        """End the process, and release what the run holds."""
+        provisioner.let_go()
+        for lock in (self._lock, self._reused_lock):
+            if lock:
+                lock.release()
 
     def _begin(
-        self, provisioner: Provisioner, prepared: Prepared, terminal: Terminal, *, tests: int
+        self,
+        provisioner: Provisioner,
+        prepared: Prepared,
+        locks: tuple[SharedLock, SharedLock],
+        terminal: Terminal,
+        *,
+        tests: int,
     ) -> None:
         from pytest_kindinfra.run.report import plan_line
         from pytest_kindinfra.session.reports import Reports
-        from pytest_kindinfra.state.locks import hold_shared
-        from pytest_kindinfra.state.records import PlanMade
         from pytest_kindinfra.system.timeline import now
 
         plan, engine = prepared.plan, prepared.settings.engine
-        self._lock, provisioning = hold_shared(self.run.lock), hold_shared(self.run.provisioning)
-        self.run.settle(PlanMade.of(plan, engine=engine))
         cluster = prepared.request.cluster
         self._write(plan_line(plan, tests=tests, cluster=cluster, engine=engine))
-        self._write_notes(prepared)
+        for note in prepared.notes:
+            self._write(f"kindinfra: note: {note}")
         self.meanwhile = terminal.let_out
         self._prepared, self._provisioner = prepared, provisioner
         atexit.register(self._end_at_exit, os.getpid())
@@ -215,7 +226,7 @@ class Controller:
             prepared,
             self.run,
             config=self._config,
-            locks=(self._lock, provisioning),
+            locks=locks,
             since=now(),
             lost=lambda: self._lose(terminal, prepared, provisioner),
         )
@@ -358,10 +369,7 @@ class Controller:
         else:
             self._done = self._finish_alone(provisioner, prepared, ending)
         self.meanwhile()
-        provisioner.let_go()
-        for lock in (self._lock, self._reused_lock):
-            if lock:
-                lock.release()
+        self._let_go(provisioner)
         atexit.unregister(self._end_at_exit)
 
     def _finish_alone(self, provisioner: Provisioner, prepared: Prepared, ending: Finish) -> Done:
@@ -433,10 +441,6 @@ class Controller:
             reporter.section("kindinfra")
         for line in lines:
             reporter.write_line(line)
-
-    def _write_notes(self, prepared: Prepared) -> None:
-        for note in prepared.notes:
-            self._write(f"kindinfra: note: {note}")
 
     def _write(self, line: str) -> None:
         from pytest_kindinfra.session.output import write_line

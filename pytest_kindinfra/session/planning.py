@@ -187,3 +187,15 @@ def _has_deploy_hooks(config: pytest.Config) -> bool:
     hook = config.hook
     callers = (hook.pytest_kindinfra_before_deploy, hook.pytest_kindinfra_after_deploy)
     return any(caller.get_hookimpls() for caller in callers)
+
+
+def shown_plan(prepared: Prepared) -> Iterator[str]:
+    """Yield the lines that say what a run would do."""
+    from pytest_kindinfra.images.tags import look_up
+    from pytest_kindinfra.run.report import plan_lines
+    from pytest_kindinfra.wiring import make_tools
+
+    yield from (f"kindinfra: note: {note}" for note in prepared.notes)
+    known = look_up(prepared.plan, make_tools(prepared.settings.engine).engine)
+    existing = prepared.settings.kubeconfig
+    yield from plan_lines(prepared.plan, prepared.request, known, kubeconfig=existing)

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import signal
 import threading
+from _queue import SimpleQueue
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.system.channel import run_in_thread
 from pytest_kindinfra.system.timeline import monotonic
 
 if TYPE_CHECKING:
@@ -45,17 +47,33 @@ class Haste:
 
     def __init__(self) -> None:
         self.hurried = False
-        self._next = threading.Event()
+        self._calls: SimpleQueue[bool] = SimpleQueue()
 
     def next(self) -> threading.Event:
-        """Return an event that is set when somebody is impatient from now on."""
-        self._next = threading.Event()
-        return self._next
+        """Return an event that is set when somebody is impatient from now on.
+
+        A thread sets it: an event has a lock, which the main thread may hold when a handler of
+        signals comes between two of its instructions.
+        """
+        self.stop()
+        event, calls = threading.Event(), self._calls
+
+        def set_event() -> None:
+            if calls.get():
+                event.set()
+
+        run_in_thread(set_event)
+        return event
 
     def hurry(self) -> None:
-        """Say that somebody is impatient."""
+        """Say that somebody is impatient; takes no lock, so that signal handlers may call it."""
         self.hurried = True
-        self._next.set()
+        self._calls.put(True)  # noqa: FBT003 - what the thread waits for
+
+    def stop(self) -> None:
+        """End the thread behind the last event, which is not set any more."""
+        self._calls.put(False)  # noqa: FBT003 - as above
+        self._calls = SimpleQueue()
 
 
 class Interrupts(Haste):
@@ -124,6 +142,7 @@ class Interrupts(Haste):
 
     def restore(self) -> None:
         """Give back what was taken over."""
+        self.stop()
         while self._before:
             number = next(iter(self._before))
             signal.signal(number, self._before[number])

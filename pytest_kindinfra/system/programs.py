@@ -90,7 +90,8 @@ def become(argv: Sequence[str], *, env: Mapping[str, str]) -> NoReturn:
 def run_here(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> int:
     """Run a program with this process's terminal to its end, and return its exit code.
 
-    Ctrl-C goes to it as well, as to all of the terminal's foreground.
+    Ctrl-C goes to it as well, as to all of the terminal's foreground: it gets the time to end by
+    itself, and is killed by a second one only.
 
     Args:
         argv: The program and its arguments.
@@ -99,11 +100,20 @@ def run_here(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> int:
 
     Raises:
         ToolMissingError: There is no such program.
+        KeyboardInterrupt: Ctrl-C came; the program has ended.
     """
     program = which(argv[0], fix=f'install "{argv[0]}" or put its folder on PATH')
     sys.stdout.flush()
-    done = subprocess.run([program, *argv[1:]], env={**os.environ, **env}, cwd=cwd, check=False)
-    return done.returncode
+    process = subprocess.Popen([program, *argv[1:]], env={**os.environ, **env}, cwd=cwd)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def start_apart(

@@ -16,6 +16,7 @@ def shop(project: Project) -> Project:
     project.service("api", image=True)
     project.tests("@pytest.mark.kindinfra('api')\ndef test_it(): ...\n")
     project.behave("build api", seconds=0.5)
+    project.behave("save", seconds=0.5)  # The path names steps of 0.2 s and more.
     return project
 
 

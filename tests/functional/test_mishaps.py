@@ -110,6 +110,30 @@ def test_a_bug_in_the_provisioner_reaches_the_tests_with_its_traceback(
     assert run.clusters == []
 
 
+def test_an_error_while_changes_are_undone_leaves_the_run_what_it_is(project: Project) -> None:
+    """Its cluster was deleted as if no test had failed, though it was to be kept."""
+    project.service("api", image=True)
+    add_to_conftest(
+        project,
+        """
+def broken(*_):
+    raise ZeroDivisionError("a bug of ours")
+
+def pytest_sessionstart():
+    from pytest_kindinfra.session import undoing
+    undoing.undo_left = broken
+""",
+    )
+    project.tests("@pytest.mark.kindinfra('api')\ndef test_it(): assert False\n")
+
+    run = project.run("--kindinfra-keep=on-failure", workers=None)
+
+    assert "ZeroDivisionError: a bug of ours" in run.text
+    assert len(run.clusters) == 1, run.text
+    assert run.report["outcome"]["state"] == "failed"
+    assert run.report["outcome"]["kept"] is True
+
+
 # -- failures ----------------------------------------------------------------------------------
 
 

@@ -56,7 +56,7 @@ def test_a_message_is_one_line_and_comes_back_as_it_was(message: Message) -> Non
 
 @pytest.mark.parametrize("line", ["", "null", "[]", '["Hallo", {}]', '["Say", {"text": "x"}]'])
 def test_what_is_no_message_is_named(line: str) -> None:
-    expected = f"no message of the provisioner's protocol, version 2: {line!r}"
+    expected = f"no message of the provisioner's protocol, version 3: {line!r}"
 
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
         decode(line)
