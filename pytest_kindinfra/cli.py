@@ -33,6 +33,10 @@ _OF_A_PROJECT = frozenset(
 _WRONG_ARGUMENTS = 2
 
 
+_BROKEN_PIPE = 128 + 13
+"""The exit code of a program that SIGPIPE ended, as shells have it."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 1 for a failure, 2 for wrong arguments."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -47,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(_action(given)(given) or 0)
     except KindInfraError as error:
         _complain(f"kindinfra: {str(error).removeprefix('kindinfra: ')}")
+        return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _complain(f'kindinfra: "{error.filename}" cannot be used: {error.strerror}')
         return 1
     except KeyboardInterrupt:
         _complain("kindinfra: interrupted")
@@ -181,13 +190,17 @@ def _exec(given: argparse.Namespace) -> int:
     if not command:
         _complain("kindinfra exec: no command; usage: kindinfra exec SERVICE -- CMD ...")
         return _WRONG_ARGUMENTS
-    return execute(
-        given.service,
-        command,
-        container=given.container,
-        stdin=given.stdin,
-        cluster=given.cluster_name,
-    )
+    try:
+        return execute(
+            given.service,
+            command,
+            container=given.container,
+            stdin=given.stdin,
+            cluster=given.cluster_name,
+        )
+    except BrokenPipeError:  # nobody reads the output any more: `kindinfra exec web -- yes | head`
+        _silence(sys.stdout)
+        return _BROKEN_PIPE
 
 
 def _restart(given: argparse.Namespace) -> None:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+NOT_THERE = " is not there: "
+"""In the text of a failed result, between its subject and why; reports of tests are known by it."""
+
+
 _LINES = SHORT_LINES - 1
 
 
@@ -141,7 +145,7 @@ def failure_of(
     full = error.cause if isinstance(error, BlockedError) else text
     short = getattr(error, "short", None) or shortened(text, lines=_LINES, first=_FIRST)
     return kind(
-        short=redact(f"{subject} is not there: {short}"),
+        short=redact(f"{subject}{NOT_THERE}{short}"),
         full=redact(full),
         root=redact(error.root if isinstance(error, BlockedError) else subject),
         cancelled=isinstance(error, CancelledError),

@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 
 REUSE = "--kindinfra-reuse"
 
+WITHOUT_READER = """
+import os
+reader, writer = os.pipe()
+os.close(reader)
+os.dup2(writer, 1)
+from pytest_kindinfra.cli import main
+raise SystemExit(main())
+"""
+
 
 @pytest.fixture
 def shop(project: Project) -> Project:
@@ -56,6 +65,14 @@ class TestExec:
         done = shop.command("exec", "api", "--", "ls", "-l", "--", "/x")
 
         assert (done.returncode, done.stdout, done.stderr) == (3, "ls -l -- /x", "oh")
+
+    def test_a_reader_that_is_gone_ends_it_without_a_traceback(self, shop: Project) -> None:
+        """`kindinfra exec api -- yes | head` ended with a traceback of BrokenPipeError."""
+        shop.clusters.made[-1].execs = lambda _, __, ___: (0, "y\n" * 9, "")
+
+        done = shop.python("-c", WITHOUT_READER, "exec", "api", "--", "yes")
+
+        assert (done.returncode, done.stderr) == (141, "")
 
     def test_standard_input_is_passed_on_if_wanted(self, shop: Project) -> None:
         shop.clusters.made[-1].execs = lambda _, __, given: (0, given.decode().upper(), "")
