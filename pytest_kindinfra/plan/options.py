@@ -228,6 +228,12 @@ class Settings:
         "WHEN",
         "Logs, restarts and events of the stack in the report of a test: failed or off",
     )
+    pause: bool = _option(
+        False,  # noqa: FBT003
+        "",
+        "Stop the tests at the first failure, and go on when Enter is pressed",
+        used_by=("pytest",),
+    )
     fail: Literal["gather", "fast"] = _option(
         "gather", "HOW", "gather: a failure fails only what needs it; fast: it cancels the rest"
     )

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from pytest_kindinfra.state.directory import RunDirectory
 
 
-_OF_THE_STACK = " is not there: "
-"""In what a test says that failed because of a service."""
-
-
 _PHASES = frozenset({"setup", "call", "teardown"})
 """Of a test; a report with another one, such as xdist's of a crashed worker, has no times."""
 
@@ -79,10 +75,12 @@ class Reports:
     def _note_failure(self, report: pytest.TestReport, test: dict[str, Any]) -> None:
         """Keep a failed test as a root cause, unless a service is its cause."""
         from pytest_kindinfra.run.ci import RootCause, SourceLine
+        from pytest_kindinfra.state.results import NOT_THERE
 
         text = report.longreprtext
         test["cause"] = text[-_LONGEST_CAUSE:]
-        if report.when == "setup" and _OF_THE_STACK in text:
+        test["logs"] = self._attempt_files(report)
+        if report.when == "setup" and NOT_THERE in text:
             return
         crash = getattr(report.longrepr, "reprcrash", None)
         path, line = (crash.path, crash.lineno) if crash else (report.location[0], 0)
@@ -91,6 +89,13 @@ class Reports:
         with suppress(ValueError):
             path = str(Path(path).relative_to(root))
         self._causes.append(RootCause(f"test {report.nodeid}", said, SourceLine(str(path), line)))
+
+    def _attempt_files(self, report: pytest.TestReport) -> list[str]:
+        """Return the files that were kept of a failed attempt, relative to the run directory."""
+        folder = Path(str(dict(report.user_properties).get("kindinfra_evidence", self._run.path)))
+        if folder == self._run.path:
+            return []
+        return sorted(os.path.relpath(path, self._run.path) for path in folder.glob("*.*"))
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self) -> Generator[None, object, object]:

@@ -256,8 +256,8 @@ class TestTheTable:
         ("caller", "ignored"),
         [
             ("pytest", set()),
-            ("command", {"capacity", "kubeconfig", "plan"}),
-            ("functions", {"capacity", "kubeconfig", "plan", "reuse"}),
+            ("command", {"capacity", "kubeconfig", "pause", "plan"}),
+            ("functions", {"capacity", "kubeconfig", "pause", "plan", "reuse"}),
         ],
     )
     def test_commands_and_functions_ignore_what_is_of_pytest(
