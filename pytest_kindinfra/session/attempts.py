@@ -86,7 +86,7 @@ def keep_failure(
         kept = [one for one in found if not one.container or one.pod in names]
         _keep(item, report, run, since, _files(kept, report, redactor))
     except Exception as error:  # noqa: BLE001 - the test's own failure is what must be seen
-        report.sections.append(("kindinfra logs", f"not to be had: {error}"))
+        report.sections.append(("kindinfra logs", f"could not be read: {error}"))
     finally:
         stack.close()
 

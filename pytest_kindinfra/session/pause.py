@@ -1,4 +1,4 @@
-"""`--kindinfra-pause`: at the first failure the tests stop, until somebody presses Enter.
+"""`--kindinfra-pause`: at the first failure the tests stop, until Enter is pressed.
 
 The process that has the failure notes it in the run directory, and waits before the test's fixtures
 end. Every other process waits before its next test. The main process, which has the terminal, shows
@@ -45,7 +45,7 @@ def set_up_pause(config: pytest.Config) -> None:
 
 
 class _NoTerminal:
-    """Says that tests do not stop, since nobody could have them go on."""
+    """Says that tests do not stop, since there is no terminal to go on from."""
 
     def pytest_report_header(self) -> str:
         return "kindinfra: --kindinfra-pause does nothing: standard input or output is no terminal"
@@ -101,12 +101,12 @@ class _Tests:
         with suppress(KindInfraError, OSError):
             while not self._is_over() and not self._run.is_closed:
                 if not is_locked(self._run.lock):
-                    return  # the main process is gone, and nobody would end the pause
+                    return  # the main process is gone: the pause would have no end
                 sleep(_LOOK_EVERY)
 
 
 class _Prompting(_Tests):
-    """Asks at the terminal: without xdist in the test's place, else beside the workers."""
+    """Asks at the terminal: without xdist in the test's place, else next to the workers."""
 
     def __init__(self, config: pytest.Config) -> None:
         super().__init__(config)

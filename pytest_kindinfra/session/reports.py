@@ -47,7 +47,7 @@ class Reports:
             self._note_failure(report, test)
 
     def _test_of(self, report: pytest.TestReport) -> dict[str, Any]:
-        """Return what is noted of a test, with this report's times; each attempt begins anew."""
+        """Return what is noted of a test, with this report's times; each attempt begins again."""
         worker = getattr(report, "worker_id", "") or "main"
         begun = {
             "test": report.nodeid,
@@ -75,12 +75,12 @@ class Reports:
     def _note_failure(self, report: pytest.TestReport, test: dict[str, Any]) -> None:
         """Keep a failed test as a root cause, unless a service is its cause."""
         from pytest_kindinfra.run.ci import RootCause, SourceLine
-        from pytest_kindinfra.state.results import NOT_THERE
+        from pytest_kindinfra.state.results import STACK_FAILED
 
         text = report.longreprtext
         test["cause"] = text[-_LONGEST_CAUSE:]
         test["logs"] = self._attempt_files(report)
-        if report.when == "setup" and NOT_THERE in text:
+        if report.when == "setup" and STACK_FAILED.search(text):
             return
         crash = getattr(report.longrepr, "reprcrash", None)
         path, line = (crash.path, crash.lineno) if crash else (report.location[0], 0)
@@ -146,13 +146,14 @@ class Reports:
         from pytest_kindinfra.run.teardown import read_failures
 
         failures = [one for one in read_failures(self._run).values() if not one.cancelled]
-        texts = {one.root: one.full for one in failures}
+        causes = {one.root: one for one in failures}
         found = []
-        for root, text in texts.items():
+        for root, cause in causes.items():
             place = SourceLine()
             with suppress(KindInfraError):
-                place = place_of(root, text, read_declaration(self._config.rootpath))
-            found.append(RootCause(f"{root} failed", text, place))
+                place = place_of(root, cause.full, read_declaration(self._config.rootpath))
+            title = f"{root} {cause.verb}"
+            found.append(RootCause(title, cause.full, place))
         return found
 
 

@@ -229,7 +229,7 @@ class TestCompose:
         }
         assert "# from: compose.yaml" in text_of(project)
         assert (
-            "# kindinfra/db.yaml was made of the compose file, without its volumes: see to that"
+            "# kindinfra/db.yaml was made without the volumes of the compose file: add them"
             in text_of(project)
         )
 
@@ -296,14 +296,14 @@ class TestCompose:
         image = begun(project)["images"]["web"]
 
         assert image == {"context": ".", "build_args": {"V": "${V:-1}"}}
-        assert "# without the ssh of its build in the compose file: see to that" in text_of(project)
+        assert "# made without the ssh of its build in the compose file: add it" in text_of(project)
 
     def test_each_key_that_was_not_read_is_noted(self, project: Project) -> None:
         written(project, "db", "privileged: true", "x-mine: 1", "shm_size: 1g", 'ports: ["53/udp"]')
 
         assert (
-            "# kindinfra/db.yaml was made of the compose file, without its privileged, shm_size: "
-            "see to that\n"
+            "# kindinfra/db.yaml was made without the privileged, shm_size of the compose file: "
+            "add them\n"
             "# kindinfra/db.yaml was made without ports that are no single TCP ports: 53/udp\n"
         ) in text_of(project)
 
@@ -370,21 +370,21 @@ class TestNothingIsWrittenOver:
 
         done = project.command("init")
 
-        assert "left as it is: e2e/test_kindinfra.py" in done.stdout
-        assert "left as it is: kindinfra/db.yaml" in done.stdout
+        assert "not changed: e2e/test_kindinfra.py" in done.stdout
+        assert "not changed: kindinfra/db.yaml" in done.stdout
         assert (project.folder / "e2e/test_kindinfra.py").read_text() == "# mine\n"
         assert (project.folder / "kindinfra/db.yaml").read_text() == "# mine\n"
         assert (project.folder / ".gitignore").read_text() == "*.pyc\n.kindinfra/\n"
 
     def test_a_file_in_the_place_of_a_folder_is_named(self, project: Project) -> None:
-        """The manifest in it was called "left as it is", though there was none."""
+        """The manifest in it was called "not changed", though there was none."""
         project.write("compose.yaml", COMPOSE)
         project.write("kindinfra", "")
 
         done = project.command("init")
 
         assert done.returncode == 1
-        assert "left as it is" not in done.stdout
+        assert "not changed" not in done.stdout
         assert done.stderr == (
             'kindinfra: "kindinfra/db.yaml" cannot be written: "kindinfra" is no folder\n'
             "To fix: make it writable, remove a kindinfra.toml that init wrote, and run it again\n"
@@ -406,7 +406,7 @@ class TestNothingIsWrittenOver:
 
         done = project.command("init")
 
-        assert "left as it is: .gitignore" in done.stdout
+        assert "not changed: .gitignore" in done.stdout
 
 
 def test_an_empty_folder_gets_an_example_in_comments(project: Project) -> None:

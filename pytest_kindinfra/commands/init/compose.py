@@ -145,7 +145,7 @@ def _filled(table: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def _service_notes(path: str, table: Mapping[str, Any], left: Iterable[str]) -> Iterator[str]:
     if unread := [str(key) for key in table if key not in _READ and not str(key).startswith("x-")]:
-        yield f"{path} was made of the compose file, without its {', '.join(unread)}: see to that"
+        yield f"{path} was made without the {', '.join(unread)} of the compose file: add them"
     for text in left:
         yield f"{path} has {text} as the compose file has it: write the value"
     if names := list(_without_value(table.get("environment"))):
@@ -173,7 +173,7 @@ def _image(name: str, table: Mapping[str, Any]) -> DraftImage:
     if arguments := dict(_pairs(given.get("args"))):
         keys["build_args"] = arguments
     notes = tuple(
-        f"without the {key} of its build in the compose file: see to that"
+        f"made without the {key} of its build in the compose file: add it"
         for key in given
         if key not in _BUILD_READ
     )
@@ -227,7 +227,7 @@ def _unread_ports(table: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _written_ports(table: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    """Yield each port as it is written, and its number; 0 for a range and for UDP."""
+    """Yield each port as the file has it, and its number; 0 for a range and for UDP."""
     for one in (*(table.get("ports") or ()), *(table.get("expose") or ())):
         mapped = one if isinstance(one, dict) else {}
         text = f"{mapped.get('target', '')}/{mapped.get('protocol', 'tcp')}" if mapped else str(one)
