@@ -23,6 +23,7 @@ from pytest_kindinfra.session.stash import RUN, outline
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from contextlib import AbstractContextManager
 
     from pytest_kindinfra.state.directory import RunDirectory
     from pytest_kindinfra.state.records import Paused
@@ -67,8 +68,9 @@ class _Tests:
         """Begin no test while the others stop; before the clock of pytest-timeout starts."""
         from pytest_kindinfra.state.records import Paused
 
-        if self._run.names(Paused) and not self._is_over():
-            self._wait()
+        with _careful():
+            if self._run.names(Paused) and not self._is_over():
+                self._wait()
         return (yield)
 
     def _is_over(self) -> bool:
@@ -84,25 +86,25 @@ class _Tests:
 
         if not isinstance(node, pytest.Item) or (needs := needs_of(node)) is None:
             return
-        if not self._is_over():
-            evidence = dict(node.user_properties).get("kindinfra_evidence", "")
-            paused = Paused(
-                test=f"{node.nodeid} ({report.when})",
-                services=tuple(sorted(needs)),
-                evidence=str(evidence),
-            )
-            self._run.write(paused, self._worker)
-            self._wait()
+        evidence = dict(node.user_properties).get("kindinfra_evidence", "")
+        paused = Paused(
+            test=f"{node.nodeid} ({report.when})",
+            services=tuple(sorted(needs)),
+            evidence=str(evidence),
+        )
+        with _careful():
+            if not self._is_over():
+                self._run.write(paused, self._worker)
+                self._wait()
 
     def _wait(self) -> None:
         from pytest_kindinfra.state.locks import is_locked
         from pytest_kindinfra.system.timeline import sleep
 
-        with suppress(KindInfraError, OSError):
-            while not self._is_over() and not self._run.is_closed:
-                if not is_locked(self._run.lock):
-                    return  # the main process is gone: the pause would have no end
-                sleep(_LOOK_EVERY)
+        while not self._is_over() and not self._run.is_closed:
+            if not is_locked(self._run.lock):
+                return  # the main process is gone: the pause would have no end
+            sleep(_LOOK_EVERY)
 
 
 class _Prompting(_Tests):
@@ -125,7 +127,7 @@ class _Prompting(_Tests):
 
     def _watch(self) -> None:
         while not self._over.wait(_LOOK_EVERY):
-            with suppress(KindInfraError, OSError):
+            with _careful():
                 if paused := self._first():
                     self._ask(paused)
                     return
@@ -183,6 +185,11 @@ def _commands(config: pytest.Config, run: RunDirectory, services: tuple[str, ...
             yield f"kindinfra exec {name} -- sh -c 'COMMAND'"
         else:
             yield f"kubectl --namespace={namespace} logs --selector={SERVICE_LABEL}={name} --prefix"
+
+
+def _careful() -> AbstractContextManager[None]:
+    """Let no state file that cannot be read or written end the run, or a test."""
+    return suppress(KindInfraError, OSError)
 
 
 # -- the terminal --------------------------------------------------------------------------------
