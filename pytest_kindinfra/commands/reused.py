@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.context import Tools
     from pytest_kindinfra.model import Endpoint, EndpointSpec, KubeObject, ObservedCluster
-    from pytest_kindinfra.state.records import Deployed
+    from pytest_kindinfra.state.clusterrecords import Deployed
 
 
 ASK_SECONDS = 30.0

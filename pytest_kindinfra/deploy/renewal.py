@@ -12,8 +12,8 @@ from pytest_kindinfra.kube.objects import is_hook
 from pytest_kindinfra.kube.rewrite import content_hash
 from pytest_kindinfra.kube.routes import await_routes, pods_of
 from pytest_kindinfra.model import SERVICE_LABEL
+from pytest_kindinfra.state.clusterrecords import Deployed, DeployedRelease
 from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.records import Deployed, DeployedRelease
 from pytest_kindinfra.state.reused import (
     deployed_services,
     drop_deployed,

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import CommandError, KindInfraError
 from pytest_kindinfra.images.archive import load_image_file
-from pytest_kindinfra.images.content import Digests, content_of, write_ignore_file
+from pytest_kindinfra.images.content import content_of, write_ignore_file
+from pytest_kindinfra.images.digests import Digests
 from pytest_kindinfra.images.dockerfile import build_secrets, unshown_arguments
 from pytest_kindinfra.images.saved import ImageSources, find_images, read_saved_images
 from pytest_kindinfra.images.slots import BuildSlots

@@ -377,7 +377,7 @@ class Controller:
         from pytest_kindinfra.context import OwnCluster
         from pytest_kindinfra.run.messages import Done
         from pytest_kindinfra.run.teardown import Started, closing_lines, end
-        from pytest_kindinfra.state.records import ClusterNamed
+        from pytest_kindinfra.state.clusterrecords import ClusterNamed
         from pytest_kindinfra.system.files import is_there
         from pytest_kindinfra.wiring import make_tools, tools_for
 

@@ -33,7 +33,8 @@ from pytest_kindinfra.system.timeline import monotonic, sleep
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_kindinfra.state.records import Needs, Note
+    from pytest_kindinfra.state.codec import Note
+    from pytest_kindinfra.state.records import Needs
 
 
 N = TypeVar("N", bound="Note")

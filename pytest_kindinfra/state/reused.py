@@ -15,9 +15,7 @@ from os import fsencode
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError, StateError
-from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.locks import hold_within, is_locked
-from pytest_kindinfra.state.records import (
+from pytest_kindinfra.state.clusterrecords import (
     ClusterKept,
     ClusterNamed,
     Deployed,
@@ -25,6 +23,8 @@ from pytest_kindinfra.state.records import (
     ReusedBy,
     SweepBegun,
 )
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.locks import hold_within, is_locked
 from pytest_kindinfra.system.files import is_there
 
 if TYPE_CHECKING:
