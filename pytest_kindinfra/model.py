@@ -62,7 +62,7 @@ REGISTRY_LABEL = "dev.kindinfra.registry"
 Level = Literal["applied", "started", "ready"]
 Scheme = Literal["tcp", "http", "https", "grpc"]
 EngineName = Literal["auto", "docker", "podman"]
-"""The choices of the option; each but `auto` has a row in the table of engines in `wiring`."""
+"""The choices of the option; each but `auto` is a module in `engines/` with its class, `ENGINE`."""
 Load = Literal["auto", "archive", "delta", "registry"]
 
 

@@ -1,6 +1,6 @@
 """What the tag of an image covers: everything that its build can read.
 
-Digests of files are remembered from run to run, by path, size and times.
+Digests of files are remembered from run to run: see `images/digests.py`.
 """
 
 from __future__ import annotations

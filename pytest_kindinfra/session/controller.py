@@ -46,37 +46,22 @@ _ENDS_WITHIN = 5.0
 
 def new_controller(config: pytest.Config, first: Outline) -> Controller:
     """Return the controller of a new run; nothing is made on disk yet."""
-    from pytest_kindinfra.run.report import count
     from pytest_kindinfra.state.directory import RunDirectory, new_run_id
 
     run_id = new_run_id()
     run = RunDirectory(config.rootpath / first.settings.artifacts / run_id)
-    cluster = _cluster_name(first, config, run_id)
-    declared = f"{count(first.services, 'service')} in {first.source}"
-    if first.settings.kubeconfig:
-        cluster = f"of {first.settings.kubeconfig}"
-    engine = first.settings.engine
-    about = f"cluster {cluster}, engine {engine}, {declared}" if first.source else ""
-    return Controller(config, run, run_id, about=about)
-
-
-def _cluster_name(first: Outline, config: pytest.Config, run_id: str) -> str:
-    if first.settings.reuse and not first.settings.cluster_name:
-        from pytest_kindinfra.state.reused import name_after
-
-        return name_after(config.rootpath)
-    return first.settings.cluster_name or f"kindinfra-{run_id}"
+    return Controller(config, run, run_id, first=first)
 
 
 class Controller:
     """Starts at most one bring-up, and ends it once."""
 
     def __init__(
-        self, config: pytest.Config, run: RunDirectory, run_id: str, *, about: str
+        self, config: pytest.Config, run: RunDirectory, run_id: str, *, first: Outline
     ) -> None:
         self.run = run
         self.meanwhile: Callable[[], None] = lambda: None
-        self._about = about
+        self._first = first
         self._config = config
         self._run_id = run_id
         self._process = os.getpid()
@@ -427,7 +412,19 @@ class Controller:
 
     def header(self) -> str | None:
         """Return the line for the report header, None where nothing is declared."""
-        return f"kindinfra: {self._about}" if self._about else None
+        first, settings = self._first, self._first.settings
+        if first.source is None:
+            return None
+        from pytest_kindinfra.run.report import count
+        from pytest_kindinfra.state.reused import cluster_name
+
+        cluster = f"of {settings.kubeconfig}"
+        if settings.kubeconfig is None:
+            named, reuse = settings.cluster_name, settings.reuse
+            root, run_id = self._config.rootpath, self._run_id
+            cluster = cluster_name(root, named=named, reuse=reuse, run_id=run_id)
+        declared = f"{count(first.services, 'service')} in {first.source}"
+        return f"kindinfra: cluster {cluster}, engine {settings.engine}, {declared}"
 
     def summarise(self, reporter: pytest.TerminalReporter) -> None:
         """Show the closing table, the failures in full, and what was kept."""

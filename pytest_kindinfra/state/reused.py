@@ -57,6 +57,20 @@ def name_after(folder: Path) -> str:
     return "-".join(part for part in ("kindinfra", word, digits) if part)
 
 
+def cluster_name(folder: Path, *, named: str | None, reuse: bool, run_id: str) -> str:
+    """Return kind's name for the cluster of a run.
+
+    Args:
+        folder: The declaration's.
+        named: The name that an option gives; None without one.
+        reuse: Whether runs in the folder share a cluster.
+        run_id: The run's.
+    """
+    if named:
+        return named
+    return name_after(folder) if reuse else f"kindinfra-{run_id}"
+
+
 def reused_directory(artifacts: Path, name: str) -> RunDirectory:
     """Return the reused directory of a cluster that is to be made; nothing is made on disk."""
     return RunDirectory(artifacts / _FOLDER / name)

@@ -47,7 +47,7 @@ PYTEST_INI = """
 [pytest]
 pythonpath = .
 filterwarnings = error
-addopts = -p no:hypothesispytest -p no:timeout -p no:rerunfailures -p no:randomly
+addopts = -p no:hypothesispytest -p no:timeout -p no:rerunfailures -p no:randomly -p no:anyio
 markers = xdist_group
 """
 
