@@ -12,8 +12,8 @@ export PATH := $(PATH):$(CURDIR)/.tools/bin
 BIN   := .venv/bin
 TIMED := tools/machine/timed
 
-# These tests mostly start programs and wait for them: more workers than cores.
-WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
+# These tests start programs and wait for them: they use a third of the time of as many cores.
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3)))
 RUNS   ?= 1
 ROUNDS ?= 3
 IMAGES ?= made-up

@@ -144,7 +144,6 @@ def test_nothing_is_left_of_a_run_whose_main_process_is_killed(
     assert run_of(small, 0, "").report.get("outcome", {}).get("state") == state
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("stage", ["plan", "build", "load", "deploy", "teardown"])
 def test_pytest_deletes_the_cluster_itself_if_the_provisioner_was_killed(
     small: Path, temporary: Path, stage: str
