@@ -79,12 +79,14 @@ def _await_services(item: pytest.Item, needs: frozenset[str]) -> Refusal | None:
     if item.config.option.setupplan:
         return None
     config, began = item.config, monotonic()
-    asked = config.stash.get(ASKED, False)
+    run, asked = config.stash[RUN], config.stash.get(ASKED, False)
     try:
-        refusal = await_services(needs, config.stash[RUN], asked=asked, meanwhile=meanwhile(config))
+        refusal = await_services(needs, run, asked=asked, meanwhile=meanwhile(config))
+        return refusal or _lack(config, needs)
+    except OSError as error:  # before a test's setup it would end the session
+        return Refusal(f"the run directory {run.path} cannot be used: {error}")
     finally:
         item.stash[_WAITED] = item.stash.get(_WAITED, 0.0) + monotonic() - began
-    return refusal or _lack(config, needs)
 
 
 def _lack(config: pytest.Config, needs: frozenset[str]) -> Refusal | None:
