@@ -272,7 +272,7 @@ _EXISTING_GRACE = 30.0
 
 
 @dataclass(slots=True)
-class LastSentence:
+class _LastSentence:
     """What the API server said last of an object that it does not take yet; empty if it took it."""
 
     text: str = ""
@@ -297,7 +297,7 @@ class Deployment:
     renewal: Renewal
     unready: Callable[[], bool] = lambda: False
     makers: Callable[[Missing], Sequence[str]] = lambda _missing: ()
-    said: LastSentence = field(default_factory=LastSentence)
+    said: _LastSentence = field(default_factory=_LastSentence)
 
     @property
     def outlook(self) -> Outlook:

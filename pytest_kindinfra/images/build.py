@@ -54,8 +54,7 @@ def build_ranks(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float]:
 
     Args:
         plan: Images and services, each after what it needs.
-        seconds: Phase to the seconds that it took in an earlier run. An image or a service
-            without any counts as the mean of the others, so that unknown ones are equal.
+        seconds: Phase to its seconds in an earlier run. Without any, the mean of others counts.
     """
     needs = _needs(plan)
     own = {

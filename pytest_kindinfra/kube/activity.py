@@ -26,7 +26,7 @@ LINES = 50
 """Of each container's log, and of all events."""
 
 
-LOG_BYTES = 8 * 1024
+_LOG_BYTES = 8 * 1024
 """Of each container's log."""
 
 
@@ -152,14 +152,14 @@ def _log(kube: Reader, pod: KubeObject, container: str, since: Moment, *, previo
     with suppress(KindInfraError):
         return kube.pod_logs(
             meta["namespace"], meta["name"], container, previous=previous, lines=LINES + 1,
-            limit_bytes=LOG_BYTES, since=str(since),
+            limit_bytes=_LOG_BYTES, since=str(since),
         )  # fmt: skip
     return ""
 
 
 def _cut(log: str, since: Moment) -> str:
     lines = said_since(log, since)
-    more = len(lines) > LINES or len(log.encode(errors="replace")) >= LOG_BYTES
+    more = len(lines) > LINES or len(log.encode(errors="replace")) >= _LOG_BYTES
     return "\n".join([*([LEFT_OUT] if more and lines else []), *lines[-LINES:]])
 
 
