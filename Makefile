@@ -12,7 +12,7 @@ export PATH := $(PATH):$(CURDIR)/.tools/bin
 BIN   := .venv/bin
 TIMED := tools/machine/timed
 
-# These tests start programs and wait for them: they use a third of the time of as many cores.
+# These tests mostly start programs and wait for them: more workers than cores.
 WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3)))
 RUNS   ?= 1
 ROUNDS ?= 3

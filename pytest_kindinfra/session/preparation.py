@@ -1,7 +1,7 @@
 """What happens to a test that needs the cluster before it runs: it waits, or is refused.
 
-A test waits for its services and its turn: before its setup if pytest-timeout watches it or other
-tests must not run beside it, else in its setup, and once more for marks that its fixtures add.
+A test waits for its services and its turn: before its setup if pytest-timeout watches it or it
+must not run in parallel to others, else in its setup, and once more for marks of its fixtures.
 Loaded with the first test that needs something.
 """
 

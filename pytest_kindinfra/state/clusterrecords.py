@@ -1,7 +1,7 @@
 """The records of a cluster: whose it is to delete, what it was created with, what it holds.
 
 They are written into a run directory or into the directory of a reused cluster, and read by later
-runs and commands. Whoever changes a field raises `FORMAT` in `state/codec.py`. Pure: no record
+runs and commands. A change of a field needs a higher `FORMAT` in `state/codec.py`. Pure: no record
 knows how it is stored.
 """
 
