@@ -14,15 +14,15 @@ from pytest_kindinfra.clusters.fit import (
 )
 from pytest_kindinfra.errors import ClusterError, KindInfraError, StateError
 from pytest_kindinfra.model import Cluster
-from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.locks import locked_alone
-from pytest_kindinfra.state.records import (
+from pytest_kindinfra.state.clusterrecords import (
     ClusterKept,
     ClusterNamed,
     Fingerprint,
     ReusedCluster,
     SweepBegun,
 )
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.locks import locked_alone
 from pytest_kindinfra.state.reused import (
     acquire,
     forget,

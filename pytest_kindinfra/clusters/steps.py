@@ -22,18 +22,17 @@ from pytest_kindinfra.context import CLUSTER
 from pytest_kindinfra.engines.registry import hosting_map
 from pytest_kindinfra.errors import (
     CancelledError,
-    ClusterError,
     ClusterEndedError,
+    ClusterError,
     KindInfraError,
     StateError,
 )
 from pytest_kindinfra.kube.yaml import load_documents
 from pytest_kindinfra.model import Cluster
+from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import is_locked
 from pytest_kindinfra.state.records import (
-    ClusterKept,
-    ClusterNamed,
     ClusterReady,
     KubernetesVersion,
     NodeLost,

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import CommandError
+from pytest_kindinfra.state.clusterrecords import ClusterKept, SweepBegun
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import is_locked, locked_alone
-from pytest_kindinfra.state.records import ClusterKept, SweepBegun
 from pytest_kindinfra.state.reused import forget_name, why_unclear, why_unknown
 
 if TYPE_CHECKING:

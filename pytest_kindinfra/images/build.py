@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import CommandError, ImageMissingError, KindInfraError
 from pytest_kindinfra.images.archive import load_image_file
-from pytest_kindinfra.images.content import Digests, content_of, write_ignore_file
+from pytest_kindinfra.images.content import content_of, write_ignore_file
+from pytest_kindinfra.images.digests import Digests
 from pytest_kindinfra.images.dockerfile import build_secrets, unshown_arguments
 from pytest_kindinfra.images.saved import ImageSources, find_images, read_saved_images
 from pytest_kindinfra.images.slots import BuildSlots
@@ -53,8 +54,7 @@ def build_ranks(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float]:
 
     Args:
         plan: Images and services, each after what it needs.
-        seconds: Phase to the seconds that it took in an earlier run. An image or a service
-            without any counts as the mean of the others, so that unknown ones are equal.
+        seconds: Phase to its seconds in an earlier run. Without any, the mean of others counts.
     """
     needs = _needs(plan)
     own = {

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_type_hints
 
 from pytest_kindinfra.errors import did_you_mean, listed
-from pytest_kindinfra.plan.tables import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -431,6 +430,8 @@ def _file_of_context(name: str) -> Path:
 def _shown_at(row: Option, value: Any, place: str) -> str:
     """Return a value with its place: `--kindinfra-timeout=soon`, `environment KINDINFRA_X=1`."""
     if place.endswith(" [options]"):
+        from pytest_kindinfra.plan.tables import shown  # every process of pytest loads this module
+
         return f"{place} {row.key} = {shown(value)}"
     return f"{place}={value}"
 

@@ -46,38 +46,22 @@ _ENDS_WITHIN = 5.0
 
 def new_controller(config: pytest.Config, first: Outline) -> Controller:
     """Return the controller of a new run; nothing is made on disk yet."""
-    from pytest_kindinfra.run.report import count
     from pytest_kindinfra.state.directory import RunDirectory, new_run_id
 
     run_id = new_run_id()
     run = RunDirectory(config.rootpath / first.settings.artifacts / run_id)
-    cluster = _cluster_name(first, config, run_id)
-    declared = f"{count(first.services, 'service')} in {first.source}"
-    if first.settings.kubeconfig:
-        context = first.settings.context
-        cluster = f"of {first.settings.kubeconfig}{f', context {context}' if context else ''}"
-    engine = first.settings.engine
-    about = f"cluster {cluster}, engine {engine}, {declared}" if first.source else ""
-    return Controller(config, run, run_id, about=about)
-
-
-def _cluster_name(first: Outline, config: pytest.Config, run_id: str) -> str:
-    if first.settings.reuse and not first.settings.cluster_name:
-        from pytest_kindinfra.state.reused import name_after
-
-        return name_after(config.rootpath)
-    return first.settings.cluster_name or f"kindinfra-{run_id}"
+    return Controller(config, run, run_id, first=first)
 
 
 class Controller:
     """Starts at most one bring-up, and ends it once."""
 
     def __init__(
-        self, config: pytest.Config, run: RunDirectory, run_id: str, *, about: str
+        self, config: pytest.Config, run: RunDirectory, run_id: str, *, first: Outline
     ) -> None:
         self.run = run
         self.meanwhile: Callable[[], None] = lambda: None
-        self._about = about
+        self._first = first
         self._config = config
         self._run_id = run_id
         self._process = os.getpid()
@@ -378,7 +362,7 @@ class Controller:
         from pytest_kindinfra.context import OwnCluster
         from pytest_kindinfra.run.messages import Done
         from pytest_kindinfra.run.teardown import Started, closing_lines, end
-        from pytest_kindinfra.state.records import ClusterNamed
+        from pytest_kindinfra.state.clusterrecords import ClusterNamed
         from pytest_kindinfra.system.files import is_there
         from pytest_kindinfra.wiring import make_tools, tools_for
 
@@ -428,7 +412,20 @@ class Controller:
 
     def header(self) -> str | None:
         """Return the line for the report header, None where nothing is declared."""
-        return f"kindinfra: {self._about}" if self._about else None
+        first, settings = self._first, self._first.settings
+        if first.source is None:
+            return None
+        from pytest_kindinfra.run.report import count
+        from pytest_kindinfra.state.reused import cluster_name
+
+        context = f", context {settings.context}" if settings.context else ""
+        cluster = f"of {settings.kubeconfig}{context}"
+        if settings.kubeconfig is None:
+            named, reuse = settings.cluster_name, settings.reuse
+            root, run_id = self._config.rootpath, self._run_id
+            cluster = cluster_name(root, named=named, reuse=reuse, run_id=run_id)
+        declared = f"{count(first.services, 'service')} in {first.source}"
+        return f"kindinfra: cluster {cluster}, engine {settings.engine}, {declared}"
 
     def summarise(self, reporter: pytest.TerminalReporter) -> None:
         """Show the closing table, the failures in full, and what was kept."""

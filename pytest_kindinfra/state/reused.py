@@ -16,17 +16,17 @@ from os import fsencode
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError, StateError
-from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.locks import hold_within, is_locked
-from pytest_kindinfra.state.records import (
+from pytest_kindinfra.state.clusterrecords import (
     ClusterKept,
     ClusterNamed,
     Deployed,
-    DeployedService,
     Fingerprint,
     ReusedBy,
     SweepBegun,
 )
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.locks import hold_within, is_locked
+from pytest_kindinfra.state.records import DeployedService
 from pytest_kindinfra.system.files import is_there
 
 if TYPE_CHECKING:
@@ -57,6 +57,20 @@ def name_after(folder: Path) -> str:
     word = re.sub(r"[^a-z0-9]+", "-", whole.name.lower())[:_LONGEST_WORD].strip("-")
     digits = sha256(fsencode(whole)).hexdigest()[:_DIGITS]
     return "-".join(part for part in ("kindinfra", word, digits) if part)
+
+
+def cluster_name(folder: Path, *, named: str | None, reuse: bool, run_id: str) -> str:
+    """Return kind's name for the cluster of a run.
+
+    Args:
+        folder: The declaration's.
+        named: The name that an option gives; None without one.
+        reuse: Whether runs in the folder share a cluster.
+        run_id: The run's.
+    """
+    if named:
+        return named
+    return name_after(folder) if reuse else f"kindinfra-{run_id}"
 
 
 def reused_directory(artifacts: Path, name: str) -> RunDirectory:

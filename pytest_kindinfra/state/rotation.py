@@ -14,9 +14,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import StateError
+from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed, ReusedCluster
 from pytest_kindinfra.state.directory import _RUN_NAME, RunDirectory
 from pytest_kindinfra.state.locks import locked_alone
-from pytest_kindinfra.state.records import ClusterKept, ClusterNamed, ReusedCluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -51,7 +51,7 @@ pythonpath = .
 filterwarnings = error
 addopts =
     -p no:hypothesispytest -p no:timeout -p no:rerunfailures -p no:randomly
-    -p no:asyncio -p no:pytest-bdd
+    -p no:asyncio -p no:pytest-bdd -p no:anyio
 markers = xdist_group
 """
 

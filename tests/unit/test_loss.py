@@ -13,9 +13,10 @@ from pytest_kindinfra.clusters.sweep import sweep
 from pytest_kindinfra.context import Context, FirstFailure, Hooks, Request
 from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError, ToolMissingError
 from pytest_kindinfra.model import Cluster, Declaration, Plan, PortMapping
+from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
-from pytest_kindinfra.state.records import ClusterKept, ClusterNamed, NodeLost
+from pytest_kindinfra.state.records import NodeLost
 from pytest_kindinfra.state.results import Failed, failure_of
 from pytest_kindinfra.state.rotation import rotate
 from tests.fakes import FakeEngine, FakeProvider, eventually, fake_tools, forbid

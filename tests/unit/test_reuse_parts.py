@@ -20,9 +20,9 @@ from pytest_kindinfra.errors import ClusterError, ToolMissingError
 from pytest_kindinfra.kube import routes
 from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.model import ObservedCluster, Service
+from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed, Deployed
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
-from pytest_kindinfra.state.records import ClusterKept, ClusterNamed, Deployed
 from pytest_kindinfra.state.reused import (
     acquire,
     is_kept,

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed, ReusedCluster
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
-from pytest_kindinfra.state.records import ClusterKept, ClusterNamed, ClusterReady, ReusedCluster
+from pytest_kindinfra.state.records import ClusterReady
 from pytest_kindinfra.state.rotation import rotate
 
 if TYPE_CHECKING:
