@@ -339,11 +339,13 @@ class BuiltImage:
 
     Attributes:
         name: The declared name.
-        reference: The full reference of this run.
-        cached: Nothing was built, since the content is known.
+        reference: Names what it holds; pods run it.
+        cached: Nothing was built, since it was built from the same sources before.
         bases: The images of registries that it was built from, to their ids; empty for one that
             the engine had not got.
         also: Further references, made by a template.
+        contexts: Names by what it was built from. In the first, a declared base counts by its own
+            sources, in the second by its content.
     """
 
     name: str
@@ -351,6 +353,17 @@ class BuiltImage:
     cached: bool
     bases: dict[str, str] = field(default_factory=dict)
     also: tuple[str, ...] = ()
+    contexts: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names that this project gave it."""
+        return (self.reference, *self.also, *self.contexts)
+
+    @property
+    def by_sources(self) -> str:
+        """The name by its sources alone; the reference of an image that is not built."""
+        return self.contexts[0] if self.contexts else self.reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
