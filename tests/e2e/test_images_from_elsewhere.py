@@ -99,7 +99,7 @@ def made(folder: Path) -> str:
 
 def forget(images: dict[str, BuiltImage]) -> None:
     """Have an engine without them, as the next job of a pipeline has."""
-    docker("image", "rm", *(one.reference for one in images.values()))
+    docker("image", "rm", *(name for one in images.values() for name in one.names))
 
 
 def find(folder: Path, saved: Path | None = None) -> dict[str, BuiltImage]:
