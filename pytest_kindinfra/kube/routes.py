@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
+from pytest_kindinfra.errors import ClusterError
+from pytest_kindinfra.kube.client import ApiError
+from pytest_kindinfra.kube.yaml import load_documents
 from pytest_kindinfra.model import SERVICE_LABEL
 from pytest_kindinfra.system.timeline import wait_until
 
@@ -18,9 +22,49 @@ if TYPE_CHECKING:
 _EVERY = 0.05
 
 
-_BETWEEN_SYNCS = 1.1
-"""A little more than kube-proxy's shortest time between two changes of its rules, a second
-(kubernetes/kubernetes, pkg/proxy/apis/config/v1alpha1/defaults.go: MinSyncPeriod)."""
+_PATIENCE = 1.1
+"""Seconds for EndpointSlices to follow; some k8s services want pods that end (0019)."""
+
+
+_USUAL_PERIOD = 1.0
+"""kube-proxy's shortest time between two changes of its rules, in seconds, where nobody says
+another (kubernetes/kubernetes, pkg/proxy/apis/config/v1alpha1/defaults.go: MinSyncPeriod)."""
+
+
+_MARGIN = 0.1
+
+
+_SHORTEST_WAIT = 0.35
+"""Seconds in which kube-proxy hears of a change and writes its rules, also on a busy machine."""
+
+
+_PROXY = "/api/v1/namespaces/kube-system/configmaps/kube-proxy"
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)")
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
+
+
+def between_syncs(reader: Reader) -> float:
+    """Return the seconds after which kube-proxy has followed a change, by its configuration.
+
+    A configuration that cannot be read or understood counts as the usual one.
+    """
+    return max(_SHORTEST_WAIT, _shortest_period(reader) + _MARGIN)
+
+
+def _shortest_period(reader: Reader) -> float:
+    try:
+        data = (reader.get(_PROXY) or {}).get("data") or {}
+        config = next(iter(load_documents(data.get("config.conf") or "")), None) or {}
+        table = config.get(config.get("mode") or "iptables") or {}
+        match = _DURATION.fullmatch(str(table.get("minSyncPeriod")))
+    except (ApiError, ClusterError, ValueError, AttributeError):
+        return _USUAL_PERIOD
+    seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
+    return seconds or _USUAL_PERIOD  # "0s" is kubeadm's way to leave it to kube-proxy
 
 
 def live_pods(
@@ -72,10 +116,10 @@ def await_routes(
     places = {before[uid] for uid in gone}
     wait_until(
         lambda: not any(_leads_to(one, gone) for one in _slices(reader, places)),
-        deadline.within(_BETWEEN_SYNCS),
+        deadline.within(_PATIENCE),
         every=_EVERY,
     )
-    deadline.pause(_BETWEEN_SYNCS)
+    deadline.pause(between_syncs(reader))
 
 
 def _slices(reader: Reader, namespaces: Iterable[str]) -> Iterator[KubeObject]:
