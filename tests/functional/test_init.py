@@ -218,7 +218,7 @@ class TestCompose:
         }
         assert "# from: compose.yaml" in text_of(project)
         assert (
-            "# kindinfra/db.yaml was made of the compose file, without its volumes: see to that"
+            "# kindinfra/db.yaml was made without the volumes of the compose file: add them"
             in text_of(project)
         )
 
@@ -301,7 +301,7 @@ class TestNothingIsWrittenOver:
 
         done = project.command("init")
 
-        assert "left as it is: .gitignore" in done.stdout
+        assert "not changed: .gitignore" in done.stdout
 
 
 def test_an_empty_folder_gets_an_example_in_comments(project: Project) -> None:

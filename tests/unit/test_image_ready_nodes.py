@@ -180,4 +180,4 @@ def test_kind_nodes_of_a_cluster_that_was_there_take_images(
 
     with pytest.raises(ClusterError) as caught:
         there.await_first(soon)
-    assert str(caught.value) == 'cluster "far" has no kind nodes on this host that images go to'
+    assert str(caught.value) == 'cluster "far" has no kind nodes on this host to load images into'
