@@ -106,7 +106,7 @@ Engines print further fields, some of them only in some versions."""
 def content_digest(item: Mapping[str, Any]) -> str:
     """Return a hash of what an image holds, in hexadecimal.
 
-    Neither times nor the history count: BuildKit sets them anew whenever a step runs again, while
+    Neither times nor the history count: BuildKit sets them whenever a step runs again, while
     the layers are the same. The id would not do: it is the digest of the configuration in Docker's
     own image store and in podman, and that of a manifest in containerd's.
 

@@ -112,7 +112,7 @@ def _complete(
         earlier = engine.image_contents([reference], deadline).get(reference)
         if earlier is not None and earlier.digest == found.digest:
             names = frozenset(earlier.names)
-        else:  # somebody removed the name, or gave it to another image
+        else:  # the name was removed, or given to another image
             engine.tag(known_as, reference, deadline)
     for name in contexts:
         if name not in names:

@@ -197,7 +197,7 @@ def _load_saved(
     engine: Engine,
     deadline: Deadline,
 ) -> str | None:
-    """Have an image of the folder in the engine; return why it cannot be had."""
+    """Have an image of the folder in the engine; return why that is not possible."""
     folder, images = saved
     one = images.get(name)
     if one is None or one.file is None:

@@ -22,13 +22,10 @@ if TYPE_CHECKING:
 _EVERY = 0.05
 
 
-_PATIENCE = 1.1
-"""Seconds for EndpointSlices to follow; some k8s services want pods that end (0019)."""
-
-
-_USUAL_PERIOD = 1.0
-"""kube-proxy's shortest time between two changes of its rules, in seconds, where nobody says
-another (kubernetes/kubernetes, pkg/proxy/apis/config/v1alpha1/defaults.go: MinSyncPeriod)."""
+_BETWEEN_SYNCS = 1.1
+"""A little more than kube-proxy's shortest time between two changes of its rules, a second, where
+its configuration does not set another (kubernetes/kubernetes,
+pkg/proxy/apis/config/v1alpha1/defaults.go: MinSyncPeriod)."""
 
 
 _MARGIN = 0.1
@@ -52,19 +49,20 @@ def between_syncs(reader: Reader) -> float:
 
     A configuration that cannot be read or understood counts as the usual one.
     """
-    return max(_SHORTEST_WAIT, _shortest_period(reader) + _MARGIN)
+    period = _shortest_period(reader)
+    return max(_SHORTEST_WAIT, period + _MARGIN) if period else _BETWEEN_SYNCS
 
 
 def _shortest_period(reader: Reader) -> float:
+    """Return `minSyncPeriod` in seconds; 0 if the configuration leaves it to kube-proxy."""
     try:
         data = (reader.get(_PROXY) or {}).get("data") or {}
         config = next(iter(load_documents(data.get("config.conf") or "")), None) or {}
         table = config.get(config.get("mode") or "iptables") or {}
         match = _DURATION.fullmatch(str(table.get("minSyncPeriod")))
     except (ApiError, ClusterError, ValueError, AttributeError):
-        return _USUAL_PERIOD
-    seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
-    return seconds or _USUAL_PERIOD  # "0s" is kubeadm's way to leave it to kube-proxy
+        return 0.0
+    return float(match[1]) * _UNITS[match[2]] if match else 0.0
 
 
 def live_pods(
@@ -116,7 +114,7 @@ def await_routes(
     places = {before[uid] for uid in gone}
     wait_until(
         lambda: not any(_leads_to(one, gone) for one in _slices(reader, places)),
-        deadline.within(_PATIENCE),
+        deadline.within(_BETWEEN_SYNCS),
         every=_EVERY,
     )
     deadline.pause(between_syncs(reader))

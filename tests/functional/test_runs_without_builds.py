@@ -176,7 +176,8 @@ class TestSavedImages:
         assert_told(
             run,
             "1 image is missing, and this run does not build images (--kindinfra-no-build):\n"
-            f"  web: {saved} has localhost/web:ctx-TAG, but the files here give localhost/web:ctx-TAG\n"
+            f"  web: {saved} has localhost/web:ctx-TAG, "
+            "but the files here give localhost/web:ctx-TAG\n"
             f"To fix: kindinfra build --save={saved} web",
         )
 

@@ -195,8 +195,7 @@ class TestInputs:
 class TestRoutes:
     @pytest.fixture
     def kubernetes(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubernetes]:
-        monkeypatch.setattr(routes, "_PATIENCE", 0.2)
-        monkeypatch.setattr(routes, "_USUAL_PERIOD", 0.1)
+        monkeypatch.setattr(routes, "_BETWEEN_SYNCS", 0.2)
         with FakeKubernetes() as fake:
             yield fake
 

@@ -34,8 +34,7 @@ MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "own"}, "da
 
 @pytest.fixture(autouse=True)
 def no_pause_for_routes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes, "_PATIENCE", 0.05)
-    monkeypatch.setattr(routes, "between_syncs", lambda _reader: 0.05)
+    monkeypatch.setattr(routes, "_BETWEEN_SYNCS", 0.05)
 
 
 def left_behind() -> dict[str, Any]:
