@@ -44,8 +44,8 @@ class Following:
             selector: Selects the pods by their labels.
             say: Shows a line; called from several threads, one at a time. An OSError that it
                 raises, such as of a closed pipe, ends `run`.
-            is_read: Called now and then: whether the lines are still read. A closed pipe would not be
-                noticed otherwise while there are no new lines.
+            is_read: Called now and then: whether the lines are still read. A closed pipe would
+                not be noticed otherwise while there are no new lines.
             lines: How many earlier lines of each container are shown.
         """
         self._kube = kube

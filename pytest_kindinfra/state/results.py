@@ -165,7 +165,7 @@ _VERBS = {
 
 def verb_of(subject: str, error: BaseException) -> str:
     """Return what happened to a subject: `failed to build` for `image "api"`."""
-    told = "" if isinstance(error, BlockedError) else getattr(error, "verb", "")
+    told: str = "" if isinstance(error, BlockedError) else getattr(error, "verb", "")
     return told or _VERBS.get(subject.partition(' "')[0], "failed")
 
 

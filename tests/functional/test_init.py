@@ -120,7 +120,7 @@ class TestManifests:
         assert tables["images"] == {
             "shop-web": {"context": "web", "names": ["ghcr.io/shop/shop-web:1.2"]}
         }
-        assert "# built here, in the place of ghcr.io/shop/shop-web:1.2" in text_of(project)
+        assert "# built here instead of pulling ghcr.io/shop/shop-web:1.2" in text_of(project)
 
     def test_a_dockerfile_that_copies_from_the_top_is_built_there(self, project: Project) -> None:
         project.write("go.mod", "module shop\n")
