@@ -342,10 +342,12 @@ class BuiltImage:
 
     Attributes:
         name: The declared name.
-        reference: The full reference of this run.
-        cached: Nothing was built, since the content is known.
+        reference: Names its content; pods run it.
+        cached: Nothing was built, since it was built from the same sources before.
         bases: The registries' images that it was built from, to their ids; empty if not known.
         also: Further references, made by a template.
+        contexts: Names by what it was built from. In the first, a declared base counts by its own
+            sources, in the second by its content.
     """
 
     name: str
@@ -353,6 +355,17 @@ class BuiltImage:
     cached: bool
     bases: dict[str, str] = field(default_factory=dict)
     also: tuple[str, ...] = ()
+    contexts: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names that this project gave it."""
+        return (self.reference, *self.also, *self.contexts)
+
+    @property
+    def by_sources(self) -> str:
+        """The name by its sources alone; the reference of an image that is not built."""
+        return self.contexts[0] if self.contexts else self.reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -150,7 +150,7 @@ def _prepare(services: Sequence[str]) -> Prepared:
 
 
 def _fingerprint(prepared: Prepared) -> tuple[object, ...]:
-    """Return what another bring-up would do something about: contents of images, and objects."""
+    """Return what another bring-up would do something about: sources of images, and objects."""
     plan = prepared.plan
     known = look_up(plan, make_tools(prepared.settings.engine).engine)
     folder = prepared.request.folder
@@ -158,7 +158,8 @@ def _fingerprint(prepared: Prepared) -> tuple[object, ...]:
               for path in matching_files(pattern, folder)]  # fmt: skip
     objects = {name: content_hash(found) for name, found in plan.objects.items()}
     charts = {name: release.content for name, release in plan.releases.items()}
-    return tuple(known.tags.items()), tuple(objects.items()), tuple(charts.items()), tuple(inputs)
+    contexts = tuple(known.contexts.items())
+    return contexts, tuple(objects.items()), tuple(charts.items()), tuple(inputs)
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:

@@ -17,6 +17,7 @@ from pytest_kindinfra.images.archive import load_image_file
 from pytest_kindinfra.images.content import content_of, write_ignore_file
 from pytest_kindinfra.images.digests import Digests
 from pytest_kindinfra.images.dockerfile import build_secrets, unshown_arguments
+from pytest_kindinfra.images.names import find_by_context, give_names
 from pytest_kindinfra.images.saved import ImageSources, find_images, read_saved_images
 from pytest_kindinfra.images.slots import BuildSlots
 from pytest_kindinfra.images.tags import add_name, archive_reference, further_names, tag_image
@@ -143,7 +144,7 @@ def build_image(
     deadline: Callable[[float | None], Deadline],
     rank: float = 0.0,
 ) -> BuiltImage:
-    """Return the image under the tag of its content; build it if the engine lacks that.
+    """Return the image; build it unless the engine has it from the same sources and bases.
 
     Args:
         image: What was declared.
@@ -167,16 +168,22 @@ def build_image(
         changed: list[str] = []
         for _ in range(ATTEMPTS):
             tagged = _tagged(image, bases, setup, deadline)
-            if not setup.anew and engine.image_ids([tagged.reference], deadline(None)):
-                return _built(image, tagged, cached=True)
+            contexts = _contexts(tagged, bases)
+            if not setup.anew:
+                found = find_by_context(engine, image.name, contexts[::-1], deadline(None))
+                if found:
+                    return _built(image, found, contexts, tagged, cached=True)
             request = _request(image, tagged, setup)
             with setup.slots.turn(place, deadline(None)):
                 _build(image, request, setup, deadline(image.timeout))
+            reference = ""
             if not (changed := _changed_since(image, tagged, setup)):
-                engine.tag(request.reference, tagged.reference, deadline(None))
+                reference = give_names(
+                    engine, image.name, request.reference, contexts, deadline(None)
+                )
             _drop(request.reference, engine, deadline(None))
-            if not changed:
-                return _built(image, tagged, cached=False)
+            if reference:
+                return _built(image, reference, contexts, tagged, cached=False)
     raise KindInfraError(_unsteady(image, changed))
 
 
@@ -196,9 +203,25 @@ def _tagged(
     )
 
 
-def _built(image: Image, tagged: Tagged, *, cached: bool) -> BuiltImage:
+def _contexts(tagged: Tagged, bases: Sequence[BuiltImage]) -> tuple[str, ...]:
+    """Return the names of an image by what it is built from; see `BuiltImage.contexts`.
+
+    The last one decides whether it is built: a base that was built again with the same content
+    changes nothing. The first one can be told without the bases.
+    """
+    by_sources = tagged.named_by({base.name: base.by_sources for base in bases})
+    return tuple(dict.fromkeys([by_sources, tagged.reference]))
+
+
+def _built(
+    image: Image, reference: str, contexts: tuple[str, ...], tagged: Tagged, *, cached: bool
+) -> BuiltImage:
     return BuiltImage(
-        name=image.name, reference=tagged.reference, cached=cached, bases=tagged.bases
+        name=image.name,
+        reference=reference,
+        cached=cached,
+        bases=tagged.bases,
+        contexts=contexts,
     )
 
 
@@ -230,7 +253,7 @@ def _changed_since(image: Image, tagged: Tagged, setup: BuildSetup) -> list[str]
     The Dockerfile and the ignore file are copies, so that those cannot change.
     """
     try:
-        now = content_of(image, tagged.source, bases={}, digests=setup.digests)
+        now = content_of(image, tagged.source, digests=setup.digests)
     except KindInfraError as error:  # one went while it was looked at
         return [getattr(error.__cause__, "filename", None) or str(error)]
     return tagged.content.changed_in(now)
@@ -284,12 +307,14 @@ def _request(image: Image, tagged: Tagged, setup: BuildSetup) -> BuildRequest:
 
 
 def _from_archive(image: Image, setup: BuildSetup, deadline: Deadline) -> BuiltImage:
-    """Load the archive into the engine, once for each content."""
-    reference = archive_reference(image, folder=setup.folder, digests=setup.digests)
-    if not setup.engine.image_ids([reference], deadline):
+    """Load the archive into the engine, once for each content of the file."""
+    context = archive_reference(image, folder=setup.folder, digests=setup.digests)
+    reference = find_by_context(setup.engine, image.name, [context], deadline)
+    if reference is None:
         path = setup.folder / (image.archive or "")
-        load_image_file(path, reference, setup.engine, deadline)
-    return BuiltImage(name=image.name, reference=reference, cached=True)
+        load_image_file(path, context, setup.engine, deadline)
+        reference = give_names(setup.engine, image.name, context, [context], deadline)
+    return BuiltImage(name=image.name, reference=reference, cached=True, contexts=(context,))
 
 
 def _prebuilt(image: Image, engine: Engine, deadline: Deadline) -> BuiltImage:
@@ -420,7 +445,7 @@ class Builds:
         """Keep that it is used, so that `kindinfra gc --images` leaves it alone."""
         if cache := self._context.request.cache:
             use = ImageUse(run=self._context.run.path, at=now())
-            self._problems += note_use(cache, (built.reference, *built.also), use)
+            self._problems += note_use(cache, built.names, use)
 
     def _build_or_find(self, image: Image, bases: Sequence[BuiltImage]) -> BuiltImage:
         if self._context.request.no_build:

@@ -18,6 +18,7 @@ from pytest_kindinfra.images.bases import arguments_of, find_bases
 from pytest_kindinfra.images.digests import Digests, FolderDigests, identity
 from pytest_kindinfra.images.expansion import expand
 from pytest_kindinfra.images.ignore import IgnoreRules
+from pytest_kindinfra.images.names import context_tag
 from pytest_kindinfra.plan.buildoptions import build_arguments, layout_path, platform_of, with_home
 from pytest_kindinfra.system.files import is_file
 
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 NEVER_SENT = ("**/.kindinfra", "**/.pytest_cache", "**/__pycache__")
 """Written by test runs themselves: with them in the context no build would ever be cached."""
-
-
-_TAG_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +64,11 @@ class Content:
     """What was found in the files that an image is built from.
 
     Attributes:
-        tag: The image's tag.
+        digest: A hash of all that its build can see, except for the images that it starts from.
         files: Each file to what is known of it; another value means that it was touched.
     """
 
-    tag: str
+    digest: str
     files: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
 
     def changed_in(self, other: Content) -> list[str]:
@@ -131,22 +129,12 @@ def bases_of(image: Image, source: BuildSource, *, names: Mapping[str, Sequence[
     return find_bases(image, source.text, build_args=arguments, names=names)
 
 
-def content_tag(
-    image: Image, source: BuildSource, *, bases: Mapping[str, str], digests: Digests | None = None
-) -> str:
-    """Return the tag of what a build of `image` would make; see `content_of`."""
-    return content_of(image, source, bases=bases, digests=digests).tag
-
-
-def content_of(
-    image: Image, source: BuildSource, *, bases: Mapping[str, str], digests: Digests | None = None
-) -> Content:
-    """Return what a build of `image` would see: its tag, and the files that count.
+def content_of(image: Image, source: BuildSource, *, digests: Digests | None = None) -> Content:
+    """Return what a build of `image` would see, except for the images that it starts from.
 
     Args:
         image: The declared image.
         source: What `read_source` gave for it.
-        bases: Each image it starts from to its id, or to its tag if it is a declared one.
         digests: Knows those of files that were read before.
 
     Raises:
@@ -155,7 +143,7 @@ def content_of(
     digests = digests or Digests()
     digest = hashlib.sha256()
     settings = (source.text, sorted(source.build_args.items()), image.target, image.build_options)
-    digest.update(repr((settings, sorted(bases.items()))).encode())
+    digest.update(repr(settings).encode())
     if source.environment:
         digest.update(repr(sorted(source.environment.items())).encode())
     seen: dict[str, tuple[object, ...]] = {}
@@ -169,11 +157,11 @@ def content_of(
             _add(digest, seen, f"{name}: ", folder, rules, digests)
         for name, value in sorted(further.layouts.items()):
             _add_layout(digest, seen, name, source.folder, value)
-    return Content(digest.hexdigest()[:_TAG_DIGITS], seen)
+    return Content(digest.hexdigest(), seen)
 
 
 def file_tag(path: Path, digests: Digests | None = None) -> str:
-    """Return the tag of an image that comes as a file, or as a folder with an OCI layout.
+    """Return the context tag of an image that comes as a file or as a folder with an OCI layout.
 
     In a layout all is named by digests, so the index says what is in it.
 
@@ -182,7 +170,7 @@ def file_tag(path: Path, digests: Digests | None = None) -> str:
     """
     path = path / INDEX if path.is_dir() else path
     with (digests or Digests()).of(path.parent) as files:
-        return files.digest(path.name, path.stat())[:_TAG_DIGITS]
+        return context_tag(files.digest(path.name, path.stat()))
 
 
 def write_ignore_file(source: BuildSource, *, into: Path) -> Path:

@@ -104,7 +104,9 @@ class TestJson:
             "engine_answers": True,
             "namespace": "default",
         }
-        assert plan["images"]["api"]["in_engine"] is False
+        api = plan["images"]["api"]
+        assert (api["in_engine"], api["reference"]) == (False, api["context"])
+        assert api["context"].startswith("localhost/api:ctx-")
         assert plan["services"][1] == {
             "name": "web",
             "needs": {"api": "ready"},

@@ -111,6 +111,7 @@ def test_the_report_says_what_was_planned_done_and_left() -> None:
                 "cached": False,
                 "bases": {},
                 "also": [],
+                "contexts": [],
             }
         },
         "endpoints": {"db": {}, "api": {"web": "http://127.0.0.1:4001"}},

@@ -248,6 +248,55 @@ class TestRoutes:
         assert bool(asked) is replaced
 
 
+class TestWhenKubeProxyHasFollowed:
+    def proxy(self, kubernetes: FakeKubernetes, config: str) -> None:
+        kubernetes.put(
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "kube-proxy", "namespace": "kube-system"},
+                "data": {"config.conf": config},
+            }
+        )
+
+    @pytest.mark.parametrize(
+        ("config", "seconds"),
+        [
+            pytest.param("iptables: {minSyncPeriod: 1s}", 1.1, id="as kind makes it"),
+            pytest.param("iptables: {minSyncPeriod: 100ms}", 0.35, id="tuned"),
+            pytest.param("iptables: {minSyncPeriod: 0s}", 1.1, id="left to kube-proxy"),
+            pytest.param("iptables: {minSyncPeriod: 1m}", 60.1, id="long"),
+            pytest.param("mode: ''\niptables: {minSyncPeriod: 2s}", 2.1, id="the usual mode"),
+            pytest.param(
+                "mode: ipvs\niptables: {minSyncPeriod: 100ms}\nipvs: {minSyncPeriod: 3s}",
+                3.1,
+                id="another mode",
+            ),
+            pytest.param("mode: nftables\niptables: {minSyncPeriod: 100ms}", 1.1, id="no table"),
+            pytest.param("iptables: {minSyncPeriod: soon}", 1.1, id="no duration"),
+            pytest.param("iptables: @", 1.1, id="no YAML"),
+            pytest.param("- x", 1.1, id="a list"),
+            pytest.param("", 1.1, id="empty"),
+        ],
+    )
+    def test_its_own_configuration_says_so(
+        self, tmp_path: Path, config: str, seconds: float
+    ) -> None:
+        with FakeKubernetes() as kubernetes:
+            self.proxy(kubernetes, config)
+            kube = Kube(kubernetes.write_kubeconfig(tmp_path / "k"))
+
+            assert routes.between_syncs(kube) == pytest.approx(seconds)
+            kube.close()
+
+    def test_a_cluster_without_kube_proxy_counts_as_usual(self, tmp_path: Path) -> None:
+        with FakeKubernetes() as kubernetes:
+            kube = Kube(kubernetes.write_kubeconfig(tmp_path / "k"))
+
+            assert routes.between_syncs(kube) == pytest.approx(1.1)
+            kube.close()
+
+
 class TestAnObjectThatMovesFromOneServiceToAnother:
     """Both services are brought up at the same time; the last one deletes what it has no more."""
 

@@ -279,7 +279,8 @@ class TestEverythingWorks:
         api = bench.deployed("api")
         assert api
         (container,) = api["spec"]["template"]["spec"]["containers"]
-        assert container["image"] == ready.image.reference == bench.engine.built[0]
+        assert container["image"] == ready.image.reference
+        assert ready.image.contexts == tuple(bench.engine.built)
         assert container["imagePullPolicy"] == "IfNotPresent"
 
     def test_pods_run_what_a_registry_calls_their_images(self, bench: Bench) -> None:
@@ -318,7 +319,9 @@ class TestEverythingWorks:
         bench.bring_up()
 
         sent = {reference for pipe in bench.runner.pipes for reference in pipe.source[1:]}
-        assert sent == {"postgres:16", bench.engine.built[0]}
+        ready = bench.run.read(ImageReady, "api")
+        assert ready is not None
+        assert sent == {"postgres:16", ready.image.reference}
 
     def test_every_stretch_of_work_is_on_record(self, bench: Bench) -> None:
         bench.bring_up()
