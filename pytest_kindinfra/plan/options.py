@@ -223,6 +223,9 @@ class Settings:
         "error", "HOW", "Without engine or kind, tests that need a cluster: error or skip"
     )
     progress: Progress = _option("auto", "HOW", "Lines while work goes on: auto, plain or off")
+    board: Literal["auto", "off"] = _option(
+        "auto", "WHEN", "A board of what is going on, on a terminal: auto or off"
+    )
     logs: Literal["failed", "off"] = _option(
         "failed",
         "WHEN",
