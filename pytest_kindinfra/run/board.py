@@ -236,7 +236,7 @@ def _image_row(scene: Scene, image: Image, at: float) -> BoardRow:
     if built:
         text = "loaded" if f"load {image.name}" in scene.ended else "built"
         return row._replace(state="ready", text=text)
-    return _blocked(scene, row, _bases(image)) or row._replace(text="waiting to be built")
+    return _blocked(row, _missing(scene, _bases(image))) or row._replace(text="waiting to be built")
 
 
 def _service_row(scene: Scene, service: Service, at: float) -> BoardRow:
@@ -246,7 +246,15 @@ def _service_row(scene: Scene, service: Service, at: float) -> BoardRow:
         return row._replace(text=row.state)
     if work := _running(scene, key):
         return _at_work(row, work, at)
-    return _blocked(scene, row, _needs_of(service)) or row._replace(text="waiting for its images")
+    missing = [*_missing(scene, _needs_of(service)), *_on_their_way(scene, service)]
+    return _blocked(row, missing) or row._replace(text="about to start")
+
+
+def _on_their_way(scene: Scene, service: Service) -> list[str]:
+    """Return the images of a service that are being loaded, with those that only manifests name."""
+    loading = {one.subject for one in scene.progress.running if one.kind == "load"}
+    external = scene.plan.external.get(service.name, ())
+    return [_key("image", name) for name in (*service.images, *external) if name in loading]
 
 
 def _further_rows(scene: Scene, at: float) -> list[BoardRow]:
@@ -260,7 +268,11 @@ def _at_work(row: BoardRow, work: Work, at: float) -> BoardRow:
     doing = _DOING.get(work.kind) or phase_kind(work.kind).doing
     if (work.kind, row.kind) == ("wait", _CLUSTER):
         doing = _NODES_READY
-    text = f"{doing} {work.reached}".rstrip() + (f": {_shown(work)}" if work.says else "")
+    if work.kind == "wait":
+        words = [doing, work.reached, _shown(work)]
+    else:
+        words = [f"{doing} {work.reached}".rstrip(), _shown(work)]
+    text = ": ".join(filter(None, words))
     return row._replace(state="working", text=text, seconds=at - work.start)
 
 
@@ -274,11 +286,14 @@ def _shown(work: Work) -> str:
     return text if time.replace(".", "").isdigit() else rest
 
 
-def _blocked(scene: Scene, row: BoardRow, needs: Iterable[str]) -> BoardRow | None:
+def _blocked(row: BoardRow, missing: Iterable[str]) -> BoardRow | None:
     """Return the row of what waits for others, None if all of them are there."""
-    missing = [name for name in needs if not scene.progress.settled.get(name)]
-    names = {f"the {name}" if name == _CLUSTER else name: None for name in missing}
+    names = dict.fromkeys(f"the {name}" if name == _CLUSTER else name for name in missing)
     return row._replace(text=f"waiting for {', '.join(names)}") if names else None
+
+
+def _missing(scene: Scene, needs: Iterable[str]) -> list[str]:
+    return [name for name in needs if not scene.progress.settled.get(name)]
 
 
 def _settled_as(scene: Scene, key: str) -> State | None:

@@ -62,12 +62,12 @@ class TestThePicture:
             "▸  service db                               waiting for the cluster\n"
             "▸  service api                              waiting for the cluster, image api, "
             "service db\n"
-            "   service web                              waiting for the cluster"
+            "   service web                              waiting for the cluster, image web"
         )
 
     def test_services_on_their_way_are_shown_with_what_is_in_the_way(self) -> None:
         shown = scene(
-            work("wait", "db", 2, says="ImagePullBackOff for 14 s: postgres:16"),
+            work("wait", "db", 2, "Pending", "ImagePullBackOff for 14 s: postgres:16"),
             work("deploy", "web", 41),
             settled={
                 "cluster": True, "image base": True, "image api": False, "image web": True,
@@ -81,8 +81,8 @@ class TestThePicture:
             " ✓ image   base                             built\n"
             " ✗ image   api                              failed\n"
             " ✓ image   web                              built\n"
-            " • service db                          40 s starting: ImagePullBackOff for 14 s: "
-            "postgres:16\n"
+            " • service db                          40 s starting: Pending: ImagePullBackOff for "
+            "14 s: postgres…\n"
             " ✗ service api                              failed\n"
             "▸• service web                          1 s applying"
         )
@@ -156,7 +156,18 @@ class TestRows:
     def test_services_before_the_nodes_do_not_wait_for_the_cluster(self) -> None:
         plan = replace(PLAN, services=(Service(name="cni", before="nodes"),))
 
-        assert texts(replace(SCENE, plan=plan))["service cni"] == "waiting for its images"
+        assert texts(replace(SCENE, plan=plan))["service cni"] == "about to start"
+
+    def test_a_service_waits_for_images_that_are_being_loaded(self) -> None:
+        plan = replace(PLAN, external={"db": ("postgres:16",)})
+        loading = Progress(
+            running=(work("load", "postgres:16", 1), work("load", "web", 1)),
+            settled={"cluster": True, "image web": True},
+        )
+        shown = texts(replace(SCENE, plan=plan).after(loading))
+
+        assert shown["service db"] == "waiting for image postgres:16"
+        assert shown["service web"] == "waiting for image web"
 
     @pytest.mark.parametrize(
         ("said", "shown"),
