@@ -81,7 +81,7 @@ def up(
         interrupted = _bring_up(started, run, say, cleanup, board)
         board.end()
         with deferring() as interrupts:
-            interrupts.hurried = interrupted  # no evidence of what somebody broke off
+            interrupts.hurried = interrupted  # no evidence of what was interrupted
             outcome = end(
                 started,
                 run,
@@ -123,7 +123,7 @@ def _bring_up(
     cleanup: ExitStack,
     board: Board,
 ) -> bool:
-    """Bring it up and settle every result; return whether somebody interrupted it."""
+    """Bring it up and settle every result; return whether it was interrupted."""
     plan, tools = started.prepared.plan, started.tools
     run.settle(PlanMade.of(plan, engine=tools.engine.name))
     observer = Observer(

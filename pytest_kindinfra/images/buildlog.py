@@ -27,7 +27,7 @@ def last_line(log: Path) -> str:
 
 
 def last_step(log: Path) -> str:
-    """Return the last step that has begun and how many there are, `12/20`; empty if unknown."""
+    """Return the last step that has started and how many there are, `12/20`; empty if unknown."""
     steps = _STEP.findall(_tail(log, _TAIL_FOR_STEP))
     return steps[-1] if steps else ""
 

@@ -34,7 +34,7 @@ _DOING = {
     "queue": "waiting for its turn to be created",
     "create": "creating",
     "enter": "entering",
-    "take": "taking over",
+    "take": "preparing for reuse",
     "delete": "deleting",
     "clear": "deleting what is owned",
     "run": "running its step",
@@ -164,7 +164,7 @@ def _folded(rows: Sequence[BoardRow], state: str) -> list[BoardRow]:
 def critical_names(scene: Scene, *, at: float) -> frozenset[str]:
     """Return what decides when all is ready: `cluster`, `image api`, `service api`.
 
-    It is the longest chain of what is not there yet, by the seconds of earlier runs; what is
+    It is the longest chain of what is not ready yet, by the seconds of earlier runs; what is
     unknown counts as the mean of its kind.
     """
     settled = scene.progress.settled
@@ -192,7 +192,7 @@ def _needs(scene: Scene) -> dict[str, list[str]]:
 
 
 def _left(scene: Scene, needs: Mapping[str, object], at: float) -> dict[str, float]:
-    """Return the seconds that everything still needs, as far as anybody knows."""
+    """Return the seconds that everything still needs, as far as is known."""
     known = {name: _known(name, scene.seconds) for name in needs}
     spent = {_key_of(one): at - one.start for one in scene.progress.running}
     means = {

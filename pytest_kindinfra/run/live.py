@@ -1,6 +1,6 @@
 """The live board: draws what is known whenever that changes, and each second for the clock.
 
-A thread of its own draws, so that nobody who tells the board anything waits for the terminal.
+A thread of its own draws, so that what reports to the board never waits for the terminal.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _WAITS_FOR_THREAD = 2.0
 
 
 def is_for_a_person(settings: Settings, environ: Mapping[str, str]) -> bool:
-    """Whether a board may be shown: standard output is a terminal, and somebody looks at it.
+    """Whether a board may be shown: standard output is a terminal with a user before it.
 
     Args:
         settings: The options.

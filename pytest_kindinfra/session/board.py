@@ -47,7 +47,7 @@ def open_board(config: pytest.Config, prepared: Prepared, *, since: float) -> Li
 
 
 class _Debugging:
-    """Hides the board while somebody types into a debugger."""
+    """Hides the board while a debugger reads from the terminal."""
 
     def __init__(self, board: LiveBoard) -> None:
         self._board = board

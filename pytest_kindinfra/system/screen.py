@@ -1,4 +1,4 @@
-"""Lines at the lower end of a terminal, below all that is written to it by anybody else.
+"""Lines at the lower end of a terminal, below everything that others write to it.
 
 After the lines are drawn the cursor is where it was, so that they are gone by erasing what is below
 it: whatever was written meanwhile past this module, or however the terminal was resized, the text
@@ -76,7 +76,7 @@ class Screen:
             self._write(self._erasing() + self._drawing())
 
     def hide(self) -> None:
-        """Show nothing until `unhide`, as while somebody types; may be called several times."""
+        """Show nothing until `unhide`, as while a debugger runs; may be called several times."""
         with self._lock:
             self._hidden += 1
             self._write(self._erasing())
@@ -149,6 +149,6 @@ class Screen:
 
     def _write(self, text: str) -> None:
         data = text.encode(errors="replace")
-        with suppress(OSError):  # the terminal is gone: whoever writes next learns of it
+        with suppress(OSError):  # the terminal is gone: the next write to it fails
             while data:
                 data = data[os.write(self._file, data) :]
