@@ -122,6 +122,7 @@ class LiveBoard:
         self._scene = scene
         self._color = color
         self._unicode = unicode
+        self._ending = False
         self._closed = False
         self._news: SimpleQueue[None] = SimpleQueue()
         self._over: SimpleQueue[None] = SimpleQueue()
@@ -135,7 +136,7 @@ class LiveBoard:
 
     def end(self) -> None:
         """See `Board`."""
-        self._scene = replace(self._scene, ending=True)
+        self._ending = True
         self._news.put(None)
 
     def close(self) -> None:
@@ -149,7 +150,7 @@ class LiveBoard:
         self.screen.close()
 
     def _draw_until_closed(self) -> None:
-        try:
+        with suppress(Exception):  # a board must not disturb what it shows
             while not self._closed:
                 self._draw()
                 with suppress(Empty):
@@ -157,15 +158,16 @@ class LiveBoard:
                     sleep(_AT_MOST_EVERY)
                 while not self._news.empty():
                     self._news.get()
-        finally:
-            self._over.put(None)
+        self.screen.show([])
+        self._over.put(None)
 
     def _draw(self) -> None:
         from pytest_kindinfra.run.drawing import Look, draw
 
         width, height = self.screen.size
         look = Look(width=width, height=height, color=self._color, unicode=self._unicode)
-        self.screen.show(draw(self._scene, look, at=now()))
+        scene = replace(self._scene, ending=self._ending)  # two threads: messages, and the end
+        self.screen.show(draw(scene, look, at=now()))
 
 
 def _seconds(cache: Path | None, plan: Plan) -> dict[str, float]:

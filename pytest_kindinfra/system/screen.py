@@ -48,7 +48,6 @@ class Screen:
         os.get_terminal_size(streams[0].fileno())
         streams[0].flush()
         self._file = os.dup(streams[0].fileno())
-        os.set_inheritable(self._file, False)  # noqa: FBT003 - a test's programs must not have it
         self._column = column
         self._lock = RLock()
         self._process = os.getpid()

@@ -102,7 +102,7 @@ def test_a_failed_build_is_told_at_once_and_in_full_at_the_end(shop: Project) ->
 
         text = terminal.text()
         assert remains(text) == []
-        assert 'kindinfra: image "api" failed:' in text
+        assert 'kindinfra: image "api" failed to build:' in text
         assert any("1 error" in line for line in text)
 
 
