@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,8 +12,14 @@ from pytest_kindinfra.run.live import is_for_a_person
 from pytest_kindinfra.run.live import open_board as open_live_board
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
     from pytest_kindinfra.run.live import LiveBoard
     from pytest_kindinfra.run.prepare import Prepared
+
+
+_PLUGIN = "kindinfra-board"
 
 
 _SILENT = -2
@@ -42,22 +49,36 @@ def open_board(config: pytest.Config, prepared: Prepared, *, since: float) -> Li
         column=lambda: writer.width_of_current_line,
     )
     if board:
-        config.pluginmanager.register(_Debugging(board), "kindinfra-board")
+        config.pluginmanager.register(_MakesWay(board), _PLUGIN)
     return board
 
 
-class _Debugging:
-    """Hides the board while a debugger reads from the terminal."""
+def hidden_board(config: pytest.Config) -> AbstractContextManager[None]:
+    """Hide the board, if there is one, during the block, in which the terminal is read."""
+    plugin: _MakesWay | None = config.pluginmanager.getplugin(_PLUGIN)
+    return plugin.hidden() if plugin else nullcontext()
+
+
+class _MakesWay:
+    """Hides the board while a debugger or a pause reads from the terminal."""
 
     def __init__(self, board: LiveBoard) -> None:
-        self._board = board
+        self._screen = board.screen
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        self._screen.hide()
+        try:
+            yield
+        finally:
+            self._screen.unhide()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_enter_pdb(self) -> None:
         """Make way for the debugger."""
-        self._board.screen.hide()
+        self._screen.hide()
 
     @pytest.hookimpl
     def pytest_leave_pdb(self) -> None:
         """Come back."""
-        self._board.screen.unhide()
+        self._screen.unhide()

@@ -29,6 +29,10 @@ _DOWN = "\x1bD"
 _SAVE, _RESTORE = "\x1b7", "\x1b8"
 
 
+_COLUMNS = 80
+"""What is taken for the width of a terminal that does not know its own."""
+
+
 _LEAST = 6
 """Lines that a terminal must have."""
 
@@ -63,8 +67,8 @@ class Screen:
         try:
             columns, lines = os.get_terminal_size(self._file)
         except OSError:
-            return 80, 0
-        return columns, lines // 2 if lines >= _LEAST else 0
+            return _COLUMNS, 0
+        return columns or _COLUMNS, lines // 2 if lines >= _LEAST else 0
 
     def show(self, lines: Sequence[str]) -> None:
         """Show these lines in place of the last ones; none is as wide as the terminal."""
