@@ -140,7 +140,7 @@ def _up(given: argparse.Namespace) -> int:
         progress=_progress(),
         say=_say,
         width=shutil.get_terminal_size((100, 24)).columns,
-        color=sys.stdout.isatty(),
+        color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
     )
     return 0 if well else 1
 

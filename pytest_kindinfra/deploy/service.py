@@ -69,9 +69,9 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
         applied = _deploy(deployment, objects, release)
     reached.generation.set_result(deployment.renewal.generation)
     reached.applied.set_result(None)
-    latest = _Latest()
-    with timeline.span("wait", service.name, says=latest.read):
-        _await_ready(deployment, applied, reached, latest)
+    latest, stage = _Latest(), _Latest()
+    with timeline.span("wait", service.name, says=latest.read, reached=stage.read):
+        _await_ready(deployment, applied, reached, latest, stage)
         deployment.renewal.await_routes()
         probes = prove(deployment, applied)
     endpoints = tuple(probe.endpoint(service.name) for probe in probes)
@@ -233,6 +233,7 @@ def _await_ready(
     applied: tuple[KubeObject, ...],
     reached: Reached,
     latest: _Latest,
+    stage: _Latest,
 ) -> None:
     """Wait for both levels; the first only if some service waits for just that."""
     wait = partial(
@@ -245,6 +246,7 @@ def _await_ready(
         excused=deployment.unready,
         patience=deployment.service.patience,
         notice=latest.note,
+        stage=stage.note,
     )
     if _is_wanted(deployment, "started"):
         wait(level="started")

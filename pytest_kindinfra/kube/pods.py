@@ -238,6 +238,16 @@ def phase_of(pod: KubeObject) -> str:
     return str((pod.get("status") or {}).get("phase", "Pending"))
 
 
+def stage_of(pods: Iterable[KubeObject]) -> str:
+    """Return what the pods are at, `Pending, ContainerCreating`; empty once all of them run."""
+    for pod in pods:
+        if not runs(pod):
+            waits = (((one.get("state") or {}).get("waiting")) or {} for one in containers_of(pod))
+            reason = next((one["reason"] for one in waits if one.get("reason")), "")
+            return f"{phase_of(pod)}, {reason}" if reason else phase_of(pod)
+    return ""
+
+
 def runs(pod: KubeObject) -> bool:
     """Whether every container of the pod runs, or the pod has done its work."""
     if phase_of(pod) == "Succeeded":

@@ -71,12 +71,14 @@ class Leniency:
             their containers crash; what crashed meanwhile is not counted later either.
         patience: Seconds for what may pass by itself.
         notice: Called after each look with a line about what is in the way; empty for nothing.
+        stage: Called after each look with what pods are at, `Pending`; empty once they run.
     """
 
     restarts: int
     excused: Callable[[], bool] = lambda: False
     patience: float = PATIENCE
     notice: Callable[[str], object] = lambda _: None
+    stage: Callable[[str], object] = lambda _: None
 
 
 class _Seen(NamedTuple):

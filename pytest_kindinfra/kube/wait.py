@@ -13,6 +13,7 @@ from pytest_kindinfra.kube.pods import (
     has_probes,
     is_backed,
     is_k8s_service,
+    stage_of,
 )
 from pytest_kindinfra.kube.readiness import (
     Readiness,
@@ -101,6 +102,8 @@ class ReadyWait:
         self._looks = 0
         self._refused_since: float | None = None
         self._ready_since: dict[str, float] = {}
+        self._unready: list[KubeObject] = []
+        self._leniency = leniency
         self._troubles = Troubles(kube, leniency)
 
     def run(self, deadline: Deadline) -> None:
@@ -137,10 +140,12 @@ class ReadyWait:
 
     def _look(self) -> None:
         due = self._due()
+        self._unready.clear()
         self._look_at(due)
         if due.keys().isdisjoint(self._pending):
             self._look_at(self._due())  # k8s services, whose turn it is now
         self._troubles.tell()
+        self._leniency.stage(stage_of(self._unready))
         self._looks += 1
 
     def _look_at(self, due: dict[str, KubeObject]) -> None:
@@ -155,6 +160,7 @@ class ReadyWait:
             if self._is_settled(path, obj, ready=ready):
                 del self._pending[path]
             elif not ready:
+                self._unready += pods
                 self._troubles.judge(obj, declared, pods)
                 self._troubles.clear_the_way(obj)
 

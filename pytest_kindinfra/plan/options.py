@@ -237,6 +237,9 @@ class Settings:
         "What happens to tests that need a cluster if the engine or kind is missing: error or skip",
     )
     progress: Progress = _option("auto", "HOW", "Progress lines: auto, plain or off")
+    board: Literal["auto", "off"] = _option(
+        "auto", "WHEN", "A board of what is going on, on a terminal: auto or off"
+    )
     logs: Literal["failed", "off"] = _option(
         "failed",
         "WHEN",

@@ -23,6 +23,7 @@ from pytest_kindinfra.system.interrupts import Interrupts
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from pytest_kindinfra.run.live import LiveBoard
     from pytest_kindinfra.run.messages import Done, Finish
     from pytest_kindinfra.run.prepare import Prepared
     from pytest_kindinfra.session.options import Outline
@@ -75,6 +76,7 @@ class Controller:
         self._done: Done | None = None
         self._interrupts = Interrupts(gives_up=_GIVES_UP, hurrying=self._hurry)
         self._given_up = False
+        self._board: LiveBoard | None = None
 
     def note_surroundings(self) -> None:
         """Take note of what the provisioner is to be started with; tests change both."""
@@ -111,6 +113,7 @@ class Controller:
             self._begin(provisioner, prepared, locks, terminal, tests=wanted.tests)
         except BaseException:
             if self._prepared is None:  # nothing was started, and nothing will be ended
+                self._close_board()
                 self._let_go(provisioner)
             raise
 
@@ -203,6 +206,9 @@ class Controller:
         self._write(plan_line(plan, tests=tests, cluster=cluster, engine=engine))
         for note in prepared.notes:
             self._write(f"kindinfra: note: {note}")
+        began = now()
+        self._board = self._open_board(prepared, began)
+        provisioner.show = self._board.take if self._board else None
         self.meanwhile = terminal.let_out
         self._prepared, self._provisioner = prepared, provisioner
         atexit.register(self._end_at_exit, os.getpid())
@@ -212,9 +218,18 @@ class Controller:
             self.run,
             config=self._config,
             locks=locks,
-            since=now(),
+            since=began,
             lost=lambda: self._lose(terminal, prepared, provisioner),
         )
+
+    def _open_board(self, prepared: Prepared, since: float) -> LiveBoard | None:
+        from pytest_kindinfra.session.board import open_board
+
+        return open_board(self._config, prepared, since=since)
+
+    def _close_board(self) -> None:
+        if self._board:
+            self._board.close()
 
     def _lose(self, terminal: Terminal, prepared: Prepared, provisioner: Provisioner) -> None:
         """Say at once that the provisioner is gone, here and to those who wait.
@@ -226,6 +241,7 @@ class Controller:
         from pytest_kindinfra.system.files import size_of
         from pytest_kindinfra.system.secrets import Redactor
 
+        self._close_board()
         log, redactor = self.run.path / LOG, Redactor()
         said = f"the end of {log}" if size_of(log) else f"below\n{provisioner.last_words()}"
         error = ProvisionerDiedError(
@@ -331,7 +347,10 @@ class Controller:
             with self._interrupts.deferred():
                 self._finish(provisioner, prepared, self._ending)
         except KeyboardInterrupt:
+            self._close_board()
             self._give_up(provisioner, prepared)
+        finally:
+            self._close_board()
         return self._interrupts.hurried
 
     def _message(self, *, failed: bool, interrupted: bool) -> Finish:
@@ -345,6 +364,8 @@ class Controller:
 
     def _finish(self, provisioner: Provisioner, prepared: Prepared, ending: Finish) -> None:
         self._close()
+        if self._board:
+            self._board.end()
         provisioner.tell(ending)
         while not provisioner.over(_LOOK_EVERY) and provisioner.done is None:
             self.meanwhile()

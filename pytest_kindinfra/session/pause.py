@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.session.board import hidden_board
 from pytest_kindinfra.session.selection import needs_of
 from pytest_kindinfra.session.stash import RUN, outline
 
@@ -199,7 +200,8 @@ def _careful() -> AbstractContextManager[None]:
 def _stdin(config: pytest.Config) -> Iterator[None]:
     """Give standard input and output back for a moment, which pytest captures."""
     capture = config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled() if capture else nullcontext():
+    disabled = capture.global_and_fixture_disabled() if capture else nullcontext()
+    with disabled, hidden_board(config):
         if capture:
             capture.suspend_global_capture(in_=True)  # the next test's capture takes it again
         yield

@@ -28,6 +28,7 @@ from pytest_kindinfra.run.messages import (
     HookEnded,
     Owned,
     PhaseEnded,
+    Progress,
     Say,
     Start,
     decode,
@@ -96,6 +97,8 @@ class Provisioner:
         done: What it said at the run's end; None before that.
         lost: It ended before the run did.
         phases: The phases of its work that have ended.
+        show: Called with how far everything has come, from a thread; None if no board is shown, and
+            to be set before `begin`.
         begun: There is a cluster that is this run's to end.
         reused_dir: Its reused directory if it outlives the run.
     """
@@ -106,6 +109,7 @@ class Provisioner:
         self.phases: list[Phase] = []
         self.begun = False
         self.reused_dir: Path | None = None
+        self.show: Callable[[Progress], object] | None = None
         self._say = say
         self._ended = False
         self._alive: Callable[[], bool] = lambda: True
@@ -154,7 +158,10 @@ class Provisioner:
         """
         self._prepared, self._run, self._config = prepared, run, config
         hooks = [name for name in HOOKS if getattr(config.hook, _PREFIX + name).get_hookimpls()]
-        start = Start(run=str(run.path), prepared=pack(prepared), since=since, hooks=hooks)
+        board = self.show is not None
+        start = Start(
+            run=str(run.path), prepared=pack(prepared), since=since, hooks=hooks, board=board
+        )
         self._channel.send(encode(start), [lock.copy() for lock in locks])
         locks[1].leave()
         self._losing.put(lost)
@@ -216,6 +223,9 @@ class Provisioner:
                 self._say(message.line)
             case PhaseEnded():
                 self.phases.append(Phase(**message.phase))
+            case Progress():
+                if self.show:
+                    self.show(message)
             case Owned():
                 self.begun = True
                 self.reused_dir = Path(message.reused_dir) if message.reused_dir else None

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from tests.functional.fake_clusters import FakeClusters
+from tests.functional.terminals import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -583,6 +584,27 @@ class Project:
         running = Running(self, argv, self._environment(env))
         self._runs.append(running)
         return running
+
+    def on_terminal(
+        self,
+        *arguments: str,
+        workers: int | None = 0,
+        lines: int = 30,
+        env: dict[str, str] | None = None,
+    ) -> Terminal:
+        """Begin a run of pytest on a terminal of so many lines, with a person before it."""
+        how = ["-p", "no:xdist"] if workers is None else ["-n", str(workers)]
+        return self._on_terminal(["-m", "pytest", *how, *arguments], lines, env or {})
+
+    def command_on_terminal(self, *words: str) -> Terminal:
+        """Begin the `kindinfra` command on a terminal."""
+        main = "from pytest_kindinfra.cli import main; raise SystemExit(main())"
+        return self._on_terminal(["-c", main, *words], 30, {})
+
+    def _on_terminal(self, words: list[str], lines: int, env: dict[str, str]) -> Terminal:
+        environment = self._environment({"TERM": "xterm-256color", **env})
+        argv = [sys.executable, *words]
+        return Terminal(argv, folder=self.folder, environment=environment, lines=lines)
 
     def at_terminal(self, *arguments: str, workers: int | None) -> AtTerminal:
         """Begin a run of pytest at a terminal."""
