@@ -195,6 +195,8 @@ class Service:
         sources: Key to value of kinds of sources that have no field of their own here.
         before: `nodes` for a service that the nodes need to get Ready, such as a network plugin:
             it is deployed as soon as the API server answers, in each run. None means after that.
+        per: `worker` if each xdist worker has a copy of its own; None for one that all share.
+        worker: Whose copy it is, as plans have it; empty for what was declared.
     """
 
     name: str
@@ -214,6 +216,36 @@ class Service:
     images_at: tuple[tuple[str, str], ...] = ()
     sources: dict[str, Any] = field(default_factory=dict)
     before: Literal["nodes"] | None = None
+    per: Literal["worker"] | None = None
+    worker: str = ""
+
+
+def copy_name(service: str, worker: str) -> str:
+    """Return what a worker's copy of a service is called: `web.gw1`; without a worker, `web`.
+
+    No declared service has a dot in its name, and a label's value may have one.
+    """
+    return f"{service}.{worker}" if worker else service
+
+
+def worker_name(number: int) -> str:
+    """Return what a worker is called, counted from 0: `gw1`, as xdist does."""
+    return f"gw{number}"
+
+
+def copy_namespace(namespace: str, worker: str) -> str:
+    """Return where a worker's copies are: `default-gw1`."""
+    return f"{namespace}-{worker}"
+
+
+def declared_name(service: str) -> str:
+    """Return the declared name of a service or of a worker's copy: `web` for `web.gw1`."""
+    return service.partition(".")[0]
+
+
+def worker_of(service: str) -> str:
+    """Return whose copy a name is of: `gw1` for `web.gw1`, empty for a declared name."""
+    return service.partition(".")[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,6 +352,7 @@ class Plan:
             `objects` too.
         shared: Objects without a namespace, such as a Namespace, that several declared services
             have exactly alike: they belong to none of them.
+        namespaces: Where a service is whose place is not `[cluster] namespace`: a worker's copy.
     """
 
     declaration: Declaration
@@ -331,6 +364,7 @@ class Plan:
     ports: tuple[PortMapping, ...] = ()
     releases: dict[str, Release] = field(default_factory=dict)
     shared: tuple[KubeObject, ...] = ()
+    namespaces: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

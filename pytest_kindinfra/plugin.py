@@ -31,6 +31,7 @@ from pytest_kindinfra.session.stash import (
     CURRENT,
     FAILED,
     RUN,
+    WORKER,
     meanwhile,
     outline,
     refuse,
@@ -90,8 +91,9 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Collect in this process if only the plan is wanted; after xdist has read its options."""
     if _wants_plan(config):
         from pytest_kindinfra.session.neighbours import start_no_workers
+        from pytest_kindinfra.session.workers import workers_of
 
-        start_no_workers(config)
+        workers_of(config).plan(start_no_workers(config))
 
 
 @pytest.hookimpl(specname="pytest_cmdline_main", wrapper=True, tryfirst=True)
@@ -128,6 +130,7 @@ def pytest_configure(config: pytest.Config) -> None:
         from pathlib import Path
 
         config.stash[RUN] = RunDirectory(Path(workerinput["kindinfra_run"]))
+        config.stash[WORKER] = workerinput["kindinfra_worker"]
         return
     from pytest_kindinfra.session.controller import new_controller
     from pytest_kindinfra.session.neighbours import refuse_remote_workers, warn_of_pytest_kind
@@ -149,9 +152,12 @@ def pytest_configure_last(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell an xdist worker where the run's folder is."""
+    """Tell an xdist worker where the run's folder is, and whose copies of services it has."""
+    from pytest_kindinfra.session.workers import workers_of
+
     node.config.stash.setdefault(_NODES, []).append(node)
     node.workerinput["kindinfra_run"] = str(node.config.stash[RUN].path)
+    node.workerinput["kindinfra_worker"] = workers_of(node.config).begin(node.gateway.id)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -217,7 +223,9 @@ def pytest_xdist_node_collection_finished(node: Any) -> None:
 def pytest_testnodedown(node: Any) -> None:
     """Once `-x` ends the run, let no test wait any more: xdist would wait for it."""
     from pytest_kindinfra.session.neighbours import stops_early
+    from pytest_kindinfra.session.workers import workers_of
 
+    workers_of(node.config).end(node.gateway.id)
     if stops_early(node):
         node.config.stash[CONTROLLER].end_waits()
 
@@ -353,7 +361,8 @@ def _prepare(item: pytest.Item) -> None:
         item.stash[_AWAITED] = needs
         _export(item.config)
         item.stash[_SINCE] = now()
-        item.config.stash[CURRENT] = CurrentTest(name=item.nodeid, since=item.stash[_SINCE])
+        since = item.stash[_SINCE]
+        item.config.stash[CURRENT] = CurrentTest(name=item.nodeid, since=since, services=needs)
 
 
 def _await_services(item: pytest.Item) -> Refusal | None:
@@ -385,7 +394,9 @@ def _lack(config: pytest.Config, needs: frozenset[str]) -> Refusal | None:
     from pytest_kindinfra.session.waiting import Refusal
 
     run = config.stash[RUN]
-    text = lack_of(run, outline(config).settings, needs) if has_changes(run) else ""
+    if not has_changes(run):
+        return None
+    text = lack_of(run, outline(config).settings, needs, config.stash.get(WORKER, ""))
     return Refusal(text) if text else None
 
 
@@ -427,7 +438,7 @@ def _export(config: pytest.Config) -> None:
     if exports is None:
         from pytest_kindinfra.session.fixtures import Exports
 
-        exports = config.stash[_EXPORTS] = Exports(config.stash[RUN])
+        exports = config.stash[_EXPORTS] = Exports(config.stash[RUN], config.stash.get(WORKER, ""))
     exports.set_those_that_are_ready()
 
 

@@ -54,7 +54,7 @@ def install(
         CancelledError: The run is ending.
     """
     context, kube = deployment.context, deployment.kube
-    if release.namespace != context.request.namespace:
+    if release.namespace != deployment.namespace:
         # helm would make it too, and a hook that is a pod come before the service account.
         kube.ensure_namespace(release.namespace, deployment.deadline, {})
     records = Records(kube, release)

@@ -6,6 +6,7 @@ check is made whoever asks; `Door` says what differs between them.
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +24,7 @@ from pytest_kindinfra.images.checks import build_problems
 from pytest_kindinfra.images.saved import read_saved_images
 from pytest_kindinfra.kube.kinds import numbers
 from pytest_kindinfra.model import Declaration, Image, Plan
+from pytest_kindinfra.plan.copies import with_copies
 from pytest_kindinfra.plan.declaration import parse_declaration
 from pytest_kindinfra.plan.facts import ClusterFacts
 from pytest_kindinfra.plan.files import check_files, load_kind_config, load_tables
@@ -63,6 +65,7 @@ class Door:
         build_hooks: A hook is called before each build, and may set variables.
         knows_all: Services that hooks declare are in the declaration.
         unused_images: Declared images that no service runs are wanted too.
+        workers: The xdist workers that tests run in; none without xdist.
     """
 
     purpose: Literal["resolve", "build", "plan", "run"]
@@ -72,6 +75,7 @@ class Door:
     build_hooks: bool = False
     knows_all: bool = False
     unused_images: bool = False
+    workers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +162,8 @@ def _plan(
     )
     if door.unused_images:
         plan = replace(plan, images=_all_images(declaration))
+    ports_for = (os.cpu_count() or 1) if settings.reuse else 0
+    plan = with_copies(plan, door.workers, ports_for=ports_for)
     return plan if door.purpose == "resolve" else keep_out(plan, settings.artifacts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.deploy.apply import run_function
@@ -9,7 +10,7 @@ from pytest_kindinfra.errors import NotReadyError
 from pytest_kindinfra.intests.objects import Images
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.intests.workloads import Workloads
-from pytest_kindinfra.model import SERVICE_LABEL, Service
+from pytest_kindinfra.model import SERVICE_LABEL, Service, copy_name, worker_of
 from pytest_kindinfra.plan.graph import in_order
 from pytest_kindinfra.state.records import DeployedService
 from pytest_kindinfra.system.timeline import Deadline
@@ -28,12 +29,15 @@ class Freshness:
         run: The run directory.
         shared: The cluster holds more than this run's objects.
         folder: Where relative paths and modules of `run` steps start.
+        worker: Whose copies of services per worker are meant; empty without xdist.
     """
 
-    def __init__(self, run: RunDirectory, *, shared: bool, folder: Path) -> None:
+    def __init__(self, run: RunDirectory, *, shared: bool, folder: Path, worker: str = "") -> None:
         self._run = run
         self._folder = folder
+        self._shared = shared
         self._stack = Stack(run, shared=shared, folder=folder)
+        self._worker = worker
         self._records = run.read_all(DeployedService)
 
     def close(self) -> None:
@@ -57,7 +61,8 @@ class Freshness:
             name: [need for need in record.needs if need in self._records]
             for name, record in self._records.items()
         }
-        wanted = set(services)
+        copies = {name: copy_name(name, self._worker) for name in services}
+        wanted = {copy if copy in self._records else name for name, copy in copies.items()}
         if missing := sorted(wanted - set(self._records)):
             msg = f'service "{missing[0]}": not ready yet'
             raise NotReadyError(msg)
@@ -71,7 +76,15 @@ class Freshness:
 
     def _run_step(self, record: DeployedService, deadline: Deadline) -> None:
         service = Service(name=record.service, run=record.run, images=tuple(record.references))
-        objects = run_function(service, self._stack, folder=self._folder, deadline=deadline)
+        stack = Stack(
+            self._run,
+            shared=self._shared,
+            folder=self._folder,
+            worker=worker_of(record.service),
+            namespace=record.namespace,
+        )
+        with closing(stack):
+            objects = run_function(service, stack, folder=self._folder, deadline=deadline)
         images = Images(self._records.values(), ())
         for obj in objects:
             made = images.put_in(obj, {SERVICE_LABEL: record.service})

@@ -13,6 +13,7 @@ import pytest
 
 from pytest_kindinfra.errors import CancelledError, KindInfraError
 from pytest_kindinfra.session.selection import heavy_of, needs_of
+from pytest_kindinfra.session.stash import WORKER
 from pytest_kindinfra.session.waiting import Refusal
 from pytest_kindinfra.state.turns import Turns
 from pytest_kindinfra.system.timeline import monotonic, now
@@ -212,7 +213,9 @@ def _freshen(item: pytest.Item, around: TurnContext) -> Refusal | None:
     from pytest_kindinfra.session.freshness import Freshness
 
     shared, folder = around.settings.kubeconfig is not None, item.config.rootpath
-    with closing(Freshness(around.run, shared=shared, folder=folder)) as freshness:
+    worker = item.config.stash.get(WORKER, "")
+    renewed = Freshness(around.run, shared=shared, folder=folder, worker=worker)
+    with closing(renewed) as freshness:
         try:
             freshness.renew(heavy_of(item).services)
         except KindInfraError as error:

@@ -13,8 +13,9 @@ from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.dockerfile import build_secrets
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.kube.activity import Moment, happenings
-from pytest_kindinfra.model import SERVICE_LABEL
+from pytest_kindinfra.model import SERVICE_LABEL, copy_namespace, declared_name, worker_of
 from pytest_kindinfra.session.selection import needs_of
+from pytest_kindinfra.session.stash import WORKER
 from pytest_kindinfra.system.secrets import Redactor, credentials_in
 from pytest_kindinfra.system.timeline import Deadline
 
@@ -137,9 +138,18 @@ def _own_pods(item: pytest.Item, kube: Kube) -> list[KubeObject]:
 def _pods_of_services(item: pytest.Item, stack: Stack, *, shared: bool) -> list[KubeObject]:
     """Return the pods of all services, those first that the test names."""
     named = needs_of(item) or ()
-    where = f"/namespaces/{stack.namespace}" if shared else ""
-    pods = stack.api.list_(f"/api/v1{where}/pods", labelSelector=SERVICE_LABEL)
-    return sorted(pods, key=lambda pod: pod["metadata"]["labels"][SERVICE_LABEL] not in named)
+    worker = item.config.stash.get(WORKER, "")
+    paths = ["/api/v1/pods"]
+    if shared:
+        places = [stack.namespace, *([copy_namespace(stack.namespace, worker)] if worker else [])]
+        paths = [f"/api/v1/namespaces/{one}/pods" for one in places]
+    pods = [pod for path in paths for pod in stack.api.list_(path, labelSelector=SERVICE_LABEL)]
+    own = [pod for pod in pods if worker_of(_service_of(pod)) in {"", worker}]
+    return sorted(own, key=lambda pod: declared_name(_service_of(pod)) not in named)
+
+
+def _service_of(pod: KubeObject) -> str:
+    return str(pod["metadata"]["labels"][SERVICE_LABEL])
 
 
 def _redactor(item: pytest.Item, stack: Stack) -> Redactor:
