@@ -51,9 +51,11 @@ class ImagesInUse:
 
 RUN_LABEL = "dev.kindinfra/run"
 SERVICE_LABEL = "dev.kindinfra/service"
+WORKER_LABEL = "dev.kindinfra/worker"
 TEST_LABEL = "dev.kindinfra/test"
 CONTENT_LABEL = "dev.kindinfra/content"
-"""Labels of objects: a run's id, a service's name, a test's namespace, a Helm release's content."""
+"""Labels of objects: a run's id, a service's name, the worker whose copy it is, a test's namespace,
+a Helm release's content."""
 IMAGE_LABEL = "dev.kindinfra.image"
 REGISTRY_LABEL = "dev.kindinfra.registry"
 """Labels of what the engine has: the declared name of an image, the registry's container."""
@@ -241,6 +243,25 @@ def copy_namespace(namespace: str, worker: str) -> str:
 def declared_name(service: str) -> str:
     """Return the declared name of a service or of a worker's copy: `web` for `web.gw1`."""
     return service.partition(".")[0]
+
+
+def service_labels(service: str) -> dict[str, str]:
+    """Return the labels of the objects of a service or of a worker's copy."""
+    worker = {WORKER_LABEL: worker_of(service)} if worker_of(service) else {}
+    return {SERVICE_LABEL: declared_name(service), **worker}
+
+
+def service_selector(service: str) -> str:
+    """Return what selects the objects with just these labels."""
+    worker = worker_of(service)
+    of = f"{WORKER_LABEL}={worker}" if worker else f"!{WORKER_LABEL}"
+    return f"{SERVICE_LABEL}={declared_name(service)},{of}"
+
+
+def labelled_service(labels: Mapping[str, Any] | None) -> str:
+    """Return the service or the copy that labels name; empty if they name none."""
+    there = labels or {}
+    return copy_name(str(there.get(SERVICE_LABEL, "")), str(there.get(WORKER_LABEL, "")))
 
 
 def worker_of(service: str) -> str:

@@ -293,7 +293,8 @@ def pytest_runtest_makereport(
             from pytest_kindinfra.session.output import sections
 
             run, shared = item.config.stash[RUN], settings.kubeconfig is not None
-            report.sections += sections(item, run, since, shared=shared)
+            worker = item.config.stash.get(WORKER, "")
+            report.sections += sections(item, run, since, shared=shared, worker=worker)
     return report
 
 
@@ -374,7 +375,13 @@ def _await_services(item: pytest.Item) -> Refusal | None:
     config, began = item.config, monotonic()
     asked = config.stash.get(ASKED, False)
     try:
-        refusal = await_services(item, config.stash[RUN], asked=asked, meanwhile=meanwhile(config))
+        refusal = await_services(
+            item,
+            config.stash[RUN],
+            asked=asked,
+            meanwhile=meanwhile(config),
+            worker=config.stash.get(WORKER, ""),
+        )
     finally:
         item.stash[_WAITED] = item.stash.get(_WAITED, 0.0) + monotonic() - began
     return refusal or _lack(config, needs)

@@ -20,7 +20,7 @@ from pytest_kindinfra.commands.reused import (
 from pytest_kindinfra.errors import ClusterError, KindInfraError, did_you_mean
 from pytest_kindinfra.kube.remote import Streams, run_in_container
 from pytest_kindinfra.kube.routes import await_routes, pods_of
-from pytest_kindinfra.model import SERVICE_LABEL, Service
+from pytest_kindinfra.model import Service, service_selector
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.run.prepare import read_declaration
 from pytest_kindinfra.system.getting import how_to_get
@@ -100,7 +100,7 @@ def execute(
 
 
 def _ready_pod(kube: Kube, service: str) -> KubeObject:
-    pods = kube.list_("/api/v1/pods", labelSelector=f"{SERVICE_LABEL}={service}")
+    pods = kube.list_("/api/v1/pods", labelSelector=service_selector(service))
     ready = [pod for pod in pods if _is_ready(pod)]
     if not ready:
         why = "none of its pods is ready" if pods else "it has no pods"

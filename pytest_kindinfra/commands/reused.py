@@ -13,7 +13,7 @@ from pytest_kindinfra.errors import ClusterError, KindInfraError, NotReadyError
 from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.kube.follow import Following
 from pytest_kindinfra.kube.readiness import gates, readiness
-from pytest_kindinfra.model import SERVICE_LABEL
+from pytest_kindinfra.model import SERVICE_LABEL, labelled_service, service_selector
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.run.prepare import cluster_name, read_declaration
 from pytest_kindinfra.run.recipe import tear_down
@@ -401,13 +401,13 @@ def deployed_of(place: Place, service: str) -> Deployed:
 def _selector(place: Place, service: str | None) -> str:
     if service:
         deployed_of(place, service)
-    return f"{SERVICE_LABEL}={service}" if service else SERVICE_LABEL
+    return service_selector(service) if service else SERVICE_LABEL
 
 
 def _of_pod(kube: Kube, pod: KubeObject, lines: int) -> Iterator[str]:
     meta, spec = pod["metadata"], pod["spec"]
     for container in [*spec.get("initContainers", ()), *spec["containers"]]:
-        where = f"{meta['labels'][SERVICE_LABEL]}: {meta['namespace']}/{meta['name']}"
+        where = f"{labelled_service(meta['labels'])}: {meta['namespace']}/{meta['name']}"
         yield f"==> {where} {container['name']} <=="
         try:
             text = kube.pod_logs(meta["namespace"], meta["name"], container["name"], lines=lines)

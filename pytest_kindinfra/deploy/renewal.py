@@ -11,7 +11,7 @@ from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.kube.objects import is_hook
 from pytest_kindinfra.kube.rewrite import content_hash
 from pytest_kindinfra.kube.routes import await_routes, pods_of
-from pytest_kindinfra.model import SERVICE_LABEL, declared_name, worker_of
+from pytest_kindinfra.model import declared_name, labelled_service, worker_of
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.records import Deployed, DeployedRelease
 from pytest_kindinfra.state.reused import (
@@ -228,8 +228,7 @@ def delete_objects(
     paths = [path for obj in objects if (path := _path(kube, obj))]
 
     def is_of_service(found: KubeObject) -> bool:
-        labels = found["metadata"].get("labels") or {}
-        return bool(labels.get(SERVICE_LABEL) == service)
+        return labelled_service(found["metadata"].get("labels")) == service
 
     going = [(path, kube.delete_if(path, is_of_service)) for path in paths]
     return [(path, uid) for path, uid in going if uid]

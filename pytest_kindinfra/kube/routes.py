@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.model import SERVICE_LABEL
+from pytest_kindinfra.model import service_selector
 from pytest_kindinfra.system.timeline import wait_until
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def live_pods(
     paths = ["/api/v1/pods"]
     if namespaces is not None:
         paths = [f"/api/v1/namespaces/{name}/pods" for name in namespaces]
-    label = f"{SERVICE_LABEL}={service}"
-    found = [pod for path in paths for pod in reader.list_(path, labelSelector=label)]
+    labels = service_selector(service)
+    found = [pod for path in paths for pod in reader.list_(path, labelSelector=labels)]
     return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
 
 

@@ -10,7 +10,7 @@ from pytest_kindinfra.errors import NotReadyError
 from pytest_kindinfra.intests.objects import Images
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.intests.workloads import Workloads
-from pytest_kindinfra.model import SERVICE_LABEL, Service, copy_name, worker_of
+from pytest_kindinfra.model import Service, copy_name, service_labels, worker_of
 from pytest_kindinfra.plan.graph import in_order
 from pytest_kindinfra.state.records import DeployedService
 from pytest_kindinfra.system.timeline import Deadline
@@ -87,5 +87,5 @@ class Freshness:
             objects = run_function(service, stack, folder=self._folder, deadline=deadline)
         images = Images(self._records.values(), ())
         for obj in objects:
-            made = images.put_in(obj, {SERVICE_LABEL: record.service})
+            made = images.put_in(obj, service_labels(record.service))
             self._stack.api.apply(made, namespace=record.namespace, deadline=deadline)

@@ -13,9 +13,8 @@ from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.dockerfile import build_secrets
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.kube.activity import Moment, happenings
-from pytest_kindinfra.model import SERVICE_LABEL, copy_namespace, declared_name, worker_of
+from pytest_kindinfra.model import SERVICE_LABEL, WORKER_LABEL, copy_namespace
 from pytest_kindinfra.session.selection import needs_of
-from pytest_kindinfra.session.stash import WORKER
 from pytest_kindinfra.system.secrets import Redactor, credentials_in
 from pytest_kindinfra.system.timeline import Deadline
 
@@ -105,7 +104,7 @@ SECONDS = 10.0
 
 
 def sections(
-    item: pytest.Item, run: RunDirectory, since: float, *, shared: bool
+    item: pytest.Item, run: RunDirectory, since: float, *, shared: bool, worker: str = ""
 ) -> list[tuple[str, str]]:
     """Return titles and texts for the report of a failed test, without secrets.
 
@@ -114,11 +113,12 @@ def sections(
         run: Where the cluster is found.
         since: When its services were there, in seconds since the epoch.
         shared: The cluster has pods of other runs too, in other namespaces.
+        worker: Whose copies of services per worker the test has; empty without xdist.
     """
     stack = Stack(run, waits=False)
     try:
         redact = _redactor(item, stack).text
-        pods = [*_own_pods(item, stack.api), *_pods_of_services(item, stack, shared=shared)]
+        pods = [*_own_pods(item, stack.api), *_pods_of_services(item, stack, worker, shared=shared)]
         found = happenings(
             stack.api, pods, Moment(since), redact=redact, deadline=Deadline.after(SECONDS)
         )
@@ -135,21 +135,22 @@ def _own_pods(item: pytest.Item, kube: Kube) -> list[KubeObject]:
     return kube.list_(f"/api/v1/namespaces/{namespace}/pods") if namespace else []
 
 
-def _pods_of_services(item: pytest.Item, stack: Stack, *, shared: bool) -> list[KubeObject]:
+def _pods_of_services(
+    item: pytest.Item, stack: Stack, worker: str, *, shared: bool
+) -> list[KubeObject]:
     """Return the pods of all services, those first that the test names."""
     named = needs_of(item) or ()
-    worker = item.config.stash.get(WORKER, "")
     paths = ["/api/v1/pods"]
     if shared:
         places = [stack.namespace, *([copy_namespace(stack.namespace, worker)] if worker else [])]
         paths = [f"/api/v1/namespaces/{one}/pods" for one in places]
     pods = [pod for path in paths for pod in stack.api.list_(path, labelSelector=SERVICE_LABEL)]
-    own = [pod for pod in pods if worker_of(_service_of(pod)) in {"", worker}]
-    return sorted(own, key=lambda pod: declared_name(_service_of(pod)) not in named)
+    own = [pod for pod in pods if _labels(pod).get(WORKER_LABEL, worker) == worker]
+    return sorted(own, key=lambda pod: _labels(pod)[SERVICE_LABEL] not in named)
 
 
-def _service_of(pod: KubeObject) -> str:
-    return str(pod["metadata"]["labels"][SERVICE_LABEL])
+def _labels(pod: KubeObject) -> dict[str, str]:
+    return dict(pod["metadata"]["labels"])
 
 
 def _redactor(item: pytest.Item, stack: Stack) -> Redactor:

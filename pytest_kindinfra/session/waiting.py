@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.model import declared_name
 from pytest_kindinfra.session.selection import needs_of
-from pytest_kindinfra.session.stash import WORKER
 from pytest_kindinfra.state.records import ClusterReady, NodeLost, PlanMade, ServiceReady
 from pytest_kindinfra.state.results import Failed, Result
 
@@ -41,7 +40,12 @@ _NOT_BEGUN = Refusal(
 
 
 def await_services(
-    item: pytest.Item, run: RunDirectory, *, asked: bool, meanwhile: Callable[[], object]
+    item: pytest.Item,
+    run: RunDirectory,
+    *,
+    asked: bool,
+    meanwhile: Callable[[], object],
+    worker: str = "",
 ) -> Refusal | None:
     """Wait until all that a test needs is ready.
 
@@ -50,6 +54,7 @@ def await_services(
         run: Where results appear.
         asked: Whether this process asked for the cluster when it had collected its tests.
         meanwhile: Called again and again while waiting.
+        worker: Whose copies of services per worker the test has; empty without xdist.
 
     Returns:
         None, or why the test cannot run.
@@ -57,7 +62,6 @@ def await_services(
     if (needs := needs_of(item)) is None or item.config.option.setupplan:
         return None
     try:
-        worker = item.config.stash.get(WORKER, "")
         return _not_requested(run, needs, asked=asked) or _await(run, needs, meanwhile, worker)
     except KindInfraError as error:
         return Refusal(str(error))
