@@ -20,7 +20,7 @@ from pytest_kindinfra.commands.reused import (
 from pytest_kindinfra.errors import ClusterError, KindInfraError, did_you_mean
 from pytest_kindinfra.kube.remote import Streams, run_in_container
 from pytest_kindinfra.kube.routes import await_routes, pods_of
-from pytest_kindinfra.model import Service, service_selector
+from pytest_kindinfra.model import Service, declared_name, service_selector
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.run.prepare import read_declaration
 from pytest_kindinfra.system.getting import how_to_get
@@ -138,7 +138,7 @@ def restart(service: str, *, cluster: str | None) -> str:
                 "To fix: what runs once runs again with `kindinfra up` after a change"
             )
             raise KindInfraError(msg)
-        declared = _declared(service)
+        declared = _declared(declared_name(service))
         deadline = Deadline.after(declared.timeout or _timeout(place))
         before = pods_of(kube, service)
         for one in workloads:

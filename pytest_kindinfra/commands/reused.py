@@ -13,7 +13,13 @@ from pytest_kindinfra.errors import ClusterError, KindInfraError, NotReadyError
 from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.kube.follow import Following
 from pytest_kindinfra.kube.readiness import gates, readiness
-from pytest_kindinfra.model import SERVICE_LABEL, labelled_service, service_selector
+from pytest_kindinfra.model import (
+    SERVICE_LABEL,
+    declared_name,
+    labelled_service,
+    service_selector,
+    worker_of,
+)
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.run.prepare import cluster_name, read_declaration
 from pytest_kindinfra.run.recipe import tear_down
@@ -313,7 +319,7 @@ def prove_endpoints(service: str, deployed: Deployed, deadline: Deadline) -> Non
     """
     specs = _specs()
     for endpoint in deployed.endpoints:
-        if spec := specs.get((service, endpoint.name)):
+        if spec := specs.get((declared_name(service), endpoint.name)):
             _prove(service, spec, endpoint, deadline)
 
 
@@ -394,6 +400,11 @@ def deployed_of(place: Place, service: str) -> Deployed:
         known = services_in(directory) if directory else []
         has = ", ".join(known) or "none"
         msg = f'cluster "{place.name}" has no service "{service}"; it has: {has}'
+        if copies := [one for one in known if worker_of(one) and declared_name(one) == service]:
+            msg = (
+                f'cluster "{place.name}" has copies of service "{service}" for xdist workers only\n'
+                f"To fix: name one of them: {', '.join(copies)}; or kindinfra up {service}"
+            )
         raise KindInfraError(msg)
     return found
 

@@ -30,6 +30,7 @@ from pytest_kindinfra.plan.facts import ClusterFacts
 from pytest_kindinfra.plan.files import check_files, load_kind_config, load_tables
 from pytest_kindinfra.plan.graph import in_order
 from pytest_kindinfra.plan.options import Settings, read_settings
+from pytest_kindinfra.plan.requests import Amount, crowding
 from pytest_kindinfra.plan.resolve import keep_out, resolve
 from pytest_kindinfra.plan.source import RenderOptions, kubernetes_version
 from pytest_kindinfra.plan.sources import render
@@ -37,6 +38,7 @@ from pytest_kindinfra.run.machine import network_problem, problems_of_host
 from pytest_kindinfra.state.memory import cache_folder
 from pytest_kindinfra.state.reused import name_after, reused_directory
 from pytest_kindinfra.system.grpc import missing_package
+from pytest_kindinfra.system.machine import total_memory
 from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import choose_engine, make_tools
 
@@ -130,7 +132,15 @@ def prepare(
         raise DeclarationError(dict.fromkeys([*found, *error.problems])) from None
     if found:
         raise DeclarationError(dict.fromkeys(found))
-    return Prepared(plan=plan, request=request, settings=settings)
+    notes = tuple(_notes(plan, settings, door))
+    return Prepared(plan=plan, request=request, settings=settings, notes=notes)
+
+
+def _notes(plan: Plan, settings: Settings, door: Door) -> Iterator[str]:
+    """Yield what the user should know of a plan that nothing forbids."""
+    if settings.kubeconfig is None and door.purpose in {"plan", "run"}:
+        machine = Amount(cpus=float(os.cpu_count() or 0), memory=total_memory() or 0)
+        yield from crowding(plan, machine)
 
 
 def _settings(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.context import Request
     from pytest_kindinfra.images.tags import Known
-    from pytest_kindinfra.model import BuiltImage, Endpoint, Phase, Plan
+    from pytest_kindinfra.model import BuiltImage, Endpoint, Phase, Plan, Service
     from pytest_kindinfra.state.records import CacheUsed, GitState
     from pytest_kindinfra.state.results import Failed
     from pytest_kindinfra.system.timeline import Running
@@ -275,8 +275,15 @@ def _service_rows(plan: Plan) -> list[str]:
     for service in plan.services:
         needs = ", ".join(_need(need.name, need.level) for need in service.needs) or "-"
         early = ", before the nodes are Ready" if service.before == "nodes" else ""
-        rows.append(_row(service.name, f"needs {needs}{early}{describe_sources(service, plan)}"))
+        where = plan.namespaces.get(service.name)
+        own = f", in namespace {where}" if where else _per_worker(service)
+        sources = describe_sources(service, plan)
+        rows.append(_row(service.name, f"needs {needs}{early}{own}{sources}"))
     return rows
+
+
+def _per_worker(service: Service) -> str:
+    return ", one copy for each xdist worker" if service.per else ""
 
 
 def _endpoint_rows(plan: Plan) -> list[str]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra import Apply, Http, Stack
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+NAME = WORKER or "main"
 OWN = f"default-{WORKER}" if WORKER else "default"
 APART = ("store", "seed", "kustomized", "charted")
 
@@ -45,11 +46,11 @@ def pods(kindinfra: Stack, service: str) -> set[str]:
 def test_what_a_test_writes_no_other_worker_sees(
     kindinfra: Stack, kindinfra_http: Http, number: int
 ) -> None:
-    page = f"/www/of-{WORKER}"
+    page = f"/www/of-{NAME}"
     kindinfra.exec("store", ["sh", "-c", f"echo {number} >> {page}"], check=True)
 
     assert kindinfra.exec("store", ["ls", "/www"]).stdout.count("of-") == 1
-    assert str(number) in kindinfra_http("store").get(f"/of-{WORKER}").text
+    assert str(number) in kindinfra_http("store").get(f"/of-{NAME}").text
 
 
 @pytest.mark.kindinfra("store")
@@ -111,15 +112,15 @@ class TestChanges:
         assert len(pods(kindinfra, "charted")) == 1
 
     def test_logs_are_those_of_the_own_copy(self, kindinfra: Stack, kindinfra_http: Http) -> None:
-        kindinfra_http("charted").get(f"/asked-by-{WORKER}")
+        kindinfra_http("charted").get(f"/asked-by-{NAME}")
 
         def seen() -> None:
-            assert f"asked-by-{WORKER}" in kindinfra.logs("charted")
+            assert f"asked-by-{NAME}" in kindinfra.logs("charted")
 
         kindinfra.eventually(seen)
         began = time.time() - 600
         told = kindinfra.logs("charted", since=began).split("asked-by-")[1:]
-        assert {text.split()[0] for text in told} == {WORKER}
+        assert {text.split()[0] for text in told} == {NAME}
 
 
 @pytest.mark.kindinfra("store")
