@@ -235,21 +235,21 @@ def test_everything_that_cannot_be_there_twice_is_said_at_once() -> None:
             "fix: leave out host_port"
         ),
         (
-            f"{begin}, but endpoints.admin has node_port = 30500, which only one copy could have; to "
-            "fix: leave out node_port"
+            f"{begin}, but endpoints.admin has node_port = 30500, which only one copy could "
+            "have; to fix: leave out node_port"
         ),
         (
-            f'{begin}, but ClusterRole "db" is in no namespace, so there can be only one; to fix: give '
-            'it to a shared service that "db" needs'
+            f'{begin}, but ClusterRole "db" is in no namespace, so there can be only one; '
+            'to fix: give it to a shared service that "db" needs'
         ),
         (
-            f'{begin}, but ConfigMap "db" names the namespace "default", so all copies would be one; '
-            "to fix: leave metadata.namespace out"
+            f'{begin}, but ConfigMap "db" names the namespace "default", so all copies would be '
+            "one; to fix: leave metadata.namespace out"
         ),
         f'{begin}, but Service "db" has nodePort 30600; to fix: leave it out, an endpoint gets one',
         (
-            f'{begin}, but Pod "db" has hostPort 5432, which only one pod can have; to fix: leave it '
-            "out"
+            f'{begin}, but Pod "db" has hostPort 5432, which only one pod can have; to fix: '
+            "leave it out"
         ),
     ]
 
@@ -259,8 +259,8 @@ def test_names_that_are_too_long_for_labels_and_namespaces_are_said() -> None:
 
     assert problems(service(name, "front"), service("front"), namespace=namespace, front=[]) == [
         (
-            f'[cluster] namespace is "{namespace}", but workers have namespaces of their own, such as '
-            f'"{namespace}-gw0", which would be longer than 63 letters; to fix: shorten it'
+            f'[cluster] namespace is "{namespace}", but workers have namespaces of their own, such '
+            f'as "{namespace}-gw0", which would be longer than 63 letters; to fix: shorten it'
         ),
         f'[services.{name}] has per = "worker", so its name may have 58 letters; shorten it',
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +15,8 @@ if TYPE_CHECKING:
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 NAME = WORKER or "main"
-OWN = f"default-{WORKER}" if WORKER else "default"
+DECLARED = tomllib.loads(Path("kindinfra.toml").read_text())["cluster"].get("namespace", "default")
+OWN = f"{DECLARED}-{WORKER}" if WORKER else DECLARED
 APART = ("store", "seed", "kustomized", "charted")
 
 JOB = {
@@ -63,7 +66,7 @@ def test_the_copy_is_in_the_workers_namespace(kindinfra: Stack) -> None:
 
 @pytest.mark.kindinfra("front")
 def test_a_shared_service_is_where_it_was_declared(kindinfra: Stack) -> None:
-    assert kindinfra.namespace == "default"
+    assert kindinfra.namespace == DECLARED
     assert len(pods(kindinfra, "front")) == 1
 
 
