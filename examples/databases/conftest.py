@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import Engine, create_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from pytest_kindinfra import Once, Stack
+    from pytest_kindinfra import Stack
 
 TEMPLATE = "template_shop"
 SCHEMA = Path(__file__).parent / "schema.sql"
@@ -27,7 +27,7 @@ def psql(kindinfra: Stack, sql: str, *, database: str = "postgres") -> None:
 
 
 @pytest.fixture(scope="session")
-def template(kindinfra: Stack, kindinfra_once: Once) -> str:
+def template(kindinfra: Stack, kindinfra_once: Callable[[str, Callable[[], str]], str]) -> str:
     """A database with the schema and its first rows; made once, by one of the workers."""
 
     def make() -> str:
@@ -36,8 +36,7 @@ def template(kindinfra: Stack, kindinfra_once: Once) -> str:
         psql(kindinfra, SCHEMA.read_text(), database=TEMPLATE)
         return TEMPLATE
 
-    name: str = kindinfra_once("template", make)
-    return name
+    return kindinfra_once("template", make)
 
 
 @pytest.fixture
