@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 SAVE_AND_PACK = """
 kill -USR1 1
 tries=0
-until ls /coverage/*data* /coverage/covcounters* >/dev/null 2>&1 || [ $tries -ge 50 ]; do
+until [ -n "$(ls /coverage)" ] || [ $tries -ge 50 ]; do
   sleep 0.1; tries=$((tries + 1))
 done
 sleep 0.3
@@ -36,7 +36,7 @@ class CoverageOfPods:
     """Fetches what pods have measured, and says where the reports are."""
 
     def __init__(self) -> None:
-        self._lines: list[str] = []
+        self._folder: Path | None = None
 
     def pytest_kindinfra_before_build(self, image: Image) -> None:
         """Compile the Go service with measuring built in, before its context is hashed."""
@@ -47,17 +47,18 @@ class CoverageOfPods:
             subprocess.run(argv, cwd=HERE / "counter", env=env, check=True)
 
     def pytest_kindinfra_before_teardown(self, stack: Stack, directory: Path) -> None:
-        """Fetch the files of each service, also after success, and combine them."""
-        python, go = directory / "coverage" / "python", directory / "coverage" / "go"
-        fetch(stack, "greeter", python)
-        self._lines.append(f"coverage of greeter: {combined_python(python)}")
-        fetch(stack, "counter", go)
-        self._lines.append(f"coverage of counter: {combined_go(go)}")
+        """Fetch the files of each service, also after success."""
+        self._folder = directory / "coverage"
+        fetch(stack, "greeter", self._folder / "python")
+        fetch(stack, "counter", self._folder / "go")
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Say where the reports are."""
-        for line in self._lines:
-            terminalreporter.write_line(line)
+        """Combine them, for which the cluster is not needed any more, and say where they are."""
+        if self._folder:
+            greeter = combined_python(self._folder / "python")
+            terminalreporter.write_line(f"coverage of greeter: {greeter}")
+            counter = combined_go(self._folder / "go")
+            terminalreporter.write_line(f"coverage of counter: {counter}")
 
 
 def fetch(stack: Stack, service: str, folder: Path) -> None:
