@@ -37,7 +37,7 @@ venv:
 	@tools/machine/venv
 
 demo: setup ## a small system of services, tested on a real cluster
-	@$(BIN)/pytest examples/kubernaut-mini -n 4 -p no:randomly -p no:rerunfailures
+	@$(BIN)/pytest examples/kubernaut-mini -n 4 -p no:randomly -p no:rerunfailures -p no:asyncio
 
 test: setup ## everything that CI runs
 	@$(MAKE) lint

@@ -90,7 +90,7 @@ class Image:
         target: The stage to build, None for the last.
         build_args: Sorted pairs of name and value, environment references not yet expanded.
         needs: Names of declared images that this one starts FROM.
-        exclusive: No other build runs beside this one.
+        exclusive: No other build runs in parallel to this one.
         weight: How many builds it counts as; more than may run at a time count as all.
         timeout: Seconds for its build; None means `--kindinfra-timeout`.
         names: Further references in manifests that mean this image.
@@ -158,18 +158,23 @@ class Helm:
     """A chart that is installed as a release, as declared in `helm` of a service.
 
     Attributes:
-        chart: A folder with a Chart.yaml, or an archive of one.
+        chart: A folder with a Chart.yaml, or an archive of one; the chart's name if there is
+            `repo`; or `oci://...`.
         values: Files of values, the later ones going before the earlier.
         set: Values that go before those of all files, nested as a values file has them.
         release: The release's name; None means the service's.
         namespace: Where it goes; None means `[cluster] namespace`.
+        repo: The URL of the chart's repository; None for a file, a folder or a registry.
+        version: The chart's, needed with `repo` and `oci://`.
     """
 
-    chart: Path
+    chart: Path | str
     values: tuple[Path, ...] = ()
     set: dict[str, Any] = field(default_factory=dict)
     release: str | None = None
     namespace: str | None = None
+    repo: str | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,7 +284,7 @@ class ClusterSpec:
         namespace: Where services go.
         tuning: Boot faster than kind does.
         registry: The address of a registry of the user's on this host, `localhost:5001`; None
-            means one of ours, where one is asked for.
+            means the plugin's own, where one is asked for.
     """
 
     config: Path | None = None
@@ -320,7 +325,7 @@ class PortMapping:
         endpoint: The endpoint's name; empty for a spare mapping.
         node_port: The NodePort.
         host_port: The port on 127.0.0.1; None means a free one, chosen when the cluster is made.
-        in_manifest: The k8s service has that nodePort already; else a service of ours is added.
+        in_manifest: The k8s service has that nodePort already; else another k8s service is added.
     """
 
     service: str
@@ -342,7 +347,7 @@ class Release:
         set: Values that go before those of the files.
         objects: What the chart made when it was rendered, hooks too.
         content: A hash of what it is made from: charts may render otherwise each time.
-        mentions: Names of images that stand in `${image:NAME}` of values.
+        mentions: Names of images in `${image:NAME}` of values.
         version: The version of helm: `3.19.2`.
     """
 
@@ -456,13 +461,13 @@ class ObservedCluster:
 
 
 def url_of(scheme: str, host: str, port: int) -> str:
-    """Return `scheme://host:port`; an IPv6 address stands in brackets."""
+    """Return `scheme://host:port`; an IPv6 address is in brackets."""
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A scheme, host and port on the test's side that was seen to answer."""
+    """A scheme, host and port on the test's side that has answered."""
 
     service: str
     name: str

@@ -1,7 +1,7 @@
 """What pytest calls. Each hook decides and hands on; the work is done elsewhere.
 
 Loading this module costs a few milliseconds, since every pytest process pays for it: nothing
-heavy is imported here, and nothing of ours that a run without marks does not need.
+heavy is imported here, and no module of the package that a run without marks does not need.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(specname="pytest_configure", trylast=True)
 def pytest_configure_last(config: pytest.Config) -> None:
-    """Take note of what the provisioner is to be started with, before anybody changes it."""
+    """Take note of what the provisioner is to be started with, before it is changed."""
     if controller := config.stash.get(CONTROLLER, None):
         controller.note_surroundings()
 
@@ -239,13 +239,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     from pytest_kindinfra.session.neighbours import has_timeout
 
     heavy = is_heavy(item)
-    if heavy or has_timeout(item):
-        refusal = _await_services(item)
-        if heavy and refusal is None:
-            refusal = get_ready(item, _surroundings(item.config))
-        if refusal is not None:
-            item.stash[_REFUSED] = refusal
     try:
+        if heavy or has_timeout(item):
+            refusal = _await_services(item)
+            if heavy and refusal is None:
+                refusal = get_ready(item, _surroundings(item.config))
+            if refusal is not None:
+                item.stash[_REFUSED] = refusal
         return (yield)
     finally:
         give_back(item)
@@ -302,24 +302,23 @@ def pytest_runtest_makereport(
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """End what this process began; with xdist all workers are done by now."""
     controller = session.config.stash.get(CONTROLLER, None)
+    failed, interrupted = bool(session.testsfailed), exitstatus not in _TO_THE_END
     try:
         if session.config.stash.get(ASKED, False):
-            _end_tests(session.config)
+            _end_tests(session.config, failed=failed, interrupted=interrupted)
     finally:  # whatever it meets, the run ends with what is known of its tests
-        if controller:
-            interrupted = exitstatus not in _TO_THE_END
-            if controller.finish(failed=bool(session.testsfailed), interrupted=interrupted):
-                session.exitstatus = pytest.ExitCode.INTERRUPTED
+        if controller and controller.finish(failed=failed, interrupted=interrupted):
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
 
 
-def _end_tests(config: pytest.Config) -> None:
+def _end_tests(config: pytest.Config, *, failed: bool, interrupted: bool) -> None:
     """Give turns back, and undo in the main process what killed workers have left."""
     from pytest_kindinfra.session.heavy import end
     from pytest_kindinfra.session.undoing import undo_left
 
     end(config)
     if config.stash.get(CONTROLLER, None):
-        undo_left(config)
+        undo_left(config, failed=failed, interrupted=interrupted)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -369,22 +368,19 @@ def _prepare(item: pytest.Item) -> None:
 def _await_services(item: pytest.Item) -> Refusal | None:
     if (needs := needs_of(item)) is None:
         return None
-    from pytest_kindinfra.session.waiting import await_services
+    from pytest_kindinfra.session.waiting import Refusal, await_services
     from pytest_kindinfra.system.timeline import monotonic
 
     config, began = item.config, monotonic()
-    asked = config.stash.get(ASKED, False)
+    run, asked = config.stash[RUN], config.stash.get(ASKED, False)
     try:
-        refusal = await_services(
-            item,
-            config.stash[RUN],
-            asked=asked,
-            meanwhile=meanwhile(config),
-            worker=config.stash.get(WORKER, ""),
-        )
+        worker = config.stash.get(WORKER, "")
+        refusal = await_services(item, run, asked=asked, meanwhile=meanwhile(config), worker=worker)
+        return refusal or _lack(config, needs)
+    except OSError as error:  # before a test's setup it would end the session
+        return Refusal(f"the run directory {run.path} cannot be used: {error}")
     finally:
         item.stash[_WAITED] = item.stash.get(_WAITED, 0.0) + monotonic() - began
-    return refusal or _lack(config, needs)
 
 
 def _note_properties(item: pytest.Item) -> None:

@@ -114,9 +114,9 @@ def load_one_image(
     runner: Runner,
     deadline: Deadline,
 ) -> None:
-    """Load an image of the engine into every kind node of `cluster`, unless it is there.
+    """Load an image of the engine into every kind node of `cluster`, unless they have it.
 
-    Never through a registry: whoever asks runs it under the name that it has in the engine.
+    Never through a registry: the caller runs it under the name that it has in the engine.
 
     Raises:
         CommandError: It could not be loaded.

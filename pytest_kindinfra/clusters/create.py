@@ -1,6 +1,6 @@
 """Create the cluster with a port on this host for every endpoint.
 
-The caller holds the lock of the host if it can be had: two `kind create` at a time may both make
+The caller holds the lock of the host if possible: two `kind create` at a time may both make
 the network "kind" (kind#1596), or be given the same free port. A program that knows nothing of that
 lock can still take a port before the engine does; then others are chosen.
 """

@@ -55,7 +55,7 @@ def fingerprint_of(
 
 
 def difference(before: Fingerprint, wanted: Fingerprint) -> str:
-    """Return why a cluster must be created anew; empty if it can be reused."""
+    """Return why a cluster must be created again; empty if it can be reused."""
     if before.config != wanted.config:
         return "the kind config has changed"
     if before.node_image != wanted.node_image:

@@ -45,7 +45,7 @@ def dev(
     bring_up: Callable[[], bool],
     say: Callable[[str], object],
 ) -> None:
-    """Bring services up, then watch their files and do it again, until somebody interrupts it.
+    """Bring services up, then watch their files and do it again, until it is interrupted.
 
     The command is run after each bring-up that went well. A change that alters neither an image's
     content nor an object is none.
@@ -81,7 +81,7 @@ def dev(
             begun = True
             _go(bring_up, command, env, say)
             shown = _listed(sorted(watched))
-            say(f"kindinfra: watching {shown}; Ctrl-C ends it, and leaves the services")
+            say(f"kindinfra: watching {shown}; Ctrl-C stops watching and keeps the services")
         files = [path for path in sorted({Path(path) for _, path in changes})
                  if _is_watched(path, watched) and not path.is_relative_to(artifacts)]  # fmt: skip
         if not files:

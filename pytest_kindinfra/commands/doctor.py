@@ -1,4 +1,4 @@
-"""`kindinfra doctor`: what is missing or odd on this machine, each with what to do about it."""
+"""`kindinfra doctor`: what is missing on this machine, and warnings, each with a remedy."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _LEAST_MEMORY = 2_000_000_000
 
 _OLDEST_KIND = Oldest(
     version=(0, 20),
-    lacks="node images of Kubernetes 1.27.2 and newer want a private cgroup namespace from kind",
+    lacks="node images of Kubernetes 1.27.2 and newer need a private cgroup namespace",
     fix="install kind 0.20 or newer: https://kind.sigs.k8s.io/docs/user/quick-start/",
 )
 
@@ -91,12 +91,12 @@ def _optional(tools: Tools, argv: tuple[str, ...], why: str) -> Finding:
     """Try a program that not every run needs: being on PATH is no proof that it works."""
     program, fix = argv[0], how_to_get(argv[0])
     if (path := shutil.which(program)) is None:
-        return Finding(state="odd", what=program, said=f"not on PATH; {why}", fix=fix)
+        return Finding(state="warning", what=program, said=f"not on PATH; {why}", fix=fix)
     try:
         tools.runner.run(argv, deadline=Deadline.after(_ASK_SECONDS))
     except (KindInfraError, OSError) as error:
         said = f"{path} does not work; {why}: {in_one_line(str(error))}"
-        return Finding(state="odd", what=program, said=said, fix=fix)
+        return Finding(state="warning", what=program, said=said, fix=fix)
     return Finding(state="ok", what=program, said=path)
 
 
@@ -108,7 +108,7 @@ def _setpriv() -> Finding:
     there = f"{path} does not know --pdeathsig" if path else "not on PATH"
     said = f"{there}; if pytest is killed (SIGKILL), docker and kind go on for a while"
     fix = "install setpriv of util-linux 2.33 or newer (Alpine: apk add setpriv)"
-    return Finding(state="odd", what="setpriv", said=said, fix=fix)
+    return Finding(state="warning", what="setpriv", said=said, fix=fix)
 
 
 def _engine_host(engine: Engine, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -138,7 +138,7 @@ def _inotify(name: str, least: int, proc: Path) -> Iterator[Finding]:
         yield Finding(state="ok", what="inotify", said=f"{key} is {there}")
         return
     said = f"{key} is {there}; with several kind nodes pods may fail with too many open files"
-    yield Finding(state="odd", what="inotify", said=said, fix=f"sysctl {key}={least}")
+    yield Finding(state="warning", what="inotify", said=said, fix=f"sysctl {key}={least}")
 
 
 def _memory(available: int | None) -> Iterator[Finding]:
@@ -149,7 +149,7 @@ def _memory(available: int | None) -> Iterator[Finding]:
         yield Finding(state="ok", what="memory", said=said)
     else:
         fix = "end other programs; a kind node takes about 1 GB before any service"
-        yield Finding(state="odd", what="memory", said=said, fix=fix)
+        yield Finding(state="warning", what="memory", said=said, fix=fix)
 
 
 def _folder(folder: Path) -> Iterator[Finding]:
@@ -166,7 +166,7 @@ def _folder(folder: Path) -> Iterator[Finding]:
         count = len(error.problems)
         said = f"{error.problems[0]}{f' (and {count - 1} more)' if count > 1 else ''}"
         yield Finding(
-            state="missing", what="declaration", said=said, fix="kindinfra plan tells all"
+            state="missing", what="declaration", said=said, fix="kindinfra plan shows all of it"
         )
         return
     problem = network_problem(artifacts)
@@ -181,7 +181,7 @@ def _leftovers(tools: Tools) -> Iterator[Finding]:
         return  # the engine was found missing before
     if found:
         said = f"of killed runs: {', '.join(found)}"
-        yield Finding(state="odd", what="clusters", said=said, fix="kindinfra gc")
+        yield Finding(state="warning", what="clusters", said=said, fix="kindinfra gc")
     else:
         yield Finding(state="ok", what="clusters", said="none was left behind")
 

@@ -29,7 +29,7 @@ class Clusters:
     Attributes:
         engine: Its name.
         deleted: Clusters that were deleted.
-        unclear: Cluster to why nobody can tell whether it may be deleted.
+        unclear: Cluster to why it is unknown whether it may be deleted.
         failed: Cluster to why it could not be deleted.
         commands: Unclear or failed cluster to the command that deletes it.
         registry: The plugin's own registry was removed.
@@ -49,7 +49,7 @@ class Clusters:
             yield f"deleted cluster {name}"
         for name, why in self.unclear.items():
             yield f"left alone: cluster {name}: {why}"
-            yield f"  if nobody uses it: {self.commands[name]}"
+            yield f"  if it is not in use: {self.commands[name]}"
         for name, why in self.failed.items():
             yield f"could not delete cluster {name}: {why}"
             yield f"  To fix: {self.commands[name]}"
@@ -74,7 +74,7 @@ class ImagesSwept:
         for reference, why in self.left.items():
             yield f"left alone: image {reference}: {why}"
         if not self.removed and not self.left:
-            yield f"no image of ours is older than {self.days:g} days"
+            yield f"no image built by kindinfra is older than {self.days:g} days"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +107,7 @@ class Collected:
 
 
 def collect_garbage(*, images: bool, days: float, say: Callable[[str], object]) -> Collected:
-    """Delete the clusters of killed runs, and a registry that nobody uses.
+    """Delete the clusters of killed runs, and a registry that is not in use.
 
     Args:
         images: Old images of this plugin are removed too.
@@ -138,7 +138,7 @@ def _clusters(tools: Tools, say: Callable[[str], object]) -> Clusters:
 
 
 def _registry(tools: Tools, say: Callable[[str], object]) -> bool:
-    """Remove this project's registry if nobody uses it; return whether it is gone."""
+    """Remove this project's registry if it is not in use; return whether it is gone."""
     from pytest_kindinfra.engines.registry import close_registry
     from pytest_kindinfra.state.memory import cache_folder
 

@@ -112,7 +112,7 @@ def create_cluster(
     Raises:
         DeclarationError: An argument or option cannot be used, or the plan cannot come up on this
             machine; all problems.
-        ToolMissingError: Engine or kind is not there.
+        ToolMissingError: Engine or kind is missing.
         KindInfraError: It did not come up; nothing is left but the evidence.
     """
     given = {"cluster_name": name, "timeout": timeout, "artifacts": artifacts}
@@ -263,7 +263,7 @@ def deploy_service(stack: OwnStack, service: str) -> tuple[Endpoint, ...]:
         Its endpoints; at a second call what the first one found.
 
     Raises:
-        KindInfraError: It did not become ready, or what it needs is not there.
+        KindInfraError: It did not become ready, or a need of it is missing.
     """
     (wanted,) = _services(stack, [service])
     if not _is_settled(stack, wanted):
@@ -280,7 +280,7 @@ def deploy_service(stack: OwnStack, service: str) -> tuple[Endpoint, ...]:
 
 
 def build_and_deploy(stack: OwnStack, *services: str) -> dict[str, tuple[Endpoint, ...]]:
-    """Build, load and deploy services with all that they need, as much as can be side by side.
+    """Build, load and deploy services with all that they need, as much as possible in parallel.
 
     Nothing is built that was built before from the same files, nothing deployed a second time.
 
@@ -352,7 +352,7 @@ def _raise_failures(stack: OwnStack, services: Iterable[Service]) -> None:
     """Raise if some failed, with each cause once."""
     run = stack.parts.context.run
     results = [run.settled(ServiceReady, service.name) for service in services]
-    causes = {one.root: one.full for one in results if isinstance(one, Failed)}
+    causes = {one.root: one for one in results if isinstance(one, Failed)}
     if causes:
-        texts = [f"{root} failed:\n{cause}" for root, cause in causes.items()]
-        raise KindInfraError("\n".join([*texts, f"all of it: {run.path}"]))
+        texts = [f"{root} {one.verb}:\n{one.full}" for root, one in causes.items()]
+        raise KindInfraError("\n".join([*texts, f"logs and details: {run.path}"]))

@@ -42,7 +42,7 @@ def inputs_hash(service: Service, folder: Path) -> str:
         folder: Where the patterns of `inputs` start, and where its module is looked for first.
 
     Returns:
-        The hash, empty for a step that names no inputs: nobody knows what it reads.
+        The hash, empty for a step that names no inputs: it is unknown what it reads.
 
     Raises:
         KindInfraError: A file cannot be read.
@@ -64,7 +64,7 @@ def _module_files(service: Service, folder: Path) -> list[Path]:
         sys.path.insert(0, str(folder))
     try:
         spec = importlib.util.find_spec(str(service.run).partition(":")[0])
-    except (ImportError, ValueError):  # whoever calls it says what is wrong
+    except (ImportError, ValueError):  # the call of the step says what is wrong
         return []
     origin = Path(spec.origin) if spec and spec.origin else None
     return [origin] if origin and origin.is_file() else []
@@ -163,7 +163,7 @@ def _is_job(obj: KubeObject) -> bool:
 def node_port_services(
     service: Service, objects: Iterable[KubeObject], ports: Iterable[PortMapping]
 ) -> tuple[KubeObject, ...]:
-    """Return the k8s services of ours that give the endpoints their NodePorts.
+    """Return the added k8s services that give the endpoints their NodePorts.
 
     Args:
         service: The declared service.
@@ -192,7 +192,7 @@ def run_function(
 
     Args:
         service: A service with `run = "module:function"`.
-        stack: What is there so far.
+        stack: What the run brought up so far.
         folder: Goes on `sys.path`, so that the module is found.
         deadline: When to stop waiting for it.
 
@@ -238,7 +238,7 @@ def _read(service: Service, obj: Mapping[str, Any]) -> KubeObject:
             f'"{service.run}" returned {read["kind"]} "{read["metadata"]["name"]}" with the'
             f" placeholder ${{image:{unknown[0]}}}, but the service has the images"
             f" {listed(service.images)}\n"
-            f'To fix: say [services.{service.name}] images = ["{unknown[0]}"], or correct the name'
+            f'To fix: set [services.{service.name}] images = ["{unknown[0]}"], or correct the name'
         )
         raise KindInfraError(msg)
     return read

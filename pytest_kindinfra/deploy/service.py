@@ -79,7 +79,7 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
         deployment.renewal.await_routes()
         probes = prove(deployment, applied)
     endpoints = tuple(probe.endpoint(declared_name(service.name)) for probe in probes)
-    _note_deployed(deployment, applied, probes)
+    _note_deployed(deployment, applied, probes, content_hash(objects))
     proved = _stack(deployment, {service.name: endpoints})
     _call_hook(deployment, context.hooks.after_deploy, proved)
     deployment.renewal.ready(endpoints)
@@ -87,9 +87,12 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
 
 
 def _note_deployed(
-    deployment: Deployment, applied: tuple[KubeObject, ...], probes: tuple[Probe, ...]
+    deployment: Deployment,
+    applied: tuple[KubeObject, ...],
+    probes: tuple[Probe, ...],
+    content: str,
 ) -> None:
-    """Leave what tests need to change the service and to see that it is whole again."""
+    """Leave what tests and commands need to change the service and to see it whole again."""
     context, service = deployment.context, deployment.service
     record = deployed_of(
         service,
@@ -97,10 +100,12 @@ def _note_deployed(
         probes,
         namespace=deployment.namespace,
         timeout=service.timeout or context.request.timeout,
+        content=content,
         images=deployment.images,
         declared=context.plan.images,
     )
     context.run.write(record, service.name)
+    deployment.renewal.keep(record)
 
 
 def _stack(deployment: Deployment, proved: dict[str, tuple[Endpoint, ...]] | None = None) -> Stack:
@@ -139,7 +144,7 @@ def _call_step(deployment: Deployment, stack: Stack) -> tuple[KubeObject, ...]:
 def _deploy(
     deployment: Deployment, objects: tuple[KubeObject, ...], release: Release | None
 ) -> tuple[KubeObject, ...]:
-    """Make way, bring what was written and the chart, and take note of what is there then."""
+    """Make way, apply the manifests and the chart, and note the resulting objects."""
     plan, service, renewal = deployment.context.plan, deployment.service, deployment.renewal
     # An endpoint's k8s service may stand among another service's manifests; ours come first.
     own = (*objects, *(release.objects if release else ()))

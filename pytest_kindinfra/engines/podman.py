@@ -1,7 +1,7 @@
 """podman by its command line; no service of it has to run.
 
 What differs from Docker (all tried with podman 4.3): names are listed in full, ids without
-`sha256:`, builds are buildah's, and an archive that is there is not written over. A short name in
+`sha256:`, builds are buildah's, and an existing archive is not overwritten. A short name in
 FROM means `docker.io/library/...` here as it does with Docker, whatever registries.conf says.
 """
 
@@ -118,7 +118,7 @@ class Podman(CliEngine):
         self._runner.run(argv, deadline=deadline.within(60))
 
     def save(self, reference: str, archive: Path, deadline: Deadline) -> None:
-        """See `Engine.save`; written aside, since podman adds to no archive that is there."""
+        """See `Engine.save`; written aside, since podman adds to no existing archive."""
         aside = archive.with_name(f".{archive.name}.partial")
         aside.unlink(missing_ok=True)
         argv = ["podman", "save", "--quiet", "--format", "docker-archive"]
@@ -166,7 +166,7 @@ def _leading_numbers(version: str) -> Iterator[int]:
 
 
 def podman_root(environ: Mapping[str, str], *, storage: Path = _STORAGE) -> Path | None:
-    """Return where podman keeps all it has; None if nobody can tell.
+    """Return where podman keeps all it has; None if that is unknown.
 
     Args:
         environ: The environment, which may lead to podman elsewhere.

@@ -298,10 +298,10 @@ def file_tag(path: Path, digests: Digests | None = None) -> str:
 
 
 def write_ignore_file(source: BuildSource, *, into: Path) -> Path:
-    """Write a copy of the Dockerfile with its ignore file beside it; return the copy's path.
+    """Write a copy of the Dockerfile with its ignore file next to it; return the copy's path.
 
-    BuildKit prefers `NAME.dockerignore` beside the Dockerfile (docs.docker.com/build), which is
-    how our additions apply without a file of ours in the user's tree.
+    BuildKit prefers `NAME.dockerignore` next to the Dockerfile (docs.docker.com/build), which is
+    how additions apply without a new file in the user's tree.
     """
     into.mkdir(parents=True, exist_ok=True)
     dockerfile = into / "Dockerfile"
@@ -356,7 +356,7 @@ def _add(
     ignore: Sequence[str],
     digests: Digests,
 ) -> None:
-    """Add all that is sent of a folder to a hash, and to what was seen."""
+    """Add all that is sent of a folder to a hash, and to the digests."""
     with digests.of(folder) as files:
         for path, mode, content, identity in _files(folder, ignore, files):
             digest.update(os.fsencode(f"\0{path}\0{mode:o}\0{content}"))
@@ -438,7 +438,7 @@ def _reading(image: Image) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        msg = f'image "{image.name}": cannot read what it is built from: {error}'
+        msg = f'image "{image.name}": cannot read its build context: {error}'
         raise KindInfraError(msg) from error
 
 

@@ -210,7 +210,7 @@ class Known:
 def look_up(plan: Plan, engine: Engine) -> Known:
     """Return the references of a plan's images, and which of them the engine has.
 
-    An engine that is not there or does not answer soon is no error.
+    An engine that is missing or does not answer soon is no error.
     """
     answering = engine if _answers(engine) else None
     tags: dict[str, str] = {}

@@ -65,6 +65,9 @@ class Outlook:
 ALONE = Outlook()
 
 
+_GONE_EVERY = 0.05
+
+
 class Applier:
     """Applies objects to one cluster."""
 
@@ -133,7 +136,7 @@ class Applier:
             if not is_ending(applied):
                 return applied
             uid = applied["metadata"]["uid"]
-        self._await_end(path, uid, deadline)
+        await_end(self._fetch, path, uid, deadline)
         return self._patch(path, complete)
 
     def _patch(self, path: str, obj: KubeObject) -> KubeObject:
@@ -155,21 +158,35 @@ class Applier:
         answer: KubeObject = json.loads(self._transport.send(request))
         return answer
 
-    def _await_end(self, path: str, uid: str, deadline: Deadline) -> None:
-        if not wait_until(lambda: not is_there(self._fetch(path), uid), deadline, every=0.1):
-            msg = (
-                f"{path} was deleted to be made anew, but is still there{deadline.exceeded()}\n"
-                f"To fix: look for finalizers that nothing removes: kubectl get --raw {path}"
-            )
-            raise ClusterError(msg)
-
     def _fetch(self, path: str) -> KubeObject | None:
         return fetch(self._transport, path)
 
 
-def is_there(obj: KubeObject | None, uid: str) -> bool:
-    """Whether what was found is still the object of that uid, and not another of its name."""
-    return obj is not None and obj["metadata"].get("uid") == uid
+def await_end(
+    fetch: Callable[[str], KubeObject | None], path: str, uid: str, deadline: Deadline
+) -> None:
+    """Return when an object that is being deleted is gone, so that another can take its name.
+
+    Args:
+        fetch: Returns what there is at a path.
+        path: Where the object is.
+        uid: Tells it from another one of its name.
+        deadline: When to give up.
+
+    Raises:
+        ClusterError: It is still there.
+    """
+
+    def gone() -> bool:
+        found = fetch(path)
+        return found is None or found["metadata"].get("uid") != uid
+
+    if not wait_until(gone, deadline, every=_GONE_EVERY):
+        msg = (
+            f"{path} was deleted to be created again, but still exists{deadline.exceeded()}\n"
+            f"To fix: find the finalizer that is not removed: kubectl get --raw {path}"
+        )
+        raise ClusterError(msg)
 
 
 def is_ending(obj: KubeObject) -> bool:

@@ -68,7 +68,7 @@ def ensure_namespace(
     _wait(
         lambda: _missing_namespace(transport, name, labels),
         deadline,
-        f'namespace "{name}" cannot be made',
+        f'namespace "{name}" cannot be created',
         every=0.2,
     )
     _wait(

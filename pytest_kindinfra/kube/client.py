@@ -142,7 +142,7 @@ class Transport:
             return bytes(response.data)
 
     def websocket(self, path: str, query: Query, *, protocol: str) -> Any:
-        """Open a websocket at a path and return it; whoever has it closes it.
+        """Open a websocket at a path and return it; the caller closes it.
 
         Args:
             path: From the first slash.
@@ -231,7 +231,7 @@ def _make_client(kubeconfig: Path) -> Any:
     load: Any = config.load_kube_config
     try:
         load(config_file=str(kubeconfig), client_configuration=configuration)
-    except config.ConfigException as error:  # such as a file of a certificate that is not there
+    except config.ConfigException as error:  # such as a missing file of a certificate
         msg = f"{kubeconfig}: {error}"
         raise ClusterError(msg) from error
     configuration.connection_pool_maxsize = 32
@@ -251,7 +251,7 @@ def _is_here(host: str) -> bool:
 
 
 def _headers(client: Any, content_type: str) -> dict[str, str]:
-    # auth_settings() renews a token if need be, and looks alike in all releases of the
+    # auth_settings() renews a token if necessary, and looks alike in all releases of the
     # client, while call_api() does not.
     headers = {"Accept": "application/json", "Content-Type": content_type}
     settings = client.configuration.auth_settings().values()
@@ -329,7 +329,7 @@ def delete_if(transport: Transport, path: str, condition: Callable[[KubeObject],
     """Ask for the end of the object at a path, and of what it made, if `wanted` says so of it.
 
     Only the very object that `wanted` saw is deleted: if it was changed or replaced meanwhile,
-    the server refuses, and `wanted` is asked about what is there then.
+    the server refuses, and `wanted` is asked about the new one.
 
     Returns:
         The uid of the object that is being deleted, empty if there is none or it is not wanted.

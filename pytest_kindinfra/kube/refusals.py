@@ -1,6 +1,6 @@
 """What an API server's refusal means: whether it passes by itself, and what to do about it.
 
-An HTTP status is no verdict: a 404 may be a namespace that nobody makes, a 409 a uid that no
+An HTTP status is no verdict: a 404 may be a namespace that is never made, a 409 a uid that no
 object has. So the server's reason, details and sentence are judged.
 """
 
@@ -141,7 +141,7 @@ def _of_kind(error: UnknownKindError, obj: KubeObject) -> ApiRefusal:
 
 
 def _missing(error: ApiError) -> Missing | None:
-    """Return what the server says is not there, if that is what it says."""
+    """Return what the server says is missing, if it says so."""
     if found := _TERMINATING.search(error.message):
         return Missing("namespaces", found["name"])
     for pattern, kind in _MISSING:
@@ -210,4 +210,4 @@ def _fix_of_invalid(error: ApiError, obj: KubeObject, namespace: str) -> str:
     name, kind = obj["metadata"]["name"], obj["kind"].lower()
     where = obj["metadata"].get("namespace") or namespace
     delete = f"kubectl --namespace {where} delete {kind} {name}"
-    return f"give it another name, or delete the one that is there: {delete}"
+    return f"give it another name, or delete the existing one: {delete}"

@@ -40,10 +40,10 @@ def _too_late(
     """Make the error of a deadline that passed.
 
     Args:
-        states: For each object that is not ready: lines in brief, and further lines.
+        states: For each object that is not ready: a few lines, and further lines.
         limit: The time and what set it, as `Deadline.set_by_option` says it.
     """
-    head = f"not ready{limit or ' when the time was up'}:"
+    head = f"not ready{limit or ' within the time limit'}:"
     brief = [line for lines, _ in states for line in lines]
     full = [line for lines, more in states for line in (*lines, *more)]
     return ServiceFailedError(
@@ -187,7 +187,7 @@ class ReadyWait:
 
     @contextmanager
     def _patience(self) -> Iterator[None]:
-        """Let pass what a server says that is short of breath; a refusal that lasts is raised."""
+        """Tolerate 429 and 5xx; raise a refusal that persists."""
         try:
             yield
         except ClusterError:
@@ -222,11 +222,11 @@ class ReadyWait:
         return _too_late(states, limit=deadline.set_by_option())
 
     def _state(self, path: str, declared: KubeObject) -> tuple[list[str], list[str]]:
-        """Return what is to say of an object that is not ready, in brief and at length."""
+        """Return what to say of an object that is not ready: a few lines, and further lines."""
         try:
             obj = self._kube.get(path)
             if obj is None:
-                return [f"{title(declared)} is not there"], []
+                return [f"{title(declared)} does not exist"], []
             pods = self._troubles.own_pods(obj)
             bad = [pod for pod in pods if not readiness(pod).ready][:PODS_NAMED]
             brief = [f"{title(obj)}: {self._verdict(obj, pods).why}"]

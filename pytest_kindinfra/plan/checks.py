@@ -170,7 +170,7 @@ def _same_objects(facts: Facts, wanted: Iterable[str]) -> Iterator[str]:
 
 def _twice_in_one(service: str, owners: Sequence[ObjectOwner]) -> str:
     return (
-        f"[services.{service}] {_named(owners[0].obj)} is there {len(owners)} times:"
+        f"[services.{service}] {_named(owners[0].obj)} is declared {len(owners)} times:"
         f" {_places(owners)}\n  To fix: keep one of them"
     )
 
@@ -181,7 +181,7 @@ def _in_several(services: Sequence[str], groups: Iterable[Sequence[ObjectOwner]]
         (
             f"services {listed(services)} have the same objects and would apply them twice:",
             *lines,
-            "  To fix: give them to a service of their own, which the others need",
+            "  To fix: move them to a service of their own, which the others need",
         )
     )
 
@@ -257,7 +257,7 @@ def _names_hint(name: str, references: Iterable[str]) -> str:
     """Return how to have a reference with a registry or a digest mean the image."""
     if same := same_last_part(references, name):
         repository = split(same[0])[0]
-        return f'\n  To fix: say [images.{name}] names = ["{repository}"], if that is this image'
+        return f'\n  To fix: set [images.{name}] names = ["{repository}"], if that is this image'
     return ""
 
 

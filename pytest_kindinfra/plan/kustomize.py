@@ -38,7 +38,7 @@ class Kustomize(Source):
         return table.path(self.key)
 
     def problems(self, value: Path, folder: Path) -> Iterator[str]:
-        """Yield what of a kustomization is not there."""
+        """Yield what of a kustomization is missing."""
         if why := why_no_folder(folder / value):
             yield f'kustomize "{value}": {why}'
         elif all(why_no_file(folder / value / name) for name in _FILES):

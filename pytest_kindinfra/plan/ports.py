@@ -1,6 +1,6 @@
 """Give each declared endpoint a NodePort, and say which cannot have one.
 
-NodePorts of ours come from the static band, which Kubernetes itself uses last when it chooses
+The plugin's NodePorts come from the static band, which Kubernetes itself uses last when it chooses
 (KEP-3668), so that no chance meeting with a chosen one can happen. Pure.
 """
 
@@ -33,7 +33,7 @@ SPARE_PORTS = 8
 
 
 class _Claim(NamedTuple):
-    """Who wants a port: the same `owner` may do so any number of times."""
+    """The owner of a port; the same `owner` may want it any number of times."""
 
     owner: tuple[str, ...]
     place: str
@@ -41,7 +41,7 @@ class _Claim(NamedTuple):
 
 @dataclass(slots=True)
 class _Claims:
-    """Ports by protocol and number, with everyone who wants them."""
+    """Ports by protocol and number, with all their owners."""
 
     noun: str
     wanted: dict[tuple[str, int], dict[tuple[str, ...], str]] = field(

@@ -1,7 +1,7 @@
 """The JSON Schema of kindinfra.toml, made of what the reader of the declaration asks for.
 
-Editors show it and complete by it. It knows keys, types and the form of names; what hangs on other
-keys or on files only the reader knows.
+Editors show it and complete by it. It knows keys, types and the form of names; what depends on
+other keys or on files only the reader knows.
 """
 
 from __future__ import annotations

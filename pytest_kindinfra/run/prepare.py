@@ -1,7 +1,7 @@
 """Everything that is checked and decided before a run: declaration and options become a request.
 
 pytest, the `kindinfra` command and the Python functions all come through `prepare`, so that each
-check is made whoever asks; `Door` says what differs between them.
+check is made for all callers; `Door` says what differs between them.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def prepare(
 
     Args:
         declaration: What was declared, with the records of hooks if these are called.
-        wanted: Service to who asks for it, for messages; or the plan that an earlier call made.
+        wanted: Service to the place that names it, for messages; or an earlier call's plan.
         option: Gives the text of an option by its dest (`kindinfra_timeout`), None if it was not
             given; then the environment and the declaration count.
         door: What differs between the callers.
@@ -253,7 +253,11 @@ def _with_existing(
     file = request.folder / settings.kubeconfig
     try:
         existing = find_existing(
-            file, tools.creator, tools.kind_nodes, Deadline.after(_LOOK_SECONDS)
+            file,
+            tools.creator,
+            tools.kind_nodes,
+            Deadline.after(_LOOK_SECONDS),
+            context=settings.context,
         )
     except KindInfraError as error:
         return request, [f"{settings.sources['kubeconfig']} {file}: {error}"]
@@ -302,6 +306,7 @@ def render_options(declaration: Declaration, settings: Settings, runner: Runner)
         namespace=declaration.cluster.namespace,
         kubernetes=kubernetes_version(_node_image(declaration, settings)),
         deadline=Deadline.after(settings.timeout),
+        charts=cache_folder() / "charts",
     )
 
 
@@ -329,7 +334,7 @@ def cluster_facts(declaration: Declaration, settings: Settings, *, hooks: bool) 
     existing = settings.kubeconfig is not None
     return ClusterFacts(
         kubernetes=numbers(kubernetes_version(_node_image(declaration, settings))),
-        # A kept cluster may have what somebody put there by hand.
+        # A kept cluster may have objects that were applied by hand.
         only_planned=not (existing or settings.reuse or hooks),
         existing=existing,
     )
@@ -376,7 +381,7 @@ def cluster_name(settings: Settings, *, folder: Path, run_id: str) -> str:
 
 
 def _kind_config(path: Path, settings: Settings) -> dict[str, Any]:
-    """Return the user's kind config; its node images give way to what was said for this run."""
+    """Return the user's kind config; its node images are replaced by the option's."""
     config = load_kind_config(path)
     if settings.node_image:
         nodes = config.get("nodes") or ()

@@ -1,6 +1,6 @@
 """The recipe: what a run does, in what order, and what waits for what.
 
-Read it from the top: create the cluster, build images beside it, load each as soon as kind nodes
+Read it from the top: create the cluster, build images in parallel, load each as soon as kind nodes
 take it, deploy each service once its images are loaded and its needs are ready. Each of these is
 a task in a thread of its own; nothing waits for "all builds" or "all loads". Results go to the run
 directory, written once. It must not know pytest or a concrete engine.
@@ -187,7 +187,7 @@ def add_external(
     used = (one for references in context.plan.external.values() for one in references)
     return {
         reference: tasks.add(
-            f'image "{reference}"',
+            f'the load of image "{reference}"',
             partial(_load_external, context, reference, cluster.nodes),
             after=[cluster.checked],
         )
@@ -202,7 +202,7 @@ def add_loads(
     used = {name for service in context.plan.services for name in service.images}
     return {
         name: tasks.add(
-            f'image "{name}"',
+            f'the load of image "{name}"',
             partial(_load, context, built, name, cluster.nodes),
             after=[built[name], cluster.nodes],
         )

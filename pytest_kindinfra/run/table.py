@@ -167,7 +167,7 @@ def table_lines(
 ) -> list[str]:
     """Return the closing table, and the line with the total and the critical path.
 
-    The columns stand in the same places whatever is in them.
+    The columns have the same places whatever is in them.
 
     Args:
         phases: All phases, by start.

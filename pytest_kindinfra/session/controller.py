@@ -54,7 +54,8 @@ def new_controller(config: pytest.Config, first: Outline) -> Controller:
     cluster = _cluster_name(first, config, run_id)
     declared = f"{count(first.services, 'service')} in {first.source}"
     if first.settings.kubeconfig:
-        cluster = f"of {first.settings.kubeconfig}"
+        context = first.settings.context
+        cluster = f"of {first.settings.kubeconfig}{f', context {context}' if context else ''}"
     engine = first.settings.engine
     about = f"cluster {cluster}, engine {engine}, {declared}" if first.source else ""
     return Controller(config, run, run_id, about=about)
@@ -125,7 +126,7 @@ class Controller:
             locks = self._make_run_directory(prepared)
             self._begin(provisioner, prepared, locks, terminal, tests=wanted.tests)
         except BaseException:
-            if self._prepared is None:  # nothing was begun, and nothing will be ended
+            if self._prepared is None:  # nothing was started, and nothing will be ended
                 self._let_go(provisioner)
             raise
 
@@ -245,7 +246,7 @@ class Controller:
         said = f"the end of {log}" if size_of(log) else f"below\n{provisioner.last_words()}"
         error = ProvisionerDiedError(
             "the provisioner, the process that brings the stack up, ended before the run did\n"
-            f"To fix: look for what ended it (memory, a signal), and see {said}"
+            f"To fix: find out what ended it (memory, a signal), and see {said}"
         )
         terminal.say(redactor.text(f"kindinfra: {error}"))
         from pytest_kindinfra.run.teardown import settle_rest
@@ -261,7 +262,7 @@ class Controller:
     # -- end ---------------------------------------------------------------------------------
 
     def end_cut_short(self) -> bool:
-        """End the run after an interrupt that came out of pytest; return whether one was begun."""
+        """End the run after an interrupt that came out of pytest; return whether there is one."""
         if self._prepared is None:
             return False
         self.finish(failed=False, interrupted=True)
@@ -297,7 +298,7 @@ class Controller:
             return None
 
     def end_waits(self) -> None:
-        """Have waiters give up, here and in workers, as far as anything was begun."""
+        """Have waiters give up, here and in workers, as far as anything was started."""
         if self._prepared and not self._is_forked():
             self._close()
 
@@ -314,7 +315,7 @@ class Controller:
             self.run.close()
 
     def _hurry(self) -> None:
-        """Pass on that somebody is impatient; called in a handler of signals."""
+        """Pass on that the end was interrupted; called in a handler of signals."""
         if self._provisioner and not self._is_forked():
             from pytest_kindinfra.run.messages import Hurry
 
@@ -332,7 +333,7 @@ class Controller:
             interrupted: The run was ended before its end.
 
         Returns:
-            Whether somebody was too impatient for the evidence.
+            Whether an interrupt cut the evidence short.
         """
         if self._is_forked():
             return False
@@ -410,11 +411,11 @@ class Controller:
         if not provisioner.lost:
             self._write(
                 f"kindinfra: interrupted again: the provisioner ends run {self.run.path.name} and "
-                f"its cluster {name} without pytest; what it does: {self.run.path / LOG}"
+                f"its cluster {name} without pytest; its log: {self.run.path / LOG}"
             )
             return
         self._write(
-            f"kindinfra: interrupted three times: the teardown of cluster {name} was left\n"
+            f"kindinfra: interrupted three times: the teardown of cluster {name} was not finished\n"
             f"To fix: kindinfra gc"
         )
 

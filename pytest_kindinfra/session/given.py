@@ -20,7 +20,6 @@ from pytest_kindinfra.session.stash import (
     meanwhile,
     outline,
     refuse,
-    undo,
 )
 
 if TYPE_CHECKING:
@@ -58,11 +57,8 @@ def kindinfra(request: pytest.FixtureRequest) -> Iterator[Stack]:
     config.stash[STACK] = stack, process
     yield stack
     if os.getpid() == process:  # a child that a test forked off shares connections with its parent
-        try:
-            undo(config)
-        finally:
-            del config.stash[STACK]
-            stack.close()
+        del config.stash[STACK]
+        stack.close()  # what a test that was cut short has left: `undo_left`, at the run's end
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,7 @@ class Terminal:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_logstart(self) -> Generator[None, Any, Any]:
-        """Let no line of ours come between a test's name and its line's end."""
+        """Print no line between a test's name and its line's end."""
         with self._lock:
             return (yield)
 
@@ -85,7 +85,7 @@ class Terminal:
 def write_line(config: pytest.Config, line: str) -> None:
     """Write a line of its own to the terminal, also after a row of dots.
 
-    If nobody reads it any more (`pytest | head`, a connection that was dropped), it is lost and the
+    If it is not read any more (`pytest | head`, a connection that was dropped), it is lost and the
     work goes on.
     """
     reporter = config.pluginmanager.getplugin("terminalreporter")
@@ -124,7 +124,7 @@ def sections(
         )
         return [(f"kindinfra {title}", text) for title, text in found]
     except Exception as error:  # noqa: BLE001 - the test's own failure is what must be seen
-        return [("kindinfra logs", f"not to be had: {error}")]
+        return [("kindinfra logs", f"could not be read: {error}")]
     finally:
         stack.close()
 

@@ -156,12 +156,12 @@ class Provisioner:
         self._channel.send(encode(start), [lock.copy() for lock in locks])
         locks[1].leave()
         self._losing.put(lost)
-        if self._ended:  # before it was told anything
+        if self._ended:  # before it got a message
             self._lose()
         self._process.wait()  # it has forked the provisioner off
 
     def tell(self, message: Message) -> None:
-        """Send a message; nothing happens if nobody is there any more. Never waits."""
+        """Send a message; nothing happens if the process has ended. Never waits."""
         self._channel.send(encode(message))
 
     def over(self, seconds: float) -> bool:
@@ -181,7 +181,7 @@ class Provisioner:
         self._process.wait()
 
     def last_words(self) -> str:
-        """Return the end of what it printed before it was told where its log is."""
+        """Return the end of what it printed before it knew its log file."""
         self._errors.seek(0)
         return last_lines(self._errors.read().decode(errors="replace"), _LAST)
 
@@ -197,13 +197,13 @@ class Provisioner:
         self._over.put(None)
 
     def _lose(self) -> None:
-        """Tell of the loss, once, and only if it had something to do."""
+        """Report the loss, once, and only if it had something to do."""
         with suppress(Empty):
             lost = self._losing.get_nowait()
             self.lost = True
             try:
                 lost()
-            except Exception:  # noqa: BLE001 - nobody is there to raise it to
+            except Exception:  # noqa: BLE001 - no caller can get it
                 self._say(f"kindinfra: {traceback.format_exc()}")
 
     def _take(self, message: Message) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from pytest_kindinfra.state.directory import RunDirectory
 
 
-_OF_THE_STACK = " is not there: "
-"""In what a test says that failed because of a service."""
+_OF_THE_STACK = re.compile(
+    r'(?:service "[^"]*" failed to start|the cluster (?:failed to start|was lost)): '
+)
+"""The first line of a test that failed because of a service or the cluster."""
 
 
 _LONGEST_CAUSE = 4000
@@ -58,7 +61,7 @@ class Reports:
 
         text = report.longreprtext
         test["cause"] = text[-_LONGEST_CAUSE:]
-        if report.when == "setup" and _OF_THE_STACK in text:
+        if report.when == "setup" and _OF_THE_STACK.search(text):
             return
         crash = getattr(report.longrepr, "reprcrash", None)
         path, line = (crash.path, crash.lineno) if crash else (report.location[0], 0)
@@ -116,13 +119,14 @@ class Reports:
         from pytest_kindinfra.run.teardown import read_failures
 
         failures = [one for one in read_failures(self._run).values() if not one.cancelled]
-        texts = {one.root: one.full for one in failures}
+        causes = {one.root: one for one in failures}
         found = []
-        for root, text in texts.items():
+        for root, cause in causes.items():
             place = SourceLine()
             with suppress(KindInfraError):
-                place = place_of(root, text, read_declaration(self._config.rootpath))
-            found.append(RootCause(f"{root} failed", text, _in_workspace(place, self._config)))
+                place = place_of(root, cause.full, read_declaration(self._config.rootpath))
+            title = f"{root} {cause.verb}"
+            found.append(RootCause(title, cause.full, _in_workspace(place, self._config)))
         return found
 
 

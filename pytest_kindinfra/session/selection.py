@@ -31,7 +31,7 @@ def known_conftests(config: pytest.Config) -> frozenset[str]:
 
 
 def nested_hooks(config: pytest.Config, initial: frozenset[str]) -> Iterator[str]:
-    """Yield a sentence for each hook of ours in a conftest that is not an initial one.
+    """Yield a sentence for each of the plugin's hooks in a conftest that is not an initial one.
 
     Args:
         config: pytest's, after collection.
@@ -43,8 +43,8 @@ def nested_hooks(config: pytest.Config, initial: frozenset[str]) -> Iterator[str
             if one.plugin_name.endswith(_CONFTEST) and one.plugin_name not in initial:
                 yield (
                     f"{one.plugin_name.removeprefix(root)}: {hook} is never called from there "
-                    "under xdist; it belongs into the rootdir's conftest.py, one that the "
-                    "arguments or testpaths name, or a plugin"
+                    "under xdist; move it to the rootdir's conftest.py, to one that the "
+                    "arguments or testpaths name, or to a plugin"
                 )
 
 
@@ -75,7 +75,7 @@ _NAMED_TESTS = 2
 def needs_of(item: pytest.Item) -> frozenset[str] | None:
     """Return the services that a test needs; empty means the bare cluster, None means nothing.
 
-    Read anew at each call: hooks and fixtures may add marks at any time.
+    Read again at each call: hooks and fixtures may add marks at any time.
     """
     marks = list(item.iter_markers(MARK))
     if marks:

@@ -31,7 +31,7 @@ class Refusal(NamedTuple):
 
 
 _NOT_BEGUN = Refusal(
-    "no cluster was created, because no selected test was seen to need one\n"
+    "no cluster was created, because no selected test seemed to need one at collection\n"
     "A fixture that is requested while a test runs (request.getfixturevalue, a lazy fixture, a "
     "pytest-bdd step), or a mark that is added then, is not known at collection.\n"
     "To fix: mark the test with @pytest.mark.kindinfra, or @pytest.mark.kindinfra(SERVICE) for a "
@@ -85,8 +85,8 @@ def _not_requested(run: RunDirectory, needs: Iterable[str], *, asked: bool) -> R
     if unknown := sorted(set(needs) - {*plan.services, *map(declared_name, plan.services)}):
         marks = ", ".join(f'"{name}"' for name in unknown)
         text = (
-            f"this run does not bring up {marks}: no selected test was seen to need it; this run "
-            f"has: {', '.join(sorted(plan.services)) or 'none'}\n"
+            f"this run does not start {marks}: no selected test seemed to need it at collection; "
+            f"it has: {', '.join(sorted(plan.services)) or 'none'}\n"
             "A mark that is added while a test runs is not known at collection.\n"
             f"To fix: mark the test with @pytest.mark.kindinfra({marks}), or add the mark in "
             "pytest_collection_modifyitems"
@@ -121,11 +121,11 @@ def _await(
         result = run.wait_for(kind, name, meanwhile=meanwhile)
         if isinstance(result, Failed):
             return _refusal(result, run)
-    # Asked last: what was there before the cluster was lost does not help any more.
+    # Asked last: a result from before the cluster was lost does not help any more.
     lost = run.settled(NodeLost)
     return _refusal(lost, run) if lost else None
 
 
 def _refusal(failure: Failed, run: RunDirectory) -> Refusal:
     missing = failure.full.splitlines()[0] if failure.missing else ""
-    return Refusal(f"{failure.short}\nall of it: {run.path}", missing)
+    return Refusal(f"{failure.short}\nlogs and details: {run.path}", missing)

@@ -21,6 +21,7 @@ def deployed_of(
     *,
     namespace: str,
     timeout: float,
+    content: str,
     images: ImagesInUse,
     declared: Iterable[Image],
 ) -> DeployedService:
@@ -32,6 +33,7 @@ def deployed_of(
         probes: Its endpoints, which have answered.
         namespace: Where objects are that name none.
         timeout: Seconds until it must be ready.
+        content: The hash of its objects.
         images: What it runs.
         declared: All images of the plan.
     """
@@ -54,6 +56,8 @@ def deployed_of(
             if runs not in images.declared.values()
         },
         loaded=tuple(sorted(images.loaded)),
+        images_at=service.images_at,
+        content=content,
     )
 
 

@@ -41,7 +41,7 @@ R = TypeVar("R", bound=Result)
 
 
 _RUN_NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
-"""A run's id, and so the name of its folder and what a link of ours leads to."""
+"""A run's id, and so the name of its folder and what the link `latest` leads to."""
 
 
 def new_run_id() -> str:
@@ -64,7 +64,7 @@ class RunFolder:
     """`ARTIFACTS/RUN_ID`.
 
     Attributes:
-        path: The folder; made when somebody first needs it.
+        path: The folder; made when it is first needed.
     """
 
     path: Path
@@ -81,7 +81,7 @@ class RunFolder:
 
     @property
     def provisioning(self) -> Path:
-        """Held as long as somebody may still settle a result."""
+        """Locked as long as a process may still settle a result."""
         return self.path / "provisioning"
 
     def make(self) -> None:
@@ -96,7 +96,7 @@ class RunFolder:
         self.path.mkdir(mode=_PRIVATE, exist_ok=True)
         self.path.chmod(_PRIVATE)
         self.hide()
-        with suppress(OSError):  # a file system without links, or somebody else's folder
+        with suppress(OSError):  # a file system without links, or another user's folder
             self._point_latest()
 
     def hide(self) -> None:
@@ -194,10 +194,10 @@ class RunFolder:
         return RunFolder(Path(tempfile.gettempdir()) / f"kindinfra-{self.path.name}")
 
     def read(self, kind: type[N], name: str = "") -> N | None:
-        """Return a note, None if nobody wrote it.
+        """Return a note, None if it was not written.
 
         Raises:
-            StateError: What is there cannot be believed.
+            StateError: The file is damaged or of another version.
         """
         return read_state(self.file(kind, name), lambda value: from_json(kind, value))
 
@@ -268,7 +268,7 @@ class RunDirectory(RunFolder):
     # -- who may do this: the one provisioner ----------------------------------------------------
 
     def begin(self, kind: type[Result], name: str = "") -> None:
-        """Say that work on a result has begun: pending becomes running.
+        """Say that work on a result has started: pending becomes running.
 
         Raises:
             StateError: It is settled already.
@@ -333,8 +333,8 @@ class RunDirectory(RunFolder):
 
         Raises:
             CancelledError: The run was closed first.
-            ProvisionerDiedError: Nobody is left to write it.
-            StateError: What is there cannot be believed.
+            ProvisionerDiedError: No process is left to write it.
+            StateError: The file is damaged or of another version.
         """
         next_check = monotonic() + _LIVENESS_EVERY
         files = [os.fspath(path) for path in self._files_of(kind, name)]
@@ -352,7 +352,7 @@ class RunDirectory(RunFolder):
             sleep(POLL)
 
     def _files_of(self, kind: type[Result], name: str) -> tuple[Path, ...]:
-        """Return the files that tell of a result: its own, the one set aside, the run's end."""
+        """Return the files that settle a result: its own, the one set aside, the run's end."""
         from pytest_kindinfra.state.records import RunClosed
 
         return self.file(kind, name), self._aside(kind, name), self.file(RunClosed)
@@ -365,7 +365,7 @@ class RunDirectory(RunFolder):
 
         Raises:
             CancelledError: The run was closed first.
-            StateError: What is there cannot be believed; it is set aside.
+            StateError: The file is damaged or of another version; it is set aside.
         """
         result = self.settled(kind, name)
         if result is None and self.is_closed:
@@ -376,10 +376,10 @@ class RunDirectory(RunFolder):
         return result
 
     def check_alive(self, kind: type[Result], name: str = "") -> None:
-        """Return if somebody may still settle a result, or has by now.
+        """Return if a process may still settle a result, or has by now.
 
         Raises:
-            ProvisionerDiedError: Nobody is left.
+            ProvisionerDiedError: No process is left.
         """
         if is_locked(self.provisioning):
             return
@@ -390,7 +390,7 @@ class RunDirectory(RunFolder):
             raise ProvisionerDiedError(self._without_result(file_name(kind, name)))
         msg = (
             f"the process that brings the stack up ended without a result (run {self.path.name})\n"
-            "To fix: look for why pytest's main process ended, then run again"
+            "To fix: find out why pytest's main process ended, then run again"
         )
         raise ProvisionerDiedError(msg)
 
@@ -404,7 +404,7 @@ class RunDirectory(RunFolder):
         """Return a result that is settled, None if it is not yet.
 
         Raises:
-            StateError: What is there cannot be believed; it is set aside.
+            StateError: The file is damaged or of another version; it is set aside.
         """
         file, aside = self.file(kind, name), self._aside(kind, name)
         try:

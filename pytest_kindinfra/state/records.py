@@ -1,7 +1,7 @@
 """Every state file in one table: what it is called, and what it holds.
 
-A record is written by one process and read by others, or by later runs. Whoever changes a field
-raises `FORMAT` in `state/codec.py`. Pure: no record knows how it is stored.
+A record is written by one process and read by others, or by later runs. A change of a field
+needs a higher `FORMAT` in `state/codec.py`. Pure: no record knows how it is stored.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PlanMade(Result):
 
     Attributes:
         services: Their names, in the order of their needs; `web.gw0` is a worker's copy.
-        engine: The engine's name; `auto` where whoever asks must choose.
+        engine: The engine's name; `auto` where the reader must choose.
         env: The declared variables, templates not yet filled.
     """
 
@@ -104,7 +104,7 @@ class NodeLost(Failed, Result):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFailed(Failed, Result):
-    """Why an image is not there."""
+    """Why an image is missing."""
 
     FILE: ClassVar[str] = "broken-"
 
@@ -120,7 +120,7 @@ class Needs(Note):
         services: Name to the ids of the first tests that ask for it.
         tests: How many tests need something.
         problems: A sentence for each mark that makes no sense.
-        turns: Some tests may not run beside others.
+        turns: Some tests may not run in parallel to others.
     """
 
     FILE: ClassVar[str] = "request-"
@@ -236,7 +236,7 @@ class LoadedByTest(Note):
     reference: str
 
 
-# -- what tests must know of each other and of services, to run side by side and to change them ---
+# -- what tests must know of each other and of services, to run in parallel and to change them -----
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -373,7 +373,7 @@ class Probe:
 class DeployedService(Note):
     """What a test process must know of a service to change it and see it whole again.
 
-    Written once by whoever deployed it, before the result that says that it is ready. Values of
+    Written once when it was deployed, before the result that says that it is ready. Values of
     objects, such as those of Secrets, are not in it.
 
     Attributes:
@@ -392,6 +392,8 @@ class DeployedService(Note):
         names: Declared image to further references in manifests that mean it.
         written: External references to what pods run in their place.
         loaded: External references that are in the kind nodes as they are.
+        images_at: Where its custom resources name their images, as in the declaration.
+        content: The hash of its objects, as it is in their pod templates.
     """
 
     FILE: ClassVar[str] = "deployed-"
@@ -410,6 +412,8 @@ class DeployedService(Note):
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     written: dict[str, str] = field(default_factory=dict)
     loaded: tuple[str, ...] = ()
+    images_at: tuple[tuple[str, str], ...] = ()
+    content: str = ""
 
     @property
     def namespaces(self) -> list[str]:

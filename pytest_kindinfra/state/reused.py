@@ -21,6 +21,7 @@ from pytest_kindinfra.state.records import (
     ClusterKept,
     ClusterNamed,
     Deployed,
+    DeployedService,
     Fingerprint,
     ReusedBy,
     SweepBegun,
@@ -82,16 +83,16 @@ def forget(directory: RunDirectory) -> None:
 def acquire(
     directory: RunDirectory, *, user: str, waiting: Callable[[str], object], deadline: Deadline
 ) -> Lock:
-    """Wait until nobody else uses a reused cluster, and keep it for this process.
+    """Wait until no other process uses a reused cluster, and keep it for this process.
 
     Args:
         directory: The cluster's reused directory.
-        user: Who wants it, for the message to those that wait for this process.
+        user: The name of this process's work, for the message to those that wait for it.
         waiting: Called once with the user that has it, if there is one.
         deadline: When to give up.
 
     Raises:
-        ClusterError: Somebody used it until the deadline, or its folder cannot be used.
+        ClusterError: It was in use until the deadline, or its folder cannot be used.
         CancelledError: The run is ending.
     """
     try:
@@ -101,14 +102,15 @@ def acquire(
     except OSError as error:
         msg = (
             f'the folder {directory.path} of cluster "{directory.path.name}" cannot be used: '
-            f"{error.strerror}\nTo fix: make it writable, or take another "
+            f"{error.strerror}\nTo fix: make it writable, or use another "
             "--kindinfra-cluster-name or --kindinfra-artifacts"
         )
         raise ClusterError(msg) from error
     if lock is None:
         msg = (
-            f'cluster "{directory.path.name}" was in use by {user_of(directory)} all the time\n'
-            "To fix: wait for its end, or take another --kindinfra-cluster-name"
+            f'cluster "{directory.path.name}" did not become free{deadline.exceeded()}: it is in '
+            f"use by {user_of(directory)}\n"
+            "To fix: wait until it ends, or use another --kindinfra-cluster-name"
         )
         raise ClusterError(msg)
     directory.write(ReusedBy(user=user))
@@ -146,6 +148,7 @@ def write_deployed(directory: RunDirectory, service: str, deployed: Deployed) ->
 def drop_deployed(directory: RunDirectory, service: str) -> None:
     """Forget a service of which nothing is there any more."""
     directory.remove(Deployed, service)
+    directory.remove(DeployedService, service)
 
 
 def source_of(service: str, declaration: Declaration) -> str:
@@ -206,7 +209,7 @@ _NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM})
 
 
 def why_unclear(folder: RunDirectory, cluster: str) -> str:
-    """Return why nobody can tell whether the cluster is in use; empty if the folder tells it."""
+    """Return why it is unknown whether the cluster is in use; empty if the folder says it."""
     if why := why_unseen(folder):
         return why
     try:
@@ -243,7 +246,7 @@ def why_unknown(folder: RunDirectory, cluster: str) -> str:
 
 
 def refusal(cluster: str, why: str, delete: Sequence[str]) -> str:
-    """Return the message for who wants the name of a cluster that is unclear.
+    """Return the message for a run that wants the name of an unclear cluster.
 
     Args:
         cluster: kind's name for it.
@@ -251,8 +254,8 @@ def refusal(cluster: str, why: str, delete: Sequence[str]) -> str:
         delete: The command that deletes it.
     """
     return (
-        f'there is already a cluster "{cluster}", and whether anybody uses it is unclear: {why}\n'
-        f"To fix: if nobody uses it: {shlex.join(delete)}; "
+        f'there is already a cluster "{cluster}", and it is unknown whether it is in use: {why}\n'
+        f"To fix: if it is not in use: {shlex.join(delete)}; "
         "else choose another --kindinfra-cluster-name"
     )
 

@@ -1,6 +1,6 @@
-"""Old run directories go, so that the artifacts folder does not grow for ever.
+"""Old run directories go, so that the artifacts folder does not grow forever.
 
-Only what is provably a run directory of ours, and of no use to anybody: nobody holds its lock, and
+Only what is provably a run's directory, and not in use: no process has its lock, and
 no cluster can be found by it any more. Everything else in the folder is left alone.
 """
 

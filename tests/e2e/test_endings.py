@@ -46,7 +46,7 @@ def test_a_crashing_service_is_told_with_the_last_lines_of_its_log(small: Path) 
 
 
 @pytest.mark.alone
-def test_what_a_killed_run_leaves_is_removed_by_gc_and_by_nobody_before(small: Path) -> None:
+def test_only_gc_removes_what_a_killed_run_leaves(small: Path) -> None:
     process = background_pytest(small, "-n", "2", "cases.py")
     until(lambda: state_is_there(small, "cluster"))
     assert kindinfra("gc") == "nothing was left behind\n"

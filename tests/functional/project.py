@@ -47,7 +47,9 @@ PYTEST_INI = """
 [pytest]
 pythonpath = .
 filterwarnings = error
-addopts = -p no:hypothesispytest -p no:timeout -p no:rerunfailures -p no:randomly
+addopts =
+    -p no:hypothesispytest -p no:timeout -p no:rerunfailures -p no:randomly
+    -p no:asyncio -p no:pytest-bdd
 markers = xdist_group
 """
 
@@ -85,6 +87,17 @@ def await_gate(name, seconds=120):
         assert time.monotonic() < late, "nobody opened the gate " + name
         time.sleep(0.01)
 '''
+
+READ_UNTIL = """
+import subprocess, sys
+program = subprocess.Popen(sys.argv[2:], stdout=subprocess.PIPE)
+next(line for line in program.stdout if sys.argv[1].encode() in line)
+program.stdout.close()
+sys.exit(program.wait())
+"""
+"""Executes the rest of its words, and reads what that prints up to a line with its first word."""
+
+COMMAND = "from pytest_kindinfra.cli import main; raise SystemExit(main())"
 
 CONFTEST = """
 import pytest
@@ -525,13 +538,16 @@ class Project:
         self, *words: str, within: str = ".", given: str | None = None, **env: str
     ) -> subprocess.CompletedProcess[str]:
         """Run the `kindinfra` command in the project, or in a folder of it."""
-        main = "from pytest_kindinfra.cli import main; raise SystemExit(main())"
-        return self.python("-c", main, *words, within=within, given=given, **env)
+        return self.python("-c", COMMAND, *words, within=within, given=given, **env)
+
+    def command_until(self, text: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run the `kindinfra` command, and close its output after a line that has the text."""
+        program = [sys.executable, "-c", COMMAND, *words]
+        return self.python("-c", READ_UNTIL, text, *program)
 
     def begin_command(self, *words: str, **env: str) -> Running:
         """Begin the `kindinfra` command in the project, without waiting for its end."""
-        main = "from pytest_kindinfra.cli import main; raise SystemExit(main())"
-        running = Running(self, [sys.executable, "-c", main, *words], self._environment(env))
+        running = Running(self, [sys.executable, "-c", COMMAND, *words], self._environment(env))
         self._runs.append(running)
         return running
 

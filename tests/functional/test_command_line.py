@@ -36,12 +36,12 @@ class TestWithoutAWord:
         assert help_.startswith("usage: kindinfra [-h] [--version] COMMAND ...")
         assert state.splitlines() == [
             f"  declaration  {shop.folder}/kindinfra.toml: 2 services, 2 images",
-            f"  cluster      none ({cluster_of(after.stdout)} is made by kindinfra up)",
+            f"  cluster      none ({cluster_of(after.stdout)} will be created by kindinfra up)",
         ]
         assert re.sub(r"/\d+-\d+-\w+", "/RUN", after.stdout.partition("this folder:\n")[2]) == (
             f"  declaration  {shop.folder}/kindinfra.toml: 2 services, 2 images\n"
             f"  cluster      {cluster_of(after.stdout)}: api, web\n"
-            "               kindinfra status says what is ready\n"
+            "               kindinfra status shows which services are ready\n"
             f"  last run     passed: {shop.folder}/.kindinfra/RUN\n"
         )
 

@@ -120,7 +120,7 @@ class TestManifests:
         assert tables["images"] == {
             "shop-web": {"context": "web", "names": ["ghcr.io/shop/shop-web:1.2"]}
         }
-        assert "# built here, in the place of ghcr.io/shop/shop-web:1.2" in text_of(project)
+        assert "# built here instead of pulling ghcr.io/shop/shop-web:1.2" in text_of(project)
 
     def test_a_dockerfile_that_copies_from_the_top_is_built_there(self, project: Project) -> None:
         project.write("go.mod", "module shop\n")
@@ -218,7 +218,7 @@ class TestCompose:
         }
         assert "# from: compose.yaml" in text_of(project)
         assert (
-            "# kindinfra/db.yaml was made of the compose file, without its volumes: see to that"
+            "# kindinfra/db.yaml was made without the volumes of the compose file: add them"
             in text_of(project)
         )
 
@@ -301,7 +301,7 @@ class TestNothingIsWrittenOver:
 
         done = project.command("init")
 
-        assert "left as it is: .gitignore" in done.stdout
+        assert "not changed: .gitignore" in done.stdout
 
 
 def test_an_empty_folder_gets_an_example_in_comments(project: Project) -> None:

@@ -1,4 +1,4 @@
-"""A cluster that is lost in mid-run, and a host port that somebody took: the steps beside fakes."""
+"""A cluster that is lost during the run, and a host port that is taken: the steps with fakes."""
 
 from __future__ import annotations
 
@@ -81,11 +81,11 @@ class TestALostCluster:
         record = lost(context)
 
         assert record.full == (
-            'kind node "k-worker" of cluster "k" has ended in mid-run (exit code 137)\n'
-            "To fix: see who stopped or removed its container, or whether memory ran out, "
-            "and run again"
+            'kind node "k-worker" of cluster "k" ended during the run (exit code 137)\n'
+            "To fix: find out what stopped or removed its container, or whether memory ran out "
+            "(dmesg); then run again"
         )
-        assert record.short.startswith("the cluster is not there: kind node")
+        assert record.short.startswith("the cluster was lost: kind node")
         assert len(record.short.splitlines()) <= 5
 
     def test_a_stopped_engine_is_named_rather_than_its_containers(self, context: Context) -> None:

@@ -172,7 +172,7 @@ class TestWhatAKilledRunLeft:
         lock.release()
         assert str(caught.value) == (
             f'cluster "{NAME}" is in use by another run ({dead.path})\n'
-            "To fix: wait for its end, or take another --kindinfra-cluster-name"
+            "To fix: wait until it ends, or use another --kindinfra-cluster-name"
         )
 
     def test_a_sweep_that_comes_late_leaves_the_next_one_of_that_name_alone(
@@ -292,10 +292,10 @@ class TestAClusterThatNobodyCanJudge:
 
         assert list(bench.provider.clusters) == [NAME]
         assert str(caught.value).startswith(
-            f'there is already a cluster "{NAME}", and whether anybody uses it is unclear: '
+            f'there is already a cluster "{NAME}", and it is unknown whether it is in use: '
         )
         assert why in str(caught.value)
-        assert f"To fix: if nobody uses it: delete {NAME}; else" in str(caught.value)
+        assert f"To fix: if it is not in use: delete {NAME}; else" in str(caught.value)
 
 
 class TestTheTurnToCreate:

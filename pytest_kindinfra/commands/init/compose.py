@@ -151,7 +151,7 @@ def _service(
             title = "tcp" if "tcp" not in endpoints else f"tcp-{port}"
             endpoints[title] = own | {"scheme": "tcp"}
     notes = [
-        f"{path} was made of the compose file, without its {key}: see to that"
+        f"{path} was made without the {key} of the compose file: add them"
         for key in _NOT_READ
         if table.get(key)
     ]

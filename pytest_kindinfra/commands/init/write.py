@@ -1,6 +1,6 @@
 """Write what `kindinfra init` drew up: the declaration, a first test, a line of .gitignore.
 
-Nothing that is there is written over.
+Existing files are never overwritten.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _write(folder: Path, path: str, text: str) -> str:
         with (folder / path).open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        return f"left as it is: {path}"
+        return f"not changed: {path}"
     return f"wrote {path}"
 
 
@@ -69,7 +69,7 @@ def _ignore(folder: Path) -> str:
     file = folder / ".gitignore"
     text = file.read_text("utf-8") if file.exists() else ""
     if {line.strip().strip("/") for line in text.splitlines()} & {".kindinfra"}:
-        return "left as it is: .gitignore"
+        return "not changed: .gitignore"
     start = "" if not text or text.endswith("\n") else "\n"
     with file.open("a", encoding="utf-8") as stream:
         stream.write(f"{start}{_IGNORED}\n")
