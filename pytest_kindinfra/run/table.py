@@ -6,6 +6,7 @@ import io
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_kindinfra.model import Phase, declared_name, worker_of
+from pytest_kindinfra.run.report import OF_SERVICES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -33,9 +34,6 @@ _TOTAL = "total: "
 
 
 _END = frozenset({"delete", "clear"})
-
-
-_OF_SERVICES = frozenset({"deploy", "wait", "run"})
 
 
 class Row(NamedTuple):
@@ -77,7 +75,7 @@ def fold_copies(phases: Sequence[Phase]) -> list[Phase]:
     """
     groups: dict[tuple[str, str], list[Phase]] = {}
     for phase in phases:
-        worker = worker_of(phase.subject) if phase.kind in _OF_SERVICES else ""
+        worker = worker_of(phase.subject) if phase.kind in OF_SERVICES else ""
         subject = declared_name(phase.subject) if worker else phase.subject
         alone = "" if worker else f" {len(groups)}"  # no two others are one
         groups.setdefault((phase.kind, subject + alone), []).append(phase)
