@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.clusters.create import create_cluster, turn_to_create
 from pytest_kindinfra.clusters.fit import (
     difference,
     fingerprint_of,
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from pytest_kindinfra.clusters.restore import SnapshotBoot
     from pytest_kindinfra.context import Context, Reuse
     from pytest_kindinfra.model import ObservedCluster
     from pytest_kindinfra.system.timeline import Deadline
@@ -56,12 +56,15 @@ def _demand(good: object, why_not: str) -> None:
         raise _UnfitError(why_not)
 
 
-def obtain_cluster(context: Context, version: str, begun: Callable[[int], object]) -> Cluster:
+def obtain_cluster(
+    context: Context, version: str, boot: SnapshotBoot, begun: Callable[[int], object]
+) -> Cluster:
     """Return the cluster of the run; its API server answers.
 
     Args:
         context: The bring-up.
         version: The provider's.
+        boot: Creates one.
         begun: Called with the number of kind nodes that are being made, 0 if they are there.
 
     Raises:
@@ -70,33 +73,8 @@ def obtain_cluster(context: Context, version: str, begun: Callable[[int], object
     if (reuse := context.request.reuse) is None:
         if context.request.named:
             _delete_predecessor(context)
-        return _create(context, context.run, begun)
-    return _Acquisition(context, reuse, version, begun).cluster()
-
-
-def _create(context: Context, folder: RunDirectory, begun: Callable[[int], object]) -> Cluster:
-    request, timeline = context.request, context.tools.timeline
-
-    def begin(count: int) -> None:
-        context.tools.own.begun = True
-        begun(count)
-
-    with (
-        turn_to_create(timeline=timeline, queue=context.deadline(), say=context.hooks.say),
-        timeline.span("create", "cluster"),
-    ):
-        return create_cluster(
-            request.cluster,
-            plan=context.plan,
-            base=request.kind_config,
-            node_image=request.node_image,
-            tuning=request.tuning,
-            run=folder,
-            folder=request.folder,
-            creator=context.tools.creator,
-            begun=begin,
-            deadline=context.deadline(),  # waiting for other runs is not counted
-        )
+        return boot.create(context.run, begun)
+    return _Acquisition(context, reuse, version, boot, begun).cluster()
 
 
 def _delete_predecessor(context: Context) -> None:
@@ -164,10 +142,16 @@ class _Acquisition:
     """How one run obtains a cluster that outlives it: reused, or created."""
 
     def __init__(
-        self, context: Context, reuse: Reuse, version: str, begun: Callable[[int], object]
+        self,
+        context: Context,
+        reuse: Reuse,
+        version: str,
+        boot: SnapshotBoot,
+        begun: Callable[[int], object],
     ) -> None:
         self._context = context
         self._directory = RunDirectory(reuse.reused_dir)
+        self._boot = boot
         self._begun = begun
         self._locked: list[Path] = []
         request = context.request
@@ -191,7 +175,7 @@ class _Acquisition:
         if there is None:
             return self._create_anew()
         if there.folder is None:
-            return _create(self._context, self._context.run, self._begun)  # which says why not
+            return self._boot.create(self._context.run, self._begun)  # which says why not
         directory = RunDirectory(there.folder)
         if why := why_unknown(directory, self._name):
             raise ClusterError(_unclear(self._context, why))
@@ -260,7 +244,7 @@ class _Acquisition:
     def _create_anew(self) -> Cluster:
         forget(self._directory)
         try:
-            cluster = _create(self._context, self._directory, self._begin)
+            cluster = self._boot.create(self._directory, self._begin)
         except BaseException:
             self._copy_credentials(self._directory)  # for whoever keeps evidence
             raise

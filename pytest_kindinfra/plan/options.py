@@ -20,7 +20,7 @@ from pytest_kindinfra.plan.tables import shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from pytest_kindinfra.model import EngineName, Load
+    from pytest_kindinfra.model import EngineName, Load, SnapshotUse
 
 
 TAG_FIELDS = ("service", "user", "git", "time", "content", "random")
@@ -170,6 +170,9 @@ class Settings:
     node_image: str | None = _option(None, "IMAGE", "Node image of the cluster")
     kind_config: Path | None = _option(
         None, "FILE", "A kind config to start from; what a run needs is merged into it"
+    )
+    snapshot: SnapshotUse = _option(
+        "auto", "HOW", "Boot the cluster from a snapshot of an earlier one: auto or off"
     )
     engine: EngineName = _option(
         "auto", "ENGINE", "docker, podman, or auto: Docker if it answers, else podman"
