@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.clusters.config import kind_config, reached_at
 from pytest_kindinfra.clusters.create import create_cluster, turn_to_create
 from pytest_kindinfra.clusters.snapshot import (
+    API_PORT,
     REPOSITORY,
     kubeconfig_of,
     misfit,
@@ -27,7 +28,6 @@ from pytest_kindinfra.clusters.snapshot import (
 )
 from pytest_kindinfra.engines.nodescripts import ANSWERS
 from pytest_kindinfra.errors import CancelledError, ClusterError, EngineError, KindInfraError
-from pytest_kindinfra.model import url_of
 from pytest_kindinfra.protocols import SnapshotNotes
 from pytest_kindinfra.state.locks import locked_alone
 from pytest_kindinfra.state.records import SnapshotUsed
@@ -353,9 +353,9 @@ def _start(
         admin = snapshots.restore(found, node, deadline)
     except EngineError as error:
         raise _RestoreError(str(error)) from error
-    host, port = node.ports["6443/tcp"]
-    server = url_of("https", reached_at(host), port)
-    write_private(kubeconfig, kubeconfig_of(admin, name=name, server=server))
+    host, port = node.ports[API_PORT]
+    text = kubeconfig_of(admin, name=name, host=reached_at(host), port=port)
+    write_private(kubeconfig, text)
     return (node.name,)
 
 

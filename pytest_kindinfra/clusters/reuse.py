@@ -11,6 +11,7 @@ from pytest_kindinfra.clusters.fit import (
     fit_ports,
     with_ports,
 )
+from pytest_kindinfra.clusters.restore import SnapshotBoot
 from pytest_kindinfra.errors import ClusterError, KindInfraError, StateError
 from pytest_kindinfra.model import Cluster
 from pytest_kindinfra.state.directory import RunDirectory
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from pytest_kindinfra.clusters.restore import SnapshotBoot
     from pytest_kindinfra.context import Context, Reuse
     from pytest_kindinfra.model import ObservedCluster
     from pytest_kindinfra.system.timeline import Deadline
@@ -57,19 +57,23 @@ def _demand(good: object, why_not: str) -> None:
 
 
 def obtain_cluster(
-    context: Context, version: str, boot: SnapshotBoot, begun: Callable[[int], object]
+    context: Context,
+    version: str,
+    begun: Callable[[int], object],
+    boot: SnapshotBoot | None = None,
 ) -> Cluster:
     """Return the cluster of the run; its API server answers.
 
     Args:
         context: The bring-up.
         version: The provider's.
-        boot: Creates one.
         begun: Called with the number of kind nodes that are being made, 0 if they are there.
+        boot: Creates one; None means a new one's way.
 
     Raises:
         ClusterError: It could not be created, another run uses it, or that is unclear.
     """
+    boot = boot or SnapshotBoot(context, version)
     if (reuse := context.request.reuse) is None:
         if context.request.named:
             _delete_predecessor(context)

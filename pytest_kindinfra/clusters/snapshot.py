@@ -14,13 +14,14 @@ from pytest_kindinfra.clusters.config import (
     network_problems,
 )
 from pytest_kindinfra.kube.yaml import copied, dump, load_documents
+from pytest_kindinfra.model import url_of
 from pytest_kindinfra.protocols import NodeContainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from pytest_kindinfra.context import Request
-    from pytest_kindinfra.protocols import StoredSnapshot
+    from pytest_kindinfra.protocols import SnapshotNotes, StoredSnapshot
 
 
 REPOSITORY = "localhost/kindinfra-snapshot"
@@ -41,7 +42,7 @@ _DAYS = 28.0
 _DAY = 86400.0
 
 
-_API = "6443/tcp"
+API_PORT = "6443/tcp"
 
 
 _PASSED_ON = re.compile(r"(?:HTTP|HTTPS|NO)_PROXY|KIND_\w+", re.IGNORECASE)
@@ -66,10 +67,11 @@ def snapshot_config(request: Request) -> dict[str, Any]:
         folder=request.folder,
     )
     config.pop("name", None)
-    networking = config.get("networking") or {}
+    networking = config["networking"] = config.get("networking") or {}
     for key in ("apiServerPort", "apiServerAddress"):
         networking.pop(key, None)
     for node in config["nodes"]:
+        node.setdefault("role", "control-plane")
         node.pop("extraPortMappings", None)
         node["extraMounts"] = sorted(_targets(node))
     return config
@@ -135,12 +137,17 @@ def misfit(
     """
     if (notes := snapshot.notes) is None or notes.key != key:
         return "it does not say how it was made"
-    if (age := (now - notes.made) / _DAY) > _DAYS:
-        return f"it is {age:.0f} days old"
+    if is_too_old(notes, now):
+        return f"it is {(now - notes.made) / _DAY:.0f} days old"
     there = image_id(notes.node_image)
     if there not in {None, notes.node_image_id}:
         return f"node image {notes.node_image} is another one by now"
     return ""
+
+
+def is_too_old(notes: SnapshotNotes, now: float) -> bool:
+    """Whether no run uses a snapshot any more."""
+    return (now - notes.made) / _DAY > _DAYS
 
 
 def node_container(
@@ -160,7 +167,7 @@ def node_container(
         name=f"{name}-control-plane",
         cluster=name,
         binds=tuple(_binds(node)),
-        ports={_API: (address, port), **dict(_published(node))},
+        ports={API_PORT: (address, port), **dict(_published(node))},
     )
 
 
@@ -169,17 +176,20 @@ def own_mounts(config: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(path for node in config["nodes"] for path in _targets(node))
 
 
-def kubeconfig_of(admin: bytes, *, name: str, server: str) -> str:
+def kubeconfig_of(admin: bytes, *, name: str, host: str, port: int) -> str:
     """Return the kubeconfig that kind would write for a cluster.
 
     Args:
         admin: The admin's kubeconfig in the kind node.
         name: kind's name for the cluster.
-        server: The URL of its API server.
+        host: The address of this host by which its API server is reached.
+        port: The port there.
     """
     config = copied(next(iter(load_documents(admin.decode()))))
     called = f"kind-{name}"
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    scheme = str(cluster["server"]).partition("://")[0]
+    server = url_of(scheme, host, port)
     return dump(
         {
             "apiVersion": "v1",

@@ -137,7 +137,7 @@ class _KindClusterSteps:
     def obtain(self, version: str, begin: Callable[[int], None]) -> Cluster:
         """Create it, or reuse the one that an earlier run left."""
         self._boot = SnapshotBoot(self._context, version)
-        return obtain_cluster(self._context, version, self._boot, begin)
+        return obtain_cluster(self._context, version, begin, self._boot)
 
     def await_pods(
         self, cluster: Cluster, registry: Registry | None, answers: Callable[[Kube], None]
