@@ -137,6 +137,6 @@ def _listed(one: StoredSnapshot) -> Listed:
     return Listed(
         reference=one.reference,
         size=one.size,
-        age_days=notes and (now() - notes.made) / _DAY,
-        node_image=notes and notes.node_image,
+        age_days=(now() - notes.made) / _DAY if notes else None,
+        node_image=notes.node_image if notes else None,
     )

@@ -88,7 +88,7 @@ class DockerSnapshots:
         """See `Snapshots.all`."""
         with self._engine(deadline) as engine:
             found = engine.images(filters={"label": SNAPSHOT_LABEL})
-            items = [engine.inspect_image(one["Id"]) for one in found]
+            items = [_image(engine, one["Id"]) for one in found]
         stored = [self._stored(item) for item in items]
         return sorted(stored, key=lambda one: one.notes.made if one.notes else 0.0, reverse=True)
 
@@ -97,7 +97,7 @@ class DockerSnapshots:
         from docker.errors import ImageNotFound
 
         with self._engine(deadline) as engine, suppress(ImageNotFound):
-            return self._stored(engine.inspect_image(reference))
+            return self._stored(_image(engine, reference))
         return None
 
     def image_id(self, reference: str, deadline: Deadline) -> str | None:
@@ -105,7 +105,7 @@ class DockerSnapshots:
         from docker.errors import ImageNotFound
 
         with self._engine(deadline) as engine, suppress(ImageNotFound):
-            return str(engine.inspect_image(reference)["Id"])
+            return str(_image(engine, reference)["Id"])
         return None
 
     def pack(self, node: str, own: Container[str], *, lock: Path, deadline: Deadline) -> Packed:
@@ -151,7 +151,7 @@ class DockerSnapshots:
             stream, _ = engine.get_archive(node, folder)
             engine.put_archive(container, "/", b"".join(stream))
         engine.start(container)
-        ended = engine.wait(container, timeout=_seconds(deadline))
+        ended = engine.wait(container, timeout=int(_seconds(deadline)))
         if code := ended["StatusCode"]:
             printed = engine.logs(container).decode("utf-8", "replace")
             msg = f"copying {_VOLUME} ended with exit code {code}: {last_lines(printed, 2)}"
@@ -198,7 +198,7 @@ class DockerSnapshots:
         template = snapshot.notes.container
         with self._engine(deadline) as engine:
             config = _config_of(template, node, snapshot.id)
-            container = engine.create_container_from_config(config, node.name)["Id"]
+            container = _created(engine, config, node.name)
             admin = _only_file(engine.get_archive(container, _ADMIN)[0])
             engine.start(container)
         return admin
@@ -228,7 +228,7 @@ class DockerSnapshots:
 
     def _beyond_base(self, item: Mapping[str, Any]) -> int:
         """Return the bytes of the last layer, which is the snapshot's own."""
-        layers = self._client().history(item["Id"])
+        layers: Any = self._client().history(item["Id"])  # type: ignore[no-untyped-call]
         return int(layers[0]["Size"]) if layers else 0
 
     def _template(
@@ -245,13 +245,13 @@ class DockerSnapshots:
         labels = dict(config.get("Labels") or {})
         if notes := _notes(labels.get(SNAPSHOT_LABEL, "")):
             with suppress(ImageNotFound):
-                engine.inspect_image(notes.node_image_id)
+                _image(engine, notes.node_image_id)
                 return notes.container
             return {**notes.container, "image_id": item["Image"]}
         return {
             "image": config["Image"],
             "image_id": item["Image"],
-            "entrypoint": engine.inspect_image(item["Image"])["Config"]["Entrypoint"],
+            "entrypoint": _image(engine, item["Image"])["Config"]["Entrypoint"],
             "config": {key: config[key] for key in _TEMPLATE if config.get(key) is not None},
             "labels": {key: one for key, one in labels.items() if key.startswith("io.x-k8s.kind.")},
             "host": {key: one for key, one in host.items() if one and key not in _OF_THE_CLUSTER},
@@ -285,6 +285,18 @@ def _connect(address: EngineAddress) -> APIClient:
     if address.url and address.source != "DOCKER_HOST":
         return docker.APIClient(base_url=address.url, timeout=_CALL_SECONDS)
     return docker.from_env(timeout=_CALL_SECONDS).api
+
+
+def _image(engine: APIClient, reference: str) -> dict[str, Any]:
+    """Return what the engine says of an image; the package has no types for it."""
+    found: dict[str, Any] = engine.inspect_image(reference)  # type: ignore[no-untyped-call]
+    return found
+
+
+def _created(engine: APIClient, config: dict[str, Any], name: str) -> str:
+    """Make a container and return its id; the package has no types for it."""
+    made: Any = engine.create_container_from_config(config, name)  # type: ignore[no-untyped-call]
+    return str(made["Id"])
 
 
 @contextmanager

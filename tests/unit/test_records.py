@@ -123,7 +123,7 @@ class TestWhatIsWrittenIsRead:
 
     def test_there_are_records_at_all(self) -> None:
         assert (len(NOTES), len(RESULTS), len(FAILURES)) == (22, 3, 2)
-        assert len(EVERY) == len({kind.FILE for kind in EVERY}) == 26
+        assert len(EVERY) == len({kind.FILE for kind in EVERY}) == 27
 
 
 MADE = to_json(Fingerprint(config="c", node_image="n", tuning="", ports={"a.b": 1}, spare=(2,)))

@@ -384,7 +384,7 @@ def test_a_snapshot_that_is_too_old_is_left_alone(
     ],
 )
 def test_a_snapshot_that_cannot_be_restored_is_removed_and_the_cluster_is_booted(
-    bench: Bench, why: str, said: str
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, why: str, said: str
 ) -> None:
     bench.leave("first")
     bench.renew_lease()
@@ -394,7 +394,7 @@ def test_a_snapshot_that_cannot_be_restored_is_removed_and_the_cluster_is_booted
         raise EngineError(said)
 
     if why == "ended":
-        bench.snapshots.run_in = fail  # type: ignore[method-assign]
+        monkeypatch.setattr(bench.snapshots, "run_in", fail)
     else:
         bench.snapshots.on_restore = fail
     context = bench.run("second")
