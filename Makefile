@@ -13,7 +13,7 @@ BIN   := .venv/bin
 TIMED := tools/machine/timed
 
 # These tests mostly start programs and wait for them: more workers than cores.
-WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3)))
 RUNS   ?= 1
 ROUNDS ?= 3
 IMAGES ?= made-up
@@ -37,7 +37,7 @@ venv:
 	@tools/machine/venv
 
 demo: setup ## a small system of services, tested on a real cluster
-	@$(BIN)/pytest examples/kubernaut-mini -n 4 -p no:randomly -p no:rerunfailures
+	@$(BIN)/pytest examples/kubernaut-mini -n 4 -p no:randomly -p no:rerunfailures -p no:asyncio
 
 test: setup ## everything that CI runs
 	@$(MAKE) lint

@@ -64,7 +64,7 @@ snapshot holds."""
 Level = Literal["applied", "started", "ready"]
 Scheme = Literal["tcp", "http", "https", "grpc"]
 EngineName = Literal["auto", "docker", "podman"]
-"""The choices of the option; each but `auto` has a row in the table of engines in `wiring`."""
+"""The choices of the option; each but `auto` is a module in `engines/` with its class, `ENGINE`."""
 Load = Literal["auto", "archive", "delta", "registry"]
 SnapshotUse = Literal["auto", "off"]
 
@@ -91,7 +91,7 @@ class Image:
         target: The stage to build, None for the last.
         build_args: Sorted pairs of name and value, environment references not yet expanded.
         needs: Names of declared images that this one starts FROM.
-        exclusive: No other build runs beside this one.
+        exclusive: No other build runs in parallel to this one.
         weight: How many builds it counts as; more than may run at a time count as all.
         timeout: Seconds for its build; None means `--kindinfra-timeout`.
         names: Further references in manifests that mean this image.
@@ -159,18 +159,23 @@ class Helm:
     """A chart that is installed as a release, as declared in `helm` of a service.
 
     Attributes:
-        chart: A folder with a Chart.yaml, or an archive of one.
+        chart: A folder with a Chart.yaml, or an archive of one; the chart's name if there is
+            `repo`; or `oci://...`.
         values: Files of values, the later ones going before the earlier.
         set: Values that go before those of all files, nested as a values file has them.
         release: The release's name; None means the service's.
         namespace: Where it goes; None means `[cluster] namespace`.
+        repo: The URL of the chart's repository; None for a file, a folder or a registry.
+        version: The chart's, needed with `repo` and `oci://`.
     """
 
-    chart: Path
+    chart: Path | str
     values: tuple[Path, ...] = ()
     set: dict[str, Any] = field(default_factory=dict)
     release: str | None = None
     namespace: str | None = None
+    repo: str | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +234,7 @@ class ClusterSpec:
         namespace: Where services go.
         tuning: Boot faster than kind does.
         registry: The address of a registry of the user's on this host, `localhost:5001`; None
-            means one of ours, where one is asked for.
+            means the plugin's own, where one is asked for.
         snapshot: Whether a cluster may boot from a snapshot, and the first one leave it.
     """
 
@@ -272,7 +277,7 @@ class PortMapping:
         endpoint: The endpoint's name; empty for a spare mapping.
         node_port: The NodePort.
         host_port: The port on 127.0.0.1; None means a free one, chosen when the cluster is made.
-        in_manifest: The k8s service has that nodePort already; else a service of ours is added.
+        in_manifest: The k8s service has that nodePort already; else another k8s service is added.
     """
 
     service: str
@@ -294,7 +299,7 @@ class Release:
         set: Values that go before those of the files.
         objects: What the chart made when it was rendered, hooks too.
         content: A hash of what it is made from: charts may render otherwise each time.
-        mentions: Names of images that stand in `${image:NAME}` of values.
+        mentions: Names of images in `${image:NAME}` of values.
         version: The version of helm: `3.19.2`.
     """
 
@@ -321,10 +326,8 @@ class Plan:
         image_uses: For each needed service: reference as written to the declared image's name.
         external: For each needed service: references as written that no declared image means.
         ports: For all declared endpoints, then the spare ones.
-        releases: For each needed service with a chart its release, whose objects are among
-            `objects` too.
-        shared: Objects without a namespace, such as a Namespace, that several declared services
-            have exactly alike: they belong to none of them.
+        releases: Service to its chart's release, whose objects are among `objects` too.
+        shared: Objects without a namespace that several declared services have exactly alike.
     """
 
     declaration: Declaration
@@ -346,8 +349,7 @@ class BuiltImage:
         name: The declared name.
         reference: The full reference of this run.
         cached: Nothing was built, since the content is known.
-        bases: The images of registries that it was built from, to their ids; empty for one that
-            the engine had not got.
+        bases: The registries' images that it was built from, to their ids; empty if not known.
         also: Further references, made by a template.
     """
 
@@ -406,13 +408,13 @@ class ObservedCluster:
 
 
 def url_of(scheme: str, host: str, port: int) -> str:
-    """Return `scheme://host:port`; an IPv6 address stands in brackets."""
+    """Return `scheme://host:port`; an IPv6 address is in brackets."""
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A scheme, host and port on the test's side that was seen to answer."""
+    """A scheme, host and port on the test's side that has answered."""
 
     service: str
     name: str

@@ -21,7 +21,7 @@ class BuildRequest:
         name: The declared name.
         reference: What to tag the result.
         context: The build context.
-        dockerfile: The Dockerfile; an ignore file `NAME.dockerignore` beside it applies.
+        dockerfile: The Dockerfile; an ignore file `NAME.dockerignore` next to it applies.
         target: The stage, None for the last.
         build_args: Name to value.
         unshown: Names of build arguments whose values belong into no command.
@@ -151,13 +151,13 @@ class Finding:
     """What `kindinfra doctor` found of one thing.
 
     Attributes:
-        state: `missing` is what no cluster comes up without, `odd` what may be in the way.
+        state: `missing` is what no cluster comes up without, `warning` what may be in the way.
         what: The thing.
         said: What is known of it.
         fix: What to do about it; empty for what is well.
     """
 
-    state: Literal["ok", "odd", "missing"]
+    state: Literal["ok", "warning", "missing"]
     what: str
     said: str
     fix: str = ""
@@ -184,7 +184,7 @@ class Engine(Protocol):
 
     @property
     def runs_registries(self) -> bool:
-        """Whether images can go through a registry in a container beside the cluster."""
+        """Whether images can go through a registry in a container of the engine."""
         ...
 
     @property
@@ -196,13 +196,13 @@ class Engine(Protocol):
         """Return the engine's version.
 
         Raises:
-            NothingHereError: It is not installed, or nobody listens on its local socket.
+            NothingHereError: It is not installed, or no process listens on its local socket.
             EngineError: It is there, but refused, did not answer in time, or is too old.
         """
         ...
 
     def disk_root(self, environ: Mapping[str, str]) -> Path | None:
-        """Return the folder of this host where it keeps all it has; None if nobody can tell.
+        """Return the folder of this host where it keeps all it has; None if that is unknown.
 
         Args:
             environ: The environment, which may lead to another engine.
@@ -259,10 +259,19 @@ class Engine(Protocol):
         ...
 
     def save(self, reference: str, archive: Path, deadline: Deadline) -> None:
-        """Write an archive with one image, in place of what is there.
+        """Write an archive with one image, in place of an existing file.
 
         Raises:
             CommandError: There is no such image, or it could not be written.
+        """
+        ...
+
+    def pull(self, reference: str, deadline: Deadline) -> None:
+        """Pull an image from the registry that its reference names.
+
+        Raises:
+            CommandError: The registry cannot be reached, does not have it, or refuses; names the
+                remedy.
         """
         ...
 
@@ -296,7 +305,7 @@ class Engine(Protocol):
 
 
 class KindNodes(Protocol):
-    """Works in kind nodes, whoever created their cluster."""
+    """Works in kind nodes, of any cluster."""
 
     def images_in(self, node: str, deadline: Deadline) -> frozenset[str]:
         """Return the full references of the images that a kind node has."""
@@ -415,7 +424,7 @@ class ClusterCreator(Provider, Protocol):
         ...
 
     def run_directories(self, deadline: Deadline) -> dict[str, Path]:
-        """Return the clusters that runs of ours made: name to the run's folder."""
+        """Return the clusters that runs created: name to the run's folder."""
         ...
 
 
@@ -456,12 +465,12 @@ class RegistryHost(Protocol):
     def digest_of(self, name: str, image_id: str, deadline: Deadline) -> str | None:
         """Return the digest by which an image can be pulled, None if the registry has it not.
 
-        Whoever can reach a registry without a password can push anything under any name, so the
+        Every process that reaches a registry without a password can push to any name, so the
         name alone proves nothing.
 
         Args:
             name: What it is called there.
-            image_id: The engine's id of the image, which what is there must have.
+            image_id: The engine's id of the image, which the image there must have.
             deadline: When to give up.
         """
         ...

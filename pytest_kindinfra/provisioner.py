@@ -1,8 +1,8 @@
 """The provisioner: the process that brings the stack of a run up and tears it down.
 
 Started by pytest's main process, with a channel to it: `run/messages.py`. It is a session of its
-own, so that no terminal signals it, and a child of nobody, so that who ends pytest with all of its
-children does not end it, and no test that waits for children waits for it.
+own, so that no terminal signals it, and no child of pytest's, so that ending pytest with all of its
+children does not end it either, and no test that waits for children waits for it.
 """
 
 from __future__ import annotations

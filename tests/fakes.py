@@ -174,6 +174,8 @@ class FakeEngine:
         sizes: Reference to size.
         on_push: Called with each name that is pushed: returns what is printed, or raises.
         pushed: Names that were pushed so far.
+        on_pull: Called with each reference that is pulled; may raise.
+        pulled: References that were pulled so far.
         version: What `check` says; an exception is raised instead.
         name: What the user calls it.
         foreign: Build options that it does not know.
@@ -194,6 +196,8 @@ class FakeEngine:
     sizes: dict[str, ImageSize] = field(default_factory=dict)
     on_push: Callable[[str], str] = lambda _name: "5f70bf18a086: Pushed\n"
     pushed: list[str] = field(default_factory=list)
+    on_pull: Callable[[str], object] = lambda _reference: None
+    pulled: list[str] = field(default_factory=list)
 
     @property
     def built(self) -> list[str]:
@@ -261,6 +265,12 @@ class FakeEngine:
     def save(self, reference: str, archive: Path, deadline: Deadline) -> None:
         deadline.check()
         archive.write_text(reference)
+
+    def pull(self, reference: str, deadline: Deadline) -> None:
+        deadline.check()
+        self.on_pull(reference)
+        self.pulled.append(reference)
+        self.images[reference] = f"sha256:{reference}"
 
     def push(self, name: str, deadline: Deadline) -> str:
         deadline.check()

@@ -215,7 +215,7 @@ def user_ports(base: Mapping[str, Any] | None) -> dict[int, int]:
 
 
 def loopback(base: Mapping[str, Any] | None) -> str:
-    """Return the address of this host to which ports of a cluster are mapped if nobody says."""
+    """Return the address of this host to which ports of a cluster are mapped by default."""
     return _ADDRESS_6 if is_ipv6(base) else _ADDRESS
 
 
@@ -248,7 +248,7 @@ def network_problems(
     if not left_out or any(one.before == "nodes" for one in services):
         return []
     return [
-        f"{file}: {what}, so no pod gets a network before a service brings one; to fix: declare "
+        f"{file}: {what}, so pods have no network until a service installs one; to fix: declare "
         'that service with before = "nodes" ([services.NAME]), or remove the key'
         for what in left_out
     ]
@@ -331,7 +331,7 @@ def _map_ports(nodes: list[dict[str, Any]], ports: Mapping[int, int], address: s
     mapped = {entry.get("containerPort"): entry for node in nodes for entry in _tcp_mappings(node)}
     missing = {port: host_port for port, host_port in ports.items() if port not in mapped}
     for port in ports.keys() - missing.keys():
-        if (mapped[port].get("hostPort") or 0) <= 0:  # kind would choose one and tell nobody
+        if (mapped[port].get("hostPort") or 0) <= 0:  # kind would choose one and not report it
             mapped[port]["hostPort"] = ports[port]
     first = next((node for node in nodes if _is_control_plane(node)), nodes[0])
     added = [_mapping(port, host_port, address) for port, host_port in missing.items()]

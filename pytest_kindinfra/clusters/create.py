@@ -1,6 +1,6 @@
 """Create the cluster with a port on this host for every endpoint.
 
-The caller holds the lock of the host if it can be had: two `kind create` at a time may both make
+The caller holds the lock of the host if possible: two `kind create` at a time may both make
 the network "kind" (kind#1596), or be given the same free port. A program that knows nothing of that
 lock can still take a port before the engine does; then others are chosen.
 """
@@ -22,8 +22,8 @@ from pytest_kindinfra.clusters.config import (
 )
 from pytest_kindinfra.errors import ClusterError, PortTakenError
 from pytest_kindinfra.model import Cluster, Phase
+from pytest_kindinfra.state.clusterrecords import ClusterNamed
 from pytest_kindinfra.state.locks import locked_for_all_users
-from pytest_kindinfra.state.records import ClusterNamed
 from pytest_kindinfra.system.files import free_port
 from pytest_kindinfra.system.timeline import now, retry
 

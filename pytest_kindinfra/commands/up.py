@@ -67,7 +67,7 @@ def up(
         started = Started(prepared=prepared, tools=new_tools(prepared, progress=progress))
         interrupted = _bring_up(started, run, say, cleanup)
         with deferring() as interrupts:
-            interrupts.hurried = interrupted  # no evidence of what somebody broke off
+            interrupts.hurried = interrupted  # no evidence of what was interrupted
             outcome = end(
                 started,
                 run,
@@ -98,7 +98,7 @@ def _prepare(services: Sequence[str], cluster: str | None) -> Prepared:
 def _bring_up(
     started: Started, run: RunDirectory, say: Callable[[str], object], cleanup: ExitStack
 ) -> bool:
-    """Bring it up and settle every result; return whether somebody interrupted it."""
+    """Bring it up and settle every result; return whether it was interrupted."""
     run.settle(PlanMade.of(started.prepared.plan, engine=started.tools.engine.name))
     work = Provisioning(
         started=started, run=run, hooks=Hooks(say=say), haste=Haste(), cleanup=cleanup

@@ -83,7 +83,7 @@ def install(
     except CommandError as error:
         raise _explained(error, hooks.why()) from error
     except ServiceFailedError as error:
-        head = f'a hook of release "{release.name}" cannot work, so helm was ended'
+        head = f'a hook of release "{release.name}" failed for good, so helm was stopped'
         raise _headed(head, error) from error
     return tuple(_at_home(obj, release, kube) for obj in made)
 
@@ -107,7 +107,7 @@ def _rules(
 
 
 def _recorded(release: Release, how: Helming, kube: Kube) -> tuple[KubeObject, ...] | None:
-    """Return the objects of a release that is there, if each of them is."""
+    """Return the objects of an installed release, if each of them exists."""
     try:
         objects = [_at_home(obj, release, kube) for obj in recorded_objects(release, how=how)]
         paths = [kube.path_of(obj, namespace=release.namespace) for obj in objects]
@@ -147,7 +147,7 @@ class _Hooks:
         """Return what is wrong with the hooks, if anything is."""
         try:
             self.check()
-            # Those that are not there have not been run, or are done with.
+            # Missing ones have not been run, or are done with.
             late = [
                 obj
                 for path, obj in self._hooks.items()
@@ -196,5 +196,5 @@ def _at_home(obj: KubeObject, release: Release, kube: Kube) -> KubeObject:
     """Return an object with the namespace that helm put it into."""
     try:
         return placed(obj, release.namespace) if kube.is_namespaced(obj) else obj
-    except KindInfraError:  # of a kind that is not there any more
+    except KindInfraError:  # of a kind that does not exist any more
         return obj

@@ -177,7 +177,7 @@ def _mapped(deployment: Deployment, *, meanwhile: Callable[[], object]) -> Itera
 
 
 def _with_lack(error: NotReadyError, deployment: Deployment, spec: EndpointSpec) -> NotReadyError:
-    """Add that nobody is behind the endpoint's k8s service, if that is so."""
+    """Add that no pod is behind the endpoint's k8s service, if that is so."""
     name, plan = deployment.service.name, deployment.context.plan
     own, others = plan.objects.get(name, ()), plan.objects.values()
     target = find_target(spec, name, (*own, *(obj for objects in others for obj in objects)))

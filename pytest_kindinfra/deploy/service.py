@@ -16,12 +16,12 @@ from pytest_kindinfra.deploy.charts import install, own_objects
 from pytest_kindinfra.deploy.endpoints import prove
 from pytest_kindinfra.errors import did_you_mean
 from pytest_kindinfra.intests.stack import Stack
+from pytest_kindinfra.kube.objects import is_hook
 from pytest_kindinfra.kube.origins import NAMESPACES, made_namespaces
 from pytest_kindinfra.kube.readiness import rules_of
 from pytest_kindinfra.kube.refusals import Missing
 from pytest_kindinfra.kube.rewrite import content_hash
-from pytest_kindinfra.state.deployed import deployed_of
-from pytest_kindinfra.state.records import ClusterReady
+from pytest_kindinfra.state.records import ClusterReady, DeployedService
 from pytest_kindinfra.system.timeline import call_within
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
         deployment.renewal.await_routes()
         probes = prove(deployment, applied)
     endpoints = tuple(probe.endpoint(service.name) for probe in probes)
-    _note_deployed(deployment, applied, probes)
+    _note_deployed(deployment, applied, probes, content_hash(objects))
     proved = _stack(deployment, {service.name: endpoints})
     _call_hook(deployment, context.hooks.after_deploy, proved)
     deployment.renewal.ready(endpoints)
@@ -83,20 +83,37 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
 
 
 def _note_deployed(
-    deployment: Deployment, applied: tuple[KubeObject, ...], probes: tuple[Probe, ...]
+    deployment: Deployment,
+    applied: tuple[KubeObject, ...],
+    probes: tuple[Probe, ...],
+    content: str,
 ) -> None:
-    """Leave what tests need to change the service and to see that it is whole again."""
-    context, service = deployment.context, deployment.service
-    record = deployed_of(
-        service,
-        applied,
-        probes,
+    """Leave what tests and commands need to change the service and to see it whole again."""
+    context, service, images = deployment.context, deployment.service, deployment.images
+    record = DeployedService(
+        service=service.name,
         namespace=context.request.namespace,
+        objects=tuple(_outline(obj) for obj in applied if not is_hook(obj)),
+        probes=probes,
+        restarts=service.restarts,
+        patience=service.patience,
         timeout=service.timeout or context.request.timeout,
-        images=deployment.images,
-        declared=context.plan.images,
+        ready=service.ready,
+        run=service.run or "",
+        needs=tuple(need.name for need in service.needs),
+        references=dict(images.declared),
+        names={one.name: one.names for one in context.plan.images if one.name in images.declared},
+        written={
+            written: runs
+            for written, runs in images.written.items()
+            if runs not in images.declared.values()
+        },
+        loaded=tuple(sorted(images.loaded)),
+        images_at=service.images_at,
+        content=content,
     )
     context.run.write(record, service.name)
+    deployment.renewal.keep(record)
 
 
 def _stack(deployment: Deployment, proved: dict[str, tuple[Endpoint, ...]] | None = None) -> Stack:
@@ -133,7 +150,7 @@ def _call_step(deployment: Deployment, stack: Stack) -> tuple[KubeObject, ...]:
 def _deploy(
     deployment: Deployment, objects: tuple[KubeObject, ...], release: Release | None
 ) -> tuple[KubeObject, ...]:
-    """Make way, bring what was written and the chart, and take note of what is there then."""
+    """Make way, apply the manifests and the chart, and note the resulting objects."""
     plan, service, renewal = deployment.context.plan, deployment.service, deployment.renewal
     # An endpoint's k8s service may stand among another service's manifests; ours come first.
     own = (*objects, *(release.objects if release else ()))
@@ -246,3 +263,9 @@ def _is_wanted(deployment: Deployment, level: Level) -> bool:
         for service in deployment.context.plan.services
         for need in service.needs
     )
+
+
+def _outline(obj: KubeObject) -> KubeObject:
+    meta = obj["metadata"]
+    keys = {key: meta[key] for key in ("name", "namespace") if meta.get(key)}
+    return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": keys}

@@ -11,6 +11,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.engines.failures import remedy_of_pull
 from pytest_kindinfra.engines.host import elsewhere_problem
 from pytest_kindinfra.errors import (
     CommandError,
@@ -132,7 +133,7 @@ def asked(what: str, ask: Callable[[], str]) -> Finding:
 
 
 def new_enough(found: Finding, oldest: Oldest | None) -> Finding:
-    """Return a finding of a program, odd if its version lacks what is used of it."""
+    """Return a finding of a program, a warning if its version lacks what is used of it."""
     version = _VERSION.search(found.said)
     if found.state != "ok" or oldest is None or version is None:
         return found
@@ -140,7 +141,7 @@ def new_enough(found: Finding, oldest: Oldest | None) -> Finding:
         return found
     wanted = ".".join(str(part) for part in oldest.version)
     said = f"{found.said}, older than {wanted}: {oldest.lacks}"
-    return Finding(state="odd", what=found.what, said=said, fix=oldest.fix)
+    return Finding(state="warning", what=found.what, said=said, fix=oldest.fix)
 
 
 def in_one_line(text: str) -> str:
@@ -279,6 +280,20 @@ class CliEngine(ABC):
             msg = f'"{archive}" holds {len(loaded)} images\nTo fix: save one image in each archive'
             raise KindInfraError(msg)
         return loaded[0]
+
+    def pull(self, reference: str, deadline: Deadline) -> None:
+        """See `Engine.pull`."""
+        argv = [self.name, "pull", "--quiet", reference]
+        try:
+            self._runner.run(argv, deadline=deadline, what=f'pulling "{reference}"')
+        except CommandError as error:
+            raise CommandError(
+                error.argv,
+                exit_code=error.exit_code,
+                output=error.output,
+                what=error.what,
+                fix=remedy_of_pull(error.output),
+            ) from error
 
     def push(self, name: str, deadline: Deadline) -> str:
         """See `Engine.push`."""

@@ -12,9 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.errors import CommandError, KindInfraError
+from pytest_kindinfra.errors import CommandError, ImageMissingError, KindInfraError
 from pytest_kindinfra.images.archive import load_image_file
-from pytest_kindinfra.images.content import Digests, content_of, write_ignore_file
+from pytest_kindinfra.images.content import content_of, write_ignore_file
+from pytest_kindinfra.images.digests import Digests
 from pytest_kindinfra.images.dockerfile import build_secrets, unshown_arguments
 from pytest_kindinfra.images.saved import ImageSources, find_images, read_saved_images
 from pytest_kindinfra.images.slots import BuildSlots
@@ -53,8 +54,7 @@ def build_ranks(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float]:
 
     Args:
         plan: Images and services, each after what it needs.
-        seconds: Phase to the seconds that it took in an earlier run. An image or a service
-            without any counts as the mean of the others, so that unknown ones are equal.
+        seconds: Phase to its seconds in an earlier run. Without any, the mean of others counts.
     """
     needs = _needs(plan)
     own = {
@@ -62,7 +62,7 @@ def build_ranks(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float]:
         **_filled({node: _known(node, seconds) for node in needs if node[0] == "service"}),
     }
     paths = dict(own)
-    for node in reversed(needs):  # whoever waits for it was there before it
+    for node in reversed(needs):  # those that wait for it come before it
         for need in needs[node]:
             paths[need] = max(paths[need], own[need] + paths[node])
     return {image.name: paths["image", image.name] for image in plan.images}
@@ -221,7 +221,7 @@ def _too_slow(image: Image, seconds: float) -> str:
         if image.timeout
         else ("--kindinfra-timeout", f"raise --kindinfra-timeout, or set {place}")
     )
-    return f"It was ended after {seconds:.0f} s, as {said} says\nTo fix: {fix}"
+    return f"It was stopped after {seconds:.0f} s, the limit of {said}\nTo fix: {fix}"
 
 
 def _changed_since(image: Image, tagged: Tagged, setup: BuildSetup) -> list[str]:
@@ -243,13 +243,13 @@ def _drop(reference: str, engine: Engine, deadline: Deadline) -> None:
 
 
 def _unsteady(image: Image, changed: Sequence[str]) -> str:
-    """Return what is said of files that change during each build."""
+    """Return the message about files that change during each build."""
     named = ", ".join(f'"{name}"' for name in changed[:_FILES_NAMED])
     more = f" and {len(changed) - _FILES_NAMED} more" if len(changed) > _FILES_NAMED else ""
     return (
-        f'image "{image.name}": it was built {ATTEMPTS} times, and each time files changed'
-        f" meanwhile, so that nobody knows what is in it: {named}{more}\n"
-        "To fix: stop what writes there, or leave these files out: `ignore` in "
+        f'image "{image.name}": it was built {ATTEMPTS} times, and each time files of its context'
+        f" changed during the build, so its content is unknown: {named}{more}\n"
+        "To fix: stop the program that writes there, or exclude these files: `ignore` in "
         f"[images.{image.name}], or .dockerignore"
     )
 
@@ -299,7 +299,7 @@ def _prebuilt(image: Image, engine: Engine, deadline: Deadline) -> BuiltImage:
             f'image "{image.name}": the prebuilt "{reference}" is not in the engine\n'
             f"To fix: {engine.name} pull {reference}"
         )
-        raise KindInfraError(msg)
+        raise ImageMissingError(msg)
     return BuiltImage(name=image.name, reference=reference, cached=True)
 
 

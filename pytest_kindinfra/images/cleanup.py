@@ -42,7 +42,7 @@ class Discarded:
 def discard_images(
     engine: Engine, creator: ClusterCreator, *, cache: Path, before: float, deadline: Deadline
 ) -> Discarded:
-    """Remove images of this project that nobody has made or used since a point in time.
+    """Remove images of this project that no run has made or used since a point in time.
 
     Args:
         engine: Who has them.
@@ -100,7 +100,7 @@ def _images_of(run: RunDirectory) -> list[BuiltImage]:
 
 
 def drop_old_images(context: Context, cluster: Cluster, kube: Kube) -> None:
-    """Remove what this run replaced; that it was not possible is nothing to tell of."""
+    """Remove what this run replaced; a failure is not reported."""
     loaded = {one.subject for one in context.tools.timeline.phases if one.kind == "load" and one.ok}
     built = context.run.read_all(ImageReady)
     current = {name: built[name].image.reference for name in loaded if name in built}

@@ -16,7 +16,7 @@ from pytest_kindinfra.system.files import why_no_file, write_whole
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pytest_kindinfra.images.content import Digests
+    from pytest_kindinfra.images.digests import Digests
     from pytest_kindinfra.model import Image, Plan
     from pytest_kindinfra.protocols import Engine
     from pytest_kindinfra.system.timeline import Deadline
@@ -183,7 +183,7 @@ def _fetch_saved(
     if one is None or one.file is None:
         return f"{folder} has no archive of it"
     if one.reference != reference:
-        return f"{folder} has {one.reference}, but what is here makes {reference}"
+        return f"{folder} has {one.reference}, but the files here give {reference}"
     if why := why_no_file(folder / one.file):
         return f"{folder / one.file}: {why}"
     loaded = engine.load(folder / one.file, deadline)
@@ -196,7 +196,7 @@ def _message(problems: Mapping[str, str], plan: Plan, sources: ImageSources) -> 
     built = {image.name for image in plan.images if not (image.prebuilt or image.archive)}
     services = [one.name for one in plan.services if built & problems.keys() & set(one.images)]
     save = f" --save={sources.saved[0]}" if sources.saved else ""
-    lines = [f"{count} not there, and this run builds none (--kindinfra-no-build):"]
+    lines = [f"{count} missing, and this run does not build images (--kindinfra-no-build):"]
     lines += [f"  {name}: {problem}" for name, problem in problems.items()]
     if services:
         lines.append(f"To fix: kindinfra build{save} {' '.join(services)}")
@@ -214,7 +214,7 @@ def save_images(
     """Write an archive of each image that was built, and the manifest that names them.
 
     Those that only others start from get no archive: their layers are in those others.
-    Prebuilt images and archives are left out; whoever declared them has them.
+    Prebuilt images and archives are left out; they come from elsewhere.
 
     Args:
         plan: What was built.

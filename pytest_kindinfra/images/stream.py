@@ -84,7 +84,7 @@ class DeltaCopy:
     def _copy(
         self, archive: tarfile.TarFile, member: tarfile.TarInfo, sinks: Sequence[Sink]
     ) -> None:
-        """Copy one file; what nobody wants is passed over unread."""
+        """Copy one file; unwanted content is skipped unread."""
         digest = _digest(member)
         wanted = [
             sink
@@ -175,7 +175,7 @@ class Sender:
 
     Attributes:
         layers: The name of each image that was sent to its layers, digest to bytes; without what
-            went in whole archives, which nobody looked into.
+            went in whole archives, which were not inspected.
     """
 
     def __init__(
@@ -276,7 +276,7 @@ class Sender:
         return Volume(sum(sent), copy.size * len(nodes))
 
     def _name_by_digest(self, node: str, names: dict[str, str], deadline: Deadline) -> None:
-        """Give images the names by which pods ask for them, beside those of the archive.
+        """Give images the names by which pods ask for them, in addition to those of the archive.
 
         Those stay: of several names containerd's CRI takes one with a tag first, and it does not
         find the one without that `ctr images import --digests` makes (`import-DATE@DIGEST`).

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.context import Context
-    from pytest_kindinfra.images.content import BuildSource, Content, Digests
+    from pytest_kindinfra.images.content import BuildSource, Content
+    from pytest_kindinfra.images.digests import Digests
     from pytest_kindinfra.model import BuiltImage, Image, Plan
     from pytest_kindinfra.protocols import Engine
     from pytest_kindinfra.system.runner import Runner
@@ -210,7 +211,7 @@ class Known:
 def look_up(plan: Plan, engine: Engine) -> Known:
     """Return the references of a plan's images, and which of them the engine has.
 
-    An engine that is not there or does not answer soon is no error.
+    An engine that is missing or does not answer soon is no error.
     """
     answering = engine if _answers(engine) else None
     tags: dict[str, str] = {}

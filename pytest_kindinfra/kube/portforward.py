@@ -94,7 +94,7 @@ def _ports(pod: KubeObject) -> Iterator[dict[str, Any]]:
         yield from container.get("ports") or ()
 
 
-PROTOCOL = "v4.channel.k8s.io"
+_PROTOCOL = "v4.channel.k8s.io"
 
 
 _DATA, _ERROR = 0, 1
@@ -128,7 +128,7 @@ class _Tunnel:
             ClusterError: The API server does not answer, or there is no such pod.
         """
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward"
-        self._websocket = transport.websocket(path, {"ports": port}, protocol=PROTOCOL)
+        self._websocket = transport.websocket(path, {"ports": port}, protocol=_PROTOCOL)
         self._socket: Any = self._websocket.sock
         self._socket.setblocking(False)  # noqa: FBT003 - the socket module's word
         self._named: set[int] = set()
@@ -163,7 +163,7 @@ class _Tunnel:
         """Carry bytes both ways until either side hangs up.
 
         Args:
-            client: Who wants to talk to the pod.
+            client: The connection of the program that talks to the pod.
             ending: A descriptor that can be read once all ends.
 
         Raises:
@@ -204,7 +204,7 @@ class _Tunnel:
         return bool(data)
 
     def _pump(self, client: socket.socket) -> None:
-        """Carry what is there as far as it goes without waiting."""
+        """Carry the received bytes as far as it goes without waiting."""
         if not self.ended and len(self._from_pod) < _FULL:
             self._receive()
         if self._from_pod:
@@ -300,9 +300,9 @@ class Forwards:
             listener = socket.create_server((HOST, port or 0), backlog=_WAITING_CONNECTIONS)
         except OSError as error:
             why = os.strerror(error.errno or 0)
-            msg = f"port {port} of {HOST} cannot be had for {name}: {why}"
+            msg = f"port {port} of {HOST} cannot be used for {name}: {why}"
             raise ClusterError(msg) from error
-        listener.setblocking(False)  # noqa: FBT003 - whoever knocked may be gone again
+        listener.setblocking(False)  # noqa: FBT003 - the client may be gone again
         forward = Forward(self, backend, listener.getsockname()[1])
         if not self._start(listener, forward, name):
             listener.close()

@@ -1,4 +1,4 @@
-"""Which pods requests are led to: for a while also to pods that are on their way out."""
+"""Which pods get requests: for a while also pods that are ending."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def await_routes(
     *,
     namespaces: Iterable[str] | None = None,
 ) -> None:
-    """Return when nobody is led any more to pods that were there before.
+    """Return once no k8s service routes to pods that were replaced.
 
     Args:
         reader: The cluster.

@@ -64,7 +64,7 @@ def parse_declaration(
         tables: As TOML gave them.
         folder: Where the declaration lives; paths in the records stay as written.
         source: The file's name for messages.
-        asked: Gets what is accepted; None if nobody wants to know.
+        asked: Gets what is accepted; None if that is not of interest.
 
     Raises:
         DeclarationError: Anything is wrong; it holds all problems.
@@ -201,7 +201,7 @@ def _need(text: str, table: Table) -> Need:
     name, colon, level = text.partition(":")
     if colon and level not in _LEVELS:
         table.complain(
-            f'needs "{text}", but after the colon comes one of {listed(_LEVELS)}'
+            f'needs "{text}", but after the colon must be one of {listed(_LEVELS)}'
             + did_you_mean(level, _LEVELS)
         )
         level = ""

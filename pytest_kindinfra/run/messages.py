@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 VERSION = 3
-"""To be raised with each change; the two ends differ only if the package is replaced in mid-run."""
+"""To be raised with each change; the two ends differ only if the package is replaced meanwhile."""
 
 
 LOG = "provisioner.log"
@@ -46,7 +46,7 @@ class Start:
         run: The run directory.
         prepared: What `pack` made of the plan.
         since: When the run began, in seconds since the epoch.
-        hooks: The names of the hooks that somebody implements, without `pytest_kindinfra_`.
+        hooks: The names of the hooks that are implemented, without `pytest_kindinfra_`.
     """
 
     run: str
@@ -96,7 +96,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hurry:
-    """Somebody is impatient with the end of the run."""
+    """The user interrupted the end of the run."""
 
 
 # -- from the provisioner ----------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Everything that is checked and decided before a run: declaration and options become a request.
 
 pytest, the `kindinfra` command and the Python functions all come through `prepare`, so that each
-check is made whoever asks; `Door` says what differs between them.
+check is made for all callers; `Door` says what differs between them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pytest_kindinfra.plan.source import RenderOptions, kubernetes_version
 from pytest_kindinfra.plan.sources import render
 from pytest_kindinfra.run.machine import network_problem, problems_of_host
 from pytest_kindinfra.state.memory import cache_folder
-from pytest_kindinfra.state.reused import name_after, reused_directory
+from pytest_kindinfra.state.reused import cluster_name, reused_directory
 from pytest_kindinfra.system.grpc import missing_package
 from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import choose_engine, make_tools
@@ -103,7 +103,7 @@ def prepare(
 
     Args:
         declaration: What was declared, with the records of hooks if these are called.
-        wanted: Service to who asks for it, for messages; or the plan that an earlier call made.
+        wanted: Service to the place that names it, for messages; or an earlier call's plan.
         option: Gives the text of an option by its dest (`kindinfra_timeout`), None if it was not
             given; then the environment and the declaration count.
         door: What differs between the callers.
@@ -237,7 +237,11 @@ def _with_existing(
     file = request.folder / settings.kubeconfig
     try:
         existing = find_existing(
-            file, tools.creator, tools.kind_nodes, Deadline.after(_LOOK_SECONDS)
+            file,
+            tools.creator,
+            tools.kind_nodes,
+            Deadline.after(_LOOK_SECONDS),
+            context=settings.context,
         )
     except KindInfraError as error:
         return request, [f"{settings.sources['kubeconfig']} {file}: {error}"]
@@ -286,6 +290,7 @@ def render_options(declaration: Declaration, settings: Settings, runner: Runner)
         namespace=declaration.cluster.namespace,
         kubernetes=kubernetes_version(_node_image(declaration, settings)),
         deadline=Deadline.after(settings.timeout),
+        charts=cache_folder() / "charts",
     )
 
 
@@ -313,7 +318,7 @@ def cluster_facts(declaration: Declaration, settings: Settings, *, hooks: bool) 
     existing = settings.kubeconfig is not None
     return ClusterFacts(
         kubernetes=numbers(kubernetes_version(_node_image(declaration, settings))),
-        # A kept cluster may have what somebody put there by hand.
+        # A kept cluster may have objects that were applied by hand.
         only_planned=not (existing or settings.reuse or hooks),
         existing=existing,
     )
@@ -328,7 +333,8 @@ def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:
     declared, folder = plan.declaration.cluster, plan.declaration.folder
     file = settings.kind_config or declared.config
     config = _kind_config(folder / file, settings) if file else None
-    name = cluster_name(settings, folder=folder, run_id=run_id)
+    named, reuse = settings.cluster_name, settings.reuse
+    name = cluster_name(folder, named=named, reuse=reuse, run_id=run_id)
     reused = reused_directory(folder / settings.artifacts, name).path
     return Request(
         cluster=name,
@@ -353,15 +359,8 @@ def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:
     )
 
 
-def cluster_name(settings: Settings, *, folder: Path, run_id: str) -> str:
-    """Return kind's name for the cluster of a run in `folder`."""
-    if settings.cluster_name:
-        return settings.cluster_name
-    return name_after(folder) if settings.reuse else f"kindinfra-{run_id}"
-
-
 def _kind_config(path: Path, settings: Settings) -> dict[str, Any]:
-    """Return the user's kind config; its node images give way to what was said for this run."""
+    """Return the user's kind config; its node images are replaced by the option's."""
     config = load_kind_config(path)
     if settings.node_image:
         nodes = config.get("nodes") or ()

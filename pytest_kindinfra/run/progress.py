@@ -20,7 +20,7 @@ _SILENCE = 15.0
 
 
 class Heartbeats:
-    """Which of the phases that print something are to be told about: each once in a while.
+    """Selects the phases that are due for a progress line.
 
     A silence of all is rare while many things go on, so a build that hangs among them would
     not be seen.
@@ -44,7 +44,7 @@ class Heartbeats:
 
 
 class ProgressLines:
-    """Tells of the phases of a bring-up.
+    """Reports the phases of a bring-up.
 
     Args:
         write: Called with each line, from any thread.

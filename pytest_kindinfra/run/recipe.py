@@ -1,6 +1,6 @@
 """The recipe: what a run does, in what order, and what waits for what.
 
-Read it from the top: create the cluster, build images beside it, load each as soon as kind nodes
+Read it from the top: create the cluster, build images in parallel, load each as soon as kind nodes
 take it, deploy each service once its images are loaded and its needs are ready. Each of these is
 a task in a thread of its own; nothing waits for "all builds" or "all loads". Results go to the run
 directory, written once. It must not know pytest or a concrete engine.
@@ -99,8 +99,7 @@ def bring_up(context: Context) -> None:
     with Tasks() as tasks:
         builds, services = Builds(context), service_tasks(plan)
         cluster = add_cluster(tasks, context, services, preflight=builds.find)
-        images = add_images(tasks, context, builds, cluster)
-        add_services(tasks, context, services, cluster, images)
+        images = add_stack(tasks, context, builds, services, cluster)
         await_tasks(context, [cluster.ready, *(one.ready for one in services.values())])
         if cluster.ready.error:
             context.cancelled.set()  # builds would go on in vain
@@ -153,14 +152,44 @@ def add_cluster(
     return ClusterTasks(checked, created, nodes, answering, ready)
 
 
-def add_images(tasks: Tasks, context: Context, builds: Builds, cluster: ClusterTasks) -> ImageTasks:
+def add_stack(
+    tasks: Tasks,
+    context: Context,
+    builds: Builds | Mapping[str, Task[BuiltImage]],
+    services: Mapping[str, ServiceTask],
+    cluster: ClusterTasks,
+) -> ImageTasks:
+    """Bring up the services of a plan with their images: all but the cluster itself.
+
+    Args:
+        tasks: Where each step becomes a task.
+        context: What every step knows; its plan says which images and services.
+        builds: Builds the images; or those that are built already, by name.
+        services: The tasks that end with each service, by name.
+        cluster: The cluster on its way up.
+    """
+    images = add_images(tasks, context, builds, cluster)
+    add_services(tasks, context, services, cluster, images)
+    return images
+
+
+def add_images(
+    tasks: Tasks,
+    context: Context,
+    builds: Builds | Mapping[str, Task[BuiltImage]],
+    cluster: ClusterTasks,
+) -> ImageTasks:
     """Build each image as soon as its bases are built, and load it as soon as it is built."""
     existing = context.request.existing
     if existing and not existing.nodes:
         return _images_elsewhere(context)
     # Images that need no build go first: they can travel while others are built.
     external = add_external(tasks, context, cluster)
-    built = add_builds(tasks, context, builds, after=cluster.checked)
+    built = (
+        add_builds(tasks, context, builds, after=cluster.checked)
+        if isinstance(builds, Builds)
+        else builds
+    )
     return ImageTasks(built, add_loads(tasks, context, built, cluster), external)
 
 
@@ -188,7 +217,7 @@ def add_external(
     used = (one for references in context.plan.external.values() for one in references)
     return {
         reference: tasks.add(
-            f'image "{reference}"',
+            f'the load of image "{reference}"',
             partial(_load_external, context, reference, cluster),
             after=[cluster.checked],
         )
@@ -203,7 +232,7 @@ def add_loads(
     used = {name for service in context.plan.services for name in service.images}
     return {
         name: tasks.add(
-            f'image "{name}"',
+            f'the load of image "{name}"',
             partial(_load, context, built, name, cluster),
             after=[built[name], cluster.nodes],
         )

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.system.channel import Channel
 
 _ALONE = 3.0
-"""Seconds for the evidence once pytest's main process is gone: nobody may be there to wait."""
+"""Seconds for the evidence once pytest's main process is gone: no user may be left to wait."""
 
 _JOIN_ALONE = 7.0
 
@@ -66,7 +66,7 @@ class RemoteHooks:
 
     Args:
         send: Sends a message there.
-        names: The hooks that somebody implements; others are not called.
+        names: The hooks that are implemented; others are not called.
     """
 
     def __init__(self, send: Callable[[Message], object], names: Sequence[str]) -> None:
@@ -79,7 +79,7 @@ class RemoteHooks:
 
     @property
     def deploying(self) -> bool:
-        """Whether somebody implements a hook that is called while services are deployed."""
+        """Whether a hook is implemented that is called while services are deployed."""
         return not self._names.isdisjoint({"before_deploy", "after_deploy"})
 
     def before_build(self, image: Image) -> None:
@@ -132,13 +132,13 @@ class RemoteHooks:
         self._send(CallHook(number=number, hook=hook, **fields))
         ended = call.result()
         if ended.failure is not None:
-            at_end = hook in {"diagnose", "before_teardown"}  # where failures are told in a line
+            at_end = hook in {"diagnose", "before_teardown"}  # there failures get a line
             raise KindInfraError(ended.brief if at_end else ended.failure)
         return ended
 
 
 class Conversation:
-    """What the provisioner is told, and what it tells.
+    """The messages between pytest's main process and the provisioner.
 
     Args:
         channel: To pytest's main process.
@@ -153,11 +153,11 @@ class Conversation:
         self._ending = threading.Event()
 
     def hold(self) -> None:
-        """Do what is said until the run has ended, with pytest's main process or without it."""
+        """Handle messages until the run has ended, with pytest's main process or without it."""
         for line in self._lines:
             self._take(decode(line))
         if self._work is None:
-            return  # nothing was begun
+            return  # nothing was started
         self._work.hooks.hang_up()
         print("pytest's main process has ended", flush=True)  # noqa: T201 - the log
         if self._ending.is_set():
@@ -183,7 +183,7 @@ class Conversation:
             case Hurry():
                 self._haste.hurry()
             case Finish():
-                if self._work is None:  # an interrupt came before it was told what to begin
+                if self._work is None:  # an interrupt came before `Start`
                     leave(0)
                 if not self._ending.is_set():
                     self._ending.set()
@@ -306,5 +306,5 @@ def _log_to(path: Path) -> None:
 
 def _load_client_early() -> None:
     """Load the client while kind creates the cluster, rather than when it answers."""
-    with suppress(Exception):  # whoever needs it then says what is wrong with it
+    with suppress(Exception):  # the first use says what is wrong with it
         load_client()

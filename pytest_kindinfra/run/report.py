@@ -69,7 +69,8 @@ def run_report(
         machine: On which the run was; see `run.surroundings`.
 
     Returns:
-        `plan`: the services in the order of their needs, each with `needs` and `images`;
+        `plan`: the services in the order of their needs, each with `needs` and `images`, and
+        `image_needs`: image to the images that it is built on;
         `phases`: `name`, `kind`, `subject`, `start`, `end` (seconds since the epoch), `ok`, and for
         a load `bytes`: what its stream took to all kind nodes together;
         `images`: name to `reference`, `cached`, `bases` (ids of base images) and `also` (further
@@ -82,6 +83,7 @@ def run_report(
         "plan": {
             "cluster": cluster,
             "images": [image.name for image in plan.images],
+            "image_needs": {image.name: list(image.needs) for image in plan.images},
             "services": [
                 {
                     "name": service.name,
@@ -173,7 +175,7 @@ def running_line(running: Iterable[Running], *, at: float, since: float) -> str:
 
 
 def _trouble(one: Running) -> str:
-    """Return what keeps a service from being ready; a build's last line is told elsewhere."""
+    """Return what keeps a service from being ready; a build's last line is shown elsewhere."""
     said = _shown(one.says()) if phase_kind(one.kind).shows_trouble else ""
     return f"; {said}" if said else ""
 
@@ -259,7 +261,7 @@ def _image_rows(plan: Plan, known: Known) -> list[str]:
 
 
 def _external_rows(plan: Plan, known: Known) -> list[str]:
-    """Return the images that services run and that nobody declared."""
+    """Return the images that services run and that are not declared."""
     references = dict.fromkeys(one for found in plan.external.values() for one in found)
     return [f"{one}{_presence(one, known, 'pulled by the kind node')}" for one in references]
 
@@ -309,10 +311,10 @@ def failure_lines(failures: Mapping[str, Failed]) -> list[str]:
     Args:
         failures: Name of a service, or `cluster`, to its failed result.
     """
-    causes = {one.root: one.full for one in failures.values() if not one.cancelled}
+    causes = {one.root: one for one in failures.values() if not one.cancelled}
     lines: list[str] = []
-    for root, full in causes.items():
-        lines += ["", f"kindinfra: {root} failed:", *full.splitlines()]
+    for root, cause in causes.items():
+        lines += ["", f"kindinfra: {root} {cause.verb}:", *cause.full.splitlines()]
         blocked = [
             name
             for name, one in failures.items()
@@ -326,7 +328,7 @@ def failure_lines(failures: Mapping[str, Failed]) -> list[str]:
 def build_line(phases: Iterable[Phase], *, cached: int) -> str:
     """Return the line that sets the builds' sum against their wall time, empty without images.
 
-    The sum is no promise of what is saved: beside others a build takes longer than alone.
+    The sum is no promise of what is saved: in parallel to others a build takes longer than alone.
     """
     builds = [phase for phase in phases if phase.kind == "build"]
     if not builds:
@@ -334,7 +336,7 @@ def build_line(phases: Iterable[Phase], *, cached: int) -> str:
     added_up = sum(phase.end - phase.start for phase in builds)
     wall = max(phase.end for phase in builds) - min(phase.start for phase in builds)
     unchanged = f", {count(cached, 'image')} unchanged" if cached else ""
-    work = f"{added_up:.1f} s of work one after another took {wall:.1f} s side by side"
+    work = f"{added_up:.1f} s of build time in {wall:.1f} s"
     return f"builds: {work}{unchanged}"
 
 
@@ -349,12 +351,12 @@ def kept_lines(what: str, *, kubeconfig: Path, delete: Sequence[str]) -> list[st
 
 
 def reused_lines(cluster: str, *, kubeconfig: Path, end: Sequence[str]) -> list[str]:
-    """Return how to use and how to end a cluster that is there for the next run."""
+    """Return how to use and how to delete a cluster that is kept for the next run."""
     return [
         "",
-        f"for the next run: cluster {cluster}",
-        f"  use it: export KUBECONFIG={shlex.quote(str(kubeconfig))}",
-        f"  end it: {shlex.join(end)}",
+        f"kept for the next run: cluster {cluster}",
+        f"  use it:    export KUBECONFIG={shlex.quote(str(kubeconfig))}",
+        f"  delete it: {shlex.join(end)}",
     ]
 
 

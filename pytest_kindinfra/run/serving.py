@@ -51,7 +51,7 @@ class ServiceTask:
 
 
 def service_tasks(plan: Plan) -> dict[str, ServiceTask]:
-    """Return a task for each service of the plan; none has begun."""
+    """Return a task for each service of the plan; none has started."""
     names = {service.name: f'service "{service.name}"' for service in plan.services}
     return {name: ServiceTask(called, Task(called)) for name, called in names.items()}
 

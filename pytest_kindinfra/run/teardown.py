@@ -25,12 +25,11 @@ from pytest_kindinfra.run.report import (
 )
 from pytest_kindinfra.run.surroundings import machine, versions
 from pytest_kindinfra.run.table import needs_of, table_lines
+from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed
 from pytest_kindinfra.state.codec import file_name, to_json
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.records import (
     CacheUsed,
-    ClusterKept,
-    ClusterNamed,
     ClusterReady,
     GitState,
     ImageFailed,
@@ -110,7 +109,7 @@ def _keep_namespaces(
 def _keep_logs(
     cluster: str, folder: Path, provider: Provider, redactor: Redactor, deadline: Deadline
 ) -> None:
-    """Export the kind nodes' logs; a file with a secret is written anew without it."""
+    """Export the kind nodes' logs; a file with a secret is written again without it."""
     folder.mkdir(mode=0o700, exist_ok=True)
     try:
         provider.export_logs(cluster, folder, deadline)
@@ -199,7 +198,7 @@ def end(
     """Keep evidence of a failure, delete the cluster unless it is to be kept, and report.
 
     Args:
-        started: What was begun.
+        started: What was started.
         run: The run directory.
         hook: Calls `pytest_kindinfra_*` by keyword.
         write: Shows a line.
@@ -295,7 +294,7 @@ def closing_lines(
         delete = started.tools.provider.delete_command(name)
         what = f"what is of run {run.path.name} in " if started.prepared.request.existing else ""
         lines += kept_lines(f"{what}cluster {name}", kubeconfig=run.kubeconfig, delete=delete)
-    return [*map(started.tools.redactor.text, lines), f"all of it: {run.path}"]
+    return [*map(started.tools.redactor.text, lines), f"logs and details: {run.path}"]
 
 
 def is_for_reuse(started: Started) -> bool:
@@ -315,7 +314,7 @@ def _reused_dir(started: Started) -> RunDirectory | None:
 
 
 def _restore(run: RunDirectory, write: Callable[[str], None]) -> None:
-    """Make a run directory that was removed in mid-run again, for its owner only; say so."""
+    """Make a run directory again that was removed during the run, for its owner only; say so."""
     if is_there(run.file(ClusterNamed)):
         return
     write(
@@ -334,7 +333,7 @@ def _down(started: Started) -> list[str]:
 
 
 def _write_safely(write: Callable[[str], None], line: str) -> None:
-    """Write a line as far as anybody reads it: a terminal that is gone must not end the work."""
+    """Write a line if possible: a terminal that is gone must not end the work."""
     with suppress(Exception):
         write(line)
 

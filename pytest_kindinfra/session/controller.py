@@ -46,37 +46,22 @@ _ENDS_WITHIN = 5.0
 
 def new_controller(config: pytest.Config, first: Outline) -> Controller:
     """Return the controller of a new run; nothing is made on disk yet."""
-    from pytest_kindinfra.run.report import count
     from pytest_kindinfra.state.directory import RunDirectory, new_run_id
 
     run_id = new_run_id()
     run = RunDirectory(config.rootpath / first.settings.artifacts / run_id)
-    cluster = _cluster_name(first, config, run_id)
-    declared = f"{count(first.services, 'service')} in {first.source}"
-    if first.settings.kubeconfig:
-        cluster = f"of {first.settings.kubeconfig}"
-    engine = first.settings.engine
-    about = f"cluster {cluster}, engine {engine}, {declared}" if first.source else ""
-    return Controller(config, run, run_id, about=about)
-
-
-def _cluster_name(first: Outline, config: pytest.Config, run_id: str) -> str:
-    if first.settings.reuse and not first.settings.cluster_name:
-        from pytest_kindinfra.state.reused import name_after
-
-        return name_after(config.rootpath)
-    return first.settings.cluster_name or f"kindinfra-{run_id}"
+    return Controller(config, run, run_id, first=first)
 
 
 class Controller:
     """Starts at most one bring-up, and ends it once."""
 
     def __init__(
-        self, config: pytest.Config, run: RunDirectory, run_id: str, *, about: str
+        self, config: pytest.Config, run: RunDirectory, run_id: str, *, first: Outline
     ) -> None:
         self.run = run
         self.meanwhile: Callable[[], None] = lambda: None
-        self._about = about
+        self._first = first
         self._config = config
         self._run_id = run_id
         self._process = os.getpid()
@@ -125,7 +110,7 @@ class Controller:
             locks = self._make_run_directory(prepared)
             self._begin(provisioner, prepared, locks, terminal, tests=wanted.tests)
         except BaseException:
-            if self._prepared is None:  # nothing was begun, and nothing will be ended
+            if self._prepared is None:  # nothing was started, and nothing will be ended
                 self._let_go(provisioner)
             raise
 
@@ -245,7 +230,7 @@ class Controller:
         said = f"the end of {log}" if size_of(log) else f"below\n{provisioner.last_words()}"
         error = ProvisionerDiedError(
             "the provisioner, the process that brings the stack up, ended before the run did\n"
-            f"To fix: look for what ended it (memory, a signal), and see {said}"
+            f"To fix: find out what ended it (memory, a signal), and see {said}"
         )
         terminal.say(redactor.text(f"kindinfra: {error}"))
         from pytest_kindinfra.run.teardown import settle_rest
@@ -261,7 +246,7 @@ class Controller:
     # -- end ---------------------------------------------------------------------------------
 
     def end_cut_short(self) -> bool:
-        """End the run after an interrupt that came out of pytest; return whether one was begun."""
+        """End the run after an interrupt that came out of pytest; return whether there is one."""
         if self._prepared is None:
             return False
         self.finish(failed=False, interrupted=True)
@@ -297,7 +282,7 @@ class Controller:
             return None
 
     def end_waits(self) -> None:
-        """Have waiters give up, here and in workers, as far as anything was begun."""
+        """Have waiters give up, here and in workers, as far as anything was started."""
         if self._prepared and not self._is_forked():
             self._close()
 
@@ -314,7 +299,7 @@ class Controller:
             self.run.close()
 
     def _hurry(self) -> None:
-        """Pass on that somebody is impatient; called in a handler of signals."""
+        """Pass on that the end was interrupted; called in a handler of signals."""
         if self._provisioner and not self._is_forked():
             from pytest_kindinfra.run.messages import Hurry
 
@@ -332,7 +317,7 @@ class Controller:
             interrupted: The run was ended before its end.
 
         Returns:
-            Whether somebody was too impatient for the evidence.
+            Whether an interrupt cut the evidence short.
         """
         if self._is_forked():
             return False
@@ -377,7 +362,7 @@ class Controller:
         from pytest_kindinfra.context import OwnCluster
         from pytest_kindinfra.run.messages import Done
         from pytest_kindinfra.run.teardown import Started, closing_lines, end
-        from pytest_kindinfra.state.records import ClusterNamed
+        from pytest_kindinfra.state.clusterrecords import ClusterNamed
         from pytest_kindinfra.system.files import is_there
         from pytest_kindinfra.wiring import make_tools, tools_for
 
@@ -410,11 +395,11 @@ class Controller:
         if not provisioner.lost:
             self._write(
                 f"kindinfra: interrupted again: the provisioner ends run {self.run.path.name} and "
-                f"its cluster {name} without pytest; what it does: {self.run.path / LOG}"
+                f"its cluster {name} without pytest; its log: {self.run.path / LOG}"
             )
             return
         self._write(
-            f"kindinfra: interrupted three times: the teardown of cluster {name} was left\n"
+            f"kindinfra: interrupted three times: the teardown of cluster {name} was not finished\n"
             f"To fix: kindinfra gc"
         )
 
@@ -427,7 +412,20 @@ class Controller:
 
     def header(self) -> str | None:
         """Return the line for the report header, None where nothing is declared."""
-        return f"kindinfra: {self._about}" if self._about else None
+        first, settings = self._first, self._first.settings
+        if first.source is None:
+            return None
+        from pytest_kindinfra.run.report import count
+        from pytest_kindinfra.state.reused import cluster_name
+
+        context = f", context {settings.context}" if settings.context else ""
+        cluster = f"of {settings.kubeconfig}{context}"
+        if settings.kubeconfig is None:
+            named, reuse = settings.cluster_name, settings.reuse
+            root, run_id = self._config.rootpath, self._run_id
+            cluster = cluster_name(root, named=named, reuse=reuse, run_id=run_id)
+        declared = f"{count(first.services, 'service')} in {first.source}"
+        return f"kindinfra: cluster {cluster}, engine {settings.engine}, {declared}"
 
     def summarise(self, reporter: pytest.TerminalReporter) -> None:
         """Show the closing table, the failures in full, and what was kept."""

@@ -274,7 +274,7 @@ class Once:
         name = _hashed(key)
         if (outcome := self._run.read(OnceDone, name)) is None:
             if (name, get_ident()) in self._producing:  # another thread waits for its turn
-                msg = f'"{key}": its own producer asks for it'
+                msg = f'"{key}": its producer requests the same key'
                 raise OnceError(msg)
             outcome = self._produce(name, key, produce)
         if outcome.error is not None:
@@ -360,7 +360,7 @@ class Exports:
             del self._left[name]
 
     def restore(self) -> None:
-        """Give each variable the value it had before, unless somebody has changed it since."""
+        """Give each variable the value it had before, unless it was changed since."""
         for name, (value, before) in self._set.items():
             if os.environ.get(name) != value:
                 continue

@@ -19,7 +19,6 @@ from pytest_kindinfra.session.stash import (
     meanwhile,
     outline,
     refuse,
-    undo,
 )
 
 if TYPE_CHECKING:
@@ -38,12 +37,11 @@ def kindinfra(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """What the run brought up on the cluster: endpoints, credentials, namespace, images."""
     __tracebackhide__ = True
     from pytest_kindinfra.session.undoing import stack_of
-    from pytest_kindinfra.session.waiting import await_cluster
+    from pytest_kindinfra.session.waiting import await_services
 
     config = request.config
-    refusal = await_cluster(
-        config.stash[RUN], asked=config.stash.get(ASKED, False), meanwhile=meanwhile(config)
-    )
+    asked = config.stash.get(ASKED, False)
+    refusal = await_services((), config.stash[RUN], asked=asked, meanwhile=meanwhile(config))
     if refusal:  # a test that could not say at collection that it needs the cluster
         refuse(config, refusal)
     stack = stack_of(
@@ -56,11 +54,8 @@ def kindinfra(request: pytest.FixtureRequest) -> Iterator[Stack]:
     config.stash[STACK] = stack, process
     yield stack
     if os.getpid() == process:  # a child that a test forked off shares connections with its parent
-        try:
-            undo(config)
-        finally:
-            del config.stash[STACK]
-            stack.close()
+        del config.stash[STACK]
+        stack.close()  # what a test that was cut short has left: `undo_left`, at the run's end
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What we must know of plugins beside us: pytest-xdist, -timeout, -rerunfailures, pytest-kind.
+"""What we must know of other plugins: pytest-xdist, -timeout, -rerunfailures, pytest-kind.
 
 All of them may be missing; what is theirs is asked by name. It must not know what a run does.
 """
@@ -51,8 +51,8 @@ def warn_of_pytest_kind(config: pytest.Config) -> None:
     if _is_loaded(config, _KIND):
         name = next(one for one in _KIND if config.pluginmanager.hasplugin(one))
         msg = (
-            "pytest-kind is loaded beside kindinfra, and both have a fixture kind_cluster: "
-            f"say -p no:{name}, or uninstall it"
+            "pytest-kind and pytest-kindinfra are loaded, and both have a fixture kind_cluster: "
+            f"add -p no:{name}, or uninstall pytest-kind"
         )
         config.issue_config_time_warning(pytest.PytestConfigWarning(msg), stacklevel=2)
 

@@ -21,6 +21,7 @@ from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.model import Endpoint, Phase
 from pytest_kindinfra.run.messages import (
     VERSION,
+    Alive,
     CallHook,
     Done,
     Hello,
@@ -36,7 +37,7 @@ from pytest_kindinfra.run.messages import (
 from pytest_kindinfra.state.codec import from_json
 from pytest_kindinfra.state.records import ClusterReady
 from pytest_kindinfra.state.results import text_of
-from pytest_kindinfra.system.channel import channel_pair, run_in_thread
+from pytest_kindinfra.system.channel import channel_pair, run_in_thread, watch_process
 from pytest_kindinfra.system.programs import start_apart
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class Provisioner:
         self.reused_dir: Path | None = None
         self._say = say
         self._ended = False
+        self._alive: Callable[[], bool] = lambda: True
         self._losing: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._config: pytest.Config | None = None
         self._run: RunDirectory | None = None
@@ -156,12 +158,12 @@ class Provisioner:
         self._channel.send(encode(start), [lock.copy() for lock in locks])
         locks[1].leave()
         self._losing.put(lost)
-        if self._ended:  # before it was told anything
+        if self._ended:  # before it got a message
             self._lose()
         self._process.wait()  # it has forked the provisioner off
 
     def tell(self, message: Message) -> None:
-        """Send a message; nothing happens if nobody is there any more. Never waits."""
+        """Send a message; nothing happens if the process has ended. Never waits."""
         self._channel.send(encode(message))
 
     def over(self, seconds: float) -> bool:
@@ -181,12 +183,12 @@ class Provisioner:
         self._process.wait()
 
     def last_words(self) -> str:
-        """Return the end of what it printed before it was told where its log is."""
+        """Return the end of what it printed before it knew its log file."""
         self._errors.seek(0)
         return last_lines(self._errors.read().decode(errors="replace"), _LAST)
 
     def _listen(self) -> None:
-        for line in self._channel.lines():
+        for line in self._channel.lines(lambda: self._alive()):  # noqa: PLW0108 - another from `Alive` on
             try:
                 self._take(decode(line))
             except Exception:  # noqa: BLE001 - the next line may be the end of the run
@@ -197,17 +199,19 @@ class Provisioner:
         self._over.put(None)
 
     def _lose(self) -> None:
-        """Tell of the loss, once, and only if it had something to do."""
+        """Report the loss, once, and only if it had something to do."""
         with suppress(Empty):
             lost = self._losing.get_nowait()
             self.lost = True
             try:
                 lost()
-            except Exception:  # noqa: BLE001 - nobody is there to raise it to
+            except Exception:  # noqa: BLE001 - no caller can get it
                 self._say(f"kindinfra: {traceback.format_exc()}")
 
     def _take(self, message: Message) -> None:
         match message:
+            case Alive():
+                self._alive = watch_process(message.process)
             case Say():
                 self._say(message.line)
             case PhaseEnded():

@@ -1,4 +1,4 @@
-"""What tests change of the stack: undone when they end, or by whoever finds it left behind."""
+"""What tests change of the stack: undone when they end, or by the process that finds it later."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.session.stash import RUN, outline
 from pytest_kindinfra.state.records import Change
+from pytest_kindinfra.system.timeline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,23 +58,51 @@ def lack_of(run: RunDirectory, settings: Settings, needs: frozenset[str]) -> str
             return f"what a killed worker had changed could not be undone: {error}"
 
 
-def undo_left(config: pytest.Config) -> None:
-    """Undo what killed workers have left in a cluster that stays, or say what cannot be undone."""
+_AT_THE_END = 30.0
+"""Seconds for all that is left: the tests are over, and the user waits for pytest's end."""
+
+
+_AFTER_AN_INTERRUPT = 5.0
+
+
+def undo_left(config: pytest.Config, *, failed: bool, interrupted: bool) -> None:
+    """Undo what killed workers, or a test that was cut short, have left in a cluster that stays.
+
+    What cannot be undone is said.
+
+    Args:
+        config: pytest's.
+        failed: A test failed.
+        interrupted: The user ended the run. Then a cluster that is merely kept is left as it is,
+            to be looked at.
+    """
     from pytest_kindinfra.session.output import write_line
 
-    for problem in _problems_left(config.stash[RUN], outline(config).settings):
+    run, settings = config.stash[RUN], outline(config).settings
+    if not _is_tidied(settings, failed=failed, interrupted=interrupted) or not has_changes(run):
+        return
+    seconds = _AFTER_AN_INTERRUPT if interrupted else _AT_THE_END
+
+    def tell(change: Change) -> None:
+        where = f' in service "{change.service}"' if change.service else ""
+        what = f"undoing what the test {change.test} changed{where} ({change.kind})"
+        write_line(config, f"kindinfra: {what}, {seconds:g} s at most")
+
+    with closing(_own_stack(run, settings)) as stack:
+        try:
+            problems = stack.undo_of_dead(Deadline.after(seconds), tell=tell)
+        except (KindInfraError, OSError) as error:
+            problems = [str(error)]
+    for problem in problems:
         write_line(config, f"kindinfra: {problem}")
 
 
-def _problems_left(run: RunDirectory, settings: Settings) -> list[str]:
-    stays = settings.reuse or settings.keep != "never" or settings.kubeconfig is not None
-    if not stays or not has_changes(run):
-        return []
-    with closing(_own_stack(run, settings)) as stack:
-        try:
-            return stack.undo_of_dead()
-        except KindInfraError as error:
-            return [str(error)]
+def _is_tidied(settings: Settings, *, failed: bool, interrupted: bool) -> bool:
+    """Whether the cluster stays, and not only to be looked at."""
+    if settings.reuse or settings.kubeconfig is not None:
+        return True
+    kept = settings.keep == "always" or (settings.keep == "on-failure" and failed)
+    return kept and not interrupted
 
 
 def has_changes(run: RunDirectory) -> bool:

@@ -35,8 +35,8 @@ R = TypeVar("R", bound=Result)
 class StackView:
     """What a run brought up: cluster, namespace, images, endpoints.
 
-    In a test it waits for what the run is still bringing up. In a hook or a `run` step it holds
-    what is there so far, and asking for more is an error.
+    In a test it waits for what the run is still bringing up. In a hook or a `run` step it has
+    what is ready so far, and asking for more is an error.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class StackView:
         result = run.wait_for(kind, name) if self._waits else run.settled(kind, name)
         if result is None:
             what = file_name(kind, name).replace("-", " ", 1)
-            msg = f"{what}: not there yet\nTo fix: name it in `needs`"
+            msg = f"{what}: not deployed yet\nTo fix: add it to `needs`"
             raise NotReadyError(msg)
         if isinstance(result, Failed):
             raise NotReadyError(result.short)

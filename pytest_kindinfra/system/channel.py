@@ -66,7 +66,7 @@ class Channel:
         run_in_thread(self._write)
 
     def send(self, text: str, files: Sequence[int] = ()) -> None:
-        """Send a line; dropped if nobody is there to read it. Never waits.
+        """Send a line; dropped if the other end is closed. Never waits.
 
         Args:
             text: The line, without a newline in it.

@@ -35,14 +35,14 @@ may have been lost in code that catches all, and then the next one must count.""
 
 
 _GIVES_UP = 5
-"""The interrupt that ends a process which nobody relieves of the end of a run."""
+"""The interrupt that ends a process which must end the run alone."""
 
 
 class Haste:
-    """Whether somebody is impatient with the end of a run.
+    """Whether the end of a run was interrupted.
 
     Attributes:
-        hurried: Somebody is.
+        hurried: It was.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Haste:
         self._calls: SimpleQueue[bool] = SimpleQueue()
 
     def next(self) -> threading.Event:
-        """Return an event that is set when somebody is impatient from now on.
+        """Return an event that is set at the next interrupt.
 
         A thread sets it: an event has a lock, which the main thread may hold when a handler of
         signals comes between two of its instructions.
@@ -66,7 +66,7 @@ class Haste:
         return event
 
     def hurry(self) -> None:
-        """Say that somebody is impatient; takes no lock, so that signal handlers may call it."""
+        """Note an interrupt; takes no lock, so that signal handlers may call it."""
         self.hurried = True
         self._calls.put(True)  # noqa: FBT003 - what the thread waits for
 
@@ -85,7 +85,7 @@ class Interrupts(Haste):
     Args:
         gives_up: Which interrupt of a run is raised even where none should be, so that its end
             can be left; one within half a second of another is the same.
-        hurrying: Called when somebody is impatient, from a handler of signals.
+        hurrying: Called when the end is interrupted, from a handler of signals.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Interrupts(Haste):
         self._count = 0
 
     def catch(self, *, sigint: bool) -> None:
-        """Have SIGTERM and SIGHUP raise KeyboardInterrupt, unless they have somebody's handler.
+        """Have SIGTERM and SIGHUP raise KeyboardInterrupt, unless they have a handler.
 
         Args:
             sigint: Take SIGINT over too. A process that runs tests should not: asyncio and trio
@@ -141,7 +141,7 @@ class Interrupts(Haste):
             self.allow()
 
     def restore(self) -> None:
-        """Give back what was taken over."""
+        """Give back the handlers."""
         self.stop()
         while self._before:
             number = next(iter(self._before))
@@ -184,7 +184,7 @@ class Interrupts(Haste):
             _interrupt(number, frame)
 
     def hurry(self) -> None:
-        """Say that somebody is impatient."""
+        """Note an interrupt."""
         super().hurry()
         self._hurrying()
 

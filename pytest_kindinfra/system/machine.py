@@ -51,7 +51,7 @@ def file_system_of(folder: Path) -> str | None:
 
 
 def available_memory() -> int | None:
-    """Return the bytes that programs can have without swapping, None if nobody can tell."""
+    """Return the bytes that programs can have without swapping, None if that is unknown."""
     import psutil
 
     try:

@@ -172,7 +172,7 @@ def _dies_with_parent() -> tuple[str, ...]:
 def can_kill_with_parent(setpriv: str) -> bool:
     """Whether a `setpriv` has `--pdeathsig`: that of busybox and util-linux before 2.33 has not.
 
-    Tried once in each process, by having it start itself: nothing else need be on PATH.
+    Tried once in each process, by having it start itself: no other program is needed.
     """
     try:
         tried = subprocess.run(
@@ -217,7 +217,7 @@ def _wait_for(process: subprocess.Popen[bytes], deadline: Deadline) -> bool:
 def end(process: subprocess.Popen[bytes]) -> None:
     """End the process group if its leader still runs: asked first, killed after a grace.
 
-    What outlives the leader is killed with no further grace: nobody is left to wait for it.
+    What outlives the leader is killed with no further grace: no process is left to wait for it.
     """
     if process.poll() is not None:
         return

@@ -169,7 +169,7 @@ def retry(
 
 
 def call_within(function: Callable[[], T], deadline: Deadline, *, what: str) -> T:
-    """Call somebody else's function, but wait for it no longer than the deadline.
+    """Call a function of a user's, but wait for it no longer than the deadline.
 
     A function that does not return is left to a daemon thread, since Python cannot end it.
 
@@ -222,13 +222,13 @@ class PhaseKind(NamedTuple):
 
 PHASE_KINDS = {
     "build": PhaseKind("building", "built", ranks="image"),
-    "queue": PhaseKind("waiting for its turn to create the cluster", "had its turn to be created"),
+    "queue": PhaseKind("waiting for its turn to create the cluster", "may be created"),
     "create": PhaseKind("creating the cluster", "cluster created"),
     "restore": PhaseKind(
         "restoring the cluster from a snapshot", "cluster restored from a snapshot"
     ),
     "snapshot": PhaseKind("copying the cluster for a snapshot", "cluster copied for a snapshot"),
-    "enter": PhaseKind("entering the cluster", "cluster entered"),
+    "enter": PhaseKind("connecting to the cluster", "cluster connected"),
     "load": PhaseKind("loading", "loaded"),
     "deploy": PhaseKind(
         "applying", "applied", ranks="service", shows_trouble=True, first_line=5.0
@@ -238,9 +238,9 @@ PHASE_KINDS = {
         next_line=10.0,
     ),
     "run": PhaseKind("running its step", "step done", ranks="service"),
-    "take": PhaseKind("taking the cluster over", "cluster taken over"),
+    "take": PhaseKind("reusing the cluster", "cluster reused"),
     "delete": PhaseKind("deleting the cluster", "cluster deleted"),
-    "clear": PhaseKind("deleting what is ours", "what is ours deleted"),
+    "clear": PhaseKind("deleting the run's objects", "the run's objects deleted"),
 }  # fmt: skip
 """All kinds of phases; enter and clear stand for create and delete where the cluster stays."""
 
@@ -326,7 +326,7 @@ class Timeline:
 
     def _tell(self, phase: Phase, *, ended: bool) -> None:
         for subscriber in self._subscribers:
-            # Whoever watches must not end the work: its terminal may be gone.
+            # A subscriber must not end the work: its terminal may be gone.
             with suppress(Exception):
                 subscriber(phase, ended)
 

@@ -22,6 +22,7 @@ NAMES = ("--format", "{{.Names}}")
 PYTEST = (
     *(sys.executable, "-m", "pytest", "--color=no"),
     *("-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:rerunfailures"),
+    *("-p", "no:asyncio"),  # it warns where it is not configured
 )
 
 
@@ -59,7 +60,7 @@ def run_printed(script: str, *, folder: Path) -> subprocess.CompletedProcess[str
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTEST_ADDOPTS": "-p no:randomly -p no:cacheprovider",
+        "PYTEST_ADDOPTS": "-p no:randomly -p no:cacheprovider -p no:asyncio",
         "KINDINFRA_NODE_IMAGE": NODE_IMAGE,
     }
     return subprocess.run(

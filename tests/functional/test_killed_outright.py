@@ -255,7 +255,7 @@ def test_a_reused_cluster_outlives_the_main_process(api: Project, temporary: Pat
     assert len(api.standing()) == 1
 
 
-def test_a_fork_that_lives_on_hides_the_end_of_the_main_process_from_nobody(
+def test_a_surviving_fork_does_not_hide_the_end_of_the_main_process(
     project: Project, temporary: Path
 ) -> None:
     """The child has copies of all that its parent had open."""

@@ -156,7 +156,7 @@ def broken(run_once: Callable[[Callable[[Project], Run]], Run]) -> Run:
 def test_all_images_that_failed_are_named_once_in_full(broken: Run) -> None:
     """Only the first one of a service was, so the second came in the next run."""
     for name in ("first", "second"):
-        assert broken.out.count(f'kindinfra: image "{name}" failed:') == 1, broken.out
+        assert broken.out.count(f'kindinfra: image "{name}" failed to build:') == 1, broken.out
         assert len(broken.lines(f"no compiler for {name}")) >= 1
     assert broken.built == ["first", "second"]
 
@@ -204,9 +204,9 @@ def test_a_kind_node_that_is_removed_in_mid_run_is_everybodys_cause(
     run = running.finish()
 
     assert (run.code, run.outcomes) == (1, {"passed": 1, "errors": 4}), run.text
-    assert run.out.count("kindinfra: the cluster failed:") == 1
-    assert re.search(r'kind node "kindinfra-\S+-control-plane" of cluster .* has ended', run.out)
-    assert 'service "slow" is not there: the cluster failed' in run.out
+    assert run.out.count("kindinfra: the cluster was lost:") == 1
+    assert re.search(r'kind node "kindinfra-\S+-control-plane" of cluster .* ended', run.out)
+    assert 'service "slow" failed to start: the cluster was lost' in run.out
     assert run.report["outcome"]["state"] == "failed"
 
 
@@ -355,7 +355,7 @@ def test_two_runs_in_one_folder_have_clusters_ports_and_artifacts_of_their_own(
     assert project.standing() == []
 
 
-def test_a_host_port_that_somebody_took_meanwhile_is_chosen_anew(project: Project) -> None:
+def test_another_host_port_is_chosen_if_one_was_taken_meanwhile(project: Project) -> None:
     project.service("api")
     project.behave(
         "create", exit=1, times=1, says="failed to bind host port: address already in use"

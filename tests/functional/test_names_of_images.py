@@ -56,7 +56,7 @@ def test_a_template_with_an_unknown_field_is_a_usage_error(api: Project) -> None
 
     assert run.code == 4
     assert (
-        "--kindinfra-tag={servise}: expected a tag, in which may stand "
+        "--kindinfra-tag={servise}: expected a tag; it may contain "
         "{service} {user} {git} {time} {content} {random}"
     ) in run.text
     assert run.all_calls == []

@@ -205,7 +205,7 @@ class TestAnImage:
 
         assert str(caught.value).splitlines()[2:] == [
             "    #5 compiling",
-            f"    It was ended after {timeout or 20:.0f} s, as {said} says",
+            f"    It was stopped after {timeout or 20:.0f} s, the limit of {said}",
             f"    To fix: {fix}",
         ]
 
@@ -312,7 +312,7 @@ class TestAFileThatChangesDuringItsBuild:
 
         bench.engine.on_build = move
 
-        with pytest.raises(KindInfraError, match='image "app": cannot read what it is built from'):
+        with pytest.raises(KindInfraError, match='image "app": cannot read its build context'):
             bench.build(Image(name="app", context=Path("app")))
         assert bench.engine.images == {}
 
@@ -330,10 +330,10 @@ class TestAFileThatChangesDuringItsBuild:
             bench.build(API)
 
         assert str(caught.value) == (
-            'image "api": it was built 3 times, and each time files changed meanwhile, so that'
-            ' nobody knows what is in it: "main.go"\n'
-            "To fix: stop what writes there, or leave these files out: `ignore` in [images.api],"
-            " or .dockerignore"
+            'image "api": it was built 3 times, and each time files of its context'
+            ' changed during the build, so its content is unknown: "main.go"\n'
+            "To fix: stop the program that writes there, or exclude these files: `ignore` in"
+            " [images.api], or .dockerignore"
         )
         assert bench.engine.images == {}
 

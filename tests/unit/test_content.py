@@ -350,7 +350,7 @@ class TestWhatIsRead:
             read_source(image, folder=folder)
 
         assert str(caught.value) == (
-            'image "api": cannot read what it is built from: '
+            'image "api": cannot read its build context: '
             f"[Errno 2] No such file or directory: '{gone / 'Dockerfile'}'"
         )
 

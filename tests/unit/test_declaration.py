@@ -388,7 +388,7 @@ MANIFESTS = 'manifests = ["a.yaml"]'
         ),
         pytest.param(
             f'[services.a]\n{MANIFESTS}\nneeds = ["b:redy"]',
-            '[services.a] needs "b:redy", but after the colon comes one of "applied", "started",'
+            '[services.a] needs "b:redy", but after the colon must be one of "applied", "started",'
             ' "ready"; did you mean "ready"?',
             id="level",
         ),

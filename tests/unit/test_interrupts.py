@@ -163,7 +163,7 @@ class TestDeferred:
 
 
 class TestCaught:
-    def test_a_handler_of_somebody_else_stays_until_the_end(self, interrupts: Interrupts) -> None:
+    def test_a_foreign_handler_stays_until_the_end(self, interrupts: Interrupts) -> None:
         came: list[int] = []
         signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
 

@@ -20,9 +20,9 @@ from pytest_kindinfra.errors import ClusterError, ToolMissingError
 from pytest_kindinfra.kube import routes
 from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.model import ObservedCluster, Service
+from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed, Deployed
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
-from pytest_kindinfra.state.records import ClusterKept, ClusterNamed, Deployed
 from pytest_kindinfra.state.reused import (
     acquire,
     is_kept,
@@ -120,8 +120,8 @@ class TestLocks:
         lock.release()
         assert told == ["run 1"]
         assert str(caught.value) == (
-            'cluster "shop" was in use by run 1 all the time\n'
-            "To fix: wait for its end, or take another --kindinfra-cluster-name"
+            'cluster "shop" did not become free within 1.3 s: it is in use by run 1\n'
+            "To fix: wait until it ends, or use another --kindinfra-cluster-name"
         )
 
     def test_a_sweep_leaves_alone_what_somebody_takes_at_that_moment(self, tmp_path: Path) -> None:
@@ -190,6 +190,18 @@ class TestInputs:
 
     def test_without_inputs_nobody_knows(self, tmp_path: Path) -> None:
         assert inputs_hash(Service(name="fill", run="a:b"), tmp_path) == ""
+
+    def test_inputs_in_the_home_folder_count(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The check found them, and the hash did not: an edit did not run the step again."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        step = Service(name="fill", run="nowhere:fill", inputs=("~/rows.csv",))
+        (tmp_path / "rows.csv").write_text("1")
+        before = inputs_hash(step, tmp_path / "project")
+        (tmp_path / "rows.csv").write_text("2")
+
+        assert inputs_hash(step, tmp_path / "project") != before
 
 
 class TestRoutes:
@@ -303,19 +315,19 @@ class TestDoctor:
             (
                 "engine",
                 "20.10.24",
-                "odd engine docker 20.10.24, older than 23.0: its BuildKit has no named contexts",
+                "warning engine docker 20.10.24, older than 23.0: its BuildKit has no named",
                 "install Docker Engine 23.0 or newer: ",
             ),
             (
                 "buildx",
                 "github.com/docker/buildx v0.9.1 ed00243",
-                "odd buildx github.com/docker/buildx v0.9.1 ed00243, older than 0.10: it does not",
+                "warning buildx github.com/docker/buildx v0.9.1 ed00243, older than 0.10: it does",
                 "install buildx 0.10 or newer: ",
             ),
             (
                 "kind",
                 "0.19.0",
-                "odd kind 0.19.0, older than 0.20: node images of Kubernetes 1.27.2 and newer",
+                "warning kind 0.19.0, older than 0.20: node images of Kubernetes 1.27.2 and newer",
                 "install kind 0.20 or newer: ",
             ),
         ],
@@ -351,8 +363,8 @@ class TestDoctor:
         lines = self.found(tmp_path, self.tools(runner=FakeRunner(answer)))
 
         at = lines.index(
-            'odd builder "ci" (docker-container) is in use, which cannot see the engine\'s images;'
-            " images are built by the engine's own builder instead"
+            'warning builder "ci" (docker-container) is in use, which cannot see the engine\'s '
+            "images; images are built by the engine's own builder instead"
         )
         assert lines[at + 1].startswith("To fix: nothing, or docker buildx use rootless")
 
@@ -368,10 +380,10 @@ class TestDoctor:
         )
 
         said = "with several kind nodes pods may fail with too many open files"
-        at = lines.index(f"odd inotify fs.inotify.max_user_instances is 128; {said}")
+        at = lines.index(f"warning inotify fs.inotify.max_user_instances is 128; {said}")
         assert lines[at + 1] == "To fix: sysctl fs.inotify.max_user_instances=512"
         assert "ok inotify fs.inotify.max_user_watches is 600000" in lines
-        assert "odd memory 1.5 GB available" in lines
+        assert "warning memory 1.5 GB available" in lines
         assert "ok buildx buildx v1" in lines
 
     def test_a_setpriv_that_does_not_know_the_flag_is_odd(
@@ -384,7 +396,7 @@ class TestDoctor:
 
         lines = self.found(tmp_path, self.tools())
 
-        at = next(n for n, line in enumerate(lines) if line.startswith("odd setpriv"))
+        at = next(n for n, line in enumerate(lines) if line.startswith("warning setpriv"))
         assert f"{setpriv} does not know --pdeathsig; if pytest is killed" in lines[at]
         assert lines[at + 1].startswith("To fix: install setpriv of util-linux 2.33 or newer")
 
@@ -402,7 +414,7 @@ class TestDoctor:
 
         lines = self.found(tmp_path, self.tools(runner=FakeRunner(answer)))
 
-        [told] = [line for line in lines if line.startswith("odd kubectl")]
+        [told] = [line for line in lines if line.startswith("warning kubectl")]
         assert f"{kubectl} does not work" in told
         assert "No version is set for command kubectl" in told
 

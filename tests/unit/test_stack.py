@@ -27,13 +27,8 @@ from pytest_kindinfra.model import (
     Service,
 )
 from pytest_kindinfra.run.recipe import bring_up, tear_down
-from pytest_kindinfra.state.records import (
-    ClusterNamed,
-    ClusterReady,
-    ImageReady,
-    PlanMade,
-    ServiceReady,
-)
+from pytest_kindinfra.state.clusterrecords import ClusterNamed
+from pytest_kindinfra.state.records import ClusterReady, ImageReady, PlanMade, ServiceReady
 from pytest_kindinfra.state.results import Failed, Result
 from pytest_kindinfra.system.timeline import Deadline, Timeline
 from tests.fake_kubernetes import KEY, TOKEN, FakeKubernetes
@@ -405,7 +400,8 @@ class TestSomethingFails:
         }
         record = bench.failure("api")
         assert "no space left" in record.full
-        assert record.short.startswith('service "api" is not there: image "api" failed:\n')
+        head = 'service "api" failed to start: image "api" failed to build:\n'
+        assert record.short.startswith(head)
         assert len(record.short.splitlines()) <= 5
         assert bench.deployed("api") is None
 
@@ -428,7 +424,7 @@ class TestSomethingFails:
         assert "CrashLoopBackOff" in bench.failure("api").full
         assert bench.deployed("api") is None
 
-    def test_an_endpoint_without_pods_is_told_with_what_its_k8s_service_selects(
+    def test_an_endpoint_without_pods_is_reported_with_its_k8s_services_selector(
         self, bench: Bench
     ) -> None:
         bench.timeout, bench.selects = 1.5, "dbb"
