@@ -43,7 +43,7 @@ class OwnCluster:
         begun: It is this run's to end: its creation has started, or it is reused.
         reused_dir: Its reused directory if it outlives the run.
         restoring: It is being restored from a snapshot, or was.
-        generation: Goes up when it is made anew since that failed.
+        generation: Goes up when it is created again since that failed.
     """
 
     begun: bool = False

@@ -119,7 +119,7 @@ class NodeContainer:
     Attributes:
         name: The container's name.
         cluster: kind's name for the cluster.
-        binds: Mounts beside those that kind itself makes: `HOST:CONTAINER[:OPTIONS]`.
+        binds: Mounts in addition to those that kind itself makes: `HOST:CONTAINER[:OPTIONS]`.
         ports: Port with protocol, `6443/tcp`, to address and port of this host; 0 is any.
     """
 
@@ -524,7 +524,7 @@ class Snapshots(Protocol):
         ...
 
     def remove_unfinished(self, lock: Path, deadline: Deadline) -> None:
-        """Remove what was left of copies that were begun under a lock, which the caller holds."""
+        """Remove what was left of copies that were started under a lock, which the caller holds."""
         ...
 
     def restore(self, snapshot: StoredSnapshot, node: NodeContainer, deadline: Deadline) -> bytes:

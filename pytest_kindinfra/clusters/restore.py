@@ -110,7 +110,7 @@ class SnapshotBoot:
     def leave(self, cluster: Cluster) -> None:
         """Make a snapshot of a cluster that is ready and into which nothing was deployed.
 
-        Most of it goes on beside whatever comes next; a failure is said, and stops nothing.
+        Most of the work goes on in a thread; a failure is said, and stops nothing.
         """
         context = self._context
         if context.tools.snapshots is None or context.request.cache is None:

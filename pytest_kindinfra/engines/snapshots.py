@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 _MAKING_LABEL = f"{SNAPSHOT_LABEL}.making"
-"""On a container that is to become a snapshot: the lock of whoever makes it."""
+"""On a container that is to become a snapshot: the lock of the run that makes it."""
 
 
 _CALL_SECONDS = 300
@@ -136,7 +136,7 @@ class DockerSnapshots:
         made = engine.create_container(
             image,
             entrypoint=["/bin/bash", "-c"],
-            command=[nodescripts.PACK],
+            command=[nodescripts.pack_script()],
             labels={_MAKING_LABEL: str(lock)},
             host_config=engine.create_host_config(
                 binds=[f"{volume}:/mnt:ro"],
@@ -266,7 +266,7 @@ class DockerSnapshots:
 
     @contextmanager
     def _engine(self, deadline: Deadline) -> Iterator[APIClient]:
-        """Give the engine's client; what it complains about becomes an error of ours."""
+        """Give the engine's client; what it complains about becomes one of the plugin's errors."""
         from docker.errors import DockerException
 
         deadline.check()

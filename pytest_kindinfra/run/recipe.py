@@ -384,7 +384,7 @@ def _load_external(context: Context, reference: str, cluster: ClusterTasks) -> s
 
 
 def _load_to_last(context: Context, cluster: ClusterTasks, name: str, reference: str) -> str:
-    """Load an image; again if the cluster could not be restored, and was made anew meanwhile.
+    """Load an image; again if the cluster could not be restored, and was created again meanwhile.
 
     The kind node has the same name then, and the loader asks itself what it has.
     """
