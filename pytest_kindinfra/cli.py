@@ -229,6 +229,21 @@ def _kubectl(given: argparse.Namespace) -> None:
     kubectl(words, cluster=given.cluster_name)
 
 
+def _snapshot(given: argparse.Namespace) -> int:
+    from pytest_kindinfra.commands.snapshots import list_snapshots, remove_snapshots
+
+    if given.action == "remove":
+        done = remove_snapshots()
+        _say_all(done.lines or ["there is no snapshot"])
+        return 1 if done.left else 0
+    found = list_snapshots()
+    if given.json:
+        _say_json({"snapshots": [one.record for one in found]})
+    else:
+        _say_all([one.line for one in found] or ["there is no snapshot"])
+    return 0
+
+
 def _doctor(given: argparse.Namespace) -> int:
     from pytest_kindinfra.commands.doctor import doctor
 
@@ -280,6 +295,7 @@ _ACTIONS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
     "exec": _exec,
     "restart": _restart,
     "kubectl": _kubectl,
+    "snapshot": _snapshot,
     "doctor": _doctor,
     "gc": _gc,
     "schema": _schema,

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
-    from pytest_kindinfra.model import Image, Load, Plan
+    from pytest_kindinfra.model import Image, Load, Plan, SnapshotUse
     from pytest_kindinfra.protocols import (
         ClusterCreator,
         Engine,
         KindNodes,
         Provider,
         RegistryHost,
+        Snapshots,
     )
     from pytest_kindinfra.state.directory import RunDirectory
     from pytest_kindinfra.system.runner import Runner
@@ -41,10 +42,14 @@ class OwnCluster:
     Attributes:
         begun: It is this run's to end: its creation has started, or it is reused.
         reused_dir: Its reused directory if it outlives the run.
+        restoring: It is being restored from a snapshot, or was.
+        generation: Goes up when it is created again since that failed.
     """
 
     begun: bool = False
     reused_dir: Path | None = None
+    restoring: bool = False
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +62,7 @@ class Tools:
         creator: Creates clusters on this host, and finds those of other runs.
         kind_nodes: Works in kind nodes.
         registries: Finds and runs registries.
+        snapshots: Keeps snapshots of kind nodes; None if the engine cannot.
     """
 
     engine: Engine
@@ -66,6 +72,7 @@ class Tools:
     runner: Runner
     timeline: Timeline
     registries: RegistryHost
+    snapshots: Snapshots | None = None
     redactor: Redactor = field(default_factory=Redactor)
     closing: ExitStack = field(default_factory=ExitStack)
     own: OwnCluster = field(default_factory=OwnCluster)
@@ -144,6 +151,7 @@ class Request:
         cache: Where is kept what saves time in later runs; None keeps nothing.
         existing: The cluster to use; None makes one.
         reuse: How the cluster outlives the run; None for one that does not.
+        snapshot: Whether the cluster may boot from a snapshot, and leave one.
     """
 
     cluster: str
@@ -166,6 +174,7 @@ class Request:
     existing: ExistingCluster | None = None
     named: bool = False
     reuse: Reuse | None = None
+    snapshot: SnapshotUse = "off"
 
 
 T = TypeVar("T")

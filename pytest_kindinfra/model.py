@@ -58,7 +58,9 @@ CONTENT_LABEL = "dev.kindinfra/content"
 a Helm release's content."""
 IMAGE_LABEL = "dev.kindinfra.image"
 REGISTRY_LABEL = "dev.kindinfra.registry"
-"""Labels of what the engine has: the declared name of an image, the registry's container."""
+SNAPSHOT_LABEL = "dev.kindinfra.snapshot"
+"""Labels of what the engine has: the declared name of an image, the registry's container, what a
+snapshot holds."""
 
 
 Level = Literal["applied", "started", "ready"]
@@ -66,6 +68,7 @@ Scheme = Literal["tcp", "http", "https", "grpc"]
 EngineName = Literal["auto", "docker", "podman"]
 """The choices of the option; each but `auto` is a module in `engines/` with its class, `ENGINE`."""
 Load = Literal["auto", "archive", "delta", "registry"]
+SnapshotUse = Literal["auto", "off"]
 
 
 PATIENCE = 45.0
@@ -285,6 +288,7 @@ class ClusterSpec:
         tuning: Boot faster than kind does.
         registry: The address of a registry of the user's on this host, `localhost:5001`; None
             means the plugin's own, where one is asked for.
+        snapshot: Whether a cluster may boot from a snapshot, and the first one leave it.
     """
 
     config: Path | None = None
@@ -292,6 +296,7 @@ class ClusterSpec:
     namespace: str = "default"
     tuning: bool = True
     registry: str | None = None
+    snapshot: SnapshotUse = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, get_args
 
@@ -14,6 +16,7 @@ from pytest_kindinfra.clusters.kind import KindProvider
 from pytest_kindinfra.context import Tools
 from pytest_kindinfra.engines.docker import Docker
 from pytest_kindinfra.engines.registry import DockerRegistry
+from pytest_kindinfra.engines.snapshots import DockerSnapshots
 from pytest_kindinfra.errors import ClusterError, KindInfraError
 from pytest_kindinfra.images.load import ImageLoader
 from pytest_kindinfra.kube.cleanup import OwnedObjects
@@ -92,8 +95,14 @@ def make_tools(engine: EngineName = "auto") -> Tools:
         runner=runner,
         timeline=Timeline(),
         registries=DockerRegistry(runner),
+        snapshots=_snapshots(chosen),
         redactor=redactor,
     )
+
+
+def _snapshots(engine: Engine) -> DockerSnapshots | None:
+    """Return who keeps snapshots; podman commits and mounts volumes in other ways."""
+    return DockerSnapshots(partial(docker_address, os.environ)) if engine.name == "docker" else None
 
 
 def _kind(engine: Engine, runner: Runner) -> KindProvider:

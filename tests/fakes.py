@@ -18,15 +18,16 @@ from pytest_kindinfra.context import Tools
 from pytest_kindinfra.engines.common import asked
 from pytest_kindinfra.engines.docker import Docker
 from pytest_kindinfra.engines.podman import Podman
-from pytest_kindinfra.errors import ClusterError, CommandError
+from pytest_kindinfra.errors import ClusterError, CommandError, EngineError
 from pytest_kindinfra.model import ObservedCluster, Registry
-from pytest_kindinfra.protocols import ImageContent
+from pytest_kindinfra.protocols import ImageContent, Packed, StoredSnapshot
 from pytest_kindinfra.references import name_in_node, normalise
+from pytest_kindinfra.state.locks import is_locked
 from pytest_kindinfra.system.runner import Completed, Runner
 from pytest_kindinfra.system.timeline import Deadline, Timeline, monotonic, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
     import pytest
 
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
         Engine,
         Finding,
         ImageSize,
+        NodeContainer,
         OwnImage,
+        SnapshotNotes,
     )
     from pytest_kindinfra.system.pipes import Copy
 
@@ -503,6 +506,97 @@ class FakeRegistries:
         deadline.check()
         was, self.there = self.there, False
         return was
+
+
+@dataclass
+class FakeSnapshots:
+    """Snapshots of kind nodes that are names, in an engine without containers.
+
+    Attributes:
+        provider: Gets the clusters that are restored.
+        stored: Name to snapshot.
+        ids: Reference of an image to its id.
+        admin: The admin's kubeconfig of a restored kind node.
+        on_restore: Called with the container that is wanted; may raise.
+        on_pack: Called with the kind node; may raise.
+        answers: What `run_in` says, one after the other; then always 0.
+        silent: The engine does not answer.
+    """
+
+    provider: FakeProvider
+    stored: dict[str, StoredSnapshot] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
+    admin: bytes = b""
+    on_restore: Callable[[NodeContainer], object] = lambda _node: None
+    on_pack: Callable[[str], object] = lambda _node: None
+    answers: list[tuple[int, str]] = field(default_factory=list)
+    silent: bool = False
+    packed: list[str] = field(default_factory=list)
+    discarded: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
+
+    def kind_of_engine(self, deadline: Deadline) -> str:
+        deadline.check()
+        if self.silent:
+            msg = "the Docker engine: no answer"
+            raise EngineError(msg)
+        return "x86_64 cgroup2 overlay2"
+
+    def all(self, deadline: Deadline) -> list[StoredSnapshot]:
+        deadline.check()
+        return list(self.stored.values())
+
+    def find(self, reference: str, deadline: Deadline) -> StoredSnapshot | None:
+        deadline.check()
+        return self.stored.get(reference)
+
+    def image_id(self, reference: str, deadline: Deadline) -> str | None:
+        deadline.check()
+        return self.ids.get(reference)
+
+    def pack(self, node: str, own: Container[str], *, lock: Path, deadline: Deadline) -> Packed:
+        deadline.check()
+        assert is_locked(lock)
+        assert RUN_MOUNT in own
+        self.on_pack(node)
+        self.packed.append(node)
+        image = "kindest/node:v1"
+        return Packed(container=node, node_image=image, node_image_id="sha256:1", template={})
+
+    def keep(
+        self, packed: Packed, reference: str, notes: SnapshotNotes, deadline: Deadline
+    ) -> None:
+        deadline.check()
+        self.stored[reference] = StoredSnapshot(
+            reference=reference, id=f"sha256:{packed.container}", size=1_000_000, notes=notes
+        )
+
+    def discard(self, packed: Packed) -> None:
+        self.discarded.append(packed.container)
+
+    def remove_unfinished(self, lock: Path, deadline: Deadline) -> None:
+        deadline.check()
+        assert is_locked(lock)
+        self.unfinished.clear()
+
+    def restore(self, snapshot: StoredSnapshot, node: NodeContainer, deadline: Deadline) -> bytes:
+        deadline.check()
+        assert snapshot.reference in self.stored
+        self.provider.clusters[node.cluster] = (node.name,)
+        self.on_restore(node)
+        return self.admin
+
+    def run_in(self, node: str, words: Sequence[str], deadline: Deadline) -> tuple[int, str]:
+        deadline.check()
+        assert [node, *words]
+        return self.answers.pop(0) if self.answers else (0, "")
+
+    def remove(self, snapshot: StoredSnapshot, deadline: Deadline) -> None:
+        deadline.check()
+        if snapshot.id in self.ids.values():
+            msg = "the Docker engine: a container uses it"
+            raise EngineError(msg)
+        del self.stored[snapshot.reference]
 
 
 def fake_tools(provider: FakeProvider | None = None, **parts: Any) -> Tools:

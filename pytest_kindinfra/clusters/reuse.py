@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.clusters.create import create_cluster, turn_to_create
 from pytest_kindinfra.clusters.fit import (
     difference,
     fingerprint_of,
     fit_ports,
     with_ports,
 )
+from pytest_kindinfra.clusters.restore import SnapshotBoot
 from pytest_kindinfra.errors import ClusterError, KindInfraError, StateError
 from pytest_kindinfra.model import Cluster
 from pytest_kindinfra.state.clusterrecords import (
@@ -57,47 +57,29 @@ def _demand(good: object, why_not: str) -> None:
         raise _UnfitError(why_not)
 
 
-def obtain_cluster(context: Context, version: str, begun: Callable[[int], object]) -> Cluster:
+def obtain_cluster(
+    context: Context,
+    version: str,
+    begun: Callable[[int], object],
+    boot: SnapshotBoot | None = None,
+) -> Cluster:
     """Return the cluster of the run; its API server answers.
 
     Args:
         context: The bring-up.
         version: The provider's.
         begun: Called with the number of kind nodes that are being made, 0 if they exist.
+        boot: Creates one; None means a new one's way.
 
     Raises:
         ClusterError: It could not be created, another run uses it, or that is unclear.
     """
+    boot = boot or SnapshotBoot(context, version)
     if (reuse := context.request.reuse) is None:
         if context.request.named:
             _delete_predecessor(context)
-        return _create(context, context.run, begun)
-    return _Acquisition(context, reuse, version, begun).cluster()
-
-
-def _create(context: Context, folder: RunDirectory, begun: Callable[[int], object]) -> Cluster:
-    request, timeline = context.request, context.tools.timeline
-
-    def begin(count: int) -> None:
-        context.tools.own.begun = True
-        begun(count)
-
-    with (
-        turn_to_create(timeline=timeline, queue=context.deadline(), say=context.hooks.say),
-        timeline.span("create", "cluster"),
-    ):
-        return create_cluster(
-            request.cluster,
-            plan=context.plan,
-            base=request.kind_config,
-            node_image=request.node_image,
-            tuning=request.tuning,
-            run=folder,
-            folder=request.folder,
-            creator=context.tools.creator,
-            begun=begin,
-            deadline=context.deadline(),  # waiting for other runs is not counted
-        )
+        return boot.create(context.run, begun)
+    return _Acquisition(context, reuse, version, boot, begun).cluster()
 
 
 def _delete_predecessor(context: Context) -> None:
@@ -166,10 +148,16 @@ class _Acquisition:
     """How one run obtains a cluster that outlives it: reused, or created."""
 
     def __init__(
-        self, context: Context, reuse: Reuse, version: str, begun: Callable[[int], object]
+        self,
+        context: Context,
+        reuse: Reuse,
+        version: str,
+        boot: SnapshotBoot,
+        begun: Callable[[int], object],
     ) -> None:
         self._context = context
         self._directory = RunDirectory(reuse.reused_dir)
+        self._boot = boot
         self._begun = begun
         self._locked: list[Path] = []
         request = context.request
@@ -193,7 +181,7 @@ class _Acquisition:
         if there is None:
             return self._create_anew()
         if there.folder is None:
-            return _create(self._context, self._context.run, self._begun)  # which says why not
+            return self._boot.create(self._context.run, self._begun)  # which says why not
         directory = RunDirectory(there.folder)
         if why := why_unknown(directory, self._name):
             raise ClusterError(_unclear(self._context, why))
@@ -262,7 +250,7 @@ class _Acquisition:
     def _create_anew(self) -> Cluster:
         forget(self._directory)
         try:
-            cluster = _create(self._context, self._directory, self._begin)
+            cluster = self._boot.create(self._directory, self._begin)
         except BaseException:
             self._copy_credentials(self._directory)  # for the evidence
             raise

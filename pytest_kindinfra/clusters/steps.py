@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_kindinfra.clusters.existing import only_current, scope_of
+from pytest_kindinfra.clusters.restore import SnapshotBoot
 from pytest_kindinfra.clusters.reuse import obtain_cluster
 from pytest_kindinfra.clusters.sweep import sweep
 from pytest_kindinfra.context import CLUSTER
@@ -113,6 +114,7 @@ class _KindClusterSteps:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._boot = SnapshotBoot(context, "")
 
     def check(self) -> str:
         """Check engine and provider."""
@@ -139,7 +141,8 @@ class _KindClusterSteps:
 
     def obtain(self, version: str, begin: Callable[[int], None]) -> Cluster:
         """Create it, or reuse the one that an earlier run left."""
-        return obtain_cluster(self._context, version, begin)
+        self._boot = SnapshotBoot(self._context, version)
+        return obtain_cluster(self._context, version, begin, self._boot)
 
     def await_pods(
         self, cluster: Cluster, registry: Registry | None, answers: Callable[[Kube], None]
@@ -151,6 +154,13 @@ class _KindClusterSteps:
         deadline = context.deadline()
         with context.tools.timeline.span("wait", "cluster"):
             kube.wait_for_api(deadline)
+        if self._boot.leaves:
+            with context.tools.timeline.span("wait", "cluster"):
+                kube.wait_for_nodes(deadline)
+                kube.wait_for_dns(deadline)
+            self._boot.leave(cluster)
+        with context.tools.timeline.span("wait", "cluster"):
+            deadline = context.deadline()
             kube.ensure_namespace(context.request.namespace, deadline, {})
             context.run.write(KubernetesVersion(version=kube.version()))
             answers(kube)

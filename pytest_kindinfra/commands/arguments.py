@@ -30,6 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_stages(commands)
     _add_lasting(commands)
     _add_inside(commands)
+    _add_snapshot(commands)
     _add_general(commands)
     return parser
 
@@ -134,6 +135,14 @@ def _add_inside(commands: Any) -> None:
         help="Call kubectl with the kubeconfig and the namespace of the services",
     )
     kubectl.add_argument("words", nargs=argparse.REMAINDER, metavar="...")
+
+
+def _add_snapshot(commands: Any) -> None:
+    """Add the commands about the snapshots that clusters boot from."""
+    snapshot = commands.add_parser("snapshot", help="List or remove snapshots of clusters")
+    actions = snapshot.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("list", parents=[_json()], help="Say which snapshots the engine has")
+    actions.add_parser("remove", help="Remove all snapshots that no cluster uses")
 
 
 def _add_general(commands: Any) -> None:

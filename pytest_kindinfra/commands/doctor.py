@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.clusters.sweep import left_behind
 from pytest_kindinfra.commands.images import resolve, settings_of
+from pytest_kindinfra.commands.snapshots import kept_here, list_snapshots
 from pytest_kindinfra.engines.common import Oldest, asked, in_one_line, new_enough
-from pytest_kindinfra.errors import DeclarationError, KindInfraError
+from pytest_kindinfra.errors import DeclarationError, EngineError, KindInfraError
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.plan.sources import SOURCES
 from pytest_kindinfra.protocols import Finding
@@ -64,6 +65,7 @@ def examine(
     yield from _machine(tools.engine, environ, proc)
     yield from _folder(declaration_folder(Path.cwd()))
     yield from _leftovers(tools)
+    yield from _snapshots(tools)
 
 
 def _programs(tools: Tools) -> Iterator[Finding]:
@@ -182,6 +184,19 @@ def _leftovers(tools: Tools) -> Iterator[Finding]:
         yield Finding(state="warning", what="clusters", said=said, fix="kindinfra gc")
     else:
         yield Finding(state="ok", what="clusters", said="none was left behind")
+
+
+def _snapshots(tools: Tools) -> Iterator[Finding]:
+    try:
+        found = list_snapshots(keeper) if (keeper := kept_here(tools)) else []
+    except EngineError as error:
+        said = f"clusters boot without: {in_one_line(str(error))}"
+        yield Finding(state="warning", what="snapshots", said=said, fix="--kindinfra-snapshot=off")
+        return
+    if found:
+        size = sum(one.size for one in found) / 1e6
+        said = f"{len(found)}, of {size:.0f} MB beyond their node images"
+        yield Finding(state="ok", what="snapshots", said=said)
 
 
 def doctor() -> Iterator[Finding]:

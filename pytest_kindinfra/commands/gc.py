@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.clusters.sweep import Swept, sweep
-from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.commands.snapshots import Removed, kept_here, remove_snapshots
+from pytest_kindinfra.errors import EngineError, KindInfraError
 from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import engines_here, make_tools
 
@@ -99,6 +101,7 @@ class Collected:
 
     clusters: list[Clusters]
     images: list[ImagesSwept]
+    snapshots: list[Removed]
 
     @property
     def well(self) -> bool:
@@ -110,6 +113,7 @@ class Collected:
     def lines(self) -> Iterator[str]:
         """What is shown of it."""
         found = [line for one in self.clusters for line in one.lines]
+        found += [line for one in self.snapshots for line in one.lines]
         yield from found or ["nothing was left behind"]
         for images in self.images:
             yield from images.lines
@@ -120,11 +124,12 @@ class Collected:
         return {
             "clusters": [asdict(one) for one in self.clusters],
             "images": [asdict(one) for one in self.images],
+            "snapshots": [asdict(one) for one in self.snapshots],
         }
 
 
 def collect_garbage(*, images: bool, days: float, say: Callable[[str], object]) -> Collected:
-    """Delete the clusters of killed runs, and a registry that is not in use.
+    """Delete the clusters of killed runs, a registry and snapshots that are not in use.
 
     Args:
         images: Old images of this plugin are removed too.
@@ -138,6 +143,7 @@ def collect_garbage(*, images: bool, days: float, say: Callable[[str], object]) 
     return Collected(
         clusters=[_clusters(one, say) for one in tools],
         images=[_images(one, days=days) for one in tools] if images else [],
+        snapshots=[_snapshots(one) for one in tools],
     )
 
 
@@ -161,6 +167,14 @@ def _clusters(tools: Tools, say: Callable[[str], object]) -> Clusters:
         registry=registry,
         problem="\n".join(dict.fromkeys(problems)),
     )
+
+
+def _snapshots(tools: Tools) -> Removed:
+    """Remove the snapshots that no run can use any more; an engine that cannot say has none."""
+    if keeper := kept_here(tools):
+        with suppress(EngineError):
+            return remove_snapshots(keeper, useless_only=True)
+    return Removed(removed=[], left={})
 
 
 def _registry(tools: Tools, say: Callable[[str], object]) -> bool:

@@ -21,6 +21,7 @@ from pytest_kindinfra.model import (
     Need,
     Scheme,
     Service,
+    SnapshotUse,
 )
 from pytest_kindinfra.plan.checks import env_problems
 from pytest_kindinfra.plan.sources import SOURCES, has_source, read_sources
@@ -101,6 +102,7 @@ def _cluster(table: Table) -> ClusterSpec:
         namespace=table.text("namespace") or "default",
         tuning=table.flag("tuning", default=True),
         registry=table.text("registry"),
+        snapshot=cast("SnapshotUse", table.choice("snapshot", SnapshotUse, default="auto")),
     )
     if spec.registry and not _REGISTRY.fullmatch(spec.registry):
         table.complain(f'registry "{spec.registry}" must be a port of this host: "localhost:5001"')

@@ -20,7 +20,7 @@ from pytest_kindinfra.errors import did_you_mean, listed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from pytest_kindinfra.model import EngineName, Load
+    from pytest_kindinfra.model import EngineName, Load, SnapshotUse
 
 
 TAG_FIELDS = ("service", "user", "git", "time", "content", "random")
@@ -179,6 +179,9 @@ class Settings:
     )
     kind_config: Path | None = _option(
         None, "FILE", "A kind config to start from; the settings that a run needs are added"
+    )
+    snapshot: SnapshotUse = _option(
+        "auto", "HOW", "Boot the cluster from a snapshot of an earlier one: auto or off"
     )
     engine: EngineName = _option(
         "auto", "ENGINE", "docker, podman, or auto: Docker if it answers, else podman"

@@ -371,6 +371,7 @@ def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:
         images=settings.images and folder / settings.images,
         tag=settings.tag,
         cache=cache_folder(),
+        snapshot=settings.snapshot if "snapshot" in settings.sources else declared.snapshot,
     )
 
 

@@ -16,6 +16,7 @@ from pytest_kindinfra.clusters.steps import ClusterSteps, cluster_steps, obtain_
 from pytest_kindinfra.context import CLUSTER, Context
 from pytest_kindinfra.deploy.renewal import forget_undeclared
 from pytest_kindinfra.engines.registry import open_registry
+from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.build import Builds
 from pytest_kindinfra.images.cleanup import drop_old_images
 from pytest_kindinfra.images.dockerfile import build_secrets
@@ -217,7 +218,7 @@ def add_external(
     return {
         reference: tasks.add(
             f'the load of image "{reference}"',
-            partial(_load_external, context, reference, cluster.nodes),
+            partial(_load_external, context, reference, cluster),
             after=[cluster.checked],
         )
         for reference in dict.fromkeys(used)
@@ -232,7 +233,7 @@ def add_loads(
     return {
         name: tasks.add(
             f'the load of image "{name}"',
-            partial(_load, context, built, name, cluster.nodes),
+            partial(_load, context, built, name, cluster),
             after=[built[name], cluster.nodes],
         )
         for name in sorted(used)
@@ -366,20 +367,41 @@ def _build(
 
 
 def _load(
-    context: Context, built: Mapping[str, Task[BuiltImage]], name: str, nodes: Task[ImageLoader]
+    context: Context, built: Mapping[str, Task[BuiltImage]], name: str, cluster: ClusterTasks
 ) -> str:
-    loader, reference = nodes.result(), built[name].result().reference
+    loader, reference = cluster.nodes.result(), built[name].result().reference
     loader.more_come = lambda: not all(one.future.done() for one in built.values())
-    runs = loader.load(name, reference, context.deadline())
+    runs = _load_to_last(context, cluster, name, reference)
     if runs != reference:
         context.run.write(ImageLoaded(reference=runs), name)
     return runs
 
 
-def _load_external(context: Context, reference: str, nodes: Task[ImageLoader]) -> str | None:
+def _load_external(context: Context, reference: str, cluster: ClusterTasks) -> str | None:
     if not context.tools.engine.image_ids([reference], context.deadline()):
         return None
-    return nodes.result().load(reference, reference, context.deadline())
+    return _load_to_last(context, cluster, reference, reference)
+
+
+def _load_to_last(context: Context, cluster: ClusterTasks, name: str, reference: str) -> str:
+    """Load an image; again if the cluster could not be restored, and was created again meanwhile.
+
+    The kind node has the same name then, and the loader asks itself what it has.
+    """
+    loader, own = cluster.nodes.result(), context.tools.own
+    while True:
+        generation, error = own.generation, None
+        try:
+            runs = loader.load(name, reference, context.deadline())
+        except KindInfraError as failed:
+            runs, error = "", failed
+        if own.restoring:
+            cluster.created.result()
+        if generation != own.generation:
+            continue
+        if error:
+            raise error
+        return runs
 
 
 def _images_elsewhere(context: Context) -> ImageTasks:

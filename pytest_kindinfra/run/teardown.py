@@ -26,7 +26,7 @@ from pytest_kindinfra.run.report import (
 from pytest_kindinfra.run.surroundings import machine, versions
 from pytest_kindinfra.run.table import needs_of, table_lines
 from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed
-from pytest_kindinfra.state.codec import file_name
+from pytest_kindinfra.state.codec import file_name, to_json
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.records import (
     CacheUsed,
@@ -36,6 +36,7 @@ from pytest_kindinfra.state.records import (
     ImageReady,
     NodeLost,
     ServiceReady,
+    SnapshotUsed,
 )
 from pytest_kindinfra.state.results import Failed, Result, failure_of
 from pytest_kindinfra.state.rotation import rotate
@@ -440,6 +441,8 @@ def _report(started: Started, run: RunDirectory, outcome: Outcome) -> None:
         versions=versions(run, node_image=started.prepared.request.node_image),
         machine=machine(),
     )
+    used = run.read(SnapshotUsed)
+    report["snapshot"] = used and to_json(used)
     run.write_report("run.json", report)
     run.write_report("trace.json", trace(phases))
     write_timeline(run.path, report)

@@ -220,6 +220,23 @@ class KubernetesVersion(Note):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotUsed(Note):
+    """The snapshot that the run's cluster was restored from.
+
+    Attributes:
+        reference: Its name in the engine.
+        id: The engine's id of it.
+        age_days: How old it was.
+    """
+
+    FILE: ClassVar[str] = "snapshot"
+
+    reference: str
+    id: str
+    age_days: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectsApplied(Note):
     """Where a run may have put objects in an existing cluster: namespaces, and kinds by path."""
 

@@ -224,6 +224,10 @@ PHASE_KINDS = {
     "build": PhaseKind("building", "built", ranks="image"),
     "queue": PhaseKind("waiting for its turn to create the cluster", "may be created"),
     "create": PhaseKind("creating the cluster", "cluster created"),
+    "restore": PhaseKind(
+        "restoring the cluster from a snapshot", "cluster restored from a snapshot"
+    ),
+    "snapshot": PhaseKind("copying the cluster for a snapshot", "cluster copied for a snapshot"),
     "enter": PhaseKind("connecting to the cluster", "cluster connected"),
     "load": PhaseKind("loading", "loaded"),
     "deploy": PhaseKind(

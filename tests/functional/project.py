@@ -649,6 +649,7 @@ class Project:
             "HOME": str(self.fakes),
             "XDG_CACHE_HOME": str(self.fakes / "cache"),
             "TMPDIR": str(self._temporary),
+            "KINDINFRA_SNAPSHOT": "off",  # the docker package would reach a real engine
             "PY_COLORS": "0",  # not --color: with `-p no:terminal` pytest has not got it
             **added,
         }

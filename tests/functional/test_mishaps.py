@@ -86,7 +86,7 @@ def settled_at(run: Run, name: str) -> float:
     [
         pytest.param("pytest_kindinfra.run.recipe", "bring_up", 2, id="the recipe"),
         pytest.param("pytest_kindinfra.run.recipe", "add_images", None, id="in the recipe"),
-        pytest.param("pytest_kindinfra.clusters.reuse", "create_cluster", 2, id="a step"),
+        pytest.param("pytest_kindinfra.clusters.restore", "create_cluster", 2, id="a step"),
         pytest.param("pytest_kindinfra.run.serving", "serve", None, id="a service"),
         pytest.param("pytest_kindinfra.run.progress", "running_line", 2, id="the progress lines"),
     ],
