@@ -62,7 +62,7 @@ REGISTRY_LABEL = "dev.kindinfra.registry"
 Level = Literal["applied", "started", "ready"]
 Scheme = Literal["tcp", "http", "https", "grpc"]
 EngineName = Literal["auto", "docker", "podman"]
-"""The choices of the option; each but `auto` has a row in the table of engines in `wiring`."""
+"""The choices of the option; each but `auto` is a module in `engines/` with its class, `ENGINE`."""
 Load = Literal["auto", "archive", "delta", "registry"]
 
 
@@ -321,10 +321,8 @@ class Plan:
         image_uses: For each needed service: reference as written to the declared image's name.
         external: For each needed service: references as written that no declared image means.
         ports: For all declared endpoints, then the spare ones.
-        releases: For each needed service with a chart its release, whose objects are among
-            `objects` too.
-        shared: Objects without a namespace, such as a Namespace, that several declared services
-            have exactly alike: they belong to none of them.
+        releases: Service to its chart's release, whose objects are among `objects` too.
+        shared: Objects without a namespace that several declared services have exactly alike.
     """
 
     declaration: Declaration
@@ -344,10 +342,9 @@ class BuiltImage:
 
     Attributes:
         name: The declared name.
-        reference: Names what it holds; pods run it.
+        reference: Names its content; pods run it.
         cached: Nothing was built, since it was built from the same sources before.
-        bases: The images of registries that it was built from, to their ids; empty for one that
-            the engine had not got.
+        bases: The registries' images that it was built from, to their ids; empty if not known.
         also: Further references, made by a template.
         contexts: Names by what it was built from. In the first, a declared base counts by its own
             sources, in the second by its content.

@@ -6,15 +6,17 @@ services that need those.
 
 from __future__ import annotations
 
-import os
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import CommandError, ImageMissingError, KindInfraError
 from pytest_kindinfra.images.archive import load_image_file
-from pytest_kindinfra.images.content import Digests, content_of, write_ignore_file
+from pytest_kindinfra.images.buildlog import last_line, last_step
+from pytest_kindinfra.images.content import content_of, write_ignore_file
+from pytest_kindinfra.images.digests import Digests
 from pytest_kindinfra.images.dockerfile import build_secrets, unshown_arguments
 from pytest_kindinfra.images.names import find_by_context, give_names
 from pytest_kindinfra.images.saved import ImageSources, find_images, read_saved_images
@@ -54,8 +56,7 @@ def build_ranks(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float]:
 
     Args:
         plan: Images and services, each after what it needs.
-        seconds: Phase to the seconds that it took in an earlier run. An image or a service
-            without any counts as the mean of the others, so that unknown ones are equal.
+        seconds: Phase to its seconds in an earlier run. Without any, the mean of others counts.
     """
     needs = _needs(plan)
     own = {
@@ -103,9 +104,6 @@ def _mean(values: Iterable[float]) -> float:
 
 ATTEMPTS = 3
 """Builds of one image whose files change while it is built, before that is an error."""
-
-
-_TAIL = 4096
 
 
 _FILES_NAMED = 3
@@ -227,7 +225,8 @@ def _built(
 
 def _build(image: Image, request: BuildRequest, setup: BuildSetup, deadline: Deadline) -> None:
     log, seconds = setup.output / f"{request.name}.log", deadline.left
-    with setup.timeline.span("build", request.name, says=lambda: last_line(log)):
+    says, reached = partial(last_line, log), partial(last_step, log)
+    with setup.timeline.span("build", request.name, says=says, reached=reached):
         try:
             setup.engine.build(request, deadline=deadline, log=log)
         except CommandError as error:
@@ -275,17 +274,6 @@ def _unsteady(image: Image, changed: Sequence[str]) -> str:
         "To fix: stop the program that writes there, or exclude these files: `ignore` in "
         f"[images.{image.name}], or .dockerignore"
     )
-
-
-def last_line(log: Path) -> str:
-    """Return the last whole line of a log that is being written, empty if there is none."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-            lines = file.read().decode(errors="replace").split("\n")[:-1]
-    except OSError:
-        return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _request(image: Image, tagged: Tagged, setup: BuildSetup) -> BuildRequest:

@@ -17,7 +17,7 @@ from pytest_kindinfra.system.files import why_no_file, write_whole
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pytest_kindinfra.images.content import Digests
+    from pytest_kindinfra.images.digests import Digests
     from pytest_kindinfra.model import Image, Plan
     from pytest_kindinfra.protocols import Engine
     from pytest_kindinfra.system.timeline import Deadline

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.context import Context
-    from pytest_kindinfra.images.content import BuildSource, Content, Digests
+    from pytest_kindinfra.images.content import BuildSource, Content
+    from pytest_kindinfra.images.digests import Digests
     from pytest_kindinfra.model import BuiltImage, Image, Plan
     from pytest_kindinfra.protocols import Engine
     from pytest_kindinfra.system.runner import Runner

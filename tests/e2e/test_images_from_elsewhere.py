@@ -18,7 +18,7 @@ import pytest
 from pytest_kindinfra import build_images, resolve, save_images
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.archive import load_image_file
-from pytest_kindinfra.images.content import Digests
+from pytest_kindinfra.images.digests import Digests
 from pytest_kindinfra.images.saved import ImageSources, find_images, read_saved_images
 from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import make_tools

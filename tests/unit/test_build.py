@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.errors import CommandError, KindInfraError
-from pytest_kindinfra.images.build import BuildSetup, build_image, last_line
+from pytest_kindinfra.images.build import BuildSetup, build_image
+from pytest_kindinfra.images.buildlog import last_line
 from pytest_kindinfra.images.slots import BuildSlots
 from pytest_kindinfra.model import BuiltImage, Image
 from pytest_kindinfra.system.timeline import Deadline, Timeline

@@ -20,9 +20,9 @@ from pytest_kindinfra.errors import ClusterError, ToolMissingError
 from pytest_kindinfra.kube import routes
 from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.model import ObservedCluster, Service
+from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed, Deployed
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
-from pytest_kindinfra.state.records import ClusterKept, ClusterNamed, Deployed
 from pytest_kindinfra.state.reused import (
     acquire,
     is_kept,
@@ -190,6 +190,18 @@ class TestInputs:
 
     def test_without_inputs_nobody_knows(self, tmp_path: Path) -> None:
         assert inputs_hash(Service(name="fill", run="a:b"), tmp_path) == ""
+
+    def test_inputs_in_the_home_folder_count(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The check found them, and the hash did not: an edit did not run the step again."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        step = Service(name="fill", run="nowhere:fill", inputs=("~/rows.csv",))
+        (tmp_path / "rows.csv").write_text("1")
+        before = inputs_hash(step, tmp_path / "project")
+        (tmp_path / "rows.csv").write_text("2")
+
+        assert inputs_hash(step, tmp_path / "project") != before
 
 
 class TestRoutes:

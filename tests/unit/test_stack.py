@@ -27,13 +27,8 @@ from pytest_kindinfra.model import (
     Service,
 )
 from pytest_kindinfra.run.recipe import bring_up, tear_down
-from pytest_kindinfra.state.records import (
-    ClusterNamed,
-    ClusterReady,
-    ImageReady,
-    PlanMade,
-    ServiceReady,
-)
+from pytest_kindinfra.state.clusterrecords import ClusterNamed
+from pytest_kindinfra.state.records import ClusterReady, ImageReady, PlanMade, ServiceReady
 from pytest_kindinfra.state.results import Failed, Result
 from pytest_kindinfra.system.timeline import Deadline, Timeline
 from tests.fake_kubernetes import KEY, TOKEN, FakeKubernetes
