@@ -46,10 +46,11 @@ test: setup ## everything that CI runs
 	@$(MAKE) e2e
 	@$(MAKE) e2e-containerd SLICE=short
 
-lint: venv ## format check, ruff, mypy, import-linter, wording
+lint: venv ## format check, ruff, mypy, pyright, import-linter, wording
 	@$(TIMED) "format" $(BIN)/ruff format --check --quiet .
 	@$(TIMED) "ruff" $(BIN)/ruff check --quiet .
 	@$(TIMED) "mypy" $(BIN)/mypy
+	@$(TIMED) "pyright" $(BIN)/basedpyright
 	@$(TIMED) "import-linter" $(BIN)/lint-imports
 	@$(TIMED) "wording" $(BIN)/python tools/prose/prose.py check
 	@$(TIMED) "spelling" $(BIN)/codespell $(PROSE)

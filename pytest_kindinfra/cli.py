@@ -120,9 +120,9 @@ def _plan(given: argparse.Namespace) -> None:
     from pytest_kindinfra.commands.plan import plan_record, plan_text
 
     if given.json:
-        _say_json(plan_record(given.services))
+        _say_json(plan_record(given.services, workers=given.workers))
     else:
-        _say_all(plan_text(given.services))
+        _say_all(plan_text(given.services, workers=given.workers))
 
 
 def _pull(given: argparse.Namespace) -> int:

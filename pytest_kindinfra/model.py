@@ -51,9 +51,11 @@ class ImagesInUse:
 
 RUN_LABEL = "dev.kindinfra/run"
 SERVICE_LABEL = "dev.kindinfra/service"
+WORKER_LABEL = "dev.kindinfra/worker"
 TEST_LABEL = "dev.kindinfra/test"
 CONTENT_LABEL = "dev.kindinfra/content"
-"""Labels of objects: a run's id, a service's name, a test's namespace, a Helm release's content."""
+"""Labels of objects: a run's id, a service's name, the worker whose copy it is, a test's namespace,
+a Helm release's content."""
 IMAGE_LABEL = "dev.kindinfra.image"
 REGISTRY_LABEL = "dev.kindinfra.registry"
 """Labels of what the engine has: the declared name of an image, the registry's container."""
@@ -200,6 +202,8 @@ class Service:
         sources: Key to value of kinds of sources that have no field of their own here.
         before: `nodes` for a service that the nodes need to get Ready, such as a network plugin:
             it is deployed as soon as the API server answers, in each run. None means after that.
+        per: `worker` if each xdist worker has a copy of its own; None for one that all share.
+        worker: Whose copy it is, as plans have it; empty for what was declared.
     """
 
     name: str
@@ -219,6 +223,55 @@ class Service:
     images_at: tuple[tuple[str, str], ...] = ()
     sources: dict[str, Any] = field(default_factory=dict)
     before: Literal["nodes"] | None = None
+    per: Literal["worker"] | None = None
+    worker: str = ""
+
+
+def copy_name(service: str, worker: str) -> str:
+    """Return what a worker's copy of a service is called: `web.gw1`; without a worker, `web`.
+
+    No declared service has a dot in its name, and a label's value may have one.
+    """
+    return f"{service}.{worker}" if worker else service
+
+
+def worker_name(number: int) -> str:
+    """Return what a worker is called, counted from 0: `gw1`, as xdist does."""
+    return f"gw{number}"
+
+
+def copy_namespace(namespace: str, worker: str) -> str:
+    """Return where a worker's copies are: `default-gw1`."""
+    return f"{namespace}-{worker}"
+
+
+def declared_name(service: str) -> str:
+    """Return the declared name of a service or of a worker's copy: `web` for `web.gw1`."""
+    return service.partition(".")[0]
+
+
+def service_labels(service: str) -> dict[str, str]:
+    """Return the labels of the objects of a service or of a worker's copy."""
+    worker = {WORKER_LABEL: worker_of(service)} if worker_of(service) else {}
+    return {SERVICE_LABEL: declared_name(service), **worker}
+
+
+def service_selector(service: str) -> str:
+    """Return what selects the objects with just these labels."""
+    worker = worker_of(service)
+    of = f"{WORKER_LABEL}={worker}" if worker else f"!{WORKER_LABEL}"
+    return f"{SERVICE_LABEL}={declared_name(service)},{of}"
+
+
+def labelled_service(labels: Mapping[str, Any] | None) -> str:
+    """Return the service or the copy that labels name; empty if they name none."""
+    there = labels or {}
+    return copy_name(str(there.get(SERVICE_LABEL, "")), str(there.get(WORKER_LABEL, "")))
+
+
+def worker_of(service: str) -> str:
+    """Return whose copy a name is of: `gw1` for `web.gw1`, empty for a declared name."""
+    return service.partition(".")[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,6 +376,7 @@ class Plan:
         ports: For all declared endpoints, then the spare ones.
         releases: Service to its chart's release, whose objects are among `objects` too.
         shared: Objects without a namespace that several declared services have exactly alike.
+        namespaces: Where a service is whose place is not `[cluster] namespace`: a worker's copy.
     """
 
     declaration: Declaration
@@ -334,6 +388,7 @@ class Plan:
     ports: tuple[PortMapping, ...] = ()
     releases: dict[str, Release] = field(default_factory=dict)
     shared: tuple[KubeObject, ...] = ()
+    namespaces: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

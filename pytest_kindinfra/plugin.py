@@ -34,6 +34,7 @@ from pytest_kindinfra.session.stash import (
     FAILED,
     RUN,
     SINCE,
+    WORKER,
     outline,
     undo,
 )
@@ -71,8 +72,9 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Collect in this process if only the plan is wanted; after xdist has read its options."""
     if _wants_plan(config):
         from pytest_kindinfra.session.neighbours import start_no_workers
+        from pytest_kindinfra.session.workers import workers_of
 
-        start_no_workers(config)
+        workers_of(config).plan(start_no_workers(config))
 
 
 @pytest.hookimpl(specname="pytest_cmdline_main", wrapper=True, tryfirst=True)
@@ -109,6 +111,7 @@ def pytest_configure(config: pytest.Config) -> None:
         from pathlib import Path
 
         config.stash[RUN] = RunDirectory(Path(workerinput["kindinfra_run"]))
+        config.stash[WORKER] = workerinput["kindinfra_worker"]
         _set_up_pause(config)
         return
     from pytest_kindinfra.session.controller import new_controller
@@ -139,9 +142,12 @@ def pytest_configure_last(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell an xdist worker where the run's folder is."""
+    """Tell an xdist worker where the run's folder is, and whose copies of services it has."""
+    from pytest_kindinfra.session.workers import workers_of
+
     node.config.stash.setdefault(_NODES, []).append(node)
     node.workerinput["kindinfra_run"] = str(node.config.stash[RUN].path)
+    node.workerinput["kindinfra_worker"] = workers_of(node.config).begin(node.gateway.id)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -207,7 +213,9 @@ def pytest_xdist_node_collection_finished(node: Any) -> None:
 def pytest_testnodedown(node: Any) -> None:
     """Once `-x` ends the run, let no test wait any more: xdist would wait for it."""
     from pytest_kindinfra.session.neighbours import stops_early
+    from pytest_kindinfra.session.workers import workers_of
 
+    workers_of(node.config).end(node.gateway.id)
     if stops_early(node):
         node.config.stash[CONTROLLER].end_waits()
 
@@ -271,7 +279,8 @@ def pytest_runtest_makereport(
             from pytest_kindinfra.session.attempts import keep_failure
 
             run, shared = item.config.stash[RUN], settings.kubeconfig is not None
-            keep_failure(item, report, run, since, shared=shared)
+            worker = item.config.stash.get(WORKER, "")
+            keep_failure(item, report, run, since, shared=shared, worker=worker)
     return report
 
 

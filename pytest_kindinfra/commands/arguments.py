@@ -34,6 +34,17 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _workers(text: str) -> int:
+    """Return a number of workers; argparse tells of the error."""
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
+
+
+_workers.__name__ = "number of workers"  # as argparse calls it: invalid number of workers value
+
+
 def _add_stages(commands: Any) -> None:
     commands.add_parser(
         "init", help="Write kindinfra.toml and a first test from the files in this folder"
@@ -49,6 +60,13 @@ def _add_stages(commands: Any) -> None:
     )
     plan = commands.add_parser("plan", parents=[_json()], help="Show what a run would do")
     _add_services(plan)
+    plan.add_argument(
+        "--workers",
+        type=_workers,
+        default=0,
+        metavar="N",
+        help="Show the copies of services per worker for pytest -n N",
+    )
     pull = commands.add_parser(
         "pull", help="Fetch the images and charts that a run needs from elsewhere"
     )

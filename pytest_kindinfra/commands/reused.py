@@ -13,7 +13,13 @@ from pytest_kindinfra.errors import ClusterError, KindInfraError, NotReadyError,
 from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.kube.follow import Following
 from pytest_kindinfra.kube.readiness import gates, readiness
-from pytest_kindinfra.model import SERVICE_LABEL
+from pytest_kindinfra.model import (
+    SERVICE_LABEL,
+    declared_name,
+    labelled_service,
+    service_selector,
+    worker_of,
+)
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.run.prepare import read_declaration
 from pytest_kindinfra.run.recipe import tear_down
@@ -408,6 +414,11 @@ def _noted(kind: type[N], place: Place, service: str) -> N:
     if directory is None or service not in known:
         has = ", ".join(known) or "none"
         msg = f'cluster "{place.name}" has no service "{service}"; it has: {has}'
+        if copies := [one for one in known if worker_of(one) and declared_name(one) == service]:
+            msg = (
+                f'cluster "{place.name}" has copies of service "{service}" for xdist workers only\n'
+                f"To fix: name one of them: {', '.join(copies)}; or kindinfra up {service}"
+            )
         raise KindInfraError(msg)
     try:
         found, why = directory.read(kind, service), "its last bring-up did not end well"
@@ -422,13 +433,13 @@ def _noted(kind: type[N], place: Place, service: str) -> N:
 def _selector(place: Place, service: str | None) -> str:
     if service:
         deployed_of(place, service)
-    return f"{SERVICE_LABEL}={service}" if service else SERVICE_LABEL
+    return service_selector(service) if service else SERVICE_LABEL
 
 
 def _of_pod(kube: Kube, pod: KubeObject, lines: int) -> Iterator[str]:
     meta, spec = pod["metadata"], pod["spec"]
     for container in [*spec.get("initContainers", ()), *spec["containers"]]:
-        where = f"{meta['labels'][SERVICE_LABEL]}: {meta['namespace']}/{meta['name']}"
+        where = f"{labelled_service(meta['labels'])}: {meta['namespace']}/{meta['name']}"
         yield f"==> {where} {container['name']} <=="
         try:
             text = kube.pod_logs(meta["namespace"], meta["name"], container["name"], lines=lines)

@@ -16,7 +16,7 @@ from pytest_kindinfra.kube.objects import group
 from pytest_kindinfra.kube.rewrite import content_hash, placeholder_names, rewrite
 from pytest_kindinfra.kube.targets import expose_service, find_target, target_name
 from pytest_kindinfra.kube.yaml import as_json
-from pytest_kindinfra.model import SERVICE_LABEL
+from pytest_kindinfra.model import service_labels
 from pytest_kindinfra.plan.manifests import matching_files
 from pytest_kindinfra.system.timeline import call_within
 
@@ -132,7 +132,7 @@ def apply_objects(
             pin=images.loaded,
             placeholders=images.declared,
             namespace=None,  # filled in by apply, which knows what is namespaced
-            labels={SERVICE_LABEL: SHARED if obj in shared else service.name},
+            labels=service_labels(SHARED if obj in shared else service.name),
             content=content,
             paths=service.images_at,
         )

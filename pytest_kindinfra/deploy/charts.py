@@ -17,7 +17,7 @@ from pytest_kindinfra.kube.discovery import UnknownKindError
 from pytest_kindinfra.kube.objects import is_builtin, is_hook
 from pytest_kindinfra.kube.rewrite import content_hash
 from pytest_kindinfra.kube.troubles import ServiceFailedError
-from pytest_kindinfra.model import SERVICE_LABEL
+from pytest_kindinfra.model import service_labels
 from pytest_kindinfra.plan.helm import placed
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def install(
         CancelledError: The run is ending.
     """
     context, kube = deployment.context, deployment.kube
-    if release.namespace != context.request.namespace:
+    if release.namespace != deployment.namespace:
         # helm would make it too, and a hook that is a pod come before the service account.
         kube.ensure_namespace(release.namespace, deployment.deadline, {})
     records = Records(kube, release)
@@ -99,7 +99,7 @@ def _rules(
         "images": {**{one: one for one in images.declared.values()}, **images.written},
         "pin": sorted(images.loaded),
         "placeholders": dict(images.declared),
-        "labels": {SERVICE_LABEL: deployment.service.name, **labels},
+        "labels": {**service_labels(deployment.service.name), **labels},
         "content": release.content,
         "paths": [list(pair) for pair in deployment.service.images_at],
         "beside": list(beside),

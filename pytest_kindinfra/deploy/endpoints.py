@@ -13,6 +13,7 @@ from pytest_kindinfra.errors import KindInfraError, NotReadyError
 from pytest_kindinfra.kube.cluster import SharedKube
 from pytest_kindinfra.kube.targets import find_port, find_target, selector, target_name
 from pytest_kindinfra.kube.troubles import ServiceFailedError
+from pytest_kindinfra.plan.copies import near_objects
 from pytest_kindinfra.plan.files import is_ipv6
 from pytest_kindinfra.state.records import Probe, ProbedPods
 from pytest_kindinfra.system.answers import HOST, prove_endpoint
@@ -99,8 +100,7 @@ class Forwarding:
     def _live_target(self, spec: EndpointSpec) -> KubeObject:
         """Return the k8s service or workload as the cluster has it, which may be another's."""
         kind, name = target_name(spec, self.service.name)
-        own = self.plan.objects.get(self.service.name, ())
-        known = (*own, *(obj for others in self.plan.objects.values() for obj in others))
+        known = near_objects(self.plan, self.service)
         written = find_target(spec, self.service.name, known) or {
             "apiVersion": _VERSIONS.get(kind, "apps/v1"),
             "kind": kind,
@@ -128,14 +128,14 @@ def prove(deployment: Deployment, applied: tuple[KubeObject, ...]) -> tuple[Prob
     if not service.endpoints:
         return ()
     health = deployment.kube.judge(
-        applied, namespace=context.request.namespace, restarts=service.restarts,
+        applied, namespace=deployment.namespace, restarts=service.restarts,
         excused=deployment.unready, patience=service.patience,
     )  # fmt: skip
     if isinstance(deployment.kube, SharedKube):
         return Forwarding(
             service=service,
             plan=context.plan,
-            namespace=context.request.namespace,
+            namespace=deployment.namespace,
             kube=deployment.kube,
             meanwhile=health.check,
             deadline=deployment.deadline,
@@ -179,11 +179,9 @@ def _mapped(deployment: Deployment, *, meanwhile: Callable[[], object]) -> Itera
 def _with_lack(error: NotReadyError, deployment: Deployment, spec: EndpointSpec) -> NotReadyError:
     """Add that no pod is behind the endpoint's k8s service, if that is so."""
     name, plan = deployment.service.name, deployment.context.plan
-    own, others = plan.objects.get(name, ()), plan.objects.values()
-    target = find_target(spec, name, (*own, *(obj for objects in others for obj in objects)))
+    target = find_target(spec, name, near_objects(plan, deployment.service))
     if target and target["kind"] == "Service":
         with suppress(KindInfraError):
-            namespace = deployment.context.request.namespace
-            if lack := deployment.kube.lack_of_pods(target, namespace=namespace):
+            if lack := deployment.kube.lack_of_pods(target, namespace=deployment.namespace):
                 return NotReadyError(f'{error}\nk8s service "{target["metadata"]["name"]}": {lack}')
     return error

@@ -10,7 +10,7 @@ from pytest_kindinfra.deploy.records import forget_release
 from pytest_kindinfra.kube.objects import is_hook
 from pytest_kindinfra.kube.rewrite import content_hash
 from pytest_kindinfra.kube.routes import await_routes, pods_of
-from pytest_kindinfra.model import SERVICE_LABEL
+from pytest_kindinfra.model import declared_name, labelled_service, worker_of
 from pytest_kindinfra.state.clusterrecords import Deployed, DeployedRelease
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.reused import (
@@ -231,8 +231,7 @@ def delete_objects(
     paths = [path for obj in objects if (path := _path(kube, obj))]
 
     def is_of_service(found: KubeObject) -> bool:
-        labels = found["metadata"].get("labels") or {}
-        return bool(labels.get(SERVICE_LABEL) == service)
+        return labelled_service(found["metadata"].get("labels")) == service
 
     going = [(path, kube.delete_if(path, is_of_service)) for path in paths]
     return [(path, uid) for path, uid in going if uid]
@@ -251,13 +250,16 @@ def forget_undeclared(kube: Kube, directory: RunDirectory, declaration: Declarat
     """Delete what there is of services that a declaration had and has no more; return their names.
 
     Services of hooks stay, since a run with other arguments may not load the hook, or be given
-    other services by it. So do those of another folder's declaration.
+    other services by it. So do those of another folder's declaration, and copies of services per
+    worker whose worker this run does not have: a later one may.
     """
     declared = {one.name for one in declaration.services}
+    copied = {one.name for one in declaration.services if one.per == "worker"}
     gone = [
         (name, deployed)
         for name, deployed in deployed_services(directory)
-        if name not in declared and deployed.source == str(declaration.folder)
+        if declared_name(name) not in (copied if worker_of(name) else declared)
+        and deployed.source == str(declaration.folder)
     ]
     for name, deployed in gone:
         delete_objects(kube, [*deployed.objects, *deployed.charted], service=name)
@@ -310,6 +312,12 @@ class Deployment:
             tell=lambda text: setattr(self.said, "text", redactor.text(text)),
             grace=_EXISTING_GRACE if existing else 0.0,
         )
+
+    @property
+    def namespace(self) -> str:
+        """Where objects of the service go that name no namespace."""
+        context = self.context
+        return context.plan.namespaces.get(self.service.name, context.request.namespace)
 
     @property
     def ports(self) -> dict[str, PortMapping]:

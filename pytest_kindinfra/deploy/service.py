@@ -21,6 +21,8 @@ from pytest_kindinfra.kube.origins import NAMESPACES, made_namespaces
 from pytest_kindinfra.kube.readiness import rules_of
 from pytest_kindinfra.kube.refusals import Missing
 from pytest_kindinfra.kube.rewrite import content_hash
+from pytest_kindinfra.model import declared_name
+from pytest_kindinfra.plan.copies import near_objects
 from pytest_kindinfra.state.records import ClusterReady, DeployedService
 from pytest_kindinfra.system.timeline import call_within
 
@@ -57,6 +59,8 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
     """
     context, service = deployment.context, deployment.service
     timeline, stack = context.tools.timeline, _stack(deployment)
+    if deployment.namespace != context.request.namespace:  # a worker's own
+        deployment.kube.ensure_namespace(deployment.namespace, deployment.deadline, {})
     _call_hook(deployment, context.hooks.before_deploy, stack)
     objects = own_objects(context.plan, service.name)
     release = context.plan.releases.get(service.name)
@@ -74,7 +78,7 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
         _await_ready(deployment, applied, reached, latest, stage)
         deployment.renewal.await_routes()
         probes = prove(deployment, applied)
-    endpoints = tuple(probe.endpoint(service.name) for probe in probes)
+    endpoints = tuple(probe.endpoint(declared_name(service.name)) for probe in probes)
     _note_deployed(deployment, applied, probes, content_hash(objects))
     proved = _stack(deployment, {service.name: endpoints})
     _call_hook(deployment, context.hooks.after_deploy, proved)
@@ -92,7 +96,7 @@ def _note_deployed(
     context, service, images = deployment.context, deployment.service, deployment.images
     record = DeployedService(
         service=service.name,
-        namespace=context.request.namespace,
+        namespace=deployment.namespace,
         objects=tuple(_outline(obj) for obj in applied if not is_hook(obj)),
         probes=probes,
         restarts=service.restarts,
@@ -128,6 +132,8 @@ def _stack(deployment: Deployment, proved: dict[str, tuple[Endpoint, ...]] | Non
         cluster=cluster if early else None,
         shared=context.request.existing is not None,
         folder=context.request.folder,
+        worker=deployment.service.worker,
+        namespace=deployment.namespace,
     )
 
 
@@ -154,7 +160,7 @@ def _deploy(
     plan, service, renewal = deployment.context.plan, deployment.service, deployment.renewal
     # An endpoint's k8s service may stand among another service's manifests; ours come first.
     own = (*objects, *(release.objects if release else ()))
-    known = [*own, *(obj for others in plan.objects.values() for obj in others)]
+    known = [*own, *near_objects(plan, service)]
     shared = deployment.context.request.existing
     beside = () if shared else node_port_services(service, known, deployment.ports.values())
     renewal.make_way(objects, beside, release, deployment.images)
@@ -187,7 +193,7 @@ def _apply(
         deployment.service,
         objects,
         images=deployment.images,
-        target=Target(kube=deployment.kube, namespace=deployment.context.request.namespace),
+        target=Target(kube=deployment.kube, namespace=deployment.namespace),
         deadline=deployment.deadline,
         content=content,
         shared=deployment.context.plan.shared,
@@ -212,7 +218,8 @@ def _make_namespace(deployment: Deployment, name: str) -> None:
 def _known_namespaces(plan: Plan) -> set[str]:
     made = made_namespaces(obj for objects in plan.objects.values() for obj in objects)
     releases = {release.namespace for release in plan.releases.values()}
-    return {*NAMESPACES, plan.declaration.cluster.namespace, *made, *releases}
+    own = {plan.declaration.cluster.namespace, *plan.namespaces.values()}
+    return {*NAMESPACES, *own, *made, *releases}
 
 
 class _Latest:
@@ -239,7 +246,7 @@ def _await_ready(
     wait = partial(
         deployment.kube.wait_ready,
         applied,
-        namespace=deployment.context.request.namespace,
+        namespace=deployment.namespace,
         deadline=deployment.deadline,
         restarts=deployment.service.restarts,
         rules=rules_of(deployment.service.ready),

@@ -34,10 +34,12 @@ class CurrentTest:
     Attributes:
         name: Its node id.
         since: When its services were there, in seconds since the epoch.
+        services: Those that its marks name.
     """
 
     name: str
     since: float
+    services: frozenset[str] = frozenset()
 
 
 class Changes:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pytest_kindinfra.errors import KindInfraError, NotReadyError
 from pytest_kindinfra.intests.changes import Changes
 from pytest_kindinfra.intests.patience import eventually
+from pytest_kindinfra.model import copy_namespace
 from pytest_kindinfra.state.records import DeployedService
 from pytest_kindinfra.state.stack import StackView
 from pytest_kindinfra.system.timeline import Deadline
@@ -54,11 +55,26 @@ class Stack(StackView):
         shared: bool = False,
         folder: Path = Path(),
         current: Callable[[], CurrentTest | None] = lambda: None,
+        worker: str = "",
+        namespace: str | None = None,
     ) -> None:
-        super().__init__(run, waits=waits, proved=proved, cluster=cluster)
+        super().__init__(
+            run, waits=waits, proved=proved, cluster=cluster, worker=worker, namespace=namespace
+        )
         self._shared = shared
         self._folder = folder
         self._current = current
+
+    @property
+    def namespace(self) -> str:
+        """Where services are deployed.
+
+        In a test whose mark names a service per worker it is where the worker's copies are.
+        """
+        declared, test = super().namespace, self._current()
+        if test and any(self._own(name) != name for name in test.services):
+            return copy_namespace(declared, self._worker)
+        return declared
 
     # -- the Kubernetes API --------------------------------------------------------------------
 
@@ -206,7 +222,7 @@ class Stack(StackView):
         path, before = workloads.replicas(workload)
         if test := self._current():
             self._changes.note(
-                "scaled", service=service, test=test.name, path=path, replicas=before
+                "scaled", service=self._own(service), test=test.name, path=path, replicas=before
             )
         workloads.scale(path, replicas, deadline)
 
@@ -321,7 +337,7 @@ class Stack(StackView):
         if test is None:
             act()
             return
-        change = self._changes.note("disturbed", service=service, test=test.name, **data)
+        change = self._changes.note("disturbed", service=self._own(service), test=test.name, **data)
         act()
         self._changes.forget(change)
 
@@ -363,7 +379,7 @@ class Stack(StackView):
         What killed processes had changed is undone first.
         """
         self.undo_of_dead()
-        return self._changes.broken(services)
+        return self._changes.broken({self._own(name) for name in services})
 
     def close(self) -> None:
         """Close connections to the cluster, if there are any."""
@@ -413,7 +429,7 @@ class Stack(StackView):
 
     def _deployed(self, service: str) -> DeployedService:
         self._service(service)  # waits for it
-        record = self._run.read(DeployedService, service)
+        record = self._run.read(DeployedService, self._own(service))
         if record is None:
             msg = f'service "{service}": not ready yet'
             raise NotReadyError(msg)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.kube.client import ApiRequest, hang_up
 from pytest_kindinfra.kube.client import lines as lines_of
-from pytest_kindinfra.model import SERVICE_LABEL
+from pytest_kindinfra.model import labelled_service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -139,5 +139,5 @@ def _statuses(status: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _title(pod: KubeObject, container: str) -> str:
     meta = pod["metadata"]
-    service = (meta.get("labels") or {}).get(SERVICE_LABEL, "")
+    service = labelled_service(meta.get("labels"))
     return f"{service} {meta['name']} {container}"

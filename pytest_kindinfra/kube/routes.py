@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.kube.client import ApiError
 from pytest_kindinfra.kube.yaml import load_documents
-from pytest_kindinfra.model import SERVICE_LABEL
+from pytest_kindinfra.model import service_selector
 from pytest_kindinfra.system.timeline import wait_until
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def live_pods(
     paths = ["/api/v1/pods"]
     if namespaces is not None:
         paths = [f"/api/v1/namespaces/{name}/pods" for name in namespaces]
-    label = f"{SERVICE_LABEL}={service}"
-    found = [pod for path in paths for pod in reader.list_(path, labelSelector=label)]
+    labels = service_selector(service)
+    found = [pod for path in paths for pod in reader.list_(path, labelSelector=labels)]
     return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
 
 

@@ -10,6 +10,7 @@ from pytest_kindinfra.kube.objects import place_of, service_ports
 from pytest_kindinfra.kube.readiness import is_meant
 from pytest_kindinfra.kube.rewrite import leads_somewhere
 from pytest_kindinfra.kube.targets import find_port, selector, target_name
+from pytest_kindinfra.plan.copies import problems_of_copies
 from pytest_kindinfra.plan.facts import may_be_shared, same_last_part
 from pytest_kindinfra.plan.graph import cycles, in_order
 from pytest_kindinfra.plan.origins import origin_problems
@@ -105,6 +106,7 @@ def find_problems(facts: Facts, wanted: Mapping[str, Sequence[str]]) -> Iterator
         yield from _ready_problems(facts, service)
         yield from _path_problems(facts, service)
         yield from _before_problems(facts, service)
+    yield from problems_of_copies(facts)
     yield from origin_problems(facts, wanted)
     yield from facts.ports[1]
 

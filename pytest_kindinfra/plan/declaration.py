@@ -162,6 +162,7 @@ def read_service(name: str, table: Table) -> Service:
         ready=_ready(table),
         images_at=table.pairs("images_at"),
         before=_before(table),
+        per=_per(table),
     )
     _check_service(service, table)
     table.reject_unknown()
@@ -220,6 +221,13 @@ def _before(table: Table) -> Literal["nodes"] | None:
             f'before is "{word}", but can only be "nodes"{did_you_mean(word, ["nodes"])}'
         )
     return "nodes" if word == "nodes" else None
+
+
+def _per(table: Table) -> Literal["worker"] | None:
+    word = table.text("per")
+    if word not in {None, "worker"}:
+        table.complain(f'per is "{word}", but can only be "worker"{did_you_mean(word, ["worker"])}')
+    return "worker" if word == "worker" else None
 
 
 def _ready(table: Table) -> tuple[tuple[str, str], ...]:

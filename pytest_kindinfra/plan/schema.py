@@ -49,6 +49,7 @@ _FORMS: dict[tuple[str, str], dict[str, Any]] = {
     ("[services.x]", "needs"): {"items": {"type": "string", "pattern": _NEED}},
     ("[services.x]", "run"): {"pattern": f"^{_FUNCTION.pattern}$"},
     ("[services.x]", "before"): {"enum": ["nodes"]},
+    ("[services.x]", "per"): {"enum": ["worker"]},
     ("[services.x.endpoints.y]", "path"): {"pattern": "^/"},
     ("[services.x.helm]", "set"): {"type": "object"},
 }

@@ -6,6 +6,7 @@ check is made for all callers; `Door` says what differs between them.
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,11 +24,13 @@ from pytest_kindinfra.images.checks import build_problems
 from pytest_kindinfra.images.saved import read_saved_images
 from pytest_kindinfra.kube.kinds import numbers
 from pytest_kindinfra.model import Declaration, Image, Plan
+from pytest_kindinfra.plan.copies import with_copies
 from pytest_kindinfra.plan.declaration import parse_declaration
 from pytest_kindinfra.plan.facts import ClusterFacts
 from pytest_kindinfra.plan.files import check_files, load_kind_config, load_tables
 from pytest_kindinfra.plan.graph import in_order
 from pytest_kindinfra.plan.options import Settings, read_settings
+from pytest_kindinfra.plan.requests import Amount, crowding
 from pytest_kindinfra.plan.resolve import keep_out, resolve
 from pytest_kindinfra.plan.source import RenderOptions, kubernetes_version
 from pytest_kindinfra.plan.sources import render
@@ -35,6 +38,7 @@ from pytest_kindinfra.run.machine import network_problem, problems_of_host
 from pytest_kindinfra.state.memory import cache_folder
 from pytest_kindinfra.state.reused import cluster_name, reused_directory
 from pytest_kindinfra.system.grpc import missing_package
+from pytest_kindinfra.system.machine import total_memory
 from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import choose_engine, make_tools
 
@@ -63,6 +67,7 @@ class Door:
         build_hooks: A hook is called before each build, and may set variables.
         knows_all: Services that hooks declare are in the declaration.
         unused_images: Declared images that no service runs are wanted too.
+        workers: The xdist workers that tests run in; none without xdist.
     """
 
     purpose: Literal["resolve", "build", "plan", "run"]
@@ -72,6 +77,7 @@ class Door:
     build_hooks: bool = False
     knows_all: bool = False
     unused_images: bool = False
+    workers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +132,15 @@ def prepare(
         raise DeclarationError(dict.fromkeys([*found, *error.problems])) from None
     if found:
         raise DeclarationError(dict.fromkeys(found))
-    return Prepared(plan=plan, request=request, settings=settings)
+    notes = tuple(_notes(plan, settings, door))
+    return Prepared(plan=plan, request=request, settings=settings, notes=notes)
+
+
+def _notes(plan: Plan, settings: Settings, door: Door) -> Iterator[str]:
+    """Yield what the user should know of a plan that nothing forbids."""
+    if settings.kubeconfig is None and door.purpose in {"plan", "run"}:
+        machine = Amount(cpus=float(os.cpu_count() or 0), memory=total_memory() or 0)
+        yield from crowding(plan, machine)
 
 
 def _settings(
@@ -158,6 +172,8 @@ def _plan(
     )
     if door.unused_images:
         plan = replace(plan, images=_all_images(declaration))
+    ports_for = (os.cpu_count() or 1) if settings.reuse else 0
+    plan = with_copies(plan, door.workers, ports_for=ports_for)
     return plan if door.purpose == "resolve" else keep_out(plan, settings.artifacts)
 
 

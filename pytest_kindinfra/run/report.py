@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.model import declared_name, worker_of
 from pytest_kindinfra.plan.sources import describe_sources
 from pytest_kindinfra.references import stand_in
 from pytest_kindinfra.state.codec import to_json
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.context import Request
     from pytest_kindinfra.images.tags import Known
-    from pytest_kindinfra.model import BuiltImage, Endpoint, Phase, Plan
+    from pytest_kindinfra.model import BuiltImage, Endpoint, Phase, Plan, Service
     from pytest_kindinfra.state.records import CacheUsed, GitState
     from pytest_kindinfra.state.results import Failed
     from pytest_kindinfra.system.timeline import Running
@@ -152,6 +153,10 @@ def _phase(phase: Phase) -> dict[str, Any]:
     }
 
 
+OF_SERVICES = frozenset({"deploy", "wait", "run"})
+"""Kinds of phases whose subject is a service, or a worker's copy of one."""
+
+
 _SAID = 100
 
 
@@ -166,12 +171,23 @@ def progress_line(phase: Phase, *, ended: bool, since: float) -> str:
 
 
 def running_line(running: Iterable[Running], *, at: float, since: float) -> str:
-    """Return the line that says what goes on."""
+    """Return the line that says what goes on; copies of a service are told together."""
+    groups: dict[tuple[str, ...], list[Running]] = {}
+    for number, one in enumerate(running):
+        copied = one.kind in OF_SERVICES and worker_of(one.subject)
+        same = (one.kind, declared_name(one.subject), _trouble(one)) if copied else (str(number),)
+        groups.setdefault(same, []).append(one)
     parts = [
-        f"[{one.subject}] {phase_kind(one.kind).doing} ({at - one.start:.0f} s{_trouble(one)})"
-        for one in running
+        f"[{_named(group)}] {phase_kind(group[0].kind).doing} "
+        f"({at - min(one.start for one in group):.0f} s{_trouble(group[0])})"
+        for group in groups.values()
     ]
     return f"kindinfra {at - since:6.1f} s  still {', '.join(parts)}"
+
+
+def _named(group: Sequence[Running]) -> str:
+    subject = group[0].subject
+    return f"{declared_name(subject)}, {len(group)} copies" if len(group) > 1 else subject
 
 
 def _trouble(one: Running) -> str:
@@ -277,8 +293,15 @@ def _service_rows(plan: Plan) -> list[str]:
     for service in plan.services:
         needs = ", ".join(_need(need.name, need.level) for need in service.needs) or "-"
         early = ", before the nodes are Ready" if service.before == "nodes" else ""
-        rows.append(_row(service.name, f"needs {needs}{early}{describe_sources(service, plan)}"))
+        where = plan.namespaces.get(service.name)
+        own = f", in namespace {where}" if where else _per_worker(service)
+        sources = describe_sources(service, plan)
+        rows.append(_row(service.name, f"needs {needs}{early}{own}{sources}"))
     return rows
+
+
+def _per_worker(service: Service) -> str:
+    return ", one copy for each xdist worker" if service.per else ""
 
 
 def _endpoint_rows(plan: Plan) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_kindinfra.model import Phase
+from pytest_kindinfra.model import Phase, declared_name, worker_of
+from pytest_kindinfra.run.report import OF_SERVICES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -65,6 +66,33 @@ def rows_of(phases: Sequence[Phase]) -> list[Row]:
         seconds = sum(row.end - row.start for row in rest)
         shown.append(Row("", f"{len(rest)} under {_SHORT} s", 0.0, seconds))
     return shown
+
+
+def fold_copies(phases: Sequence[Phase]) -> list[Phase]:
+    """Return the phases with one for all copies of a service per worker, by start.
+
+    It lasts from the first copy's start to the last one's end.
+    """
+    groups: dict[tuple[str, str], list[Phase]] = {}
+    for phase in phases:
+        worker = worker_of(phase.subject) if phase.kind in OF_SERVICES else ""
+        subject = declared_name(phase.subject) if worker else phase.subject
+        alone = "" if worker else f" {len(groups)}"  # no two others are one
+        groups.setdefault((phase.kind, subject + alone), []).append(phase)
+    folded = [one[0] if len(one) == 1 else _together(one) for one in groups.values()]
+    return sorted(folded, key=lambda phase: phase.start)
+
+
+def _together(phases: Sequence[Phase]) -> Phase:
+    failed = [worker_of(one.subject) for one in phases if not one.ok]
+    return Phase(
+        kind=phases[0].kind,
+        subject=f"{declared_name(phases[0].subject)} ({len(phases)} copies)",
+        start=min(one.start for one in phases),
+        end=max(one.end for one in phases),
+        ok=not failed,
+        note=f"failed for {', '.join(failed)}" if failed else "",
+    )
 
 
 def critical_path(
@@ -153,7 +181,7 @@ def table_lines(
     """
     if not phases:
         return []
-    lines = _drawn(rows_of(phases), cached=cached, width=width, color=color)
+    lines = _drawn(rows_of(fold_copies(phases)), cached=cached, width=width, color=color)
     return [*lines, total_line(phases, needs or {})]
 
 

@@ -373,6 +373,7 @@ def _keep_evidence(
 def _namespaces(started: Started) -> list[str]:
     """Return where the services' objects are: the declared namespace, then those in manifests."""
     plan, namespaces = started.prepared.plan, {started.prepared.request.namespace: None}
+    namespaces |= dict.fromkeys(plan.namespaces.values())
     for objects in plan.objects.values():
         for obj in objects:
             if namespace := obj.get("metadata", {}).get("namespace"):

@@ -18,7 +18,7 @@ from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.dockerfile import build_secrets
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.kube.activity import Moment, happenings, shown
-from pytest_kindinfra.model import SERVICE_LABEL
+from pytest_kindinfra.model import SERVICE_LABEL, WORKER_LABEL, copy_namespace
 from pytest_kindinfra.session.selection import needs_of
 from pytest_kindinfra.state.records import DeployedService
 from pytest_kindinfra.system.files import write_private
@@ -65,7 +65,13 @@ _ATTEMPT: pytest.StashKey[_Attempt] = pytest.StashKey()
 
 
 def keep_failure(
-    item: pytest.Item, report: pytest.TestReport, run: RunDirectory, since: float, *, shared: bool
+    item: pytest.Item,
+    report: pytest.TestReport,
+    run: RunDirectory,
+    since: float,
+    *,
+    shared: bool,
+    worker: str = "",
 ) -> None:
     """Add to a failed test's report what its services said and did, and keep that in files.
 
@@ -75,11 +81,12 @@ def keep_failure(
         run: Where the cluster is found, and where the files go.
         since: When the test's services were there, in seconds since the epoch.
         shared: The cluster has pods of other runs too, in other namespaces.
+        worker: Whose copies of services per worker the test has; empty without xdist.
     """
     stack = Stack(run, waits=False)
     try:
         redactor = _redactor(item, stack)
-        own, others = _pods(item, stack, run, shared=shared)
+        own, others = _pods(item, stack, run, worker, shared=shared)
         found = list(_happenings(stack.api, [*own, *others], since, redactor))
         report.sections += [(f"kindinfra {title}", text) for title, text in shown(found)]
         names = {(pod["metadata"]["namespace"], pod["metadata"]["name"]) for pod in own}
@@ -102,7 +109,7 @@ def _happenings(
 
 
 def _pods(
-    item: pytest.Item, stack: Stack, run: RunDirectory, *, shared: bool
+    item: pytest.Item, stack: Stack, run: RunDirectory, worker: str, *, shared: bool
 ) -> tuple[list[KubeObject], list[KubeObject]]:
     """Return the pods of the test, and the others of the stack, those named by the test first.
 
@@ -112,12 +119,21 @@ def _pods(
     namespace = getattr(item, "funcargs", {}).get("kindinfra_namespace")
     kube, named = stack.api, needs_of(item) or frozenset()
     own = kube.list_(f"/api/v1/namespaces/{namespace}/pods") if namespace else []
-    where = f"/namespaces/{stack.namespace}" if shared else ""
-    pods = kube.list_(f"/api/v1{where}/pods", labelSelector=SERVICE_LABEL)
+    pods = _pods_of_services(stack, worker, shared=shared)
     pods.sort(key=lambda pod: _service_of(pod) not in named)
     needed = _with_needs(run, named)
     of_test = [pod for pod in pods if not named or _service_of(pod) in needed]
     return [*own, *of_test], [pod for pod in pods if pod not in of_test]
+
+
+def _pods_of_services(stack: Stack, worker: str, *, shared: bool) -> list[KubeObject]:
+    """Return the pods of all services, without the copies that other workers have."""
+    paths = ["/api/v1/pods"]
+    if shared:
+        places = [stack.namespace, *([copy_namespace(stack.namespace, worker)] if worker else [])]
+        paths = [f"/api/v1/namespaces/{one}/pods" for one in places]
+    pods = [pod for path in paths for pod in stack.api.list_(path, labelSelector=SERVICE_LABEL)]
+    return [pod for pod in pods if pod["metadata"]["labels"].get(WORKER_LABEL, worker) == worker]
 
 
 def _service_of(pod: KubeObject) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.deploy.apply import Target, apply_objects, run_function
 from pytest_kindinfra.errors import NotReadyError
 from pytest_kindinfra.intests.changes import CurrentTest
 from pytest_kindinfra.intests.stack import Stack
-from pytest_kindinfra.model import Service
+from pytest_kindinfra.model import Service, copy_name, worker_of
 from pytest_kindinfra.plan.graph import in_order
 from pytest_kindinfra.state.records import DeployedService
 from pytest_kindinfra.system.timeline import now
@@ -29,9 +30,14 @@ class Freshness:
         shared: The cluster holds more than this run's objects.
         folder: Where relative paths and modules of `run` steps start.
         test: The node id of the test that wants them fresh.
+        worker: Whose copies of services per worker are meant; empty without xdist.
     """
 
-    def __init__(self, run: RunDirectory, *, shared: bool, folder: Path, test: str) -> None:
+    def __init__(
+        self, run: RunDirectory, *, shared: bool, folder: Path, test: str, worker: str = ""
+    ) -> None:
+        self._run = run
+        self._worker = worker
         current = CurrentTest(name=test, since=now())
         self._shared = shared
         self._folder = folder
@@ -60,7 +66,8 @@ class Freshness:
             name: [need for need in record.needs if need in self._records]
             for name, record in self._records.items()
         }
-        wanted = set(services)
+        copies = {name: copy_name(name, self._worker) for name in services}
+        wanted = {copy if copy in self._records else name for name, copy in copies.items()}
         if missing := sorted(wanted - set(self._records)):
             msg = f'service "{missing[0]}": not ready yet'
             raise NotReadyError(msg)
@@ -82,7 +89,15 @@ class Freshness:
             name=record.service, run=record.run, images=tuple(record.references),
             images_at=record.images_at,
         )  # fmt: skip
-        objects = run_function(service, self._stack, folder=self._folder, deadline=deadline)
+        stack = Stack(
+            self._run,
+            shared=self._shared,
+            folder=self._folder,
+            worker=worker_of(record.service),
+            namespace=record.namespace,
+        )
+        with closing(stack):
+            objects = run_function(service, stack, folder=self._folder, deadline=deadline)
         apply_objects(
             service,
             objects,

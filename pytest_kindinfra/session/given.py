@@ -16,6 +16,7 @@ from pytest_kindinfra.session.stash import (
     FAILED,
     RUN,
     STACK,
+    WORKER,
     meanwhile,
     outline,
     refuse,
@@ -49,6 +50,7 @@ def kindinfra(request: pytest.FixtureRequest) -> Iterator[Stack]:
         outline(config).settings,
         folder=config.rootpath,
         current=lambda: config.stash.get(CURRENT, None),
+        worker=config.stash.get(WORKER, ""),
     )
     process = os.getpid()
     config.stash[STACK] = stack, process

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_kindinfra.errors import CancelledError, KindInfraError
 from pytest_kindinfra.session.selection import heavy_of, needs_of
-from pytest_kindinfra.session.stash import RUN, meanwhile, outline
+from pytest_kindinfra.session.stash import RUN, WORKER, meanwhile, outline
 from pytest_kindinfra.session.waiting import Refusal
 from pytest_kindinfra.state.turns import Turns
 from pytest_kindinfra.system.timeline import monotonic, now
@@ -226,9 +226,10 @@ def _freshen(item: pytest.Item, around: TurnContext) -> Refusal | None:
     from pytest_kindinfra.state.results import text_of
 
     shared, folder = around.settings.kubeconfig is not None, item.config.rootpath
+    worker = item.config.stash.get(WORKER, "")
     try:
         with closing(
-            Freshness(around.run, shared=shared, folder=folder, test=item.nodeid)
+            Freshness(around.run, shared=shared, folder=folder, test=item.nodeid, worker=worker)
         ) as freshness:
             freshness.renew(heavy_of(item).services)
     except Exception as error:  # noqa: BLE001 - a `run` step may raise anything

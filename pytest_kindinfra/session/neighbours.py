@@ -78,11 +78,24 @@ def _remote_words(config: pytest.Config) -> Iterator[str]:
                 yield f"--{flag} {spec}"
 
 
-def start_no_workers(config: pytest.Config) -> None:
-    """Have xdist leave this session to the one process, as it does for `--collect-only`."""
-    option = config.option
+def start_no_workers(config: pytest.Config) -> int:
+    """Have xdist leave this session to the one process, as it does for `--collect-only`.
+
+    Returns:
+        How many workers it would have started; 0 without xdist.
+    """
+    option, workers = config.option, 0
     if hasattr(option, "numprocesses"):
+        if option.dist != "no":
+            workers = sum(_times(spec) for spec in option.tx or ())
         option.dist, option.tx, option.numprocesses = "no", [], 0
+    return workers
+
+
+def _times(spec: str) -> int:
+    """Return how many workers a `--tx` means: `3*popen` three."""
+    number, star, _ = spec.partition("*")
+    return int(number) if star and number.isdecimal() else 1
 
 
 def stops_early(node: Any) -> bool:

@@ -21,6 +21,7 @@ from pytest_kindinfra.session.stash import (
     EXPORTS,
     RUN,
     SINCE,
+    WORKER,
     meanwhile,
     outline,
     refuse,
@@ -72,7 +73,8 @@ def prepare_further(item: pytest.Item, needs: frozenset[str]) -> None:
         refuse(config, refusal)
     _export(config)
     item.stash[AWAITED], item.stash[SINCE] = needs, now()
-    config.stash[CURRENT] = CurrentTest(name=item.nodeid, since=item.stash[SINCE])
+    since = item.stash[SINCE]
+    config.stash[CURRENT] = CurrentTest(name=item.nodeid, since=since, services=needs)
 
 
 def _await_services(item: pytest.Item, needs: frozenset[str]) -> Refusal | None:
@@ -81,7 +83,9 @@ def _await_services(item: pytest.Item, needs: frozenset[str]) -> Refusal | None:
     config, began = item.config, monotonic()
     run, asked = config.stash[RUN], config.stash.get(ASKED, False)
     try:
-        refusal = await_services(needs, run, asked=asked, meanwhile=meanwhile(config))
+        worker = config.stash.get(WORKER, "")
+        look = meanwhile(config)
+        refusal = await_services(needs, run, asked=asked, meanwhile=look, worker=worker)
         return refusal or _lack(config, needs)
     except OSError as error:  # before a test's setup it would end the session
         return Refusal(f"the run directory {run.path} cannot be used: {error}")
@@ -92,7 +96,9 @@ def _await_services(item: pytest.Item, needs: frozenset[str]) -> Refusal | None:
 def _lack(config: pytest.Config, needs: frozenset[str]) -> Refusal | None:
     """Undo what killed workers have left; return why a service is not whole any more."""
     run = config.stash[RUN]
-    text = lack_of(run, outline(config).settings, needs) if has_changes(run) else ""
+    if not has_changes(run):
+        return None
+    text = lack_of(run, outline(config).settings, needs, config.stash.get(WORKER, ""))
     return Refusal(text) if text else None
 
 
@@ -100,5 +106,5 @@ def _export(config: pytest.Config) -> None:
     """Set the declared variables that are known by now."""
     exports = config.stash.get(EXPORTS, None)
     if exports is None:
-        exports = config.stash[EXPORTS] = Exports(config.stash[RUN])
+        exports = config.stash[EXPORTS] = Exports(config.stash[RUN], config.stash.get(WORKER, ""))
     exports.set_those_that_are_ready()

@@ -12,13 +12,13 @@ import tempfile
 import traceback
 from _queue import Empty, SimpleQueue
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError, last_lines
 from pytest_kindinfra.intests.stack import Stack
-from pytest_kindinfra.model import Endpoint, Phase
+from pytest_kindinfra.model import Endpoint, Phase, declared_name
 from pytest_kindinfra.run.messages import (
     VERSION,
     Alive,
@@ -262,7 +262,8 @@ class Provisioner:
         elif call.hook == "after_deploy":
             proved[call.subject] = ()
         cluster = from_json(ClusterReady, call.cluster) if call.cluster else None
-        request = self._prepared.request
+        request, plan = self._prepared.request, self._prepared.plan
+        service = next((one for one in plan.services if one.name == call.subject), None)
         stack = Stack(
             self._run,
             waits=False,
@@ -270,10 +271,11 @@ class Provisioner:
             cluster=cluster,
             shared=request.existing is not None,
             folder=request.folder,
+            worker=service.worker if service else "",
+            namespace=plan.namespaces.get(call.subject),
         )
-        if call.subject:
-            services = self._prepared.plan.services
-            hook(stack=stack, service=next(one for one in services if one.name == call.subject))
+        if service:
+            hook(stack=stack, service=replace(service, name=declared_name(service.name)))
         else:
             hook(stack=stack, directory=self._run.path)
 

@@ -36,6 +36,11 @@ ASKED: pytest.StashKey[bool] = pytest.StashKey()
 FAILED: pytest.StashKey[bool] = pytest.StashKey()
 
 
+WORKER: pytest.StashKey[str] = pytest.StashKey()
+"""Whose copies of services per worker this process has; not there without xdist. A worker that
+replaces one that was killed has that one's."""
+
+
 CURRENT: pytest.StashKey[CurrentTest] = pytest.StashKey()
 """The test that runs, once its services were there."""
 

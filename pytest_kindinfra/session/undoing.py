@@ -28,6 +28,7 @@ def stack_of(
     *,
     folder: Path,
     current: Callable[[], CurrentTest | None],
+    worker: str,
 ) -> Stack:
     """Return the stack for the tests of this process.
 
@@ -36,22 +37,25 @@ def stack_of(
         settings: The options.
         folder: Where relative paths of manifests start.
         current: Gives the test that runs.
+        worker: Whose copies of services per worker it has; empty without xdist.
     """
-    return Stack(run, shared=settings.kubeconfig is not None, folder=folder, current=current)
+    shared = settings.kubeconfig is not None
+    return Stack(run, shared=shared, folder=folder, current=current, worker=worker)
 
 
-def lack_of(run: RunDirectory, settings: Settings, needs: frozenset[str]) -> str:
+def lack_of(run: RunDirectory, settings: Settings, needs: frozenset[str], worker: str) -> str:
     """Undo what killed workers have left, and return why a service is not whole.
 
     Args:
         run: The run directory.
         settings: The options.
         needs: The services that the next test needs.
+        worker: As in `stack_of`.
 
     Returns:
         A text for that test, empty if its services are whole as far as is known.
     """
-    with closing(_own_stack(run, settings)) as stack:
+    with closing(_own_stack(run, settings, worker)) as stack:
         try:
             return stack.lack_of(needs)
         except KindInfraError as error:
@@ -110,5 +114,5 @@ def has_changes(run: RunDirectory) -> bool:
     return bool(run.names(Change))
 
 
-def _own_stack(run: RunDirectory, settings: Settings) -> Stack:
-    return Stack(run, waits=False, shared=settings.kubeconfig is not None)
+def _own_stack(run: RunDirectory, settings: Settings, worker: str = "") -> Stack:
+    return Stack(run, waits=False, shared=settings.kubeconfig is not None, worker=worker)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.model import declared_name
 from pytest_kindinfra.state.records import ClusterReady, NodeLost, PlanMade, ServiceReady
 from pytest_kindinfra.state.results import Failed, Result
 
@@ -36,7 +37,12 @@ _NOT_BEGUN = Refusal(
 
 
 def await_services(
-    needs: Iterable[str], run: RunDirectory, *, asked: bool, meanwhile: Callable[[], object]
+    needs: Iterable[str],
+    run: RunDirectory,
+    *,
+    asked: bool,
+    meanwhile: Callable[[], object],
+    worker: str = "",
 ) -> Refusal | None:
     """Wait until all that a test needs is ready.
 
@@ -45,12 +51,13 @@ def await_services(
         run: Where results appear.
         asked: Whether this process asked for the cluster when it had collected its tests.
         meanwhile: Called again and again while waiting.
+        worker: Whose copies of services per worker the test has; empty without xdist.
 
     Returns:
         None, or why the test cannot run.
     """
     try:
-        return _not_requested(run, needs, asked=asked) or _await(run, needs, meanwhile)
+        return _not_requested(run, needs, asked=asked) or _await(run, needs, meanwhile, worker)
     except KindInfraError as error:
         return Refusal(str(error))
 
@@ -60,7 +67,7 @@ def _not_requested(run: RunDirectory, needs: Iterable[str], *, asked: bool) -> R
     plan = run.settled(PlanMade)
     if not isinstance(plan, PlanMade):
         return None if asked else _NOT_BEGUN
-    if unknown := sorted(set(needs) - set(plan.services)):
+    if unknown := sorted(set(needs) - {*plan.services, *map(declared_name, plan.services)}):
         marks = ", ".join(f'"{name}"' for name in unknown)
         text = (
             f"this run does not start {marks}: no selected test seemed to need it at collection; "
@@ -74,14 +81,28 @@ def _not_requested(run: RunDirectory, needs: Iterable[str], *, asked: bool) -> R
 
 
 def _await(
-    run: RunDirectory, services: Iterable[str], meanwhile: Callable[[], object]
+    run: RunDirectory,
+    services: Iterable[str],
+    meanwhile: Callable[[], object],
+    worker: str = "",
 ) -> Refusal | None:
-    """Wait for the cluster, then for services; return the first failure."""
+    """Wait for the cluster, then for services; return the first failure.
+
+    Args:
+        run: Where results appear.
+        services: As marks name them.
+        meanwhile: Called again and again while waiting.
+        worker: Whose copies of services per worker are meant; empty without xdist.
+    """
     results: list[tuple[type[Result], str]] = [
         (ClusterReady, ""),
         *((ServiceReady, name) for name in sorted(services)),
     ]
-    for kind, name in results:
+    for kind, declared in results:
+        name = declared
+        if declared and worker:
+            plan = run.wait_for(PlanMade, meanwhile=meanwhile)
+            name = plan.own(declared, worker) if isinstance(plan, PlanMade) else declared
         result = run.wait_for(kind, name, meanwhile=meanwhile)
         if isinstance(result, Failed):
             return _refusal(result, run)

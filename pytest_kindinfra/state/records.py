@@ -18,6 +18,7 @@ from pytest_kindinfra.model import (
     EndpointSpec,
     EngineName,
     KubeObject,
+    copy_name,
 )
 from pytest_kindinfra.state.codec import Note
 from pytest_kindinfra.state.results import Failed, Result
@@ -34,7 +35,7 @@ class PlanMade(Result):
     """What a run is going to bring up.
 
     Attributes:
-        services: Their names, in the order of their needs.
+        services: Their names, in the order of their needs; `web.gw0` is a worker's copy.
         engine: The engine's name; `auto` where the reader must choose.
         env: The declared variables, templates not yet filled.
     """
@@ -44,6 +45,16 @@ class PlanMade(Result):
     services: tuple[str, ...]
     engine: EngineName = "auto"
     env: dict[str, str] = field(default_factory=dict)
+
+    def own(self, service: str, worker: str) -> str:
+        """Return what a worker has under a declared name: its copy if there is one.
+
+        Args:
+            service: A declared service, or a copy's whole name.
+            worker: The worker; empty without xdist.
+        """
+        copy = copy_name(service, worker)
+        return copy if copy in self.services else service
 
     @classmethod
     def of(cls, plan: Plan, *, engine: str) -> Self:

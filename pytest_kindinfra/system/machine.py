@@ -60,6 +60,16 @@ def available_memory() -> int | None:
         return None
 
 
+def total_memory() -> int | None:
+    """Return the bytes of this machine's memory, None if nobody can tell."""
+    import psutil
+
+    try:
+        return int(psutil.virtual_memory().total)
+    except (psutil.Error, OSError):
+        return None
+
+
 def kernel_setting(name: str, *, proc: Path = Path("/proc")) -> int | None:
     """Return a numeric setting of the Linux kernel, None on other systems.
 

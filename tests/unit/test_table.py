@@ -10,6 +10,7 @@ from pytest_kindinfra.model import Declaration, Image, Phase, Plan
 from pytest_kindinfra.run.report import Outcome, run_report
 from pytest_kindinfra.run.table import (
     critical_path,
+    fold_copies,
     needs_of,
     quieter,
     recorded_needs,
@@ -167,3 +168,33 @@ class TestQuiet:
     def test_qq_leaves_all_out_unless_something_failed(self) -> None:
         assert quieter(self.LINES, verbosity=-2, failed=False) == []
         assert quieter(self.LINES, verbosity=-2, failed=True)[-1] == "kept: cluster x"
+
+
+def test_copies_of_a_service_share_a_row_from_the_first_start_to_the_last_end() -> None:
+    phases = [
+        phase("wait", "api", 0, 1),
+        phase("wait", "db.gw0", 1, 3),
+        phase("wait", "db.gw1", 2, 9),
+        phase("deploy", "db.gw0", 0, 1),
+        phase("build", "my.image", 0, 1),
+        phase("build", "my.other", 0, 1),
+    ]
+    rows = [(one.name, one.start, one.end) for one in fold_copies(phases)]
+
+    assert sorted(rows) == [
+        ("build my.image", 0, 1),
+        ("build my.other", 0, 1),
+        ("deploy db.gw0", 0, 1),
+        ("wait api", 0, 1),
+        ("wait db (2 copies)", 1, 9),
+    ]
+
+
+def test_the_row_names_the_workers_whose_copies_failed() -> None:
+    phases = [
+        Phase(kind="wait", subject="db.gw0", start=1.0, end=2.0),
+        Phase(kind="wait", subject="db.gw1", start=1.0, end=3.0, ok=False),
+    ]
+    (folded,) = fold_copies(phases)
+
+    assert (folded.ok, folded.note) == (False, "failed for gw1")

@@ -116,6 +116,20 @@ class TestProgress:
             "kindinfra   12.3 s  still [cluster] creating the cluster (11 s), [api] building (7 s)"
         )
 
+    def test_copies_of_a_service_are_told_together(self) -> None:
+        running = [
+            Running("wait", "db.gw0", EPOCH + 1),
+            Running("wait", "api.gw0", EPOCH + 3),
+            Running("wait", "db.gw1", EPOCH + 2),
+            Running("wait", "db.gw2", EPOCH + 2, lambda: "no volume"),
+        ]
+
+        assert running_line(running, at=EPOCH + 15, since=EPOCH) == (
+            "kindinfra   15.0 s  still [db, 2 copies] waiting until ready (14 s), "
+            "[api.gw0] waiting until ready (12 s), "
+            "[db.gw2] waiting until ready (13 s; no volume)"
+        )
+
     def test_what_keeps_a_service_from_being_ready_is_said_with_its_age(self) -> None:
         trouble = "FailedMount for 14 s: secret late not found"
         running = [Running("wait", "api", EPOCH, lambda: trouble),
