@@ -334,12 +334,12 @@ class TestTheContent:
 
 
 @pytest.mark.parametrize(
-    ("reference", "told"),
+    ("reference", "expected"),
     [
         ("localhost/api:ctx-0f0f0f0f0f0f0f0f", True),
         ("localhost/api:0f0f0f0f0f0f0f0f", False),
         ("localhost/ctx-api:latest", False),
     ],
 )
-def test_a_name_by_sources_is_told_by_its_tag(reference: str, *, told: bool) -> None:
-    assert is_context_name(reference) is told
+def test_the_tag_of_a_context_name_says_that_it_is_one(reference: str, *, expected: bool) -> None:
+    assert is_context_name(reference) is expected
