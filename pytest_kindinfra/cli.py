@@ -52,6 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KindInfraError as error:
         _complain(f"kindinfra: {str(error).removeprefix('kindinfra: ')}")
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _complain(f'kindinfra: "{error.filename}" cannot be used: {error.strerror}')
+        return 1
     except KeyboardInterrupt:
         _complain("kindinfra: interrupted")
         return 130

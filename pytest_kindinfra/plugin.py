@@ -109,6 +109,7 @@ def pytest_configure(config: pytest.Config) -> None:
         from pathlib import Path
 
         config.stash[RUN] = RunDirectory(Path(workerinput["kindinfra_run"]))
+        _set_up_pause(config)
         return
     from pytest_kindinfra.session.controller import new_controller
     from pytest_kindinfra.session.neighbours import refuse_remote_workers, warn_of_pytest_kind
@@ -119,6 +120,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[CONTROLLER] = controller
     config.pluginmanager.register(controller, "kindinfra-controller")
     config.stash[RUN] = controller.run
+    _set_up_pause(config)
+
+
+def _set_up_pause(config: pytest.Config) -> None:
+    if outline(config).settings.pause:
+        from pytest_kindinfra.session.pause import set_up_pause
+
+        set_up_pause(config)
 
 
 @pytest.hookimpl(specname="pytest_configure", trylast=True)
@@ -252,17 +261,17 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add to a failed test's report what the stack's pods said and did since its start."""
+    """Keep what the stack's pods said and did since a failed test's start; show some of it."""
     report = yield
     since = item.stash.get(SINCE, None)
     if report.failed and since is not None:
         item.stash[FAILED] = True
         settings = outline(item.config).settings
         if settings.logs == "failed":
-            from pytest_kindinfra.session.output import sections
+            from pytest_kindinfra.session.attempts import keep_failure
 
             run, shared = item.config.stash[RUN], settings.kubeconfig is not None
-            report.sections += sections(item, run, since, shared=shared)
+            keep_failure(item, report, run, since, shared=shared)
     return report
 
 

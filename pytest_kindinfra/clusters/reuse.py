@@ -26,6 +26,7 @@ from pytest_kindinfra.state.locks import locked_alone
 from pytest_kindinfra.state.reused import (
     acquire,
     forget,
+    forget_name,
     is_kept,
     refusal,
     user_of,
@@ -151,6 +152,7 @@ def _delete_old(context: Context, folder: RunDirectory) -> None:
     name = context.request.cluster
     context.hooks.say(f'cluster "{name}" of an earlier run is created again')
     context.tools.creator.delete(name, kubeconfig=folder.kubeconfig, deadline=context.deadline())
+    forget_name(folder)
 
 
 def _in_use(name: str, folder: RunDirectory) -> str:

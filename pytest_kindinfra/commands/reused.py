@@ -281,7 +281,8 @@ def _why_not_ready(
 ) -> str:
     if not deployed.ready:
         return "its last deployment failed"
-    for obj in deployed.objects:
+    # A chart's hooks are not among them: helm may delete those once they are done.
+    for obj in (*deployed.objects, *deployed.charted):
         if why := _why_object(obj, kube):
             return why
     for one in deployed.endpoints:

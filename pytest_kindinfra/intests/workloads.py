@@ -170,7 +170,7 @@ class Workloads:
         """
         for path in lasting:
             if self._kube.get(path) is None:
-                msg = f'service "{self._record.service}": {path} is gone'
+                msg = f'service "{self._record.service}": {path} does not exist any more'
                 raise NotReadyError(msg)
         self._await_whole({}, deadline)
 

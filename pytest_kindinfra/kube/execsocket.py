@@ -22,7 +22,7 @@ _PROTOCOLS = "v5.channel.k8s.io,v4.channel.k8s.io"
 """The fifth version can say that standard input is at its end; servers have it since 1.30."""
 
 
-class Channel(IntEnum):
+class ExecChannel(IntEnum):
     """What a frame holds, by its first byte."""
 
     STDIN = 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError
-from pytest_kindinfra.kube.execsocket import CHUNK, Channel, exit_code_of, open_exec
+from pytest_kindinfra.kube.execsocket import CHUNK, ExecChannel, exit_code_of, open_exec
 from pytest_kindinfra.system.timeline import retry
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class _Stream:
         """Carry bytes until the command has ended."""
         self._queue_input()
         self.websocket.sock.setblocking(False)  # noqa: FBT003 - the socket module's word
-        while not self._ended and Channel.STATUS not in self._received:
+        while not self._ended and ExecChannel.STATUS not in self._received:
             deadline.check()
             if deadline.passed:
                 return self._outcome(None, f"it did not end{deadline.exceeded()}")
@@ -140,8 +140,8 @@ class _Stream:
         if self.stdin is None:
             return
         parts = range(0, len(self.stdin), CHUNK)
-        frames = [frame(bytes([Channel.STDIN]) + self.stdin[at : at + CHUNK]) for at in parts]
-        self._to_pod = b"".join([*frames, frame(bytes([Channel.CLOSE, Channel.STDIN]))])
+        frames = [frame(bytes([ExecChannel.STDIN]) + self.stdin[at : at + CHUNK]) for at in parts]
+        self._to_pod = b"".join([*frames, frame(bytes([ExecChannel.CLOSE, ExecChannel.STDIN]))])
 
     def _carry(self, seconds: float) -> None:
         sock = self.websocket.sock
@@ -182,19 +182,19 @@ class _Stream:
             self._ended = True
         elif code in {ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT} and frame.data:
             data = bytes(frame.data)
-            if data[1:] or data[0] == Channel.STATUS:
+            if data[1:] or data[0] == ExecChannel.STATUS:
                 self._received.setdefault(data[0], bytearray()).extend(data[1:])
 
     def _judged(self) -> Executed:
-        if Channel.STATUS not in self._received:
+        if ExecChannel.STATUS not in self._received:
             return self._outcome(None, "the connection to the API server broke off")
-        status = json.loads(bytes(self._received[Channel.STATUS]) or b"{}")
+        status = json.loads(bytes(self._received[ExecChannel.STATUS]) or b"{}")
         if (code := exit_code_of(status)) is not None:
             return self._outcome(code)
         return self._outcome(None, str(status.get("message") or "it could not be started"))
 
     def _outcome(self, exit_code: int | None, failure: str = "") -> Executed:
         stdout, stderr = (
-            bytes(self._received.get(one, b"")) for one in (Channel.STDOUT, Channel.STDERR)
+            bytes(self._received.get(one, b"")) for one in (ExecChannel.STDOUT, ExecChannel.STDERR)
         )
         return Executed(exit_code=exit_code, stdout=stdout, stderr=stderr, failure=failure)

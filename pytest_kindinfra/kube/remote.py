@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_kindinfra.errors import ClusterError, KindInfraError
-from pytest_kindinfra.kube.execsocket import CHUNK, Channel, exit_code_of, open_exec
+from pytest_kindinfra.kube.execsocket import CHUNK, ExecChannel, exit_code_of, open_exec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +75,10 @@ def run_in_container(
 
 def _relay(websocket: Any, streams: Streams) -> dict[str, Any]:
     """Pass the output on, and return the status with which the command ended."""
-    outputs: dict[int, Writes] = {Channel.STDOUT: streams.stdout, Channel.STDERR: streams.stderr}
+    outputs: dict[int, Writes] = {
+        ExecChannel.STDOUT: streams.stdout,
+        ExecChannel.STDERR: streams.stderr,
+    }
     while True:
         try:
             frame = websocket.recv()
@@ -87,7 +90,7 @@ def _relay(websocket: Any, streams: Streams) -> dict[str, Any]:
         if not data:
             msg = "the connection to the command ended without its exit code"
             raise ClusterError(msg)
-        if data[0] == Channel.STATUS:
+        if data[0] == ExecChannel.STATUS:
             status: dict[str, Any] = json.loads(data[1:])
             return status
         if (output := outputs.get(data[0])) and data[1:]:
@@ -99,8 +102,8 @@ def _send(websocket: Any, source: Reads) -> None:
     """Send standard input to its end; a command that ends first does not want the rest."""
     with suppress(Exception):
         while data := source.read(CHUNK):
-            websocket.send_binary(bytes([Channel.STDIN]) + data)
-        websocket.send_binary(bytes([Channel.CLOSE, Channel.STDIN]))
+            websocket.send_binary(bytes([ExecChannel.STDIN]) + data)
+        websocket.send_binary(bytes([ExecChannel.CLOSE, ExecChannel.STDIN]))
 
 
 def _exit_code(status: dict[str, Any], command: Sequence[str]) -> int:

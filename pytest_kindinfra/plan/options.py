@@ -242,6 +242,12 @@ class Settings:
         "WHEN",
         "Logs, restarts and events of the services in the report of a test: failed or off",
     )
+    pause: bool = _option(
+        False,  # noqa: FBT003
+        "",
+        "Stop the tests at the first failure, and go on when Enter is pressed",
+        used_by=("pytest",),
+    )
     fail: Literal["gather", "fast"] = _option(
         "gather",
         "HOW",
@@ -323,8 +329,13 @@ class Option:
         return tuple(one for one in get_args(hint) if isinstance(one, str))
 
     @property
+    def type_name(self) -> str:
+        """Its annotation, without `| None`: `int`."""
+        return str(self._field.type).removesuffix(" | None")
+
+    @property
     def _type(self) -> _Type:
-        return _TYPES.get(str(self._field.type).removesuffix(" | None"), _Type(str))
+        return _TYPES.get(self.type_name, _Type(str))
 
     def parse(self, text: str) -> Any:
         """Return the value that a text stands for.

@@ -21,6 +21,7 @@ from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.model import Endpoint, Phase
 from pytest_kindinfra.run.messages import (
     VERSION,
+    Alive,
     CallHook,
     Done,
     Hello,
@@ -36,7 +37,7 @@ from pytest_kindinfra.run.messages import (
 from pytest_kindinfra.state.codec import from_json
 from pytest_kindinfra.state.records import ClusterReady
 from pytest_kindinfra.state.results import text_of
-from pytest_kindinfra.system.channel import channel_pair, run_in_thread
+from pytest_kindinfra.system.channel import channel_pair, run_in_thread, watch_process
 from pytest_kindinfra.system.programs import start_apart
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class Provisioner:
         self.reused_dir: Path | None = None
         self._say = say
         self._ended = False
+        self._alive: Callable[[], bool] = lambda: True
         self._losing: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._config: pytest.Config | None = None
         self._run: RunDirectory | None = None
@@ -186,7 +188,7 @@ class Provisioner:
         return last_lines(self._errors.read().decode(errors="replace"), _LAST)
 
     def _listen(self) -> None:
-        for line in self._channel.lines():
+        for line in self._channel.lines(lambda: self._alive()):  # noqa: PLW0108 - another from `Alive` on
             try:
                 self._take(decode(line))
             except Exception:  # noqa: BLE001 - the next line may be the end of the run
@@ -208,6 +210,8 @@ class Provisioner:
 
     def _take(self, message: Message) -> None:
         match message:
+            case Alive():
+                self._alive = watch_process(message.process)
             case Say():
                 self._say(message.line)
             case PhaseEnded():

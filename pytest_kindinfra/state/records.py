@@ -141,6 +141,30 @@ class RunClosed(Note):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Paused(Note):
+    """A process has stopped at a failed test, for `--kindinfra-pause`.
+
+    Attributes:
+        test: Its node id, and the phase that failed.
+        services: Those that it names.
+        evidence: The folder with what is kept of it.
+    """
+
+    FILE: ClassVar[str] = "paused-"
+
+    test: str
+    services: tuple[str, ...] = ()
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseOver(Note):
+    """The tests go on after a pause; there is no further pause in the run."""
+
+    FILE: ClassVar[str] = "pause-over"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CacheUsed(Note):
     """The cache folder of a run, and what is wrong with it."""
 

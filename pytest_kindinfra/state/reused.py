@@ -10,6 +10,7 @@ import json
 import re
 import secrets
 import shlex
+from contextlib import suppress
 from hashlib import sha256
 from os import fsencode
 from typing import TYPE_CHECKING, Any
@@ -92,6 +93,15 @@ def forget(directory: RunDirectory) -> None:
     for service in services_in(directory):
         drop_deployed(directory, service)
     directory.kubeconfig.unlink(missing_ok=True)
+
+
+def forget_name(directory: RunDirectory) -> None:
+    """Note that the cluster of a killed run is deleted: its run directory may be removed.
+
+    `SweepBegun` stays, since a run that waits for the lock looks for it. A full disk is no error.
+    """
+    with suppress(OSError):
+        directory.remove(ClusterNamed)
 
 
 def acquire(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -27,7 +28,6 @@ from tests.functional.project import provisioners
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.e2e.runs import Run
 
@@ -195,12 +195,28 @@ def test_a_kept_cluster_stays_until_the_printed_command_deletes_it(small: Path) 
     assert left_behind(small) == []
 
 
+def _look_at_its_attempt(run: Run, report: str) -> None:
+    """What its services said is in files too, those of no other service, and the page links it."""
+    found = re.search(r"-+ kindinfra evidence -+\n(.+)\n", report)
+    assert found, run.output
+    folder = Path(found[1])
+    (log,) = folder.glob("default.web-*.web.log")
+    assert folder.parent.parent == run.folder / "attempts"
+    assert "response:404" in log.read_text()
+    assert "on purpose" in (folder / "failure-call.txt").read_text()
+    assert not list(folder.glob("*redis*"))
+    assert (
+        f"{folder.relative_to(run.folder)}/{log.name}" in (run.folder / "timeline.html").read_text()
+    )
+
+
 def _look_at_the_failed_test(small: Path, run: Run) -> None:
     """What its pods said is in its report, its namespace is there, others were made quickly."""
     report = run.output.partition("____ test_fails ____")[2]
     said = re.search(r"-+ kindinfra log of web-\S+/web -+\n(.+?)\n(?:---|===)", report, re.DOTALL)
     assert said, run.output
     assert "response:404" in said[1]
+    _look_at_its_attempt(run, report)
     kept = (small / "failed-namespace").read_text()
     kube = Kube(run.folder / "kubeconfig")
     found = kube.get(f"/api/v1/namespaces/{kept}")

@@ -205,7 +205,7 @@ class TestFromASubfolder:
         assert done.returncode == above.returncode, done.stderr
         assert f"kindinfra: using the declaration in {shop.folder}\n" in done.stderr
         assert "using the declaration" not in above.stderr
-        assert "neither kindinfra.toml" not in done.stderr
+        assert "has no kindinfra.toml" not in done.stderr
         if words not in {("build",), ("doctor",)}:  # their lines have times, and memory
             assert done.stdout == above.stdout
 
@@ -215,7 +215,7 @@ class TestFromASubfolder:
         done = project.command("build", within="tests")
 
         assert done.returncode == 1
-        assert f"{project.folder / 'tests'}: neither kindinfra.toml" in done.stderr
+        assert f"{project.folder / 'tests'} has no kindinfra.toml" in done.stderr
 
 
 class TestOldImages:

@@ -39,8 +39,8 @@ def test_a_hook_in_a_nested_conftest_is_refused_with_and_without_workers(
     assert run.code == 4, run.text
     assert (
         "sub/deeper/conftest.py: pytest_kindinfra_before_deploy is never called from there under "
-        "xdist; it belongs into the rootdir's conftest.py, one that the arguments or testpaths "
-        "name, or a plugin"
+        "xdist; move it to the rootdir's conftest.py, to one that the arguments or testpaths "
+        "name, or to a plugin"
     ) in run.text
     assert run.all_calls == []
 

@@ -425,7 +425,7 @@ class TestTheNodeImage:
         assert (
             "To fix: use a node image that the engine has: "
             "--kindinfra-node-image=kindest/node:v1.34.4"
-            ", or --kindinfra-node-image=kindest/node:v1.9.11; or see that the registry can be"
+            ", or --kindinfra-node-image=kindest/node:v1.9.11; or check that the engine can reach"
         ) in text
         assert "(`docker pull kindest/node:v1.33.1@sha256:05` repeats only the pull)" in text
 

@@ -63,6 +63,7 @@ def test_the_report_says_what_was_planned_done_and_left() -> None:
         "plan": {
             "cluster": "kindinfra-1",
             "images": ["api"],
+            "image_needs": {"api": []},
             "services": [
                 {"name": "db", "needs": {}, "images": []},
                 {"name": "api", "needs": {"db": "started"}, "images": ["api"]},

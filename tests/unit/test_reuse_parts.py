@@ -191,6 +191,18 @@ class TestInputs:
     def test_without_inputs_nobody_knows(self, tmp_path: Path) -> None:
         assert inputs_hash(Service(name="fill", run="a:b"), tmp_path) == ""
 
+    def test_inputs_in_the_home_folder_count(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The check found them, and the hash did not: an edit did not run the step again."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        step = Service(name="fill", run="nowhere:fill", inputs=("~/rows.csv",))
+        (tmp_path / "rows.csv").write_text("1")
+        before = inputs_hash(step, tmp_path / "project")
+        (tmp_path / "rows.csv").write_text("2")
+
+        assert inputs_hash(step, tmp_path / "project") != before
+
 
 class TestRoutes:
     @pytest.fixture

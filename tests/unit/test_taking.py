@@ -163,6 +163,13 @@ class TestWhatAKilledRunLeft:
         assert observed
         assert observed.folder == cluster.kubeconfig.parent != dead.path
 
+    def test_the_directory_of_its_run_has_no_cluster_any_more(
+        self, bench: Bench, dead: RunDirectory
+    ) -> None:
+        obtain(bench.context("next"))
+
+        assert dead.read(ClusterNamed) is None
+
     def test_one_that_lives_is_not(self, bench: Bench, dead: RunDirectory) -> None:
         lock = hold(dead.lock)
 

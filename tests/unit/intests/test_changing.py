@@ -146,7 +146,9 @@ class TestServices:
     def test_a_workload_that_is_gone_is_named(self, stack: Stack, fake: FakeKubernetes) -> None:
         fake.delete(WEB)
 
-        with pytest.raises(NotReadyError, match='service "web": deployment/web is gone'):
+        with pytest.raises(
+            NotReadyError, match='service "web": deployment/web does not exist any more'
+        ):
             stack.restart("web")
 
     def test_a_service_that_is_not_ready_says_so(self, stack: Stack, run: RunDirectory) -> None:
@@ -220,8 +222,8 @@ class TestObjects:
             shared.apply(MAP)
 
         assert str(caught.value) == (
-            'ConfigMap "own" in namespace "default" is there already: a test of run run-0 made '
-            "it, which still goes on or was killed\n"
+            'ConfigMap "own" in namespace "default" exists already: a test of run run-0 created '
+            "it, and still runs or was killed\n"
             "To fix: if that run has ended: kubectl delete configmap own -n default"
         )
         assert fake.deletions == []
@@ -338,7 +340,7 @@ class TestKilledProcesses:
 
         assert told == ["scaled by test_a"]
         assert replicas(fake) == 4
-        assert "could not be undone: not ready when the time was up" in problem
+        assert "could not be undone: not ready within the time limit" in problem
 
     def test_what_cannot_be_undone_is_said_to_each_test_that_needs_it(
         self, stack: Stack, fake: FakeKubernetes, run: RunDirectory
@@ -351,8 +353,8 @@ class TestKilledProcesses:
 
         text = stack.lack_of(frozenset({"web"}))
         assert text == (
-            'service "web" is not whole: what the test test_a changed (scaled) could not be '
-            f'undone: service "web": {WEB} is gone'
+            'service "web" was not restored: what the test test_a changed (scaled) could not be '
+            f'undone: service "web": {WEB} does not exist any more'
         )
         assert stack.lack_of(frozenset({"web"})) == text
         assert stack.lack_of(frozenset({"other"})) == ""

@@ -68,8 +68,8 @@ def test_a_job_that_a_killed_worker_had_deleted_is_missed(
         renew(run, tmp_path)
 
     assert stack.lack_of(frozenset({"web"})) == (
-        'service "web" is not whole: what the test test_it changed (disturbed) could not be '
-        f'undone: service "web": {JOB} is gone'
+        'service "web" was not restored: what the test test_it changed (disturbed) could not be '
+        f'undone: service "web": {JOB} does not exist any more'
     )
 
 

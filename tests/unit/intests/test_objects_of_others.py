@@ -112,7 +112,7 @@ def test_a_fresh_step_takes_no_object_of_others(
     assert record
     run.write(replace(record, run=f"{MODULE}:make", objects=()), "web")
 
-    with pytest.raises(KindInfraError, match="is in the cluster already, and not as declared"):
+    with pytest.raises(KindInfraError, match="exists in the cluster and is not as declared"):
         renew(run, tmp_path)
 
     assert fake.objects[ROLE]["rules"] == [{"verbs": ["get"]}]

@@ -131,7 +131,7 @@ class TestApplying:
         fake.fail("PATCH", "deployments/api", 422, "field is immutable")
 
         with pytest.raises(
-            KindInfraError, match="it cannot be changed into it: field is immutable"
+            KindInfraError, match="the API server refuses the change: field is immutable"
         ):
             shared.apply(workload(replicas=2), namespace="default", deadline=soon)
 

@@ -472,7 +472,7 @@ def test_a_claim_that_is_not_bound_is_told_with_the_patience_that_was_declared(
                "message": "pod has unbound immediate PersistentVolumeClaims"}  # fmt: skip
     fake.put({**pod, "status": {"phase": "Pending", "conditions": [unbound]}})
 
-    assert "`patience = 0.3` allows" in str(failure(kube, workload(), patience=0.3))
+    assert "patience = 0.3" in str(failure(kube, workload(), patience=0.3))
 
 
 def test_a_sandbox_that_is_tried_again_and_again_is_one_trouble(
