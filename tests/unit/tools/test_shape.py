@@ -59,6 +59,7 @@ EXPLAINED = {
     "images.registry": SECOND,
     "images.slots": SIZE,
     "images.stream": SECOND,
+    "images.buildlog": SIZE,
     "intests.objects": SIZE,
     "kube.apis": DOOR,
     "kube.boot": SIZE,
@@ -69,7 +70,7 @@ EXPLAINED = {
     "plan.origins": SIZE,
     "plan.resolve": PURE,
     "plan.schema": PROGRAM,
-    "run.progress": SIZE,
+    "run.drawing": LAZY,
     "run.remote": SIZE,
     "session.attempts": LAZY,
     "session.freshness": LAZY,
@@ -81,6 +82,7 @@ EXPLAINED = {
     "state.rotation": SIZE,
     "state.stack": SIZE,
     "state.turns": SIZE,
+    "system.screen": DOOR,
 }
 """Why a module that only one other imports is no part of that."""
 
