@@ -169,7 +169,7 @@ def progress_line(phase: Phase, *, ended: bool, since: float) -> str:
 
 
 def running_line(running: Iterable[Running], *, at: float, since: float) -> str:
-    """Return the line that says what goes on; copies of a service are told together."""
+    """Return the line that says what goes on; copies of a service are named together."""
     groups: dict[tuple[str, ...], list[Running]] = {}
     for number, one in enumerate(running):
         copied = one.kind in OF_SERVICES and worker_of(one.subject)

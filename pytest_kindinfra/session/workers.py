@@ -1,6 +1,6 @@
 """Whose copies of services per worker each xdist worker has; in the main process.
 
-A worker that replaces one that was killed has that one's: no copy is brought up in mid-run.
+A worker that replaces one that was killed has that one's: no copy is brought up later.
 """
 
 from __future__ import annotations
