@@ -52,6 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KindInfraError as error:
         _complain(f"kindinfra: {str(error).removeprefix('kindinfra: ')}")
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _complain(f'kindinfra: "{error.filename}" cannot be used: {error.strerror}')
+        return 1
     except KeyboardInterrupt:
         _complain("kindinfra: interrupted")
         return 130
@@ -135,7 +140,7 @@ def _up(given: argparse.Namespace) -> int:
         progress=_progress(),
         say=_say,
         width=shutil.get_terminal_size((100, 24)).columns,
-        color=sys.stdout.isatty(),
+        color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
     )
     return 0 if well else 1
 

@@ -115,7 +115,7 @@ class PortTakenError(ClusterError):
     """The cluster did not come up, because another process uses one of its host ports."""
 
 
-class ClusterLostError(ClusterError):
+class ClusterEndedError(ClusterError):
     """A kind node or the engine ended while the run used the cluster."""
 
     verb = "was lost"

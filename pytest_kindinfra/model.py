@@ -64,7 +64,7 @@ REGISTRY_LABEL = "dev.kindinfra.registry"
 Level = Literal["applied", "started", "ready"]
 Scheme = Literal["tcp", "http", "https", "grpc"]
 EngineName = Literal["auto", "docker", "podman"]
-"""The choices of the option; each but `auto` has a row in the table of engines in `wiring`."""
+"""The choices of the option; each but `auto` is a module in `engines/` with its class, `ENGINE`."""
 Load = Literal["auto", "archive", "delta", "registry"]
 
 
@@ -374,10 +374,8 @@ class Plan:
         image_uses: For each needed service: reference as written to the declared image's name.
         external: For each needed service: references as written that no declared image means.
         ports: For all declared endpoints, then the spare ones.
-        releases: For each needed service with a chart its release, whose objects are among
-            `objects` too.
-        shared: Objects without a namespace, such as a Namespace, that several declared services
-            have exactly alike: they belong to none of them.
+        releases: Service to its chart's release, whose objects are among `objects` too.
+        shared: Objects without a namespace that several declared services have exactly alike.
         namespaces: Where a service is whose place is not `[cluster] namespace`: a worker's copy.
     """
 
@@ -399,11 +397,12 @@ class BuiltImage:
 
     Attributes:
         name: The declared name.
-        reference: The full reference of this run.
-        cached: Nothing was built, since the content is known.
-        bases: The images of registries that it was built from, to their ids; empty for one that
-            the engine had not got.
+        reference: Names its content; pods run it.
+        cached: Nothing was built, since it was built from the same sources before.
+        bases: The registries' images that it was built from, to their ids; empty if not known.
         also: Further references, made by a template.
+        contexts: Names by what it was built from. In the first, a declared base counts by its own
+            sources, in the second by its content.
     """
 
     name: str
@@ -411,6 +410,17 @@ class BuiltImage:
     cached: bool
     bases: dict[str, str] = field(default_factory=dict)
     also: tuple[str, ...] = ()
+    contexts: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names that this project gave it."""
+        return (self.reference, *self.also, *self.contexts)
+
+    @property
+    def by_sources(self) -> str:
+        """The name by its sources alone; the reference of an image that is not built."""
+        return self.contexts[0] if self.contexts else self.reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

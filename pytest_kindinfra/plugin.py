@@ -27,23 +27,21 @@ from pytest_kindinfra.session.options import add_options
 from pytest_kindinfra.session.selection import MARK, all_needs, needs_last, needs_of
 from pytest_kindinfra.session.stash import (
     ASKED,
+    AWAITED,
     CONTROLLER,
     CURRENT,
+    EXPORTS,
     FAILED,
     RUN,
+    SINCE,
     WORKER,
-    meanwhile,
     outline,
-    refuse,
     undo,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from pytest_kindinfra.session.fixtures import Exports
-    from pytest_kindinfra.session.heavy import TurnContext
-    from pytest_kindinfra.session.waiting import Refusal
     from pytest_kindinfra.state.records import Needs
 
 
@@ -55,23 +53,6 @@ _NODES: pytest.StashKey[list[Any]] = pytest.StashKey()
 
 
 _INITIAL: pytest.StashKey[frozenset[str]] = pytest.StashKey()
-
-
-_EXPORTS: pytest.StashKey[Exports] = pytest.StashKey()
-
-
-_SINCE: pytest.StashKey[float] = pytest.StashKey()
-
-
-_AWAITED: pytest.StashKey[frozenset[str]] = pytest.StashKey()
-"""The services that are ready for the test."""
-
-
-_WAITED: pytest.StashKey[float] = pytest.StashKey()
-
-
-_REFUSED: pytest.StashKey[Refusal] = pytest.StashKey()
-"""Why the test cannot run, found out before its setup."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -131,6 +112,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
         config.stash[RUN] = RunDirectory(Path(workerinput["kindinfra_run"]))
         config.stash[WORKER] = workerinput["kindinfra_worker"]
+        _set_up_pause(config)
         return
     from pytest_kindinfra.session.controller import new_controller
     from pytest_kindinfra.session.neighbours import refuse_remote_workers, warn_of_pytest_kind
@@ -141,6 +123,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[CONTROLLER] = controller
     config.pluginmanager.register(controller, "kindinfra-controller")
     config.stash[RUN] = controller.run
+    _set_up_pause(config)
+
+
+def _set_up_pause(config: pytest.Config) -> None:
+    if outline(config).settings.pause:
+        from pytest_kindinfra.session.pause import set_up_pause
+
+        set_up_pause(config)
 
 
 @pytest.hookimpl(specname="pytest_configure", trylast=True)
@@ -180,9 +170,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     needs = _needs(session)
     session.config.stash[ASKED] = needs is not None
     if needs:
-        from pytest_kindinfra.session.heavy import begin
+        from pytest_kindinfra.session.heavy import begin, turn_context
 
-        begin(_surroundings(session.config), turns=needs.turns)
+        begin(turn_context(session.config), turns=needs.turns)
     if controller := session.config.stash.get(CONTROLLER, None):
         if needs:
             controller.start(needs)
@@ -208,10 +198,10 @@ def pytest_xdist_node_collection_finished(node: Any) -> None:
     if needs := controller.run.asked(node.gateway.id):
         try:
             controller.start(needs)
-            from pytest_kindinfra.session.heavy import say_who_waits
+            from pytest_kindinfra.session.heavy import say_who_waits, turn_context
 
             node.config.stash[ASKED] = True
-            say_who_waits(_surroundings(node.config), turns=needs.turns)
+            say_who_waits(turn_context(node.config), turns=needs.turns)
         except BaseException:
             # Workers that wait for tests would not notice, and cost xdist's ten seconds each run.
             for worker in node.config.stash[_NODES]:
@@ -233,19 +223,13 @@ def pytest_testnodedown(node: Any) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     """Wait before pytest-timeout's clock starts: bringing up and turns are not the test's time."""
-    if needs_of(item) is None:
+    if (needs := needs_of(item)) is None:
         return (yield)
-    from pytest_kindinfra.session.heavy import get_ready, give_back, is_heavy
-    from pytest_kindinfra.session.neighbours import has_timeout
+    from pytest_kindinfra.session.heavy import give_back
+    from pytest_kindinfra.session.preparation import wait_early
 
-    heavy = is_heavy(item)
     try:
-        if heavy or has_timeout(item):
-            refusal = _await_services(item)
-            if heavy and refusal is None:
-                refusal = get_ready(item, _surroundings(item.config))
-            if refusal is not None:
-                item.stash[_REFUSED] = refusal
+        wait_early(item, needs)
         return (yield)
     finally:
         give_back(item)
@@ -254,18 +238,20 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
 @pytest.hookimpl
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Wait for what the test needs; after skip marks, before its fixtures."""
-    if _AWAITED in item.stash:  # of an earlier attempt
-        del item.stash[_AWAITED]
-        _repeat(item)
-    _prepare(item)
+    if (needs := needs_of(item)) is not None:
+        from pytest_kindinfra.session.preparation import prepare
+
+        prepare(item, needs)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
     """Wait for what marks ask for that the test's fixtures have added."""
-    needs, awaited = needs_of(item), item.stash.get(_AWAITED, None)
+    needs, awaited = needs_of(item), item.stash.get(AWAITED, None)
     if needs is not None and (awaited is None or not needs <= awaited):
-        _prepare(item)
+        from pytest_kindinfra.session.preparation import prepare_further
+
+        prepare_further(item, needs)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -283,18 +269,18 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add to a failed test's report what the stack's pods said and did since its start."""
+    """Keep what the stack's pods said and did since a failed test's start; show some of it."""
     report = yield
-    since = item.stash.get(_SINCE, None)
+    since = item.stash.get(SINCE, None)
     if report.failed and since is not None:
         item.stash[FAILED] = True
         settings = outline(item.config).settings
         if settings.logs == "failed":
-            from pytest_kindinfra.session.output import sections
+            from pytest_kindinfra.session.attempts import keep_failure
 
             run, shared = item.config.stash[RUN], settings.kubeconfig is not None
             worker = item.config.stash.get(WORKER, "")
-            report.sections += sections(item, run, since, shared=shared, worker=worker)
+            keep_failure(item, report, run, since, shared=shared, worker=worker)
     return report
 
 
@@ -325,7 +311,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """End it here at the latest: a second interrupt cuts `pytest_sessionfinish` short."""
     if controller := config.stash.get(CONTROLLER, None):
         controller.finish(failed=False, interrupted=True)
-    if exports := config.stash.get(_EXPORTS, None):
+    if exports := config.stash.get(EXPORTS, None):
         exports.restore()
 
 
@@ -345,83 +331,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             show_waits(terminalreporter)
 
 
-def _prepare(item: pytest.Item) -> None:
-    """Wait for what the test needs, then export the variables; else fail or skip the test."""
-    refusal = item.stash.get(_REFUSED, None) or _await_services(item)
-    _note_properties(item)
-    if refusal:
-        from pytest_kindinfra.session.neighbours import forbid_reruns
-
-        forbid_reruns(item)  # what failed in a run is not tried again in it
-        refuse(item.config, refusal)
-    if (needs := needs_of(item)) is not None:
-        from pytest_kindinfra.intests.changes import CurrentTest
-        from pytest_kindinfra.system.timeline import now
-
-        item.stash[_AWAITED] = needs
-        _export(item.config)
-        item.stash[_SINCE] = now()
-        since = item.stash[_SINCE]
-        item.config.stash[CURRENT] = CurrentTest(name=item.nodeid, since=since, services=needs)
-
-
-def _await_services(item: pytest.Item) -> Refusal | None:
-    if (needs := needs_of(item)) is None:
-        return None
-    from pytest_kindinfra.session.waiting import Refusal, await_services
-    from pytest_kindinfra.system.timeline import monotonic
-
-    config, began = item.config, monotonic()
-    run, asked = config.stash[RUN], config.stash.get(ASKED, False)
-    try:
-        worker = config.stash.get(WORKER, "")
-        refusal = await_services(item, run, asked=asked, meanwhile=meanwhile(config), worker=worker)
-        return refusal or _lack(config, needs)
-    except OSError as error:  # before a test's setup it would end the session
-        return Refusal(f"the run directory {run.path} cannot be used: {error}")
-    finally:
-        item.stash[_WAITED] = item.stash.get(_WAITED, 0.0) + monotonic() - began
-
-
-def _note_properties(item: pytest.Item) -> None:
-    """Have JUnit's XML say which services the test needed, and how long it waited for them."""
-    if (needs := needs_of(item)) is not None:
-        from pytest_kindinfra.session.reports import note_properties
-
-        note_properties(item, item.config.stash[RUN], needs, item.stash.get(_WAITED, 0.0))
-
-
-def _lack(config: pytest.Config, needs: frozenset[str]) -> Refusal | None:
-    """Undo what killed workers have left; return why a service is not whole any more."""
-    from pytest_kindinfra.session.undoing import has_changes, lack_of
-    from pytest_kindinfra.session.waiting import Refusal
-
-    run = config.stash[RUN]
-    if not has_changes(run):
-        return None
-    text = lack_of(run, outline(config).settings, needs, config.stash.get(WORKER, ""))
-    return Refusal(text) if text else None
-
-
-def _repeat(item: pytest.Item) -> None:
-    """Get a repeated attempt of a test ready as its mark says."""
-    from pytest_kindinfra.session.heavy import get_ready_again
-
-    if refusal := get_ready_again(item, _surroundings(item.config)):
-        item.stash[_REFUSED] = refusal
-
-
-def _surroundings(config: pytest.Config) -> TurnContext:
-    from pytest_kindinfra.session.heavy import TurnContext
-
-    return TurnContext(
-        config=config,
-        run=config.stash[RUN],
-        settings=outline(config).settings,
-        meanwhile=meanwhile(config),
-    )
-
-
 def _needs(session: pytest.Session) -> Needs | None:
     """Return what the selected tests need, with what is wrong about it."""
     from dataclasses import replace
@@ -433,16 +342,6 @@ def _needs(session: pytest.Session) -> Needs | None:
     config = session.config
     problems = (*needs.problems, *nested_hooks(config, config.stash[_INITIAL]))
     return replace(needs, problems=problems)
-
-
-def _export(config: pytest.Config) -> None:
-    """Set the declared variables that are known by now."""
-    exports = config.stash.get(_EXPORTS, None)
-    if exports is None:
-        from pytest_kindinfra.session.fixtures import Exports
-
-        exports = config.stash[_EXPORTS] = Exports(config.stash[RUN], config.stash.get(WORKER, ""))
-    exports.set_those_that_are_ready()
 
 
 def _wants_plan(config: pytest.Config) -> bool:

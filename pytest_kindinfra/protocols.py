@@ -62,6 +62,20 @@ class OwnImage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageContent:
+    """What an image holds.
+
+    Attributes:
+        digest: A hash of its layers, its configuration and its platform, in hexadecimal. Times of
+            creation do not count, and it is the same in each engine and image store.
+        names: All references that the engine has for it.
+    """
+
+    digest: str
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSize:
     """How large an image is.
 
@@ -155,6 +169,12 @@ class Engine(Protocol):
 
     def image_ids(self, references: Sequence[str], deadline: Deadline) -> dict[str, str]:
         """Return the ids of those images that the engine has, by reference as given."""
+        ...
+
+    def image_contents(
+        self, references: Sequence[str], deadline: Deadline
+    ) -> dict[str, ImageContent]:
+        """Return what those images hold that the engine has, by reference as given."""
         ...
 
     def image_sizes(self, references: Sequence[str], deadline: Deadline) -> dict[str, ImageSize]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from pytest_kindinfra.engines.docker import Docker
 from pytest_kindinfra.engines.podman import Podman
 from pytest_kindinfra.errors import ClusterError, CommandError
 from pytest_kindinfra.model import ObservedCluster, Registry
+from pytest_kindinfra.protocols import ImageContent
 from pytest_kindinfra.references import name_in_node, normalise
 from pytest_kindinfra.system.runner import Completed, Runner
 from pytest_kindinfra.system.timeline import Deadline, Timeline, monotonic, wait_until
@@ -28,7 +30,13 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from pytest_kindinfra.protocols import BuildRequest, Engine, Finding, ImageSize, OwnImage
+    from pytest_kindinfra.protocols import (
+        BuildRequest,
+        Engine,
+        Finding,
+        ImageSize,
+        OwnImage,
+    )
     from pytest_kindinfra.system.pipes import Copy
 
 Argv = tuple[str, ...]
@@ -169,6 +177,8 @@ class FakeEngine:
         version: What `check` says; an exception is raised instead.
         name: What the user calls it.
         foreign: Build options that it does not know.
+        holds: What the image of a build holds: all that it was built from, unless a test says less.
+        contents: Id to what the image holds, where that is not the id.
     """
 
     images: dict[str, str] = field(default_factory=dict)
@@ -189,9 +199,12 @@ class FakeEngine:
     on_pull: Callable[[str], object] = lambda _reference: None
     pulled: list[str] = field(default_factory=list)
 
+    holds: Callable[[BuildRequest], str] = lambda request: request.reference.rpartition("-")[0]
+    contents: dict[str, str] = field(default_factory=dict)
+
     @property
     def built(self) -> list[str]:
-        """The names that builds got after they were found to be of the files as they are."""
+        """The names by what they were built from that builds were to get."""
         return [one.reference.rpartition("-")[0] for one in self.builds]
 
     def check(self, deadline: Deadline) -> str:
@@ -229,6 +242,18 @@ class FakeEngine:
         deadline.check()
         return {ref: self.images[ref] for ref in references if ref in self.images}
 
+    def image_contents(
+        self, references: Sequence[str], deadline: Deadline
+    ) -> dict[str, ImageContent]:
+        found = self.image_ids(references, deadline)
+        return {
+            reference: ImageContent(
+                digest=sha256(self.contents.get(image, image).encode()).hexdigest(),
+                names=tuple(name for name, one in self.images.items() if one == image),
+            )
+            for reference, image in found.items()
+        }
+
     def image_sizes(self, references: Sequence[str], deadline: Deadline) -> dict[str, ImageSize]:
         deadline.check()
         return {ref: self.sizes[ref] for ref in references if ref in self.sizes}
@@ -239,7 +264,9 @@ class FakeEngine:
         self.builds.append(request)
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(f"built {request.reference}\n")
-        self.images[request.reference] = f"sha256:{request.reference}"
+        image = f"sha256:{request.reference}"
+        self.images[request.reference] = image
+        self.contents[image] = self.holds(request)
 
     def load(self, archive: Path, deadline: Deadline) -> str:
         deadline.check()

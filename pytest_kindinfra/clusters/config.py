@@ -20,6 +20,15 @@ _CLIENT_LIMITS = {"kube-api-qps": "1000", "kube-api-burst": "2000"}
 _ALONE = {"leader-elect": "false"}
 
 
+_PROXY_PATCH = {
+    "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+    "kind": "KubeProxyConfiguration",
+    "iptables": {"minSyncPeriod": "100ms"},
+}
+"""kube-proxy changes its rules as soon as a pod gets ready or ends. By default it waits up to a
+second after the change before, and each level of needs waits with it (docs/decisions/0071)."""
+
+
 _ETCD_HOME = "/var/lib/etcd"
 
 
@@ -51,6 +60,7 @@ def _tuning_patches(config: Mapping[str, Any]) -> list[str]:
         # form would be dropped without a word.
         _patch("v1beta3", dict(arguments), dict(etcd)),
         _patch("v1beta4", _as_list(arguments), _as_list(etcd)),
+        dump(_PROXY_PATCH),
     ]
 
 

@@ -22,8 +22,8 @@ from pytest_kindinfra.clusters.config import (
 )
 from pytest_kindinfra.errors import ClusterError, PortTakenError
 from pytest_kindinfra.model import Cluster, Phase
+from pytest_kindinfra.state.clusterrecords import ClusterNamed
 from pytest_kindinfra.state.locks import locked_for_all_users
-from pytest_kindinfra.state.records import ClusterNamed
 from pytest_kindinfra.system.files import free_port
 from pytest_kindinfra.system.timeline import now, retry
 

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.clusters.config import kind_config
-from pytest_kindinfra.state.records import Fingerprint
+from pytest_kindinfra.state.clusterrecords import Fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -14,18 +14,19 @@ from pytest_kindinfra.clusters.fit import (
 )
 from pytest_kindinfra.errors import ClusterError, KindInfraError, StateError
 from pytest_kindinfra.model import Cluster
-from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.locks import locked_alone
-from pytest_kindinfra.state.records import (
+from pytest_kindinfra.state.clusterrecords import (
     ClusterKept,
     ClusterNamed,
     Fingerprint,
     ReusedCluster,
     SweepBegun,
 )
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.locks import locked_alone
 from pytest_kindinfra.state.reused import (
     acquire,
     forget,
+    forget_name,
     is_kept,
     refusal,
     user_of,
@@ -151,6 +152,7 @@ def _delete_old(context: Context, folder: RunDirectory) -> None:
     name = context.request.cluster
     context.hooks.say(f'cluster "{name}" of an earlier run is created again')
     context.tools.creator.delete(name, kubeconfig=folder.kubeconfig, deadline=context.deadline())
+    forget_name(folder)
 
 
 def _in_use(name: str, folder: RunDirectory) -> str:

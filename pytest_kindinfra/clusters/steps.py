@@ -22,18 +22,17 @@ from pytest_kindinfra.context import CLUSTER
 from pytest_kindinfra.engines.registry import hosting_map
 from pytest_kindinfra.errors import (
     CancelledError,
+    ClusterEndedError,
     ClusterError,
-    ClusterLostError,
     KindInfraError,
     StateError,
 )
 from pytest_kindinfra.kube.yaml import load_documents
 from pytest_kindinfra.model import Cluster
+from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import is_locked
 from pytest_kindinfra.state.records import (
-    ClusterKept,
-    ClusterNamed,
     ClusterReady,
     KubernetesVersion,
     NodeLost,
@@ -257,7 +256,7 @@ def _watch(node: str, cluster: Cluster, context: Context) -> None:
     except CancelledError:
         return
     except KindInfraError as unknown:
-        error = ClusterLostError(f'kind node "{node}" cannot be watched any more: {unknown}')
+        error = ClusterEndedError(f'kind node "{node}" cannot be watched any more: {unknown}')
     if context.cancelled.is_set():
         return  # the run ends, and so does the cluster
     with suppress(StateError):  # another kind node was lost first
@@ -272,10 +271,10 @@ def _end_error(node: str, status: str, cluster: Cluster, context: Context) -> Cl
     except CancelledError:
         raise
     except KindInfraError as error:
-        return ClusterLostError(
+        return ClusterEndedError(
             f'the engine stopped, and with it cluster "{cluster.name}":\n{error}'
         )
-    return ClusterLostError(
+    return ClusterEndedError(
         f'kind node "{node}" of cluster "{cluster.name}" ended during the run ({status})\n'
         "To fix: find out what stopped or removed its container, or whether memory ran out "
         "(dmesg); then run again"

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import CommandError
+from pytest_kindinfra.state.clusterrecords import ClusterKept, SweepBegun
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import is_locked, locked_alone
-from pytest_kindinfra.state.records import ClusterKept, SweepBegun
-from pytest_kindinfra.state.reused import why_unclear, why_unknown
+from pytest_kindinfra.state.reused import forget_name, why_unclear, why_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,6 +95,7 @@ def _delete_alone(
             with suppress(OSError):  # of a full disk, which the deletion helps
                 run.write(SweepBegun(cluster=name))  # for a run that waits for the name
             creator.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
+            forget_name(run)
             return True
     return False
 

@@ -85,7 +85,9 @@ def _add_lasting(commands: Any) -> None:
         "dev",
         parents=[named],
         usage="kindinfra dev [-h] [--cluster-name NAME] [SERVICE ...] [-- CMD ...]",
-        help="Deploy services again after each change, then run the tests (pytest --lf)",
+        help="Deploy services again after each change, then run the tests",
+        epilog="After --: the command to run after each change, in the folder of the declaration "
+        "(default: pytest --lf --kindinfra-reuse). Ctrl-C ends it; the services stay.",
     )
     _add_services(dev)
     commands.add_parser("down", parents=[named], help="Delete the reused cluster")

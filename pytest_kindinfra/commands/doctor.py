@@ -57,15 +57,13 @@ _OLDEST_KIND = Oldest(
 
 def examine(
     tools: Tools, *, environ: Mapping[str, str], proc: Path = Path("/proc")
-) -> list[Finding]:
-    """Return what was found, one finding for each thing that was looked at."""
-    return [
-        *_programs(tools),
-        *_engine_host(tools.engine, environ),
-        *_machine(tools.engine, environ, proc),
-        *_folder(declaration_folder(Path.cwd())),
-        *_leftovers(tools),
-    ]
+) -> Iterator[Finding]:
+    """Yield a finding for each thing that is looked at, as soon as it was."""
+    yield from _programs(tools)
+    yield from _engine_host(tools.engine, environ)
+    yield from _machine(tools.engine, environ, proc)
+    yield from _folder(declaration_folder(Path.cwd()))
+    yield from _leftovers(tools)
 
 
 def _programs(tools: Tools) -> Iterator[Finding]:
@@ -186,8 +184,8 @@ def _leftovers(tools: Tools) -> Iterator[Finding]:
         yield Finding(state="ok", what="clusters", said="none was left behind")
 
 
-def doctor() -> list[Finding]:
-    """Return what was found on this machine."""
+def doctor() -> Iterator[Finding]:
+    """Yield what is found on this machine, as soon as it is."""
     engine: EngineName = "auto"
     with suppress(DeclarationError):  # which is a finding of its own
         engine = settings_of(read_declaration(declaration_folder(Path.cwd())), {}).engine

@@ -6,7 +6,8 @@ import shlex
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.clusters.sweep import sweep
+from pytest_kindinfra.clusters.sweep import Swept, sweep
+from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import engines_here, make_tools
 
@@ -33,6 +34,7 @@ class Clusters:
         failed: Cluster to why it could not be deleted.
         commands: Unclear or failed cluster to the command that deletes it.
         registry: The plugin's own registry was removed.
+        problem: Why not all of that could be done; empty if it was.
     """
 
     engine: str
@@ -41,6 +43,7 @@ class Clusters:
     failed: dict[str, str] = field(default_factory=dict)
     commands: dict[str, str] = field(default_factory=dict)
     registry: bool = False
+    problem: str = ""
 
     @property
     def lines(self) -> Iterator[str]:
@@ -55,16 +58,27 @@ class Clusters:
             yield f"  To fix: {self.commands[name]}"
         if self.registry:
             yield "removed the registry"
+        if self.problem:
+            yield f"{self.engine}: {self.problem}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagesSwept:
-    """What became of the old images of one engine: those removed, and those left with why."""
+    """What became of the old images of one engine.
+
+    Attributes:
+        engine: Its name.
+        days: How long no run made or used them.
+        removed: References.
+        left: Reference to why it was left.
+        problem: Why none could be removed; empty if some could.
+    """
 
     engine: str
     days: float
-    removed: list[str]
-    left: Mapping[str, str]
+    removed: list[str] = field(default_factory=list)
+    left: Mapping[str, str] = field(default_factory=dict)
+    problem: str = ""
 
     @property
     def lines(self) -> Iterator[str]:
@@ -73,7 +87,9 @@ class ImagesSwept:
             yield f"removed image {reference}"
         for reference, why in self.left.items():
             yield f"left alone: image {reference}: {why}"
-        if not self.removed and not self.left:
+        if self.problem:
+            yield f"images of {self.engine}: {self.problem}"
+        elif not self.removed and not self.left:
             yield f"no image built by kindinfra is older than {self.days:g} days"
 
 
@@ -87,7 +103,8 @@ class Collected:
     @property
     def well(self) -> bool:
         """Whether all went that should."""
-        return not any(one.failed for one in self.clusters)
+        well = all(not (one.failed or one.problem) for one in self.clusters)
+        return well and not any(one.problem for one in self.images)
 
     @property
     def lines(self) -> Iterator[str]:
@@ -114,8 +131,8 @@ def collect_garbage(*, images: bool, days: float, say: Callable[[str], object]) 
         days: How long no run made or used those.
         say: Shows a line while another process is waited for.
 
-    Raises:
-        KindInfraError: An engine did not say what it has.
+    Returns:
+        What was done; what could not be done for one engine is a `problem` there.
     """
     tools = [make_tools(engine) for engine in engines_here()]
     return Collected(
@@ -125,7 +142,15 @@ def collect_garbage(*, images: bool, days: float, say: Callable[[str], object]) 
 
 
 def _clusters(tools: Tools, say: Callable[[str], object]) -> Clusters:
-    swept = sweep(tools.creator, Deadline.after(_SECONDS))
+    swept, registry, problems = Swept(), False, []
+    try:
+        swept = sweep(tools.creator, Deadline.after(_SECONDS))
+    except KindInfraError as error:
+        problems.append(str(error))
+    try:
+        registry = _registry(tools, say)
+    except KindInfraError as error:
+        problems.append(str(error))
     delete = tools.provider.delete_command
     return Clusters(
         engine=tools.engine.name,
@@ -133,7 +158,8 @@ def _clusters(tools: Tools, say: Callable[[str], object]) -> Clusters:
         unclear=swept.unclear,
         failed=swept.failed,
         commands={name: shlex.join(delete(name)) for name in (*swept.unclear, *swept.failed)},
-        registry=_registry(tools, say),
+        registry=registry,
+        problem="\n".join(dict.fromkeys(problems)),
     )
 
 
@@ -154,6 +180,13 @@ def _registry(tools: Tools, say: Callable[[str], object]) -> bool:
 
 
 def _images(tools: Tools, *, days: float) -> ImagesSwept:
+    try:
+        return _discard(tools, days=days)
+    except KindInfraError as error:
+        return ImagesSwept(engine=tools.engine.name, days=days, problem=str(error))
+
+
+def _discard(tools: Tools, *, days: float) -> ImagesSwept:
     from pytest_kindinfra.images.cleanup import discard_images
     from pytest_kindinfra.state.memory import cache_folder
     from pytest_kindinfra.system.timeline import now

@@ -43,7 +43,9 @@ def plan_record(services: Sequence[str], *, workers: int = 0) -> dict[str, Any]:
     Returns:
         `cluster`: `name` (None if each run has a new one), `kubeconfig` of an existing one or None,
         `node_image` or None, `engine`, `engine_answers`, `namespace`; `images`: name to
-        `reference`, `in_engine` (None if the engine did not answer), `prebuilt` and `archive`;
+        `reference` (without an image in the engine, what stands for what it would be built from),
+        `context` (what stands for that in any case), `in_engine` (None if the engine did not
+        answer), `prebuilt` and `archive`;
         `external_images`: reference to whether the engine has it; `services`: in the order of
         their needs, each with `name`, `needs`, `images`, `before`, `per` and `namespace`;
         `endpoints`: service to endpoint to `host_port` (None for any free one) and `node_port`.
@@ -95,6 +97,7 @@ def _images(plan: Plan, known: Known) -> dict[str, dict[str, Any]]:
     return {
         image.name: {
             "reference": known.tags.get(image.name),
+            "context": known.contexts.get(image.name),
             "in_engine": _there(known.tags.get(image.name, ""), known),
             "prebuilt": image.prebuilt,
             "archive": str(image.archive) if image.archive else None,

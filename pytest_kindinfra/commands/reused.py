@@ -21,12 +21,14 @@ from pytest_kindinfra.model import (
     worker_of,
 )
 from pytest_kindinfra.plan.finding import declaration_folder
-from pytest_kindinfra.run.prepare import cluster_name, read_declaration
+from pytest_kindinfra.run.prepare import read_declaration
 from pytest_kindinfra.run.recipe import tear_down
+from pytest_kindinfra.state.clusterrecords import Deployed
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import locked_alone
-from pytest_kindinfra.state.records import Deployed, DeployedService
+from pytest_kindinfra.state.records import DeployedService
 from pytest_kindinfra.state.reused import (
+    cluster_name,
     deployed_services,
     forget,
     services_in,
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.context import Tools
     from pytest_kindinfra.model import Endpoint, EndpointSpec, KubeObject, ObservedCluster
-    from pytest_kindinfra.state.records import Note
+    from pytest_kindinfra.state.codec import Note
 
 
 N = TypeVar("N", bound="Note")
@@ -89,7 +91,7 @@ def look(cluster: str | None) -> Place:
     folder = declaration_folder(Path.cwd())
     given = {"reuse": True, "cluster_name": cluster}
     settings = settings_of(read_declaration(folder), given)
-    name = cluster_name(settings, folder=folder, run_id="")
+    name = cluster_name(folder, named=settings.cluster_name, reuse=True, run_id="")
     tools = make_tools(settings.engine)
     there = tools.creator.observe(name, Deadline.after(ASK_SECONDS))
     return Place(name=name, tools=tools, there=there)
@@ -285,7 +287,8 @@ def _why_not_ready(
 ) -> str:
     if not deployed.ready:
         return "its last deployment failed"
-    for obj in deployed.objects:
+    # A chart's hooks are not among them: helm may delete those once they are done.
+    for obj in (*deployed.objects, *deployed.charted):
         if why := _why_object(obj, kube):
             return why
     for one in deployed.endpoints:

@@ -28,10 +28,7 @@ from pytest_kindinfra.run.recipe import (
     ClusterTasks,
     ImageTasks,
     add_cluster,
-    add_external,
-    add_images,
-    add_loads,
-    add_services,
+    add_stack,
     await_tasks,
     close_cluster,
     layers_seen,
@@ -176,8 +173,7 @@ def _create_to_its_end(context: Context) -> tuple[ClusterTasks, dict[str, BuiltI
         cluster = add_cluster(tasks, context, services, preflight=builds.find)
         try:
             if services:
-                images = add_images(tasks, early, builds, cluster)
-                add_services(tasks, early, services, cluster, images)
+                images = add_stack(tasks, early, builds, services, cluster)
                 await_tasks(early, [one.ready for one in services.values()])
             cluster.ready.future.result()
         except BaseException:
@@ -272,9 +268,7 @@ def deploy_service(stack: OwnStack, service: str) -> tuple[Endpoint, ...]:
         built = {name: given(f'image "{name}"', one) for name, one in stack.parts.images.items()}
         cluster, services = stack.parts.cluster, service_tasks(context.plan)
         with Tasks() as tasks:
-            external = add_external(tasks, context, cluster)
-            images = ImageTasks(built, add_loads(tasks, context, built, cluster), external)
-            add_services(tasks, context, services, cluster, images)
+            add_stack(tasks, context, built, services, cluster)
             await_tasks(context, [one.ready for one in services.values()])
     return stack.endpoints(service)
 
@@ -303,8 +297,7 @@ def build_and_deploy(stack: OwnStack, *services: str) -> dict[str, tuple[Endpoin
     with Tasks() as tasks:
         builds = Builds(context)
         builds.find()
-        images = add_images(tasks, context, builds, cluster)
-        add_services(tasks, context, task_of, cluster, images)
+        images = add_stack(tasks, context, builds, task_of, cluster)
         await_tasks(context, [one.ready for one in task_of.values()])
     builds.remember(images.brought, layers_seen(cluster))
     _raise_failures(stack, wanted)

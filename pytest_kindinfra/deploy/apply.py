@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import importlib
 import importlib.util
 import sys
@@ -18,7 +17,7 @@ from pytest_kindinfra.kube.rewrite import content_hash, placeholder_names, rewri
 from pytest_kindinfra.kube.targets import expose_service, find_target, target_name
 from pytest_kindinfra.kube.yaml import as_json
 from pytest_kindinfra.model import service_labels
-from pytest_kindinfra.system.files import is_file
+from pytest_kindinfra.plan.manifests import matching_files
 from pytest_kindinfra.system.timeline import call_within
 
 if TYPE_CHECKING:
@@ -71,11 +70,9 @@ def _module_files(service: Service, folder: Path) -> list[Path]:
 
 
 def _input_files(service: Service, folder: Path) -> list[Path]:
-    """Return the files as `plan/sources.py` finds them, so that what was checked is what counts."""
-    found = {pattern for pattern in service.inputs if is_file(folder / pattern)}
-    for pattern in set(service.inputs) - found:
-        found.update(glob.glob(pattern, root_dir=folder, recursive=True))  # noqa: PTH207 - keeps ".."
-    return sorted(folder / name for name in found if is_file(folder / name))
+    """Return the files that the check of the declaration found."""
+    found = {path for pattern in service.inputs for path in matching_files(pattern, folder)}
+    return sorted(folder / path for path in found)
 
 
 SHARED = "SHARED"

@@ -41,7 +41,7 @@ _MADE = "made.json"
 _COPIED = ("apiVersion", "name", "version", "appVersion", "description", "type", "icon")
 
 
-def hooks_need_us(release: Release, rules: Rules) -> bool:
+def _hooks_need_us(release: Release, rules: Rules) -> bool:
     """Whether a hook would run another image, or pull one of the engine's, as the chart has it."""
     return any(_needs_us(obj, release, rules) for obj in release.objects if is_hook(obj))
 
@@ -182,7 +182,7 @@ def install_release(
     if _takes_plugins(release):
         environment = _plugins(how)
         argv = _command(release, [*values, *_post_renderer(_PLUGIN, everything, how)], how)
-    elif hooks_need_us(release, everything):
+    elif _hooks_need_us(release, everything):
         frozen = replace(release, chart=_frozen(release, values, everything, how))
         argv = _command(frozen, values, how)
     else:

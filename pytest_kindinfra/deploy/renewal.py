@@ -11,8 +11,8 @@ from pytest_kindinfra.kube.objects import is_hook
 from pytest_kindinfra.kube.rewrite import content_hash
 from pytest_kindinfra.kube.routes import await_routes, pods_of
 from pytest_kindinfra.model import declared_name, labelled_service, worker_of
+from pytest_kindinfra.state.clusterrecords import Deployed, DeployedRelease
 from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.records import Deployed, DeployedRelease
 from pytest_kindinfra.state.reused import (
     deployed_services,
     drop_deployed,
@@ -274,7 +274,7 @@ _EXISTING_GRACE = 30.0
 
 
 @dataclass(slots=True)
-class LastSentence:
+class _LastSentence:
     """What the API server said last of an object that it does not take yet; empty if it took it."""
 
     text: str = ""
@@ -299,7 +299,7 @@ class Deployment:
     renewal: Renewal
     unready: Callable[[], bool] = lambda: False
     makers: Callable[[Missing], Sequence[str]] = lambda _missing: ()
-    said: LastSentence = field(default_factory=LastSentence)
+    said: _LastSentence = field(default_factory=_LastSentence)
 
     @property
     def outlook(self) -> Outlook:

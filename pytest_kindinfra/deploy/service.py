@@ -16,14 +16,14 @@ from pytest_kindinfra.deploy.charts import install, own_objects
 from pytest_kindinfra.deploy.endpoints import prove
 from pytest_kindinfra.errors import did_you_mean
 from pytest_kindinfra.intests.stack import Stack
+from pytest_kindinfra.kube.objects import is_hook
 from pytest_kindinfra.kube.origins import NAMESPACES, made_namespaces
 from pytest_kindinfra.kube.readiness import rules_of
 from pytest_kindinfra.kube.refusals import Missing
 from pytest_kindinfra.kube.rewrite import content_hash
 from pytest_kindinfra.model import declared_name
 from pytest_kindinfra.plan.copies import near_objects
-from pytest_kindinfra.state.deployed import deployed_of
-from pytest_kindinfra.state.records import ClusterReady
+from pytest_kindinfra.state.records import ClusterReady, DeployedService
 from pytest_kindinfra.system.timeline import call_within
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
         applied = _deploy(deployment, objects, release)
     reached.generation.set_result(deployment.renewal.generation)
     reached.applied.set_result(None)
-    latest = _Latest()
-    with timeline.span("wait", service.name, says=latest.read):
-        _await_ready(deployment, applied, reached, latest)
+    latest, stage = _Latest(), _Latest()
+    with timeline.span("wait", service.name, says=latest.read, reached=stage.read):
+        _await_ready(deployment, applied, reached, latest, stage)
         deployment.renewal.await_routes()
         probes = prove(deployment, applied)
     endpoints = tuple(probe.endpoint(declared_name(service.name)) for probe in probes)
@@ -93,16 +93,28 @@ def _note_deployed(
     content: str,
 ) -> None:
     """Leave what tests and commands need to change the service and to see it whole again."""
-    context, service = deployment.context, deployment.service
-    record = deployed_of(
-        service,
-        applied,
-        probes,
+    context, service, images = deployment.context, deployment.service, deployment.images
+    record = DeployedService(
+        service=service.name,
         namespace=deployment.namespace,
+        objects=tuple(_outline(obj) for obj in applied if not is_hook(obj)),
+        probes=probes,
+        restarts=service.restarts,
+        patience=service.patience,
         timeout=service.timeout or context.request.timeout,
+        ready=service.ready,
+        run=service.run or "",
+        needs=tuple(need.name for need in service.needs),
+        references=dict(images.declared),
+        names={one.name: one.names for one in context.plan.images if one.name in images.declared},
+        written={
+            written: runs
+            for written, runs in images.written.items()
+            if runs not in images.declared.values()
+        },
+        loaded=tuple(sorted(images.loaded)),
+        images_at=service.images_at,
         content=content,
-        images=deployment.images,
-        declared=context.plan.images,
     )
     context.run.write(record, service.name)
     deployment.renewal.keep(record)
@@ -228,6 +240,7 @@ def _await_ready(
     applied: tuple[KubeObject, ...],
     reached: Reached,
     latest: _Latest,
+    stage: _Latest,
 ) -> None:
     """Wait for both levels; the first only if some service waits for just that."""
     wait = partial(
@@ -240,6 +253,7 @@ def _await_ready(
         excused=deployment.unready,
         patience=deployment.service.patience,
         notice=latest.note,
+        stage=stage.note,
     )
     if _is_wanted(deployment, "started"):
         wait(level="started")
@@ -258,3 +272,9 @@ def _is_wanted(deployment: Deployment, level: Level) -> bool:
         for service in deployment.context.plan.services
         for need in service.needs
     )
+
+
+def _outline(obj: KubeObject) -> KubeObject:
+    meta = obj["metadata"]
+    keys = {key: meta[key] for key in ("name", "namespace") if meta.get(key)}
+    return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": keys}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from pytest_kindinfra.errors import (
     last_lines,
 )
 from pytest_kindinfra.model import IMAGE_LABEL
-from pytest_kindinfra.protocols import Finding, ImageSize, OwnImage
+from pytest_kindinfra.protocols import Finding, ImageContent, ImageSize, OwnImage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -92,6 +93,34 @@ def _own_image(item: dict[str, Any]) -> OwnImage:
         references=tuple(item.get("RepoTags") or ()),
         since=max(datetime.fromisoformat(time).timestamp() for time in times),
     )
+
+
+_IN_CONFIG = (
+    "Env", "Cmd", "Entrypoint", "Labels", "WorkingDir", "User", "ExposedPorts", "Volumes",
+    "StopSignal", "Healthcheck", "OnBuild", "Shell",
+)  # fmt: skip
+"""What counts of an image's configuration (OCI image-spec, config.md, and Docker's additions).
+Engines print further fields, some of them only in some versions."""
+
+
+def content_digest(item: Mapping[str, Any]) -> str:
+    """Return a hash of what an image holds, in hexadecimal.
+
+    Neither times nor the history count: BuildKit sets them whenever a step runs again, while
+    the layers are the same. The id would not do: it is the digest of the configuration in Docker's
+    own image store and in podman, and that of a manifest in containerd's.
+
+    Args:
+        item: What `inspect` prints of it.
+    """
+    config = item.get("Config") or {}
+    kept = {key: config[key] for key in _IN_CONFIG if config.get(key)}
+    if kept.get("WorkingDir") == "/":  # some engines print the default
+        del kept["WorkingDir"]
+    layers = (item.get("RootFS") or {}).get("Layers") or [item["Id"]]  # an image without any
+    platform = [item.get(key) or "" for key in ("Os", "Architecture", "Variant")]
+    text = json.dumps([layers, kept, platform], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _names_of(item: dict[str, object]) -> list[str]:
@@ -219,6 +248,17 @@ class CliEngine(ABC):
         """See `Engine.image_ids`; ids as Docker writes them, so that tags are the same."""
         return {
             reference: f"sha256:{item['Id'].removeprefix('sha256:')}"
+            for reference, item in self._inspect(references, deadline).items()
+        }
+
+    def image_contents(
+        self, references: Sequence[str], deadline: Deadline
+    ) -> dict[str, ImageContent]:
+        """See `Engine.image_contents`."""
+        return {
+            reference: ImageContent(
+                digest=content_digest(item), names=tuple(item.get("RepoTags") or ())
+            )
             for reference, item in self._inspect(references, deadline).items()
         }
 

@@ -38,9 +38,9 @@ from pytest_kindinfra.protocols import Finding
 from pytest_kindinfra.references import has_digest, name_in_node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pytest_kindinfra.protocols import BuildRequest
+    from pytest_kindinfra.protocols import BuildRequest, Engine
     from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Deadline
 
@@ -413,3 +413,6 @@ def _address(environ: Mapping[str, str]) -> EngineAddress:
     host = docker.get("Host") if isinstance(docker, dict) else None
     source = f'docker context "{name}"'
     return EngineAddress(url=host if isinstance(host, str) else None, source=source)
+
+
+ENGINE: Callable[[Runner], Engine] = Docker

@@ -23,10 +23,11 @@ from pytest_kindinfra.references import name_in_node, normalise
 from pytest_kindinfra.system.files import read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_kindinfra.errors import CommandError, KindInfraError
-    from pytest_kindinfra.protocols import BuildRequest
+    from pytest_kindinfra.protocols import BuildRequest, Engine
+    from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Deadline
 
 
@@ -207,3 +208,6 @@ def _connection(environ: Mapping[str, str], name: str) -> str | None:
             engine = tomllib.loads((folder / "containers.conf").read_text("utf-8"))["engine"]
             return str(engine["service_destinations"][name]["uri"])
     return None
+
+
+ENGINE: Callable[[Runner], Engine] = Podman

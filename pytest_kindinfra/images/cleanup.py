@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import CommandError, KindInfraError, StateError
+from pytest_kindinfra.images.names import is_context_name
 from pytest_kindinfra.kube.objects import image_references
 from pytest_kindinfra.references import normalise, split
 from pytest_kindinfra.state.directory import RunDirectory
@@ -74,7 +75,14 @@ def discard_images(
 
 
 def _last_time(reference: str, image: OwnImage, uses: Mapping[str, ImageUse]) -> float:
+    """Return when a name was last used, or when its image was last named.
+
+    Each build of a wide context gives the same image one more name by its context. So the use of
+    such a name alone counts, if there was any: without it the image is built again from the cache.
+    """
     use = uses.get(reference)
+    if use and is_context_name(reference):
+        return use.at
     return max(image.since, use.at if use else 0.0)
 
 
@@ -90,7 +98,7 @@ def _live(folders: Iterable[Path]) -> set[str]:
     """Return what live runs use, also those that have no cluster yet."""
     runs = [RunDirectory(folder) for folder in dict.fromkeys(folders)]
     images = [one for run in runs if is_locked(run.lock) for one in _images_of(run)]
-    return {name for image in images for name in (image.reference, *image.also)}
+    return {name for image in images for name in image.names}
 
 
 def _images_of(run: RunDirectory) -> list[BuiltImage]:

@@ -17,7 +17,7 @@ from pytest_kindinfra.errors import CancelledError, ClusterError
 from pytest_kindinfra.images.stream import Sender
 from pytest_kindinfra.model import Phase
 from pytest_kindinfra.references import name_in_node
-from pytest_kindinfra.system.timeline import now, wait_until
+from pytest_kindinfra.system.timeline import Running, now, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from pytest_kindinfra.protocols import Engine, KindNodes, Provider
     from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Deadline, Timeline
+
+
+_MEGABYTE = 1_000_000
 
 
 _EVERY = 0.5
@@ -145,6 +148,10 @@ class Sending(Protocol):
     """
 
     layers: dict[str, dict[str, int]]
+
+    def passed(self) -> int:
+        """Return the bytes that the send that goes on has read so far, 0 if that is not known."""
+        ...
 
     def name_of(self, reference: str, deadline: Deadline) -> str:
         """Return what pods run in place of `reference`."""
@@ -335,6 +342,9 @@ class ImageLoader:
                 missing[node] = lacking
         return missing
 
+    def _reached(self) -> str:
+        return _shown(self._sender.passed())
+
     def _send_missing(
         self,
         names: dict[str, str],
@@ -343,7 +353,9 @@ class ImageLoader:
         deadline: Deadline,
     ) -> None:
         references = tuple(dict.fromkeys(ref for refs in missing.values() for ref in refs))
-        volume = self._sender.send(references, tuple(missing), deadline)
+        works = [Running("load", names[one], start, reached=self._reached) for one in references]
+        with self._timeline.watched(works):
+            volume = self._sender.send(references, tuple(missing), deadline)
         end = now()
         for reference in references:
             self._timeline.add(
@@ -356,6 +368,10 @@ class ImageLoader:
                     sent=volume.sent,
                 )
             )
+
+
+def _shown(volume: int) -> str:
+    return f"{volume / _MEGABYTE:.0f} MB" if volume >= _MEGABYTE else ""
 
 
 def open_loader(

@@ -186,7 +186,13 @@ class Sender:
         self._runner = runner
         self._how: Load = how
         self._present: dict[str, frozenset[str]] = {}
+        self._copy: DeltaCopy | None = None
         self.layers: dict[str, dict[str, int]] = {}
+
+    def passed(self) -> int:
+        """See `Sending.passed`; 0 for a whole archive, which is not counted."""
+        copy = self._copy
+        return copy.size if copy else 0
 
     def listed_as(self, reference: str, deadline: Deadline) -> str:
         """See `Sending.listed_as`."""
@@ -258,6 +264,7 @@ class Sender:
         delta: bool,
     ) -> Volume:
         copy = DeltaCopy([self._present_in(node, deadline) for node in nodes]) if delta else None
+        self._copy = copy
         sent = self._runner.pipe(
             self._engine.save_command(tuple(names.values())),
             [self._kind_nodes.import_command(node) for node in nodes],

@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from pytest_kindinfra.system.timeline import Deadline
 
 
-MANAGER = {"fieldManager": "kindinfra"}
+_MANAGER = {"fieldManager": "kindinfra"}
 
 
-APPLY = MANAGER | {"force": "true"}
+APPLY = _MANAGER | {"force": "true"}
 
 
-TWICE_TEXT = "duplicate entries for key"
+_TWICE_TEXT = "duplicate entries for key"
 """An environment variable or a port that is named twice: server-side apply cannot take what
 `kubectl apply` and `kubectl create` do, so such an object is created, or merged."""
 
 
-FIXED_KINDS = frozenset({"Job", "Pod"})
+_FIXED_KINDS = frozenset({"Job", "Pod"})
 
 
-FIXED_TEXT = ("field is immutable", "pod updates may not change fields")
+_FIXED_TEXT = ("field is immutable", "pod updates may not change fields")
 
 
-SERVER_FIELDS = (
+_SERVER_FIELDS = (
     *("creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "generation"),
     *("managedFields", "resourceVersion", "selfLink", "uid"),
 )
@@ -143,7 +143,7 @@ class Applier:
         try:
             return self._send("PATCH", path, obj, "application/apply-patch+yaml")
         except ApiError as error:
-            if TWICE_TEXT not in error.message:
+            if _TWICE_TEXT not in error.message:
                 raise
         try:
             return self._send("POST", path.rpartition("/")[0], obj, "application/json")
@@ -153,7 +153,7 @@ class Applier:
         return self._send("PATCH", path, obj, "application/merge-patch+json")
 
     def _send(self, method: str, path: str, obj: KubeObject, content_type: str) -> KubeObject:
-        query = APPLY if "apply" in content_type else MANAGER
+        query = APPLY if "apply" in content_type else _MANAGER
         request = ApiRequest(method, path, obj, query, content_type)
         answer: KubeObject = json.loads(self._transport.send(request))
         return answer
@@ -220,8 +220,8 @@ def _sentence_of(error: KindInfraError) -> str:
 
 
 def _must_be_made_anew(error: ApiError, obj: KubeObject) -> bool:
-    fixed = any(text in error.message for text in FIXED_TEXT)
-    return error.status == HTTPStatus.UNPROCESSABLE_ENTITY and fixed and obj["kind"] in FIXED_KINDS
+    fixed = any(text in error.message for text in _FIXED_TEXT)
+    return error.status == HTTPStatus.UNPROCESSABLE_ENTITY and fixed and obj["kind"] in _FIXED_KINDS
 
 
 def completed(obj: KubeObject, resource: Resource, namespace: str) -> KubeObject:
@@ -231,7 +231,7 @@ def completed(obj: KubeObject, resource: Resource, namespace: str) -> KubeObject
         meta.pop("namespace", None)
     elif not meta.get("namespace"):
         meta["namespace"] = namespace
-    for field in SERVER_FIELDS:
+    for field in _SERVER_FIELDS:
         meta.pop(field, None)
     return {**obj, "metadata": meta}
 

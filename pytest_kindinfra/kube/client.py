@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     Query = Mapping[str, Any] | Sequence[tuple[str, str]]
 
 
-CONNECT_TIMEOUT = 5.0
+_CONNECT_TIMEOUT = 5.0
 
 
-IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "PATCH"})
+_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "PATCH"})
 """PATCH is here because the only one that we send is server-side apply."""
 
 
@@ -128,7 +128,7 @@ class Transport:
             ApiError: The answer has a status of 400 or more.
             ClusterError: There was no answer, after `attempts` where the verb is idempotent.
         """
-        tries = attempts if request.method in IDEMPOTENT else 1
+        tries = attempts if request.method in _IDEMPOTENT else 1
         pauses = iter(PAUSES)
         return retry(
             lambda: self._answer(request),
@@ -198,7 +198,7 @@ class Transport:
             f"{client.configuration.host}{request.path}{_query_string(request.query)}",
             body=None if request.body is None else encode(request.body),
             headers=_headers(client, request.content_type),
-            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=request.timeout),
+            timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT, read=request.timeout),
             retries=False,
             preload_content=False,
         )

@@ -68,7 +68,7 @@ class Kube(Reader):
         """Return when objects of the CRD's kind can be applied."""
         self.wait_ready([crd], namespace="", deadline=deadline, restarts=0)
 
-    def wait_ready(
+    def wait_ready(  # noqa: PLR0913 - two of them only report
         self,
         objects: Sequence[KubeObject],
         *,
@@ -81,6 +81,7 @@ class Kube(Reader):
         excused: Callable[[], bool] = lambda: False,
         patience: float = PATIENCE,
         notice: Callable[[str], object] = lambda _: None,
+        stage: Callable[[str], object] = lambda _: None,
     ) -> None:
         """Return when all objects are ready, or as far as `level` says.
 
@@ -96,11 +97,14 @@ class Kube(Reader):
             excused: Whether something else explains that containers crash.
             patience: Seconds for a trouble that may pass by itself.
             notice: Called after each look with a line about what is in the way, or with nothing.
+            stage: Called after each look with what the pods are at, `Pending`, or with nothing.
 
         Raises:
             ServiceFailedError: One will not become ready, or not all were in time.
         """
-        leniency = Leniency(restarts=restarts, excused=excused, patience=patience, notice=notice)
+        leniency = Leniency(
+            restarts=restarts, excused=excused, patience=patience, notice=notice, stage=stage
+        )
         ReadyWait(
             self, objects, namespace=namespace, leniency=leniency, level=level, settle=settle,
             rules=rules,

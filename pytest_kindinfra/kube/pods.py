@@ -71,11 +71,11 @@ REVISION = "deployment.kubernetes.io/revision"
 HASH = "controller-revision-hash"
 
 
-TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
+_TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 """Deprecated for writing, but it is the only word on which of a DaemonSet's pods are new."""
 
 
-TEMPLATE_LABEL = "pod-template-generation"
+_TEMPLATE_LABEL = "pod-template-generation"
 
 
 def pods_wanted(obj: KubeObject) -> int:
@@ -138,8 +138,8 @@ def _is_old(obj: KubeObject, pod: KubeObject) -> bool:
         newest = (obj.get("status") or {}).get("updateRevision")
         return bool(newest and labels.get(HASH) != newest)
     if obj["kind"] == "DaemonSet":
-        newest = (obj["metadata"].get("annotations") or {}).get(TEMPLATE_GENERATION)
-        return bool(newest and labels.get(TEMPLATE_LABEL) != newest)
+        newest = (obj["metadata"].get("annotations") or {}).get(_TEMPLATE_GENERATION)
+        return bool(newest and labels.get(_TEMPLATE_LABEL) != newest)
     return False
 
 
@@ -236,6 +236,16 @@ def crashes(pod: KubeObject) -> int:
 def phase_of(pod: KubeObject) -> str:
     """Return the pod's phase."""
     return str((pod.get("status") or {}).get("phase", "Pending"))
+
+
+def stage_of(pods: Iterable[KubeObject]) -> str:
+    """Return what the pods are at, `Pending, ContainerCreating`; empty once all of them run."""
+    for pod in pods:
+        if not runs(pod):
+            waits = (((one.get("state") or {}).get("waiting")) or {} for one in containers_of(pod))
+            reason = next((one["reason"] for one in waits if one.get("reason")), "")
+            return f"{phase_of(pod)}, {reason}" if reason else phase_of(pod)
+    return ""
 
 
 def runs(pod: KubeObject) -> bool:

@@ -94,7 +94,7 @@ def _ports(pod: KubeObject) -> Iterator[dict[str, Any]]:
         yield from container.get("ports") or ()
 
 
-PROTOCOL = "v4.channel.k8s.io"
+_PROTOCOL = "v4.channel.k8s.io"
 
 
 _DATA, _ERROR = 0, 1
@@ -128,7 +128,7 @@ class _Tunnel:
             ClusterError: The API server does not answer, or there is no such pod.
         """
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward"
-        self._websocket = transport.websocket(path, {"ports": port}, protocol=PROTOCOL)
+        self._websocket = transport.websocket(path, {"ports": port}, protocol=_PROTOCOL)
         self._socket: Any = self._websocket.sock
         self._socket.setblocking(False)  # noqa: FBT003 - the socket module's word
         self._named: set[int] = set()

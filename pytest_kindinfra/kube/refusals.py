@@ -30,10 +30,10 @@ DOUBT_GRACE = 10.0
 has read the roles."""
 
 
-INTERNAL_GRACE = 30.0
+_INTERNAL_GRACE = 30.0
 
 
-IMMUTABLE_TEXT = (
+_IMMUTABLE_TEXT = (
     "immutable",
     "may not change once set",
     "updates to statefulset spec for fields other than",
@@ -176,7 +176,7 @@ def _by_status(error: ApiError, obj: KubeObject, namespace: str) -> ApiRefusal:
     if error.status == HTTPStatus.CONFLICT:
         return ApiRefusal(grace=DOUBT_GRACE)
     if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        return ApiRefusal(grace=INTERNAL_GRACE)
+        return ApiRefusal(grace=_INTERNAL_GRACE)
     if error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return _of_rights(error)
     if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
@@ -205,7 +205,7 @@ def _fix_of_invalid(error: ApiError, obj: KubeObject, namespace: str) -> str:
         return "choose another nodePort, or none"
     if "already allocated" in error.message:
         return "remove clusterIP and clusterIPs from the manifest; they are another cluster's"
-    if not any(text in error.message for text in IMMUTABLE_TEXT):
+    if not any(text in error.message for text in _IMMUTABLE_TEXT):
         return ""
     name, kind = obj["metadata"]["name"], obj["kind"].lower()
     where = obj["metadata"].get("namespace") or namespace

@@ -56,7 +56,7 @@ EVENTS_AFTER = 0.75
 EVENTS_EVERY = 1.0
 
 
-GONE_AFTER = 10.0
+_GONE_AFTER = 10.0
 """Seconds without a trouble after which it counts as passed: between two tries to make a sandbox or
 a volume the last event says for a moment that one is made."""
 
@@ -71,12 +71,14 @@ class Leniency:
             their containers crash; what crashed meanwhile is not counted later either.
         patience: Seconds for what may pass by itself.
         notice: Called after each look with a line about what is in the way; empty for nothing.
+        stage: Called after each look with what pods are at, `Pending`; empty once they run.
     """
 
     restarts: int
     excused: Callable[[], bool] = lambda: False
     patience: float = PATIENCE
     notice: Callable[[str], object] = lambda _: None
+    stage: Callable[[str], object] = lambda _: None
 
 
 class _Seen(NamedTuple):
@@ -126,7 +128,7 @@ class Troubles:
         seen = self._seen.setdefault(uid, {})
         last, patience = seen.get(_key(cause)), self._leniency.patience
         # What may pass comes and goes while it is tried again; a container that ended does not.
-        pause = min(GONE_AFTER, patience) if cause.grace >= patience else 0.0
+        pause = min(_GONE_AFTER, patience) if cause.grace >= patience else 0.0
         goes_on = last and (last.last >= self._looked.get(uid, 0.0) or moment - last.last <= pause)
         first = last.first if last and goes_on else moment
         seen[_key(cause)] = _Seen(first, moment)

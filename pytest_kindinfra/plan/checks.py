@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from pytest_kindinfra.plan.facts import Facts, ObjectOwner
 
 
-OF_SERVICES = ("url", "host", "port")
+_OF_SERVICES = ("url", "host", "port")
 
 
-OF_CLUSTER = ("kubeconfig", "namespace", "cluster")
+_OF_CLUSTER = ("kubeconfig", "namespace", "cluster")
 
 
 _WORD = re.compile(r"(?<!\$)\{([A-Za-z]+)(?::([^{}:]+))?(?::([^{}:]+))?\}")
@@ -66,12 +66,14 @@ def env_problems(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
         if not _NAME.fullmatch(name):
             yield f'env: "{name}" cannot be a variable\'s name'
         for word in words(template):
-            known = (*OF_SERVICES, *OF_CLUSTER)
+            known = (*_OF_SERVICES, *_OF_CLUSTER)
             if word.attribute not in known:
                 hint = did_you_mean(word.attribute, known) or f"; known: {listed(known)}"
                 yield f"env.{name}: {{{word.attribute}}} stands for nothing{hint}"
-            elif (word.attribute in OF_SERVICES) != bool(word.service):
-                says = "needs a service" if word.attribute in OF_SERVICES else "is about no service"
+            elif (word.attribute in _OF_SERVICES) != bool(word.service):
+                says = (
+                    "needs a service" if word.attribute in _OF_SERVICES else "is about no service"
+                )
                 yield f"env.{name}: {{{word.attribute}}} {says}"
 
 

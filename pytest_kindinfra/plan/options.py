@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_type_hints
 
 from pytest_kindinfra.errors import did_you_mean, listed
-from pytest_kindinfra.plan.tables import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -238,10 +237,19 @@ class Settings:
         "What happens to tests that need a cluster if the engine or kind is missing: error or skip",
     )
     progress: Progress = _option("auto", "HOW", "Progress lines: auto, plain or off")
+    board: Literal["auto", "off"] = _option(
+        "auto", "WHEN", "A board of what is going on, on a terminal: auto or off"
+    )
     logs: Literal["failed", "off"] = _option(
         "failed",
         "WHEN",
         "Logs, restarts and events of the services in the report of a test: failed or off",
+    )
+    pause: bool = _option(
+        False,  # noqa: FBT003
+        "",
+        "Stop the tests at the first failure, and go on when Enter is pressed",
+        used_by=("pytest",),
     )
     fail: Literal["gather", "fast"] = _option(
         "gather",
@@ -324,8 +332,13 @@ class Option:
         return tuple(one for one in get_args(hint) if isinstance(one, str))
 
     @property
+    def type_name(self) -> str:
+        """Its annotation, without `| None`: `int`."""
+        return str(self._field.type).removesuffix(" | None")
+
+    @property
     def _type(self) -> _Type:
-        return _TYPES.get(str(self._field.type).removesuffix(" | None"), _Type(str))
+        return _TYPES.get(self.type_name, _Type(str))
 
     def parse(self, text: str) -> Any:
         """Return the value that a text stands for.
@@ -420,6 +433,8 @@ def _file_of_context(name: str) -> Path:
 def _shown_at(row: Option, value: Any, place: str) -> str:
     """Return a value with its place: `--kindinfra-timeout=soon`, `environment KINDINFRA_X=1`."""
     if place.endswith(" [options]"):
+        from pytest_kindinfra.plan.tables import shown  # every process of pytest loads this module
+
         return f"{place} {row.key} = {shown(value)}"
     return f"{place}={value}"
 

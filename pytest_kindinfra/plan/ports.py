@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
     Targets = Mapping[tuple[str, str], KubeObject | None]
 
-LOWEST_NODE_PORT = 30000
+_LOWEST_NODE_PORT = 30000
 
 
-HIGHEST_NODE_PORT = 32767
+_HIGHEST_NODE_PORT = 32767
 
 
-SPARE_PORTS = 8
+_SPARE_PORTS = 8
 """Mapped although nothing uses them, so that a kept cluster can take a new endpoint."""
 
 
@@ -79,7 +79,7 @@ def allot_ports(
     problems += claims.problems()
     problems += _claim_host_ports(services, targets).problems()
     problems += _range_problems(claims)
-    free = (port for port in count(LOWEST_NODE_PORT) if port not in claims.taken())
+    free = (port for port in count(_LOWEST_NODE_PORT) if port not in claims.taken())
     endpoints = [
         _mapping(service, spec, targets.get((service.name, spec.name)), free)
         for service in services
@@ -87,7 +87,7 @@ def allot_ports(
     ]
     endpoints = list(_with_one_host_port(endpoints, problems))
     others = _other_mappings(services, objects, {port.node_port for port in endpoints})
-    spare = [_spare(next(free)) for _ in range(SPARE_PORTS)]
+    spare = [_spare(next(free)) for _ in range(_SPARE_PORTS)]
     return (*endpoints, *others, *spare), problems
 
 
@@ -198,7 +198,7 @@ def _claim_host_ports(services: Iterable[Service], targets: Targets) -> _Claims:
 
 def _range_problems(claims: _Claims) -> Iterator[str]:
     for (_, port), places in sorted(claims.wanted.items()):
-        if not LOWEST_NODE_PORT <= port <= HIGHEST_NODE_PORT:
+        if not _LOWEST_NODE_PORT <= port <= _HIGHEST_NODE_PORT:
             place = next(iter(places.values()))
-            allowed = f"{LOWEST_NODE_PORT} to {HIGHEST_NODE_PORT}"
+            allowed = f"{_LOWEST_NODE_PORT} to {_HIGHEST_NODE_PORT}"
             yield f"{place} has nodePort {port}, but Kubernetes takes {allowed} only"

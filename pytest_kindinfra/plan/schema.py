@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from pytest_kindinfra.plan.declaration import (
     _REGISTRY,
     parse_declaration,
 )
-from pytest_kindinfra.plan.options import OPTIONS, Settings
+from pytest_kindinfra.plan.options import OPTIONS
 from pytest_kindinfra.plan.tables import Asked
 
 _EVERY_TABLE = {
@@ -117,11 +116,10 @@ def _tables(table: dict[str, Any], *, names: re.Pattern[str]) -> dict[str, Any]:
 
 
 def _options() -> dict[str, Any]:
-    types = {one.name: str(one.type) for one in fields(Settings)}
     return {
         "type": "object",
         "properties": {
-            row.key: ({"enum": list(row.choices)} if row.choices else _type(types[row.key]))
+            row.key: ({"enum": list(row.choices)} if row.choices else _type(row.type_name))
             | {"description": row.help}
             for row in sorted(OPTIONS, key=lambda row: row.key)
         },

@@ -36,7 +36,7 @@ from pytest_kindinfra.plan.source import RenderOptions, kubernetes_version
 from pytest_kindinfra.plan.sources import render
 from pytest_kindinfra.run.machine import network_problem, problems_of_host
 from pytest_kindinfra.state.memory import cache_folder
-from pytest_kindinfra.state.reused import name_after, reused_directory
+from pytest_kindinfra.state.reused import cluster_name, reused_directory
 from pytest_kindinfra.system.grpc import missing_package
 from pytest_kindinfra.system.machine import total_memory
 from pytest_kindinfra.system.timeline import Deadline
@@ -349,7 +349,8 @@ def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:
     declared, folder = plan.declaration.cluster, plan.declaration.folder
     file = settings.kind_config or declared.config
     config = _kind_config(folder / file, settings) if file else None
-    name = cluster_name(settings, folder=folder, run_id=run_id)
+    named, reuse = settings.cluster_name, settings.reuse
+    name = cluster_name(folder, named=named, reuse=reuse, run_id=run_id)
     reused = reused_directory(folder / settings.artifacts, name).path
     return Request(
         cluster=name,
@@ -371,13 +372,6 @@ def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:
         tag=settings.tag,
         cache=cache_folder(),
     )
-
-
-def cluster_name(settings: Settings, *, folder: Path, run_id: str) -> str:
-    """Return kind's name for the cluster of a run in `folder`."""
-    if settings.cluster_name:
-        return settings.cluster_name
-    return name_after(folder) if settings.reuse else f"kindinfra-{run_id}"
 
 
 def _kind_config(path: Path, settings: Settings) -> dict[str, Any]:

@@ -85,3 +85,18 @@ class ProgressLines:
     def _add(self, line: str) -> None:
         self._last = now()
         self._write(line)
+
+
+def failures_only(write: Callable[[str], object], since: float) -> Callable[[Phase, bool], None]:
+    """Return a subscriber that reports only phases that failed, for runs with a board.
+
+    Args:
+        write: Called with each line, from any thread.
+        since: When the run began, in seconds since the epoch.
+    """
+
+    def take(phase: Phase, ended: bool) -> None:  # noqa: FBT001 - Timeline calls it so
+        if ended and not phase.ok and not phase.note:
+            write(progress_line(phase, ended=True, since=since))
+
+    return take

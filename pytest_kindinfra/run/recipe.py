@@ -98,8 +98,7 @@ def bring_up(context: Context) -> None:
     with Tasks() as tasks:
         builds, services = Builds(context), service_tasks(plan)
         cluster = add_cluster(tasks, context, services, preflight=builds.find)
-        images = add_images(tasks, context, builds, cluster)
-        add_services(tasks, context, services, cluster, images)
+        images = add_stack(tasks, context, builds, services, cluster)
         await_tasks(context, [cluster.ready, *(one.ready for one in services.values())])
         if cluster.ready.error:
             context.cancelled.set()  # builds would go on in vain
@@ -152,14 +151,44 @@ def add_cluster(
     return ClusterTasks(checked, created, nodes, answering, ready)
 
 
-def add_images(tasks: Tasks, context: Context, builds: Builds, cluster: ClusterTasks) -> ImageTasks:
+def add_stack(
+    tasks: Tasks,
+    context: Context,
+    builds: Builds | Mapping[str, Task[BuiltImage]],
+    services: Mapping[str, ServiceTask],
+    cluster: ClusterTasks,
+) -> ImageTasks:
+    """Bring up the services of a plan with their images: all but the cluster itself.
+
+    Args:
+        tasks: Where each step becomes a task.
+        context: What every step knows; its plan says which images and services.
+        builds: Builds the images; or those that are built already, by name.
+        services: The tasks that end with each service, by name.
+        cluster: The cluster on its way up.
+    """
+    images = add_images(tasks, context, builds, cluster)
+    add_services(tasks, context, services, cluster, images)
+    return images
+
+
+def add_images(
+    tasks: Tasks,
+    context: Context,
+    builds: Builds | Mapping[str, Task[BuiltImage]],
+    cluster: ClusterTasks,
+) -> ImageTasks:
     """Build each image as soon as its bases are built, and load it as soon as it is built."""
     existing = context.request.existing
     if existing and not existing.nodes:
         return _images_elsewhere(context)
     # Images that need no build go first: they can travel while others are built.
     external = add_external(tasks, context, cluster)
-    built = add_builds(tasks, context, builds, after=cluster.checked)
+    built = (
+        add_builds(tasks, context, builds, after=cluster.checked)
+        if isinstance(builds, Builds)
+        else builds
+    )
     return ImageTasks(built, add_loads(tasks, context, built, cluster), external)
 
 

@@ -70,7 +70,8 @@ def run_report(
         machine: On which the run was; see `run.surroundings`.
 
     Returns:
-        `plan`: the services in the order of their needs, each with `needs` and `images`;
+        `plan`: the services in the order of their needs, each with `needs` and `images`, and
+        `image_needs`: image to the images that it is built on;
         `phases`: `name`, `kind`, `subject`, `start`, `end` (seconds since the epoch), `ok`, and for
         a load `bytes`: what its stream took to all kind nodes together;
         `images`: name to `reference`, `cached`, `bases` (ids of base images) and `also` (further
@@ -83,6 +84,7 @@ def run_report(
         "plan": {
             "cluster": cluster,
             "images": [image.name for image in plan.images],
+            "image_needs": {image.name: list(image.needs) for image in plan.images},
             "services": [
                 {
                     "name": service.name,

@@ -151,8 +151,13 @@ def recorded_phases(report: Mapping[str, Any]) -> list[Phase]:
 
 
 def recorded_needs(report: Mapping[str, Any]) -> dict[str, set[str]]:
-    """Return service to the services and images that it needs, by run.json."""
-    return {one["name"]: {*one["needs"], *one["images"]} for one in report["plan"]["services"]}
+    """Return the same as `needs_of`, by run.json."""
+    plan = report["plan"]
+    found = {name: set(needs) for name, needs in plan.get("image_needs", {}).items()}
+    for service in plan["services"]:
+        needs = {*service["needs"], *service["images"]}
+        found.setdefault(service["name"], set()).update(needs)
+    return found
 
 
 def table_lines(

@@ -25,12 +25,11 @@ from pytest_kindinfra.run.report import (
 )
 from pytest_kindinfra.run.surroundings import machine, versions
 from pytest_kindinfra.run.table import needs_of, table_lines
+from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed
 from pytest_kindinfra.state.codec import file_name
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.records import (
     CacheUsed,
-    ClusterKept,
-    ClusterNamed,
     ClusterReady,
     GitState,
     ImageFailed,

@@ -23,6 +23,7 @@ from pytest_kindinfra.system.interrupts import Interrupts
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from pytest_kindinfra.run.live import LiveBoard
     from pytest_kindinfra.run.messages import Done, Finish
     from pytest_kindinfra.run.prepare import Prepared
     from pytest_kindinfra.session.options import Outline
@@ -46,38 +47,22 @@ _ENDS_WITHIN = 5.0
 
 def new_controller(config: pytest.Config, first: Outline) -> Controller:
     """Return the controller of a new run; nothing is made on disk yet."""
-    from pytest_kindinfra.run.report import count
     from pytest_kindinfra.state.directory import RunDirectory, new_run_id
 
     run_id = new_run_id()
     run = RunDirectory(config.rootpath / first.settings.artifacts / run_id)
-    cluster = _cluster_name(first, config, run_id)
-    declared = f"{count(first.services, 'service')} in {first.source}"
-    if first.settings.kubeconfig:
-        context = first.settings.context
-        cluster = f"of {first.settings.kubeconfig}{f', context {context}' if context else ''}"
-    engine = first.settings.engine
-    about = f"cluster {cluster}, engine {engine}, {declared}" if first.source else ""
-    return Controller(config, run, run_id, about=about)
-
-
-def _cluster_name(first: Outline, config: pytest.Config, run_id: str) -> str:
-    if first.settings.reuse and not first.settings.cluster_name:
-        from pytest_kindinfra.state.reused import name_after
-
-        return name_after(config.rootpath)
-    return first.settings.cluster_name or f"kindinfra-{run_id}"
+    return Controller(config, run, run_id, first=first)
 
 
 class Controller:
     """Starts at most one bring-up, and ends it once."""
 
     def __init__(
-        self, config: pytest.Config, run: RunDirectory, run_id: str, *, about: str
+        self, config: pytest.Config, run: RunDirectory, run_id: str, *, first: Outline
     ) -> None:
         self.run = run
         self.meanwhile: Callable[[], None] = lambda: None
-        self._about = about
+        self._first = first
         self._config = config
         self._run_id = run_id
         self._process = os.getpid()
@@ -91,6 +76,7 @@ class Controller:
         self._done: Done | None = None
         self._interrupts = Interrupts(gives_up=_GIVES_UP, hurrying=self._hurry)
         self._given_up = False
+        self._board: LiveBoard | None = None
 
     def note_surroundings(self) -> None:
         """Take note of what the provisioner is to be started with; tests change both."""
@@ -127,6 +113,7 @@ class Controller:
             self._begin(provisioner, prepared, locks, terminal, tests=wanted.tests)
         except BaseException:
             if self._prepared is None:  # nothing was started, and nothing will be ended
+                self._close_board()
                 self._let_go(provisioner)
             raise
 
@@ -219,6 +206,9 @@ class Controller:
         self._write(plan_line(plan, tests=tests, cluster=cluster, engine=engine))
         for note in prepared.notes:
             self._write(f"kindinfra: note: {note}")
+        began = now()
+        self._board = self._open_board(prepared, began)
+        provisioner.show = self._board.take if self._board else None
         self.meanwhile = terminal.let_out
         self._prepared, self._provisioner = prepared, provisioner
         atexit.register(self._end_at_exit, os.getpid())
@@ -228,9 +218,18 @@ class Controller:
             self.run,
             config=self._config,
             locks=locks,
-            since=now(),
+            since=began,
             lost=lambda: self._lose(terminal, prepared, provisioner),
         )
+
+    def _open_board(self, prepared: Prepared, since: float) -> LiveBoard | None:
+        from pytest_kindinfra.session.board import open_board
+
+        return open_board(self._config, prepared, since=since)
+
+    def _close_board(self) -> None:
+        if self._board:
+            self._board.close()
 
     def _lose(self, terminal: Terminal, prepared: Prepared, provisioner: Provisioner) -> None:
         """Say at once that the provisioner is gone, here and to those who wait.
@@ -242,6 +241,7 @@ class Controller:
         from pytest_kindinfra.system.files import size_of
         from pytest_kindinfra.system.secrets import Redactor
 
+        self._close_board()
         log, redactor = self.run.path / LOG, Redactor()
         said = f"the end of {log}" if size_of(log) else f"below\n{provisioner.last_words()}"
         error = ProvisionerDiedError(
@@ -347,7 +347,10 @@ class Controller:
             with self._interrupts.deferred():
                 self._finish(provisioner, prepared, self._ending)
         except KeyboardInterrupt:
+            self._close_board()
             self._give_up(provisioner, prepared)
+        finally:
+            self._close_board()
         return self._interrupts.hurried
 
     def _message(self, *, failed: bool, interrupted: bool) -> Finish:
@@ -361,6 +364,8 @@ class Controller:
 
     def _finish(self, provisioner: Provisioner, prepared: Prepared, ending: Finish) -> None:
         self._close()
+        if self._board:
+            self._board.end()
         provisioner.tell(ending)
         while not provisioner.over(_LOOK_EVERY) and provisioner.done is None:
             self.meanwhile()
@@ -378,7 +383,7 @@ class Controller:
         from pytest_kindinfra.context import OwnCluster
         from pytest_kindinfra.run.messages import Done
         from pytest_kindinfra.run.teardown import Started, closing_lines, end
-        from pytest_kindinfra.state.records import ClusterNamed
+        from pytest_kindinfra.state.clusterrecords import ClusterNamed
         from pytest_kindinfra.system.files import is_there
         from pytest_kindinfra.wiring import make_tools, tools_for
 
@@ -428,7 +433,20 @@ class Controller:
 
     def header(self) -> str | None:
         """Return the line for the report header, None where nothing is declared."""
-        return f"kindinfra: {self._about}" if self._about else None
+        first, settings = self._first, self._first.settings
+        if first.source is None:
+            return None
+        from pytest_kindinfra.run.report import count
+        from pytest_kindinfra.state.reused import cluster_name
+
+        context = f", context {settings.context}" if settings.context else ""
+        cluster = f"of {settings.kubeconfig}{context}"
+        if settings.kubeconfig is None:
+            named, reuse = settings.cluster_name, settings.reuse
+            root, run_id = self._config.rootpath, self._run_id
+            cluster = cluster_name(root, named=named, reuse=reuse, run_id=run_id)
+        declared = f"{count(first.services, 'service')} in {first.source}"
+        return f"kindinfra: cluster {cluster}, engine {settings.engine}, {declared}"
 
     def summarise(self, reporter: pytest.TerminalReporter) -> None:
         """Show the closing table, the failures in full, and what was kept."""

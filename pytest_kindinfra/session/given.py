@@ -38,12 +38,11 @@ def kindinfra(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """What the run brought up on the cluster: endpoints, credentials, namespace, images."""
     __tracebackhide__ = True
     from pytest_kindinfra.session.undoing import stack_of
-    from pytest_kindinfra.session.waiting import await_cluster
+    from pytest_kindinfra.session.waiting import await_services
 
     config = request.config
-    refusal = await_cluster(
-        config.stash[RUN], asked=config.stash.get(ASKED, False), meanwhile=meanwhile(config)
-    )
+    asked = config.stash.get(ASKED, False)
+    refusal = await_services((), config.stash[RUN], asked=asked, meanwhile=meanwhile(config))
     if refusal:  # a test that could not say at collection that it needs the cluster
         refuse(config, refusal)
     stack = stack_of(

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_kindinfra.errors import CancelledError, KindInfraError
 from pytest_kindinfra.session.selection import heavy_of, needs_of
-from pytest_kindinfra.session.stash import WORKER
+from pytest_kindinfra.session.stash import RUN, WORKER, meanwhile, outline
 from pytest_kindinfra.session.waiting import Refusal
 from pytest_kindinfra.state.turns import Turns
 from pytest_kindinfra.system.timeline import monotonic, now
@@ -110,6 +110,16 @@ class TurnContext:
     run: RunDirectory
     settings: Settings
     meanwhile: Callable[[], object]
+
+
+def turn_context(config: pytest.Config) -> TurnContext:
+    """Return what tests of this process are in."""
+    return TurnContext(
+        config=config,
+        run=config.stash[RUN],
+        settings=outline(config).settings,
+        meanwhile=meanwhile(config),
+    )
 
 
 def begin(around: TurnContext, *, turns: bool) -> None:

@@ -21,12 +21,14 @@ from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.model import Endpoint, Phase, declared_name
 from pytest_kindinfra.run.messages import (
     VERSION,
+    Alive,
     CallHook,
     Done,
     Hello,
     HookEnded,
     Owned,
     PhaseEnded,
+    Progress,
     Say,
     Start,
     decode,
@@ -36,7 +38,7 @@ from pytest_kindinfra.run.messages import (
 from pytest_kindinfra.state.codec import from_json
 from pytest_kindinfra.state.records import ClusterReady
 from pytest_kindinfra.state.results import text_of
-from pytest_kindinfra.system.channel import channel_pair, run_in_thread
+from pytest_kindinfra.system.channel import channel_pair, run_in_thread, watch_process
 from pytest_kindinfra.system.programs import start_apart
 
 if TYPE_CHECKING:
@@ -95,6 +97,8 @@ class Provisioner:
         done: What it said at the run's end; None before that.
         lost: It ended before the run did.
         phases: The phases of its work that have ended.
+        show: Called with how far everything has come, from a thread; None if no board is shown, and
+            to be set before `begin`.
         begun: There is a cluster that is this run's to end.
         reused_dir: Its reused directory if it outlives the run.
     """
@@ -105,8 +109,10 @@ class Provisioner:
         self.phases: list[Phase] = []
         self.begun = False
         self.reused_dir: Path | None = None
+        self.show: Callable[[Progress], object] | None = None
         self._say = say
         self._ended = False
+        self._alive: Callable[[], bool] = lambda: True
         self._losing: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._config: pytest.Config | None = None
         self._run: RunDirectory | None = None
@@ -152,7 +158,10 @@ class Provisioner:
         """
         self._prepared, self._run, self._config = prepared, run, config
         hooks = [name for name in HOOKS if getattr(config.hook, _PREFIX + name).get_hookimpls()]
-        start = Start(run=str(run.path), prepared=pack(prepared), since=since, hooks=hooks)
+        board = self.show is not None
+        start = Start(
+            run=str(run.path), prepared=pack(prepared), since=since, hooks=hooks, board=board
+        )
         self._channel.send(encode(start), [lock.copy() for lock in locks])
         locks[1].leave()
         self._losing.put(lost)
@@ -186,7 +195,7 @@ class Provisioner:
         return last_lines(self._errors.read().decode(errors="replace"), _LAST)
 
     def _listen(self) -> None:
-        for line in self._channel.lines():
+        for line in self._channel.lines(lambda: self._alive()):  # noqa: PLW0108 - another from `Alive` on
             try:
                 self._take(decode(line))
             except Exception:  # noqa: BLE001 - the next line may be the end of the run
@@ -208,10 +217,15 @@ class Provisioner:
 
     def _take(self, message: Message) -> None:
         match message:
+            case Alive():
+                self._alive = watch_process(message.process)
             case Say():
                 self._say(message.line)
             case PhaseEnded():
                 self.phases.append(Phase(**message.phase))
+            case Progress():
+                if self.show:
+                    self.show(message)
             case Owned():
                 self.begun = True
                 self.reused_dir = Path(message.reused_dir) if message.reused_dir else None

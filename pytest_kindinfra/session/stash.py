@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.intests.changes import CurrentTest
     from pytest_kindinfra.intests.stack import Stack
     from pytest_kindinfra.session.controller import Controller
+    from pytest_kindinfra.session.fixtures import Exports
     from pytest_kindinfra.session.options import Outline
     from pytest_kindinfra.session.waiting import Refusal
     from pytest_kindinfra.state.directory import RunDirectory
@@ -46,6 +47,18 @@ CURRENT: pytest.StashKey[CurrentTest] = pytest.StashKey()
 
 STACK: pytest.StashKey[tuple[Stack, int]] = pytest.StashKey()
 """The stack of this process's tests, and the id of the process that made it."""
+
+
+AWAITED: pytest.StashKey[frozenset[str]] = pytest.StashKey()
+"""The services that are ready for a test."""
+
+
+SINCE: pytest.StashKey[float] = pytest.StashKey()
+"""When a test's services were there, in seconds since the epoch."""
+
+
+EXPORTS: pytest.StashKey[Exports] = pytest.StashKey()
+"""The variables of the environment that were set for tests."""
 
 
 def undo(config: pytest.Config) -> None:

@@ -77,14 +77,13 @@ def undo_left(config: pytest.Config, *, failed: bool, interrupted: bool) -> None
     Args:
         config: pytest's.
         failed: A test failed.
-        interrupted: The user ended the run. Then only a reused cluster is tidied up, since the next
-            run works in it; another one that stays is there to be looked at.
+        interrupted: The user ended the run. Then a cluster that is merely kept is left as it is,
+            to be looked at.
     """
     from pytest_kindinfra.session.output import write_line
 
     run, settings = config.stash[RUN], outline(config).settings
-    stays = settings.reuse if interrupted else _stays(settings, failed=failed)
-    if not stays or not has_changes(run):
+    if not _is_tidied(settings, failed=failed, interrupted=interrupted) or not has_changes(run):
         return
     seconds = _AFTER_AN_INTERRUPT if interrupted else _AT_THE_END
 
@@ -102,11 +101,12 @@ def undo_left(config: pytest.Config, *, failed: bool, interrupted: bool) -> None
         write_line(config, f"kindinfra: {problem}")
 
 
-def _stays(settings: Settings, *, failed: bool) -> bool:
-    """Whether the cluster is there after the run."""
+def _is_tidied(settings: Settings, *, failed: bool, interrupted: bool) -> bool:
+    """Whether the cluster stays, and not only to be looked at."""
     if settings.reuse or settings.kubeconfig is not None:
         return True
-    return settings.keep == "always" or (settings.keep == "on-failure" and failed)
+    kept = settings.keep == "always" or (settings.keep == "on-failure" and failed)
+    return kept and not interrupted
 
 
 def has_changes(run: RunDirectory) -> bool:

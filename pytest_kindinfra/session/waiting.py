@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.model import declared_name
-from pytest_kindinfra.session.selection import needs_of
 from pytest_kindinfra.state.records import ClusterReady, NodeLost, PlanMade, ServiceReady
 from pytest_kindinfra.state.results import Failed, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    import pytest
 
     from pytest_kindinfra.state.directory import RunDirectory
 
@@ -40,7 +37,7 @@ _NOT_BEGUN = Refusal(
 
 
 def await_services(
-    item: pytest.Item,
+    needs: Iterable[str],
     run: RunDirectory,
     *,
     asked: bool,
@@ -50,7 +47,7 @@ def await_services(
     """Wait until all that a test needs is ready.
 
     Args:
-        item: The test.
+        needs: The services; none means the bare cluster.
         run: Where results appear.
         asked: Whether this process asked for the cluster when it had collected its tests.
         meanwhile: Called again and again while waiting.
@@ -59,20 +56,8 @@ def await_services(
     Returns:
         None, or why the test cannot run.
     """
-    if (needs := needs_of(item)) is None or item.config.option.setupplan:
-        return None
     try:
         return _not_requested(run, needs, asked=asked) or _await(run, needs, meanwhile, worker)
-    except KindInfraError as error:
-        return Refusal(str(error))
-
-
-def await_cluster(
-    run: RunDirectory, *, asked: bool, meanwhile: Callable[[], object]
-) -> Refusal | None:
-    """Wait for the cluster, for a test that asks for it at run time; see `await_services`."""
-    try:
-        return _not_requested(run, (), asked=asked) or _await(run, (), meanwhile)
     except KindInfraError as error:
         return Refusal(str(error))
 

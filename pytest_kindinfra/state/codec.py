@@ -48,6 +48,12 @@ class Record:
     FILE: ClassVar[str]
 
 
+class Note(Record):
+    """A record that has no states: it is there or not, and the last writing counts."""
+
+    __slots__ = ()
+
+
 T = TypeVar("T")
 
 

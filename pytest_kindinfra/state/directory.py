@@ -33,7 +33,8 @@ from pytest_kindinfra.system.timeline import monotonic, sleep
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_kindinfra.state.records import Needs, Note
+    from pytest_kindinfra.state.codec import Note
+    from pytest_kindinfra.state.records import Needs
 
 
 N = TypeVar("N", bound="Note")
@@ -251,7 +252,7 @@ def _ignore_all(folder: Path) -> None:
         file.write("*\n")
 
 
-POLL = 0.015
+_POLL = 0.015
 """Seconds between two looks for a result."""
 
 
@@ -329,7 +330,7 @@ class RunDirectory(RunFolder):
         Args:
             kind: What it is when it is ready.
             name: The service that it is about; empty for a result of which there is only one.
-            meanwhile: Called between two looks, each `POLL` seconds.
+            meanwhile: Called between two looks, each `_POLL` seconds.
 
         Raises:
             CancelledError: The run was closed first.
@@ -349,7 +350,7 @@ class RunDirectory(RunFolder):
                 self.check_alive(kind, name)
                 next_check, seen = monotonic() + _LIVENESS_EVERY, None
             meanwhile()
-            sleep(POLL)
+            sleep(_POLL)
 
     def _files_of(self, kind: type[Result], name: str) -> tuple[Path, ...]:
         """Return the files that settle a result: its own, the one set aside, the run's end."""

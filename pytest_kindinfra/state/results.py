@@ -5,6 +5,7 @@ A failure is a result too. Pure: errors in, records out.
 
 from __future__ import annotations
 
+import re
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -163,10 +164,16 @@ _VERBS = {
 """By the words of a subject before its name: `image "api"`, `service "api"`, `the cluster`."""
 
 
+STACK_FAILED = re.compile(
+    rf'(?:service "[^"]*" {_VERBS["service"]}|the cluster (?:{_VERBS["the cluster"]}|was lost)): '
+)
+"""In the text of a test that failed because of a service or the cluster."""
+
+
 def verb_of(subject: str, error: BaseException) -> str:
     """Return what happened to a subject: `failed to build` for `image "api"`."""
-    told: str = "" if isinstance(error, BlockedError) else getattr(error, "verb", "")
-    return told or _VERBS.get(subject.partition(' "')[0], "failed")
+    verb: str = "" if isinstance(error, BlockedError) else getattr(error, "verb", "")
+    return verb or _VERBS.get(subject.partition(' "')[0], "failed")
 
 
 def is_missing(error: BaseException) -> bool:

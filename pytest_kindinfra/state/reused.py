@@ -10,22 +10,23 @@ import json
 import re
 import secrets
 import shlex
+from contextlib import suppress
 from hashlib import sha256
 from os import fsencode
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError, StateError
-from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.locks import hold_within, is_locked
-from pytest_kindinfra.state.records import (
+from pytest_kindinfra.state.clusterrecords import (
     ClusterKept,
     ClusterNamed,
     Deployed,
-    DeployedService,
     Fingerprint,
     ReusedBy,
     SweepBegun,
 )
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.locks import hold_within, is_locked
+from pytest_kindinfra.state.records import DeployedService
 from pytest_kindinfra.system.files import is_there
 
 if TYPE_CHECKING:
@@ -58,6 +59,20 @@ def name_after(folder: Path) -> str:
     return "-".join(part for part in ("kindinfra", word, digits) if part)
 
 
+def cluster_name(folder: Path, *, named: str | None, reuse: bool, run_id: str) -> str:
+    """Return kind's name for the cluster of a run.
+
+    Args:
+        folder: The declaration's.
+        named: The name that an option gives; None without one.
+        reuse: Whether runs in the folder share a cluster.
+        run_id: The run's.
+    """
+    if named:
+        return named
+    return name_after(folder) if reuse else f"kindinfra-{run_id}"
+
+
 def reused_directory(artifacts: Path, name: str) -> RunDirectory:
     """Return the reused directory of a cluster that is to be made; nothing is made on disk."""
     return RunDirectory(artifacts / _FOLDER / name)
@@ -78,6 +93,15 @@ def forget(directory: RunDirectory) -> None:
     for service in services_in(directory):
         drop_deployed(directory, service)
     directory.kubeconfig.unlink(missing_ok=True)
+
+
+def forget_name(directory: RunDirectory) -> None:
+    """Note that the cluster of a killed run is deleted: its run directory may be removed.
+
+    `SweepBegun` stays, since a run that waits for the lock looks for it. A full disk is no error.
+    """
+    with suppress(OSError):
+        directory.remove(ClusterNamed)
 
 
 def acquire(

@@ -16,7 +16,7 @@ from pytest_kindinfra.errors import CancelledError, NotReadyError
 from pytest_kindinfra.model import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 T = TypeVar("T")
@@ -254,12 +254,14 @@ class Running(NamedTuple):
         subject: To what.
         start: Since when, in seconds since the epoch.
         says: Gives the last line that it printed; empty if it prints nothing.
+        reached: Gives how far it has come, such as `12/20` or `34 MB`; empty if unknown.
     """
 
     kind: str
     subject: str
     start: float
     says: Callable[[], str] = lambda: ""
+    reached: Callable[[], str] = lambda: ""
 
 
 class Timeline:
@@ -280,7 +282,12 @@ class Timeline:
 
     @contextmanager
     def span(
-        self, kind: str, subject: str, *, says: Callable[[], str] = lambda: ""
+        self,
+        kind: str,
+        subject: str,
+        *,
+        says: Callable[[], str] = lambda: "",
+        reached: Callable[[], str] = lambda: "",
     ) -> Iterator[Span]:
         """Record the block as a phase; an exception makes it a failed one.
 
@@ -288,11 +295,12 @@ class Timeline:
             kind: What is done.
             subject: To what.
             says: Gives the last line that was printed, for those who watch.
+            reached: Gives how far the block has come, for those who watch.
         """
         span = Span()
         start = now()
         with self._lock:
-            self._running[kind, subject] = Running(kind, subject, start, says)
+            self._running[kind, subject] = Running(kind, subject, start, says, reached)
         self._tell(Phase(kind=kind, subject=subject, start=start, end=start), ended=False)
         try:
             yield span
@@ -304,6 +312,19 @@ class Timeline:
             self._end(kind, subject, start, span, ok=False)
             raise
         self._end(kind, subject, start, span, ok=True)
+
+    @contextmanager
+    def watched(self, works: Iterable[Running]) -> Iterator[None]:
+        """List work as running during the block; its phases are timed elsewhere: see `add`."""
+        running = {(one.kind, one.subject): one for one in works}
+        with self._lock:
+            self._running |= running
+        try:
+            yield
+        finally:
+            with self._lock:
+                for key in running:
+                    self._running.pop(key, None)
 
     def add(self, phase: Phase) -> None:
         """Record a phase that was timed elsewhere."""

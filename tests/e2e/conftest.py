@@ -50,6 +50,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
         f"{dockerfile.read_text()}LABEL dev.kindinfra.e2e={tmp_path.name}-{id(folder)}\n"
     )
     yield folder
-    for file in folder.rglob("state/image-web.json"):
-        reference = json.loads(file.read_text())["value"]["image"]["reference"]
-        subprocess.run(["docker", "image", "rm", "-f", reference], check=False, capture_output=True)
+    for file in folder.rglob("state/image-*.json"):
+        image = json.loads(file.read_text())["value"]["image"]
+        names = [image["reference"], *image["contexts"]]
+        subprocess.run(["docker", "image", "rm", "-f", *names], check=False, capture_output=True)

@@ -83,8 +83,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     dockerfile.write_text(f"{dockerfile.read_text()}LABEL dev.kindinfra.e2e={id(folder)}\n")
     yield folder
     for file in folder.rglob("state/image-web.json"):
-        reference = json.loads(file.read_text())["value"]["image"]["reference"]
-        subprocess.run(["docker", "image", "rm", "-f", reference], check=False, capture_output=True)
+        image = json.loads(file.read_text())["value"]["image"]
+        names = [image["reference"], *image["contexts"]]
+        subprocess.run(["docker", "image", "rm", "-f", *names], check=False, capture_output=True)
 
 
 @pytest.fixture(scope="module")

@@ -412,3 +412,17 @@ def test_a_release_that_is_named_no_more_leaves_nothing_behind(
     assert (
         "web" in {path.rpartition("/")[2] for path in kube.objects if "/deployments/" in path}
     ) is (declared == "release")
+
+
+def test_status_tells_that_the_deployment_of_a_chart_was_deleted(project: Project) -> None:
+    declare_web(project)
+    project.run("--kindinfra-reuse", workers=None)
+    kube = project.clusters.made[-1]
+    kube.delete("/apis/batch/v1/namespaces/default/jobs/web-migrate")  # as helm deletes hooks
+    before = project.command("status")
+    kube.delete("/apis/apps/v1/namespaces/default/deployments/web")
+
+    done = project.command("status")
+
+    assert (before.returncode, done.returncode) == (0, 1), before.stdout
+    assert "  web                  not ready: Deployment web is gone" in done.stdout

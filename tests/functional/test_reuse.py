@@ -130,6 +130,44 @@ class TestWhatChanged:
         assert after["web"] != before["web"]
         assert said(run, "url") == said(first, "url")
 
+    def test_a_change_that_no_image_holds_builds_and_loads_nothing_and_restarts_nothing(
+        self, shop: Project
+    ) -> None:
+        """A monorepo: its root is every image's context, and each holds a part of it."""
+        for name in ("api", "web"):
+            shop.behave(f"build {name}", holds="as ever")
+        first = shop.run(REUSE)
+        before = pods(shop)
+        for name in ("api", "web"):
+            shop.write(f"{name}/README.md", "changed\n")
+
+        again = shop.run(REUSE)
+
+        assert (first.code, again.code) == (0, 0), again.text
+        assert [call.what for call in again.calls("build")] == ["build api", "build web"]
+        assert again.calls("save") == again.calls("import") == []
+        assert pods(shop) == before
+        assert {name: one["reference"] for name, one in again.report["images"].items()} == {
+            name: one["reference"] for name, one in first.report["images"].items()
+        }
+
+    def test_a_change_that_one_of_them_holds_loads_one_and_restarts_one(
+        self, shop: Project
+    ) -> None:
+        for name in ("api", "web"):
+            shop.behave(f"build {name}", holds="as ever")
+        shop.run(REUSE)
+        before = pods(shop)
+        for name in ("api", "web"):
+            shop.write(f"{name}/README.md", "changed\n")
+        shop.behave("build web", holds="changed")
+
+        again = shop.run(REUSE)
+
+        assert again.code == 0, again.text
+        assert len(again.calls("import")) == 1
+        assert {name for name, uid in pods(shop).items() if before[name] != uid} == {"web"}
+
     def test_a_changed_config_map_restarts_the_service_that_has_it(self, shop: Project) -> None:
         with_config(shop, "hello")
         shop.run(REUSE, workers=None)

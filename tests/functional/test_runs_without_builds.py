@@ -56,8 +56,8 @@ class TestNoBuild:
         assert_told(
             run,
             "2 images are missing, and this run does not build images (--kindinfra-no-build):\n"
-            "  api: localhost/api:TAG is not in the engine\n"
-            "  web: localhost/web:TAG is not in the engine\n"
+            "  api: localhost/api:ctx-TAG is not in the engine\n"
+            "  web: localhost/web:ctx-TAG is not in the engine\n"
             "To fix: kindinfra build api web",
         )
 
@@ -77,7 +77,7 @@ class TestNoBuild:
         assert_told(
             run,
             "1 image is missing, and this run does not build images (--kindinfra-no-build):\n"
-            "  api: localhost/api:TAG is not in the engine\n"
+            "  api: localhost/api:ctx-TAG is not in the engine\n"
             "To fix: kindinfra build api",
         )
 
@@ -111,7 +111,7 @@ class TestNoBuild:
         assert_told(
             run,
             "2 images are missing, and this run does not build images (--kindinfra-no-build):\n"
-            "  api: localhost/api:TAG is not in the engine\n"
+            "  api: localhost/api:ctx-TAG is not in the engine\n"
             '  cache: the prebuilt "registry.example/cache:1" is not in the engine: '
             "docker pull registry.example/cache:1\n"
             "To fix: kindinfra build api",
@@ -176,7 +176,8 @@ class TestSavedImages:
         assert_told(
             run,
             "1 image is missing, and this run does not build images (--kindinfra-no-build):\n"
-            f"  web: {saved} has localhost/web:TAG, but the files here give localhost/web:TAG\n"
+            f"  web: {saved} has localhost/web:ctx-TAG, "
+            "but the files here give localhost/web:ctx-TAG\n"
             f"To fix: kindinfra build --save={saved} web",
         )
 
@@ -215,9 +216,15 @@ class TestSavedImages:
         [
             pytest.param(None, "no such file", id="missing"),
             pytest.param("{", "not written by kindinfra build --save: ", id="cut off"),
+            pytest.param(
+                '{"images": {"a": {"reference": "x", "file": "x", "bases": {}}}}',
+                "not written by kindinfra build --save: KeyError('context')",
+                id="of an earlier version",
+            ),
             pytest.param("[]", "not written by kindinfra build --save: ", id="a list"),
             pytest.param(
-                '{"images": {"a": {"reference": "x", "file": "../x", "bases": {}}}}',
+                '{"images": {"a": {"reference": "x", "context": "y", "file": "../x", '
+                '"bases": {}}}}',
                 "not written by kindinfra build --save: ",
                 id="a path",
             ),

@@ -116,7 +116,7 @@ def test_what_is_left_at_the_end_is_undone_in_a_cluster_that_stays(api: Project)
 @pytest.mark.parametrize(
     ("option", "replicas"), [("--kindinfra-reuse", 1), ("--kindinfra-keep=always", 3)]
 )
-def test_after_an_interrupt_only_a_reused_cluster_is_tidied_up_and_not_for_long(
+def test_after_an_interrupt_a_reused_cluster_is_tidied_up_and_one_that_is_kept_is_not(
     api: Project, option: str, replicas: int
 ) -> None:
     """It used to take as long as the service has to get ready, without a word."""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.errors import CommandError, KindInfraError
-from pytest_kindinfra.images.build import BuildSetup, build_image, last_line
+from pytest_kindinfra.images.build import BuildSetup, build_image
+from pytest_kindinfra.images.buildlog import last_line
 from pytest_kindinfra.images.slots import BuildSlots
 from pytest_kindinfra.model import BuiltImage, Image
 from pytest_kindinfra.system.timeline import Deadline, Timeline
@@ -79,8 +80,8 @@ class TestAnImage:
         name, _, tag = built.reference.partition(":")
         assert (name, len(tag), built.cached) == ("localhost/api", 16, False)
         assert bench.phases() == [("build api", True)]
-        assert bench.engine.built == [built.reference]
-        assert built.reference in bench.engine.images
+        assert bench.engine.built == list(built.contexts)
+        assert {built.reference, *built.contexts} == bench.engine.images.keys()
 
     def test_what_was_built_before_is_not_built_again(self, bench: Bench) -> None:
         first = bench.build(API)
@@ -167,8 +168,8 @@ class TestAnImage:
     def test_the_name_of_the_build_itself_does_not_stay(self, bench: Bench) -> None:
         built = bench.build(API)
 
-        assert bench.engine.builds[0].reference != built.reference
-        assert list(bench.engine.images) == [built.reference]
+        assert bench.engine.builds[0].reference not in built.names
+        assert set(bench.engine.images) == set(built.names)
 
     def test_a_failed_build_is_a_failed_phase(self, bench: Bench) -> None:
         def fail(_: BuildRequest) -> None:
@@ -271,8 +272,8 @@ class TestAFileThatChangesDuringItsBuild:
         built = bench.build(API)
 
         assert built.reference != old.reference
-        assert list(bench.engine.images) == [built.reference]
-        assert bench.engine.built == [old.reference, old.reference, built.reference]  # in order
+        assert set(bench.engine.images) == set(built.names)
+        assert bench.engine.built == [*old.contexts, *old.contexts, *built.contexts]  # in order
 
     def test_a_change_that_is_undone_before_the_builds_end_counts(self, bench: Bench) -> None:
         """`git checkout -` and back: the files are as they were, the image is not."""

@@ -16,17 +16,11 @@ import pytest
 from filelock import Timeout
 
 from pytest_kindinfra.errors import CancelledError, ProvisionerDiedError
+from pytest_kindinfra.state.clusterrecords import ClusterNamed
 from pytest_kindinfra.state.codec import write_json
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold, is_locked, locked, locked_alone
-from pytest_kindinfra.state.records import (
-    ClusterNamed,
-    ClusterReady,
-    ImageLoaded,
-    Needs,
-    OnceDone,
-    ServiceReady,
-)
+from pytest_kindinfra.state.records import ClusterReady, ImageLoaded, Needs, OnceDone, ServiceReady
 from pytest_kindinfra.system.files import write_whole
 from pytest_kindinfra.system.timeline import monotonic
 from tests.fakes import eventually

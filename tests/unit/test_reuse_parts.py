@@ -20,9 +20,9 @@ from pytest_kindinfra.errors import ClusterError, ToolMissingError
 from pytest_kindinfra.kube import routes
 from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.model import ObservedCluster, Service
+from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed, Deployed
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
-from pytest_kindinfra.state.records import ClusterKept, ClusterNamed, Deployed
 from pytest_kindinfra.state.reused import (
     acquire,
     is_kept,
@@ -191,6 +191,18 @@ class TestInputs:
     def test_without_inputs_nobody_knows(self, tmp_path: Path) -> None:
         assert inputs_hash(Service(name="fill", run="a:b"), tmp_path) == ""
 
+    def test_inputs_in_the_home_folder_count(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The check found them, and the hash did not: an edit did not run the step again."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        step = Service(name="fill", run="nowhere:fill", inputs=("~/rows.csv",))
+        (tmp_path / "rows.csv").write_text("1")
+        before = inputs_hash(step, tmp_path / "project")
+        (tmp_path / "rows.csv").write_text("2")
+
+        assert inputs_hash(step, tmp_path / "project") != before
+
 
 class TestRoutes:
     @pytest.fixture
@@ -234,6 +246,55 @@ class TestRoutes:
         kube.close()
         asked = [path for _, path in kubernetes.requests if path.endswith("/endpointslices")]
         assert bool(asked) is replaced
+
+
+class TestWhenKubeProxyHasFollowed:
+    def proxy(self, kubernetes: FakeKubernetes, config: str) -> None:
+        kubernetes.put(
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "kube-proxy", "namespace": "kube-system"},
+                "data": {"config.conf": config},
+            }
+        )
+
+    @pytest.mark.parametrize(
+        ("config", "seconds"),
+        [
+            pytest.param("iptables: {minSyncPeriod: 1s}", 1.1, id="as kind makes it"),
+            pytest.param("iptables: {minSyncPeriod: 100ms}", 0.35, id="tuned"),
+            pytest.param("iptables: {minSyncPeriod: 0s}", 1.1, id="left to kube-proxy"),
+            pytest.param("iptables: {minSyncPeriod: 1m}", 60.1, id="long"),
+            pytest.param("mode: ''\niptables: {minSyncPeriod: 2s}", 2.1, id="the usual mode"),
+            pytest.param(
+                "mode: ipvs\niptables: {minSyncPeriod: 100ms}\nipvs: {minSyncPeriod: 3s}",
+                3.1,
+                id="another mode",
+            ),
+            pytest.param("mode: nftables\niptables: {minSyncPeriod: 100ms}", 1.1, id="no table"),
+            pytest.param("iptables: {minSyncPeriod: soon}", 1.1, id="no duration"),
+            pytest.param("iptables: @", 1.1, id="no YAML"),
+            pytest.param("- x", 1.1, id="a list"),
+            pytest.param("", 1.1, id="empty"),
+        ],
+    )
+    def test_its_own_configuration_says_so(
+        self, tmp_path: Path, config: str, seconds: float
+    ) -> None:
+        with FakeKubernetes() as kubernetes:
+            self.proxy(kubernetes, config)
+            kube = Kube(kubernetes.write_kubeconfig(tmp_path / "k"))
+
+            assert routes.between_syncs(kube) == pytest.approx(seconds)
+            kube.close()
+
+    def test_a_cluster_without_kube_proxy_counts_as_usual(self, tmp_path: Path) -> None:
+        with FakeKubernetes() as kubernetes:
+            kube = Kube(kubernetes.write_kubeconfig(tmp_path / "k"))
+
+            assert routes.between_syncs(kube) == pytest.approx(1.1)
+            kube.close()
 
 
 class TestAnObjectThatMovesFromOneServiceToAnother:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.errors import (
-    ClusterLostError,
+    ClusterEndedError,
     ImageMissingError,
     KindInfraError,
     ProvisionerDiedError,
@@ -238,7 +238,7 @@ class TestWhoMayRead:
         ('image "base"', ImageMissingError("not in the engine"), "is missing"),
         ('the load of image "api"', KindInfraError("no space left"), "failed"),
         ("the cluster", KindInfraError("no memory"), "failed to start"),
-        ("the cluster", ClusterLostError("node removed"), "was lost"),
+        ("the cluster", ClusterEndedError("node removed"), "was lost"),
     ],
 )
 def test_the_first_line_says_what_happened_to_what_failed(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from pytest_kindinfra.model import Phase
+from pytest_kindinfra.model import Declaration, Image, Phase, Plan
+from pytest_kindinfra.run.report import Outcome, run_report
 from pytest_kindinfra.run.table import (
     critical_path,
     fold_copies,
+    needs_of,
     quieter,
+    recorded_needs,
     rows_of,
     table_lines,
     total_line,
@@ -126,6 +131,17 @@ class TestTheCriticalPath:
         names = [one.name for one in critical_path(phases, {"api": {"db"}})]
 
         assert names == ["wait db", "deploy api", "wait api"]
+
+    def test_it_is_the_same_in_the_terminal_and_by_run_json(self) -> None:
+        """Needs of images on images were not in run.json, so its summary named another path."""
+        images = (Image(name="api", needs=("base",)), Image(name="base"))
+        plan = Plan(declaration=Declaration(folder=Path()), services=(), images=images)
+        report = run_report(
+            plan, cluster="c", phases=(), images={}, endpoints={},
+            outcome=Outcome(state="passed", kept=False, failures={}),
+        )  # fmt: skip
+
+        assert recorded_needs(report) == needs_of(plan) == {"api": {"base"}, "base": set()}
 
     def test_one_phase_is_no_path(self) -> None:
         assert total_line([phase("create", "cluster", 0, 5)], {}) == "total: 5.0 s"

@@ -13,9 +13,9 @@ from pytest_kindinfra.clusters.sweep import sweep
 from pytest_kindinfra.context import Context, FirstFailure, Hooks, Request, Reuse
 from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.model import Declaration, Plan
+from pytest_kindinfra.state.clusterrecords import ClusterNamed, ReusedCluster
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold, locked_for_all_users
-from pytest_kindinfra.state.records import ClusterNamed, ReusedCluster
 from pytest_kindinfra.state.reused import reused_directory
 from pytest_kindinfra.system.timeline import Deadline, Timeline
 from tests.fakes import (
@@ -162,6 +162,13 @@ class TestWhatAKilledRunLeft:
         observed = bench.provider.observe(NAME, Deadline.after(5))
         assert observed
         assert observed.folder == cluster.kubeconfig.parent != dead.path
+
+    def test_the_directory_of_its_run_has_no_cluster_any_more(
+        self, bench: Bench, dead: RunDirectory
+    ) -> None:
+        obtain(bench.context("next"))
+
+        assert dead.read(ClusterNamed) is None
 
     def test_one_that_lives_is_not(self, bench: Bench, dead: RunDirectory) -> None:
         lock = hold(dead.lock)

@@ -50,7 +50,7 @@ TOLD_BY = {
     "EngineError": "the Docker engine does not answer: REASON",
     "CommandError": 'building image "NAME"',
     "ClusterError": 'creating cluster "NAME"',
-    "ClusterLostError": 'kind node "NAME" of cluster "CLUSTER" ended during the run (REASON)',
+    "ClusterEndedError": 'kind node "NAME" of cluster "CLUSTER" ended during the run (REASON)',
     "ImageMissingError": 'image "NAME": the prebuilt "IMAGE" is not in the engine',
     "PortTakenError": "host port PORT is busy",
     "NotReadyError": "OBJECT cannot become ready: REASON",

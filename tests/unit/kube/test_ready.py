@@ -68,6 +68,19 @@ def test_it_returns_when_the_object_is_ready(kube: Kube, kind: str, level: Level
     wait(kube, workload(kind), level=level)
 
 
+def test_what_pods_are_at_is_told_while_they_do_not_run(kube: Kube, fake: FakeKubernetes) -> None:
+    fake.breaks["api"] = {
+        "state": {"waiting": {"reason": "ContainerCreating"}}, "ready": False, "restartCount": 0,
+    }  # fmt: skip
+    deploy(kube, workload())
+    stages: list[str] = []
+
+    with pytest.raises(ServiceFailedError):
+        wait(kube, workload(), seconds=0.5, stage=stages.append)
+
+    assert stages[-1] == "Pending, ContainerCreating"
+
+
 def test_objects_that_only_need_to_be_there_are_not_asked_for(
     kube: Kube, fake: FakeKubernetes
 ) -> None:
@@ -472,7 +485,7 @@ def test_a_claim_that_is_not_bound_is_told_with_the_patience_that_was_declared(
                "message": "pod has unbound immediate PersistentVolumeClaims"}  # fmt: skip
     fake.put({**pod, "status": {"phase": "Pending", "conditions": [unbound]}})
 
-    assert "`patience = 0.3` allows" in str(failure(kube, workload(), patience=0.3))
+    assert "patience = 0.3" in str(failure(kube, workload(), patience=0.3))
 
 
 def test_a_sandbox_that_is_tried_again_and_again_is_one_trouble(
