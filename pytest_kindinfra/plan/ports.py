@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Targets = Mapping[tuple[str, str], KubeObject | None]
 
-_LOWEST_NODE_PORT = 30000
+LOWEST_NODE_PORT = 30000
 
 
 _HIGHEST_NODE_PORT = 32767
@@ -79,7 +79,7 @@ def allot_ports(
     problems += claims.problems()
     problems += _claim_host_ports(services, targets).problems()
     problems += _range_problems(claims)
-    free = (port for port in count(_LOWEST_NODE_PORT) if port not in claims.taken())
+    free = (port for port in count(LOWEST_NODE_PORT) if port not in claims.taken())
     endpoints = [
         _mapping(service, spec, targets.get((service.name, spec.name)), free)
         for service in services
@@ -198,7 +198,7 @@ def _claim_host_ports(services: Iterable[Service], targets: Targets) -> _Claims:
 
 def _range_problems(claims: _Claims) -> Iterator[str]:
     for (_, port), places in sorted(claims.wanted.items()):
-        if not _LOWEST_NODE_PORT <= port <= _HIGHEST_NODE_PORT:
+        if not LOWEST_NODE_PORT <= port <= _HIGHEST_NODE_PORT:
             place = next(iter(places.values()))
-            allowed = f"{_LOWEST_NODE_PORT} to {_HIGHEST_NODE_PORT}"
+            allowed = f"{LOWEST_NODE_PORT} to {_HIGHEST_NODE_PORT}"
             yield f"{place} has nodePort {port}, but Kubernetes takes {allowed} only"
