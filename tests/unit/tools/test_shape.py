@@ -66,6 +66,7 @@ EXPLAINED = {
     "kube.remote": DOOR,
     "plan.kustomize": SECOND,
     "plan.origins": SIZE,
+    "plan.requests": PURE,
     "plan.resolve": PURE,
     "plan.schema": PROGRAM,
     "run.progress": SIZE,
