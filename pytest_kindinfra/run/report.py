@@ -6,7 +6,10 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.model import declared_name, worker_of
+from pytest_kindinfra.names import (
+    declared_name,
+    worker_of,
+)
 from pytest_kindinfra.plan.sources import describe_sources
 from pytest_kindinfra.references import stand_in
 from pytest_kindinfra.state.codec import to_json
