@@ -36,7 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _workers(text: str) -> int:
-    """Return a number of workers; argparse tells of the error."""
+    """Return a number of workers; argparse reports the error."""
     number = int(text)
     if number < 0:
         raise ValueError(text)

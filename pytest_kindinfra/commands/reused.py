@@ -15,6 +15,8 @@ from pytest_kindinfra.kube.follow import Following
 from pytest_kindinfra.kube.readiness import gates, readiness
 from pytest_kindinfra.model import (
     SERVICE_LABEL,
+)
+from pytest_kindinfra.names import (
     declared_name,
     labelled_service,
     service_selector,

@@ -10,7 +10,11 @@ from pytest_kindinfra.deploy.records import forget_release
 from pytest_kindinfra.kube.objects import is_hook
 from pytest_kindinfra.kube.rewrite import content_hash
 from pytest_kindinfra.kube.routes import await_routes, pods_of
-from pytest_kindinfra.model import declared_name, labelled_service, worker_of
+from pytest_kindinfra.names import (
+    declared_name,
+    labelled_service,
+    worker_of,
+)
 from pytest_kindinfra.state.clusterrecords import Deployed, DeployedRelease
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.reused import (

@@ -11,7 +11,12 @@ from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_kindinfra.kube.objects import Written, containers, node_ports, place_of
-from pytest_kindinfra.model import copy_name, copy_namespace, worker_name, worker_of
+from pytest_kindinfra.names import (
+    copy_name,
+    copy_namespace,
+    worker_name,
+    worker_of,
+)
 from pytest_kindinfra.plan.ports import LOWEST_NODE_PORT
 
 if TYPE_CHECKING:

@@ -6,7 +6,10 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.model import declared_name, worker_of
+from pytest_kindinfra.names import (
+    declared_name,
+    worker_of,
+)
 from pytest_kindinfra.plan.sources import describe_sources
 from pytest_kindinfra.references import stand_in
 from pytest_kindinfra.state.codec import to_json
@@ -171,7 +174,7 @@ def progress_line(phase: Phase, *, ended: bool, since: float) -> str:
 
 
 def running_line(running: Iterable[Running], *, at: float, since: float) -> str:
-    """Return the line that says what goes on; copies of a service are told together."""
+    """Return the line that says what goes on; copies of a service are named together."""
     groups: dict[tuple[str, ...], list[Running]] = {}
     for number, one in enumerate(running):
         copied = one.kind in OF_SERVICES and worker_of(one.subject)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_kindinfra.model import Phase, declared_name, worker_of
+from pytest_kindinfra.model import (
+    Phase,
+)
+from pytest_kindinfra.names import (
+    declared_name,
+    worker_of,
+)
 from pytest_kindinfra.run.report import OF_SERVICES
 
 if TYPE_CHECKING:

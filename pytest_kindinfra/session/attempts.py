@@ -18,7 +18,13 @@ from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.dockerfile import build_secrets
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.kube.activity import Moment, happenings, shown
-from pytest_kindinfra.model import SERVICE_LABEL, WORKER_LABEL, copy_namespace
+from pytest_kindinfra.model import (
+    SERVICE_LABEL,
+    WORKER_LABEL,
+)
+from pytest_kindinfra.names import (
+    copy_namespace,
+)
 from pytest_kindinfra.session.selection import needs_of
 from pytest_kindinfra.state.records import DeployedService
 from pytest_kindinfra.system.files import write_private

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError, NotReadyError, OnceError
 from pytest_kindinfra.intests.stack import Stack
-from pytest_kindinfra.model import RUN_LABEL, TEST_LABEL, declared_name, worker_of
+from pytest_kindinfra.model import (
+    RUN_LABEL,
+    TEST_LABEL,
+)
+from pytest_kindinfra.names import (
+    declared_name,
+    worker_of,
+)
 from pytest_kindinfra.plan.checks import Word, fill_words, words
 from pytest_kindinfra.state.locks import locked
 from pytest_kindinfra.state.records import LoadedByTest, OnceDone, PlanMade

@@ -9,7 +9,13 @@ from pytest_kindinfra.deploy.apply import Target, apply_objects, run_function
 from pytest_kindinfra.errors import NotReadyError
 from pytest_kindinfra.intests.changes import CurrentTest
 from pytest_kindinfra.intests.stack import Stack
-from pytest_kindinfra.model import Service, copy_name, worker_of
+from pytest_kindinfra.model import (
+    Service,
+)
+from pytest_kindinfra.names import (
+    copy_name,
+    worker_of,
+)
 from pytest_kindinfra.plan.graph import in_order
 from pytest_kindinfra.state.records import DeployedService
 from pytest_kindinfra.system.timeline import now

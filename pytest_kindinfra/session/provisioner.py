@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError, last_lines
 from pytest_kindinfra.intests.stack import Stack
-from pytest_kindinfra.model import Endpoint, Phase, declared_name
+from pytest_kindinfra.model import (
+    Endpoint,
+    Phase,
+)
+from pytest_kindinfra.names import (
+    declared_name,
+)
 from pytest_kindinfra.run.messages import (
     VERSION,
     Alive,

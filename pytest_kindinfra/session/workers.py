@@ -1,6 +1,6 @@
 """Whose copies of services per worker each xdist worker has; in the main process.
 
-A worker that replaces one that was killed has that one's: no copy is brought up in mid-run.
+A worker that replaces one that was killed has that one's: no copy is brought up later.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.model import worker_name
+from pytest_kindinfra.names import (
+    worker_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,6 +18,8 @@ from pytest_kindinfra.model import (
     EndpointSpec,
     EngineName,
     KubeObject,
+)
+from pytest_kindinfra.names import (
     copy_name,
 )
 from pytest_kindinfra.state.codec import Note

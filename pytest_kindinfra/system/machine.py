@@ -61,7 +61,7 @@ def available_memory() -> int | None:
 
 
 def total_memory() -> int | None:
-    """Return the bytes of this machine's memory, None if nobody can tell."""
+    """Return the bytes of this machine's memory, None if that is unknown."""
     import psutil
 
     try:

@@ -18,6 +18,8 @@ from pytest_kindinfra.model import (
     Plan,
     Release,
     Service,
+)
+from pytest_kindinfra.names import (
     service_labels,
     service_selector,
 )

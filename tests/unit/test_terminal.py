@@ -116,7 +116,7 @@ class TestProgress:
             "kindinfra   12.3 s  still [cluster] creating the cluster (11 s), [api] building (7 s)"
         )
 
-    def test_copies_of_a_service_are_told_together(self) -> None:
+    def test_copies_of_a_service_are_named_together(self) -> None:
         running = [
             Running("wait", "db.gw0", EPOCH + 1),
             Running("wait", "api.gw0", EPOCH + 3),

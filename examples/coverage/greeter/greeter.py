@@ -4,11 +4,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 def greeting(path: str) -> str:
-    """Return what is said."""
+    """Return the greeting for a path."""
     if path == "/de":
         return "Guten Tag"
     if path == "/never":
-        return "nobody asks for this"
+        return "not requested by any test"
     return "Hello"
 
 

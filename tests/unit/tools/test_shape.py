@@ -68,6 +68,7 @@ EXPLAINED = {
     "kube.follow": DOOR,
     "kube.remote": DOOR,
     "plan.origins": SIZE,
+    "plan.requests": PURE,
     "plan.resolve": PURE,
     "plan.schema": PROGRAM,
     "run.drawing": LAZY,
