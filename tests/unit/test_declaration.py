@@ -226,7 +226,7 @@ MANIFESTS = 'manifests = ["a.yaml"]'
         pytest.param(
             "[cluster]\nnodes = 3",
             '[cluster] has an unknown key "nodes"; known: "config", "namespace", "node_image",'
-            ' "registry", "tuning"',
+            ' "registry", "snapshot", "tuning"',
             id="unknown key without a near one",
         ),
         pytest.param(

@@ -138,6 +138,7 @@ def by_pytest(world: World) -> Prepared:
         rootpath=world.folder,
         getoption=lambda _name, default=None: default,
         hook=AllHooks(),
+        stash=pytest.Stash(),
         args=[],
         invocation_params=SimpleNamespace(dir=world.folder),
     )
