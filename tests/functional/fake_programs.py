@@ -255,7 +255,8 @@ def held(folder: str, reference: str) -> str:
 def list_own_images(folder: str, _words: list[str]) -> None:
     """Print what inspects the images that were built by us."""
     behave(folder, "image ls")
-    print("\n".join(one for one in listed(f"{folder}/images") if one.startswith("localhost/")))  # noqa: T201
+    own = [one for one in listed(f"{folder}/images") if one.startswith("localhost/")]
+    print("\n".join({held(folder, one): one for one in own}.values()))  # noqa: T201 - by their ids
 
 
 def remove_image(folder: str, words: list[str]) -> None:

@@ -112,6 +112,8 @@ class TestJson:
             "needs": {"api": "ready"},
             "images": ["web"],
             "before": None,
+            "per": None,
+            "namespace": "default",
         }
         assert plan["endpoints"]["api"]["http"].keys() == {"host_port", "node_port"}
 

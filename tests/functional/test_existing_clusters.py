@@ -231,7 +231,7 @@ def test_a_second_run_names_the_run_that_has_the_namespace(
     assert kubernetes.url
     assert first.code == 0, first.text
     assert (second.code, second.outcomes) == (1, {"passed": 1, "errors": 4}), second.text
-    assert 'has namespace "default" for itself' in second.text
+    assert 'uses namespace "default" exclusively' in second.text
 
 
 def test_endpoints_still_answer_before_the_teardown(

@@ -182,7 +182,7 @@ LOOP = "asyncio_default_fixture_loop_scope=function"
 
 STYLES = {
     "unittest": (UNITTEST, (), 6),
-    "anyio": (ANYIO, (), 3),
+    "anyio": (ANYIO, ("-p", "anyio"), 3),
     "pytest-asyncio": (ASYNCIO, ("-p", "asyncio", f"-o{LOOP}"), 3),
     "pytest-bdd": (BDD, ("-p", "pytest-bdd"), 2),
     "marks": (MARKS, (), 4),
