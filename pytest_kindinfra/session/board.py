@@ -37,9 +37,11 @@ def open_board(config: pytest.Config, prepared: Prepared, *, since: float) -> Li
         since: When the run began, in seconds since the epoch.
     """
     reporter = config.pluginmanager.getplugin("terminalreporter")
+    if reporter is None:  # nor is there its option
+        return None
     option = config.option
     quiet = option.verbose <= _SILENT or getattr(option, "capture", "no") != "fd"
-    if reporter is None or quiet or not is_for_a_person(prepared.settings, os.environ):
+    if quiet or not is_for_a_person(prepared.settings, os.environ):
         return None
     writer = config.get_terminal_writer()
     board = open_live_board(

@@ -143,7 +143,7 @@ class TestDown:
 
     def test_one_by_another_name(self, shop: Project) -> None:
         run = shop.run(REUSE, "--kindinfra-cluster-name=dev", workers=None)
-        assert run.lines("end it:") == ["  end it: kindinfra down --cluster-name=dev"]
+        assert run.lines("delete it:") == ["  delete it: kindinfra down --cluster-name=dev"]
 
         done = shop.command("down", "--cluster-name=dev")
 

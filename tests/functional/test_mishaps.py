@@ -116,7 +116,7 @@ def test_an_error_while_changes_are_undone_leaves_the_run_what_it_is(project: Pr
     add_to_conftest(
         project,
         """
-def broken(*_):
+def broken(*_, **__):
     raise ZeroDivisionError("a bug of ours")
 
 def pytest_sessionstart():
