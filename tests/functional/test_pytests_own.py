@@ -117,5 +117,5 @@ def test_the_mark_and_the_fixtures_are_listed_with_what_they_do(project: Project
 
     assert marks.lines("@pytest.mark.kindinfra(*services): the services on the kind cluster")
     for name in ("kindinfra", "kubeconfig", "kind_cluster", "kindinfra_namespace"):
-        assert any(line.startswith(name) for line in fixtures.lines("plugin.py:")), fixtures.out
+        assert any(line.startswith(name) for line in fixtures.lines("given.py:")), fixtures.out
     assert fixtures.all_calls == []
