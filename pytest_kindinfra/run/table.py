@@ -27,6 +27,13 @@ _SHORT = 0.2
 _BAR = 24
 
 
+_LEAST_BAR = 6
+
+
+_FIXED = 6 + 3 * 7 + 5 * 2
+"""Columns of the phase, of the three numbers, and between them all."""
+
+
 _NAME = 24
 
 
@@ -227,7 +234,8 @@ def _drawn(rows: Sequence[Row], *, cached: Sequence[str], width: int, color: boo
     from rich.table import Table
     from rich.text import Text
 
-    name = _NAME if width >= _NARROW else _NARROW_NAME
+    marks = [*(row.mark for row in rows), *("unchanged" for _ in cached)]
+    name, bar, mark = _widths(width, longest=max(map(len, marks), default=0))
     total = max((row.end for row in rows if row.phase), default=0.0) or 1.0
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("phase", width=6, no_wrap=True)
@@ -236,18 +244,20 @@ def _drawn(rows: Sequence[Row], *, cached: Sequence[str], width: int, color: boo
         table.add_column(header, justify="right", width=7, no_wrap=True)
     table.add_column("", no_wrap=True)
     for image in cached:
-        table.add_row("build", _cut(image, name), "", "", "", "unchanged")
+        table.add_row(
+            "build", _cut(image, name), "", "", "", _shortened("unchanged", bar + 1 + mark)
+        )
     for row in rows:
         if not row.phase:
             table.add_row("", _cut(row.what, name), "", "", f"{row.end:.1f}", "together")
             continue
-        bar = Text(
-            f"{_bar(row.start, row.end, total)} {row.mark}".rstrip(),
+        work = Text(
+            f"{_bar(row.start, row.end, total, bar)} {_shortened(row.mark, mark)}".rstrip(),
             style="red" if row.failed else "green",
         )
         seconds = f"{row.end - row.start:.1f}"
         table.add_row(
-            row.phase, _cut(row.what, name), f"{row.start:.1f}", f"{row.end:.1f}", seconds, bar,
+            row.phase, _cut(row.what, name), f"{row.start:.1f}", f"{row.end:.1f}", seconds, work,
             style="red" if row.failed else "",
         )  # fmt: skip
     out = io.StringIO()
@@ -273,7 +283,23 @@ def _cut(name: str, width: int) -> str:
     return f"{name[:left]}…{name[len(name) - (width - 1 - left) :]}"
 
 
-def _bar(start: float, end: float, total: float) -> str:
-    left = int(start / total * _BAR)
-    length = max(1, round((end - start) / total * _BAR))
-    return " " * min(left, _BAR - 1) + "█" * min(length, _BAR - min(left, _BAR - 1))
+def _shortened(note: str, width: int) -> str:
+    return note if len(note) <= width else f"{note[: width - 1]}…" if width > 1 else ""
+
+
+def _widths(width: int, *, longest: int) -> tuple[int, int, int]:
+    """Return the columns of names, of bars and of notes, which together fit the terminal.
+
+    rich would shrink every column of a table that is too wide, those of a fixed width too.
+    """
+    left = width - _FIXED
+    name = _NAME if width >= _NARROW else _NARROW_NAME
+    name = max(_NARROW_NAME, min(name, left - _LEAST_BAR - 1 - longest))
+    bar = max(1, min(_BAR, left - name - 1 - longest))
+    return name, bar, max(0, left - name - bar - 1)
+
+
+def _bar(start: float, end: float, total: float, width: int) -> str:
+    left = min(int(start / total * width), width - 1)
+    length = max(1, round((end - start) / total * width))
+    return " " * left + "█" * min(length, width - left)

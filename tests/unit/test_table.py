@@ -198,3 +198,17 @@ def test_the_row_names_the_workers_whose_copies_failed() -> None:
     (folded,) = fold_copies(phases)
 
     assert (folded.ok, folded.note) == (False, "failed for gw1")
+
+
+@pytest.mark.parametrize("width", [72, 80, 100])
+def test_a_long_note_is_shown_whole_and_leaves_the_columns_their_places(width: int) -> None:
+    """At 80 columns the phase was "cre…" and the note "8 of 10 layers pu…"."""
+    pushed = Phase(kind="load", subject="one", start=11.2, end=29.7, note="8 of 10 layers pushed")
+    created = phase("create", "cluster", 0, 35)
+
+    lines = table_lines([created, pushed], cached=[], width=width, color=False)
+
+    assert [line.split()[0] for line in lines[:3]] == ["phase", "create", "load"]
+    assert lines[2].endswith("8 of 10 layers pushed")
+    assert lines[1].index("35.0") == lines[0].index("end") - 1
+    assert max(map(len, lines[:3])) <= width
