@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import http.server
 import re
 import subprocess
 import threading
+import urllib.request
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
+from pytest_kindinfra.system.timeline import Deadline, wait_until
 from tests.e2e.runs import left_behind, run_pytest
 from tests.e2e.test_charts import example
 
@@ -28,7 +30,7 @@ def call(*argv: str) -> str:
 @contextmanager
 def repository(folder: Path) -> Iterator[str]:
     """Serve a folder of packed charts; give its URL."""
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -39,13 +41,21 @@ def repository(folder: Path) -> Iterator[str]:
             thread.join()
 
 
+def answers(address: str) -> bool:
+    with suppress(OSError):
+        return bool(urllib.request.urlopen(f"http://{address}/v2/", timeout=5).status)
+    return False
+
+
 @contextmanager
 def registry() -> Iterator[str]:
     """Run a registry of its own; give its address."""
     name = f"charts-{uuid.uuid4().hex[:8]}"
     call("docker", "run", "--detach", "--name", name, "--publish", "127.0.0.1::5000", "registry:2")
     try:
-        yield call("docker", "port", name, "5000/tcp").strip()
+        address = call("docker", "port", name, "5000/tcp").strip()
+        wait_until(partial(answers, address), Deadline.after(30), every=0.1)
+        yield address
     finally:
         call("docker", "rm", "--force", "--volumes", name)
 
