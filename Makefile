@@ -13,7 +13,7 @@ BIN   := .venv/bin
 TIMED := tools/machine/timed
 
 # These tests mostly start programs and wait for them: more workers than cores.
-WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3)))
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 2)))
 RUNS   ?= 1
 ROUNDS ?= 3
 IMAGES ?= made-up
