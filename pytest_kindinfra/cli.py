@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _OF_A_PROJECT = frozenset(
     (
-        *("build", "plan", "up", "down", "status", "logs", "doctor"),
+        *("build", "plan", "pull", "up", "down", "status", "logs", "doctor"),
         *("dev", "url", "exec", "restart", "kubectl"),
     )
 )
@@ -31,6 +31,10 @@ _OF_A_PROJECT = frozenset(
 
 
 _WRONG_ARGUMENTS = 2
+
+
+_BROKEN_PIPE = 141
+"""As a shell shows the end of a program by SIGPIPE."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(_action(given)(given) or 0)
     except KindInfraError as error:
         _complain(f"kindinfra: {str(error).removeprefix('kindinfra: ')}")
+        return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _complain(f'kindinfra: "{error.filename}" cannot be used: {error.strerror}')
         return 1
     except KeyboardInterrupt:
         _complain("kindinfra: interrupted")
@@ -111,9 +120,15 @@ def _plan(given: argparse.Namespace) -> None:
     from pytest_kindinfra.commands.plan import plan_record, plan_text
 
     if given.json:
-        _say_json(plan_record(given.services))
+        _say_json(plan_record(given.services, workers=given.workers))
     else:
-        _say_all(plan_text(given.services))
+        _say_all(plan_text(given.services, workers=given.workers))
+
+
+def _pull(given: argparse.Namespace) -> int:
+    from pytest_kindinfra.commands.pull import pull
+
+    return 0 if pull(given.services, save=given.save, say=_say) else 1
 
 
 def _up(given: argparse.Namespace) -> int:
@@ -125,7 +140,7 @@ def _up(given: argparse.Namespace) -> int:
         progress=_progress(),
         say=_say,
         width=shutil.get_terminal_size((100, 24)).columns,
-        color=sys.stdout.isatty(),
+        color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
     )
     return 0 if well else 1
 
@@ -163,7 +178,13 @@ def _logs(given: argparse.Namespace) -> None:
     from pytest_kindinfra.commands.reused import follow, logs
 
     if given.follow:
-        follow(given.service, cluster=given.cluster_name, lines=given.lines, say=_say)
+        follow(
+            given.service,
+            cluster=given.cluster_name,
+            lines=given.lines,
+            say=_write,
+            is_read=_is_read,
+        )
     else:
         _say_all(logs(given.service, cluster=given.cluster_name, lines=given.lines))
 
@@ -181,13 +202,17 @@ def _exec(given: argparse.Namespace) -> int:
     if not command:
         _complain("kindinfra exec: no command; usage: kindinfra exec SERVICE -- CMD ...")
         return _WRONG_ARGUMENTS
-    return execute(
-        given.service,
-        command,
-        container=given.container,
-        stdin=given.stdin,
-        cluster=given.cluster_name,
-    )
+    try:
+        return execute(
+            given.service,
+            command,
+            container=given.container,
+            stdin=given.stdin,
+            cluster=given.cluster_name,
+        )
+    except BrokenPipeError:  # `kindinfra exec web -- cat log | head`
+        _silence(sys.stdout)
+        return _BROKEN_PIPE
 
 
 def _restart(given: argparse.Namespace) -> None:
@@ -202,6 +227,21 @@ def _kubectl(given: argparse.Namespace) -> None:
 
     words = given.words[1:] if given.words[:1] == ["--"] else given.words
     kubectl(words, cluster=given.cluster_name)
+
+
+def _snapshot(given: argparse.Namespace) -> int:
+    from pytest_kindinfra.commands.snapshots import list_snapshots, remove_snapshots
+
+    if given.action == "remove":
+        done = remove_snapshots()
+        _say_all(done.lines or ["there is no snapshot"])
+        return 1 if done.left else 0
+    found = list_snapshots()
+    if given.json:
+        _say_json({"snapshots": [one.record for one in found]})
+    else:
+        _say_all([one.line for one in found] or ["there is no snapshot"])
+    return 0
 
 
 def _doctor(given: argparse.Namespace) -> int:
@@ -245,6 +285,7 @@ _ACTIONS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
     "init": _init,
     "build": _build,
     "plan": _plan,
+    "pull": _pull,
     "up": _up,
     "dev": _dev,
     "down": _down,
@@ -254,6 +295,7 @@ _ACTIONS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
     "exec": _exec,
     "restart": _restart,
     "kubectl": _kubectl,
+    "snapshot": _snapshot,
     "doctor": _doctor,
     "gc": _gc,
     "schema": _schema,
@@ -286,12 +328,38 @@ def _say_all(lines: Iterable[str]) -> None:
 
 
 def _say(line: str) -> None:
-    """Write a line; if nobody reads it any more (`kindinfra up | head`), the work goes on."""
+    """Write a line; if it is not read any more (`kindinfra up | head`), the work goes on."""
+    with suppress(OSError):
+        _write(line)
+
+
+def _write(line: str) -> None:
+    """Write a line.
+
+    Raises:
+        OSError: It is not read any more.
+    """
     try:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
-    except (OSError, ValueError):
+    except OSError:
         _silence(sys.stdout)
+        raise
+    except ValueError as error:
+        _silence(sys.stdout)
+        raise OSError(str(error)) from error
+
+
+def _is_read() -> bool:
+    """Return False if standard output is a pipe whose reader has ended."""
+    import select
+
+    watch = select.poll()
+    try:
+        watch.register(sys.stdout, 0)  # no event is asked for: an error is reported in any case
+        return not watch.poll(0)
+    except (OSError, ValueError):
+        return False
 
 
 def _complain(line: str) -> None:

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
-    from pytest_kindinfra.model import Image, Load, Plan
+    from pytest_kindinfra.model import Image, Load, Plan, SnapshotUse
     from pytest_kindinfra.protocols import (
         ClusterCreator,
         Engine,
         KindNodes,
         Provider,
         RegistryHost,
+        Snapshots,
     )
     from pytest_kindinfra.state.directory import RunDirectory
     from pytest_kindinfra.system.runner import Runner
@@ -39,12 +40,16 @@ class OwnCluster:
     """What this process remembers of the cluster, since the run directory may be removed.
 
     Attributes:
-        begun: It is this run's to end: its creation has begun, or it is reused.
+        begun: It is this run's to end: its creation has started, or it is reused.
         reused_dir: Its reused directory if it outlives the run.
+        restoring: It is being restored from a snapshot, or was.
+        generation: Goes up when it is created again since that failed.
     """
 
     begun: bool = False
     reused_dir: Path | None = None
+    restoring: bool = False
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +62,7 @@ class Tools:
         creator: Creates clusters on this host, and finds those of other runs.
         kind_nodes: Works in kind nodes.
         registries: Finds and runs registries.
+        snapshots: Keeps snapshots of kind nodes; None if the engine cannot.
     """
 
     engine: Engine
@@ -66,6 +72,7 @@ class Tools:
     runner: Runner
     timeline: Timeline
     registries: RegistryHost
+    snapshots: Snapshots | None = None
     redactor: Redactor = field(default_factory=Redactor)
     closing: ExitStack = field(default_factory=ExitStack)
     own: OwnCluster = field(default_factory=OwnCluster)
@@ -93,7 +100,7 @@ class Reuse:
     """A cluster that outlives the run.
 
     Attributes:
-        reused_dir: Where one that is made anew keeps what later runs must know.
+        reused_dir: Where a new one keeps what later runs must know.
         knows_all: The declaration holds all services that there are; without hooks it may not.
     """
 
@@ -103,17 +110,19 @@ class Reuse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExistingCluster:
-    """A cluster that is there already.
+    """A cluster that runs did not create.
 
     Attributes:
         kubeconfig: The user's file.
         name: What kind calls it; the context's name if it is no kind cluster of this host.
         nodes: Its kind nodes; none if it is not a kind cluster of this host.
+        context: Which context of the file; None means the current one.
     """
 
     kubeconfig: Path
     name: str
     nodes: tuple[str, ...] = ()
+    context: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +142,7 @@ class Request:
         folder: Where relative paths start.
         fail_fast: The first failure cancels everything.
         load: How images reach the kind nodes.
-        registry: The address of the user's own registry, None for one of ours; only with
+        registry: The address of the user's own registry, None for the plugin's; only with
             `load` registry.
         no_build: Every image must be there.
         images: A folder of saved images; only with `no_build`.
@@ -142,6 +151,7 @@ class Request:
         cache: Where is kept what saves time in later runs; None keeps nothing.
         existing: The cluster to use; None makes one.
         reuse: How the cluster outlives the run; None for one that does not.
+        snapshot: Whether the cluster may boot from a snapshot, and leave one.
     """
 
     cluster: str
@@ -164,6 +174,7 @@ class Request:
     existing: ExistingCluster | None = None
     named: bool = False
     reuse: Reuse | None = None
+    snapshot: SnapshotUse = "off"
 
 
 T = TypeVar("T")
@@ -241,7 +252,7 @@ class Context:
     def failure_of(
         self, error: BaseException, *, subject: str, kind: type[Failed] = Failed
     ) -> Failed:
-        """Return the result that tells of a failure, without secrets: tests and reports show it.
+        """Return the result that describes a failure, without secrets: tests and reports show it.
 
         See `results.failure_of` for the arguments.
         """
@@ -306,7 +317,7 @@ def needed(name: str, future: Future[T]) -> T:
 
 
 def blocked(name: str, error: BaseException) -> BaseException:
-    """Return the error for whoever needed `name`; what was blocked itself names its own root."""
+    """Return the error for what needed `name`; a blocked error names its own root."""
     if isinstance(error, CancelledError | BlockedError):
         return error
     return BlockedError(root=name, error=error)

@@ -49,12 +49,18 @@ class NothingHereError(ToolMissingError):
     """There is no engine or no kind on this machine: what `--kindinfra-missing=skip` is about.
 
     Raised only by the checks before a bring-up, and only for what is surely absent: a program that
-    is not on PATH, or a Docker engine on whose local socket nobody listens.
+    is not on PATH, or a Docker engine on whose local socket no process listens.
     """
 
 
 class EngineError(KindInfraError):
     """The engine is installed, but refused, did not answer in time, or is too old."""
+
+
+class ImageMissingError(KindInfraError):
+    """The engine lacks an image that is declared as prebuilt."""
+
+    verb = "is missing"
 
 
 class CommandError(KindInfraError):
@@ -64,7 +70,8 @@ class CommandError(KindInfraError):
         argv: The command as a list of words.
         exit_code: Its exit code; None if it was ended because its deadline passed.
         output: What it printed on both streams, or the end of that.
-        what: What it was run for; empty if nobody said.
+        what: What it was run for; may be empty.
+        limit: The time limit that ended it: ` within 600 s (--kindinfra-timeout)`.
     """
 
     def __init__(
@@ -74,13 +81,16 @@ class CommandError(KindInfraError):
         exit_code: int | None,
         output: str,
         what: str = "",
+        limit: str = "",
         fix: str = "",
     ) -> None:
         self.argv = tuple(argv)
         self.exit_code = exit_code
         self.output = output
         self.what = what
-        ending = "passed its deadline" if exit_code is None else f"exit code {exit_code}"
+        self.limit = limit
+        late = f"stopped, since it did not end{limit or ' within its time limit'}"
+        ending = late if exit_code is None else f"exit code {exit_code}"
         title = f"{what}: {ending}" if what else f"a command failed: {ending}"
         tail = last_lines(output, 20)
         text = f"{title}\n  $ {shlex.join(argv)}\n{indent(tail)}".rstrip()
@@ -88,7 +98,13 @@ class CommandError(KindInfraError):
 
     def about(self, output: str) -> CommandError:
         """Return the same error with what matters of the output."""
-        return CommandError(self.argv, exit_code=self.exit_code, output=output, what=self.what)
+        return CommandError(
+            self.argv,
+            exit_code=self.exit_code,
+            output=output,
+            what=self.what,
+            limit=self.limit,
+        )
 
 
 class ClusterError(KindInfraError):
@@ -96,7 +112,13 @@ class ClusterError(KindInfraError):
 
 
 class PortTakenError(ClusterError):
-    """The cluster did not come up, because somebody else has one of its host ports."""
+    """The cluster did not come up, because another process uses one of its host ports."""
+
+
+class ClusterEndedError(ClusterError):
+    """A kind node or the engine ended while the run used the cluster."""
+
+    verb = "was lost"
 
 
 class NotReadyError(KindInfraError):

@@ -51,19 +51,24 @@ class ImagesInUse:
 
 RUN_LABEL = "dev.kindinfra/run"
 SERVICE_LABEL = "dev.kindinfra/service"
+WORKER_LABEL = "dev.kindinfra/worker"
 TEST_LABEL = "dev.kindinfra/test"
 CONTENT_LABEL = "dev.kindinfra/content"
-"""Labels of objects: a run's id, a service's name, a test's namespace, a Helm release's content."""
+"""Labels of objects: a run's id, a service's name, the worker whose copy it is, a test's namespace,
+a Helm release's content."""
 IMAGE_LABEL = "dev.kindinfra.image"
 REGISTRY_LABEL = "dev.kindinfra.registry"
-"""Labels of what the engine has: the declared name of an image, the registry's container."""
+SNAPSHOT_LABEL = "dev.kindinfra.snapshot"
+"""Labels of what the engine has: the declared name of an image, the registry's container, what a
+snapshot holds."""
 
 
 Level = Literal["applied", "started", "ready"]
 Scheme = Literal["tcp", "http", "https", "grpc"]
 EngineName = Literal["auto", "docker", "podman"]
-"""The choices of the option; each but `auto` has a row in the table of engines in `wiring`."""
+"""The choices of the option; each but `auto` is a module in `engines/` with its class, `ENGINE`."""
 Load = Literal["auto", "archive", "delta", "registry"]
+SnapshotUse = Literal["auto", "off"]
 
 
 PATIENCE = 45.0
@@ -88,7 +93,7 @@ class Image:
         target: The stage to build, None for the last.
         build_args: Sorted pairs of name and value, environment references not yet expanded.
         needs: Names of declared images that this one starts FROM.
-        exclusive: No other build runs beside this one.
+        exclusive: No other build runs in parallel to this one.
         weight: How many builds it counts as; more than may run at a time count as all.
         timeout: Seconds for its build; None means `--kindinfra-timeout`.
         names: Further references in manifests that mean this image.
@@ -156,18 +161,23 @@ class Helm:
     """A chart that is installed as a release, as declared in `helm` of a service.
 
     Attributes:
-        chart: A folder with a Chart.yaml, or an archive of one.
+        chart: A folder with a Chart.yaml, or an archive of one; the chart's name if there is
+            `repo`; or `oci://...`.
         values: Files of values, the later ones going before the earlier.
         set: Values that go before those of all files, nested as a values file has them.
         release: The release's name; None means the service's.
         namespace: Where it goes; None means `[cluster] namespace`.
+        repo: The URL of the chart's repository; None for a file, a folder or a registry.
+        version: The chart's, needed with `repo` and `oci://`.
     """
 
-    chart: Path
+    chart: Path | str
     values: tuple[Path, ...] = ()
     set: dict[str, Any] = field(default_factory=dict)
     release: str | None = None
     namespace: str | None = None
+    repo: str | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +205,8 @@ class Service:
         sources: Key to value of kinds of sources that have no field of their own here.
         before: `nodes` for a service that the nodes need to get Ready, such as a network plugin:
             it is deployed as soon as the API server answers, in each run. None means after that.
+        per: `worker` if each xdist worker has a copy of its own; None for one that all share.
+        worker: Whose copy it is, as plans have it; empty for what was declared.
     """
 
     name: str
@@ -214,6 +226,8 @@ class Service:
     images_at: tuple[tuple[str, str], ...] = ()
     sources: dict[str, Any] = field(default_factory=dict)
     before: Literal["nodes"] | None = None
+    per: Literal["worker"] | None = None
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +240,8 @@ class ClusterSpec:
         namespace: Where services go.
         tuning: Boot faster than kind does.
         registry: The address of a registry of the user's on this host, `localhost:5001`; None
-            means one of ours, where one is asked for.
+            means the plugin's own, where one is asked for.
+        snapshot: Whether a cluster may boot from a snapshot, and the first one leave it.
     """
 
     config: Path | None = None
@@ -234,6 +249,7 @@ class ClusterSpec:
     namespace: str = "default"
     tuning: bool = True
     registry: str | None = None
+    snapshot: SnapshotUse = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +283,7 @@ class PortMapping:
         endpoint: The endpoint's name; empty for a spare mapping.
         node_port: The NodePort.
         host_port: The port on 127.0.0.1; None means a free one, chosen when the cluster is made.
-        in_manifest: The k8s service has that nodePort already; else a service of ours is added.
+        in_manifest: The k8s service has that nodePort already; else another k8s service is added.
     """
 
     service: str
@@ -289,7 +305,7 @@ class Release:
         set: Values that go before those of the files.
         objects: What the chart made when it was rendered, hooks too.
         content: A hash of what it is made from: charts may render otherwise each time.
-        mentions: Names of images that stand in `${image:NAME}` of values.
+        mentions: Names of images in `${image:NAME}` of values.
         version: The version of helm: `3.19.2`.
     """
 
@@ -316,10 +332,9 @@ class Plan:
         image_uses: For each needed service: reference as written to the declared image's name.
         external: For each needed service: references as written that no declared image means.
         ports: For all declared endpoints, then the spare ones.
-        releases: For each needed service with a chart its release, whose objects are among
-            `objects` too.
-        shared: Objects without a namespace, such as a Namespace, that several declared services
-            have exactly alike: they belong to none of them.
+        releases: Service to its chart's release, whose objects are among `objects` too.
+        shared: Objects without a namespace that several declared services have exactly alike.
+        namespaces: Where a service is whose place is not `[cluster] namespace`: a worker's copy.
     """
 
     declaration: Declaration
@@ -331,6 +346,7 @@ class Plan:
     ports: tuple[PortMapping, ...] = ()
     releases: dict[str, Release] = field(default_factory=dict)
     shared: tuple[KubeObject, ...] = ()
+    namespaces: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,11 +355,12 @@ class BuiltImage:
 
     Attributes:
         name: The declared name.
-        reference: The full reference of this run.
-        cached: Nothing was built, since the content is known.
-        bases: The images of registries that it was built from, to their ids; empty for one that
-            the engine had not got.
+        reference: Names its content; pods run it.
+        cached: Nothing was built, since it was built from the same sources before.
+        bases: The registries' images that it was built from, to their ids; empty if not known.
         also: Further references, made by a template.
+        contexts: Names by what it was built from. In the first, a declared base counts by its own
+            sources, in the second by its content.
     """
 
     name: str
@@ -351,6 +368,17 @@ class BuiltImage:
     cached: bool
     bases: dict[str, str] = field(default_factory=dict)
     also: tuple[str, ...] = ()
+    contexts: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names that this project gave it."""
+        return (self.reference, *self.also, *self.contexts)
+
+    @property
+    def by_sources(self) -> str:
+        """The name by its sources alone; the reference of an image that is not built."""
+        return self.contexts[0] if self.contexts else self.reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -401,13 +429,13 @@ class ObservedCluster:
 
 
 def url_of(scheme: str, host: str, port: int) -> str:
-    """Return `scheme://host:port`; an IPv6 address stands in brackets."""
+    """Return `scheme://host:port`; an IPv6 address is in brackets."""
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A scheme, host and port on the test's side that was seen to answer."""
+    """A scheme, host and port on the test's side that has answered."""
 
     service: str
     name: str

@@ -1,35 +1,47 @@
 """What pytest calls. Each hook decides and hands on; the work is done elsewhere.
 
 Loading this module costs a few milliseconds, since every pytest process pays for it: nothing
-heavy is imported here, and nothing of ours that a run without marks does not need.
+heavy is imported here, and no module of the package that a run without marks does not need.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.errors import DeclarationError, KindInfraError
+from pytest_kindinfra.errors import DeclarationError
+from pytest_kindinfra.session.given import (  # noqa: F401 - pytest finds fixtures here
+    kind_cluster,
+    kindinfra,
+    kindinfra_apply,
+    kindinfra_docker,
+    kindinfra_http,
+    kindinfra_namespace,
+    kindinfra_once,
+    kindinfra_worker_namespace,
+    kubeconfig,
+)
 from pytest_kindinfra.session.options import add_options
 from pytest_kindinfra.session.selection import MARK, all_needs, needs_last, needs_of
+from pytest_kindinfra.session.stash import (
+    ASKED,
+    AWAITED,
+    CONTROLLER,
+    CURRENT,
+    EXPORTS,
+    FAILED,
+    RUN,
+    SINCE,
+    WORKER,
+    outline,
+    undo,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
-    from pathlib import Path
+    from collections.abc import Generator
 
-    from docker import DockerClient
-
-    from pytest_kindinfra.intests.changes import CurrentTest
-    from pytest_kindinfra.intests.stack import Stack
-    from pytest_kindinfra.session.clients import Apply, Http
-    from pytest_kindinfra.session.controller import Controller
-    from pytest_kindinfra.session.fixtures import Exports, KindCluster, Once
-    from pytest_kindinfra.session.heavy import TurnContext
-    from pytest_kindinfra.session.options import Outline
-    from pytest_kindinfra.session.waiting import Refusal
-    from pytest_kindinfra.state.directory import RunDirectory
     from pytest_kindinfra.state.records import Needs
 
 
@@ -37,46 +49,10 @@ _TO_THE_END = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode
 """Other exit codes are of runs that were ended before: `pytest.exit` takes any number."""
 
 
-_CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
-
-
 _NODES: pytest.StashKey[list[Any]] = pytest.StashKey()
 
 
-_RUN: pytest.StashKey[RunDirectory] = pytest.StashKey()
-
-
 _INITIAL: pytest.StashKey[frozenset[str]] = pytest.StashKey()
-
-
-_EXPORTS: pytest.StashKey[Exports] = pytest.StashKey()
-
-
-_SINCE: pytest.StashKey[float] = pytest.StashKey()
-
-
-_ASKED: pytest.StashKey[bool] = pytest.StashKey()
-"""Whether a test needs the cluster that this process collected, or a worker of it."""
-
-
-_AWAITED: pytest.StashKey[frozenset[str]] = pytest.StashKey()
-"""The services that are ready for the test."""
-
-
-_FAILED: pytest.StashKey[bool] = pytest.StashKey()
-_WAITED: pytest.StashKey[float] = pytest.StashKey()
-
-
-_CURRENT: pytest.StashKey[CurrentTest] = pytest.StashKey()
-"""The test that runs, once its services were there."""
-
-
-_REFUSED: pytest.StashKey[Refusal] = pytest.StashKey()
-"""Why the test cannot run, found out before its setup."""
-
-
-_STACK: pytest.StashKey[tuple[Stack, int]] = pytest.StashKey()
-"""The stack of this process's tests, and the id of the process that made it."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -96,8 +72,9 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Collect in this process if only the plan is wanted; after xdist has read its options."""
     if _wants_plan(config):
         from pytest_kindinfra.session.neighbours import start_no_workers
+        from pytest_kindinfra.session.workers import workers_of
 
-        start_no_workers(config)
+        workers_of(config).plan(start_no_workers(config))
 
 
 @pytest.hookimpl(specname="pytest_cmdline_main", wrapper=True, tryfirst=True)
@@ -109,12 +86,12 @@ def pytest_cmdline_main_outermost(config: pytest.Config) -> Generator[None, obje
     try:
         return (yield)
     except KeyboardInterrupt:
-        controller = config.stash.get(_CONTROLLER, None)
+        controller = config.stash.get(CONTROLLER, None)
         if controller is None or not controller.end_cut_short():
             raise
         return pytest.ExitCode.INTERRUPTED
     finally:
-        if controller := config.stash.get(_CONTROLLER, None):
+        if controller := config.stash.get(CONTROLLER, None):
             controller.give_signals_back()
 
 
@@ -133,33 +110,44 @@ def pytest_configure(config: pytest.Config) -> None:
     if workerinput and "kindinfra_run" in workerinput:
         from pathlib import Path
 
-        config.stash[_RUN] = RunDirectory(Path(workerinput["kindinfra_run"]))
+        config.stash[RUN] = RunDirectory(Path(workerinput["kindinfra_run"]))
+        config.stash[WORKER] = workerinput["kindinfra_worker"]
+        _set_up_pause(config)
         return
     from pytest_kindinfra.session.controller import new_controller
-    from pytest_kindinfra.session.neighbours import warn_of_pytest_kind
-    from pytest_kindinfra.session.reports import Reports
+    from pytest_kindinfra.session.neighbours import refuse_remote_workers, warn_of_pytest_kind
 
     warn_of_pytest_kind(config)
-    _refuse_remote_workers(config)
-    controller = new_controller(config, _outline(config))
-    config.stash[_CONTROLLER] = controller
+    refuse_remote_workers(config)
+    controller = new_controller(config, outline(config))
+    config.stash[CONTROLLER] = controller
     config.pluginmanager.register(controller, "kindinfra-controller")
-    config.stash[_RUN] = controller.run
-    config.pluginmanager.register(Reports(config, controller.run), "kindinfra-reports")
+    config.stash[RUN] = controller.run
+    _set_up_pause(config)
+
+
+def _set_up_pause(config: pytest.Config) -> None:
+    if outline(config).settings.pause:
+        from pytest_kindinfra.session.pause import set_up_pause
+
+        set_up_pause(config)
 
 
 @pytest.hookimpl(specname="pytest_configure", trylast=True)
 def pytest_configure_last(config: pytest.Config) -> None:
-    """Take note of what the provisioner is to be started with, before anybody changes it."""
-    if controller := config.stash.get(_CONTROLLER, None):
+    """Take note of what the provisioner is to be started with, before it is changed."""
+    if controller := config.stash.get(CONTROLLER, None):
         controller.note_surroundings()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell an xdist worker where the run's folder is."""
+    """Tell an xdist worker where the run's folder is, and whose copies of services it has."""
+    from pytest_kindinfra.session.workers import workers_of
+
     node.config.stash.setdefault(_NODES, []).append(node)
-    node.workerinput["kindinfra_run"] = str(node.config.stash[_RUN].path)
+    node.workerinput["kindinfra_run"] = str(node.config.stash[RUN].path)
+    node.workerinput["kindinfra_worker"] = workers_of(node.config).begin(node.gateway.id)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -169,7 +157,7 @@ def pytest_collection_modifyitems(
     """Move tests that need nothing before those that wait, once all others have added marks."""
     result = yield
     needy = any(needs_of(item) is not None for item in items)
-    if needy and _outline(config).settings.order == "needs-last":
+    if needy and outline(config).settings.order == "needs-last":
         items[:] = needs_last(items)
     return result
 
@@ -180,23 +168,23 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not _will_run(session.config) or _stops_at_errors(session) or _wants_plan(session.config):
         return
     needs = _needs(session)
-    session.config.stash[_ASKED] = needs is not None
+    session.config.stash[ASKED] = needs is not None
     if needs:
-        from pytest_kindinfra.session.heavy import begin
+        from pytest_kindinfra.session.heavy import begin, turn_context
 
-        begin(_surroundings(session.config), turns=needs.turns)
-    if controller := session.config.stash.get(_CONTROLLER, None):
+        begin(turn_context(session.config), turns=needs.turns)
+    if controller := session.config.stash.get(CONTROLLER, None):
         if needs:
             controller.start(needs)
     elif needs:
         worker = os.environ.get("PYTEST_XDIST_WORKER", "worker")
-        session.config.stash[_RUN].ask(worker, needs)
+        session.config.stash[RUN].ask(worker, needs)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Show the plan instead of running tests, if that is wanted."""
-    controller = session.config.stash.get(_CONTROLLER, None)
+    controller = session.config.stash.get(CONTROLLER, None)
     if controller is None or _stops_at_errors(session) or not _wants_plan(session.config):
         return None
     controller.show_plan(_needs(session))
@@ -206,14 +194,14 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: Any) -> None:
     """Read what a worker's tests need; a usage error raised here ends the run with code 4."""
-    controller = node.config.stash[_CONTROLLER]
+    controller = node.config.stash[CONTROLLER]
     if needs := controller.run.asked(node.gateway.id):
         try:
             controller.start(needs)
-            from pytest_kindinfra.session.heavy import say_who_waits
+            from pytest_kindinfra.session.heavy import say_who_waits, turn_context
 
-            node.config.stash[_ASKED] = True
-            say_who_waits(_surroundings(node.config), turns=needs.turns)
+            node.config.stash[ASKED] = True
+            say_who_waits(turn_context(node.config), turns=needs.turns)
         except BaseException:
             # Workers that wait for tests would not notice, and cost xdist's ten seconds each run.
             for worker in node.config.stash[_NODES]:
@@ -225,27 +213,23 @@ def pytest_xdist_node_collection_finished(node: Any) -> None:
 def pytest_testnodedown(node: Any) -> None:
     """Once `-x` ends the run, let no test wait any more: xdist would wait for it."""
     from pytest_kindinfra.session.neighbours import stops_early
+    from pytest_kindinfra.session.workers import workers_of
 
+    workers_of(node.config).end(node.gateway.id)
     if stops_early(node):
-        node.config.stash[_CONTROLLER].end_waits()
+        node.config.stash[CONTROLLER].end_waits()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     """Wait before pytest-timeout's clock starts: bringing up and turns are not the test's time."""
-    if needs_of(item) is None:
+    if (needs := needs_of(item)) is None:
         return (yield)
-    from pytest_kindinfra.session.heavy import get_ready, give_back, is_heavy
-    from pytest_kindinfra.session.neighbours import has_timeout
+    from pytest_kindinfra.session.heavy import give_back
+    from pytest_kindinfra.session.preparation import wait_early
 
-    heavy = is_heavy(item)
-    if heavy or has_timeout(item):
-        refusal = _await_services(item)
-        if heavy and refusal is None:
-            refusal = get_ready(item, _surroundings(item.config))
-        if refusal is not None:
-            item.stash[_REFUSED] = refusal
     try:
+        wait_early(item, needs)
         return (yield)
     finally:
         give_back(item)
@@ -254,18 +238,20 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
 @pytest.hookimpl
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Wait for what the test needs; after skip marks, before its fixtures."""
-    if _AWAITED in item.stash:  # of an earlier attempt
-        del item.stash[_AWAITED]
-        _repeat(item)
-    _prepare(item)
+    if (needs := needs_of(item)) is not None:
+        from pytest_kindinfra.session.preparation import prepare
+
+        prepare(item, needs)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
     """Wait for what marks ask for that the test's fixtures have added."""
-    needs, awaited = needs_of(item), item.stash.get(_AWAITED, None)
+    needs, awaited = needs_of(item), item.stash.get(AWAITED, None)
     if needs is not None and (awaited is None or not needs <= awaited):
-        _prepare(item)
+        from pytest_kindinfra.session.preparation import prepare_further
+
+        prepare_further(item, needs)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -274,293 +260,75 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
     try:
         return (yield)
     finally:
-        _undo(item.config)
-        if _CURRENT in item.config.stash:
-            del item.config.stash[_CURRENT]
+        undo(item.config)
+        if CURRENT in item.config.stash:
+            del item.config.stash[CURRENT]
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add to a failed test's report what the stack's pods said and did since its start."""
+    """Keep what the stack's pods said and did since a failed test's start; show some of it."""
     report = yield
-    since = item.stash.get(_SINCE, None)
+    since = item.stash.get(SINCE, None)
     if report.failed and since is not None:
-        item.stash[_FAILED] = True
-        settings = _outline(item.config).settings
+        item.stash[FAILED] = True
+        settings = outline(item.config).settings
         if settings.logs == "failed":
-            from pytest_kindinfra.session.output import sections
+            from pytest_kindinfra.session.attempts import keep_failure
 
-            run, shared = item.config.stash[_RUN], settings.kubeconfig is not None
-            report.sections += sections(item, run, since, shared=shared)
+            run, shared = item.config.stash[RUN], settings.kubeconfig is not None
+            worker = item.config.stash.get(WORKER, "")
+            keep_failure(item, report, run, since, shared=shared, worker=worker)
     return report
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """End what this process began; with xdist all workers are done by now."""
-    if session.config.stash.get(_ASKED, False):
-        from pytest_kindinfra.session.heavy import end
-
-        end(session.config)
-    if controller := session.config.stash.get(_CONTROLLER, None):
-        _undo_left(session.config)
-        interrupted = exitstatus not in _TO_THE_END
-        if controller.finish(failed=bool(session.testsfailed), interrupted=interrupted):
+    controller = session.config.stash.get(CONTROLLER, None)
+    failed, interrupted = bool(session.testsfailed), exitstatus not in _TO_THE_END
+    try:
+        if session.config.stash.get(ASKED, False):
+            _end_tests(session.config, failed=failed, interrupted=interrupted)
+    finally:  # whatever it meets, the run ends with what is known of its tests
+        if controller and controller.finish(failed=failed, interrupted=interrupted):
             session.exitstatus = pytest.ExitCode.INTERRUPTED
+
+
+def _end_tests(config: pytest.Config, *, failed: bool, interrupted: bool) -> None:
+    """Give turns back, and undo in the main process what killed workers have left."""
+    from pytest_kindinfra.session.heavy import end
+    from pytest_kindinfra.session.undoing import undo_left
+
+    end(config)
+    if config.stash.get(CONTROLLER, None):
+        undo_left(config, failed=failed, interrupted=interrupted)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End it here at the latest: a second interrupt cuts `pytest_sessionfinish` short."""
-    if controller := config.stash.get(_CONTROLLER, None):
+    if controller := config.stash.get(CONTROLLER, None):
         controller.finish(failed=False, interrupted=True)
-    if exports := config.stash.get(_EXPORTS, None):
+    if exports := config.stash.get(EXPORTS, None):
         exports.restore()
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Say which cluster and engine a run would use, and what is declared."""
-    controller = config.stash.get(_CONTROLLER, None)
+    controller = config.stash.get(CONTROLLER, None)
     return controller.header() if controller and _will_run(config) else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show where the time went and what broke."""
-    if controller := terminalreporter.config.stash.get(_CONTROLLER, None):
+    if controller := terminalreporter.config.stash.get(CONTROLLER, None):
         controller.summarise(terminalreporter)
-        if terminalreporter.config.stash.get(_ASKED, False):
+        if terminalreporter.config.stash.get(ASKED, False):
             from pytest_kindinfra.session.heavy import show_waits
 
             show_waits(terminalreporter)
-
-
-@pytest.fixture(scope="session")
-def kindinfra(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """What the run brought up on the cluster: endpoints, credentials, namespace, images."""
-    __tracebackhide__ = True
-    from pytest_kindinfra.session.undoing import stack_of
-    from pytest_kindinfra.session.waiting import await_cluster
-
-    config = request.config
-    refusal = await_cluster(
-        config.stash[_RUN], asked=config.stash.get(_ASKED, False), meanwhile=_meanwhile(config)
-    )
-    if refusal:  # a test that could not say at collection that it needs the cluster
-        _refuse(config, refusal)
-    stack = stack_of(
-        config.stash[_RUN],
-        _outline(config).settings,
-        folder=config.rootpath,
-        current=lambda: config.stash.get(_CURRENT, None),
-    )
-    process = os.getpid()
-    config.stash[_STACK] = stack, process
-    yield stack
-    if os.getpid() == process:  # a child that a test forked off shares connections with its parent
-        try:
-            _undo(config)
-        finally:
-            del config.stash[_STACK]
-            stack.close()
-
-
-@pytest.fixture(scope="session")
-def kubeconfig(kindinfra: Stack) -> Path:
-    """The file with the cluster's credentials."""
-    return kindinfra.kubeconfig
-
-
-@pytest.fixture(scope="session")
-def kind_cluster(kindinfra: Stack, request: pytest.FixtureRequest) -> KindCluster:
-    """The cluster under the names of pytest-kind: name, kubectl(), port_forward(), api."""
-    from pytest_kindinfra.session.fixtures import KindCluster
-
-    settings = _outline(request.config).settings
-    return KindCluster(kindinfra, request.config.stash[_RUN], load=settings.load)
-
-
-@pytest.fixture
-def kindinfra_namespace(kindinfra: Stack, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A fresh namespace for one test, ready for pods; deleted afterwards, not waited for.
-
-    It stays if the test failed and the cluster is kept then.
-    """
-    from pytest_kindinfra.session.fixtures import LABELS, fresh_name, make_namespace
-
-    name, process = fresh_name(request.node.name), os.getpid()
-    kube = make_namespace(kindinfra, name)
-    yield name
-    if os.getpid() != process:  # forked off by the test, whose namespace it is
-        return
-    failed = request.node.stash.get(_FAILED, False)
-    if not failed or _outline(request.config).settings.keep == "never":
-        kube.delete_namespace(name, LABELS)
-
-
-@pytest.fixture
-def kindinfra_apply(kindinfra: Stack) -> Apply:
-    """`kindinfra_apply(objects_or_path)`: objects for one test, deleted when it ends."""
-    from pytest_kindinfra.session.clients import Apply
-
-    return Apply(kindinfra)
-
-
-@pytest.fixture(scope="session")
-def kindinfra_worker_namespace(kindinfra: Stack, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A namespace for the tests of this worker, ready for pods; deleted after the last of them.
-
-    It stays if the cluster is always kept.
-    """
-    from pytest_kindinfra.session.fixtures import LABELS, fresh_name, make_namespace
-
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "tests")
-    name, process = fresh_name(worker), os.getpid()
-    kube = make_namespace(kindinfra, name)
-    yield name
-    if os.getpid() == process and _outline(request.config).settings.keep != "always":
-        kube.delete_namespace(name, LABELS)
-
-
-@pytest.fixture(scope="session")
-def kindinfra_http(kindinfra: Stack) -> Iterator[Http]:
-    """`kindinfra_http("web")`: an `httpx.Client` for an endpoint; closed with the session."""
-    from pytest_kindinfra.session.clients import Http
-
-    with Http(kindinfra) as clients:
-        yield clients
-
-
-@pytest.fixture(scope="session")
-def kindinfra_docker(
-    kindinfra: Stack,  # noqa: ARG001 - so that the cluster is there
-    request: pytest.FixtureRequest,
-) -> Iterator[DockerClient]:
-    """A `docker.DockerClient` of the engine that has the kind nodes; skips with podman."""
-    from contextlib import closing
-
-    from pytest_kindinfra.session.clients import docker_client
-
-    client = docker_client(request.config.stash[_RUN])
-    if client is None:
-        pytest.skip("kindinfra_docker: the engine of this run is podman")
-    with closing(client):
-        yield client
-
-
-@pytest.fixture(scope="session")
-def kindinfra_once(request: pytest.FixtureRequest) -> Once:
-    """`kindinfra_once("key", produce)`: one call per run, its value or failure everywhere."""
-    from pytest_kindinfra.session.fixtures import Once
-
-    return Once(request.config.stash[_RUN])
-
-
-def _prepare(item: pytest.Item) -> None:
-    """Wait for what the test needs, then export the variables; else fail or skip the test."""
-    refusal = item.stash.get(_REFUSED, None) or _await_services(item)
-    _note_properties(item)
-    if refusal:
-        from pytest_kindinfra.session.neighbours import forbid_reruns
-
-        forbid_reruns(item)  # what failed in a run is not tried again in it
-        _refuse(item.config, refusal)
-    if (needs := needs_of(item)) is not None:
-        from pytest_kindinfra.intests.changes import CurrentTest
-        from pytest_kindinfra.system.timeline import now
-
-        item.stash[_AWAITED] = needs
-        _export(item.config)
-        item.stash[_SINCE] = now()
-        item.config.stash[_CURRENT] = CurrentTest(name=item.nodeid, since=item.stash[_SINCE])
-
-
-def _await_services(item: pytest.Item) -> Refusal | None:
-    if (needs := needs_of(item)) is None:
-        return None
-    from pytest_kindinfra.session.waiting import await_services
-    from pytest_kindinfra.system.timeline import monotonic
-
-    config, began = item.config, monotonic()
-    asked = config.stash.get(_ASKED, False)
-    try:
-        refusal = await_services(
-            item, config.stash[_RUN], asked=asked, meanwhile=_meanwhile(config)
-        )
-    finally:
-        item.stash[_WAITED] = item.stash.get(_WAITED, 0.0) + monotonic() - began
-    return refusal or _lack(config, needs)
-
-
-def _note_properties(item: pytest.Item) -> None:
-    """Have JUnit's XML say which services the test needed, and how long it waited for them."""
-    if (needs := needs_of(item)) is not None:
-        from pytest_kindinfra.session.reports import note_properties
-
-        note_properties(item, item.config.stash[_RUN], needs, item.stash.get(_WAITED, 0.0))
-
-
-def _lack(config: pytest.Config, needs: frozenset[str]) -> Refusal | None:
-    """Undo what killed workers have left; return why a service is not whole any more."""
-    from pytest_kindinfra.session.undoing import has_changes, lack_of
-    from pytest_kindinfra.session.waiting import Refusal
-
-    run = config.stash[_RUN]
-    text = lack_of(run, _outline(config).settings, needs) if has_changes(run) else ""
-    return Refusal(text) if text else None
-
-
-def _undo(config: pytest.Config) -> None:
-    """Undo what the test has changed; in the process that changed it."""
-    __tracebackhide__ = True
-    stack, process = config.stash.get(_STACK, (None, 0))
-    if stack is not None and os.getpid() == process:
-        try:
-            stack.undo_own()
-        except KindInfraError as error:
-            pytest.fail(str(error), pytrace=False)
-
-
-def _undo_left(config: pytest.Config) -> None:
-    """Undo what killed workers have left in a cluster that stays, or say what cannot be undone."""
-    from pytest_kindinfra.session.output import write_line
-    from pytest_kindinfra.session.undoing import undo_left
-
-    for problem in undo_left(config.stash[_RUN], _outline(config).settings):
-        write_line(config, f"kindinfra: {problem}")
-
-
-def _repeat(item: pytest.Item) -> None:
-    """Get a repeated attempt of a test ready as its mark says."""
-    from pytest_kindinfra.session.heavy import get_ready_again
-
-    if refusal := get_ready_again(item, _surroundings(item.config)):
-        item.stash[_REFUSED] = refusal
-
-
-def _surroundings(config: pytest.Config) -> TurnContext:
-    from pytest_kindinfra.session.heavy import TurnContext
-
-    return TurnContext(
-        config=config,
-        run=config.stash[_RUN],
-        settings=_outline(config).settings,
-        meanwhile=_meanwhile(config),
-    )
-
-
-def _meanwhile(config: pytest.Config) -> Callable[[], object]:
-    """Return what is to be called again and again while a test waits."""
-    controller = config.stash.get(_CONTROLLER, None)
-    return controller.meanwhile if controller else lambda: None
-
-
-def _refuse(config: pytest.Config, refusal: Refusal) -> NoReturn:
-    """Fail the test that is being set up, or skip it for what is missing if that is wanted."""
-    __tracebackhide__ = True
-    if refusal.missing and _outline(config).settings.missing == "skip":
-        pytest.skip(f"kindinfra: {refusal.missing}")
-    pytest.fail(refusal.text, pytrace=False)
 
 
 def _needs(session: pytest.Session) -> Needs | None:
@@ -574,37 +342,6 @@ def _needs(session: pytest.Session) -> Needs | None:
     config = session.config
     problems = (*needs.problems, *nested_hooks(config, config.stash[_INITIAL]))
     return replace(needs, problems=problems)
-
-
-def _export(config: pytest.Config) -> None:
-    """Set the declared variables that are known by now."""
-    exports = config.stash.get(_EXPORTS, None)
-    if exports is None:
-        from pytest_kindinfra.session.fixtures import Exports
-
-        exports = config.stash[_EXPORTS] = Exports(config.stash[_RUN])
-    exports.set_those_that_are_ready()
-
-
-def _outline(config: pytest.Config) -> Outline:
-    from pytest_kindinfra.session.options import look
-
-    try:
-        return look(config)
-    except DeclarationError as error:
-        raise pytest.UsageError(str(error)) from None
-
-
-def _refuse_remote_workers(config: pytest.Config) -> None:
-    """Refuse xdist workers on other machines: a lock on files says nothing to them."""
-    from pytest_kindinfra.session.neighbours import remote_workers
-
-    if words := remote_workers(config):
-        msg = (
-            f"kindinfra: {words}: workers must run on this machine, since they "
-            "share files and a lock\nTo fix: use -n, or -p no:kindinfra"
-        )
-        raise pytest.UsageError(msg)
 
 
 def _wants_plan(config: pytest.Config) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pytest_kindinfra.model import ObservedCluster, Registry
@@ -21,7 +21,7 @@ class BuildRequest:
         name: The declared name.
         reference: What to tag the result.
         context: The build context.
-        dockerfile: The Dockerfile; an ignore file `NAME.dockerignore` beside it applies.
+        dockerfile: The Dockerfile; an ignore file `NAME.dockerignore` next to it applies.
         target: The stage, None for the last.
         build_args: Name to value.
         unshown: Names of build arguments whose values belong into no command.
@@ -62,6 +62,20 @@ class OwnImage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageContent:
+    """What an image holds.
+
+    Attributes:
+        digest: A hash of its layers, its configuration and its platform, in hexadecimal. Times of
+            creation do not count, and it is the same in each engine and image store.
+        names: All references that the engine has for it.
+    """
+
+    digest: str
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSize:
     """How large an image is.
 
@@ -75,17 +89,89 @@ class ImageSize:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotNotes:
+    """What a snapshot says of itself.
+
+    Attributes:
+        key: What a cluster must be made of to be restored from it.
+        made: When it was made, in seconds since the epoch.
+        node_image: What kind was given, or chose.
+        node_image_id: The engine's id of that.
+        images: Full references of the images that the kind node had.
+        container: How the kind node's container was made; see `engines.snapshots`.
+    """
+
+    key: str
+    made: float
+    node_image: str
+    node_image_id: str
+    images: tuple[str, ...]
+    container: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSnapshot:
+    """A snapshot that the engine has.
+
+    Attributes:
+        reference: Its name in the engine; empty for one whose name another has by now.
+        id: The engine's id of it.
+        size: Bytes beyond those of its node image.
+        notes: What it says of itself; None if that cannot be read.
+    """
+
+    reference: str
+    id: str
+    size: int
+    notes: SnapshotNotes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeContainer:
+    """The container of a kind node that is to be restored.
+
+    Attributes:
+        name: The container's name.
+        cluster: kind's name for the cluster.
+        binds: Mounts in addition to those that kind itself makes: `HOST:CONTAINER[:OPTIONS]`.
+        ports: Port with protocol, `6443/tcp`, to address and port of this host; 0 is any.
+    """
+
+    name: str
+    cluster: str
+    binds: tuple[str, ...]
+    ports: dict[str, tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """A kind node's state, copied into a container that is to become a snapshot.
+
+    Attributes:
+        container: That container's id.
+        node_image: See `SnapshotNotes`.
+        node_image_id: See `SnapshotNotes`.
+        template: How the kind node's container was made.
+    """
+
+    container: str
+    node_image: str
+    node_image_id: str
+    template: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """What `kindinfra doctor` found of one thing.
 
     Attributes:
-        state: `missing` is what no cluster comes up without, `odd` what may be in the way.
+        state: `missing` is what no cluster comes up without, `warning` what may be in the way.
         what: The thing.
         said: What is known of it.
         fix: What to do about it; empty for what is well.
     """
 
-    state: Literal["ok", "odd", "missing"]
+    state: Literal["ok", "warning", "missing"]
     what: str
     said: str
     fix: str = ""
@@ -112,7 +198,7 @@ class Engine(Protocol):
 
     @property
     def runs_registries(self) -> bool:
-        """Whether images can go through a registry in a container beside the cluster."""
+        """Whether images can go through a registry in a container of the engine."""
         ...
 
     @property
@@ -124,13 +210,13 @@ class Engine(Protocol):
         """Return the engine's version.
 
         Raises:
-            NothingHereError: It is not installed, or nobody listens on its local socket.
+            NothingHereError: It is not installed, or no process listens on its local socket.
             EngineError: It is there, but refused, did not answer in time, or is too old.
         """
         ...
 
     def disk_root(self, environ: Mapping[str, str]) -> Path | None:
-        """Return the folder of this host where it keeps all it has; None if nobody can tell.
+        """Return the folder of this host where it keeps all it has; None if that is unknown.
 
         Args:
             environ: The environment, which may lead to another engine.
@@ -155,6 +241,12 @@ class Engine(Protocol):
 
     def image_ids(self, references: Sequence[str], deadline: Deadline) -> dict[str, str]:
         """Return the ids of those images that the engine has, by reference as given."""
+        ...
+
+    def image_contents(
+        self, references: Sequence[str], deadline: Deadline
+    ) -> dict[str, ImageContent]:
+        """Return what those images hold that the engine has, by reference as given."""
         ...
 
     def image_sizes(self, references: Sequence[str], deadline: Deadline) -> dict[str, ImageSize]:
@@ -187,10 +279,19 @@ class Engine(Protocol):
         ...
 
     def save(self, reference: str, archive: Path, deadline: Deadline) -> None:
-        """Write an archive with one image, in place of what is there.
+        """Write an archive with one image, in place of an existing file.
 
         Raises:
             CommandError: There is no such image, or it could not be written.
+        """
+        ...
+
+    def pull(self, reference: str, deadline: Deadline) -> None:
+        """Pull an image from the registry that its reference names.
+
+        Raises:
+            CommandError: The registry cannot be reached, does not have it, or refuses; names the
+                remedy.
         """
         ...
 
@@ -224,7 +325,7 @@ class Engine(Protocol):
 
 
 class KindNodes(Protocol):
-    """Works in kind nodes, whoever created their cluster."""
+    """Works in kind nodes, of any cluster."""
 
     def images_in(self, node: str, deadline: Deadline) -> frozenset[str]:
         """Return the full references of the images that a kind node has."""
@@ -343,7 +444,7 @@ class ClusterCreator(Provider, Protocol):
         ...
 
     def run_directories(self, deadline: Deadline) -> dict[str, Path]:
-        """Return the clusters that runs of ours made: name to the run's folder."""
+        """Return the clusters that runs created: name to the run's folder."""
         ...
 
 
@@ -384,16 +485,80 @@ class RegistryHost(Protocol):
     def digest_of(self, name: str, image_id: str, deadline: Deadline) -> str | None:
         """Return the digest by which an image can be pulled, None if the registry has it not.
 
-        Whoever can reach a registry without a password can push anything under any name, so the
+        Every process that reaches a registry without a password can push to any name, so the
         name alone proves nothing.
 
         Args:
             name: What it is called there.
-            image_id: The engine's id of the image, which what is there must have.
+            image_id: The engine's id of the image, which the image there must have.
             deadline: When to give up.
         """
         ...
 
     def remove(self, deadline: Deadline) -> bool:
         """Remove ours with all that it holds; return whether there was one."""
+        ...
+
+
+class Snapshots(Protocol):
+    """Keeps snapshots of kind nodes as images of an engine.
+
+    All calls raise an `EngineError` if the engine does not answer or refuses.
+    """
+
+    def kind_of_engine(self, deadline: Deadline) -> str:
+        """Return what of the engine a restored kind node depends on: `x86_64 cgroup1 overlay2`."""
+        ...
+
+    def all(self, deadline: Deadline) -> list[StoredSnapshot]:
+        """Return the snapshots that the engine has, the newest first."""
+        ...
+
+    def find(self, reference: str, deadline: Deadline) -> StoredSnapshot | None:
+        """Return the snapshot of that name, None if there is none."""
+        ...
+
+    def image_id(self, reference: str, deadline: Deadline) -> str | None:
+        """Return the id of an image, None if the engine has it not."""
+        ...
+
+    def pack(self, node: str, own: Container[str], *, lock: Path, deadline: Deadline) -> Packed:
+        """Copy what a kind node keeps on its disk; the node stands still meanwhile.
+
+        Args:
+            node: The kind node; nothing of a test may be in it.
+            own: Paths in the kind node of mounts that are of its cluster alone.
+            lock: Held by the caller; what is left of the copy may go once it is free.
+            deadline: When to give up.
+        """
+        ...
+
+    def keep(
+        self, packed: Packed, reference: str, notes: SnapshotNotes, deadline: Deadline
+    ) -> None:
+        """Make a snapshot of what was packed; whatever had the name before loses it."""
+        ...
+
+    def discard(self, packed: Packed) -> None:
+        """Remove the copy; nothing happens if it is gone."""
+        ...
+
+    def remove_unfinished(self, lock: Path, deadline: Deadline) -> None:
+        """Remove what was left of copies that were started under a lock, which the caller holds."""
+        ...
+
+    def restore(self, snapshot: StoredSnapshot, node: NodeContainer, deadline: Deadline) -> bytes:
+        """Make a kind node of a snapshot, start it, and return its admin's kubeconfig.
+
+        Raises:
+            PortTakenError: Another program has one of the ports.
+        """
+        ...
+
+    def run_in(self, node: str, words: Sequence[str], deadline: Deadline) -> tuple[int, str]:
+        """Run a short command in a kind node; return its exit code and what it printed."""
+        ...
+
+    def remove(self, snapshot: StoredSnapshot, deadline: Deadline) -> None:
+        """Remove a snapshot."""
         ...

@@ -1,8 +1,8 @@
 """The provisioner: the process that brings the stack of a run up and tears it down.
 
 Started by pytest's main process, with a channel to it: `run/messages.py`. It is a session of its
-own, so that no terminal signals it, and a child of nobody, so that who ends pytest with all of its
-children does not end it, and no test that waits for children waits for it.
+own, so that no terminal signals it, and no child of pytest's, so that ending pytest with all of its
+children does not end it either, and no test that waits for children waits for it.
 """
 
 from __future__ import annotations
@@ -10,29 +10,27 @@ from __future__ import annotations
 import faulthandler
 import gc
 import os
-import select
 import signal
 import sys
 import traceback
-from typing import TYPE_CHECKING
 
-from pytest_kindinfra.run.messages import VERSION, Hello, decode
-from pytest_kindinfra.system.channel import Channel
+from pytest_kindinfra.run.messages import VERSION, Alive, Hello, decode, encode
+from pytest_kindinfra.system.channel import Channel, watch_process
 from pytest_kindinfra.system.programs import leave
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def main(file: int, parent: int) -> None:
     """Provision for the process `parent`, which holds the other end of the channel `file`."""
-    alive = _watch(parent)
+    alive = watch_process(parent)
+    if os.getppid() != parent:  # gone, and the number is another's by now
+        os._exit(0)
     if os.fork():
         os._exit(0)
     faulthandler.enable()
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _nothing)  # not SIG_IGN, which programs would inherit
     channel = Channel(file)
+    channel.send(encode(Alive(process=os.getpid())))
     lines = channel.lines(alive)
     if (line := next(lines, None)) is None:
         return
@@ -53,29 +51,6 @@ def main(file: int, parent: int) -> None:
         traceback.print_exc()
         leave(1)
     leave(0)
-
-
-def _watch(process: int) -> Callable[[], bool]:
-    """Return a function that says whether the parent lives."""
-    if not hasattr(os, "pidfd_open"):
-        return lambda: _is_there(process)
-    try:
-        handle = os.pidfd_open(process)
-    except OSError:  # gone, or an old kernel
-        return lambda: _is_there(process)
-    if os.getppid() != process:  # and the number is another's by now
-        return lambda: False
-    return lambda: not select.select([handle], [], [], 0)[0]
-
-
-def _is_there(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _nothing(_number: int, _frame: object) -> None:

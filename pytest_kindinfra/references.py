@@ -129,7 +129,7 @@ def by_digest(reference: str) -> str:
 
 
 def _parts(reference: str) -> tuple[str, str, str]:
-    """Return repository, tag and digest; what is not there is empty."""
+    """Return repository, tag and digest; missing parts are empty."""
     name, _, digest = reference.strip().partition("@")
     head, slash, tail = name.rpartition("/")  # a colon before the last slash is a port's
     last, _, tag = tail.partition(":")

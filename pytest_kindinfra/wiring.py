@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, get_args
 
+from pytest_kindinfra import engines
 from pytest_kindinfra.clusters.existing import Existing, scope_of
 from pytest_kindinfra.clusters.kind import KindProvider
 from pytest_kindinfra.context import Tools
 from pytest_kindinfra.engines.docker import Docker
-from pytest_kindinfra.engines.podman import Podman
 from pytest_kindinfra.engines.registry import DockerRegistry
+from pytest_kindinfra.engines.snapshots import DockerSnapshots
 from pytest_kindinfra.errors import ClusterError, KindInfraError
 from pytest_kindinfra.images.load import ImageLoader
 from pytest_kindinfra.kube.cleanup import OwnedObjects
+from pytest_kindinfra.model import EngineName
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.system.runner import Runner
 from pytest_kindinfra.system.secrets import Redactor
@@ -27,14 +32,22 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.context import Request
     from pytest_kindinfra.engines.host import EngineAddress
-    from pytest_kindinfra.model import EngineName, Load
+    from pytest_kindinfra.model import Load
     from pytest_kindinfra.protocols import Engine
 
 
 _ASK_SECONDS = 10.0
 
 
-_ENGINES: dict[EngineName, Callable[[Runner], Engine]] = {"docker": Docker, "podman": Podman}
+def _class_of(name: EngineName) -> Callable[[Runner], Engine]:
+    """Return an engine's class: `ENGINE` of the module that is called as the engine."""
+    engine: Callable[[Runner], Engine] = import_module(f"{engines.__name__}.{name}").ENGINE
+    return engine
+
+
+_ENGINES: dict[EngineName, Callable[[Runner], Engine]] = {
+    name: _class_of(name) for name in get_args(EngineName) if name != "auto"
+}
 """Every engine, by the name that users and kind give it; `auto` takes the first that answers."""
 
 
@@ -82,8 +95,14 @@ def make_tools(engine: EngineName = "auto") -> Tools:
         runner=runner,
         timeline=Timeline(),
         registries=DockerRegistry(runner),
+        snapshots=_snapshots(chosen),
         redactor=redactor,
     )
+
+
+def _snapshots(engine: Engine) -> DockerSnapshots | None:
+    """Return who keeps snapshots; podman commits and mounts volumes in other ways."""
+    return DockerSnapshots(partial(docker_address, os.environ)) if engine.name == "docker" else None
 
 
 def _kind(engine: Engine, runner: Runner) -> KindProvider:
@@ -114,9 +133,9 @@ def load_one_image(
     runner: Runner,
     deadline: Deadline,
 ) -> None:
-    """Load an image of the engine into every kind node of `cluster`, unless it is there.
+    """Load an image of the engine into every kind node of `cluster`, unless they have it.
 
-    Never through a registry: whoever asks runs it under the name that it has in the engine.
+    Never through a registry: the caller runs it under the name that it has in the engine.
 
     Raises:
         CommandError: It could not be loaded.

@@ -251,9 +251,12 @@ class _Handler(BaseHTTPRequestHandler):
         if kind == "EndpointSlice":
             items += fake.endpoint_slices(address.namespace)
         for wanted in filter(None, query.get("labelSelector", "").split(",")):
-            label, given, value = wanted.partition("=")
+            label, given, value = wanted.removeprefix("!").partition("=")
             told = [(obj, obj["metadata"].get("labels", {}).get(label)) for obj in items]
-            items = [obj for obj, is_ in told if (is_ == value if given else is_ is not None)]
+            there = not wanted.startswith("!")
+            items = [
+                obj for obj, is_ in told if (is_ == value if given else (is_ is not None) == there)
+            ]
         version = str(fake.next_version())
         return 200, {
             "apiVersion": address.version,

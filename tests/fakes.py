@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +18,28 @@ from pytest_kindinfra.context import Tools
 from pytest_kindinfra.engines.common import asked
 from pytest_kindinfra.engines.docker import Docker
 from pytest_kindinfra.engines.podman import Podman
-from pytest_kindinfra.errors import ClusterError, CommandError
+from pytest_kindinfra.errors import ClusterError, CommandError, EngineError
 from pytest_kindinfra.model import ObservedCluster, Registry
+from pytest_kindinfra.protocols import ImageContent, Packed, StoredSnapshot
 from pytest_kindinfra.references import name_in_node, normalise
+from pytest_kindinfra.state.locks import is_locked
 from pytest_kindinfra.system.runner import Completed, Runner
 from pytest_kindinfra.system.timeline import Deadline, Timeline, monotonic, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
     import pytest
 
-    from pytest_kindinfra.protocols import BuildRequest, Engine, Finding, ImageSize, OwnImage
+    from pytest_kindinfra.protocols import (
+        BuildRequest,
+        Engine,
+        Finding,
+        ImageSize,
+        NodeContainer,
+        OwnImage,
+        SnapshotNotes,
+    )
     from pytest_kindinfra.system.pipes import Copy
 
 Argv = tuple[str, ...]
@@ -164,9 +175,13 @@ class FakeEngine:
         sizes: Reference to size.
         on_push: Called with each name that is pushed: returns what is printed, or raises.
         pushed: Names that were pushed so far.
+        on_pull: Called with each reference that is pulled; may raise.
+        pulled: References that were pulled so far.
         version: What `check` says; an exception is raised instead.
         name: What the user calls it.
         foreign: Build options that it does not know.
+        holds: What the image of a build holds: all that it was built from, unless a test says less.
+        contents: Id to what the image holds, where that is not the id.
     """
 
     images: dict[str, str] = field(default_factory=dict)
@@ -184,10 +199,15 @@ class FakeEngine:
     sizes: dict[str, ImageSize] = field(default_factory=dict)
     on_push: Callable[[str], str] = lambda _name: "5f70bf18a086: Pushed\n"
     pushed: list[str] = field(default_factory=list)
+    on_pull: Callable[[str], object] = lambda _reference: None
+    pulled: list[str] = field(default_factory=list)
+
+    holds: Callable[[BuildRequest], str] = lambda request: request.reference.rpartition("-")[0]
+    contents: dict[str, str] = field(default_factory=dict)
 
     @property
     def built(self) -> list[str]:
-        """The names that builds got after they were found to be of the files as they are."""
+        """The names by what they were built from that builds were to get."""
         return [one.reference.rpartition("-")[0] for one in self.builds]
 
     def check(self, deadline: Deadline) -> str:
@@ -225,6 +245,18 @@ class FakeEngine:
         deadline.check()
         return {ref: self.images[ref] for ref in references if ref in self.images}
 
+    def image_contents(
+        self, references: Sequence[str], deadline: Deadline
+    ) -> dict[str, ImageContent]:
+        found = self.image_ids(references, deadline)
+        return {
+            reference: ImageContent(
+                digest=sha256(self.contents.get(image, image).encode()).hexdigest(),
+                names=tuple(name for name, one in self.images.items() if one == image),
+            )
+            for reference, image in found.items()
+        }
+
     def image_sizes(self, references: Sequence[str], deadline: Deadline) -> dict[str, ImageSize]:
         deadline.check()
         return {ref: self.sizes[ref] for ref in references if ref in self.sizes}
@@ -235,7 +267,9 @@ class FakeEngine:
         self.builds.append(request)
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(f"built {request.reference}\n")
-        self.images[request.reference] = f"sha256:{request.reference}"
+        image = f"sha256:{request.reference}"
+        self.images[request.reference] = image
+        self.contents[image] = self.holds(request)
 
     def load(self, archive: Path, deadline: Deadline) -> str:
         deadline.check()
@@ -251,6 +285,12 @@ class FakeEngine:
     def save(self, reference: str, archive: Path, deadline: Deadline) -> None:
         deadline.check()
         archive.write_text(reference)
+
+    def pull(self, reference: str, deadline: Deadline) -> None:
+        deadline.check()
+        self.on_pull(reference)
+        self.pulled.append(reference)
+        self.images[reference] = f"sha256:{reference}"
 
     def push(self, name: str, deadline: Deadline) -> str:
         deadline.check()
@@ -466,6 +506,97 @@ class FakeRegistries:
         deadline.check()
         was, self.there = self.there, False
         return was
+
+
+@dataclass
+class FakeSnapshots:
+    """Snapshots of kind nodes that are names, in an engine without containers.
+
+    Attributes:
+        provider: Gets the clusters that are restored.
+        stored: Name to snapshot.
+        ids: Reference of an image to its id.
+        admin: The admin's kubeconfig of a restored kind node.
+        on_restore: Called with the container that is wanted; may raise.
+        on_pack: Called with the kind node; may raise.
+        answers: What `run_in` says, one after the other; then always 0.
+        silent: The engine does not answer.
+    """
+
+    provider: FakeProvider
+    stored: dict[str, StoredSnapshot] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
+    admin: bytes = b""
+    on_restore: Callable[[NodeContainer], object] = lambda _node: None
+    on_pack: Callable[[str], object] = lambda _node: None
+    answers: list[tuple[int, str]] = field(default_factory=list)
+    silent: bool = False
+    packed: list[str] = field(default_factory=list)
+    discarded: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
+
+    def kind_of_engine(self, deadline: Deadline) -> str:
+        deadline.check()
+        if self.silent:
+            msg = "the Docker engine: no answer"
+            raise EngineError(msg)
+        return "x86_64 cgroup2 overlay2"
+
+    def all(self, deadline: Deadline) -> list[StoredSnapshot]:
+        deadline.check()
+        return list(self.stored.values())
+
+    def find(self, reference: str, deadline: Deadline) -> StoredSnapshot | None:
+        deadline.check()
+        return self.stored.get(reference)
+
+    def image_id(self, reference: str, deadline: Deadline) -> str | None:
+        deadline.check()
+        return self.ids.get(reference)
+
+    def pack(self, node: str, own: Container[str], *, lock: Path, deadline: Deadline) -> Packed:
+        deadline.check()
+        assert is_locked(lock)
+        assert RUN_MOUNT in own
+        self.on_pack(node)
+        self.packed.append(node)
+        image = "kindest/node:v1"
+        return Packed(container=node, node_image=image, node_image_id="sha256:1", template={})
+
+    def keep(
+        self, packed: Packed, reference: str, notes: SnapshotNotes, deadline: Deadline
+    ) -> None:
+        deadline.check()
+        self.stored[reference] = StoredSnapshot(
+            reference=reference, id=f"sha256:{packed.container}", size=1_000_000, notes=notes
+        )
+
+    def discard(self, packed: Packed) -> None:
+        self.discarded.append(packed.container)
+
+    def remove_unfinished(self, lock: Path, deadline: Deadline) -> None:
+        deadline.check()
+        assert is_locked(lock)
+        self.unfinished.clear()
+
+    def restore(self, snapshot: StoredSnapshot, node: NodeContainer, deadline: Deadline) -> bytes:
+        deadline.check()
+        assert snapshot.reference in self.stored
+        self.provider.clusters[node.cluster] = (node.name,)
+        self.on_restore(node)
+        return self.admin
+
+    def run_in(self, node: str, words: Sequence[str], deadline: Deadline) -> tuple[int, str]:
+        deadline.check()
+        assert [node, *words]
+        return self.answers.pop(0) if self.answers else (0, "")
+
+    def remove(self, snapshot: StoredSnapshot, deadline: Deadline) -> None:
+        deadline.check()
+        if snapshot.id in self.ids.values():
+            msg = "the Docker engine: a container uses it"
+            raise EngineError(msg)
+        del self.stored[snapshot.reference]
 
 
 def fake_tools(provider: FakeProvider | None = None, **parts: Any) -> Tools:

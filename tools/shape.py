@@ -113,18 +113,37 @@ def arrows(modules: Mapping[str, Module]) -> set[tuple[str, str]]:
     }
 
 
+def long_modules(modules: Mapping[str, Module]) -> list[str]:
+    """Return the modules that are too long."""
+    return [name for name, one in _own(modules).items() if one.lines > _LONGEST]
+
+
+def wide_modules(modules: Mapping[str, Module]) -> list[str]:
+    """Return the modules with many public functions and classes."""
+    return [name for name, one in _own(modules).items() if one.public > _MOST_NAMES]
+
+
+def lone_modules(modules: Mapping[str, Module]) -> list[str]:
+    """Return the modules that only one other imports."""
+    imported = importers(modules)
+    return sorted(name for name in _own(modules) if len(imported[name]) == 1)
+
+
+def _own(modules: Mapping[str, Module]) -> dict[str, Module]:
+    """Return the modules without packages."""
+    return {name: one for name, one in modules.items() if name and not _is_package(name, modules)}
+
+
 def describe(modules: Mapping[str, Module]) -> Iterator[str]:
     """Yield the lines to print."""
-    own = {name: one for name, one in modules.items() if name and not _is_package(name, modules)}
+    own = _own(modules)
     root = [name for name in own if "." not in name]
     sizes = sorted(one.lines for one in own.values())
     functions = sorted(length for one in own.values() for length in one.functions)
-    imported = importers(modules)
     units = arrows(modules)
-    alone = sorted(name for name in own if len(imported[name]) == 1)
+    alone = lone_modules(modules)
     lines, imports = sum(sizes), sum(one.import_lines for one in own.values())
     packages = {one.unit for one in own.values() if "." in one.name}
-    wide = sum(one.public > _MOST_NAMES for one in own.values())
     two_way = sum((second, first) in units for first, second in units) // 2
     figures = {
         "lines": lines,
@@ -132,8 +151,8 @@ def describe(modules: Mapping[str, Module]) -> Iterator[str]:
         "packages": len(packages),
         "module, median and longest": f"{statistics.median(sizes):.0f}, {sizes[-1]} lines",
         f"modules under {_FEWEST} lines": sum(size < _FEWEST for size in sizes),
-        f"modules over {_LONGEST} lines": sum(size > _LONGEST for size in sizes),
-        f"over {_MOST_NAMES} public names": wide,
+        f"modules over {_LONGEST} lines": len(long_modules(modules)),
+        f"over {_MOST_NAMES} public names": len(wide_modules(modules)),
         "import lines": f"{imports}, {imports / lines:.0%} of all lines",
         "arrows between units": len(units),
         "two-way pairs of units": two_way,

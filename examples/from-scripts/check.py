@@ -2,7 +2,7 @@
 
     python check.py
 
-One call builds, loads and deploys, and does side by side what can be.
+One call builds, loads and deploys, in parallel where possible.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Build the images of the declaration beside this file, and write what they are called.
+"""Build the images of the declaration next to this file, and write what they are called.
 
     python references.py images.env
 

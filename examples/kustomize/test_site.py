@@ -1,4 +1,4 @@
-"""A kustomization with a chart beside it, on a real cluster."""
+"""A kustomization with a chart next to it, on a real cluster."""
 
 from __future__ import annotations
 

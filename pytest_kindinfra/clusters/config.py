@@ -20,6 +20,15 @@ _CLIENT_LIMITS = {"kube-api-qps": "1000", "kube-api-burst": "2000"}
 _ALONE = {"leader-elect": "false"}
 
 
+_PROXY_PATCH = {
+    "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+    "kind": "KubeProxyConfiguration",
+    "iptables": {"minSyncPeriod": "100ms"},
+}
+"""kube-proxy changes its rules as soon as a pod gets ready or ends. By default it waits up to a
+second after the change before, and each level of needs waits with it (docs/decisions/0071)."""
+
+
 _ETCD_HOME = "/var/lib/etcd"
 
 
@@ -51,6 +60,7 @@ def _tuning_patches(config: Mapping[str, Any]) -> list[str]:
         # form would be dropped without a word.
         _patch("v1beta3", dict(arguments), dict(etcd)),
         _patch("v1beta4", _as_list(arguments), _as_list(etcd)),
+        dump(_PROXY_PATCH),
     ]
 
 
@@ -215,7 +225,7 @@ def user_ports(base: Mapping[str, Any] | None) -> dict[int, int]:
 
 
 def loopback(base: Mapping[str, Any] | None) -> str:
-    """Return the address of this host to which ports of a cluster are mapped if nobody says."""
+    """Return the address of this host to which ports of a cluster are mapped by default."""
     return _ADDRESS_6 if is_ipv6(base) else _ADDRESS
 
 
@@ -248,7 +258,7 @@ def network_problems(
     if not left_out or any(one.before == "nodes" for one in services):
         return []
     return [
-        f"{file}: {what}, so no pod gets a network before a service brings one; to fix: declare "
+        f"{file}: {what}, so pods have no network until a service installs one; to fix: declare "
         'that service with before = "nodes" ([services.NAME]), or remove the key'
         for what in left_out
     ]
@@ -331,7 +341,7 @@ def _map_ports(nodes: list[dict[str, Any]], ports: Mapping[int, int], address: s
     mapped = {entry.get("containerPort"): entry for node in nodes for entry in _tcp_mappings(node)}
     missing = {port: host_port for port, host_port in ports.items() if port not in mapped}
     for port in ports.keys() - missing.keys():
-        if (mapped[port].get("hostPort") or 0) <= 0:  # kind would choose one and tell nobody
+        if (mapped[port].get("hostPort") or 0) <= 0:  # kind would choose one and not report it
             mapped[port]["hostPort"] = ports[port]
     first = next((node for node in nodes if _is_control_plane(node)), nodes[0])
     added = [_mapping(port, host_port, address) for port, host_port in missing.items()]

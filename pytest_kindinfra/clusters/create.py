@@ -1,6 +1,6 @@
 """Create the cluster with a port on this host for every endpoint.
 
-The caller holds the lock of the host if it can be had: two `kind create` at a time may both make
+The caller holds the lock of the host if possible: two `kind create` at a time may both make
 the network "kind" (kind#1596), or be given the same free port. A program that knows nothing of that
 lock can still take a port before the engine does; then others are chosen.
 """
@@ -22,8 +22,8 @@ from pytest_kindinfra.clusters.config import (
 )
 from pytest_kindinfra.errors import ClusterError, PortTakenError
 from pytest_kindinfra.model import Cluster, Phase
+from pytest_kindinfra.state.clusterrecords import ClusterNamed
 from pytest_kindinfra.state.locks import locked_for_all_users
-from pytest_kindinfra.state.records import ClusterNamed
 from pytest_kindinfra.system.files import free_port
 from pytest_kindinfra.system.timeline import now, retry
 
@@ -66,7 +66,7 @@ def turn_to_create(
         yield
 
 
-def create_cluster(
+def create_cluster(  # noqa: PLR0913 - named, as in a form
     name: str,
     *,
     plan: Plan,
@@ -78,6 +78,7 @@ def create_cluster(
     creator: ClusterCreator,
     begun: Callable[[int], object],
     deadline: Deadline,
+    make: Callable[..., tuple[str, ...]] | None = None,
 ) -> Cluster:
     """Create the cluster and return it; its API server answers. Call it in `turn_to_create`.
 
@@ -89,9 +90,10 @@ def create_cluster(
         tuning: Boot faster than kind does.
         run: The run directory, which gets the kubeconfig.
         folder: Where relative paths of `base` start.
-        creator: Who creates.
+        creator: Who knows clusters, and deletes what was made in vain.
         begun: Called with the number of kind nodes that are being made, at each try.
         deadline: When to give up.
+        make: Makes the kind nodes, as `ClusterCreator.create` does; None means the creator's own.
 
     Raises:
         ClusterError: It could not be created, or another program created a cluster of that name.
@@ -115,7 +117,8 @@ def create_cluster(
             base, ports=ports, node_image=node_image, tuning=tuning, folder=folder, run=run.path
         )
         begun(len(config["nodes"]))
-        nodes = creator.create(name, config=config, kubeconfig=run.kubeconfig, deadline=deadline)
+        makes = make or creator.create
+        nodes = makes(name, config=config, kubeconfig=run.kubeconfig, deadline=deadline)
         return Cluster(
             name=name,
             kubeconfig=run.kubeconfig,

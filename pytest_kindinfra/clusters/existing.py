@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import warnings
 from contextlib import closing
 from http import HTTPStatus
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_kindinfra.context import ExistingCluster
-from pytest_kindinfra.errors import ClusterError, KindInfraError, StateError
+from pytest_kindinfra.errors import ClusterError, KindInfraError, StateError, did_you_mean
 from pytest_kindinfra.kube.yaml import load_documents
 from pytest_kindinfra.state.records import ObjectsApplied
-from pytest_kindinfra.system.files import read_text
+from pytest_kindinfra.system.files import read_text, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pytest_kindinfra.kube.cleanup import Scope
-    from pytest_kindinfra.model import Plan
+    from pytest_kindinfra.model import KubeObject, Plan
     from pytest_kindinfra.plan.options import Settings
     from pytest_kindinfra.protocols import ClusterCreator, KindNodes, Provider
     from pytest_kindinfra.state.directory import RunDirectory
@@ -44,18 +46,24 @@ def scope_of(run: RunDirectory, *namespaces: str) -> Scope:
 _FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 
 
-_FIX = "To fix: kubectl config use-context NAME, or give another file"
+_FIX = "To fix: kubectl config use-context NAME, or use another kubeconfig"
 
 
-def current_context(config: Any) -> str:
+def current_context(config: Any, wanted: str | None = None) -> str:
     """Return the name of the context that is used.
 
+    Args:
+        config: What the file says.
+        wanted: The context that was asked for; None means the current one.
+
     Raises:
-        ClusterError: It is no kubeconfig, or has no current context.
+        ClusterError: It is no kubeconfig, or does not have the context, or no current one.
     """
     if not isinstance(config, dict) or not isinstance(config.get("contexts"), list):
         msg = "it is no kubeconfig: it has no contexts"
         raise ClusterError(msg)
+    if wanted is not None:
+        return _known_context(config, wanted)
     name = config.get("current-context")
     if not name or not isinstance(name, str):
         msg = f"it has no current-context\n{_FIX}"
@@ -63,17 +71,27 @@ def current_context(config: Any) -> str:
     return name
 
 
-def only_current(config: Any, folder: Path) -> dict[str, Any]:
+def _known_context(config: dict[str, Any], wanted: str) -> str:
+    names = [str(one.get("name")) for one in config["contexts"] if isinstance(one, dict)]
+    if wanted not in names:
+        hint = did_you_mean(wanted, names) or f"; it has: {', '.join(names) or 'none'}"
+        msg = f'it has no context "{wanted}"{hint}'
+        raise ClusterError(msg)
+    return wanted
+
+
+def only_current(config: Any, folder: Path, wanted: str | None = None) -> dict[str, Any]:
     """Return a kubeconfig with the current context alone, which works in any folder.
 
     Args:
         config: What the file says.
         folder: Where the file is: relative paths in it start there.
+        wanted: The context that was asked for; None means the current one.
 
     Raises:
         ClusterError: The current context, or what it names, is not in it.
     """
-    name = current_context(config)
+    name = current_context(config, wanted)
     context = _named(config, "contexts", "context", name)
     cluster = _named(config, "clusters", "cluster", str(context.get("cluster")))
     users = []
@@ -114,7 +132,12 @@ _MAKING = ("cluster_name", "node_image", "kind_config")
 
 
 def find_existing(
-    file: Path, creator: ClusterCreator, kind_nodes: KindNodes, deadline: Deadline
+    file: Path,
+    creator: ClusterCreator,
+    kind_nodes: KindNodes,
+    deadline: Deadline,
+    *,
+    context: str | None = None,
 ) -> ExistingCluster:
     """Return the cluster of a kubeconfig, which must answer.
 
@@ -123,16 +146,21 @@ def find_existing(
         creator: Knows the kind clusters of this host.
         kind_nodes: Asks their kind nodes.
         deadline: When to give up.
+        context: Which of its contexts; None means the current one.
 
     Raises:
         KindInfraError: The file is no good, or the cluster does not answer.
     """
     path = Path(os.path.abspath(file.expanduser()))  # noqa: PTH100 - a link may be changed meanwhile
-    context = str(only_current(_read_kubeconfig(path), path.parent)["current-context"])
-    nodes = _nodes(path)
-    if nodes and (name := _name_here(nodes, creator, kind_nodes, deadline)):
-        return ExistingCluster(kubeconfig=path, name=name, nodes=tuple(nodes))
-    return ExistingCluster(kubeconfig=path, name=context)
+    own = only_current(_read_kubeconfig(path), path.parent, context)
+    nodes = _nodes(own)
+    here = nodes and _name_here(nodes, creator, kind_nodes, deadline)
+    return ExistingCluster(
+        kubeconfig=path,
+        context=context,
+        name=here or str(own["current-context"]),
+        nodes=tuple(nodes) if here else (),
+    )
 
 
 def _read_kubeconfig(path: Path) -> Any:
@@ -151,8 +179,21 @@ def _read_kubeconfig(path: Path) -> Any:
         raise ClusterError(msg) from error
 
 
-def _nodes(kubeconfig: Path) -> dict[str, str]:
+def _nodes(config: dict[str, Any]) -> dict[str, str]:
     """Return the names of the cluster's nodes with their machines' ids; none if we may not ask."""
+    with TemporaryDirectory(prefix="kindinfra-") as folder:
+        kubeconfig = Path(folder) / "kubeconfig"
+        write_private(kubeconfig, json.dumps(config))  # JSON is YAML
+        found = _listed_nodes(kubeconfig)
+    return {
+        node["metadata"]["name"]: (node.get("status", {}).get("nodeInfo") or {}).get(
+            "machineID", ""
+        )
+        for node in found
+    }
+
+
+def _listed_nodes(kubeconfig: Path) -> list[KubeObject]:
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
@@ -162,17 +203,11 @@ def _nodes(kubeconfig: Path) -> dict[str, str]:
 
         with closing(Kube(kubeconfig)) as kube:
             try:
-                found = kube.list_("/api/v1/nodes")
+                return list(kube.list_("/api/v1/nodes"))
             except ApiError as error:
                 if error.status != HTTPStatus.FORBIDDEN:
                     raise
-                return {}
-    return {
-        node["metadata"]["name"]: (node.get("status", {}).get("nodeInfo") or {}).get(
-            "machineID", ""
-        )
-        for node in found
-    }
+                return []
 
 
 def _name_here(
@@ -205,18 +240,18 @@ def _name_here(
 def problems_of_options(settings: Settings) -> Iterator[str]:
     """Yield a sentence for each option that counts only where the run creates a cluster.
 
-    Those that say how to make one may stand in the file or the environment for other runs.
+    Those that say how to make one may be in the file or the environment for other runs.
     """
     for key in _MAKING:
         if settings.kubeconfig and settings.sources.get(key, "").startswith("--"):
             yield (
-                f"{settings.sources[key]} is for a cluster that is made, but "
-                f"{settings.sources['kubeconfig']} names one that is there: leave one of them out"
+                f"{settings.sources[key]} is for a cluster that the run creates, but "
+                f"{settings.sources['kubeconfig']} names an existing one: remove one of the two"
             )
     if settings.kubeconfig and settings.reuse:
         yield (
-            f"{settings.sources['reuse']} leaves services for the next run, but from the cluster "
-            f"of {settings.sources['kubeconfig']} what is ours is deleted: leave one of them out"
+            f"{settings.sources['reuse']} keeps services for the next run, but a run's objects in "
+            f"the cluster of {settings.sources['kubeconfig']} are always deleted: drop one of them"
         )
 
 
@@ -227,9 +262,9 @@ def problems_of_images(plan: Plan, existing: ExistingCluster) -> Iterator[str]:
     for image in plan.images:
         if image.prebuilt is None:
             yield (
-                f'[images.{image.name}] cannot be brought into "{existing.name}", which is no '
+                f'[images.{image.name}] cannot be loaded into "{existing.name}", which is no '
                 "kind cluster of this host\n  To fix: push it to a registry that the cluster pulls "
-                f'from and say [images.{image.name}] prebuilt = "REGISTRY/{image.name}:TAG"'
+                f'from and set [images.{image.name}] prebuilt = "REGISTRY/{image.name}:TAG"'
             )
 
 

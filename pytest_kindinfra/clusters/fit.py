@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.clusters.config import kind_config
-from pytest_kindinfra.state.records import Fingerprint
+from pytest_kindinfra.state.clusterrecords import Fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -55,7 +55,7 @@ def fingerprint_of(
 
 
 def difference(before: Fingerprint, wanted: Fingerprint) -> str:
-    """Return why a cluster must be created anew; empty if it can be reused."""
+    """Return why a cluster must be created again; empty if it can be reused."""
     if before.config != wanted.config:
         return "the kind config has changed"
     if before.node_image != wanted.node_image:

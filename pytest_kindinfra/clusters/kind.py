@@ -89,7 +89,7 @@ class KindProvider:
         return self._kind("version", "-q", deadline=deadline.within(20)).stdout.strip()
 
     def exists(self, name: str, deadline: Deadline) -> bool:
-        """See `Provider.exists`; compares whole lines: `a` is not there because `a-b` is."""
+        """See `Provider.exists`; compares whole lines: `a-b` does not mean that `a` exists."""
         return name in self._kind("get", "clusters", deadline=deadline.within(30)).stdout.split()
 
     def observe(self, name: str, deadline: Deadline) -> ObservedCluster | None:
@@ -132,9 +132,9 @@ class KindProvider:
         there = (
             f"use a node image that the engine has: {', or '.join(others)}; or " if others else ""
         )
-        remedy = remedy_of_pull(output) or "see what the engine says"
+        remedy = remedy_of_pull(output) or "read what the engine says about it"
         pull = f"{self._program} pull {wanted}"
-        return f"{there}{remedy} (`{pull}` tries it alone)"
+        return f"{there}{remedy} (`{pull}` repeats only the pull)"
 
     def _node_images(self, deadline: Deadline) -> list[str]:
         """Return kind's node images that the engine has, the newest first."""
@@ -184,7 +184,7 @@ class KindProvider:
         self._runner.run(argv, deadline=deadline.within(60), check=False)
 
     def name_image(self, node: str, name: str, reference: str, deadline: Deadline) -> None:
-        """See `KindNodes.name_image`; the CRI is told of the new name by containerd's event."""
+        """See `KindNodes.name_image`; containerd's event tells the CRI the new name."""
         names = (normalise(name), name_in_node(reference))
         argv = [self._program, "exec", node, *_CTR, "images", "tag", "--force", *names]
         self._runner.run(argv, deadline=deadline.within(60))
@@ -290,8 +290,8 @@ def _version(reference: str) -> list[int]:
 def run_folder_of(container: dict[str, Any]) -> Path | None:
     """Return the folder of this host that is mounted at `RUN_MOUNT`; None if nothing is.
 
-    What was asked for comes first (`Binds`, or `Mounts` of the host config): where the engine runs
-    in a virtual machine (Docker Desktop, podman machine), `Mounts` shows the path in there.
+    What the container was created with comes first (`Binds`, or `Mounts` of the host config): in a
+    virtual machine (Docker Desktop, podman machine), `Mounts` shows the path in there.
     """
     host = container.get("HostConfig") or {}
     for bind in host.get("Binds") or ():

@@ -1,31 +1,32 @@
-"""A cluster of a name that other runs may want: reused if it fits, made anew, or refused."""
+"""A cluster of a name that other runs may want: reused if it fits, created again, or refused."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.clusters.create import create_cluster, turn_to_create
 from pytest_kindinfra.clusters.fit import (
     difference,
     fingerprint_of,
     fit_ports,
     with_ports,
 )
+from pytest_kindinfra.clusters.restore import SnapshotBoot
 from pytest_kindinfra.errors import ClusterError, KindInfraError, StateError
 from pytest_kindinfra.model import Cluster
-from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.locks import locked_alone
-from pytest_kindinfra.state.records import (
+from pytest_kindinfra.state.clusterrecords import (
     ClusterKept,
     ClusterNamed,
     Fingerprint,
     ReusedCluster,
     SweepBegun,
 )
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.locks import locked_alone
 from pytest_kindinfra.state.reused import (
     acquire,
     forget,
+    forget_name,
     is_kept,
     refusal,
     user_of,
@@ -48,7 +49,7 @@ _ANSWERS_WITHIN = 15.0
 
 
 class _UnfitError(KindInfraError):
-    """A cluster that is there will not do; says why."""
+    """The existing cluster cannot be reused; says why."""
 
 
 def _demand(good: object, why_not: str) -> None:
@@ -56,47 +57,29 @@ def _demand(good: object, why_not: str) -> None:
         raise _UnfitError(why_not)
 
 
-def obtain_cluster(context: Context, version: str, begun: Callable[[int], object]) -> Cluster:
+def obtain_cluster(
+    context: Context,
+    version: str,
+    begun: Callable[[int], object],
+    boot: SnapshotBoot | None = None,
+) -> Cluster:
     """Return the cluster of the run; its API server answers.
 
     Args:
         context: The bring-up.
         version: The provider's.
-        begun: Called with the number of kind nodes that are being made, 0 if they are there.
+        begun: Called with the number of kind nodes that are being made, 0 if they exist.
+        boot: Creates one; None means a new one's way.
 
     Raises:
         ClusterError: It could not be created, another run uses it, or that is unclear.
     """
+    boot = boot or SnapshotBoot(context, version)
     if (reuse := context.request.reuse) is None:
         if context.request.named:
             _delete_predecessor(context)
-        return _create(context, context.run, begun)
-    return _Acquisition(context, reuse, version, begun).cluster()
-
-
-def _create(context: Context, folder: RunDirectory, begun: Callable[[int], object]) -> Cluster:
-    request, timeline = context.request, context.tools.timeline
-
-    def begin(count: int) -> None:
-        context.tools.own.begun = True
-        begun(count)
-
-    with (
-        turn_to_create(timeline=timeline, queue=context.deadline(), say=context.hooks.say),
-        timeline.span("create", "cluster"),
-    ):
-        return create_cluster(
-            request.cluster,
-            plan=context.plan,
-            base=request.kind_config,
-            node_image=request.node_image,
-            tuning=request.tuning,
-            run=folder,
-            folder=request.folder,
-            creator=context.tools.creator,
-            begun=begin,
-            deadline=context.deadline(),  # waiting for other runs is not counted
-        )
+        return boot.create(context.run, begun)
+    return _Acquisition(context, reuse, version, boot, begun).cluster()
 
 
 def _delete_predecessor(context: Context) -> None:
@@ -111,10 +94,10 @@ def _delete_predecessor(context: Context) -> None:
 
 
 def _clear_folder(context: Context) -> RunDirectory | None:
-    """Return the run directory of the cluster of that name, None if no run of ours created one.
+    """Return the run directory of the cluster of that name, None if no run created one.
 
     Raises:
-        ClusterError: It does not tell whether anybody has the cluster.
+        ClusterError: It is unclear whether the cluster is in use.
     """
     folder = _folder_of_cluster(context)
     why = why_unclear(folder, context.request.cluster) if folder else ""
@@ -136,7 +119,7 @@ def _folder_of_cluster(context: Context) -> RunDirectory | None:
 
 
 def _is_cleared(context: Context, folder: RunDirectory) -> bool:
-    """Delete the cluster if nobody has it, and say whether that is so."""
+    """Delete the cluster unless it is in use, and return whether it was deleted."""
     try:
         with locked_alone(folder.lock) as alone:
             if alone and _clear_folder(context) == folder:
@@ -149,14 +132,15 @@ def _is_cleared(context: Context, folder: RunDirectory) -> bool:
 
 def _delete_old(context: Context, folder: RunDirectory) -> None:
     name = context.request.cluster
-    context.hooks.say(f'cluster "{name}" of an earlier run is made anew')
+    context.hooks.say(f'cluster "{name}" of an earlier run is created again')
     context.tools.creator.delete(name, kubeconfig=folder.kubeconfig, deadline=context.deadline())
+    forget_name(folder)
 
 
 def _in_use(name: str, folder: RunDirectory) -> str:
     return (
         f'cluster "{name}" is in use by {user_of(folder)} ({folder.path})\n'
-        "To fix: wait for its end, or take another --kindinfra-cluster-name"
+        "To fix: wait until it ends, or use another --kindinfra-cluster-name"
     )
 
 
@@ -164,10 +148,16 @@ class _Acquisition:
     """How one run obtains a cluster that outlives it: reused, or created."""
 
     def __init__(
-        self, context: Context, reuse: Reuse, version: str, begun: Callable[[int], object]
+        self,
+        context: Context,
+        reuse: Reuse,
+        version: str,
+        boot: SnapshotBoot,
+        begun: Callable[[int], object],
     ) -> None:
         self._context = context
         self._directory = RunDirectory(reuse.reused_dir)
+        self._boot = boot
         self._begun = begun
         self._locked: list[Path] = []
         request = context.request
@@ -187,18 +177,18 @@ class _Acquisition:
         while there and there.folder and not self._is_locked(there.folder):
             if directory := _clear_folder(self._context):
                 self._lock(directory)
-            there = self._observe()  # whoever had it may have deleted it, or made it anew
+            there = self._observe()  # its user may have deleted it, or created it again
         if there is None:
             return self._create_anew()
         if there.folder is None:
-            return _create(self._context, self._context.run, self._begun)  # which says why not
+            return self._boot.create(self._context.run, self._begun)  # which says why not
         directory = RunDirectory(there.folder)
         if why := why_unknown(directory, self._name):
             raise ClusterError(_unclear(self._context, why))
         try:
             return self._reuse(there, directory)
         except _UnfitError as why:
-            self._say(f"is made anew: {why}")
+            self._say(f"is created again: {why}")
             self._delete(directory)
             return self._create_anew()
 
@@ -219,18 +209,18 @@ class _Acquisition:
         """Whether a directory is this run's by now, however it is spelled."""
         try:
             return any(directory.samefile(one) for one in self._locked)
-        except OSError:  # what cannot be seen is nobody's
+        except OSError:  # a folder that cannot be seen is not locked by this run
             return False
 
     def _reuse(self, there: ObservedCluster, directory: RunDirectory) -> Cluster:
-        """Return the cluster that is there, with the ports of this plan.
+        """Return the existing cluster, with the ports of this plan.
 
         Raises:
             _UnfitError: It will not do.
         """
         made = _fingerprint(directory)
         if not is_kept(directory) or made is None:
-            msg = "it was not made to its end, or not for reuse"
+            msg = "its creation did not finish, or it was not created for reuse"
             raise _UnfitError(msg)
         _demand(there.running, "its kind nodes do not run")
         why = difference(made, self._wanted)
@@ -260,16 +250,16 @@ class _Acquisition:
     def _create_anew(self) -> Cluster:
         forget(self._directory)
         try:
-            cluster = _create(self._context, self._directory, self._begin)
+            cluster = self._boot.create(self._directory, self._begin)
         except BaseException:
-            self._copy_credentials(self._directory)  # for whoever keeps evidence
+            self._copy_credentials(self._directory)  # for the evidence
             raise
         self._directory.write(self._wanted)
         self._directory.write(ClusterKept(cluster=self._name))
         return self._with_own_credentials(self._directory, cluster)
 
     def _begin(self, count: int) -> None:
-        """Note that the cluster is this run's to delete; not before nobody else can have made it.
+        """Note that the cluster is this run's to delete, once no other run can have created it.
 
         A run with another reused directory does not wait for our lock, and may have been faster.
         """
@@ -308,7 +298,7 @@ class _Acquisition:
 
 
 def _fingerprint(directory: RunDirectory) -> Fingerprint | None:
-    """Return what a cluster was made with, None if nobody knows."""
+    """Return what a cluster was made with, None if that is unknown."""
     try:
         return directory.read(Fingerprint)
     except StateError:
@@ -318,7 +308,7 @@ def _fingerprint(directory: RunDirectory) -> Fingerprint | None:
 def _await_answer(kubeconfig: Path, deadline: Deadline) -> None:
     from pytest_kindinfra.kube.cluster import Kube
 
-    _demand(size_of(kubeconfig), "its credentials are gone")
+    _demand(size_of(kubeconfig), "its kubeconfig is missing")
     kube = Kube(kubeconfig)
     try:
         kube.wait_for_api(deadline)

@@ -1,7 +1,7 @@
 """The steps of a cluster on its way up: one that the run makes or reuses, and an existing one.
 
 The kind nodes are watched from their creation until the run ends, also while tests run. If one of
-them ends, for whatever reason, the bring-up ends, and tests that have not begun are told why.
+them ends, for whatever reason, the bring-up ends, and tests that have not started say why.
 """
 
 from __future__ import annotations
@@ -16,18 +16,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_kindinfra.clusters.existing import only_current, scope_of
+from pytest_kindinfra.clusters.restore import SnapshotBoot
 from pytest_kindinfra.clusters.reuse import obtain_cluster
 from pytest_kindinfra.clusters.sweep import sweep
 from pytest_kindinfra.context import CLUSTER
 from pytest_kindinfra.engines.registry import hosting_map
-from pytest_kindinfra.errors import CancelledError, ClusterError, KindInfraError, StateError
+from pytest_kindinfra.errors import (
+    CancelledError,
+    ClusterEndedError,
+    ClusterError,
+    KindInfraError,
+    StateError,
+)
 from pytest_kindinfra.kube.yaml import load_documents
 from pytest_kindinfra.model import Cluster
+from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import is_locked
 from pytest_kindinfra.state.records import (
-    ClusterKept,
-    ClusterNamed,
     ClusterReady,
     KubernetesVersion,
     NodeLost,
@@ -108,6 +114,7 @@ class _KindClusterSteps:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._boot = SnapshotBoot(context, "")
 
     def check(self) -> str:
         """Check engine and provider."""
@@ -134,7 +141,8 @@ class _KindClusterSteps:
 
     def obtain(self, version: str, begin: Callable[[int], None]) -> Cluster:
         """Create it, or reuse the one that an earlier run left."""
-        return obtain_cluster(self._context, version, begin)
+        self._boot = SnapshotBoot(self._context, version)
+        return obtain_cluster(self._context, version, begin, self._boot)
 
     def await_pods(
         self, cluster: Cluster, registry: Registry | None, answers: Callable[[Kube], None]
@@ -146,6 +154,13 @@ class _KindClusterSteps:
         deadline = context.deadline()
         with context.tools.timeline.span("wait", "cluster"):
             kube.wait_for_api(deadline)
+        if self._boot.leaves:
+            with context.tools.timeline.span("wait", "cluster"):
+                kube.wait_for_nodes(deadline)
+                kube.wait_for_dns(deadline)
+            self._boot.leave(cluster)
+        with context.tools.timeline.span("wait", "cluster"):
+            deadline = context.deadline()
             kube.ensure_namespace(context.request.namespace, deadline, {})
             context.run.write(KubernetesVersion(version=kube.version()))
             answers(kube)
@@ -180,7 +195,7 @@ class _ExistingClusterSteps:
         with context.tools.timeline.span("enter", "cluster"):
             file = self._existing.kubeconfig
             config = next(iter(load_documents(read_text(file))), None)
-            own = only_current(config, file.parent)
+            own = only_current(config, file.parent, self._existing.context)
             write_private(context.run.kubeconfig, json.dumps(own))  # JSON is YAML
             context.tools.own.begun = True
             context.run.write(ClusterNamed(name=context.request.cluster))
@@ -251,7 +266,7 @@ def _watch(node: str, cluster: Cluster, context: Context) -> None:
     except CancelledError:
         return
     except KindInfraError as unknown:
-        error = ClusterError(f'kind node "{node}" cannot be watched any more: {unknown}')
+        error = ClusterEndedError(f'kind node "{node}" cannot be watched any more: {unknown}')
     if context.cancelled.is_set():
         return  # the run ends, and so does the cluster
     with suppress(StateError):  # another kind node was lost first
@@ -266,10 +281,13 @@ def _end_error(node: str, status: str, cluster: Cluster, context: Context) -> Cl
     except CancelledError:
         raise
     except KindInfraError as error:
-        return ClusterError(f'the engine stopped, and with it cluster "{cluster.name}":\n{error}')
-    return ClusterError(
-        f'kind node "{node}" of cluster "{cluster.name}" has ended in mid-run ({status})\n'
-        "To fix: see who stopped or removed its container, or whether memory ran out, and run again"
+        return ClusterEndedError(
+            f'the engine stopped, and with it cluster "{cluster.name}":\n{error}'
+        )
+    return ClusterEndedError(
+        f'kind node "{node}" of cluster "{cluster.name}" ended during the run ({status})\n'
+        "To fix: find out what stopped or removed its container, or whether memory ran out "
+        "(dmesg); then run again"
     )
 
 
@@ -323,7 +341,7 @@ def _acquire_namespace(
 
 
 def _is_dead(holder: LeaseHolder, host: str) -> bool:
-    """Whether it is sure that the run is over and kept nothing; of other hosts nobody can tell."""
+    """Whether it is sure that the run is over and kept nothing; unknown for other hosts."""
     run = RunDirectory(Path(holder.folder))
     try:
         here = holder.host == host and run.lock.exists()
@@ -336,10 +354,14 @@ def _in_use(other: LeaseHolder, namespace: str, context: Context) -> str:
     from pytest_kindinfra.kube.cleanup import remove_command
 
     existing = context.request.existing
-    file = existing.kubeconfig if existing else context.run.kubeconfig
-    command = remove_command(file, other.run_id, ("all", "leases.coordination.k8s.io"))
+    command = remove_command(
+        existing.kubeconfig if existing else context.run.kubeconfig,
+        other.run_id,
+        ("all", "leases.coordination.k8s.io"),
+        context=existing.context if existing else None,
+    )
     return (
-        f'run {other.run_id} on "{other.host}" has namespace "{namespace}" for itself\n'
-        "To fix: wait for its end, use another [cluster] namespace, or, if it is over: "
+        f'run {other.run_id} on "{other.host}" uses namespace "{namespace}" exclusively\n'
+        "To fix: wait until it ends, use another [cluster] namespace, or, if it is over: "
         f"{shlex.join(command)}"
     )

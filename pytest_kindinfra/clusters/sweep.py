@@ -1,7 +1,7 @@
 """Delete the clusters of runs that were killed: known by their mount, dead by their free lock.
 
 A cluster is known by the run directory that is mounted in its kind nodes. Only the lock in
-there says whether the run lives: a process id may be somebody else's by now, and an age says
+there says whether the run lives: a process id may be another process's by now, and an age says
 nothing. What was kept on purpose is never touched, nor is a cluster whose run directory tells
 nothing.
 """
@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import CommandError
+from pytest_kindinfra.state.clusterrecords import ClusterKept, SweepBegun
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import is_locked, locked_alone
-from pytest_kindinfra.state.records import ClusterKept, SweepBegun
-from pytest_kindinfra.state.reused import why_unclear, why_unknown
+from pytest_kindinfra.state.reused import forget_name, why_unclear, why_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ class Swept:
 
     Attributes:
         deleted: The clusters that were deleted.
-        unclear: Cluster to why nobody can tell whether it may be deleted; it is left alone.
+        unclear: Cluster to why it is unknown whether it may be deleted; it is left alone.
         failed: Cluster to why it could not be deleted.
     """
 
@@ -73,7 +73,7 @@ def left_behind(creator: ClusterCreator, deadline: Deadline) -> list[str]:
 
 
 def _left(creator: ClusterCreator, deadline: Deadline) -> Iterator[tuple[str, RunDirectory, str]]:
-    """Yield each cluster that no run holds and nobody kept, or with why that is unclear."""
+    """Yield each cluster that no run uses or kept, or with why that is unclear."""
     for name, folder in creator.run_directories(deadline).items():
         run = RunDirectory(folder)
         if why := why_unclear(run, name):
@@ -86,15 +86,16 @@ def _left(creator: ClusterCreator, deadline: Deadline) -> Iterator[tuple[str, Ru
 def _delete_alone(
     name: str, run: RunDirectory, creator: ClusterCreator, deadline: Deadline
 ) -> bool:
-    """Delete the cluster, unless somebody takes it over at this moment; say whether it went.
+    """Delete the cluster, unless a run reuses it at this moment; return whether it was deleted.
 
     A run that wants the name may have deleted it since it was listed, and made its own.
     """
     with locked_alone(run.lock) as alone:
         if alone and _is_still(name, run, creator, deadline) and _is_swept(name, run):
             with suppress(OSError):  # of a full disk, which the deletion helps
-                run.write(SweepBegun(cluster=name))  # for who wants the name, and finds it locked
+                run.write(SweepBegun(cluster=name))  # for a run that waits for the name
             creator.delete(name, kubeconfig=run.kubeconfig, deadline=deadline)
+            forget_name(run)
             return True
     return False
 
@@ -105,7 +106,7 @@ def _is_still(name: str, run: RunDirectory, creator: ClusterCreator, deadline: D
 
 
 def _is_swept(name: str, run: RunDirectory) -> bool:
-    """Whether the notes still say, now that nobody else holds the lock, that it may go."""
+    """Whether the notes still say, now that no other process has the lock, that it may go."""
     return not why_unknown(run, name) and run.read(ClusterKept) is None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pytest_kindinfra.plan.options import expand_path, find_option
 
-DESCRIPTION = "The services of a test run, without the tests: plan, build, bring up, look into."
+DESCRIPTION = "Plan, build, deploy and inspect the services of a test run, without running tests."
 
 
 SHELLS = ("bash", "zsh", "fish")
@@ -30,45 +30,79 @@ def make_parser() -> argparse.ArgumentParser:
     _add_stages(commands)
     _add_lasting(commands)
     _add_inside(commands)
+    _add_snapshot(commands)
     _add_general(commands)
     return parser
 
 
+def _workers(text: str) -> int:
+    """Return a number of workers; argparse reports the error."""
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
+
+
+_workers.__name__ = "number of workers"  # as argparse calls it: invalid number of workers value
+
+
 def _add_stages(commands: Any) -> None:
-    commands.add_parser("init", help="Write a declaration and a first test from what is here")
-    build = commands.add_parser("build", help="Build images, and make no cluster")
-    _add_services(build)
-    build.add_argument("--no-cache", action="store_true", help="Build everything anew")
-    build.add_argument(
-        "--save", type=expand_path, metavar="DIR", help="Write archives for --kindinfra-images=DIR"
+    commands.add_parser(
+        "init", help="Write kindinfra.toml and a first test from the files in this folder"
     )
-    plan = commands.add_parser("plan", parents=[_json()], help="Say what a run would do")
+    build = commands.add_parser("build", help="Build the images, without a cluster")
+    _add_services(build)
+    build.add_argument("--no-cache", action="store_true", help="Build without any cache")
+    build.add_argument(
+        "--save",
+        type=expand_path,
+        metavar="DIR",
+        help="Also save the images in DIR, for --kindinfra-images=DIR",
+    )
+    plan = commands.add_parser("plan", parents=[_json()], help="Show what a run would do")
     _add_services(plan)
+    plan.add_argument(
+        "--workers",
+        type=_workers,
+        default=0,
+        metavar="N",
+        help="Show the copies of services per worker for pytest -n N",
+    )
+    pull = commands.add_parser(
+        "pull", help="Fetch the images and charts that a run needs from elsewhere"
+    )
+    _add_services(pull)
+    pull.add_argument("--save", type=expand_path, metavar="DIR", help="Write them to a folder too")
 
 
 def _add_lasting(commands: Any) -> None:
     """Add the commands about the cluster that runs with --kindinfra-reuse share."""
     named = _named()
     up = commands.add_parser(
-        "up", parents=[named], help="Bring services up on the cluster of --kindinfra-reuse"
+        "up", parents=[named], help="Deploy services to the reused cluster (--kindinfra-reuse)"
     )
     _add_services(up)
     dev = commands.add_parser(
         "dev",
         parents=[named],
         usage="kindinfra dev [-h] [--cluster-name NAME] [SERVICE ...] [-- CMD ...]",
-        help="Bring services up again after each change, and run the tests (pytest --lf)",
+        help="Deploy services again after each change, then run the tests",
+        epilog="After --: the command to run after each change, in the folder of the declaration "
+        "(default: pytest --lf --kindinfra-reuse). Ctrl-C ends it; the services stay.",
     )
     _add_services(dev)
-    commands.add_parser("down", parents=[named], help="End that cluster")
-    commands.add_parser("status", parents=[named, _json()], help="Say what of it is ready")
-    logs = commands.add_parser("logs", parents=[named], help="Show the logs of its pods")
+    commands.add_parser("down", parents=[named], help="Delete the reused cluster")
+    commands.add_parser("status", parents=[named, _json()], help="Show which services are ready")
+    logs = commands.add_parser("logs", parents=[named], help="Show the logs of the services")
     logs.add_argument("service", nargs="?", metavar="SERVICE", help="default: all")
     logs.add_argument(
         "--lines", type=int, default=_LOG_LINES, metavar="N", help="default: %(default)s"
     )
     logs.add_argument(
-        "-f", "--follow", action="store_true", help="Go on with new lines and new pods until Ctrl-C"
+        "-f",
+        "--follow",
+        action="store_true",
+        help="Follow the logs, also of new pods, until Ctrl-C",
     )
 
 
@@ -103,20 +137,30 @@ def _add_inside(commands: Any) -> None:
     kubectl.add_argument("words", nargs=argparse.REMAINDER, metavar="...")
 
 
+def _add_snapshot(commands: Any) -> None:
+    """Add the commands about the snapshots that clusters boot from."""
+    snapshot = commands.add_parser("snapshot", help="List or remove snapshots of clusters")
+    actions = snapshot.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("list", parents=[_json()], help="Say which snapshots the engine has")
+    actions.add_parser("remove", help="Remove all snapshots that no cluster uses")
+
+
 def _add_general(commands: Any) -> None:
     commands.add_parser(
-        "doctor", parents=[_json()], help="Say what is missing or odd on this machine"
+        "doctor", parents=[_json()], help="Check this machine: what is missing, and warnings"
     )
     gc = commands.add_parser(
         "gc", parents=[_json()], help="Delete the clusters of runs that were killed"
     )
-    gc.add_argument("--images", action="store_true", help="Old images of this plugin too")
+    gc.add_argument(
+        "--images", action="store_true", help="Also delete old images that this plugin built"
+    )
     gc.add_argument(
         "--older-than",
         type=_days,
         default=_OLD_IMAGES_DAYS,
         metavar="DAYS",
-        help="Images that no run made or used for so long (default: %(default)s)",
+        help="With --images: unused for at least so many days (default: %(default)s)",
     )
     commands.add_parser("schema", help="Print the JSON Schema of kindinfra.toml, for editors")
     completion = commands.add_parser("completion", help="Print a completion script for a shell")
@@ -124,9 +168,7 @@ def _add_general(commands: Any) -> None:
 
 
 def _add_services(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "services", nargs="*", metavar="SERVICE", help="default: all that is declared"
-    )
+    parser.add_argument("services", nargs="*", metavar="SERVICE", help="default: all services")
 
 
 def _named() -> argparse.ArgumentParser:
@@ -134,7 +176,7 @@ def _named() -> argparse.ArgumentParser:
     named.add_argument(
         "--cluster-name",
         metavar=find_option("cluster_name").metavar,
-        help="If it has another name than the options say",
+        help="Name of the cluster, if not the default",
     )
     return named
 

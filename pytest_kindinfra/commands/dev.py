@@ -11,13 +11,15 @@ from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.tags import look_up
 from pytest_kindinfra.kube.rewrite import content_hash
 from pytest_kindinfra.plan.finding import declaration_folder
+from pytest_kindinfra.plan.kustomize import local_folders
+from pytest_kindinfra.plan.manifests import matching_files
 from pytest_kindinfra.plan.options import ignored_by
 from pytest_kindinfra.run.prepare import Door
 from pytest_kindinfra.system.programs import run_here
 from pytest_kindinfra.wiring import make_tools
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from pytest_kindinfra.run.prepare import Prepared
 
@@ -30,8 +32,8 @@ _DEBOUNCE = 300
 """Milliseconds for which changes are collected: an editor writes a file in several steps."""
 
 
-_LOOK = 500
-"""Milliseconds after which watching yields though nothing changed."""
+_LOOK = 250
+"""Milliseconds after which each watch yields though nothing changed."""
 
 
 _SHOWN = 3
@@ -45,7 +47,7 @@ def dev(
     bring_up: Callable[[], bool],
     say: Callable[[str], object],
 ) -> None:
-    """Bring services up, then watch their files and do it again, until somebody interrupts it.
+    """Bring services up, then watch their files and do it again, until it is interrupted.
 
     The command is run after each bring-up that went well. A change that alters neither an image's
     content nor an object is none.
@@ -61,38 +63,63 @@ def dev(
         DeclarationError: The declaration is wrong at the beginning; later it is shown.
         KindInfraError: The extra `dev` is not installed.
     """
-    try:
-        from watchfiles import watch
-    except ImportError:
-        msg = 'kindinfra dev needs watchfiles\nTo fix: pip install "pytest-kindinfra[dev]"'
-        raise KindInfraError(msg) from None
+    _check_extra()
     env = {"KINDINFRA_CLUSTER_NAME": cluster} if cluster else {}
     prepared = _prepare(services)
     known = _fingerprint(prepared)
     artifacts = (prepared.request.folder / prepared.settings.artifacts).resolve()
-    paths = sorted(_watched(prepared))
+    watched = _watched(prepared)
     begun = False
-    # The first time-out says that files are watched: what changes from then on is seen.
-    for changes in watch(
-        *paths, debounce=_DEBOUNCE, step=50, rust_timeout=_LOOK, yield_on_timeout=True
-    ):
+    for changed in _changes(watched):
         if not begun:
             begun = True
             _go(bring_up, command, env, say)
-            say(f"kindinfra: watching {_listed(paths)}; Ctrl-C ends it, and leaves the services")
-        files = sorted({Path(path) for _, path in changes})
-        files = [path for path in files if not path.is_relative_to(artifacts)]
+            shown = _listed(sorted(watched))
+            say(f"kindinfra: watching {shown}; Ctrl-C stops watching and keeps the services")
+        files = [path for path in sorted(changed)
+                 if _is_watched(path, watched) and not path.is_relative_to(artifacts)]  # fmt: skip
         if not files:
             continue
         try:
-            fingerprint = _fingerprint(_prepare(services))
+            prepared = _prepare(services)
+            fingerprint = _fingerprint(prepared)
         except KindInfraError as error:
             say(f"kindinfra: {error}")
             continue
+        watched = _watched(prepared)
         if fingerprint != known:
             known = fingerprint
             say(f"kindinfra: changed: {_listed(files)}")
             _go(bring_up, command, env, say)
+
+
+def _check_extra() -> None:
+    try:
+        import watchfiles  # noqa: F401 - whether it is there
+    except ImportError:
+        msg = 'kindinfra dev needs watchfiles\nTo fix: pip install "pytest-kindinfra[dev]"'
+        raise KindInfraError(msg) from None
+
+
+def _changes(watched: Collection[Path]) -> Iterator[set[Path]]:
+    """Yield the paths that changed, again and again; none if nothing did.
+
+    What changes after the first set is seen. A file is watched by its folder, since a watch on a
+    file ends when an editor saves it as another file under the same name. Such a folder is watched
+    without the folders in it, which may hold a virtual environment.
+    """
+    from watchfiles import watch
+
+    folders = {path for path in watched if path.is_dir()}
+    parents = {path.parent for path in watched if path not in folders}
+    watches = [
+        watch(*sorted(paths), debounce=_DEBOUNCE, step=50, rust_timeout=_LOOK,
+              yield_on_timeout=True, ignore_permission_denied=True, recursive=recursive)
+        for paths, recursive in ((folders, True), (parents, False))
+        if paths
+    ]  # fmt: skip
+    for found in zip(*watches, strict=True):
+        yield {Path(path) for changes in found for _, path in changes}
 
 
 def _go(
@@ -123,18 +150,16 @@ def _prepare(services: Sequence[str]) -> Prepared:
 
 
 def _fingerprint(prepared: Prepared) -> tuple[object, ...]:
-    """Return what another bring-up would do something about: contents of images, and objects."""
+    """Return what another bring-up would do something about: sources of images, and objects."""
     plan = prepared.plan
     known = look_up(plan, make_tools(prepared.settings.engine).engine)
-    inputs = [_stamp(path) for one in plan.services for path in _inputs(one.inputs, prepared)]
+    folder = prepared.request.folder
+    inputs = [_stamp(folder / path) for service in plan.services for pattern in service.inputs
+              for path in matching_files(pattern, folder)]  # fmt: skip
     objects = {name: content_hash(found) for name, found in plan.objects.items()}
     charts = {name: release.content for name, release in plan.releases.items()}
-    return tuple(known.tags.items()), tuple(objects.items()), tuple(charts.items()), tuple(inputs)
-
-
-def _inputs(patterns: Iterable[str], prepared: Prepared) -> Iterator[Path]:
-    for pattern in patterns:
-        yield from sorted(prepared.request.folder.glob(pattern))
+    contexts = tuple(known.contexts.items())
+    return contexts, tuple(objects.items()), tuple(charts.items()), tuple(inputs)
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:
@@ -155,12 +180,16 @@ def _watched(prepared: Prepared) -> set[Path]:
             found.add(folder / (image.dockerfile or image.context / "Dockerfile"))
     for service in plan.services:
         patterns = (*service.manifests, *service.inputs)
-        found |= {path for pattern in patterns for path in folder.glob(pattern)}
-        found |= {folder / service.kustomize} if service.kustomize else set()
+        found |= {folder / path for one in patterns for path in matching_files(one, folder)}
+        found |= local_folders(folder / service.kustomize) if service.kustomize else set()
         if service.helm:
             found |= {folder / path for path in (service.helm.chart, *service.helm.values)}
     there = {path.resolve() for path in found if path.exists()}
     return {path for path in there if not any(other in path.parents for other in there)}
+
+
+def _is_watched(path: Path, watched: Collection[Path]) -> bool:
+    return path in watched or any(folder in watched for folder in path.parents)
 
 
 def _listed(paths: Sequence[Path]) -> str:

@@ -1,4 +1,4 @@
-"""`kindinfra doctor`: what is missing or odd on this machine, each with what to do about it."""
+"""`kindinfra doctor`: what is missing on this machine, and warnings, each with a remedy."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.clusters.sweep import left_behind
 from pytest_kindinfra.commands.images import resolve, settings_of
+from pytest_kindinfra.commands.snapshots import kept_here, list_snapshots
 from pytest_kindinfra.engines.common import Oldest, asked, in_one_line, new_enough
-from pytest_kindinfra.errors import DeclarationError, KindInfraError
+from pytest_kindinfra.errors import DeclarationError, EngineError, KindInfraError
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.plan.sources import SOURCES
 from pytest_kindinfra.protocols import Finding
@@ -50,22 +51,21 @@ _LEAST_MEMORY = 2_000_000_000
 
 _OLDEST_KIND = Oldest(
     version=(0, 20),
-    lacks="node images of Kubernetes 1.27.2 and newer want a private cgroup namespace from kind",
+    lacks="node images of Kubernetes 1.27.2 and newer need a private cgroup namespace",
     fix="install kind 0.20 or newer: https://kind.sigs.k8s.io/docs/user/quick-start/",
 )
 
 
 def examine(
     tools: Tools, *, environ: Mapping[str, str], proc: Path = Path("/proc")
-) -> list[Finding]:
-    """Return what was found, one finding for each thing that was looked at."""
-    return [
-        *_programs(tools),
-        *_engine_host(tools.engine, environ),
-        *_machine(tools.engine, environ, proc),
-        *_folder(declaration_folder(Path.cwd())),
-        *_leftovers(tools),
-    ]
+) -> Iterator[Finding]:
+    """Yield a finding for each thing that is looked at, as soon as it was."""
+    yield from _programs(tools)
+    yield from _engine_host(tools.engine, environ)
+    yield from _machine(tools.engine, environ, proc)
+    yield from _folder(declaration_folder(Path.cwd()))
+    yield from _leftovers(tools)
+    yield from _snapshots(tools)
 
 
 def _programs(tools: Tools) -> Iterator[Finding]:
@@ -91,12 +91,12 @@ def _optional(tools: Tools, argv: tuple[str, ...], why: str) -> Finding:
     """Try a program that not every run needs: being on PATH is no proof that it works."""
     program, fix = argv[0], how_to_get(argv[0])
     if (path := shutil.which(program)) is None:
-        return Finding(state="odd", what=program, said=f"not on PATH; {why}", fix=fix)
+        return Finding(state="warning", what=program, said=f"not on PATH; {why}", fix=fix)
     try:
         tools.runner.run(argv, deadline=Deadline.after(_ASK_SECONDS))
     except (KindInfraError, OSError) as error:
         said = f"{path} does not work; {why}: {in_one_line(str(error))}"
-        return Finding(state="odd", what=program, said=said, fix=fix)
+        return Finding(state="warning", what=program, said=said, fix=fix)
     return Finding(state="ok", what=program, said=path)
 
 
@@ -108,7 +108,7 @@ def _setpriv() -> Finding:
     there = f"{path} does not know --pdeathsig" if path else "not on PATH"
     said = f"{there}; if pytest is killed (SIGKILL), docker and kind go on for a while"
     fix = "install setpriv of util-linux 2.33 or newer (Alpine: apk add setpriv)"
-    return Finding(state="odd", what="setpriv", said=said, fix=fix)
+    return Finding(state="warning", what="setpriv", said=said, fix=fix)
 
 
 def _engine_host(engine: Engine, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -138,7 +138,7 @@ def _inotify(name: str, least: int, proc: Path) -> Iterator[Finding]:
         yield Finding(state="ok", what="inotify", said=f"{key} is {there}")
         return
     said = f"{key} is {there}; with several kind nodes pods may fail with too many open files"
-    yield Finding(state="odd", what="inotify", said=said, fix=f"sysctl {key}={least}")
+    yield Finding(state="warning", what="inotify", said=said, fix=f"sysctl {key}={least}")
 
 
 def _memory(available: int | None) -> Iterator[Finding]:
@@ -149,7 +149,7 @@ def _memory(available: int | None) -> Iterator[Finding]:
         yield Finding(state="ok", what="memory", said=said)
     else:
         fix = "end other programs; a kind node takes about 1 GB before any service"
-        yield Finding(state="odd", what="memory", said=said, fix=fix)
+        yield Finding(state="warning", what="memory", said=said, fix=fix)
 
 
 def _folder(folder: Path) -> Iterator[Finding]:
@@ -166,7 +166,7 @@ def _folder(folder: Path) -> Iterator[Finding]:
         count = len(error.problems)
         said = f"{error.problems[0]}{f' (and {count - 1} more)' if count > 1 else ''}"
         yield Finding(
-            state="missing", what="declaration", said=said, fix="kindinfra plan tells all"
+            state="missing", what="declaration", said=said, fix="kindinfra plan shows all of it"
         )
         return
     problem = network_problem(artifacts)
@@ -181,13 +181,26 @@ def _leftovers(tools: Tools) -> Iterator[Finding]:
         return  # the engine was found missing before
     if found:
         said = f"of killed runs: {', '.join(found)}"
-        yield Finding(state="odd", what="clusters", said=said, fix="kindinfra gc")
+        yield Finding(state="warning", what="clusters", said=said, fix="kindinfra gc")
     else:
         yield Finding(state="ok", what="clusters", said="none was left behind")
 
 
-def doctor() -> list[Finding]:
-    """Return what was found on this machine."""
+def _snapshots(tools: Tools) -> Iterator[Finding]:
+    try:
+        found = list_snapshots(keeper) if (keeper := kept_here(tools)) else []
+    except EngineError as error:
+        said = f"clusters boot without: {in_one_line(str(error))}"
+        yield Finding(state="warning", what="snapshots", said=said, fix="--kindinfra-snapshot=off")
+        return
+    if found:
+        size = sum(one.size for one in found) / 1e6
+        said = f"{len(found)}, of {size:.0f} MB beyond their node images"
+        yield Finding(state="ok", what="snapshots", said=said)
+
+
+def doctor() -> Iterator[Finding]:
+    """Yield what is found on this machine, as soon as it is."""
     engine: EngineName = "auto"
     with suppress(DeclarationError):  # which is a finding of its own
         engine = settings_of(read_declaration(declaration_folder(Path.cwd())), {}).engine

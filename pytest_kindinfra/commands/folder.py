@@ -63,13 +63,13 @@ def _cluster() -> Iterator[str]:
         yield _row("cluster", f"unknown: {str(error).splitlines()[0]}")
         return
     if place.there is None:
-        yield _row("cluster", f"none ({place.name} is made by kindinfra up)")
+        yield _row("cluster", f"none ({place.name} will be created by kindinfra up)")
     elif not place.there.running:
         yield _row("cluster", f"{place.name}, whose kind nodes do not run")
     else:
         services = services_in(place.directory) if place.directory else []
         yield _row("cluster", f"{place.name}: {', '.join(services) or 'no services'}")
-        yield _row("", "kindinfra status says what is ready")
+        yield _row("", "kindinfra status shows which services are ready")
 
 
 def _last_run(artifacts: Path) -> Iterator[str]:

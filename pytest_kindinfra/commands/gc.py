@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.clusters.sweep import sweep
+from pytest_kindinfra.clusters.sweep import Swept, sweep
+from pytest_kindinfra.commands.snapshots import Removed, kept_here, remove_snapshots
+from pytest_kindinfra.errors import EngineError, KindInfraError
 from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import engines_here, make_tools
 
@@ -29,10 +32,11 @@ class Clusters:
     Attributes:
         engine: Its name.
         deleted: Clusters that were deleted.
-        unclear: Cluster to why nobody can tell whether it may be deleted.
+        unclear: Cluster to why it is unknown whether it may be deleted.
         failed: Cluster to why it could not be deleted.
         commands: Unclear or failed cluster to the command that deletes it.
         registry: The plugin's own registry was removed.
+        problem: Why not all of that could be done; empty if it was.
     """
 
     engine: str
@@ -41,6 +45,7 @@ class Clusters:
     failed: dict[str, str] = field(default_factory=dict)
     commands: dict[str, str] = field(default_factory=dict)
     registry: bool = False
+    problem: str = ""
 
     @property
     def lines(self) -> Iterator[str]:
@@ -49,22 +54,33 @@ class Clusters:
             yield f"deleted cluster {name}"
         for name, why in self.unclear.items():
             yield f"left alone: cluster {name}: {why}"
-            yield f"  if nobody uses it: {self.commands[name]}"
+            yield f"  if it is not in use: {self.commands[name]}"
         for name, why in self.failed.items():
             yield f"could not delete cluster {name}: {why}"
             yield f"  To fix: {self.commands[name]}"
         if self.registry:
             yield "removed the registry"
+        if self.problem:
+            yield f"{self.engine}: {self.problem}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagesSwept:
-    """What became of the old images of one engine: those removed, and those left with why."""
+    """What became of the old images of one engine.
+
+    Attributes:
+        engine: Its name.
+        days: How long no run made or used them.
+        removed: References.
+        left: Reference to why it was left.
+        problem: Why none could be removed; empty if some could.
+    """
 
     engine: str
     days: float
-    removed: list[str]
-    left: Mapping[str, str]
+    removed: list[str] = field(default_factory=list)
+    left: Mapping[str, str] = field(default_factory=dict)
+    problem: str = ""
 
     @property
     def lines(self) -> Iterator[str]:
@@ -73,8 +89,10 @@ class ImagesSwept:
             yield f"removed image {reference}"
         for reference, why in self.left.items():
             yield f"left alone: image {reference}: {why}"
-        if not self.removed and not self.left:
-            yield f"no image of ours is older than {self.days:g} days"
+        if self.problem:
+            yield f"images of {self.engine}: {self.problem}"
+        elif not self.removed and not self.left:
+            yield f"no image built by kindinfra is older than {self.days:g} days"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,16 +101,19 @@ class Collected:
 
     clusters: list[Clusters]
     images: list[ImagesSwept]
+    snapshots: list[Removed]
 
     @property
     def well(self) -> bool:
         """Whether all went that should."""
-        return not any(one.failed for one in self.clusters)
+        well = all(not (one.failed or one.problem) for one in self.clusters)
+        return well and not any(one.problem for one in self.images)
 
     @property
     def lines(self) -> Iterator[str]:
         """What is shown of it."""
         found = [line for one in self.clusters for line in one.lines]
+        found += [line for one in self.snapshots for line in one.lines]
         yield from found or ["nothing was left behind"]
         for images in self.images:
             yield from images.lines
@@ -103,29 +124,39 @@ class Collected:
         return {
             "clusters": [asdict(one) for one in self.clusters],
             "images": [asdict(one) for one in self.images],
+            "snapshots": [asdict(one) for one in self.snapshots],
         }
 
 
 def collect_garbage(*, images: bool, days: float, say: Callable[[str], object]) -> Collected:
-    """Delete the clusters of killed runs, and a registry that nobody uses.
+    """Delete the clusters of killed runs, a registry and snapshots that are not in use.
 
     Args:
         images: Old images of this plugin are removed too.
         days: How long no run made or used those.
         say: Shows a line while another process is waited for.
 
-    Raises:
-        KindInfraError: An engine did not say what it has.
+    Returns:
+        What was done; what could not be done for one engine is a `problem` there.
     """
     tools = [make_tools(engine) for engine in engines_here()]
     return Collected(
         clusters=[_clusters(one, say) for one in tools],
         images=[_images(one, days=days) for one in tools] if images else [],
+        snapshots=[_snapshots(one) for one in tools],
     )
 
 
 def _clusters(tools: Tools, say: Callable[[str], object]) -> Clusters:
-    swept = sweep(tools.creator, Deadline.after(_SECONDS))
+    swept, registry, problems = Swept(), False, []
+    try:
+        swept = sweep(tools.creator, Deadline.after(_SECONDS))
+    except KindInfraError as error:
+        problems.append(str(error))
+    try:
+        registry = _registry(tools, say)
+    except KindInfraError as error:
+        problems.append(str(error))
     delete = tools.provider.delete_command
     return Clusters(
         engine=tools.engine.name,
@@ -133,12 +164,21 @@ def _clusters(tools: Tools, say: Callable[[str], object]) -> Clusters:
         unclear=swept.unclear,
         failed=swept.failed,
         commands={name: shlex.join(delete(name)) for name in (*swept.unclear, *swept.failed)},
-        registry=_registry(tools, say),
+        registry=registry,
+        problem="\n".join(dict.fromkeys(problems)),
     )
 
 
+def _snapshots(tools: Tools) -> Removed:
+    """Remove the snapshots that no run can use any more; an engine that cannot say has none."""
+    if keeper := kept_here(tools):
+        with suppress(EngineError):
+            return remove_snapshots(keeper, useless_only=True)
+    return Removed(removed=[], left={})
+
+
 def _registry(tools: Tools, say: Callable[[str], object]) -> bool:
-    """Remove this project's registry if nobody uses it; return whether it is gone."""
+    """Remove this project's registry if it is not in use; return whether it is gone."""
     from pytest_kindinfra.engines.registry import close_registry
     from pytest_kindinfra.state.memory import cache_folder
 
@@ -154,6 +194,13 @@ def _registry(tools: Tools, say: Callable[[str], object]) -> bool:
 
 
 def _images(tools: Tools, *, days: float) -> ImagesSwept:
+    try:
+        return _discard(tools, days=days)
+    except KindInfraError as error:
+        return ImagesSwept(engine=tools.engine.name, days=days, problem=str(error))
+
+
+def _discard(tools: Tools, *, days: float) -> ImagesSwept:
     from pytest_kindinfra.images.cleanup import discard_images
     from pytest_kindinfra.state.memory import cache_folder
     from pytest_kindinfra.system.timeline import now

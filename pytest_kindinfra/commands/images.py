@@ -29,7 +29,7 @@ from pytest_kindinfra.run.recipe import add_builds
 from pytest_kindinfra.run.tasks import Tasks, given
 from pytest_kindinfra.state.directory import RunDirectory, new_run_id
 from pytest_kindinfra.state.locks import hold
-from pytest_kindinfra.state.results import BlockedError, text_of
+from pytest_kindinfra.state.results import BlockedError, text_of, verb_of
 from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import make_tools
 
@@ -80,7 +80,7 @@ def prepare_services(
     """
     declaration = read_declaration(Path(folder).resolve())
     if declaration.source is None:
-        problem = f"{declaration.folder}: neither kindinfra.toml nor [tool.kindinfra] is there"
+        problem = f"{declaration.folder} has no kindinfra.toml and no [tool.kindinfra] table"
         raise DeclarationError([problem])
     names = [one.name for one in declaration.services] if services is None else services
     return prepare(
@@ -101,7 +101,7 @@ def build_images(
     artifacts: Path | str | None = None,
     progress: Callable[[Phase, bool], None] | None = None,
 ) -> dict[str, BuiltImage]:
-    """Build the images of a plan, side by side, unless the engine has them; no cluster is made.
+    """Build the images of a plan, in parallel, unless the engine has them; no cluster is made.
 
     An image is named after its content, so that nothing is built that this or another run built
     from the same files.
@@ -111,7 +111,7 @@ def build_images(
         jobs: Builds at a time; None means `--kindinfra-build-jobs`'s value.
         timeout: Seconds for each build; None means `--kindinfra-timeout`'s value.
         tag: A template for a further tag; None means `--kindinfra-tag`'s value.
-        no_cache: Build everything anew, once: for inputs that are not pinned.
+        no_cache: Build everything again, once: for inputs that are not pinned.
         artifacts: Where to leave logs, in a folder of their own; None means
             `--kindinfra-artifacts`'s value.
         progress: Called with each phase at its start (False) and end (True), from threads.
@@ -121,7 +121,7 @@ def build_images(
 
     Raises:
         DeclarationError: An argument or option cannot be used.
-        ToolMissingError: The engine is not there.
+        ToolMissingError: The engine is missing.
         KindInfraError: Images could not be built; the text holds all causes.
     """
     given = {"build_jobs": jobs, "timeout": timeout, "tag": tag, "artifacts": artifacts}
@@ -224,7 +224,7 @@ def new_run(prepared: Prepared) -> Iterator[RunDirectory]:
 
 
 def new_folder(prepared: Prepared) -> RunDirectory:
-    """Make the run directory; the run counts as alive once somebody holds its lock."""
+    """Make the run directory; the run counts as alive once a process has its lock."""
     folder, settings = prepared.request.folder, prepared.settings
     run = RunDirectory(folder / settings.artifacts / prepared.request.run_id)
     run.make()
@@ -253,7 +253,8 @@ def _failures(errors: Mapping[str, BaseException], context: Context) -> str:
         for name, error in errors.items()
         if not isinstance(error, BlockedError | CancelledError)
     } or errors
-    texts = [f'image "{name}" failed:\n{text_of(error)}' for name, error in roots.items()]
+    heads = {name: f'image "{name}" {verb_of("image", error)}' for name, error in roots.items()}
+    texts = [f"{heads[name]}:\n{text_of(error)}" for name, error in roots.items()]
     if blocked := sorted(errors.keys() - roots.keys()):
         texts.append(f"not built because of it: {', '.join(blocked)}")
-    return "\n".join([*texts, f"all of it: {context.run.path}"])
+    return "\n".join([*texts, f"logs and details: {context.run.path}"])

@@ -6,23 +6,33 @@ import shlex
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_kindinfra.commands.images import settings_of
-from pytest_kindinfra.errors import ClusterError, KindInfraError, NotReadyError
+from pytest_kindinfra.errors import ClusterError, KindInfraError, NotReadyError, StateError
 from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.kube.follow import Following
 from pytest_kindinfra.kube.readiness import gates, readiness
-from pytest_kindinfra.model import SERVICE_LABEL
+from pytest_kindinfra.model import (
+    SERVICE_LABEL,
+)
+from pytest_kindinfra.names import (
+    declared_name,
+    labelled_service,
+    service_selector,
+    worker_of,
+)
 from pytest_kindinfra.plan.finding import declaration_folder
-from pytest_kindinfra.run.prepare import cluster_name, read_declaration
+from pytest_kindinfra.run.prepare import read_declaration
 from pytest_kindinfra.run.recipe import tear_down
+from pytest_kindinfra.state.clusterrecords import Deployed
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import locked_alone
+from pytest_kindinfra.state.records import DeployedService
 from pytest_kindinfra.state.reused import (
+    cluster_name,
     deployed_services,
     forget,
-    read_deployed,
     services_in,
     user_of,
     why_unclear,
@@ -40,7 +50,10 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.context import Tools
     from pytest_kindinfra.model import Endpoint, EndpointSpec, KubeObject, ObservedCluster
-    from pytest_kindinfra.state.records import Deployed
+    from pytest_kindinfra.state.codec import Note
+
+
+N = TypeVar("N", bound="Note")
 
 
 ASK_SECONDS = 30.0
@@ -80,17 +93,17 @@ def look(cluster: str | None) -> Place:
     folder = declaration_folder(Path.cwd())
     given = {"reuse": True, "cluster_name": cluster}
     settings = settings_of(read_declaration(folder), given)
-    name = cluster_name(settings, folder=folder, run_id="")
+    name = cluster_name(folder, named=settings.cluster_name, reuse=True, run_id="")
     tools = make_tools(settings.engine)
     there = tools.creator.observe(name, Deadline.after(ASK_SECONDS))
     return Place(name=name, tools=tools, there=there)
 
 
 def kubeconfig_of(place: Place) -> Path:
-    """Return the credentials of a cluster that is there; they are kept out of what is shown.
+    """Return the credentials of an existing cluster; they are kept out of what is shown.
 
     Raises:
-        KindInfraError: There is no cluster, it does not run, or nobody has its credentials.
+        KindInfraError: There is no cluster, it does not run, or its kubeconfig is missing.
     """
     if place.there is None:
         msg = f'there is no cluster "{place.name}"\nTo fix: kindinfra up'
@@ -104,7 +117,7 @@ def kubeconfig_of(place: Place) -> Path:
         msg = f'the credentials of cluster "{place.name}" cannot be read: {why}'
         raise KindInfraError(msg)
     if directory is None or not size_of(directory.kubeconfig):
-        msg = f'nobody has the credentials of cluster "{place.name}"\nTo fix: kindinfra up'
+        msg = f'the kubeconfig of cluster "{place.name}" is missing\nTo fix: kindinfra up'
         raise KindInfraError(msg)
     place.tools.redactor.learn(credentials_in(directory.kubeconfig.read_text()))
     return directory.kubeconfig
@@ -117,14 +130,15 @@ def down(cluster: str | None) -> str:
     """Delete the cluster and return a line that says what was done.
 
     Raises:
-        KindInfraError: It is none of ours, in use, that is unclear, or it could not be deleted.
+        KindInfraError: No run created it, it may be in use, or it could not be deleted.
     """
     place = look(cluster)
     if place.there is None:
         return f"there is no cluster {place.name}"
     if place.there.folder is None:
         delete = " ".join(place.tools.provider.delete_command(place.name))
-        msg = f'no run of ours made cluster "{place.name}"\nTo fix: if nobody uses it: {delete}'
+        head = f'no run of pytest-kindinfra created cluster "{place.name}"'
+        msg = f"{head}\nTo fix: if it is not in use: {delete}"
         raise KindInfraError(msg)
     directory = RunDirectory(place.there.folder)
     if why := why_unclear(directory, place.name):
@@ -132,7 +146,7 @@ def down(cluster: str | None) -> str:
     with locked_alone(directory.lock) as alone:
         if not alone:
             user = user_of(directory)
-            msg = f'cluster "{place.name}" is in use by {user}\nTo fix: wait for its end'
+            msg = f'cluster "{place.name}" is in use by {user}\nTo fix: wait until it ends'
             raise KindInfraError(msg)
         done = _delete(place, directory)
         forget(directory)
@@ -142,8 +156,8 @@ def down(cluster: str | None) -> str:
 def _unclear(place: Place, why: str) -> str:
     delete = shlex.join(place.tools.provider.delete_command(place.name))
     return (
-        f'whether anybody uses cluster "{place.name}" is unclear: {why}\n'
-        f"To fix: if nobody uses it: {delete}"
+        f'it is unknown whether cluster "{place.name}" is in use: {why}\n'
+        f"To fix: if it is not in use: {delete}"
     )
 
 
@@ -199,7 +213,7 @@ class Status:
         if self.problem:
             yield self.problem
         elif not self.services:
-            yield "  no service was brought up"
+            yield "  no service was deployed"
         for one in self.services:
             yield f"  {one.name:<20} {f'not ready: {one.why}' if one.why else 'ready'}"
             for name, url in one.endpoints.items():
@@ -274,8 +288,9 @@ def _why_not_ready(
     name: str, deployed: Deployed, kube: Kube, specs: Mapping[tuple[str, str], EndpointSpec]
 ) -> str:
     if not deployed.ready:
-        return "its last bring-up did not end well"
-    for obj in deployed.objects:
+        return "its last deployment failed"
+    # A chart's hooks are not among them: helm may delete those once they are done.
+    for obj in (*deployed.objects, *deployed.charted):
         if why := _why_object(obj, kube):
             return why
     for one in deployed.endpoints:
@@ -299,33 +314,17 @@ def _why_endpoint(
     if (spec := specs.get((name, endpoint.name))) is None:
         return ""
     try:
-        _prove(name, spec, endpoint, Deadline.after(min(_ANSWERS_WITHIN, ASK_SECONDS)))
+        prove_endpoint(
+            name,
+            spec,
+            host=endpoint.host,
+            host_port=endpoint.port,
+            node=None,
+            deadline=Deadline.after(_ANSWERS_WITHIN),
+        )
     except NotReadyError as error:
         return str(error)
     return ""
-
-
-def prove_endpoints(service: str, deployed: Deployed, deadline: Deadline) -> None:
-    """Return once all declared endpoints of a service have answered.
-
-    Raises:
-        NotReadyError: One did not answer in time.
-    """
-    specs = _specs()
-    for endpoint in deployed.endpoints:
-        if spec := specs.get((service, endpoint.name)):
-            _prove(service, spec, endpoint, deadline)
-
-
-def _prove(service: str, spec: EndpointSpec, endpoint: Endpoint, deadline: Deadline) -> None:
-    prove_endpoint(
-        service,
-        spec,
-        host=endpoint.host,
-        host_port=endpoint.port,
-        node=None,
-        deadline=deadline,
-    )
 
 
 def logs(service: str | None, *, cluster: str | None, lines: int) -> Iterator[str]:
@@ -346,25 +345,31 @@ def logs(service: str | None, *, cluster: str | None, lines: int) -> Iterator[st
 
 
 def follow(
-    service: str | None, *, cluster: str | None, lines: int, say: Callable[[str], object]
+    service: str | None,
+    *,
+    cluster: str | None,
+    lines: int,
+    say: Callable[[str], object],
+    is_read: Callable[[], bool],
 ) -> None:
-    """Show the logs as they grow, also of pods that come later, until somebody interrupts it.
+    """Show the logs as they grow, also of pods that come later, as long as they are read.
 
     Args:
         service: Whose pods; None means those of all services.
         cluster: kind's name for the cluster if not what the options say.
         lines: How many earlier lines of each container are shown first.
-        say: Shows a line; called from several threads, one at a time.
+        say: Shows a line; called from several threads, one at a time. An OSError ends it.
+        is_read: Whether they are still read; called now and then.
 
     Raises:
         KindInfraError: There is no cluster, it has no such service, or it stopped answering.
     """
     with connected(cluster) as (place, kube):
         selector = _selector(place, service)
-        following = Following(
-            kube, selector, say=lambda line: say(place.tools.redactor.text(line)), lines=lines
-        )
-        following.run()
+        redact = place.tools.redactor.text
+        Following(
+            kube, selector, say=lambda line: say(redact(line)), is_read=is_read, lines=lines
+        ).run()
 
 
 @contextmanager
@@ -372,7 +377,7 @@ def connected(cluster: str | None) -> Iterator[tuple[Place, Kube]]:
     """Give the cluster of the current folder and its API, which is closed at the end.
 
     Raises:
-        KindInfraError: There is no cluster, it does not run, or nobody has its credentials.
+        KindInfraError: There is no cluster, it does not run, or its kubeconfig is missing.
     """
     place = look(cluster)
     kube = Kube(kubeconfig_of(place))
@@ -386,14 +391,43 @@ def deployed_of(place: Place, service: str) -> Deployed:
     """Return the deployed state of a service.
 
     Raises:
-        KindInfraError: It was never brought up on that cluster.
+        KindInfraError: It was never brought up on that cluster, or what is known of it cannot be
+            read.
     """
+    return _noted(Deployed, place, service)
+
+
+def record_of(place: Place, service: str) -> DeployedService:
+    """Return what is needed to change a service.
+
+    Raises:
+        KindInfraError: As `deployed_of`; or its last bring-up did not come to its end.
+    """
+    deployed_of(place, service)
+    return _noted(DeployedService, place, service)
+
+
+def _noted(kind: type[N], place: Place, service: str) -> N:
+    """Return a note about a service in the cluster's reused directory."""
     directory = place.directory
-    found = read_deployed(directory, service) if directory else None
-    if found is None:
-        known = services_in(directory) if directory else []
+    if directory and (why := why_unknown(directory, place.name)):
+        raise KindInfraError(_unclear(place, why))
+    known = services_in(directory) if directory else []
+    if directory is None or service not in known:
         has = ", ".join(known) or "none"
         msg = f'cluster "{place.name}" has no service "{service}"; it has: {has}'
+        if copies := [one for one in known if worker_of(one) and declared_name(one) == service]:
+            msg = (
+                f'cluster "{place.name}" has copies of service "{service}" for xdist workers only\n'
+                f"To fix: name one of them: {', '.join(copies)}; or kindinfra up {service}"
+            )
+        raise KindInfraError(msg)
+    try:
+        found, why = directory.read(kind, service), "its last bring-up did not end well"
+    except StateError as error:
+        found, why = None, str(error)
+    if found is None:
+        msg = f'service "{service}" in cluster "{place.name}": {why}\nTo fix: kindinfra up'
         raise KindInfraError(msg)
     return found
 
@@ -401,13 +435,13 @@ def deployed_of(place: Place, service: str) -> Deployed:
 def _selector(place: Place, service: str | None) -> str:
     if service:
         deployed_of(place, service)
-    return f"{SERVICE_LABEL}={service}" if service else SERVICE_LABEL
+    return service_selector(service) if service else SERVICE_LABEL
 
 
 def _of_pod(kube: Kube, pod: KubeObject, lines: int) -> Iterator[str]:
     meta, spec = pod["metadata"], pod["spec"]
     for container in [*spec.get("initContainers", ()), *spec["containers"]]:
-        where = f"{meta['labels'][SERVICE_LABEL]}: {meta['namespace']}/{meta['name']}"
+        where = f"{labelled_service(meta['labels'])}: {meta['namespace']}/{meta['name']}"
         yield f"==> {where} {container['name']} <=="
         try:
             text = kube.pod_logs(meta["namespace"], meta["name"], container["name"], lines=lines)

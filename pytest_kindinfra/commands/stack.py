@@ -28,10 +28,7 @@ from pytest_kindinfra.run.recipe import (
     ClusterTasks,
     ImageTasks,
     add_cluster,
-    add_external,
-    add_images,
-    add_loads,
-    add_services,
+    add_stack,
     await_tasks,
     close_cluster,
     layers_seen,
@@ -112,7 +109,7 @@ def create_cluster(
     Raises:
         DeclarationError: An argument or option cannot be used, or the plan cannot come up on this
             machine; all problems.
-        ToolMissingError: Engine or kind is not there.
+        ToolMissingError: Engine or kind is missing.
         KindInfraError: It did not come up; nothing is left but the evidence.
     """
     given = {"cluster_name": name, "timeout": timeout, "artifacts": artifacts}
@@ -176,8 +173,7 @@ def _create_to_its_end(context: Context) -> tuple[ClusterTasks, dict[str, BuiltI
         cluster = add_cluster(tasks, context, services, preflight=builds.find)
         try:
             if services:
-                images = add_images(tasks, early, builds, cluster)
-                add_services(tasks, early, services, cluster, images)
+                images = add_stack(tasks, early, builds, services, cluster)
                 await_tasks(early, [one.ready for one in services.values()])
             cluster.ready.future.result()
         except BaseException:
@@ -263,7 +259,7 @@ def deploy_service(stack: OwnStack, service: str) -> tuple[Endpoint, ...]:
         Its endpoints; at a second call what the first one found.
 
     Raises:
-        KindInfraError: It did not become ready, or what it needs is not there.
+        KindInfraError: It did not become ready, or a need of it is missing.
     """
     (wanted,) = _services(stack, [service])
     if not _is_settled(stack, wanted):
@@ -272,15 +268,13 @@ def deploy_service(stack: OwnStack, service: str) -> tuple[Endpoint, ...]:
         built = {name: given(f'image "{name}"', one) for name, one in stack.parts.images.items()}
         cluster, services = stack.parts.cluster, service_tasks(context.plan)
         with Tasks() as tasks:
-            external = add_external(tasks, context, cluster)
-            images = ImageTasks(built, add_loads(tasks, context, built, cluster), external)
-            add_services(tasks, context, services, cluster, images)
+            add_stack(tasks, context, built, services, cluster)
             await_tasks(context, [one.ready for one in services.values()])
     return stack.endpoints(service)
 
 
 def build_and_deploy(stack: OwnStack, *services: str) -> dict[str, tuple[Endpoint, ...]]:
-    """Build, load and deploy services with all that they need, as much as can be side by side.
+    """Build, load and deploy services with all that they need, as much as possible in parallel.
 
     Nothing is built that was built before from the same files, nothing deployed a second time.
 
@@ -303,8 +297,7 @@ def build_and_deploy(stack: OwnStack, *services: str) -> dict[str, tuple[Endpoin
     with Tasks() as tasks:
         builds = Builds(context)
         builds.find()
-        images = add_images(tasks, context, builds, cluster)
-        add_services(tasks, context, task_of, cluster, images)
+        images = add_stack(tasks, context, builds, task_of, cluster)
         await_tasks(context, [one.ready for one in task_of.values()])
     builds.remember(images.brought, layers_seen(cluster))
     _raise_failures(stack, wanted)
@@ -352,7 +345,7 @@ def _raise_failures(stack: OwnStack, services: Iterable[Service]) -> None:
     """Raise if some failed, with each cause once."""
     run = stack.parts.context.run
     results = [run.settled(ServiceReady, service.name) for service in services]
-    causes = {one.root: one.full for one in results if isinstance(one, Failed)}
+    causes = {one.root: one for one in results if isinstance(one, Failed)}
     if causes:
-        texts = [f"{root} failed:\n{cause}" for root, cause in causes.items()]
-        raise KindInfraError("\n".join([*texts, f"all of it: {run.path}"]))
+        texts = [f"{root} {one.verb}:\n{one.full}" for root, one in causes.items()]
+        raise KindInfraError("\n".join([*texts, f"logs and details: {run.path}"]))

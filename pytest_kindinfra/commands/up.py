@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,13 +14,17 @@ from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.plan.options import ignored_by
+from pytest_kindinfra.run.live import Board, NoBoard, is_for_a_person, open_board
+from pytest_kindinfra.run.observer import Observer
 from pytest_kindinfra.run.prepare import Door
+from pytest_kindinfra.run.progress import failures_only
 from pytest_kindinfra.run.provisioning import Provisioning
 from pytest_kindinfra.run.teardown import Started, closing_lines, end
 from pytest_kindinfra.state.directory import new_run_id
 from pytest_kindinfra.state.locks import hold
 from pytest_kindinfra.state.records import PlanMade
 from pytest_kindinfra.system.interrupts import Haste, deferring
+from pytest_kindinfra.system.timeline import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +39,9 @@ _NO_HOOKS = SimpleNamespace(
 )
 
 
+_NO_BOARD = NoBoard()
+
+
 def up(
     services: Sequence[str],
     *,
@@ -44,6 +52,8 @@ def up(
     color: bool,
 ) -> bool:
     """Bring services up on the cluster that runs with reuse share, and leave them there.
+
+    If standard output is a terminal with a person before it, a board is shown instead of lines.
 
     Args:
         services: Their names; none means all that are declared.
@@ -64,10 +74,14 @@ def up(
     with ExitStack() as cleanup:
         lock = hold(run.lock)
         cleanup.callback(lock.release)
-        started = Started(prepared=prepared, tools=new_tools(prepared, progress=progress))
-        interrupted = _bring_up(started, run, say, cleanup)
+        board = _open_board(prepared, color=color)
+        cleanup.callback(board.close)
+        watch = progress if board is _NO_BOARD else failures_only(say, now())
+        started = Started(prepared=prepared, tools=new_tools(prepared, progress=watch))
+        interrupted = _bring_up(started, run, say, cleanup, board)
+        board.end()
         with deferring() as interrupts:
-            interrupts.hurried = interrupted  # no evidence of what somebody broke off
+            interrupts.hurried = interrupted  # no evidence of what was interrupted
             outcome = end(
                 started,
                 run,
@@ -77,6 +91,7 @@ def up(
                 interrupted=interrupted,
                 interrupts=interrupts,
             )
+        board.close()
         for line in closing_lines(started, run, outcome, width=width, color=color):
             say(line)
         for line in _endpoint_lines(run, prepared):
@@ -95,14 +110,28 @@ def _prepare(services: Sequence[str], cluster: str | None) -> Prepared:
     )
 
 
+def _open_board(prepared: Prepared, *, color: bool) -> Board:
+    if not is_for_a_person(prepared.settings, os.environ):
+        return _NO_BOARD
+    return open_board(prepared, since=now(), color=color) or _NO_BOARD
+
+
 def _bring_up(
-    started: Started, run: RunDirectory, say: Callable[[str], object], cleanup: ExitStack
+    started: Started,
+    run: RunDirectory,
+    say: Callable[[str], object],
+    cleanup: ExitStack,
+    board: Board,
 ) -> bool:
-    """Bring it up and settle every result; return whether somebody interrupted it."""
-    run.settle(PlanMade.of(started.prepared.plan, engine=started.tools.engine.name))
-    work = Provisioning(
-        started=started, run=run, hooks=Hooks(say=say), haste=Haste(), cleanup=cleanup
+    """Bring it up and settle every result; return whether it was interrupted."""
+    plan, tools = started.prepared.plan, started.tools
+    run.settle(PlanMade.of(plan, engine=tools.engine.name))
+    observer = Observer(
+        plan, run, timeline=tools.timeline, redactor=tools.redactor, send=board.take
     )
+    tools.timeline.subscribe(observer)
+    hooks = Hooks(say=say, heartbeat=lambda _: observer.look())
+    work = Provisioning(started=started, run=run, hooks=hooks, haste=Haste(), cleanup=cleanup)
     return isinstance(work.run_to_its_end(watching=False), KeyboardInterrupt)
 
 

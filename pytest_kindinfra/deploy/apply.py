@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import importlib
 import importlib.util
 import sys
@@ -17,8 +16,10 @@ from pytest_kindinfra.kube.objects import group
 from pytest_kindinfra.kube.rewrite import content_hash, placeholder_names, rewrite
 from pytest_kindinfra.kube.targets import expose_service, find_target, target_name
 from pytest_kindinfra.kube.yaml import as_json
-from pytest_kindinfra.model import SERVICE_LABEL
-from pytest_kindinfra.system.files import is_file
+from pytest_kindinfra.names import (
+    service_labels,
+)
+from pytest_kindinfra.plan.manifests import matching_files
 from pytest_kindinfra.system.timeline import call_within
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def inputs_hash(service: Service, folder: Path) -> str:
         folder: Where the patterns of `inputs` start, and where its module is looked for first.
 
     Returns:
-        The hash, empty for a step that names no inputs: nobody knows what it reads.
+        The hash, empty for a step that names no inputs: it is unknown what it reads.
 
     Raises:
         KindInfraError: A file cannot be read.
@@ -64,18 +65,16 @@ def _module_files(service: Service, folder: Path) -> list[Path]:
         sys.path.insert(0, str(folder))
     try:
         spec = importlib.util.find_spec(str(service.run).partition(":")[0])
-    except (ImportError, ValueError):  # whoever calls it says what is wrong
+    except (ImportError, ValueError):  # the call of the step says what is wrong
         return []
     origin = Path(spec.origin) if spec and spec.origin else None
     return [origin] if origin and origin.is_file() else []
 
 
 def _input_files(service: Service, folder: Path) -> list[Path]:
-    """Return the files as `plan/sources.py` finds them, so that what was checked is what counts."""
-    found = {pattern for pattern in service.inputs if is_file(folder / pattern)}
-    for pattern in set(service.inputs) - found:
-        found.update(glob.glob(pattern, root_dir=folder, recursive=True))  # noqa: PTH207 - keeps ".."
-    return sorted(folder / name for name in found if is_file(folder / name))
+    """Return the files that the check of the declaration found."""
+    found = {path for pattern in service.inputs for path in matching_files(pattern, folder)}
+    return sorted(folder / path for path in found)
 
 
 SHARED = "SHARED"
@@ -135,7 +134,7 @@ def apply_objects(
             pin=images.loaded,
             placeholders=images.declared,
             namespace=None,  # filled in by apply, which knows what is namespaced
-            labels={SERVICE_LABEL: SHARED if obj in shared else service.name},
+            labels=service_labels(SHARED if obj in shared else service.name),
             content=content,
             paths=service.images_at,
         )
@@ -163,7 +162,7 @@ def _is_job(obj: KubeObject) -> bool:
 def node_port_services(
     service: Service, objects: Iterable[KubeObject], ports: Iterable[PortMapping]
 ) -> tuple[KubeObject, ...]:
-    """Return the k8s services of ours that give the endpoints their NodePorts.
+    """Return the added k8s services that give the endpoints their NodePorts.
 
     Args:
         service: The declared service.
@@ -192,7 +191,7 @@ def run_function(
 
     Args:
         service: A service with `run = "module:function"`.
-        stack: What is there so far.
+        stack: What the run brought up so far.
         folder: Goes on `sys.path`, so that the module is found.
         deadline: When to stop waiting for it.
 
@@ -238,7 +237,7 @@ def _read(service: Service, obj: Mapping[str, Any]) -> KubeObject:
             f'"{service.run}" returned {read["kind"]} "{read["metadata"]["name"]}" with the'
             f" placeholder ${{image:{unknown[0]}}}, but the service has the images"
             f" {listed(service.images)}\n"
-            f'To fix: say [services.{service.name}] images = ["{unknown[0]}"], or correct the name'
+            f'To fix: set [services.{service.name}] images = ["{unknown[0]}"], or correct the name'
         )
         raise KindInfraError(msg)
     return read

@@ -17,7 +17,9 @@ from pytest_kindinfra.kube.discovery import UnknownKindError
 from pytest_kindinfra.kube.objects import is_builtin, is_hook
 from pytest_kindinfra.kube.rewrite import content_hash
 from pytest_kindinfra.kube.troubles import ServiceFailedError
-from pytest_kindinfra.model import SERVICE_LABEL
+from pytest_kindinfra.names import (
+    service_labels,
+)
 from pytest_kindinfra.plan.helm import placed
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ def install(
         CancelledError: The run is ending.
     """
     context, kube = deployment.context, deployment.kube
-    if release.namespace != context.request.namespace:
+    if release.namespace != deployment.namespace:
         # helm would make it too, and a hook that is a pod come before the service account.
         kube.ensure_namespace(release.namespace, deployment.deadline, {})
     records = Records(kube, release)
@@ -83,7 +85,7 @@ def install(
     except CommandError as error:
         raise _explained(error, hooks.why()) from error
     except ServiceFailedError as error:
-        head = f'a hook of release "{release.name}" cannot work, so helm was ended'
+        head = f'a hook of release "{release.name}" failed for good, so helm was stopped'
         raise _headed(head, error) from error
     return tuple(_at_home(obj, release, kube) for obj in made)
 
@@ -99,7 +101,7 @@ def _rules(
         "images": {**{one: one for one in images.declared.values()}, **images.written},
         "pin": sorted(images.loaded),
         "placeholders": dict(images.declared),
-        "labels": {SERVICE_LABEL: deployment.service.name, **labels},
+        "labels": {**service_labels(deployment.service.name), **labels},
         "content": release.content,
         "paths": [list(pair) for pair in deployment.service.images_at],
         "beside": list(beside),
@@ -107,7 +109,7 @@ def _rules(
 
 
 def _recorded(release: Release, how: Helming, kube: Kube) -> tuple[KubeObject, ...] | None:
-    """Return the objects of a release that is there, if each of them is."""
+    """Return the objects of an installed release, if each of them exists."""
     try:
         objects = [_at_home(obj, release, kube) for obj in recorded_objects(release, how=how)]
         paths = [kube.path_of(obj, namespace=release.namespace) for obj in objects]
@@ -147,7 +149,7 @@ class _Hooks:
         """Return what is wrong with the hooks, if anything is."""
         try:
             self.check()
-            # Those that are not there have not been run, or are done with.
+            # Missing ones have not been run, or are done with.
             late = [
                 obj
                 for path, obj in self._hooks.items()
@@ -196,5 +198,5 @@ def _at_home(obj: KubeObject, release: Release, kube: Kube) -> KubeObject:
     """Return an object with the namespace that helm put it into."""
     try:
         return placed(obj, release.namespace) if kube.is_namespaced(obj) else obj
-    except KindInfraError:  # of a kind that is not there any more
+    except KindInfraError:  # of a kind that does not exist any more
         return obj

@@ -13,21 +13,18 @@ from pytest_kindinfra.errors import KindInfraError, NotReadyError
 from pytest_kindinfra.kube.cluster import SharedKube
 from pytest_kindinfra.kube.targets import find_port, find_target, selector, target_name
 from pytest_kindinfra.kube.troubles import ServiceFailedError
+from pytest_kindinfra.plan.copies import near_objects
 from pytest_kindinfra.plan.files import is_ipv6
 from pytest_kindinfra.state.records import Probe, ProbedPods
 from pytest_kindinfra.system.answers import HOST, prove_endpoint
-from pytest_kindinfra.system.timeline import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pytest_kindinfra.deploy.renewal import Deployment
-    from pytest_kindinfra.kube.portforward import Backend, Forward
+    from pytest_kindinfra.kube.portforward import Backend
     from pytest_kindinfra.model import EndpointSpec, KubeObject, Plan, Service
     from pytest_kindinfra.system.timeline import Deadline
-
-
-_FORWARD_EVERY = 0.2
 
 
 _VERSIONS = {"Service": "v1", "Pod": "v1", "Job": "batch/v1"}
@@ -66,7 +63,11 @@ class Forwarding:
         name, backend = self.service.name, self._backend(spec)
         forward = self.kube.forwards.open(backend, port=spec.host_port, name=f"{name}.{spec.name}")
         if spec.scheme == "tcp" and not spec.expect:
-            self._await_far_end(spec, forward)
+            forward.await_far_end(
+                f'endpoint "{spec.name}" of "{name}"',
+                meanwhile=self.meanwhile,
+                deadline=self.deadline,
+            )
         prove_endpoint(
             name,
             spec,
@@ -79,27 +80,6 @@ class Forwarding:
             namespace=backend.namespace, labels=dict(backend.labels), port=backend.port
         )
         return Probe(spec=spec, host=HOST, host_port=forward.port, behind=behind)
-
-    def _await_far_end(self, spec: EndpointSpec, forward: Forward) -> None:
-        """Wait until the pod takes connections: our own port does so before."""
-        last = ""
-
-        def reached() -> bool:
-            nonlocal last
-            try:
-                forward.check()
-            except KindInfraError as error:
-                last = str(error)
-                self.meanwhile()
-                return False
-            return True
-
-        if not wait_until(reached, self.deadline, every=_FORWARD_EVERY):
-            msg = (
-                f'endpoint "{spec.name}" of "{self.service.name}" did not answer'
-                f"{self.deadline.set_by_option()}: {spec.scheme}://127.0.0.1:{forward.port}: {last}"
-            )
-            raise NotReadyError(msg)
 
     def _backend(self, spec: EndpointSpec) -> Backend:
         from pytest_kindinfra.kube.portforward import Backend
@@ -120,8 +100,7 @@ class Forwarding:
     def _live_target(self, spec: EndpointSpec) -> KubeObject:
         """Return the k8s service or workload as the cluster has it, which may be another's."""
         kind, name = target_name(spec, self.service.name)
-        own = self.plan.objects.get(self.service.name, ())
-        known = (*own, *(obj for others in self.plan.objects.values() for obj in others))
+        known = near_objects(self.plan, self.service)
         written = find_target(spec, self.service.name, known) or {
             "apiVersion": _VERSIONS.get(kind, "apps/v1"),
             "kind": kind,
@@ -149,14 +128,14 @@ def prove(deployment: Deployment, applied: tuple[KubeObject, ...]) -> tuple[Prob
     if not service.endpoints:
         return ()
     health = deployment.kube.judge(
-        applied, namespace=context.request.namespace, restarts=service.restarts,
+        applied, namespace=deployment.namespace, restarts=service.restarts,
         excused=deployment.unready, patience=service.patience,
     )  # fmt: skip
     if isinstance(deployment.kube, SharedKube):
         return Forwarding(
             service=service,
             plan=context.plan,
-            namespace=context.request.namespace,
+            namespace=deployment.namespace,
             kube=deployment.kube,
             meanwhile=health.check,
             deadline=deployment.deadline,
@@ -198,13 +177,11 @@ def _mapped(deployment: Deployment, *, meanwhile: Callable[[], object]) -> Itera
 
 
 def _with_lack(error: NotReadyError, deployment: Deployment, spec: EndpointSpec) -> NotReadyError:
-    """Add that nobody is behind the endpoint's k8s service, if that is so."""
+    """Add that no pod is behind the endpoint's k8s service, if that is so."""
     name, plan = deployment.service.name, deployment.context.plan
-    own, others = plan.objects.get(name, ()), plan.objects.values()
-    target = find_target(spec, name, (*own, *(obj for objects in others for obj in objects)))
+    target = find_target(spec, name, near_objects(plan, deployment.service))
     if target and target["kind"] == "Service":
         with suppress(KindInfraError):
-            namespace = deployment.context.request.namespace
-            if lack := deployment.kube.lack_of_pods(target, namespace=namespace):
+            if lack := deployment.kube.lack_of_pods(target, namespace=deployment.namespace):
                 return NotReadyError(f'{error}\nk8s service "{target["metadata"]["name"]}": {lack}')
     return error

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject
 
 
-# What JSON lets stand in a string and YAML does not, or takes for the end of a line.
+# What JSON allows in a string and YAML does not, or takes for the end of a line.
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 

@@ -36,8 +36,8 @@ class Records:
         kube, release = self._kube, self._release
         if any(not kube.is_owned(one) for one in self._records):
             msg = (
-                f'release "{release.name}" is in namespace "{release.namespace}" already, and not '
-                "of this run, so it is left as it is\n"
+                f'release "{release.name}" exists in namespace "{release.namespace}" and does '
+                "not belong to this run, so it is not changed\n"
                 "To fix: give it another name (helm.release) or use another [cluster] namespace"
             )
             raise KindInfraError(msg)

@@ -41,8 +41,8 @@ _MADE = "made.json"
 _COPIED = ("apiVersion", "name", "version", "appVersion", "description", "type", "icon")
 
 
-def hooks_need_us(release: Release, rules: Rules) -> bool:
-    """Whether a hook would run another image, or pull one that is there, as the chart has it."""
+def _hooks_need_us(release: Release, rules: Rules) -> bool:
+    """Whether a hook would run another image, or pull one of the engine's, as the chart has it."""
     return any(_needs_us(obj, release, rules) for obj in release.objects if is_hook(obj))
 
 
@@ -103,7 +103,7 @@ def _documents(answer: str) -> str:
 
 
 def _escaped(stream: str) -> str:
-    """Return JSON in which helm finds no template: two braces stand in strings only."""
+    """Return JSON in which helm finds no template: two braces are in strings only."""
     return stream.replace("{{", "\\u007b\\u007b")
 
 
@@ -182,7 +182,7 @@ def install_release(
     if _takes_plugins(release):
         environment = _plugins(how)
         argv = _command(release, [*values, *_post_renderer(_PLUGIN, everything, how)], how)
-    elif hooks_need_us(release, everything):
+    elif _hooks_need_us(release, everything):
         frozen = replace(release, chart=_frozen(release, values, everything, how))
         argv = _command(frozen, values, how)
     else:
@@ -197,7 +197,7 @@ def install_release(
 
 
 def recorded_objects(release: Release, *, how: Helming) -> tuple[KubeObject, ...]:
-    """Return the objects of a release that is there, without hooks, as they were applied.
+    """Return the objects of an installed release, without hooks, as they were applied.
 
     Raises:
         CommandError: helm has no such release.
@@ -306,4 +306,5 @@ def _pasteable(
         exit_code=error.exit_code,
         output=error.output,
         what=f'installing release "{release.name}"',
+        limit=error.limit,
     )

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.deploy.apply import inputs_hash
 from pytest_kindinfra.deploy.records import forget_release
-from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.kube.objects import is_hook
 from pytest_kindinfra.kube.rewrite import content_hash
 from pytest_kindinfra.kube.routes import await_routes, pods_of
-from pytest_kindinfra.model import SERVICE_LABEL
+from pytest_kindinfra.names import (
+    declared_name,
+    labelled_service,
+    worker_of,
+)
+from pytest_kindinfra.state.clusterrecords import Deployed, DeployedRelease
 from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.records import Deployed, DeployedRelease
 from pytest_kindinfra.state.reused import (
     deployed_services,
     drop_deployed,
@@ -26,7 +29,6 @@ from pytest_kindinfra.state.reused import (
     same_needs,
     write_deployed,
 )
-from pytest_kindinfra.system.timeline import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
         Release,
         Service,
     )
+    from pytest_kindinfra.state.records import DeployedService
     from pytest_kindinfra.system.timeline import Deadline
 
 
@@ -53,9 +56,6 @@ _RUN_ONCE = frozenset({"Job", "Pod"})
 
 
 _WITH_PODS = _RUN_ONCE | {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"}
-
-
-_GONE_EVERY = 0.05
 
 
 class Renewal:
@@ -119,7 +119,7 @@ class Renewal:
         release: Release | None,
         images: ImagesInUse,
     ) -> None:
-        """Delete what is no more, and what must be made anew.
+        """Delete what is no more, and what must be created again.
 
         Args:
             objects: As written or returned by the step.
@@ -182,9 +182,14 @@ class Renewal:
         return identity(obj, namespace=self._namespace)
 
     def await_routes(self) -> None:
-        """Return when requests are led to the pods that are there now; call it once they are."""
+        """Return once requests reach the new pods; call it when these are ready."""
         if self._replaced:
             await_routes(self._kube, self._service.name, self._replaced, self._deadline)
+
+    def keep(self, record: DeployedService) -> None:
+        """Keep what is needed to restart the service later, from outside of a run."""
+        if self._directory:
+            self._directory.write(record, self._service.name)
 
     def ready(self, endpoints: Iterable[Endpoint]) -> None:
         """Keep that the service is ready, for the next run."""
@@ -205,7 +210,7 @@ class Renewal:
             write_deployed(self._directory, self._service.name, deployed)
 
     def _is_done_anew(self, obj: KubeObject) -> bool:
-        """Whether an object that is there must go, since applying would not bring it up again."""
+        """Whether an existing object must go, since applying would not bring it up again."""
         kind, before = obj["kind"], self._before
         if before is None or not before.ready:
             return kind in _WITH_PODS  # what is broken may stay so, whatever was mended around it
@@ -214,7 +219,9 @@ class Renewal:
     def _delete(self, objects: Collection[KubeObject], *, awaited: bool) -> None:
         going = delete_objects(self._kube, objects, service=self._service.name)
         for path, uid in going if awaited else ():
-            _await_end(self._kube, path, uid, self._deadline)
+            from pytest_kindinfra.kube.apply import await_end
+
+            await_end(self._kube.get, path, uid, self._deadline)
 
 
 def delete_objects(
@@ -222,25 +229,16 @@ def delete_objects(
 ) -> list[tuple[str, str]]:
     """Delete those of the objects that have the service's label; return their paths and uids.
 
-    An object that another service takes over meanwhile has another label, and stays. The end of
+    An object that another service applied meanwhile has another label, and stays. The end of
     the others is not waited for: a namespace may never go.
     """
     paths = [path for obj in objects if (path := _path(kube, obj))]
 
     def is_of_service(found: KubeObject) -> bool:
-        labels = found["metadata"].get("labels") or {}
-        return bool(labels.get(SERVICE_LABEL) == service)
+        return labelled_service(found["metadata"].get("labels")) == service
 
     going = [(path, kube.delete_if(path, is_of_service)) for path in paths]
     return [(path, uid) for path, uid in going if uid]
-
-
-def _await_end(kube: Kube, path: str, uid: str, deadline: Deadline) -> None:
-    from pytest_kindinfra.kube.apply import is_there
-
-    if not wait_until(lambda: not is_there(kube.get(path), uid), deadline, every=_GONE_EVERY):
-        msg = f"{path} was deleted to be made anew, but is still there{deadline.exceeded()}"
-        raise ClusterError(msg)
 
 
 def _path(kube: Kube, obj: KubeObject) -> str | None:
@@ -256,13 +254,16 @@ def forget_undeclared(kube: Kube, directory: RunDirectory, declaration: Declarat
     """Delete what there is of services that a declaration had and has no more; return their names.
 
     Services of hooks stay, since a run with other arguments may not load the hook, or be given
-    other services by it. So do those of another folder's declaration.
+    other services by it. So do those of another folder's declaration, and copies of services per
+    worker whose worker this run does not have: a later one may.
     """
     declared = {one.name for one in declaration.services}
+    copied = {one.name for one in declaration.services if one.per == "worker"}
     gone = [
         (name, deployed)
         for name, deployed in deployed_services(directory)
-        if name not in declared and deployed.source == str(declaration.folder)
+        if declared_name(name) not in (copied if worker_of(name) else declared)
+        and deployed.source == str(declaration.folder)
     ]
     for name, deployed in gone:
         delete_objects(kube, [*deployed.objects, *deployed.charted], service=name)
@@ -277,7 +278,7 @@ _EXISTING_GRACE = 30.0
 
 
 @dataclass(slots=True)
-class LastSentence:
+class _LastSentence:
     """What the API server said last of an object that it does not take yet; empty if it took it."""
 
     text: str = ""
@@ -302,7 +303,7 @@ class Deployment:
     renewal: Renewal
     unready: Callable[[], bool] = lambda: False
     makers: Callable[[Missing], Sequence[str]] = lambda _missing: ()
-    said: LastSentence = field(default_factory=LastSentence)
+    said: _LastSentence = field(default_factory=_LastSentence)
 
     @property
     def outlook(self) -> Outlook:
@@ -315,6 +316,12 @@ class Deployment:
             tell=lambda text: setattr(self.said, "text", redactor.text(text)),
             grace=_EXISTING_GRACE if existing else 0.0,
         )
+
+    @property
+    def namespace(self) -> str:
+        """Where objects of the service go that name no namespace."""
+        context = self.context
+        return context.plan.namespaces.get(self.service.name, context.request.namespace)
 
     @property
     def ports(self) -> dict[str, PortMapping]:

@@ -16,12 +16,16 @@ from pytest_kindinfra.deploy.charts import install, own_objects
 from pytest_kindinfra.deploy.endpoints import prove
 from pytest_kindinfra.errors import did_you_mean
 from pytest_kindinfra.intests.stack import Stack
+from pytest_kindinfra.kube.objects import is_hook
 from pytest_kindinfra.kube.origins import NAMESPACES, made_namespaces
 from pytest_kindinfra.kube.readiness import rules_of
 from pytest_kindinfra.kube.refusals import Missing
 from pytest_kindinfra.kube.rewrite import content_hash
-from pytest_kindinfra.state.deployed import deployed_of
-from pytest_kindinfra.state.records import ClusterReady
+from pytest_kindinfra.names import (
+    declared_name,
+)
+from pytest_kindinfra.plan.copies import near_objects
+from pytest_kindinfra.state.records import ClusterReady, DeployedService
 from pytest_kindinfra.system.timeline import call_within
 
 if TYPE_CHECKING:
@@ -57,6 +61,8 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
     """
     context, service = deployment.context, deployment.service
     timeline, stack = context.tools.timeline, _stack(deployment)
+    if deployment.namespace != context.request.namespace:  # a worker's own
+        deployment.kube.ensure_namespace(deployment.namespace, deployment.deadline, {})
     _call_hook(deployment, context.hooks.before_deploy, stack)
     objects = own_objects(context.plan, service.name)
     release = context.plan.releases.get(service.name)
@@ -69,13 +75,13 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
         applied = _deploy(deployment, objects, release)
     reached.generation.set_result(deployment.renewal.generation)
     reached.applied.set_result(None)
-    latest = _Latest()
-    with timeline.span("wait", service.name, says=latest.read):
-        _await_ready(deployment, applied, reached, latest)
+    latest, stage = _Latest(), _Latest()
+    with timeline.span("wait", service.name, says=latest.read, reached=stage.read):
+        _await_ready(deployment, applied, reached, latest, stage)
         deployment.renewal.await_routes()
         probes = prove(deployment, applied)
-    endpoints = tuple(probe.endpoint(service.name) for probe in probes)
-    _note_deployed(deployment, applied, probes)
+    endpoints = tuple(probe.endpoint(declared_name(service.name)) for probe in probes)
+    _note_deployed(deployment, applied, probes, content_hash(objects))
     proved = _stack(deployment, {service.name: endpoints})
     _call_hook(deployment, context.hooks.after_deploy, proved)
     deployment.renewal.ready(endpoints)
@@ -83,20 +89,37 @@ def serve(deployment: Deployment, reached: Reached) -> tuple[Endpoint, ...]:
 
 
 def _note_deployed(
-    deployment: Deployment, applied: tuple[KubeObject, ...], probes: tuple[Probe, ...]
+    deployment: Deployment,
+    applied: tuple[KubeObject, ...],
+    probes: tuple[Probe, ...],
+    content: str,
 ) -> None:
-    """Leave what tests need to change the service and to see that it is whole again."""
-    context, service = deployment.context, deployment.service
-    record = deployed_of(
-        service,
-        applied,
-        probes,
-        namespace=context.request.namespace,
+    """Leave what tests and commands need to change the service and to see it whole again."""
+    context, service, images = deployment.context, deployment.service, deployment.images
+    record = DeployedService(
+        service=service.name,
+        namespace=deployment.namespace,
+        objects=tuple(_outline(obj) for obj in applied if not is_hook(obj)),
+        probes=probes,
+        restarts=service.restarts,
+        patience=service.patience,
         timeout=service.timeout or context.request.timeout,
-        images=deployment.images,
-        declared=context.plan.images,
+        ready=service.ready,
+        run=service.run or "",
+        needs=tuple(need.name for need in service.needs),
+        references=dict(images.declared),
+        names={one.name: one.names for one in context.plan.images if one.name in images.declared},
+        written={
+            written: runs
+            for written, runs in images.written.items()
+            if runs not in images.declared.values()
+        },
+        loaded=tuple(sorted(images.loaded)),
+        images_at=service.images_at,
+        content=content,
     )
     context.run.write(record, service.name)
+    deployment.renewal.keep(record)
 
 
 def _stack(deployment: Deployment, proved: dict[str, tuple[Endpoint, ...]] | None = None) -> Stack:
@@ -111,6 +134,8 @@ def _stack(deployment: Deployment, proved: dict[str, tuple[Endpoint, ...]] | Non
         cluster=cluster if early else None,
         shared=context.request.existing is not None,
         folder=context.request.folder,
+        worker=deployment.service.worker,
+        namespace=deployment.namespace,
     )
 
 
@@ -133,11 +158,11 @@ def _call_step(deployment: Deployment, stack: Stack) -> tuple[KubeObject, ...]:
 def _deploy(
     deployment: Deployment, objects: tuple[KubeObject, ...], release: Release | None
 ) -> tuple[KubeObject, ...]:
-    """Make way, bring what was written and the chart, and take note of what is there then."""
+    """Make way, apply the manifests and the chart, and note the resulting objects."""
     plan, service, renewal = deployment.context.plan, deployment.service, deployment.renewal
     # An endpoint's k8s service may stand among another service's manifests; ours come first.
     own = (*objects, *(release.objects if release else ()))
-    known = [*own, *(obj for others in plan.objects.values() for obj in others)]
+    known = [*own, *near_objects(plan, service)]
     shared = deployment.context.request.existing
     beside = () if shared else node_port_services(service, known, deployment.ports.values())
     renewal.make_way(objects, beside, release, deployment.images)
@@ -170,7 +195,7 @@ def _apply(
         deployment.service,
         objects,
         images=deployment.images,
-        target=Target(kube=deployment.kube, namespace=deployment.context.request.namespace),
+        target=Target(kube=deployment.kube, namespace=deployment.namespace),
         deadline=deployment.deadline,
         content=content,
         shared=deployment.context.plan.shared,
@@ -195,7 +220,8 @@ def _make_namespace(deployment: Deployment, name: str) -> None:
 def _known_namespaces(plan: Plan) -> set[str]:
     made = made_namespaces(obj for objects in plan.objects.values() for obj in objects)
     releases = {release.namespace for release in plan.releases.values()}
-    return {*NAMESPACES, plan.declaration.cluster.namespace, *made, *releases}
+    own = {plan.declaration.cluster.namespace, *plan.namespaces.values()}
+    return {*NAMESPACES, *own, *made, *releases}
 
 
 class _Latest:
@@ -216,18 +242,20 @@ def _await_ready(
     applied: tuple[KubeObject, ...],
     reached: Reached,
     latest: _Latest,
+    stage: _Latest,
 ) -> None:
     """Wait for both levels; the first only if some service waits for just that."""
     wait = partial(
         deployment.kube.wait_ready,
         applied,
-        namespace=deployment.context.request.namespace,
+        namespace=deployment.namespace,
         deadline=deployment.deadline,
         restarts=deployment.service.restarts,
         rules=rules_of(deployment.service.ready),
         excused=deployment.unready,
         patience=deployment.service.patience,
         notice=latest.note,
+        stage=stage.note,
     )
     if _is_wanted(deployment, "started"):
         wait(level="started")
@@ -246,3 +274,9 @@ def _is_wanted(deployment: Deployment, level: Level) -> bool:
         for service in deployment.context.plan.services
         for need in service.needs
     )
+
+
+def _outline(obj: KubeObject) -> KubeObject:
+    meta = obj["metadata"]
+    keys = {key: meta[key] for key in ("name", "namespace") if meta.get(key)}
+    return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": keys}

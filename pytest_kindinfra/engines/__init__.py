@@ -1,1 +1,1 @@
-"""The container engines, Docker and podman, and the registry beside them."""
+"""The container engines, Docker and podman, and the registry that runs in them."""

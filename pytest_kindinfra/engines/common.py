@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.engines.failures import remedy_of_pull
 from pytest_kindinfra.engines.host import elsewhere_problem
 from pytest_kindinfra.errors import (
     CommandError,
@@ -21,7 +23,7 @@ from pytest_kindinfra.errors import (
     last_lines,
 )
 from pytest_kindinfra.model import IMAGE_LABEL
-from pytest_kindinfra.protocols import Finding, ImageSize, OwnImage
+from pytest_kindinfra.protocols import Finding, ImageContent, ImageSize, OwnImage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -93,6 +95,34 @@ def _own_image(item: dict[str, Any]) -> OwnImage:
     )
 
 
+_IN_CONFIG = (
+    "Env", "Cmd", "Entrypoint", "Labels", "WorkingDir", "User", "ExposedPorts", "Volumes",
+    "StopSignal", "Healthcheck", "OnBuild", "Shell",
+)  # fmt: skip
+"""What counts of an image's configuration (OCI image-spec, config.md, and Docker's additions).
+Engines print further fields, some of them only in some versions."""
+
+
+def content_digest(item: Mapping[str, Any]) -> str:
+    """Return a hash of what an image holds, in hexadecimal.
+
+    Neither times nor the history count: BuildKit sets them whenever a step runs again, while
+    the layers are the same. The id would not do: it is the digest of the configuration in Docker's
+    own image store and in podman, and that of a manifest in containerd's.
+
+    Args:
+        item: What `inspect` prints of it.
+    """
+    config = item.get("Config") or {}
+    kept = {key: config[key] for key in _IN_CONFIG if config.get(key)}
+    if kept.get("WorkingDir") == "/":  # some engines print the default
+        del kept["WorkingDir"]
+    layers = (item.get("RootFS") or {}).get("Layers") or [item["Id"]]  # an image without any
+    platform = [item.get(key) or "" for key in ("Os", "Architecture", "Variant")]
+    text = json.dumps([layers, kept, platform], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _names_of(item: dict[str, object]) -> list[str]:
     """Return every name under which an inspected image can be asked for, less its id."""
     names: list[str] = []
@@ -132,7 +162,7 @@ def asked(what: str, ask: Callable[[], str]) -> Finding:
 
 
 def new_enough(found: Finding, oldest: Oldest | None) -> Finding:
-    """Return a finding of a program, odd if its version lacks what is used of it."""
+    """Return a finding of a program, a warning if its version lacks what is used of it."""
     version = _VERSION.search(found.said)
     if found.state != "ok" or oldest is None or version is None:
         return found
@@ -140,7 +170,7 @@ def new_enough(found: Finding, oldest: Oldest | None) -> Finding:
         return found
     wanted = ".".join(str(part) for part in oldest.version)
     said = f"{found.said}, older than {wanted}: {oldest.lacks}"
-    return Finding(state="odd", what=found.what, said=said, fix=oldest.fix)
+    return Finding(state="warning", what=found.what, said=said, fix=oldest.fix)
 
 
 def in_one_line(text: str) -> str:
@@ -221,6 +251,17 @@ class CliEngine(ABC):
             for reference, item in self._inspect(references, deadline).items()
         }
 
+    def image_contents(
+        self, references: Sequence[str], deadline: Deadline
+    ) -> dict[str, ImageContent]:
+        """See `Engine.image_contents`."""
+        return {
+            reference: ImageContent(
+                digest=content_digest(item), names=tuple(item.get("RepoTags") or ())
+            )
+            for reference, item in self._inspect(references, deadline).items()
+        }
+
     def image_sizes(self, references: Sequence[str], deadline: Deadline) -> dict[str, ImageSize]:
         """See `Engine.image_sizes`."""
         return {
@@ -279,6 +320,20 @@ class CliEngine(ABC):
             msg = f'"{archive}" holds {len(loaded)} images\nTo fix: save one image in each archive'
             raise KindInfraError(msg)
         return loaded[0]
+
+    def pull(self, reference: str, deadline: Deadline) -> None:
+        """See `Engine.pull`."""
+        argv = [self.name, "pull", "--quiet", reference]
+        try:
+            self._runner.run(argv, deadline=deadline, what=f'pulling "{reference}"')
+        except CommandError as error:
+            raise CommandError(
+                error.argv,
+                exit_code=error.exit_code,
+                output=error.output,
+                what=error.what,
+                fix=remedy_of_pull(error.output),
+            ) from error
 
     def push(self, name: str, deadline: Deadline) -> str:
         """See `Engine.push`."""

@@ -38,9 +38,9 @@ from pytest_kindinfra.protocols import Finding
 from pytest_kindinfra.references import has_digest, name_in_node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pytest_kindinfra.protocols import BuildRequest
+    from pytest_kindinfra.protocols import BuildRequest, Engine
     from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Deadline
 
@@ -157,14 +157,14 @@ class Docker(CliEngine):
         if builder is None:
             said = "`docker buildx inspect` does not say which builder is in use"
             fix = f"{use}, and unset BUILDX_BUILDER"
-            yield Finding(state="odd", what="builder", said=said, fix=fix)
+            yield Finding(state="warning", what="builder", said=said, fix=fix)
         elif not builder.is_own:
             said = (
                 f'"{builder.name}" ({builder.driver}) is in use, which cannot see the engine\'s'
                 " images; images are built by the engine's own builder instead"
             )
             fix = f"nothing, or {use} (and unset BUILDX_BUILDER)"
-            yield Finding(state="odd", what="builder", said=said, fix=fix)
+            yield Finding(state="warning", what="builder", said=said, fix=fix)
 
     def _no_answer(self, error: CommandError) -> KindInfraError:
         kind = NothingHereError if _is_absent(error.output) else EngineError
@@ -225,7 +225,7 @@ def _in_registry(reference: str, item: dict[str, Any]) -> str | None:
 
 
 def _is_absent(output: str) -> bool:
-    """Whether nobody listens on the local socket that `docker` names in its complaint.
+    """Whether no process listens on the local socket that `docker` names in its error.
 
     `docker` says "Cannot connect to the Docker daemon" for time-outs and much else too, so the
     socket is asked. One that may not be opened is no proof of anything.
@@ -386,7 +386,7 @@ def _unseen(name: str, builder: _Builder, needed: Sequence[str]) -> str:
 
 
 def docker_root(environ: Mapping[str, str], *, daemon: Path = _DAEMON) -> Path | None:
-    """Return where the Docker engine of this host keeps all it has; None if nobody can tell.
+    """Return where the Docker engine of this host keeps all it has; None if that is unknown.
 
     Args:
         environ: The environment, which may lead to another engine.
@@ -413,3 +413,6 @@ def _address(environ: Mapping[str, str]) -> EngineAddress:
     host = docker.get("Host") if isinstance(docker, dict) else None
     source = f'docker context "{name}"'
     return EngineAddress(url=host if isinstance(host, str) else None, source=source)
+
+
+ENGINE: Callable[[Runner], Engine] = Docker

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 _KINDS: tuple[tuple[str, str], ...] = (
     (
-        r"proxyconnect|proxy authentication required|\b407\b",
+        (
+            r"proxyconnect|proxy authentication required|\b407\b"
+            r"|(?:get|head) \"[^\"]*\": (?:forbidden|bad gateway|service unavailable)"
+        ),
         (
             "correct the proxy that the engine uses (HTTPS_PROXY of dockerd or podman, not of this"
             " shell), or name the registry in its NO_PROXY"
@@ -25,15 +28,14 @@ _KINDS: tuple[tuple[str, str], ...] = (
     (
         r"toomanyrequests|too many requests|rate limit|\b429\b",
         (
-            "wait until the registry's rate limit allows pulls again, `docker "
-            "login` for a higher one,"
-            " or pull from a mirror"
+            "the registry's rate limit is reached: wait, log in for a higher limit (`docker "
+            "login`), or pull from a mirror"
         ),
     ),
     (
         r"x509:|certificate signed by|tls: failed to verify|certificate has expired",
         (
-            "have the engine trust the registry's certificate authority"
+            "let the engine trust the registry's certificate authority"
             " (/etc/docker/certs.d/REGISTRY/ca.crt)"
         ),
     ),
@@ -54,7 +56,7 @@ _KINDS: tuple[tuple[str, str], ...] = (
             r"no match(?:ing manifest)? for (?:platform|linux)|no child with platform"
             r"|no image found in (?:image index|manifest list)"
         ),
-        "take an image that is made for this machine's architecture, or say --platform",
+        "use an image for this machine's architecture, or set --platform",
     ),
     (
         r"no space left on device",
@@ -71,25 +73,25 @@ _KINDS: tuple[tuple[str, str], ...] = (
             r"basic auth credentials"
             r"|\b40[13]\b|forbidden|\bdenied\b"
         ),
-        "correct the image's name; if it is a private one, `docker login REGISTRY` first",
+        "correct the image's name; if the image is private, log in first: `docker login REGISTRY`",
     ),
     (
         (
             r"manifest unknown|manifest for .* not found|name unknown|repository .* not found"
             r"|name invalid|: not found|not found: manifest|\b404\b"
         ),
-        "correct the image's name or tag: the registry has no such one",
+        "correct the image's name or tag: the registry has no such image",
     ),
     (
         (
             r"no such host|server misbehaving|connection refused|network is unreachable"
-            r"|no route to host|i/o timeout|tls handshake timeout|connection reset"
+            r"|no route to host|i/o timeout|timed out|tls handshake timeout|connection reset"
             r"|context deadline exceeded|client\.timeout exceeded|temporary failure "
             r"in name resolution"
-            r"|unexpected eof|\b50[0234]\b"
+            r"|\beof\b|\b50[0234]\b"
         ),
         (
-            "see that the registry can be reached from the engine; without a "
+            "check that the engine can reach the registry (network, DNS, firewall); without a "
             "network, load the image"
             " beforehand: docker load -i FILE"
         ),
@@ -217,5 +219,5 @@ def _pull_fix(output: str, program: str) -> tuple[str, ...]:
     if not name:
         return ()
     works = f"`{program} pull {name}` works (name, network, proxy, login)"
-    remedy = remedy_of_pull(said) or f"see that {works}, or load the image into the engine"
+    remedy = remedy_of_pull(said) or f"check that {works}, or load the image into the engine"
     return (f"To fix: {remedy}",)

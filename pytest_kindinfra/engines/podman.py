@@ -1,7 +1,7 @@
 """podman by its command line; no service of it has to run.
 
 What differs from Docker (all tried with podman 4.3): names are listed in full, ids without
-`sha256:`, builds are buildah's, and an archive that is there is not written over. A short name in
+`sha256:`, builds are buildah's, and an existing archive is not overwritten. A short name in
 FROM means `docker.io/library/...` here as it does with Docker, whatever registries.conf says.
 """
 
@@ -23,10 +23,11 @@ from pytest_kindinfra.references import name_in_node, normalise
 from pytest_kindinfra.system.files import read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_kindinfra.errors import CommandError, KindInfraError
-    from pytest_kindinfra.protocols import BuildRequest
+    from pytest_kindinfra.protocols import BuildRequest, Engine
+    from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Deadline
 
 
@@ -118,7 +119,7 @@ class Podman(CliEngine):
         self._runner.run(argv, deadline=deadline.within(60))
 
     def save(self, reference: str, archive: Path, deadline: Deadline) -> None:
-        """See `Engine.save`; written aside, since podman adds to no archive that is there."""
+        """See `Engine.save`; written aside, since podman adds to no existing archive."""
         aside = archive.with_name(f".{archive.name}.partial")
         aside.unlink(missing_ok=True)
         argv = ["podman", "save", "--quiet", "--format", "docker-archive"]
@@ -166,7 +167,7 @@ def _leading_numbers(version: str) -> Iterator[int]:
 
 
 def podman_root(environ: Mapping[str, str], *, storage: Path = _STORAGE) -> Path | None:
-    """Return where podman keeps all it has; None if nobody can tell.
+    """Return where podman keeps all it has; None if that is unknown.
 
     Args:
         environ: The environment, which may lead to podman elsewhere.
@@ -207,3 +208,6 @@ def _connection(environ: Mapping[str, str], name: str) -> str | None:
             engine = tomllib.loads((folder / "containers.conf").read_text("utf-8"))["engine"]
             return str(engine["service_destinations"][name]["uri"])
     return None
+
+
+ENGINE: Callable[[Runner], Engine] = Podman

@@ -1,4 +1,4 @@
-"""A registry beside the cluster, in a container, and what images are called in it.
+"""A registry for the cluster, in a container, and what images are called in it.
 
 The conventions are kind's (kind.sigs.k8s.io, "Local Registry"): pods name the address that the
 host pushes to, and containerd in the kind nodes learns from a hosts.toml where that leads.
@@ -160,9 +160,9 @@ class DockerRegistry:
                     name = item["Name"].removeprefix("/")
                     return self._answering(name, address, number, deadline)
         msg = (
-            f'[cluster] registry = "{address}": no container of the engine is published there\n'
-            f"To fix: docker run --detach --publish={_HERE}:{port}:{_PORT} {_IMAGE}, or leave the"
-            " key out to have one of ours"
+            f'[cluster] registry = "{address}": no container of the engine publishes this port\n'
+            f"To fix: docker run --detach --publish={_HERE}:{port}:{_PORT} {_IMAGE}, or remove the"
+            " key to use a registry that the plugin starts"
         )
         raise ClusterError(msg)
 
@@ -185,7 +185,7 @@ class DockerRegistry:
         place = folder / CERTS / registry.address
         place.mkdir(parents=True, exist_ok=True)
         (place / "hosts.toml").write_text(hosts_toml(registry))
-        # The folder goes into the one that may be there already, beside others' registries.
+        # The folder may exist, with other registries in it; this one is added.
         self._docker("cp", str(folder / CERTS), f"{node}:/etc/containerd/", deadline=deadline)
 
     def digest_of(self, name: str, image_id: str, deadline: Deadline) -> str | None:
@@ -230,7 +230,7 @@ class DockerRegistry:
                 return
             with suppress(CommandError):  # made, but not listening; one that runs is not removed
                 self._docker("rm", "--volumes", NAME, deadline=deadline)
-            msg = f"{error}\nTo fix: docker pull {_IMAGE}, or name a registry of yours in [cluster]"
+            msg = f"{error}\nTo fix: docker pull {_IMAGE}, or set your own registry in [cluster]"
             raise ClusterError(msg) from error
 
     def _answering(self, container: str, address: str, port: int, deadline: Deadline) -> Registry:
@@ -308,8 +308,8 @@ _OTHERS_TAKE = 60.0
 """Seconds for which other runs are waited for: starting the registry takes a second or two."""
 
 
-_USE = "the registry of ours"
-"""Under which the run that used it last is noted, beside the uses of images."""
+_USE = "the plugin's registry"
+"""Under which the run that used it last is noted, next to the uses of images."""
 
 
 def open_registry(

@@ -6,16 +6,19 @@ services that need those.
 
 from __future__ import annotations
 
-import os
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.errors import CommandError, KindInfraError
+from pytest_kindinfra.errors import CommandError, ImageMissingError, KindInfraError
 from pytest_kindinfra.images.archive import load_image_file
-from pytest_kindinfra.images.content import Digests, content_of, write_ignore_file
+from pytest_kindinfra.images.buildlog import last_line, last_step
+from pytest_kindinfra.images.content import content_of, write_ignore_file
+from pytest_kindinfra.images.digests import Digests
 from pytest_kindinfra.images.dockerfile import build_secrets, unshown_arguments
+from pytest_kindinfra.images.names import find_by_context, give_names
 from pytest_kindinfra.images.saved import ImageSources, find_images, read_saved_images
 from pytest_kindinfra.images.slots import BuildSlots
 from pytest_kindinfra.images.tags import add_name, archive_reference, further_names, tag_image
@@ -53,8 +56,7 @@ def build_ranks(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float]:
 
     Args:
         plan: Images and services, each after what it needs.
-        seconds: Phase to the seconds that it took in an earlier run. An image or a service
-            without any counts as the mean of the others, so that unknown ones are equal.
+        seconds: Phase to its seconds in an earlier run. Without any, the mean of others counts.
     """
     needs = _needs(plan)
     own = {
@@ -62,7 +64,7 @@ def build_ranks(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float]:
         **_filled({node: _known(node, seconds) for node in needs if node[0] == "service"}),
     }
     paths = dict(own)
-    for node in reversed(needs):  # whoever waits for it was there before it
+    for node in reversed(needs):  # those that wait for it come before it
         for need in needs[node]:
             paths[need] = max(paths[need], own[need] + paths[node])
     return {image.name: paths["image", image.name] for image in plan.images}
@@ -104,9 +106,6 @@ ATTEMPTS = 3
 """Builds of one image whose files change while it is built, before that is an error."""
 
 
-_TAIL = 4096
-
-
 _FILES_NAMED = 3
 
 
@@ -143,7 +142,7 @@ def build_image(
     deadline: Callable[[float | None], Deadline],
     rank: float = 0.0,
 ) -> BuiltImage:
-    """Return the image under the tag of its content; build it if the engine lacks that.
+    """Return the image; build it unless the engine has it from the same sources and bases.
 
     Args:
         image: What was declared.
@@ -167,16 +166,22 @@ def build_image(
         changed: list[str] = []
         for _ in range(ATTEMPTS):
             tagged = _tagged(image, bases, setup, deadline)
-            if not setup.anew and engine.image_ids([tagged.reference], deadline(None)):
-                return _built(image, tagged, cached=True)
+            contexts = _contexts(tagged, bases)
+            if not setup.anew:
+                found = find_by_context(engine, image.name, contexts[::-1], deadline(None))
+                if found:
+                    return _built(image, found, contexts, tagged, cached=True)
             request = _request(image, tagged, setup)
             with setup.slots.turn(place, deadline(None)):
                 _build(image, request, setup, deadline(image.timeout))
+            reference = ""
             if not (changed := _changed_since(image, tagged, setup)):
-                engine.tag(request.reference, tagged.reference, deadline(None))
+                reference = give_names(
+                    engine, image.name, request.reference, contexts, deadline(None)
+                )
             _drop(request.reference, engine, deadline(None))
-            if not changed:
-                return _built(image, tagged, cached=False)
+            if reference:
+                return _built(image, reference, contexts, tagged, cached=False)
     raise KindInfraError(_unsteady(image, changed))
 
 
@@ -196,15 +201,32 @@ def _tagged(
     )
 
 
-def _built(image: Image, tagged: Tagged, *, cached: bool) -> BuiltImage:
+def _contexts(tagged: Tagged, bases: Sequence[BuiltImage]) -> tuple[str, ...]:
+    """Return the names of an image by what it is built from; see `BuiltImage.contexts`.
+
+    The last one decides whether it is built: a base that was built again with the same content
+    changes nothing. The first one can be told without the bases.
+    """
+    by_sources = tagged.named_by({base.name: base.by_sources for base in bases})
+    return tuple(dict.fromkeys([by_sources, tagged.reference]))
+
+
+def _built(
+    image: Image, reference: str, contexts: tuple[str, ...], tagged: Tagged, *, cached: bool
+) -> BuiltImage:
     return BuiltImage(
-        name=image.name, reference=tagged.reference, cached=cached, bases=tagged.bases
+        name=image.name,
+        reference=reference,
+        cached=cached,
+        bases=tagged.bases,
+        contexts=contexts,
     )
 
 
 def _build(image: Image, request: BuildRequest, setup: BuildSetup, deadline: Deadline) -> None:
     log, seconds = setup.output / f"{request.name}.log", deadline.left
-    with setup.timeline.span("build", request.name, says=lambda: last_line(log)):
+    says, reached = partial(last_line, log), partial(last_step, log)
+    with setup.timeline.span("build", request.name, says=says, reached=reached):
         try:
             setup.engine.build(request, deadline=deadline, log=log)
         except CommandError as error:
@@ -221,7 +243,7 @@ def _too_slow(image: Image, seconds: float) -> str:
         if image.timeout
         else ("--kindinfra-timeout", f"raise --kindinfra-timeout, or set {place}")
     )
-    return f"It was ended after {seconds:.0f} s, as {said} says\nTo fix: {fix}"
+    return f"It was stopped after {seconds:.0f} s, the limit of {said}\nTo fix: {fix}"
 
 
 def _changed_since(image: Image, tagged: Tagged, setup: BuildSetup) -> list[str]:
@@ -230,7 +252,7 @@ def _changed_since(image: Image, tagged: Tagged, setup: BuildSetup) -> list[str]
     The Dockerfile and the ignore file are copies, so that those cannot change.
     """
     try:
-        now = content_of(image, tagged.source, bases={}, digests=setup.digests)
+        now = content_of(image, tagged.source, digests=setup.digests)
     except KindInfraError as error:  # one went while it was looked at
         return [getattr(error.__cause__, "filename", None) or str(error)]
     return tagged.content.changed_in(now)
@@ -243,26 +265,15 @@ def _drop(reference: str, engine: Engine, deadline: Deadline) -> None:
 
 
 def _unsteady(image: Image, changed: Sequence[str]) -> str:
-    """Return what is said of files that change during each build."""
+    """Return the message about files that change during each build."""
     named = ", ".join(f'"{name}"' for name in changed[:_FILES_NAMED])
     more = f" and {len(changed) - _FILES_NAMED} more" if len(changed) > _FILES_NAMED else ""
     return (
-        f'image "{image.name}": it was built {ATTEMPTS} times, and each time files changed'
-        f" meanwhile, so that nobody knows what is in it: {named}{more}\n"
-        "To fix: stop what writes there, or leave these files out: `ignore` in "
+        f'image "{image.name}": it was built {ATTEMPTS} times, and each time files of its context'
+        f" changed during the build, so its content is unknown: {named}{more}\n"
+        "To fix: stop the program that writes there, or exclude these files: `ignore` in "
         f"[images.{image.name}], or .dockerignore"
     )
-
-
-def last_line(log: Path) -> str:
-    """Return the last whole line of a log that is being written, empty if there is none."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-            lines = file.read().decode(errors="replace").split("\n")[:-1]
-    except OSError:
-        return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _request(image: Image, tagged: Tagged, setup: BuildSetup) -> BuildRequest:
@@ -284,12 +295,14 @@ def _request(image: Image, tagged: Tagged, setup: BuildSetup) -> BuildRequest:
 
 
 def _from_archive(image: Image, setup: BuildSetup, deadline: Deadline) -> BuiltImage:
-    """Load the archive into the engine, once for each content."""
-    reference = archive_reference(image, folder=setup.folder, digests=setup.digests)
-    if not setup.engine.image_ids([reference], deadline):
+    """Load the archive into the engine, once for each content of the file."""
+    context = archive_reference(image, folder=setup.folder, digests=setup.digests)
+    reference = find_by_context(setup.engine, image.name, [context], deadline)
+    if reference is None:
         path = setup.folder / (image.archive or "")
-        load_image_file(path, reference, setup.engine, deadline)
-    return BuiltImage(name=image.name, reference=reference, cached=True)
+        load_image_file(path, context, setup.engine, deadline)
+        reference = give_names(setup.engine, image.name, context, [context], deadline)
+    return BuiltImage(name=image.name, reference=reference, cached=True, contexts=(context,))
 
 
 def _prebuilt(image: Image, engine: Engine, deadline: Deadline) -> BuiltImage:
@@ -299,7 +312,7 @@ def _prebuilt(image: Image, engine: Engine, deadline: Deadline) -> BuiltImage:
             f'image "{image.name}": the prebuilt "{reference}" is not in the engine\n'
             f"To fix: {engine.name} pull {reference}"
         )
-        raise KindInfraError(msg)
+        raise ImageMissingError(msg)
     return BuiltImage(name=image.name, reference=reference, cached=True)
 
 
@@ -420,7 +433,7 @@ class Builds:
         """Keep that it is used, so that `kindinfra gc --images` leaves it alone."""
         if cache := self._context.request.cache:
             use = ImageUse(run=self._context.run.path, at=now())
-            self._problems += note_use(cache, (built.reference, *built.also), use)
+            self._problems += note_use(cache, built.names, use)
 
     def _build_or_find(self, image: Image, bases: Sequence[BuiltImage]) -> BuiltImage:
         if self._context.request.no_build:

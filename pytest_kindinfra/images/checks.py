@@ -29,7 +29,7 @@ def build_problems(images: Sequence[Image], *, folder: Path, prepared: bool) -> 
     Args:
         images: All declared images.
         folder: Where relative paths start.
-        prepared: A hook is called before each build, which may set variables: what hangs on them
+        prepared: A hook is called before each build, which may set variables: what depends on them
             is not looked at.
     """
     names = {image.name: image.names for image in images}
@@ -49,7 +49,7 @@ def build_problems(images: Sequence[Image], *, folder: Path, prepared: bool) -> 
 def _need_problems(image: Image, folder: Path, names: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """Yield the needs that a Dockerfile does not use, and the declared images that it uses alone.
 
-    A Dockerfile that is not there may be made before the build.
+    A missing Dockerfile may be made before the build.
     """
     with suppress(KindInfraError):
         source = read_source(image, folder=folder)
@@ -78,7 +78,7 @@ def _unused(
 def _undeclared(image: Image, found: Bases, where: str) -> Iterator[str]:
     for reference, name in found.declared.items():
         if name not in image.needs:
-            way_out = "" if "/" in reference else ", or give a tag if a registry's is meant"
+            way_out = "" if "/" in reference else ", or add a tag if the registry's image is meant"
             yield (
                 f'[images.{image.name}] {where} uses "{reference}", which is the image "{name}":'
                 f' add "{name}" to needs{way_out}'

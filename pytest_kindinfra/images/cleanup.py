@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import CommandError, KindInfraError, StateError
+from pytest_kindinfra.images.names import is_context_name
 from pytest_kindinfra.kube.objects import image_references
 from pytest_kindinfra.references import normalise, split
 from pytest_kindinfra.state.directory import RunDirectory
@@ -42,7 +43,7 @@ class Discarded:
 def discard_images(
     engine: Engine, creator: ClusterCreator, *, cache: Path, before: float, deadline: Deadline
 ) -> Discarded:
-    """Remove images of this project that nobody has made or used since a point in time.
+    """Remove images of this project that no run has made or used since a point in time.
 
     Args:
         engine: Who has them.
@@ -74,7 +75,14 @@ def discard_images(
 
 
 def _last_time(reference: str, image: OwnImage, uses: Mapping[str, ImageUse]) -> float:
+    """Return when a name was last used, or when its image was last named.
+
+    Each build of a wide context gives the same image one more name by its context. So the use of
+    such a name alone counts, if there was any: without it the image is built again from the cache.
+    """
     use = uses.get(reference)
+    if use and is_context_name(reference):
+        return use.at
     return max(image.since, use.at if use else 0.0)
 
 
@@ -90,7 +98,7 @@ def _live(folders: Iterable[Path]) -> set[str]:
     """Return what live runs use, also those that have no cluster yet."""
     runs = [RunDirectory(folder) for folder in dict.fromkeys(folders)]
     images = [one for run in runs if is_locked(run.lock) for one in _images_of(run)]
-    return {name for image in images for name in (image.reference, *image.also)}
+    return {name for image in images for name in image.names}
 
 
 def _images_of(run: RunDirectory) -> list[BuiltImage]:
@@ -100,7 +108,7 @@ def _images_of(run: RunDirectory) -> list[BuiltImage]:
 
 
 def drop_old_images(context: Context, cluster: Cluster, kube: Kube) -> None:
-    """Remove what this run replaced; that it was not possible is nothing to tell of."""
+    """Remove what this run replaced; a failure is not reported."""
     loaded = {one.subject for one in context.tools.timeline.phases if one.kind == "load" and one.ok}
     built = context.run.read_all(ImageReady)
     current = {name: built[name].image.reference for name in loaded if name in built}

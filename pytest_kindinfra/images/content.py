@@ -1,6 +1,6 @@
 """What the tag of an image covers: everything that its build can read.
 
-Digests of files are remembered from run to run, by path, size and times.
+Digests of files are remembered from run to run: see `images/digests.py`.
 """
 
 from __future__ import annotations
@@ -8,20 +8,19 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.archive import INDEX
 from pytest_kindinfra.images.bases import arguments_of, find_bases
+from pytest_kindinfra.images.digests import Digests, FolderDigests, identity
 from pytest_kindinfra.images.expansion import expand
 from pytest_kindinfra.images.ignore import IgnoreRules
+from pytest_kindinfra.images.names import context_tag
 from pytest_kindinfra.plan.buildoptions import build_arguments, layout_path, platform_of, with_home
-from pytest_kindinfra.state.memory import file_for, read, write
 from pytest_kindinfra.system.files import is_file
-from pytest_kindinfra.system.timeline import now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,121 +30,8 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import Image
 
 
-RACY = 2.0
-"""Seconds; the coarsest clock of a file system in use, FAT's, has two of them."""
-
-
-_DIGESTS = "digests"
-"""The folder in the cache folder."""
-
-
-_BILLION = 1_000_000_000
-
-
-class FolderDigests:
-    """Digests of the files in one folder; for one thread at a time."""
-
-    def __init__(self, folder: Path, kept: dict[str, Any]) -> None:
-        self._folder = folder
-        self._kept = kept
-        self._changed = False
-
-    def digest(self, name: str, info: os.stat_result) -> str:
-        """Return the SHA-256 of a file.
-
-        Args:
-            name: Its path in the folder.
-            info: What `lstat` says of it.
-
-        Raises:
-            OSError: It cannot be read.
-        """
-        entry = self._kept.get(name)
-        if isinstance(entry, list) and tuple(entry[:-1]) == identity(info):
-            return str(entry[-1])
-        return self._read(name)
-
-    def to_keep(self) -> dict[str, Any] | None:
-        """Return what is worth keeping, None if that has been kept before."""
-        if not self._changed:
-            return None
-        folder = os.fspath(self._folder)
-        return {
-            name: one for name, one in self._kept.items() if os.path.lexists(f"{folder}/{name}")
-        }
-
-    def _read(self, name: str) -> str:
-        began = now()
-        with (self._folder / name).open("rb") as file:
-            before = os.fstat(file.fileno())
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            after = os.fstat(file.fileno())
-        last = identity(after)
-        newest = max(after.st_mtime_ns, after.st_ctime_ns)
-        if last == identity(before) and newest < (began - RACY) * _BILLION:
-            self._kept[name] = [*last, digest]
-            self._changed = True
-        elif self._kept.pop(name, None):
-            self._changed = True
-        return digest
-
-
-class Digests:
-    """Digests of the files in several folders; safe from several threads.
-
-    Two threads that want the same folder come one after another, so that no file is read twice.
-    """
-
-    def __init__(self, cache: Path | None = None) -> None:
-        """Begin with what was kept in the cache folder; None keeps nothing."""
-        self._cache = cache
-        self._lock = threading.Lock()
-        self._folders: dict[Path, FolderDigests] = {}
-        self._locks: dict[Path, threading.Lock] = {}
-        self._problems: list[str] = []
-
-    @contextmanager
-    def of(self, folder: Path) -> Iterator[FolderDigests]:
-        """Give the digests of one folder to this thread alone."""
-        folder = folder.resolve()
-        with self._lock:
-            lock = self._locks.setdefault(folder, threading.Lock())
-        with lock:
-            if folder not in self._folders:
-                self._folders[folder] = FolderDigests(folder, self._recall(folder))
-            yield self._folders[folder]
-
-    def keep(self) -> list[str]:
-        """Keep all in the cache folder; return what is wrong with that."""
-        for folder, digests in self._folders.items():
-            files = digests.to_keep()
-            if self._cache is None or files is None:
-                continue
-            value = {"folder": str(folder), "files": files}
-            if problem := write(file_for(self._cache, _DIGESTS, folder), value):
-                self._problems.append(problem)
-        return self._problems
-
-    def _recall(self, folder: Path) -> dict[str, Any]:
-        if self._cache is None:
-            return {}
-        kept, problem = read(file_for(self._cache, _DIGESTS, folder))
-        if problem:
-            self._problems.append(problem)
-        files = kept.get("files")
-        return files if isinstance(files, dict) else {}
-
-
-def identity(info: os.stat_result) -> tuple[int, ...]:
-    """Return what tells a file from another one, and from itself after a change."""
-    return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
-
-
 NEVER_SENT = ("**/.kindinfra", "**/.pytest_cache", "**/__pycache__")
 """Written by test runs themselves: with them in the context no build would ever be cached."""
-
-
-_TAG_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,11 +64,11 @@ class Content:
     """What was found in the files that an image is built from.
 
     Attributes:
-        tag: The image's tag.
+        digest: A hash of all that its build can see, except for the images that it starts from.
         files: Each file to what is known of it; another value means that it was touched.
     """
 
-    tag: str
+    digest: str
     files: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
 
     def changed_in(self, other: Content) -> list[str]:
@@ -243,22 +129,12 @@ def bases_of(image: Image, source: BuildSource, *, names: Mapping[str, Sequence[
     return find_bases(image, source.text, build_args=arguments, names=names)
 
 
-def content_tag(
-    image: Image, source: BuildSource, *, bases: Mapping[str, str], digests: Digests | None = None
-) -> str:
-    """Return the tag of what a build of `image` would make; see `content_of`."""
-    return content_of(image, source, bases=bases, digests=digests).tag
-
-
-def content_of(
-    image: Image, source: BuildSource, *, bases: Mapping[str, str], digests: Digests | None = None
-) -> Content:
-    """Return what a build of `image` would see: its tag, and the files that count.
+def content_of(image: Image, source: BuildSource, *, digests: Digests | None = None) -> Content:
+    """Return what a build of `image` would see, except for the images that it starts from.
 
     Args:
         image: The declared image.
         source: What `read_source` gave for it.
-        bases: Each image it starts from to its id, or to its tag if it is a declared one.
         digests: Knows those of files that were read before.
 
     Raises:
@@ -267,7 +143,7 @@ def content_of(
     digests = digests or Digests()
     digest = hashlib.sha256()
     settings = (source.text, sorted(source.build_args.items()), image.target, image.build_options)
-    digest.update(repr((settings, sorted(bases.items()))).encode())
+    digest.update(repr(settings).encode())
     if source.environment:
         digest.update(repr(sorted(source.environment.items())).encode())
     seen: dict[str, tuple[object, ...]] = {}
@@ -281,11 +157,11 @@ def content_of(
             _add(digest, seen, f"{name}: ", folder, rules, digests)
         for name, value in sorted(further.layouts.items()):
             _add_layout(digest, seen, name, source.folder, value)
-    return Content(digest.hexdigest()[:_TAG_DIGITS], seen)
+    return Content(digest.hexdigest(), seen)
 
 
 def file_tag(path: Path, digests: Digests | None = None) -> str:
-    """Return the tag of an image that comes as a file, or as a folder with an OCI layout.
+    """Return the context tag of an image that comes as a file or as a folder with an OCI layout.
 
     In a layout all is named by digests, so the index says what is in it.
 
@@ -294,14 +170,14 @@ def file_tag(path: Path, digests: Digests | None = None) -> str:
     """
     path = path / INDEX if path.is_dir() else path
     with (digests or Digests()).of(path.parent) as files:
-        return files.digest(path.name, path.stat())[:_TAG_DIGITS]
+        return context_tag(files.digest(path.name, path.stat()))
 
 
 def write_ignore_file(source: BuildSource, *, into: Path) -> Path:
-    """Write a copy of the Dockerfile with its ignore file beside it; return the copy's path.
+    """Write a copy of the Dockerfile with its ignore file next to it; return the copy's path.
 
-    BuildKit prefers `NAME.dockerignore` beside the Dockerfile (docs.docker.com/build), which is
-    how our additions apply without a file of ours in the user's tree.
+    BuildKit prefers `NAME.dockerignore` next to the Dockerfile (docs.docker.com/build), which is
+    how additions apply without a new file in the user's tree.
     """
     into.mkdir(parents=True, exist_ok=True)
     dockerfile = into / "Dockerfile"
@@ -356,7 +232,7 @@ def _add(
     ignore: Sequence[str],
     digests: Digests,
 ) -> None:
-    """Add all that is sent of a folder to a hash, and to what was seen."""
+    """Add all that is sent of a folder to a hash, and to the digests."""
     with digests.of(folder) as files:
         for path, mode, content, identity in _files(folder, ignore, files):
             digest.update(os.fsencode(f"\0{path}\0{mode:o}\0{content}"))
@@ -438,7 +314,7 @@ def _reading(image: Image) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        msg = f'image "{image.name}": cannot read what it is built from: {error}'
+        msg = f'image "{image.name}": cannot read its build context: {error}'
         raise KindInfraError(msg) from error
 
 

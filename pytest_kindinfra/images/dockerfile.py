@@ -317,7 +317,7 @@ def _fields(spec: str) -> dict[str, str]:
 def _text(folder: Path, path: str) -> str:
     """Return a file's text; nothing for one that is long, no text, or not there."""
     with suppress(OSError, ValueError):
-        file = folder / os.path.expanduser(path)  # noqa: PTH111 - `~` without a home is no error
+        file = folder / os.path.expanduser(path)  # noqa: PTH111 - `~` without a home folder is no error
         if file.is_file() and file.stat().st_size <= _LONGEST_FILE:
             return file.read_text("utf-8")
     return ""

@@ -17,7 +17,7 @@ from pytest_kindinfra.errors import CancelledError, ClusterError
 from pytest_kindinfra.images.stream import Sender
 from pytest_kindinfra.model import Phase
 from pytest_kindinfra.references import name_in_node
-from pytest_kindinfra.system.timeline import now, wait_until
+from pytest_kindinfra.system.timeline import Running, now, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from pytest_kindinfra.protocols import Engine, KindNodes, Provider
     from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Deadline, Timeline
+
+
+_MEGABYTE = 1_000_000
 
 
 _EVERY = 0.5
@@ -84,8 +87,8 @@ class ImageReadyNodes:
             if not wait_until(lambda: self._all(deadline), deadline, every=_EVERY):
                 late = self.count - len(there)
                 msg = (
-                    f'of cluster "{self.cluster}" {late} kind node{"s" * (late > 1)} took no '
-                    f"images{deadline.exceeded()}; those that did: {', '.join(there)}"
+                    f'{late} kind node{"s" * (late > 1)} of cluster "{self.cluster}" accepted no '
+                    f"images{deadline.exceeded()}; nodes that did: {', '.join(there)}"
                 )
                 raise ClusterError(msg)  # noqa: TRY301 - told like any other failure
             others = (node for node in self._all(deadline) if node not in there)
@@ -97,7 +100,7 @@ class ImageReadyNodes:
     def _existing_nodes(self) -> tuple[str, ...]:
         if nodes := self.created.result().nodes:
             return nodes
-        msg = f'cluster "{self.cluster}" has no kind nodes on this host that images go to'
+        msg = f'cluster "{self.cluster}" has no kind nodes on this host to load images into'
         raise ClusterError(msg)
 
     def _all(self, deadline: Deadline) -> tuple[str, ...]:
@@ -111,8 +114,8 @@ class ImageReadyNodes:
 
 
 _TOGETHER = 0.02
-"""Seconds until a stream begins: whoever was let go at the same moment as the first, which is when
-the kind nodes take images, comes along."""
+"""Seconds until a stream begins: images that became free at the same moment as the first, when
+the kind nodes take images, come along."""
 
 
 _LINGER = 0.5
@@ -145,6 +148,10 @@ class Sending(Protocol):
     """
 
     layers: dict[str, dict[str, int]]
+
+    def passed(self) -> int:
+        """Return the bytes that the send that goes on has read so far, 0 if that is not known."""
+        ...
 
     def name_of(self, reference: str, deadline: Deadline) -> str:
         """Return what pods run in place of `reference`."""
@@ -284,13 +291,13 @@ class ImageLoader:
     def _await_late(self, deadline: Deadline) -> None:
         there = self._complete.is_set()
         if not there and not wait_until(self._complete.is_set, deadline, every=_LOOK_EVERY):
-            msg = f"not all kind nodes take images; those that do: {', '.join(self._nodes)}"
+            msg = f"not all kind nodes accept images; those that do: {', '.join(self._nodes)}"
             raise ClusterError(msg)
         if self._late_error:
             raise self._late_error
 
     def _is_unsent(self, batch: _Batch) -> bool:
-        """Whether nobody has sent it yet; from now on images go into another one."""
+        """Whether it has not been sent yet; from now on images go into another one."""
         with self._state:
             unsent = batch is self._next
             if unsent:
@@ -309,14 +316,14 @@ class ImageLoader:
         start = now()  # asking for a name may be a part of the way
         if missing := self._missing(tuple(names), deadline):
             self._send_missing(names, missing, start, deadline)
-            with suppress(CancelledError):  # whoever waits for more is told of that
+            with suppress(CancelledError):  # those that wait for more find out themselves
                 self._see_them_there(tuple(names), deadline)
 
     def _see_them_there(self, references: tuple[str, ...], deadline: Deadline) -> None:
         """Raise unless the kind nodes list all images by the names that pods ask for."""
         for node, lacking in self._missing(references, deadline).items():
             msg = (
-                f"kind node {node} took {', '.join(lacking)} without a failure, but does not list"
+                f"kind node {node} took {', '.join(lacking)} without an error, but does not list"
                 f" it\nTo fix: try --kindinfra-load=archive, and look at"
                 f" `docker exec {node} ctr --namespace k8s.io images list`"
             )
@@ -335,6 +342,9 @@ class ImageLoader:
                 missing[node] = lacking
         return missing
 
+    def _reached(self) -> str:
+        return _shown(self._sender.passed())
+
     def _send_missing(
         self,
         names: dict[str, str],
@@ -343,7 +353,9 @@ class ImageLoader:
         deadline: Deadline,
     ) -> None:
         references = tuple(dict.fromkeys(ref for refs in missing.values() for ref in refs))
-        volume = self._sender.send(references, tuple(missing), deadline)
+        works = [Running("load", names[one], start, reached=self._reached) for one in references]
+        with self._timeline.watched(works):
+            volume = self._sender.send(references, tuple(missing), deadline)
         end = now()
         for reference in references:
             self._timeline.add(
@@ -358,6 +370,10 @@ class ImageLoader:
             )
 
 
+def _shown(volume: int) -> str:
+    return f"{volume / _MEGABYTE:.0f} MB" if volume >= _MEGABYTE else ""
+
+
 def open_loader(
     context: Context,
     count: int,
@@ -369,10 +385,10 @@ def open_loader(
 
     Args:
         context: The bring-up.
-        count: How many kind nodes there will be, 0 if they are there already.
+        count: How many kind nodes there will be, 0 if they exist.
         created: The cluster, once `create` has returned.
         sender: The way images go, None for the one by the run's options.
-        begin: Begins a piece of work beside this one: waiting for kind nodes that are late.
+        begin: Begins a further piece of work: waiting for kind nodes that are late.
 
     Raises:
         ClusterError: No kind node takes images.

@@ -1,8 +1,8 @@
-"""Images on their way through a registry beside the cluster: pushed once, pulled by each kind node.
+"""Images on their way through a registry: pushed once, pulled by each kind node.
 
 Only layers that the registry lacks are pushed, and only those that a kind node lacks are pulled.
 Pods run the name that an image has in the registry, so a kind node that lost it pulls it again.
-The name has a digest: anybody on this host can push to a registry without a password.
+The name has a digest: any process on this host can push to a registry without a password.
 """
 
 from __future__ import annotations
@@ -84,6 +84,10 @@ class RegistrySender:
         self._layers: dict[str, list[str]] = {}
         self.layers: dict[str, dict[str, int]] = {}
 
+    def passed(self) -> int:
+        """See `Sending.passed`: the registry's programs do not say."""
+        return 0
+
     def name_of(self, reference: str, deadline: Deadline) -> str:
         """Return what pods run in place of `reference`, pushed by now: `localhost:5001/x:1@DIGEST`.
 
@@ -134,9 +138,9 @@ class RegistrySender:
     def _replaced(self, name: str, image_id: str) -> str:
         return (
             f'the registry has another image as "{name}" than the engine, whose id is {image_id}, '
-            "though it was pushed a moment ago: somebody else pushes to the registry\n"
-            f"To fix: docker rm --force --volumes {self._registry.container}, or name a registry of"
-            " yours in [cluster]"
+            "though it was pushed a moment ago: another user pushes to this registry too\n"
+            f"To fix: docker rm --force --volumes {self._registry.container}, or set another"
+            " registry in [cluster]"
         )
 
     def _push_as(self, name: str, reference: str, deadline: Deadline) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.archive import load_image_file
+from pytest_kindinfra.images.names import find_by_context, give_names
 from pytest_kindinfra.images.tags import archive_reference, tag_image
 from pytest_kindinfra.model import BuiltImage
 from pytest_kindinfra.system.files import why_no_file, write_whole
@@ -16,7 +17,7 @@ from pytest_kindinfra.system.files import why_no_file, write_whole
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pytest_kindinfra.images.content import Digests
+    from pytest_kindinfra.images.digests import Digests
     from pytest_kindinfra.model import Image, Plan
     from pytest_kindinfra.protocols import Engine
     from pytest_kindinfra.system.timeline import Deadline
@@ -35,11 +36,13 @@ class SavedImage:
 
     Attributes:
         reference: What it is called in its archive.
+        context: Its name by the sources that it was built from.
         file: The archive's name in the folder; None for one that others start from only.
         bases: The images of registries that it was built from, to their ids.
     """
 
     reference: str
+    context: str
     file: str | None
     bases: dict[str, str] = field(default_factory=dict)
 
@@ -75,7 +78,8 @@ def _image(record: Any) -> SavedImage:
         msg = f"{file!r} is no name of a file"
         raise ValueError(msg)
     bases = {str(name): str(one) for name, one in record["bases"].items()}
-    return SavedImage(reference=str(record["reference"]), file=file, bases=bases)
+    reference, context = str(record["reference"]), str(record["context"])
+    return SavedImage(reference=reference, context=context, file=file, bases=bases)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,26 +121,31 @@ def find_images(
     """
     run = {name for service in plan.services for name in service.images}
     expected: dict[str, BuiltImage] = {}
+    found: dict[str, BuiltImage] = {}
     problems: dict[str, str] = {}
     for image in plan.images:
         before(image)
         expected[image.name] = one = _expected(image, expected, sources, deadline())
-        if image.name in run and (problem := _fetch(image, one, sources, deadline())):
-            problems[image.name] = problem
+        if image.name in run:
+            there = _found(image, one, sources, deadline())
+            if isinstance(there, BuiltImage):
+                found[image.name] = there
+            else:
+                problems[image.name] = there
     if problems:
         raise KindInfraError(_message(problems, plan, sources))
-    return {name: one for name, one in expected.items() if name in run}
+    return found
 
 
 def _expected(
     image: Image, bases: Mapping[str, BuiltImage], sources: ImageSources, deadline: Deadline
 ) -> BuiltImage:
-    """Return what a build would make."""
+    """Return what a build would start from, under the name by its sources."""
     if image.prebuilt:
         return BuiltImage(name=image.name, reference=image.prebuilt, cached=True)
     if image.archive:
-        reference = archive_reference(image, folder=sources.folder, digests=sources.digests)
-        return BuiltImage(name=image.name, reference=reference, cached=True)
+        context = archive_reference(image, folder=sources.folder, digests=sources.digests)
+        return _known_by(image, context)
     saved = sources.saved[1].get(image.name) if sources.saved else None
 
     def ids(references: Sequence[str]) -> Mapping[str, str]:
@@ -144,50 +153,63 @@ def _expected(
 
     tagged = tag_image(
         image,
-        named={name: bases[name].reference for name in image.needs},
+        named={name: bases[name].by_sources for name in image.needs},
         folder=sources.folder,
         ids=ids,
         names=sources.names,
         digests=sources.digests,
     )
-    return BuiltImage(name=image.name, reference=tagged.reference, cached=True, bases=tagged.bases)
+    return replace(_known_by(image, tagged.reference), bases=tagged.bases)
 
 
-def _fetch(
+def _known_by(image: Image, context: str) -> BuiltImage:
+    return BuiltImage(name=image.name, reference=context, cached=True, contexts=(context,))
+
+
+def _found(
     image: Image, expected: BuiltImage, sources: ImageSources, deadline: Deadline
-) -> str | None:
-    """See that the engine has an image; return why it has not."""
-    reference = expected.reference
-    if sources.engine.image_ids([reference], deadline):
-        return None
+) -> BuiltImage | str:
+    """Return an image with the reference of its content, or why the engine has not got it."""
+    engine, context = sources.engine, expected.by_sources
     if image.prebuilt:
-        pull = f"{sources.engine.name} pull {reference}"
-        return f'the prebuilt "{reference}" is not in the engine: {pull}'
-    if image.archive:
-        load_image_file(sources.folder / image.archive, reference, sources.engine, deadline)
-        return None
-    if sources.saved is None:
-        return f"{reference} is not in the engine"
-    return _fetch_saved(image.name, reference, sources.saved, sources.engine, deadline)
+        if engine.image_ids([context], deadline):
+            return expected
+        return f'the prebuilt "{context}" is not in the engine: {engine.name} pull {context}'
+    reference = find_by_context(engine, image.name, [context], deadline)
+    if reference is None:
+        built = context
+        if image.archive:
+            load_image_file(sources.folder / image.archive, context, engine, deadline)
+        elif sources.saved is None:
+            return f"{context} is not in the engine"
+        elif problem := _load_saved(image.name, context, sources.saved, engine, deadline):
+            return problem
+        else:
+            built = sources.saved[1][image.name].reference
+        reference = give_names(engine, image.name, built, [context], deadline)
+    return replace(expected, reference=reference)
 
 
-def _fetch_saved(
+def _load_saved(
     name: str,
-    reference: str,
+    context: str,
     saved: tuple[Path, Mapping[str, SavedImage]],
     engine: Engine,
     deadline: Deadline,
 ) -> str | None:
+    """Have an image of the folder in the engine; return why that is not possible."""
     folder, images = saved
     one = images.get(name)
     if one is None or one.file is None:
         return f"{folder} has no archive of it"
-    if one.reference != reference:
-        return f"{folder} has {one.reference}, but what is here makes {reference}"
+    if one.context != context:
+        return f"{folder} has {one.context}, but the files here give {context}"
     if why := why_no_file(folder / one.file):
         return f"{folder / one.file}: {why}"
     loaded = engine.load(folder / one.file, deadline)
-    return None if loaded == reference else f"{folder / one.file} holds {loaded}, not {reference}"
+    if loaded == one.reference:
+        return None
+    return f"{folder / one.file} holds {loaded}, not {one.reference}"
 
 
 def _message(problems: Mapping[str, str], plan: Plan, sources: ImageSources) -> str:
@@ -196,7 +218,7 @@ def _message(problems: Mapping[str, str], plan: Plan, sources: ImageSources) -> 
     built = {image.name for image in plan.images if not (image.prebuilt or image.archive)}
     services = [one.name for one in plan.services if built & problems.keys() & set(one.images)]
     save = f" --save={sources.saved[0]}" if sources.saved else ""
-    lines = [f"{count} not there, and this run builds none (--kindinfra-no-build):"]
+    lines = [f"{count} missing, and this run does not build images (--kindinfra-no-build):"]
     lines += [f"  {name}: {problem}" for name, problem in problems.items()]
     if services:
         lines.append(f"To fix: kindinfra build{save} {' '.join(services)}")
@@ -214,7 +236,7 @@ def save_images(
     """Write an archive of each image that was built, and the manifest that names them.
 
     Those that only others start from get no archive: their layers are in those others.
-    Prebuilt images and archives are left out; whoever declared them has them.
+    Prebuilt images and archives are left out; they come from elsewhere.
 
     Args:
         plan: What was built.
@@ -237,6 +259,8 @@ def save_images(
         file = f"{image.name}.tar" if image.name in run or image.name not in bases else None
         if file:
             engine.save(one.reference, into / file, deadline())
-        saved[image.name] = SavedImage(reference=one.reference, file=file, bases=one.bases)
+        saved[image.name] = SavedImage(
+            reference=one.reference, context=one.by_sources, file=file, bases=one.bases
+        )
     write_saved_images(into, saved)
     return saved

@@ -94,9 +94,9 @@ class BuildSlots:
                 self._changed.notify_all()
 
     def has_room_for(self, entry: QueueEntry) -> bool:
-        """Whether there are slots for it beside those who go before it.
+        """Whether there are slots for it in addition to those ahead of it.
 
-        Nobody slips in before a heavy one that still has too few: it might never get them.
+        No build overtakes a heavy one that still has too few: it might never get them.
         """
         with self._changed:
             ahead = (one.count for one in self._queue if one.goes_before(entry))

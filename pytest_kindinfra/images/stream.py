@@ -84,7 +84,7 @@ class DeltaCopy:
     def _copy(
         self, archive: tarfile.TarFile, member: tarfile.TarInfo, sinks: Sequence[Sink]
     ) -> None:
-        """Copy one file; what nobody wants is passed over unread."""
+        """Copy one file; unwanted content is skipped unread."""
         digest = _digest(member)
         wanted = [
             sink
@@ -175,7 +175,7 @@ class Sender:
 
     Attributes:
         layers: The name of each image that was sent to its layers, digest to bytes; without what
-            went in whole archives, which nobody looked into.
+            went in whole archives, which were not inspected.
     """
 
     def __init__(
@@ -186,7 +186,13 @@ class Sender:
         self._runner = runner
         self._how: Load = how
         self._present: dict[str, frozenset[str]] = {}
+        self._copy: DeltaCopy | None = None
         self.layers: dict[str, dict[str, int]] = {}
+
+    def passed(self) -> int:
+        """See `Sending.passed`; 0 for a whole archive, which is not counted."""
+        copy = self._copy
+        return copy.size if copy else 0
 
     def listed_as(self, reference: str, deadline: Deadline) -> str:
         """See `Sending.listed_as`."""
@@ -258,6 +264,7 @@ class Sender:
         delta: bool,
     ) -> Volume:
         copy = DeltaCopy([self._present_in(node, deadline) for node in nodes]) if delta else None
+        self._copy = copy
         sent = self._runner.pipe(
             self._engine.save_command(tuple(names.values())),
             [self._kind_nodes.import_command(node) for node in nodes],
@@ -276,7 +283,7 @@ class Sender:
         return Volume(sum(sent), copy.size * len(nodes))
 
     def _name_by_digest(self, node: str, names: dict[str, str], deadline: Deadline) -> None:
-        """Give images the names by which pods ask for them, beside those of the archive.
+        """Give images the names by which pods ask for them, in addition to those of the archive.
 
         Those stay: of several names containerd's CRI takes one with a tag first, and it does not
         find the one without that `ctr images import --digests` makes (`import-DATE@DIGEST`).

@@ -6,12 +6,13 @@ import getpass
 import re
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.content import bases_of, content_of, file_tag, read_source
+from pytest_kindinfra.images.names import content_name, context_tag
 from pytest_kindinfra.plan.buildoptions import with_images
 from pytest_kindinfra.plan.options import fill_template
 from pytest_kindinfra.references import is_tag, split
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.context import Context
-    from pytest_kindinfra.images.content import BuildSource, Content, Digests
+    from pytest_kindinfra.images.content import BuildSource, Content
+    from pytest_kindinfra.images.digests import Digests
     from pytest_kindinfra.model import BuiltImage, Image, Plan
     from pytest_kindinfra.protocols import Engine
     from pytest_kindinfra.system.runner import Runner
@@ -107,6 +109,7 @@ def _ask(words: tuple[str, ...], folder: Path, runner: Runner, deadline: Deadlin
 
 
 PENDING = "pending: not known until its base image has been pulled"
+"""In place of a name by what an image is built from."""
 
 
 _SECONDS = 10.0
@@ -121,7 +124,7 @@ class Tagged:
     """What a build of an image would make.
 
     Attributes:
-        reference: Its name, with the tag of its content.
+        reference: Its name by what it is built from.
         source: What it is built from.
         content: What was found in its files.
         contexts: What the Dockerfile calls declared images, to their references.
@@ -135,6 +138,11 @@ class Tagged:
     contexts: dict[str, str]
     options: tuple[str, ...]
     bases: dict[str, str]
+
+    def named_by(self, named: Mapping[str, str]) -> str:
+        """Return its name where the declared images that it starts from have other references."""
+        name = self.reference.partition(":")[0]
+        return f"{name}:{context_tag(self.content.digest, {**self.bases, **named})}"
 
 
 def tag_image(
@@ -164,10 +172,10 @@ def tag_image(
     found = bases_of(image, source, names=further)
     known = ids(found.external)
     bases = {reference: known.get(reference, "") for reference in found.external}
-    content = content_of(image, source, bases={**bases, **named}, digests=digests)
+    content = content_of(image, source, digests=digests)
     called = {reference: named[name] for reference, name in found.declared.items()}
     return Tagged(
-        reference=f"localhost/{image.name}:{content.tag}",
+        reference=f"localhost/{image.name}:{context_tag(content.digest, {**bases, **named})}",
         source=source,
         content=content,
         contexts={**named, **called},
@@ -182,7 +190,7 @@ def further_names(images: Iterable[Image]) -> dict[str, tuple[str, ...]]:
 
 
 def archive_reference(image: Image, *, folder: Path, digests: Digests | None = None) -> str:
-    """Return the reference of an image that comes as an archive.
+    """Return the name, by its file, of an image that comes as an archive.
 
     Raises:
         OSError: It cannot be read.
@@ -196,7 +204,9 @@ class Known:
     """What can be said of a plan's images before a run.
 
     Attributes:
-        tags: Image to its reference, or to why that is not known yet.
+        tags: Image to its reference; without one in the engine, to its name by what it would be
+            built from, or to why that is not known yet.
+        contexts: Image to that name in any case.
         engine: The engine's name.
         there: The references that the engine has, built and external ones; None if it did not
             answer.
@@ -205,21 +215,36 @@ class Known:
     tags: dict[str, str]
     engine: str
     there: frozenset[str] | None
+    contexts: dict[str, str] = field(default_factory=dict)
 
 
 def look_up(plan: Plan, engine: Engine) -> Known:
     """Return the references of a plan's images, and which of them the engine has.
 
-    An engine that is not there or does not answer soon is no error.
+    An engine that is missing or does not answer soon is no error.
     """
     answering = engine if _answers(engine) else None
-    tags: dict[str, str] = {}
+    contexts: dict[str, str] = {}
     for image in plan.images:
-        tags[image.name] = image.prebuilt or _reference(image, plan, tags, answering)
+        contexts[image.name] = image.prebuilt or _by_context(image, plan, contexts, answering)
+    tags = {**contexts, **_built(plan, contexts, answering)}
     references = [*tags.values(), *(one for found in plan.external.values() for one in found)]
     wanted = list(dict.fromkeys(one for one in references if one != PENDING))
     there = None if answering is None else frozenset(_ids(answering, wanted))
-    return Known(tags=tags, engine=engine.name, there=there)
+    return Known(tags=tags, engine=engine.name, there=there, contexts=contexts)
+
+
+def _built(plan: Plan, contexts: Mapping[str, str], engine: Engine | None) -> dict[str, str]:
+    """Return the references of those images that the engine has already."""
+    wanted = {one.name: contexts[one.name] for one in plan.images if not one.prebuilt}
+    if engine is None:
+        return {}
+    with suppress(KindInfraError):
+        asked = [one for one in wanted.values() if one != PENDING]
+        found = engine.image_contents(asked, Deadline.after(_SECONDS))
+        there = {name: found[one] for name, one in wanted.items() if one in found}
+        return {name: content_name(name, content) for name, content in there.items()}
+    return {}
 
 
 def _answers(engine: Engine) -> bool:
@@ -234,7 +259,7 @@ def _ids(engine: Engine | None, references: Sequence[str]) -> Mapping[str, str]:
     return {}
 
 
-def _reference(image: Image, plan: Plan, tags: dict[str, str], engine: Engine | None) -> str:
+def _by_context(image: Image, plan: Plan, tags: Mapping[str, str], engine: Engine | None) -> str:
     folder = plan.declaration.folder
     if image.archive:
         return archive_reference(image, folder=folder)

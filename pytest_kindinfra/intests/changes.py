@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.state.locks import hold, is_locked, locked
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from pytest_kindinfra.state.records import ChangeKind
 
 
+_COUNT = count()
+"""A process may have several, each of which holds a lock of its own."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurrentTest:
     """The test that runs in this process.
@@ -29,10 +34,12 @@ class CurrentTest:
     Attributes:
         name: Its node id.
         since: When its services were there, in seconds since the epoch.
+        services: Those that its marks name.
     """
 
     name: str
     since: float
+    services: frozenset[str] = frozenset()
 
 
 class Changes:
@@ -45,7 +52,7 @@ class Changes:
 
     def __init__(self, run: RunDirectory, worker: str = "") -> None:
         self._run = run
-        self._holder = f"{worker or 'main'}.{os.getpid()}"
+        self._holder = f"{worker or 'main'}.{os.getpid()}-{next(_COUNT)}"
         self._lock: Lock | None = None
         self._count = 0
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError, listed
 from pytest_kindinfra.kube.apply import is_ending
+from pytest_kindinfra.kube.cluster import run_of
 from pytest_kindinfra.kube.discovery import UnknownKindError
 from pytest_kindinfra.kube.objects import applying_order, parse_objects
 from pytest_kindinfra.kube.pods import owner_uid
 from pytest_kindinfra.kube.rewrite import image_references_at, placeholder_names, rewrite
 from pytest_kindinfra.kube.yaml import as_json
-from pytest_kindinfra.model import RUN_LABEL, TEST_LABEL, Image
+from pytest_kindinfra.model import RUN_LABEL, TEST_LABEL, Image, ImagesInUse
 from pytest_kindinfra.plan.facts import match_references
 from pytest_kindinfra.system.timeline import wait_until
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_kindinfra.kube.cluster import Kube
+    from pytest_kindinfra.kube.rewrite import ImagePaths
     from pytest_kindinfra.model import KubeObject
     from pytest_kindinfra.state.records import DeployedService
     from pytest_kindinfra.system.timeline import Deadline
@@ -126,30 +129,46 @@ class Images:
         Raises:
             KindInfraError: It names an image that no ready service runs, or nearly one.
         """
-        references = image_references_at(obj, ())
-        uses = match_references(references, self._known)
-        problems = [*uses.problems.values(), *self._not_loaded(uses.external)]
-        problems += self._unknown_placeholders(obj)
-        if problems:
-            lines = "\n".join(f"  - {problem}" for problem in problems)
-            msg = f'{obj["kind"]} "{obj["metadata"]["name"]}" cannot be applied:\n{lines}'
-            raise KindInfraError(msg)
-        images = {written: self._references[name] for written, name in uses.images.items()}
+        images = self.of([obj])
         return rewrite(
             obj,
-            images={**self._written, **images},
+            images=images.written,
             namespace=None,
             labels=labels,
-            pin=self._loaded,
-            placeholders=self._references,
+            pin=images.loaded,
+            placeholders=images.declared,
+        )
+
+    def of(self, objects: Iterable[KubeObject], paths: ImagePaths = ()) -> ImagesInUse:
+        """Return what becomes of the image references in some objects.
+
+        Args:
+            objects: The objects, as written.
+            paths: Where custom resources name their images.
+
+        Raises:
+            KindInfraError: One names an image that no ready service runs, or nearly one.
+        """
+        written = dict(self._written)
+        for obj in objects:
+            uses = match_references(image_references_at(obj, paths), self._known)
+            problems = [*uses.problems.values(), *self._not_loaded(uses.external)]
+            problems += self._unknown_placeholders(obj, paths)
+            if problems:
+                lines = "\n".join(f"  - {problem}" for problem in problems)
+                msg = f'{obj["kind"]} "{obj["metadata"]["name"]}" cannot be applied:\n{lines}'
+                raise KindInfraError(msg)
+            written |= {text: self._references[name] for text, name in uses.images.items()}
+        return ImagesInUse(
+            written=written, loaded=frozenset(self._loaded), declared=self._references
         )
 
     def _not_loaded(self, external: Iterable[str]) -> list[str]:
         found = match_references(external, self._elsewhere).images
         return [_not_there(written, name) for written, name in found.items()]
 
-    def _unknown_placeholders(self, obj: KubeObject) -> list[str]:
-        names = [name for name in placeholder_names(obj) if name not in self._references]
+    def _unknown_placeholders(self, obj: KubeObject, paths: ImagePaths) -> list[str]:
+        names = [name for name in placeholder_names(obj, paths) if name not in self._references]
         return [_not_there(f"${{image:{name}}}", name) for name in names]
 
 
@@ -172,7 +191,9 @@ def refuse_taken(
 ) -> None:  # fmt: skip
     """Raise if an object is in the cluster already and not of this test: it would be deleted.
 
-    What an earlier test has deleted and is on its way out is waited for.
+    What an earlier test has deleted and is on its way out is waited for. What a test of an earlier
+    run has left, since its process was killed, is deleted, unless the cluster is shared: there its
+    run may still go on.
 
     Raises:
         KindInfraError: One is there; names it.
@@ -182,23 +203,47 @@ def refuse_taken(
             path = kube.path_of(obj, namespace=namespace)
         except UnknownKindError:  # its CRD may be among the objects
             continue
-        found: KubeObject | None = None
-
-        def settled(path: str = path) -> bool:
-            nonlocal found
-            found = kube.get(path)
-            return found is None or not is_ending(found)
-
-        wait_until(settled, deadline, every=_EVERY)
+        found = _settled(kube, path, deadline)
+        if found and _is_left_behind(kube, found, labels):
+            kube.delete_if(path, partial(_is_left_behind, kube, labels=labels))
+            found = _settled(kube, path, deadline)
         if found and not _has_labels(found, labels):
-            meta = found["metadata"]
-            where = f' in namespace "{meta["namespace"]}"' if meta.get("namespace") else ""
-            msg = (
-                f'{obj["kind"]} "{meta["name"]}"{where} is there already, and not made by this '
-                "test, which would delete it at its end\n"
-                "To fix: give it another name, or another namespace (kindinfra_namespace)"
-            )
-            raise KindInfraError(msg)
+            raise KindInfraError(_taken(found, labels))
+
+
+def _settled(kube: Kube, path: str, deadline: Deadline) -> KubeObject | None:
+    """Return what there is at a path, None if nothing is, or only for the moment."""
+    found: KubeObject | None = None
+
+    def settled() -> bool:
+        nonlocal found
+        found = kube.get(path)
+        return found is None or not is_ending(found)
+
+    wait_until(settled, deadline, every=_EVERY)
+    return found
+
+
+def _is_left_behind(kube: Kube, found: KubeObject, labels: Mapping[str, str]) -> bool:
+    """Whether a test of an earlier run made an object, in a cluster that one run has at a time."""
+    of_test = TEST_LABEL in (found["metadata"].get("labels") or {})
+    return of_test and run_of(found) != labels[RUN_LABEL] and kube.is_owned(found)
+
+
+def _taken(found: KubeObject, labels: Mapping[str, str]) -> str:
+    meta, kind, run = found["metadata"], found["kind"], run_of(found)
+    namespace = meta.get("namespace")
+    title = f'{kind} "{meta["name"]}"' + (f' in namespace "{namespace}"' if namespace else "")
+    if run in {"", labels[RUN_LABEL]} or TEST_LABEL not in meta["labels"]:
+        return (
+            f"{title} exists already, and was not created by this test, which would delete it at "
+            "its end\nTo fix: give it another name, or another namespace (kindinfra_namespace)"
+        )
+    place = f" -n {namespace}" if namespace else ""
+    return (
+        f"{title} exists already: a test of run {run} created it, and still runs or was killed"
+        f"\nTo fix: if that run has ended: kubectl delete {kind.lower()} {meta['name']}{place}"
+    )
 
 
 def outlines(objects: Iterable[KubeObject], namespace: str) -> list[KubeObject]:

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.errors import KindInfraError, NotReadyError, indent, last_lines
 from pytest_kindinfra.kube.activity import Moment
 from pytest_kindinfra.kube.client import ApiError
-from pytest_kindinfra.kube.execute import Container, Executed, execute
-from pytest_kindinfra.kube.pods import containers_of, phase_of
+from pytest_kindinfra.kube.execsocket import Container
+from pytest_kindinfra.kube.execute import Executed, execute
+from pytest_kindinfra.kube.pods import container_of, containers_of, phase_of
 from pytest_kindinfra.kube.routes import live_pods
 from pytest_kindinfra.kube.targets import selector
 from pytest_kindinfra.system.secrets import Redactor, credentials_in
 from pytest_kindinfra.system.timeline import Deadline, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pytest_kindinfra.kube.reader import Reader
     from pytest_kindinfra.model import KubeObject
@@ -41,9 +42,6 @@ _LOG_LINES = 10_000
 
 
 _LOG_BYTES = 4 << 20
-
-
-_DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +106,7 @@ def run_in_pod(
     Raises:
         ExecError: It did not end in time, could not be started, or failed while `check` is set.
         NotReadyError: The service has no ready pod.
+        KindInfraError: The pod has no such container.
         ClusterError: The API server does not answer.
     """
     if isinstance(command, str):
@@ -116,7 +115,7 @@ def run_in_pod(
     deadline = Deadline.after(timeout, option="timeout")
     pod = _ready_pod(reader, record, deadline)
     meta = pod["metadata"]
-    where = Container(meta["namespace"], meta["name"], container or _default_container(pod))
+    where = Container(meta["namespace"], meta["name"], container_of(pod, container))
     data = stdin.encode() if isinstance(stdin, str) else stdin
     done = execute(reader.transport, where, command, stdin=data, deadline=deadline)
     stdout, stderr = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
@@ -186,6 +185,12 @@ def is_ready(pod: KubeObject) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
+def newest_ready(pods: Iterable[KubeObject]) -> KubeObject | None:
+    """Return the pod that was made last of those that are ready; None if none is."""
+    ready = [pod for pod in pods if is_ready(pod)]
+    return max(ready, key=lambda pod: pod["metadata"].get("creationTimestamp", ""), default=None)
+
+
 def redactor_of(reader: Reader) -> Redactor:
     """Return a redactor that knows the credentials of the cluster."""
     redactor = Redactor()
@@ -199,22 +204,13 @@ def _ready_pod(reader: Reader, record: DeployedService, deadline: Deadline) -> K
 
     def ready() -> KubeObject | None:
         pods[:] = pods_of_service(reader, record)
-        found = [pod for pod in pods if is_ready(pod)]
-        return max(
-            found, key=lambda pod: pod["metadata"].get("creationTimestamp", ""), default=None
-        )
+        return newest_ready(pods)
 
     if pod := wait_until(ready, deadline.within(_FOR_A_POD), every=_LOOK_EVERY):
         return pod
     states = [f"{pod['metadata']['name']} is {phase_of(pod)}" for pod in pods]
     msg = f'service "{record.service}" has no ready pod: {", ".join(states) or "it has no pods"}'
     raise NotReadyError(msg)
-
-
-def _default_container(pod: KubeObject) -> str:
-    names = [one["name"] for one in pod["spec"]["containers"]]
-    wanted = (pod["metadata"].get("annotations") or {}).get(_DEFAULT_CONTAINER)
-    return str(wanted if wanted in names else names[0])
 
 
 def _log(reader: Reader, pod: KubeObject, container: str, since: Moment, *, previous: bool) -> str:

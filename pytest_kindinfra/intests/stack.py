@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pytest_kindinfra.errors import KindInfraError, NotReadyError
 from pytest_kindinfra.intests.changes import Changes
 from pytest_kindinfra.intests.patience import eventually
+from pytest_kindinfra.names import (
+    copy_namespace,
+)
 from pytest_kindinfra.state.records import DeployedService
 from pytest_kindinfra.state.stack import StackView
 from pytest_kindinfra.system.timeline import Deadline
@@ -40,7 +43,7 @@ class Stack(StackView):
     """What a run brought up, and what a test can do with it.
 
     In a test it waits for what the run is still bringing up, and what the test changes is undone
-    when the test ends. In a hook or a `run` step it holds what is there so far, and nothing is
+    when the test ends. In a hook or a `run` step it has what is ready so far, and nothing is
     undone.
     """
 
@@ -54,11 +57,26 @@ class Stack(StackView):
         shared: bool = False,
         folder: Path = Path(),
         current: Callable[[], CurrentTest | None] = lambda: None,
+        worker: str = "",
+        namespace: str | None = None,
     ) -> None:
-        super().__init__(run, waits=waits, proved=proved, cluster=cluster)
+        super().__init__(
+            run, waits=waits, proved=proved, cluster=cluster, worker=worker, namespace=namespace
+        )
         self._shared = shared
         self._folder = folder
         self._current = current
+
+    @property
+    def namespace(self) -> str:
+        """Where services are deployed.
+
+        In a test whose mark names a service per worker it is where the worker's copies are.
+        """
+        declared, test = super().namespace, self._current()
+        if test and any(self._own(name) != name for name in test.services):
+            return copy_namespace(declared, self._worker)
+        return declared
 
     # -- the Kubernetes API --------------------------------------------------------------------
 
@@ -132,7 +150,7 @@ class Stack(StackView):
         Args:
             service: The service.
             since: From when on: seconds since the epoch, or a `datetime` with a time zone. None
-                means since the test began; outside a test, and with `previous`, all that is there.
+                means since the test began; outside a test, and with `previous`, all of them.
             previous: The logs of the containers before their last restart.
         """
         from pytest_kindinfra.intests.pods import read_logs, seconds_of
@@ -166,8 +184,8 @@ class Stack(StackView):
         Raises:
             KindInfraError: It has nothing to restart, or did not get ready.
         """
-        workloads, deadline = self._workloads(service, timeout)
-        self._disturb(service, lambda: workloads.restart(deadline))
+        workloads, deadline = self.workloads(service, timeout)
+        self.disturb(service, lambda: workloads.restart(deadline))
 
     def delete_pods(self, service: str, *, timeout: float | None = None) -> None:
         """Delete all pods of a service; return when others are ready and endpoints have answered.
@@ -177,10 +195,10 @@ class Stack(StackView):
             timeout: Seconds; None means as many as the service has to get ready.
 
         Raises:
-            KindInfraError: It has no pods that are made anew, or did not get ready.
+            KindInfraError: No controller replaces its pods, or they did not get ready.
         """
-        workloads, deadline = self._workloads(service, timeout)
-        self._disturb(service, lambda: workloads.delete_pods(deadline))
+        workloads, deadline = self.workloads(service, timeout)
+        self.disturb(service, lambda: workloads.delete_pods(deadline))
 
     def scale(
         self,
@@ -202,11 +220,11 @@ class Stack(StackView):
         Raises:
             KindInfraError: It has nothing to scale, or did not get ready.
         """
-        workloads, deadline = self._workloads(service, timeout)
+        workloads, deadline = self.workloads(service, timeout)
         path, before = workloads.replicas(workload)
         if test := self._current():
             self._changes.note(
-                "scaled", service=service, test=test.name, path=path, replicas=before
+                "scaled", service=self._own(service), test=test.name, path=path, replicas=before
             )
         workloads.scale(path, replicas, deadline)
 
@@ -229,7 +247,7 @@ class Stack(StackView):
             timeout: Seconds until they must be.
 
         Raises:
-            KindInfraError: They cannot be read, were refused, are there already, or did not get
+            KindInfraError: They cannot be read, were refused, exist already, or did not get
                 ready.
         """
         from pytest_kindinfra.intests.objects import (
@@ -239,10 +257,10 @@ class Stack(StackView):
             refuse_taken,
         )
 
-        where, kube = namespace or self.namespace, self._writer
+        where, kube = namespace or self.namespace, self.writer
         read, test = read_objects(objects, folder=self._folder), self._current()
         labels = labels_of(test.name if test else "", self.run_id)
-        images = self._images_in_use()
+        images = self.images_in_use()
         ready = [images.put_in(obj, labels) for obj in read]
         deadline = Deadline.after(timeout, option="timeout")
         refuse_taken(kube, ready, where, labels, deadline)
@@ -274,8 +292,56 @@ class Stack(StackView):
             kinds = ", ".join(sorted({obj["kind"] for obj in applied}))
             msg = f"run_job() takes a Job, and there is none among: {kinds}"
             raise KindInfraError(msg)
-        pods = [pod for job in jobs for pod in pods_of_job(self._writer, job)]
-        return merged_logs(self._writer, pods, since=None)
+        pods = [pod for job in jobs for pod in pods_of_job(self.writer, job)]
+        return merged_logs(self.writer, pods, since=None)
+
+    # -- for what changes a service in other ways --------------------------------------------------
+
+    @cached_property
+    def writer(self) -> Kube:
+        """The API for changes: in a cluster of others it touches only what is this run's."""
+        if not self._shared:
+            return self.api
+        from pytest_kindinfra.kube.cluster import SharedKube
+        from pytest_kindinfra.kube.portforward import Forwards
+
+        return SharedKube(self.kubeconfig, self.run_id, Forwards(self.kubeconfig))
+
+    def workloads(self, service: str, timeout: float | None) -> tuple[Workloads, Deadline]:
+        """Return what a service runs, and until when a change of it must have come to its end.
+
+        Args:
+            service: The service.
+            timeout: Seconds; None means as many as the service has to get ready.
+        """
+        from pytest_kindinfra.intests.workloads import Workloads
+
+        record = self._deployed(service)
+        option = "timeout" if timeout else f"timeout of [services.{service}]"
+        deadline = Deadline.after(timeout or record.timeout, option=option)
+        return Workloads(self.writer, record), deadline
+
+    def images_in_use(self) -> Images:
+        """Return what image references in objects become."""
+        from pytest_kindinfra.intests.objects import Images
+
+        return Images(self._run.read_all(DeployedService).values(), self.images)
+
+    def disturb(self, service: str, act: Callable[[], object], **data: Any) -> None:
+        """Replace pods; until that is done, word is left that they may not be whole.
+
+        Args:
+            service: Whose pods.
+            act: Does it.
+            data: What is needed to see whether they are whole.
+        """
+        test = self._current()
+        if test is None:
+            act()
+            return
+        change = self._changes.note("disturbed", service=self._own(service), test=test.name, **data)
+        act()
+        self._changes.forget(change)
 
     # -- undoing ------------------------------------------------------------------------------
 
@@ -291,10 +357,22 @@ class Stack(StackView):
         if problems:
             raise KindInfraError("\n".join(problems))
 
-    def undo_of_dead(self) -> list[str]:
-        """Undo what killed processes of this run had changed; return what could not be."""
+    def undo_of_dead(
+        self, limit: Deadline | None = None, *, tell: Callable[[Change], object] = lambda _: None
+    ) -> list[str]:
+        """Undo what killed processes of this run had changed; return what could not be.
+
+        Args:
+            limit: For all of it; None gives each change the time that its service has.
+            tell: Called with each change before it is undone.
+        """
         problems: list[str] = []
-        self._changes.undo_of_dead(lambda change: self._undo(change, problems))
+
+        def undo(change: Change) -> None:
+            tell(change)
+            self._undo(change, problems, limit)
+
+        self._changes.undo_of_dead(undo)
         return problems
 
     def lack_of(self, services: frozenset[str]) -> str:
@@ -303,21 +381,25 @@ class Stack(StackView):
         What killed processes had changed is undone first.
         """
         self.undo_of_dead()
-        return self._changes.broken(services)
+        return self._changes.broken({self._own(name) for name in services})
 
     def close(self) -> None:
         """Close connections to the cluster, if there are any."""
         super().close()
-        if "_writer" in vars(self) and self._shared:
-            self._writer.close()
+        if "writer" in vars(self) and self._shared:
+            self.writer.close()
         if "_changes" in vars(self):
             self._changes.close()
 
-    def _undo(self, change: Change, problems: list[str]) -> None:
+    def _undo(self, change: Change, problems: list[str], limit: Deadline | None = None) -> None:
         try:
-            self._undo_one(change)
+            self._undo_one(change, limit)
         except KindInfraError as error:
-            what = f'service "{change.service}" is not whole' if change.service else "objects stay"
+            what = (
+                f'service "{change.service}" was not restored'
+                if change.service
+                else "some objects were not deleted"
+            )
             text = (
                 f"{what}: what the test {change.test} changed ({change.kind}) could not be undone: "
                 f"{error}"
@@ -327,27 +409,19 @@ class Stack(StackView):
         else:
             self._changes.forget(change)
 
-    def _undo_one(self, change: Change) -> None:
+    def _undo_one(self, change: Change, limit: Deadline | None) -> None:
         from pytest_kindinfra.intests.objects import delete_objects
 
         if change.kind == "applied":
-            delete_objects(self._writer, change.data["objects"], change.data["labels"])
+            delete_objects(self.writer, change.data["objects"], change.data["labels"])
             return
-        workloads, deadline = self._workloads(change.service, None)
+        workloads, deadline = self.workloads(change.service, None)
+        if limit is not None and limit.at < deadline.at:
+            deadline = limit
         if change.kind == "scaled":
             workloads.scale(change.data["path"], change.data["replicas"], deadline)
         else:
-            workloads.await_whole(deadline)
-
-    def _disturb(self, service: str, act: Callable[[], object]) -> None:
-        """Replace pods; a process that is killed meanwhile leaves word that they are not whole."""
-        test = self._current()
-        if test is None:
-            act()
-            return
-        change = self._changes.note("disturbed", service=service, test=test.name)
-        act()
-        self._changes.forget(change)
+            workloads.await_whole(deadline, lasting=change.data.get("lasting", ()))
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -355,39 +429,16 @@ class Stack(StackView):
     def _changes(self) -> Changes:
         return Changes(self._run, os.environ.get("PYTEST_XDIST_WORKER", ""))
 
-    @cached_property
-    def _writer(self) -> Kube:
-        """The API for changes: in a cluster of others it touches only what is this run's."""
-        if not self._shared:
-            return self.api
-        from pytest_kindinfra.kube.cluster import SharedKube
-        from pytest_kindinfra.kube.portforward import Forwards
-
-        return SharedKube(self.kubeconfig, self.run_id, Forwards(self.kubeconfig))
-
     def _deployed(self, service: str) -> DeployedService:
         self._service(service)  # waits for it
-        record = self._run.read(DeployedService, service)
+        record = self._run.read(DeployedService, self._own(service))
         if record is None:
             msg = f'service "{service}": not ready yet'
             raise NotReadyError(msg)
         return record
 
-    def _workloads(self, service: str, timeout: float | None) -> tuple[Workloads, Deadline]:
-        from pytest_kindinfra.intests.workloads import Workloads
-
-        record = self._deployed(service)
-        option = "timeout" if timeout else f"timeout of [services.{service}]"
-        deadline = Deadline.after(timeout or record.timeout, option=option)
-        return Workloads(self.api, record), deadline
-
-    def _images_in_use(self) -> Images:
-        from pytest_kindinfra.intests.objects import Images
-
-        return Images(self._run.read_all(DeployedService).values(), self.images)
-
     def _apply_one(self, obj: KubeObject, namespace: str, deadline: Deadline) -> KubeObject:
-        kube = self._writer
+        kube = self.writer
         where = obj["metadata"].get("namespace") or namespace
         stored = kube.apply(obj, namespace=where, deadline=deadline)
         if obj["kind"] == "CustomResourceDefinition":

@@ -6,9 +6,9 @@ from contextlib import closing
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.errors import ClusterError, KindInfraError, NotReadyError, listed
+from pytest_kindinfra.errors import KindInfraError, NotReadyError, listed
 from pytest_kindinfra.intests.pods import is_ready, pods_of_service
-from pytest_kindinfra.kube.apply import is_there
+from pytest_kindinfra.kube.apply import await_end
 from pytest_kindinfra.kube.client import ApiError
 from pytest_kindinfra.kube.objects import cleaned
 from pytest_kindinfra.kube.pods import observed, owner_uid, pods_wanted
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject
     from pytest_kindinfra.state.records import DeployedService, Probe, ProbedPods
     from pytest_kindinfra.system.timeline import Deadline
+
+
+RESTARTED = frozenset({"Deployment", "StatefulSet", "DaemonSet", "Pod"})
+"""The kinds whose pods `Workloads.restart` replaces."""
 
 
 _ROLLED = frozenset({"Deployment", "StatefulSet", "DaemonSet"})
@@ -63,15 +67,16 @@ class Workloads:
     def restart(self, deadline: Deadline) -> None:
         """Have all pods replaced as `kubectl rollout restart` does, and wait until all is whole.
 
-        Bare pods are deleted and made anew. Jobs are left as they are.
+        Bare pods are deleted and created again. Jobs are left as they are.
 
         Raises:
             KindInfraError: The service runs nothing that can be restarted, or did not get ready.
         """
         before = self._pods()
         bare = self._live({"Pod"})
+        self._refuse_foreign(bare)
         if not self._roll() and not bare:
-            raise KindInfraError(self._nothing("to restart", _ROLLED | {"Pod"}))
+            raise KindInfraError(self._nothing("to restart", RESTARTED))
         for obj in bare:
             self._make_anew(obj, deadline)
         self._await_whole(before, deadline)
@@ -82,9 +87,10 @@ class Workloads:
         Raises:
             KindInfraError: The service did not get ready.
         """
-        before = self._pods()
+        before, once = self._pods(), self._live(_RUN_ONCE)
+        self._refuse_foreign(once)
         self._roll()
-        for obj in self._live(_RUN_ONCE):
+        for obj in once:
             self._make_anew(obj, deadline)
         self._await_whole(before, deadline)
 
@@ -100,6 +106,7 @@ class Workloads:
         found = [obj for obj in self._live(_SCALED) if workload in {None, _title(obj)}]
         if len(found) != 1:
             raise KindInfraError(self._none_or_several(workload, len(found)))
+        self._refuse_foreign(found)
         return self._path(found[0]), pods_wanted(found[0])
 
     def scale(self, path: str, replicas: int, deadline: Deadline) -> None:
@@ -125,14 +132,13 @@ class Workloads:
         """Delete all pods of the service's workloads, and wait until others are ready.
 
         Raises:
-            KindInfraError: The service has no pods that are made anew, or did not get ready.
+            KindInfraError: No controller replaces the service's pods, or they did not get ready.
         """
         before = self._pods()
         going = [pod for pod in pods_of_service(self._kube, self._record) if _is_made_anew(pod)]
         if not going:
-            raise KindInfraError(
-                self._nothing("whose pods are made anew", _ROLLED | {"ReplicaSet"})
-            )
+            raise KindInfraError(self._nothing("whose pods are replaced", _ROLLED | {"ReplicaSet"}))
+        self._refuse_foreign(self._live(_ROLLED | {"ReplicaSet"}))
         for pod in going:
             uid = pod["metadata"]["uid"]
             self._kube.delete_if(
@@ -142,17 +148,36 @@ class Workloads:
         self._await_others({pod["metadata"]["uid"] for pod in going}, deadline)
         self._await_whole(before, deadline)
 
-    def await_whole(self, deadline: Deadline) -> None:
+    def once(self) -> list[str]:
+        """Return the paths of its bare pods and Jobs, which `renew` deletes and creates again.
+
+        Raises:
+            KindInfraError: One was in the cluster before the run, or so was a workload.
+        """
+        once = self._live(_RUN_ONCE)
+        self._refuse_foreign([*once, *(obj for obj in self._live(_ROLLED) if pods_wanted(obj))])
+        return [self._path(obj) for obj in once]
+
+    def await_whole(self, deadline: Deadline, lasting: Iterable[str] = ()) -> None:
         """Return when all objects are ready and all endpoints have answered.
+
+        Args:
+            deadline: When to give up.
+            lasting: Paths of objects that must be there, also Jobs.
 
         Raises:
             KindInfraError: They are not in time, or something of the service is gone.
         """
+        for path in lasting:
+            if self._kube.get(path) is None:
+                msg = f'service "{self._record.service}": {path} does not exist any more'
+                raise NotReadyError(msg)
         self._await_whole({}, deadline)
 
     def _roll(self) -> int:
         """Have the pods of workloads replaced; return how many workloads there are."""
         rolled = [obj for obj in self._live(_ROLLED) if pods_wanted(obj)]
+        self._refuse_foreign(rolled)
         for obj in rolled:
             mark = {"metadata": {"annotations": {_RESTARTED_AT: f"{now():.6f}"}}}
             self._patch(obj, {"spec": {"template": mark}})
@@ -197,27 +222,14 @@ class Workloads:
         """Wait until a pod takes connections: the forwarded port does so before."""
         from pytest_kindinfra.kube.portforward import Backend, Forward, Forwards
 
-        last = ""
-
-        def reached() -> bool:
-            nonlocal last
-            try:
-                forward.check()
-            except KindInfraError as error:
-                last = str(error)
-                meanwhile()
-                return False
-            return True
-
         with closing(Forwards(self._kube.kubeconfig)) as forwards:
             backend = Backend(namespace=behind.namespace, labels=behind.labels, port=behind.port)
             forward = Forward(forwards, backend, probe.host_port)
-            if not wait_until(reached, deadline, every=_EVERY):
-                msg = (
-                    f'endpoint "{probe.spec.name}" of "{self._record.service}" did not answer'
-                    f"{deadline.exceeded()}: {last}"
-                )
-                raise NotReadyError(msg)
+            forward.await_far_end(
+                f'endpoint "{probe.spec.name}" of "{self._record.service}"',
+                meanwhile=meanwhile,
+                deadline=deadline,
+            )
 
     def _await_others(self, gone: set[str], deadline: Deadline) -> None:
         """Return when as many other pods are ready as the workloads ask for.
@@ -272,10 +284,24 @@ class Workloads:
             if found is None and obj["kind"] not in _LASTING:
                 continue  # a Job may have a time to live after its end
             if found is None:
-                msg = f'service "{self._record.service}": {_title(obj)} is gone'
+                msg = f'service "{self._record.service}": {_title(obj)} does not exist any more'
                 raise NotReadyError(msg)
             live.append(found)
         return live
+
+    def _refuse_foreign(self, live: Iterable[KubeObject]) -> None:
+        """Raise KindInfraError if one of the objects was in the cluster before the run."""
+        foreign = [_title(obj) for obj in live if not self._kube.is_owned(obj)]
+        if foreign:
+            verb = "was" if len(foreign) == 1 else "were"
+            pronoun = "it is" if len(foreign) == 1 else "they are"
+            msg = (
+                f'service "{self._record.service}": {", ".join(foreign)} {verb} in the cluster '
+                f"before this run, so {pronoun} not changed\n"
+                "To fix: deploy it under another name, or in another namespace "
+                "([cluster] namespace)"
+            )
+            raise KindInfraError(msg)
 
     def _path(self, obj: KubeObject) -> str:
         return self._kube.path_of(obj, namespace=self._record.namespace)
@@ -291,16 +317,14 @@ class Workloads:
             )  # fmt: skip
         except ApiError as error:
             if error.status == HTTPStatus.NOT_FOUND:
-                msg = f'service "{self._record.service}": {path} is gone'
+                msg = f'service "{self._record.service}": {path} does not exist any more'
                 raise NotReadyError(msg) from error
             raise
 
     def _make_anew(self, obj: KubeObject, deadline: Deadline) -> None:
         path, uid = self._path(obj), obj["metadata"]["uid"]
         self._kube.delete_if(path, lambda found: bool(found["metadata"]["uid"] == uid))
-        if not wait_until(lambda: not is_there(self._kube.get(path), uid), deadline, every=_EVERY):
-            msg = f"{path} was deleted to be made anew, but is still there{deadline.exceeded()}"
-            raise ClusterError(msg)
+        await_end(self._kube.get, path, uid, deadline)
         self._kube.apply(cleaned(obj), namespace=self._record.namespace, deadline=deadline)
 
     def _nothing(self, what: str, kinds: Iterable[str]) -> str:

@@ -1,7 +1,7 @@
 """What pods said and did since a moment: the ends of their logs, restarts, events.
 
-For the report of a test that failed, so it is bounded in lines, in bytes and in requests. It must
-not know tests.
+For the report of a test that failed and for what is kept of it, so it is bounded in lines, in bytes
+and in requests. It must not know tests.
 """
 
 from __future__ import annotations
@@ -22,15 +22,31 @@ if TYPE_CHECKING:
     from pytest_kindinfra.system.timeline import Deadline
 
 
-LINES = 50
-"""Of each container's log, and of all events."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLimits:
+    """How much is shown or kept.
+
+    Attributes:
+        lines: Of each container's log, and of all events.
+        log_bytes: Of each container's log.
+        all_bytes: Of all logs.
+    """
+
+    lines: int
+    log_bytes: int
+    all_bytes: int
 
 
-LOG_BYTES = 8 * 1024
-"""Of each container's log."""
+SHOWN = LogLimits(lines=50, log_bytes=8 << 10, all_bytes=64 << 10)
+"""In the report of a test."""
 
 
-ALL_BYTES = 64 * 1024
+KEPT = LogLimits(lines=1000, log_bytes=256 << 10, all_bytes=2 << 20)
+"""In files."""
+
+
+_READ_BYTES = 2 << 20
+"""Of each log. The API server leaves out the end of a longer one, which is what matters most."""
 
 
 LEFT_OUT = "(more was left out)"
@@ -57,6 +73,25 @@ class Moment:
         return False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happening:
+    """Something that happened to pods, or what one container said.
+
+    Attributes:
+        title: `restarts`, `events`, `log of POD/CONTAINER`.
+        text: Its lines, without secrets.
+        pod: The namespace and the name of the pod whose log it is; empty for the others.
+        container: Whose log it is; empty for the others.
+        previous: The log is that of the container before its last restart.
+    """
+
+    title: str
+    text: str
+    pod: tuple[str, str] = ("", "")
+    container: str = ""
+    previous: bool = False
+
+
 def happenings(
     kube: Reader,
     pods: Sequence[KubeObject],
@@ -64,8 +99,8 @@ def happenings(
     *,
     redact: Callable[[str], str],
     deadline: Deadline,
-) -> Iterator[tuple[str, str]]:
-    """Yield titles and texts: restarts, events, then what each container said.
+) -> Iterator[Happening]:
+    """Yield restarts, events, then what each container said; as much as is kept of it.
 
     Args:
         kube: Where to ask.
@@ -75,19 +110,37 @@ def happenings(
         deadline: When to stop asking; what is left out then is said.
     """
     if lines := [line for pod in pods for line in _restarts(pod, since)]:
-        yield "restarts", "\n".join(lines)
+        yield Happening(title="restarts", text="\n".join(lines))
     namespaces = sorted({pod["metadata"]["namespace"] for pod in pods})
     if lines := [line for name in namespaces for line in _events(kube, name, since, redact)]:
-        yield "events", "\n".join(lines[-LINES:])
-    room = ALL_BYTES
+        yield Happening(title="events", text="\n".join(lines[-KEPT.lines :]))
+    room = KEPT.all_bytes
     for title, pod, container, previous in _containers(pods, since):
         if deadline.passed or room <= 0:
+            yield Happening(title="logs", text=LEFT_OUT)
+            return
+        log = redact(_log(kube, pod, container, since, previous=previous))
+        more = len(log.encode(errors="replace")) >= _READ_BYTES
+        if text := _ended_with(said_since(log, since), KEPT, more=more):
+            room -= len(text.encode(errors="replace"))
+            meta = pod["metadata"]
+            yield Happening(
+                title=title, text=text, pod=(meta["namespace"], meta["name"]), container=container,
+                previous=previous,
+            )  # fmt: skip
+
+
+def shown(found: Iterable[Happening]) -> Iterator[tuple[str, str]]:
+    """Yield titles and texts for a report, each with its last lines."""
+    room = SHOWN.all_bytes
+    for one in found:
+        if room <= 0:
             yield "logs", LEFT_OUT
             return
-        log = _log(kube, pod, container, since, previous=previous)
-        if text := _cut(redact(log), since):
-            room -= len(text.encode(errors="replace"))
-            yield title, text
+        lines = one.text.splitlines()
+        text = _ended_with(lines, SHOWN) if one.container else "\n".join(lines[-SHOWN.lines :])
+        room -= len(text.encode(errors="replace")) if one.container else 0
+        yield one.title, text
 
 
 def said_since(log: str, since: Moment) -> list[str]:
@@ -151,16 +204,23 @@ def _log(kube: Reader, pod: KubeObject, container: str, since: Moment, *, previo
     meta = pod["metadata"]
     with suppress(KindInfraError):
         return kube.pod_logs(
-            meta["namespace"], meta["name"], container, previous=previous, lines=LINES + 1,
-            limit_bytes=LOG_BYTES, since=str(since),
+            meta["namespace"], meta["name"], container, previous=previous, lines=KEPT.lines + 1,
+            limit_bytes=_READ_BYTES, since=str(since),
         )  # fmt: skip
     return ""
 
 
-def _cut(log: str, since: Moment) -> str:
-    lines = said_since(log, since)
-    more = len(lines) > LINES or len(log.encode(errors="replace")) >= LOG_BYTES
-    return "\n".join([*([LEFT_OUT] if more and lines else []), *lines[-LINES:]])
+def _ended_with(lines: Sequence[str], limits: LogLimits, *, more: bool = False) -> str:
+    """Return the last lines that are within limits; whether there are more is said."""
+    kept: list[str] = []
+    room = limits.log_bytes
+    for line in reversed(lines[-limits.lines :]):
+        room -= len(line.encode(errors="replace")) + 1
+        if room < 0:
+            break
+        kept.append(line)
+    left_out = [LEFT_OUT] if lines and (more or len(kept) < len(lines)) else []
+    return "\n".join([*left_out, *reversed(kept)])
 
 
 def _name(pod: KubeObject) -> str:

@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from pytest_kindinfra.system.timeline import Deadline
 
 
-MANAGER = {"fieldManager": "kindinfra"}
+_MANAGER = {"fieldManager": "kindinfra"}
 
 
-APPLY = MANAGER | {"force": "true"}
+APPLY = _MANAGER | {"force": "true"}
 
 
-TWICE_TEXT = "duplicate entries for key"
+_TWICE_TEXT = "duplicate entries for key"
 """An environment variable or a port that is named twice: server-side apply cannot take what
 `kubectl apply` and `kubectl create` do, so such an object is created, or merged."""
 
 
-FIXED_KINDS = frozenset({"Job", "Pod"})
+_FIXED_KINDS = frozenset({"Job", "Pod"})
 
 
-FIXED_TEXT = ("field is immutable", "pod updates may not change fields")
+_FIXED_TEXT = ("field is immutable", "pod updates may not change fields")
 
 
-SERVER_FIELDS = (
+_SERVER_FIELDS = (
     *("creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "generation"),
     *("managedFields", "resourceVersion", "selfLink", "uid"),
 )
@@ -63,6 +63,9 @@ class Outlook:
 
 
 ALONE = Outlook()
+
+
+_GONE_EVERY = 0.05
 
 
 class Applier:
@@ -133,14 +136,14 @@ class Applier:
             if not is_ending(applied):
                 return applied
             uid = applied["metadata"]["uid"]
-        self._await_end(path, uid, deadline)
+        await_end(self._fetch, path, uid, deadline)
         return self._patch(path, complete)
 
     def _patch(self, path: str, obj: KubeObject) -> KubeObject:
         try:
             return self._send("PATCH", path, obj, "application/apply-patch+yaml")
         except ApiError as error:
-            if TWICE_TEXT not in error.message:
+            if _TWICE_TEXT not in error.message:
                 raise
         try:
             return self._send("POST", path.rpartition("/")[0], obj, "application/json")
@@ -150,26 +153,40 @@ class Applier:
         return self._send("PATCH", path, obj, "application/merge-patch+json")
 
     def _send(self, method: str, path: str, obj: KubeObject, content_type: str) -> KubeObject:
-        query = APPLY if "apply" in content_type else MANAGER
+        query = APPLY if "apply" in content_type else _MANAGER
         request = ApiRequest(method, path, obj, query, content_type)
         answer: KubeObject = json.loads(self._transport.send(request))
         return answer
-
-    def _await_end(self, path: str, uid: str, deadline: Deadline) -> None:
-        if not wait_until(lambda: not is_there(self._fetch(path), uid), deadline, every=0.1):
-            msg = (
-                f"{path} was deleted to be made anew, but is still there{deadline.exceeded()}\n"
-                f"To fix: look for finalizers that nothing removes: kubectl get --raw {path}"
-            )
-            raise ClusterError(msg)
 
     def _fetch(self, path: str) -> KubeObject | None:
         return fetch(self._transport, path)
 
 
-def is_there(obj: KubeObject | None, uid: str) -> bool:
-    """Whether what was found is still the object of that uid, and not another of its name."""
-    return obj is not None and obj["metadata"].get("uid") == uid
+def await_end(
+    fetch: Callable[[str], KubeObject | None], path: str, uid: str, deadline: Deadline
+) -> None:
+    """Return when an object that is being deleted is gone, so that another can take its name.
+
+    Args:
+        fetch: Returns what there is at a path.
+        path: Where the object is.
+        uid: Tells it from another one of its name.
+        deadline: When to give up.
+
+    Raises:
+        ClusterError: It is still there.
+    """
+
+    def gone() -> bool:
+        found = fetch(path)
+        return found is None or found["metadata"].get("uid") != uid
+
+    if not wait_until(gone, deadline, every=_GONE_EVERY):
+        msg = (
+            f"{path} was deleted to be created again, but still exists{deadline.exceeded()}\n"
+            f"To fix: find the finalizer that is not removed: kubectl get --raw {path}"
+        )
+        raise ClusterError(msg)
 
 
 def is_ending(obj: KubeObject) -> bool:
@@ -203,8 +220,8 @@ def _sentence_of(error: KindInfraError) -> str:
 
 
 def _must_be_made_anew(error: ApiError, obj: KubeObject) -> bool:
-    fixed = any(text in error.message for text in FIXED_TEXT)
-    return error.status == HTTPStatus.UNPROCESSABLE_ENTITY and fixed and obj["kind"] in FIXED_KINDS
+    fixed = any(text in error.message for text in _FIXED_TEXT)
+    return error.status == HTTPStatus.UNPROCESSABLE_ENTITY and fixed and obj["kind"] in _FIXED_KINDS
 
 
 def completed(obj: KubeObject, resource: Resource, namespace: str) -> KubeObject:
@@ -214,7 +231,7 @@ def completed(obj: KubeObject, resource: Resource, namespace: str) -> KubeObject
         meta.pop("namespace", None)
     elif not meta.get("namespace"):
         meta["namespace"] = namespace
-    for field in SERVER_FIELDS:
+    for field in _SERVER_FIELDS:
         meta.pop(field, None)
     return {**obj, "metadata": meta}
 

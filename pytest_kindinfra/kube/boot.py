@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.system.timeline import Deadline
 
 
-DNS_SERVICES = "/api/v1/namespaces/kube-system/services"
+_DNS_SERVICES = "/api/v1/namespaces/kube-system/services"
 
 
 DNS = "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices"
@@ -50,7 +50,7 @@ def wait_for_dns(transport: Transport, deadline: Deadline) -> None:
     def missing() -> str:
         lack = missing_dns(_ask(transport, DNS, query)["items"])
         # Without the k8s service the cluster was made without DNS: nothing will come.
-        return lack if lack and _ask(transport, DNS_SERVICES, query)["items"] else ""
+        return lack if lack and _ask(transport, _DNS_SERVICES, query)["items"] else ""
 
     _wait(
         missing,
@@ -68,7 +68,7 @@ def ensure_namespace(
     _wait(
         lambda: _missing_namespace(transport, name, labels),
         deadline,
-        f'namespace "{name}" cannot be made',
+        f'namespace "{name}" cannot be created',
         every=0.2,
     )
     _wait(

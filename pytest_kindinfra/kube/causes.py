@@ -1,6 +1,6 @@
 """The record of a cause, why an object will not become ready, and its text. Pure.
 
-What is known of each reason stands in `kube/reasons.py`.
+What is known of each reason is in `kube/reasons.py`.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class Cause:
             ]
         if self.pod:
             look = f"kubectl --namespace {self.namespace} describe pod {self.pod}"
-            parts.append(f"  to look yourself: --kindinfra-keep=on-failure, then {look}")
-        longer = "`patience = SECONDS` of the service waits longer" if self.lasted else ""
+            parts.append(f"  to inspect it: --kindinfra-keep=on-failure, then {look}")
+        longer = "raise `patience` of the service to wait longer" if self.lasted else ""
         if fix := "; ".join(filter(None, (self.remedy, longer))):
             parts.append(f"  To fix: {fix}.")
         return "\n".join(parts)
@@ -105,7 +105,7 @@ class Cause:
             parts.append(f"  {_cut(self.message, width)}")
         if self.lasted:
             allowed = f"`patience = {self.grace:g}`"
-            parts.append(f"  seen for {self.lasted:.0f} s, which is all that {allowed} allows")
+            parts.append(f"  seen for {self.lasted:.0f} s, the limit of {allowed}")
         if self.event and not _repeats(self.event, self.message):
             parts.append(f"  event: {_cut(self.event, width)}")
         return parts

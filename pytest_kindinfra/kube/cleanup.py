@@ -243,11 +243,11 @@ class _Search:
         return self._reader.list_(path, labelSelector=f"{RUN_LABEL}={self._run}")
 
     def _complain(self, resource: str, error: ApiError) -> None:
-        """Tell of a kind that cannot be listed if the run has applied objects of it."""
+        """Report a kind that cannot be listed if the run has applied objects of it."""
         if resource in self._scope.resources:
             self.problems.append(
                 f"objects of kind {resource} may be left, since they cannot be listed: {error}\n"
-                "To fix: have somebody with more rights run: kubectl delete"
+                "To fix: run with a user that may list and delete them: kubectl delete"
                 f" {resource} --all-namespaces --selector {RUN_LABEL}={self._run}"
             )
 
@@ -329,7 +329,12 @@ class OwnedObjects:
 
 
 def remove_command(
-    kubeconfig: Path, run_id: str, resources: Iterable[str], *, namespaces: Collection[str] = ()
+    kubeconfig: Path,
+    run_id: str,
+    resources: Iterable[str],
+    *,
+    namespaces: Collection[str] = (),
+    context: str | None = None,
 ) -> tuple[str, ...]:
     """Return what deletes the objects of a run that are of these resources.
 
@@ -338,8 +343,10 @@ def remove_command(
         run_id: The run's id.
         resources: As kubectl calls them.
         namespaces: Where they are, if they may not be listed in all; kubectl takes only one.
+        context: Of the kubeconfig; None means the current one.
     """
     named = ",".join(dict.fromkeys(resources)) or "all,namespaces"
     place = ("--namespace", *namespaces) if len(namespaces) == 1 else ("--all-namespaces",)
-    words = ("kubectl", "--kubeconfig", str(kubeconfig), "delete", named, *place)
+    chosen = ("--context", context) if context else ()
+    words = ("kubectl", "--kubeconfig", str(kubeconfig), *chosen, "delete", named, *place)
     return (*words, "--wait=false", "--selector", f"{RUN_LABEL}={run_id}")

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     Query = Mapping[str, Any] | Sequence[tuple[str, str]]
 
 
-CONNECT_TIMEOUT = 5.0
+_CONNECT_TIMEOUT = 5.0
 
 
-IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "PATCH"})
+_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "PATCH"})
 """PATCH is here because the only one that we send is server-side apply."""
 
 
@@ -128,7 +128,7 @@ class Transport:
             ApiError: The answer has a status of 400 or more.
             ClusterError: There was no answer, after `attempts` where the verb is idempotent.
         """
-        tries = attempts if request.method in IDEMPOTENT else 1
+        tries = attempts if request.method in _IDEMPOTENT else 1
         pauses = iter(PAUSES)
         return retry(
             lambda: self._answer(request),
@@ -142,7 +142,7 @@ class Transport:
             return bytes(response.data)
 
     def websocket(self, path: str, query: Query, *, protocol: str) -> Any:
-        """Open a websocket at a path and return it; whoever has it closes it.
+        """Open a websocket at a path and return it; the caller closes it.
 
         Args:
             path: From the first slash.
@@ -198,7 +198,7 @@ class Transport:
             f"{client.configuration.host}{request.path}{_query_string(request.query)}",
             body=None if request.body is None else encode(request.body),
             headers=_headers(client, request.content_type),
-            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=request.timeout),
+            timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT, read=request.timeout),
             retries=False,
             preload_content=False,
         )
@@ -231,7 +231,7 @@ def _make_client(kubeconfig: Path) -> Any:
     load: Any = config.load_kube_config
     try:
         load(config_file=str(kubeconfig), client_configuration=configuration)
-    except config.ConfigException as error:  # such as a file of a certificate that is not there
+    except config.ConfigException as error:  # such as a missing file of a certificate
         msg = f"{kubeconfig}: {error}"
         raise ClusterError(msg) from error
     configuration.connection_pool_maxsize = 32
@@ -251,7 +251,7 @@ def _is_here(host: str) -> bool:
 
 
 def _headers(client: Any, content_type: str) -> dict[str, str]:
-    # auth_settings() renews a token if need be, and looks alike in all releases of the
+    # auth_settings() renews a token if necessary, and looks alike in all releases of the
     # client, while call_api() does not.
     headers = {"Accept": "application/json", "Content-Type": content_type}
     settings = client.configuration.auth_settings().values()
@@ -329,7 +329,7 @@ def delete_if(transport: Transport, path: str, condition: Callable[[KubeObject],
     """Ask for the end of the object at a path, and of what it made, if `wanted` says so of it.
 
     Only the very object that `wanted` saw is deleted: if it was changed or replaced meanwhile,
-    the server refuses, and `wanted` is asked about what is there then.
+    the server refuses, and `wanted` is asked about the new one.
 
     Returns:
         The uid of the object that is being deleted, empty if there is none or it is not wanted.

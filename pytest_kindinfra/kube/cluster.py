@@ -68,7 +68,7 @@ class Kube(Reader):
         """Return when objects of the CRD's kind can be applied."""
         self.wait_ready([crd], namespace="", deadline=deadline, restarts=0)
 
-    def wait_ready(
+    def wait_ready(  # noqa: PLR0913 - two of them only report
         self,
         objects: Sequence[KubeObject],
         *,
@@ -81,6 +81,7 @@ class Kube(Reader):
         excused: Callable[[], bool] = lambda: False,
         patience: float = PATIENCE,
         notice: Callable[[str], object] = lambda _: None,
+        stage: Callable[[str], object] = lambda _: None,
     ) -> None:
         """Return when all objects are ready, or as far as `level` says.
 
@@ -96,11 +97,14 @@ class Kube(Reader):
             excused: Whether something else explains that containers crash.
             patience: Seconds for a trouble that may pass by itself.
             notice: Called after each look with a line about what is in the way, or with nothing.
+            stage: Called after each look with what the pods are at, `Pending`, or with nothing.
 
         Raises:
             ServiceFailedError: One will not become ready, or not all were in time.
         """
-        leniency = Leniency(restarts=restarts, excused=excused, patience=patience, notice=notice)
+        leniency = Leniency(
+            restarts=restarts, excused=excused, patience=patience, notice=notice, stage=stage
+        )
         ReadyWait(
             self, objects, namespace=namespace, leniency=leniency, level=level, settle=settle,
             rules=rules,
@@ -117,7 +121,7 @@ class Kube(Reader):
     ) -> ReadyWait:
         """Return a wait whose `check()` raises once one of the objects is broken for good.
 
-        For whoever waits for something else meanwhile, such as an endpoint.
+        For callers that wait for something else meanwhile, such as an endpoint.
         """
         leniency = Leniency(restarts=restarts, excused=excused, patience=patience)
         return ReadyWait(self, objects, namespace=namespace, leniency=leniency)
@@ -170,11 +174,11 @@ class SharedKube(Kube):
     ) -> KubeObject:
         """Apply the object, unless one of others is in its place.
 
-        A namespace of others is taken as it is, and so is an object that is there just as it is
+        A namespace of others is used unchanged, and so is an object that exists just as it is
         declared; neither is touched.
 
         Raises:
-            KindInfraError: What is there is another one.
+            KindInfraError: The existing object differs.
         """
         existing = self._existing(obj, namespace, deadline)
         if existing is None or self.is_owned(existing):
@@ -189,7 +193,7 @@ class SharedKube(Kube):
         """Note where an object is about to be put, so that it is found again."""
         try:
             resource = self._discovery.resource(obj)
-        except UnknownKindError:  # a CRD may bring it: then nobody needs a right to list it yet
+        except UnknownKindError:  # a CRD may bring it: then no right to list it is needed yet
             return
         where = obj["metadata"].get("namespace") or namespace
         self._note(where if resource.namespaced else "", resource.full_name)
@@ -250,7 +254,7 @@ class SharedKube(Kube):
                 content_type="application/apply-patch+yaml",
             )
         except ApiError as error:
-            return f"it cannot be changed into it: {error.message}"
+            return f"the API server refuses the change: {error.message}"
         differing = first_differences(_compared(existing), _compared(would_be), limit=_SHOWN)
         verb = "differs" if len(differing) == 1 else "differ"
         return f"{', '.join(differing)} {verb}" if differing else ""
@@ -287,10 +291,10 @@ def _conflict_message(obj: KubeObject, existing: KubeObject, differing: str) -> 
     meta = existing["metadata"]
     where = f' in namespace "{meta["namespace"]}"' if meta.get("namespace") else ""
     other = run_of(existing)
-    whose = f"it belongs to run {other}" if other else "it is not of this run"
+    whose = f"it belongs to run {other}" if other else "it does not belong to this run"
     return (
-        f'{obj["kind"]} "{meta["name"]}"{where} is in the cluster already, and not as declared: '
-        f"{differing}\n{whose}, so it is left as it is\n"
-        "To fix: declare it just as it is there, or leave it out of the manifests; what has a "
-        "namespace may go into another one ([cluster] namespace)"
+        f'{obj["kind"]} "{meta["name"]}"{where} exists in the cluster and is not as declared: '
+        f"{differing}\n{whose}, so it is not changed\n"
+        "To fix: declare it as it is in the cluster, remove it from the manifests, or use another "
+        "namespace for it ([cluster] namespace)"
     )

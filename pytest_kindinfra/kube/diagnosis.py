@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _ENDED_GRACE = 1.0
 """The kubelet says CrashLoopBackOff ten seconds late; until then a container that will not
-be started at once is only seen to stay where it is."""
+be started at once just stays where it is."""
 
 
 _JOBS_OWN_KEYS = ("backoffLimitPerIndex", "maxFailedIndexes", "podFailurePolicy", "successPolicy")

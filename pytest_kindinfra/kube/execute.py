@@ -6,27 +6,18 @@ import json
 import select
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.errors import ClusterError, NotReadyError
+from pytest_kindinfra.errors import ClusterError
+from pytest_kindinfra.kube.execsocket import CHUNK, ExecChannel, exit_code_of, open_exec
 from pytest_kindinfra.system.timeline import retry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_kindinfra.kube.client import Transport
+    from pytest_kindinfra.kube.execsocket import Container
     from pytest_kindinfra.system.timeline import Deadline
-
-
-PROTOCOLS = "v5.channel.k8s.io,v4.channel.k8s.io"
-"""The fifth version can say that standard input is at its end; servers have it since 1.30."""
-
-
-_STDIN, _STDOUT, _STDERR, _STATUS, _CLOSE = 0, 1, 2, 3, 255
-
-
-_CHUNK = 1 << 15
 
 
 _LOOK_EVERY = 0.5
@@ -39,14 +30,6 @@ _OPENING_PAUSE = 0.5
 
 
 _REFUSED = ("Handshake status 4",)
-
-
-class Container(NamedTuple):
-    """In which container a command is run."""
-
-    namespace: str
-    pod: str
-    container: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +69,7 @@ def execute(
 
     Raises:
         ClusterError: The API server does not answer until the deadline, or refuses.
+        NotReadyError: It gets standard input, whose end this API server cannot pass on.
         CancelledError: The run is ending.
     """
     stream = _Stream(_open(transport, where, command, stdin, deadline), stdin)
@@ -102,12 +86,7 @@ def _open(
     stdin: bytes | None,
     deadline: Deadline,
 ) -> Any:
-    """Open the websocket; nothing was started as long as that fails, so it is tried again."""
-    query = [("command", word) for word in command]
-    query += [("stdout", "true"), ("stderr", "true")]
-    query += [("container", where.container)] if where.container else []
-    query += [("stdin", "true")] if stdin is not None else []
-    path = f"/api/v1/namespaces/{where.namespace}/pods/{where.pod}/exec?{urlencode(query)}"
+    """Start the command; it was not as long as that fails, so it is tried again."""
 
     def pause(error: ClusterError) -> None:
         if deadline.passed or any(text in str(error) for text in _REFUSED):
@@ -115,7 +94,7 @@ def _open(
         deadline.pause(_OPENING_PAUSE)
 
     return retry(
-        lambda: transport.websocket(path, {}, protocol=PROTOCOLS),
+        lambda: open_exec(transport, where, command, stdin=stdin is not None),
         tries=_OPENING_TRIES,
         on=ClusterError,
         between=pause,
@@ -137,12 +116,9 @@ class _Stream:
 
     def run(self, deadline: Deadline) -> Executed:
         """Carry bytes until the command has ended."""
-        if self.stdin is not None and not self._can_close():
-            msg = "input needs a Kubernetes 1.30 or later: older ones cannot end standard input"
-            raise NotReadyError(msg)
         self._queue_input()
         self.websocket.sock.setblocking(False)  # noqa: FBT003 - the socket module's word
-        while not self._ended and _STATUS not in self._received:
+        while not self._ended and ExecChannel.STATUS not in self._received:
             deadline.check()
             if deadline.passed:
                 return self._outcome(None, f"it did not end{deadline.exceeded()}")
@@ -154,11 +130,6 @@ class _Stream:
         with suppress(Exception):  # of whatever websocket-client makes of a dead connection
             self.websocket.shutdown()
 
-    def _can_close(self) -> bool:
-        headers = self.websocket.getheaders() or {}
-        chosen = {name.lower(): value for name, value in headers.items()}
-        return "v5" in str(chosen.get("sec-websocket-protocol", ""))
-
     def _queue_input(self) -> None:
         from websocket import ABNF
 
@@ -168,9 +139,9 @@ class _Stream:
 
         if self.stdin is None:
             return
-        parts = range(0, len(self.stdin), _CHUNK)
-        frames = [frame(bytes([_STDIN]) + self.stdin[at : at + _CHUNK]) for at in parts]
-        self._to_pod = b"".join([*frames, frame(bytes([_CLOSE, _STDIN]))])
+        parts = range(0, len(self.stdin), CHUNK)
+        frames = [frame(bytes([ExecChannel.STDIN]) + self.stdin[at : at + CHUNK]) for at in parts]
+        self._to_pod = b"".join([*frames, frame(bytes([ExecChannel.CLOSE, ExecChannel.STDIN]))])
 
     def _carry(self, seconds: float) -> None:
         sock = self.websocket.sock
@@ -186,7 +157,7 @@ class _Stream:
         import ssl
 
         try:
-            self._to_pod = self._to_pod[self.websocket.sock.send(self._to_pod[: 4 * _CHUNK]) :]
+            self._to_pod = self._to_pod[self.websocket.sock.send(self._to_pod[: 4 * CHUNK]) :]
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
         except OSError:  # the command ended without reading all of it
@@ -211,21 +182,19 @@ class _Stream:
             self._ended = True
         elif code in {ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT} and frame.data:
             data = bytes(frame.data)
-            if data[1:] or data[0] == _STATUS:
+            if data[1:] or data[0] == ExecChannel.STATUS:
                 self._received.setdefault(data[0], bytearray()).extend(data[1:])
 
     def _judged(self) -> Executed:
-        if _STATUS not in self._received:
+        if ExecChannel.STATUS not in self._received:
             return self._outcome(None, "the connection to the API server broke off")
-        status = json.loads(bytes(self._received[_STATUS]) or b"{}")
-        if status.get("status") == "Success":
-            return self._outcome(0)
-        causes = (status.get("details") or {}).get("causes") or ()
-        codes = [one.get("message") for one in causes if one.get("reason") == "ExitCode"]
-        if codes:
-            return self._outcome(int(codes[0]))
+        status = json.loads(bytes(self._received[ExecChannel.STATUS]) or b"{}")
+        if (code := exit_code_of(status)) is not None:
+            return self._outcome(code)
         return self._outcome(None, str(status.get("message") or "it could not be started"))
 
     def _outcome(self, exit_code: int | None, failure: str = "") -> Executed:
-        stdout, stderr = (bytes(self._received.get(one, b"")) for one in (_STDOUT, _STDERR))
+        stdout, stderr = (
+            bytes(self._received.get(one, b"")) for one in (ExecChannel.STDOUT, ExecChannel.STDERR)
+        )
         return Executed(exit_code=exit_code, stdout=stdout, stderr=stderr, failure=failure)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.kube.client import ApiRequest, hang_up
 from pytest_kindinfra.kube.client import lines as lines_of
-from pytest_kindinfra.model import SERVICE_LABEL
+from pytest_kindinfra.names import (
+    labelled_service,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,19 +31,29 @@ class Following:
     """The logs of all containers of some pods, each line with the container that wrote it."""
 
     def __init__(
-        self, kube: Kube, selector: str, *, say: Callable[[str], object], lines: int
+        self,
+        kube: Kube,
+        selector: str,
+        *,
+        say: Callable[[str], object],
+        is_read: Callable[[], bool] = lambda: True,
+        lines: int,
     ) -> None:
         """Prepare it; nothing is asked before `run`.
 
         Args:
             kube: The cluster.
             selector: Selects the pods by their labels.
-            say: Shows a line; called from several threads, one at a time.
+            say: Shows a line; called from several threads, one at a time. An OSError that it
+                raises, such as of a closed pipe, ends `run`.
+            is_read: Called now and then: whether the lines are still read. A closed pipe would
+                not be noticed otherwise while there are no new lines.
             lines: How many earlier lines of each container are shown.
         """
         self._kube = kube
         self._selector = selector
         self._say = say
+        self._is_read = is_read
         self._lines = lines
         self._seen: set[tuple[str, str, int]] = set()
         self._open: set[Any] = set()
@@ -49,14 +61,14 @@ class Following:
         self._ended = threading.Event()
 
     def run(self) -> None:
-        """Show lines until `end` is called, or an exception such as KeyboardInterrupt comes.
+        """Show lines as long as they are read, or until an exception such as KeyboardInterrupt.
 
         Raises:
             ClusterError: The API server stopped answering.
         """
         threads: list[threading.Thread] = []
         try:
-            while not self._ended.is_set():
+            while not self._ended.is_set() and self._is_read():
                 threads += [self._start(one) for one in self._new_containers()]
                 self._ended.wait(_EVERY)
         finally:
@@ -67,14 +79,17 @@ class Following:
     def end(self) -> None:
         """Have `run` return soon; may be called from any thread."""
         with self._lock:
-            self._ended.set()
-            for response in self._open:
-                hang_up(response)
+            self._end()
+
+    def _end(self) -> None:
+        self._ended.set()
+        for response in self._open:
+            hang_up(response)
 
     def _new_containers(self) -> Iterator[tuple[str, str, str]]:
         """Yield title, path and container of each container that began to run since the last look.
 
-        A container that was restarted is a new one, whose log begins anew.
+        A container that was restarted is a new one, whose log begins again.
         """
         for pod in self._kube.list_("/api/v1/pods", labelSelector=self._selector):
             meta, status = pod["metadata"], pod.get("status") or {}
@@ -111,7 +126,12 @@ class Following:
 
     def _tell(self, line: str) -> None:
         with self._lock:
-            self._say(line)
+            if self._ended.is_set():
+                return
+            try:
+                self._say(line)
+            except OSError:
+                self._end()
 
 
 def _statuses(status: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -121,5 +141,5 @@ def _statuses(status: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _title(pod: KubeObject, container: str) -> str:
     meta = pod["metadata"]
-    service = (meta.get("labels") or {}).get(SERVICE_LABEL, "")
+    service = labelled_service(meta.get("labels"))
     return f"{service} {meta['name']} {container}"

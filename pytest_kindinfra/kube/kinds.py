@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-NEWEST = (1, 35)
+_NEWEST = (1, 35)
 """The newest Kubernetes version that the table covers: later ones may serve more kinds."""
 
 
-OLDEST_DEFAULT = (1, 25)
+_OLDEST_DEFAULT = (1, 25)
 """What the default node image of any current kind serves at least (kind 0.15 and later)."""
 
 
@@ -207,7 +207,7 @@ def builtin_fault(version: str, kind: str, *, served_by: tuple[int, int] | None)
     """
     removed, replacement = _REMOVED.get((version, kind), (None, ""))
     if removed is not None:
-        if (served_by or OLDEST_DEFAULT) < removed:
+        if (served_by or _OLDEST_DEFAULT) < removed:
             return ""
         since = f"Kubernetes {removed[0]}.{removed[1]} removed it"
         return f"{since}; use {replacement}" if replacement else f"{since} without a replacement"
@@ -217,7 +217,7 @@ def builtin_fault(version: str, kind: str, *, served_by: tuple[int, int] | None)
         if stable or not group.stable or _UNSTABLE.fullmatch(version.rpartition("/")[2]):
             return ""  # whether a beta is served is the cluster's to say
         return f"{_named(_group_of(version))} has {_listed(_stable_versions(_group_of(version)))}"
-    if served_by is not None and served_by > NEWEST and group is not None:
+    if served_by is not None and served_by > _NEWEST and group is not None:
         return ""  # it may be newer than this table
     return _near_builtin(version, kind) or "Kubernetes has no such kind"
 

@@ -44,7 +44,7 @@ class ImageField(NamedTuple):
     Attributes:
         table: What the key is in.
         key: The reference's key.
-        policy: The key of the pull policy beside it; None where there is none.
+        policy: The key of the pull policy next to it; None where there is none.
     """
 
     table: dict[str, Any]
@@ -301,7 +301,7 @@ def cleaned(obj: KubeObject) -> KubeObject:
     """Return an object without what only the cluster that it was exported from can know.
 
     `kubectl get -o yaml` prints uids, versions and addresses; in another cluster they are refused,
-    or lead to what is not there: an object whose owner is missing is deleted at once.
+    or lead to missing objects: an object whose owner is missing is deleted at once.
     """
     metadata = obj["metadata"]
     exported = any(metadata.get(key) for key in _SET_BY_SERVER)

@@ -23,7 +23,7 @@ NAMESPACES = frozenset(
 """Those of a new kind cluster."""
 
 
-CRD_GROUP = "apiextensions.k8s.io"
+_CRD_GROUP = "apiextensions.k8s.io"
 
 
 _SPREADING = frozenset({"bind", "escalate", "impersonate"})
@@ -47,7 +47,7 @@ def made_namespaces(objects: Iterable[KubeObject]) -> set[str]:
 def defined_kinds(objects: Iterable[KubeObject]) -> dict[tuple[str, str], set[str]]:
     """Return `(group, kind)` to the versions that the CRDs among the objects bring."""
     found: dict[tuple[str, str], set[str]] = {}
-    for spec in _specs(objects, CRD_GROUP, "CustomResourceDefinition"):
+    for spec in _specs(objects, _CRD_GROUP, "CustomResourceDefinition"):
         names = spec.get("names")
         kind = names.get("kind") if isinstance(names, dict) else None
         versions = [one.get("name") for one in _tables(spec.get("versions"))]
@@ -65,7 +65,7 @@ def cluster_scoped(obj: KubeObject, objects: Iterable[KubeObject]) -> bool:
         spec.get("group") == group(obj)
         and (spec.get("names") or {}).get("kind") == obj["kind"]
         and spec.get("scope") == "Namespaced"
-        for spec in _specs(objects, CRD_GROUP, "CustomResourceDefinition")
+        for spec in _specs(objects, _CRD_GROUP, "CustomResourceDefinition")
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.errors import KindInfraError, did_you_mean
 from pytest_kindinfra.kube.objects import group, pod_templates
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 SERVICE_NAME = "kubernetes.io/service-name"
 """The label of an EndpointSlice that names its k8s service."""
+
+
+_DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 
 
 _LASTING = frozenset({"Deployment", "StatefulSet", "ReplicaSet", "Pod"})
@@ -67,11 +71,11 @@ REVISION = "deployment.kubernetes.io/revision"
 HASH = "controller-revision-hash"
 
 
-TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
+_TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 """Deprecated for writing, but it is the only word on which of a DaemonSet's pods are new."""
 
 
-TEMPLATE_LABEL = "pod-template-generation"
+_TEMPLATE_LABEL = "pod-template-generation"
 
 
 def pods_wanted(obj: KubeObject) -> int:
@@ -134,8 +138,8 @@ def _is_old(obj: KubeObject, pod: KubeObject) -> bool:
         newest = (obj.get("status") or {}).get("updateRevision")
         return bool(newest and labels.get(HASH) != newest)
     if obj["kind"] == "DaemonSet":
-        newest = (obj["metadata"].get("annotations") or {}).get(TEMPLATE_GENERATION)
-        return bool(newest and labels.get(TEMPLATE_LABEL) != newest)
+        newest = (obj["metadata"].get("annotations") or {}).get(_TEMPLATE_GENERATION)
+        return bool(newest and labels.get(_TEMPLATE_LABEL) != newest)
     return False
 
 
@@ -163,6 +167,30 @@ def containers_of(pod: KubeObject) -> Iterator[dict[str, Any]]:
     status = pod.get("status") or {}
     yield from status.get("initContainerStatuses") or ()
     yield from status.get("containerStatuses") or ()
+
+
+def container_of(pod: KubeObject, wanted: str | None) -> str:
+    """Return the name of the container in which a command is to run.
+
+    Args:
+        pod: The pod.
+        wanted: Its name; None means the pod's default container, else its first one.
+
+    Raises:
+        KindInfraError: The pod has no container of that name.
+    """
+    spec, meta = pod["spec"], pod["metadata"]
+    names = [one["name"] for one in spec["containers"]]
+    if wanted is None:
+        default = (meta.get("annotations") or {}).get(_DEFAULT_CONTAINER)
+        return str(default if default in names else names[0])
+    for others in ("initContainers", "ephemeralContainers"):
+        names += [one["name"] for one in spec.get(others) or ()]
+    if wanted not in names:
+        hint = did_you_mean(wanted, names) or f"; it has: {', '.join(names)}"
+        msg = f'pod "{meta["name"]}" has no container "{wanted}"{hint}'
+        raise KindInfraError(msg)
+    return wanted
 
 
 def sidecars_of(pod_spec: Mapping[str, Any]) -> frozenset[str]:
@@ -208,6 +236,16 @@ def crashes(pod: KubeObject) -> int:
 def phase_of(pod: KubeObject) -> str:
     """Return the pod's phase."""
     return str((pod.get("status") or {}).get("phase", "Pending"))
+
+
+def stage_of(pods: Iterable[KubeObject]) -> str:
+    """Return what the pods are at, `Pending, ContainerCreating`; empty once all of them run."""
+    for pod in pods:
+        if not runs(pod):
+            waits = (((one.get("state") or {}).get("waiting")) or {} for one in containers_of(pod))
+            reason = next((one["reason"] for one in waits if one.get("reason")), "")
+            return f"{phase_of(pod)}, {reason}" if reason else phase_of(pod)
+    return ""
 
 
 def runs(pod: KubeObject) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_kindinfra.errors import ClusterError, KindInfraError, NotReadyError
 from pytest_kindinfra.kube.reader import Reader
-from pytest_kindinfra.system.timeline import Deadline
+from pytest_kindinfra.system.timeline import Deadline, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -94,7 +94,7 @@ def _ports(pod: KubeObject) -> Iterator[dict[str, Any]]:
         yield from container.get("ports") or ()
 
 
-PROTOCOL = "v4.channel.k8s.io"
+_PROTOCOL = "v4.channel.k8s.io"
 
 
 _DATA, _ERROR = 0, 1
@@ -128,7 +128,7 @@ class _Tunnel:
             ClusterError: The API server does not answer, or there is no such pod.
         """
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward"
-        self._websocket = transport.websocket(path, {"ports": port}, protocol=PROTOCOL)
+        self._websocket = transport.websocket(path, {"ports": port}, protocol=_PROTOCOL)
         self._socket: Any = self._websocket.sock
         self._socket.setblocking(False)  # noqa: FBT003 - the socket module's word
         self._named: set[int] = set()
@@ -163,7 +163,7 @@ class _Tunnel:
         """Carry bytes both ways until either side hangs up.
 
         Args:
-            client: Who wants to talk to the pod.
+            client: The connection of the program that talks to the pod.
             ending: A descriptor that can be read once all ends.
 
         Raises:
@@ -204,7 +204,7 @@ class _Tunnel:
         return bool(data)
 
     def _pump(self, client: socket.socket) -> None:
-        """Carry what is there as far as it goes without waiting."""
+        """Carry the received bytes as far as it goes without waiting."""
         if not self.ended and len(self._from_pod) < _FULL:
             self._receive()
         if self._from_pod:
@@ -265,6 +265,7 @@ _TRIES = 3
 
 
 _OPEN_SECONDS = 0.5
+_FAR_END_EVERY = 0.2
 
 
 _END_SECONDS = 5.0
@@ -299,9 +300,9 @@ class Forwards:
             listener = socket.create_server((HOST, port or 0), backlog=_WAITING_CONNECTIONS)
         except OSError as error:
             why = os.strerror(error.errno or 0)
-            msg = f"port {port} of {HOST} cannot be had for {name}: {why}"
+            msg = f"port {port} of {HOST} cannot be used for {name}: {why}"
             raise ClusterError(msg) from error
-        listener.setblocking(False)  # noqa: FBT003 - whoever knocked may be gone again
+        listener.setblocking(False)  # noqa: FBT003 - the client may be gone again
         forward = Forward(self, backend, listener.getsockname()[1])
         if not self._start(listener, forward, name):
             listener.close()
@@ -417,3 +418,33 @@ class Forward:
         with closing(self._forwards.reach(self._backend)) as tunnel:
             if why := tunnel.refusal(_OPEN_SECONDS, ending=self._forwards.ending):
                 raise NotReadyError(why)
+
+    def await_far_end(
+        self, endpoint: str, *, meanwhile: Callable[[], object], deadline: Deadline
+    ) -> None:
+        """Wait until a pod takes connections: the forwarded port does so before.
+
+        Args:
+            endpoint: What the message calls it.
+            meanwhile: Called after each failed try; what it raises ends the wait.
+            deadline: When to give up.
+
+        Raises:
+            NotReadyError: No pod took a connection in time; says what the last try met.
+        """
+        last = ""
+
+        def reached() -> bool:
+            nonlocal last
+            try:
+                self.check()
+            except KindInfraError as error:
+                last = str(error)
+                meanwhile()
+                return False
+            return True
+
+        if not wait_until(reached, deadline, every=_FAR_END_EVERY):
+            address = f"tcp://{HOST}:{self.port}"
+            msg = f"{endpoint} did not answer{deadline.exceeded()}: {address}: {last}"
+            raise NotReadyError(msg)

@@ -120,7 +120,7 @@ class Reader:
         return True
 
     def lack_of_pods(self, k8s_service: KubeObject, *, namespace: str) -> str:
-        """Say that nobody is behind a k8s service; nothing if a ready pod is."""
+        """Say that no pod is behind a k8s service; nothing if a ready pod is."""
         meta = k8s_service["metadata"]
         where = meta.get("namespace") or namespace
         path = f"/apis/discovery.k8s.io/v1/namespaces/{where}/endpointslices"

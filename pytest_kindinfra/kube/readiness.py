@@ -144,7 +144,7 @@ def _job(obj: KubeObject) -> str:
 
 def _claim(obj: KubeObject) -> str:
     # A claim is bound when the first pod that wants it is scheduled, in kind at least:
-    # it is never waited for, and what a pod lacks is told by the pod.
+    # it is never waited for, and the pod itself reports what it lacks.
     return "its volume was lost" if _status(obj).get("phase") == "Lost" else ""
 
 
@@ -196,7 +196,7 @@ class ReadyWhen:
     Attributes:
         condition: The type of a condition; empty if a field is meant.
         field: The keys that lead to a field; empty if a condition is meant.
-        value: What must stand there; empty for anything, of a field.
+        value: What its value must be; empty for anything, of a field.
     """
 
     condition: str = ""
@@ -219,12 +219,12 @@ class ReadyWhen:
             said = (entry.get("reason"), entry.get("message"))
             parts = [f"condition {self.condition} is {entry.get('status')}", *filter(None, said)]
             return ": ".join(map(str, parts))
-        return f"condition {self.condition} is not there yet"
+        return f"condition {self.condition} is not set yet"
 
     def _lack_of_field(self, obj: KubeObject) -> str:
         name, value = ".".join(self.field), _value_at(obj, self.field)
         if value is None:
-            return f"{name} is not there yet"
+            return f"{name} is not set yet"
         said = str(value).lower() if isinstance(value, bool) else str(value)
         return "" if self.value in {"", said} else f'{name} is "{said}", not "{self.value}"'
 

@@ -147,7 +147,7 @@ _NAMES = re.compile(r'"[^"]*"|\S+/\S+|\bsha256:\S+')
 
 
 def pull_failure(message: str) -> _PullFailure:
-    """Return which kind of failure a message about a pull tells of."""
+    """Return which kind of failure a message about a pull describes."""
     plain = _NAMES.sub(" ", message).lower()
     # An answer quoted as a whole, such as a page of the registry, is all there is to read.
     for text in (plain, message.lower()) if not plain.strip(" :") else (plain,):

@@ -1,6 +1,6 @@
 """What an API server's refusal means: whether it passes by itself, and what to do about it.
 
-An HTTP status is no verdict: a 404 may be a namespace that nobody makes, a 409 a uid that no
+An HTTP status is no verdict: a 404 may be a namespace that is never made, a 409 a uid that no
 object has. So the server's reason, details and sentence are judged.
 """
 
@@ -30,10 +30,10 @@ DOUBT_GRACE = 10.0
 has read the roles."""
 
 
-INTERNAL_GRACE = 30.0
+_INTERNAL_GRACE = 30.0
 
 
-IMMUTABLE_TEXT = (
+_IMMUTABLE_TEXT = (
     "immutable",
     "may not change once set",
     "updates to statefulset spec for fields other than",
@@ -141,7 +141,7 @@ def _of_kind(error: UnknownKindError, obj: KubeObject) -> ApiRefusal:
 
 
 def _missing(error: ApiError) -> Missing | None:
-    """Return what the server says is not there, if that is what it says."""
+    """Return what the server says is missing, if it says so."""
     if found := _TERMINATING.search(error.message):
         return Missing("namespaces", found["name"])
     for pattern, kind in _MISSING:
@@ -176,7 +176,7 @@ def _by_status(error: ApiError, obj: KubeObject, namespace: str) -> ApiRefusal:
     if error.status == HTTPStatus.CONFLICT:
         return ApiRefusal(grace=DOUBT_GRACE)
     if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        return ApiRefusal(grace=INTERNAL_GRACE)
+        return ApiRefusal(grace=_INTERNAL_GRACE)
     if error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return _of_rights(error)
     if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
@@ -205,9 +205,9 @@ def _fix_of_invalid(error: ApiError, obj: KubeObject, namespace: str) -> str:
         return "choose another nodePort, or none"
     if "already allocated" in error.message:
         return "remove clusterIP and clusterIPs from the manifest; they are another cluster's"
-    if not any(text in error.message for text in IMMUTABLE_TEXT):
+    if not any(text in error.message for text in _IMMUTABLE_TEXT):
         return ""
     name, kind = obj["metadata"]["name"], obj["kind"].lower()
     where = obj["metadata"].get("namespace") or namespace
     delete = f"kubectl --namespace {where} delete {kind} {name}"
-    return f"give it another name, or delete the one that is there: {delete}"
+    return f"give it another name, or delete the existing one: {delete}"

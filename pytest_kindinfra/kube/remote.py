@@ -9,21 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_kindinfra.errors import ClusterError, KindInfraError
+from pytest_kindinfra.kube.execsocket import CHUNK, ExecChannel, exit_code_of, open_exec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_kindinfra.kube.client import Transport
-
-
-PROTOCOLS = "v5.channel.k8s.io, v4.channel.k8s.io"
-"""v5 (Kubernetes 1.30) can say that standard input has ended; older servers choose v4."""
-
-
-_STDIN, _STDOUT, _STDERR, _STATUS, _CLOSE = 0, 1, 2, 3, 255
-
-
-_CHUNK = 1 << 15
+    from pytest_kindinfra.kube.execsocket import Container
 
 
 class Reads(Protocol):
@@ -56,25 +48,22 @@ class Streams:
 
 
 def run_in_container(
-    transport: Transport, path: str, container: str, command: Sequence[str], streams: Streams
+    transport: Transport, where: Container, command: Sequence[str], streams: Streams
 ) -> int:
     """Run a command to its end and return its exit code.
 
     Args:
         transport: Of the cluster.
-        path: The pod's, as for `GET`.
-        container: Which of its containers.
+        where: The container.
         command: The words, without a shell.
         streams: Get the output as it comes.
 
     Raises:
         ClusterError: The API server refused it, or the connection broke off.
+        NotReadyError: It gets standard input, whose end this API server cannot pass on.
         KindInfraError: The container could not start the command.
     """
-    query = [("container", container), ("stdout", "true"), ("stderr", "true")]
-    query += [("stdin", "true")] if streams.stdin else []
-    query += [("command", word) for word in command]
-    websocket = transport.websocket(f"{path}/exec", query, protocol=PROTOCOLS)
+    websocket = open_exec(transport, where, command, stdin=streams.stdin is not None)
     try:
         if streams.stdin:
             threading.Thread(target=_send, args=(websocket, streams.stdin), daemon=True).start()
@@ -86,7 +75,10 @@ def run_in_container(
 
 def _relay(websocket: Any, streams: Streams) -> dict[str, Any]:
     """Pass the output on, and return the status with which the command ended."""
-    outputs = {_STDOUT: streams.stdout, _STDERR: streams.stderr}
+    outputs: dict[int, Writes] = {
+        ExecChannel.STDOUT: streams.stdout,
+        ExecChannel.STDERR: streams.stderr,
+    }
     while True:
         try:
             frame = websocket.recv()
@@ -98,7 +90,7 @@ def _relay(websocket: Any, streams: Streams) -> dict[str, Any]:
         if not data:
             msg = "the connection to the command ended without its exit code"
             raise ClusterError(msg)
-        if data[0] == _STATUS:
+        if data[0] == ExecChannel.STATUS:
             status: dict[str, Any] = json.loads(data[1:])
             return status
         if (output := outputs.get(data[0])) and data[1:]:
@@ -109,10 +101,9 @@ def _relay(websocket: Any, streams: Streams) -> dict[str, Any]:
 def _send(websocket: Any, source: Reads) -> None:
     """Send standard input to its end; a command that ends first does not want the rest."""
     with suppress(Exception):
-        while data := source.read(_CHUNK):
-            websocket.send_binary(bytes([_STDIN]) + data)
-        if websocket.getsubprotocol() != "v4.channel.k8s.io":
-            websocket.send_binary(bytes([_CLOSE, _STDIN]))
+        while data := source.read(CHUNK):
+            websocket.send_binary(bytes([ExecChannel.STDIN]) + data)
+        websocket.send_binary(bytes([ExecChannel.CLOSE, ExecChannel.STDIN]))
 
 
 def _exit_code(status: dict[str, Any], command: Sequence[str]) -> int:
@@ -121,11 +112,7 @@ def _exit_code(status: dict[str, Any], command: Sequence[str]) -> int:
     Raises:
         KindInfraError: The command was not started.
     """
-    if status.get("status") == "Success":
-        return 0
-    causes = (status.get("details") or {}).get("causes") or ()
-    for cause in causes:
-        if cause.get("reason") == "ExitCode":
-            return int(cause["message"])
+    if (code := exit_code_of(status)) is not None:
+        return code
     msg = f'"{command[0]}" could not be started: {status.get("message") or status}'
     raise KindInfraError(msg)

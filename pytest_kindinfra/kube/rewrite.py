@@ -95,7 +95,7 @@ def _containers_in(value: Any) -> Iterator[dict[str, Any]]:
 
 
 CONTENT_ANNOTATION = "kindinfra/content"
-"""Where the hash of a service's objects stands in its pod templates."""
+"""The annotation of pod templates with the hash of their service's objects."""
 
 
 _PARTS = ("repository", "tag")

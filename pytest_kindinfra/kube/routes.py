@@ -1,10 +1,16 @@
-"""Which pods requests are led to: for a while also to pods that are on their way out."""
+"""Which pods get requests: for a while also pods that are ending."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.model import SERVICE_LABEL
+from pytest_kindinfra.errors import ClusterError
+from pytest_kindinfra.kube.client import ApiError
+from pytest_kindinfra.kube.yaml import load_documents
+from pytest_kindinfra.names import (
+    service_selector,
+)
 from pytest_kindinfra.system.timeline import wait_until
 
 if TYPE_CHECKING:
@@ -19,8 +25,46 @@ _EVERY = 0.05
 
 
 _BETWEEN_SYNCS = 1.1
-"""A little more than kube-proxy's shortest time between two changes of its rules, a second
-(kubernetes/kubernetes, pkg/proxy/apis/config/v1alpha1/defaults.go: MinSyncPeriod)."""
+"""A little more than kube-proxy's shortest time between two changes of its rules, a second, where
+its configuration does not set another (kubernetes/kubernetes,
+pkg/proxy/apis/config/v1alpha1/defaults.go: MinSyncPeriod)."""
+
+
+_MARGIN = 0.1
+
+
+_SHORTEST_WAIT = 0.35
+"""Seconds in which kube-proxy hears of a change and writes its rules, also on a busy machine."""
+
+
+_PROXY = "/api/v1/namespaces/kube-system/configmaps/kube-proxy"
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)")
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
+
+
+def between_syncs(reader: Reader) -> float:
+    """Return the seconds after which kube-proxy has followed a change, by its configuration.
+
+    A configuration that cannot be read or understood counts as the usual one.
+    """
+    period = _shortest_period(reader)
+    return max(_SHORTEST_WAIT, period + _MARGIN) if period else _BETWEEN_SYNCS
+
+
+def _shortest_period(reader: Reader) -> float:
+    """Return `minSyncPeriod` in seconds; 0 if the configuration leaves it to kube-proxy."""
+    try:
+        data = (reader.get(_PROXY) or {}).get("data") or {}
+        config = next(iter(load_documents(data.get("config.conf") or "")), None) or {}
+        table = config.get(config.get("mode") or "iptables") or {}
+        match = _DURATION.fullmatch(str(table.get("minSyncPeriod")))
+    except (ApiError, ClusterError, ValueError, AttributeError):
+        return 0.0
+    return float(match[1]) * _UNITS[match[2]] if match else 0.0
 
 
 def live_pods(
@@ -36,8 +80,8 @@ def live_pods(
     paths = ["/api/v1/pods"]
     if namespaces is not None:
         paths = [f"/api/v1/namespaces/{name}/pods" for name in namespaces]
-    label = f"{SERVICE_LABEL}={service}"
-    found = [pod for path in paths for pod in reader.list_(path, labelSelector=label)]
+    labels = service_selector(service)
+    found = [pod for path in paths for pod in reader.list_(path, labelSelector=labels)]
     return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
 
 
@@ -57,7 +101,7 @@ def await_routes(
     *,
     namespaces: Iterable[str] | None = None,
 ) -> None:
-    """Return when nobody is led any more to pods that were there before.
+    """Return once no k8s service routes to pods that were replaced.
 
     Args:
         reader: The cluster.
@@ -75,7 +119,7 @@ def await_routes(
         deadline.within(_BETWEEN_SYNCS),
         every=_EVERY,
     )
-    deadline.pause(_BETWEEN_SYNCS)
+    deadline.pause(between_syncs(reader))
 
 
 def _slices(reader: Reader, namespaces: Iterable[str]) -> Iterator[KubeObject]:

@@ -1,4 +1,4 @@
-"""Where an endpoint leads to, and the NodePort service of ours that is put beside it.
+"""Where an endpoint leads to, and the NodePort service that is added for it.
 
 The user's k8s service stays as written: it may be headless, or be looked at by tests. Pure.
 """
@@ -69,7 +69,7 @@ def selector(target: KubeObject) -> dict[str, str]:
 def expose_service(
     spec: EndpointSpec, service_name: str, k8s_service: KubeObject | None, *, node_port: int
 ) -> KubeObject:
-    """Return the NodePort service for an endpoint, without labels of ours.
+    """Return the NodePort service for an endpoint, without the run's labels.
 
     Args:
         spec: The endpoint.

@@ -56,7 +56,7 @@ EVENTS_AFTER = 0.75
 EVENTS_EVERY = 1.0
 
 
-GONE_AFTER = 10.0
+_GONE_AFTER = 10.0
 """Seconds without a trouble after which it counts as passed: between two tries to make a sandbox or
 a volume the last event says for a moment that one is made."""
 
@@ -67,16 +67,18 @@ class Leniency:
 
     Attributes:
         restarts: Restarts of a container that are no failure.
-        excused: Whether something that the objects need is not there yet, which explains why
+        excused: Whether something that the objects need is still missing, which explains why
             their containers crash; what crashed meanwhile is not counted later either.
         patience: Seconds for what may pass by itself.
         notice: Called after each look with a line about what is in the way; empty for nothing.
+        stage: Called after each look with what pods are at, `Pending`; empty once they run.
     """
 
     restarts: int
     excused: Callable[[], bool] = lambda: False
     patience: float = PATIENCE
     notice: Callable[[str], object] = lambda _: None
+    stage: Callable[[str], object] = lambda _: None
 
 
 class _Seen(NamedTuple):
@@ -115,7 +117,7 @@ class Troubles:
         if any(cause.shortage for cause in known) and self._frees_resources(obj, pods):
             self._relieved[uid] = moment
         for cause in known:
-            # A shortage counts from when nobody is there any more who may end it.
+            # A shortage counts from when no ending pod can end it any more.
             late = moment - self._relieved.get(uid, 0.0) if cause.shortage else cause.lasted
             counted = replace(cause, lasted=min(cause.lasted, late))
             if counted.lasted >= cause.grace:
@@ -126,7 +128,7 @@ class Troubles:
         seen = self._seen.setdefault(uid, {})
         last, patience = seen.get(_key(cause)), self._leniency.patience
         # What may pass comes and goes while it is tried again; a container that ended does not.
-        pause = min(GONE_AFTER, patience) if cause.grace >= patience else 0.0
+        pause = min(_GONE_AFTER, patience) if cause.grace >= patience else 0.0
         goes_on = last and (last.last >= self._looked.get(uid, 0.0) or moment - last.last <= pause)
         first = last.first if last and goes_on else moment
         seen[_key(cause)] = _Seen(first, moment)
@@ -157,9 +159,9 @@ class Troubles:
         self._leniency.notice(worst.while_waiting() if worst else "")
 
     def clear_the_way(self, obj: KubeObject) -> None:
-        """Delete the pods of a StatefulSet of ours that are broken and of an older revision.
+        """Delete the pods of an owned StatefulSet that are broken and of an older revision.
 
-        Their controller waits for them to become ready before it replaces them, for ever:
+        Their controller waits for them to become ready before it replaces them, forever:
         https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback
         """
         broken = [pod for pod in old_pods(obj, self._pods(obj)) if _is_broken(obj, pod)]

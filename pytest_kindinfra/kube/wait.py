@@ -13,6 +13,7 @@ from pytest_kindinfra.kube.pods import (
     has_probes,
     is_backed,
     is_k8s_service,
+    stage_of,
 )
 from pytest_kindinfra.kube.readiness import (
     Readiness,
@@ -40,10 +41,10 @@ def _too_late(
     """Make the error of a deadline that passed.
 
     Args:
-        states: For each object that is not ready: lines in brief, and further lines.
+        states: For each object that is not ready: a few lines, and further lines.
         limit: The time and what set it, as `Deadline.set_by_option` says it.
     """
-    head = f"not ready{limit or ' when the time was up'}:"
+    head = f"not ready{limit or ' within the time limit'}:"
     brief = [line for lines, _ in states for line in lines]
     full = [line for lines, more in states for line in (*lines, *more)]
     return ServiceFailedError(
@@ -55,17 +56,17 @@ def _too_late(
 FIRST_PAUSE = 0.05
 
 
-LONGEST_PAUSE = 0.5
+_LONGEST_PAUSE = 0.5
 
 
-PODS_NAMED = 3
+_PODS_NAMED = 3
 
 
 SETTLE = 2.0
 """The kubelet looks every second which containers have ended, and tells it later under load."""
 
 
-UNSURE = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+_UNSURE = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
 UNSURE_GRACE = 15.0
@@ -101,6 +102,8 @@ class ReadyWait:
         self._looks = 0
         self._refused_since: float | None = None
         self._ready_since: dict[str, float] = {}
+        self._unready: list[KubeObject] = []
+        self._leniency = leniency
         self._troubles = Troubles(kube, leniency)
 
     def run(self, deadline: Deadline) -> None:
@@ -116,7 +119,7 @@ class ReadyWait:
             if last:
                 raise self._too_late(deadline)
             changed = self._pause(seen, min(pause, deadline.left), deadline)
-            pause = FIRST_PAUSE if changed else min(LONGEST_PAUSE, pause * 2)
+            pause = FIRST_PAUSE if changed else min(_LONGEST_PAUSE, pause * 2)
 
     def check(self) -> None:
         """Judge all objects once, also those that were ready before.
@@ -137,10 +140,12 @@ class ReadyWait:
 
     def _look(self) -> None:
         due = self._due()
+        self._unready.clear()
         self._look_at(due)
         if due.keys().isdisjoint(self._pending):
             self._look_at(self._due())  # k8s services, whose turn it is now
         self._troubles.tell()
+        self._leniency.stage(stage_of(self._unready))
         self._looks += 1
 
     def _look_at(self, due: dict[str, KubeObject]) -> None:
@@ -155,6 +160,7 @@ class ReadyWait:
             if self._is_settled(path, obj, ready=ready):
                 del self._pending[path]
             elif not ready:
+                self._unready += pods
                 self._troubles.judge(obj, declared, pods)
                 self._troubles.clear_the_way(obj)
 
@@ -187,7 +193,7 @@ class ReadyWait:
 
     @contextmanager
     def _patience(self) -> Iterator[None]:
-        """Let pass what a server says that is short of breath; a refusal that lasts is raised."""
+        """Tolerate 429 and 5xx; raise a refusal that persists."""
         try:
             yield
         except ClusterError:
@@ -205,7 +211,7 @@ class ReadyWait:
     def _is_unsure(self, error: ApiError) -> bool:
         if self._refused_since is None:
             self._refused_since = monotonic()
-        return error.status in UNSURE and monotonic() - self._refused_since < UNSURE_GRACE
+        return error.status in _UNSURE and monotonic() - self._refused_since < UNSURE_GRACE
 
     def _versions(self) -> dict[str, int]:
         return {name: self._kube.watch(name).pods()[0] for name in self._namespaces}
@@ -222,13 +228,13 @@ class ReadyWait:
         return _too_late(states, limit=deadline.set_by_option())
 
     def _state(self, path: str, declared: KubeObject) -> tuple[list[str], list[str]]:
-        """Return what is to say of an object that is not ready, in brief and at length."""
+        """Return what to say of an object that is not ready: a few lines, and further lines."""
         try:
             obj = self._kube.get(path)
             if obj is None:
-                return [f"{title(declared)} is not there"], []
+                return [f"{title(declared)} does not exist"], []
             pods = self._troubles.own_pods(obj)
-            bad = [pod for pod in pods if not readiness(pod).ready][:PODS_NAMED]
+            bad = [pod for pod in pods if not readiness(pod).ready][:_PODS_NAMED]
             brief = [f"{title(obj)}: {self._verdict(obj, pods).why}"]
             for cause in self._troubles.of(obj):
                 brief.append(f"  {cause.while_waiting(width=300)}")

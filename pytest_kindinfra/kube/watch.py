@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 WATCH_SECONDS = 60
-"""The server ends a watch after this long, so that a dead one is not trusted for ever."""
+"""The server ends a watch after this long, so that a dead one is not trusted forever."""
 
 
 RETRY_PAUSE = 0.2
@@ -114,7 +114,7 @@ class PodWatch:
 
     def _take(self, change: dict[str, Any]) -> str:
         kind, pod = change["type"], change["object"]
-        if kind == "ERROR":  # 410 Gone: the list must be fetched anew
+        if kind == "ERROR":  # 410 Gone: the list must be fetched again
             return ""
         uid = pod["metadata"].get("uid")
         if kind == "DELETED":

@@ -71,7 +71,7 @@ def _missing(chart: Path) -> list[str]:
 
 
 def _made_absolute(copy: Path, chart: Path) -> bool:
-    """Have dependencies in folders beside the chart found from the copy; whether there are any."""
+    """Have dependencies in folders next to the chart found from the copy; whether there are any."""
     found = False
     for name in _LISTS:
         for one in (whole := _list(copy / name)).get("dependencies") or ():

@@ -10,6 +10,7 @@ from pytest_kindinfra.kube.objects import place_of, service_ports
 from pytest_kindinfra.kube.readiness import is_meant
 from pytest_kindinfra.kube.rewrite import leads_somewhere
 from pytest_kindinfra.kube.targets import find_port, selector, target_name
+from pytest_kindinfra.plan.copies import problems_of_copies
 from pytest_kindinfra.plan.facts import may_be_shared, same_last_part
 from pytest_kindinfra.plan.graph import cycles, in_order
 from pytest_kindinfra.plan.origins import origin_problems
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from pytest_kindinfra.plan.facts import Facts, ObjectOwner
 
 
-OF_SERVICES = ("url", "host", "port")
+_OF_SERVICES = ("url", "host", "port")
 
 
-OF_CLUSTER = ("kubeconfig", "namespace", "cluster")
+_OF_CLUSTER = ("kubeconfig", "namespace", "cluster")
 
 
 _WORD = re.compile(r"(?<!\$)\{([A-Za-z]+)(?::([^{}:]+))?(?::([^{}:]+))?\}")
@@ -65,12 +66,14 @@ def env_problems(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
         if not _NAME.fullmatch(name):
             yield f'env: "{name}" cannot be a variable\'s name'
         for word in words(template):
-            known = (*OF_SERVICES, *OF_CLUSTER)
+            known = (*_OF_SERVICES, *_OF_CLUSTER)
             if word.attribute not in known:
                 hint = did_you_mean(word.attribute, known) or f"; known: {listed(known)}"
                 yield f"env.{name}: {{{word.attribute}}} stands for nothing{hint}"
-            elif (word.attribute in OF_SERVICES) != bool(word.service):
-                says = "needs a service" if word.attribute in OF_SERVICES else "is about no service"
+            elif (word.attribute in _OF_SERVICES) != bool(word.service):
+                says = (
+                    "needs a service" if word.attribute in _OF_SERVICES else "is about no service"
+                )
                 yield f"env.{name}: {{{word.attribute}}} {says}"
 
 
@@ -103,6 +106,7 @@ def find_problems(facts: Facts, wanted: Mapping[str, Sequence[str]]) -> Iterator
         yield from _ready_problems(facts, service)
         yield from _path_problems(facts, service)
         yield from _before_problems(facts, service)
+    yield from problems_of_copies(facts)
     yield from origin_problems(facts, wanted)
     yield from facts.ports[1]
 
@@ -168,7 +172,7 @@ def _same_objects(facts: Facts, wanted: Iterable[str]) -> Iterator[str]:
 
 def _twice_in_one(service: str, owners: Sequence[ObjectOwner]) -> str:
     return (
-        f"[services.{service}] {_named(owners[0].obj)} is there {len(owners)} times:"
+        f"[services.{service}] {_named(owners[0].obj)} is declared {len(owners)} times:"
         f" {_places(owners)}\n  To fix: keep one of them"
     )
 
@@ -179,7 +183,7 @@ def _in_several(services: Sequence[str], groups: Iterable[Sequence[ObjectOwner]]
         (
             f"services {listed(services)} have the same objects and would apply them twice:",
             *lines,
-            "  To fix: give them to a service of their own, which the others need",
+            "  To fix: move them to a service of their own, which the others need",
         )
     )
 
@@ -255,7 +259,7 @@ def _names_hint(name: str, references: Iterable[str]) -> str:
     """Return how to have a reference with a registry or a digest mean the image."""
     if same := same_last_part(references, name):
         repository = split(same[0])[0]
-        return f'\n  To fix: say [images.{name}] names = ["{repository}"], if that is this image'
+        return f'\n  To fix: set [images.{name}] names = ["{repository}"], if that is this image'
     return ""
 
 

@@ -21,6 +21,7 @@ from pytest_kindinfra.model import (
     Need,
     Scheme,
     Service,
+    SnapshotUse,
 )
 from pytest_kindinfra.plan.checks import env_problems
 from pytest_kindinfra.plan.sources import SOURCES, has_source, read_sources
@@ -63,7 +64,7 @@ def parse_declaration(
         tables: As TOML gave them.
         folder: Where the declaration lives; paths in the records stay as written.
         source: The file's name for messages.
-        asked: Gets what is accepted; None if nobody wants to know.
+        asked: Gets what is accepted; None if that is not of interest.
 
     Raises:
         DeclarationError: Anything is wrong; it holds all problems.
@@ -101,6 +102,7 @@ def _cluster(table: Table) -> ClusterSpec:
         namespace=table.text("namespace") or "default",
         tuning=table.flag("tuning", default=True),
         registry=table.text("registry"),
+        snapshot=cast("SnapshotUse", table.choice("snapshot", SnapshotUse, default="auto")),
     )
     if spec.registry and not _REGISTRY.fullmatch(spec.registry):
         table.complain(f'registry "{spec.registry}" must be a port of this host: "localhost:5001"')
@@ -162,6 +164,7 @@ def read_service(name: str, table: Table) -> Service:
         ready=_ready(table),
         images_at=table.pairs("images_at"),
         before=_before(table),
+        per=_per(table),
     )
     _check_service(service, table)
     table.reject_unknown()
@@ -199,7 +202,7 @@ def _need(text: str, table: Table) -> Need:
     name, colon, level = text.partition(":")
     if colon and level not in _LEVELS:
         table.complain(
-            f'needs "{text}", but after the colon comes one of {listed(_LEVELS)}'
+            f'needs "{text}", but after the colon must be one of {listed(_LEVELS)}'
             + did_you_mean(level, _LEVELS)
         )
         level = ""
@@ -220,6 +223,13 @@ def _before(table: Table) -> Literal["nodes"] | None:
             f'before is "{word}", but can only be "nodes"{did_you_mean(word, ["nodes"])}'
         )
     return "nodes" if word == "nodes" else None
+
+
+def _per(table: Table) -> Literal["worker"] | None:
+    word = table.text("per")
+    if word not in {None, "worker"}:
+        table.complain(f'per is "{word}", but can only be "worker"{did_you_mean(word, ["worker"])}')
+    return "worker" if word == "worker" else None
 
 
 def _ready(table: Table) -> tuple[tuple[str, str], ...]:

@@ -58,7 +58,7 @@ _WELL_KNOWN = frozenset(
         *("unit", "vault", "xwiki"),
     }
 )
-"""Images of Docker Hub whose bare names are meant as they stand, such as `node` beside `code`."""
+"""Images of Docker Hub whose bare names are meant literally, such as `node` next to `code`."""
 
 
 _PLACEHOLDERS = "${image:NAME}, ${image:NAME:repository} and ${image:NAME:tag}"
@@ -195,7 +195,7 @@ class ClusterFacts:
         kubernetes: Its version as two numbers; None means the default of a current kind.
         only_planned: Nothing makes namespaces and kinds in it but what is planned: it is new, and
             no hook or script of the user's is called on the way.
-        existing: It is there already, and not made by runs.
+        existing: Runs did not create it.
     """
 
     kubernetes: tuple[int, int] | None = None
@@ -246,7 +246,7 @@ class Facts:
         return {name: tuple(applying_order(self._each_once(name))) for name in self.services}
 
     def _each_once(self, name: str) -> list[KubeObject]:
-        """Return a service's objects without those that stand there twice, exactly alike."""
+        """Return a service's objects without exact duplicates."""
         found: list[KubeObject] = []
         there: dict[Identity, list[KubeObject]] = {}
         for obj in self.rendered.objects.get(name, ()):
@@ -274,9 +274,9 @@ class Facts:
         return identity_of(obj, namespace=namespace, cluster_scoped=self._cluster_scoped)
 
     def owners(self, services: Iterable[str]) -> dict[Identity, list[ObjectOwner]]:
-        """Return each object to the services that have it, but for what helm sees to itself.
+        """Return each object to the services that have it, except for what helm manages itself.
 
-        That are hooks, which helm makes anew each time, and CRDs in a chart's `crds`, which helm
+        That are hooks, which helm creates again each time, and CRDs in a chart's `crds`, which helm
         leaves alone if they are there.
         """
         found: dict[Identity, list[ObjectOwner]] = {}
@@ -311,7 +311,7 @@ class Facts:
         }
 
     def _unknown_stand_ins(self, name: str) -> set[str]:
-        """Return what stands for images that nobody declared: the placeholder is the mistake."""
+        """Return placeholders of images that are not declared: the placeholder is the mistake."""
         release = self.rendered.releases.get(name)
         mentions = release.mentions if release else ()
         return {stand_in(image) for image in mentions if image not in self.images}

@@ -27,12 +27,12 @@ _CLOSE = 0.75
 
 
 _MOST_FOLDERS = 200
-"""Folders of a rootdir that are looked into; a home directory has thousands."""
+"""Folders of a rootdir that are looked into; a user's home folder has thousands."""
 
 
 @dataclass(frozen=True, slots=True)
 class Nearby:
-    """What was found beside the rootdir's own declaration.
+    """What was found in addition to the rootdir's own declaration.
 
     Attributes:
         declarations: Files that were not read.

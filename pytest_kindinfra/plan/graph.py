@@ -40,7 +40,7 @@ def _reachable(wanted: Iterable[str], needs: Mapping[str, Sequence[str]]) -> set
 
 def _all_in_order(needs: Mapping[str, Sequence[str]]) -> list[str]:
     position = {name: index for index, name in enumerate(needs)}
-    begun: set[str] = set()  # a cycle ends at what was begun; `cycles` names it
+    begun: set[str] = set()  # a cycle ends at what was started; `cycles` names it
     ordered: list[str] = []
 
     def visit(name: str) -> None:

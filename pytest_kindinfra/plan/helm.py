@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os.path
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,13 @@ from pytest_kindinfra.kube.rewrite import filled, mentioned
 from pytest_kindinfra.kube.yaml import load_documents
 from pytest_kindinfra.model import Helm, Release
 from pytest_kindinfra.plan.charts import HELM_ENVIRONMENT, completed_chart, release_content
+from pytest_kindinfra.plan.options import expand_path
+from pytest_kindinfra.plan.repositories import (
+    RemoteChart,
+    problems_of_remote,
+    pulled_chart,
+    remote_chart,
+)
 from pytest_kindinfra.plan.source import Program, Source, SourceObjects
 from pytest_kindinfra.plan.tables import Table, keys_of, shown
 from pytest_kindinfra.references import stand_in
@@ -49,7 +55,7 @@ class _Shared:
 
     options: RenderOptions
     version: Future[str]
-    charts: dict[Path, Future[Path]]
+    charts: dict[Path | RemoteChart, Future[Path]]
 
 
 class Chart(Source):
@@ -68,11 +74,13 @@ class Chart(Source):
         release, namespace = own.text("release"), own.text("namespace")
         _check_names(service, release, namespace, own)
         helm = Helm(
-            chart=own.path("chart") or Path(),
-            values=tuple(Path(os.path.expanduser(text)) for text in own.texts("values")),  # noqa: PTH111
+            chart=_chart(own, repo := own.text("repo")),
+            values=tuple(expand_path(text) for text in own.texts("values")),
             set=_values(own),
             release=release,
             namespace=namespace,
+            repo=repo,
+            version=own.text("version"),
         )
         if "chart" not in own and not own.broken:
             own.complain("has no chart")
@@ -93,11 +101,11 @@ class Chart(Source):
         return read
 
     def problems(self, value: Helm, folder: Path) -> Iterator[str]:
-        """Yield what of a chart is not there."""
+        """Yield what of a chart is missing."""
+        yield from problems_of_remote(value)
         chart = folder / value.chart
-        if ":/" in str(value.chart):  # what a path makes of ://
-            url = str(value.chart).replace(":/", "://")
-            yield f'chart "{url}": charts are folders; get it with helm pull --untar'
+        if remote_chart(value) or "://" in str(value.chart):
+            pass
         elif (why := why_no_folder(chart)) and why_no_file(chart):
             yield f'chart "{value.chart}": {why}'
         elif not why and why_no_file(chart / "Chart.yaml"):
@@ -121,11 +129,11 @@ class Chart(Source):
         """
         assert options is not None  # noqa: S101 - there is a program
         which("helm", fix=how_to_get("helm"))
-        paths = {(folder / value.chart).resolve() for value in values}
+        charts = {_where(value, folder) for value in values}
         return _Shared(
             options=options,
             version=submit(_helm_version, options),
-            charts={path: submit(completed_chart, path, options) for path in paths},
+            charts={one: submit(_fetched, one, options) for one in charts},
         )
 
     def render(self, value: Helm, *, service: str, folder: Path, shared: _Shared) -> SourceObjects:
@@ -138,7 +146,7 @@ class Chart(Source):
             value,
             service=service,
             folder=folder,
-            chart=shared.charts[(folder / value.chart).resolve()].result(),
+            chart=shared.charts[_where(value, folder)].result(),
             version=shared.version.result(),
             options=shared.options,
         )
@@ -148,7 +156,24 @@ class Chart(Source):
         """Name the chart and its release."""
         if release is None:
             return ""
-        return f'chart {value.chart} as "{release.name}" in {release.namespace}'
+        return (
+            f'chart {remote_chart(value) or value.chart} as "{release.name}" in {release.namespace}'
+        )
+
+
+def _chart(own: Table, repo: str | None) -> Path | str:
+    text = own.text("chart") or ""
+    return text if repo is not None or "://" in text else expand_path(text)
+
+
+def _where(value: Helm, folder: Path) -> Path | RemoteChart:
+    return remote_chart(value) or (folder / value.chart).resolve()
+
+
+def _fetched(chart: Path | RemoteChart, options: RenderOptions) -> Path:
+    if isinstance(chart, RemoteChart):
+        return pulled_chart(chart, options)
+    return completed_chart(chart, options)
 
 
 def _check_names(service: str, release: str | None, namespace: str | None, own: Table) -> None:

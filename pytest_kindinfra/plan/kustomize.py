@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.errors import ToolMissingError
+from pytest_kindinfra.errors import KindInfraError, ToolMissingError
 from pytest_kindinfra.kube.objects import parse_objects
+from pytest_kindinfra.kube.yaml import load_documents
 from pytest_kindinfra.plan.source import Program, Source, SourceObjects
-from pytest_kindinfra.system.files import why_no_file, why_no_folder
+from pytest_kindinfra.system.files import read_text, why_no_file, why_no_folder
 from pytest_kindinfra.system.getting import how_to_get
 
 if TYPE_CHECKING:
@@ -27,6 +29,10 @@ _FILES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 _PROGRAMS = {"kubectl": ("kubectl", "kustomize"), "kustomize": ("kustomize", "build")}
 
 
+_PARTS = ("resources", "bases", "components")
+"""The keys that may name folders outside of the kustomization's own."""
+
+
 class Kustomize(Source):
     """`kustomize = "FOLDER"`."""
 
@@ -38,7 +44,7 @@ class Kustomize(Source):
         return table.path(self.key)
 
     def problems(self, value: Path, folder: Path) -> Iterator[str]:
-        """Yield what of a kustomization is not there."""
+        """Yield what of a kustomization is missing."""
         if why := why_no_folder(folder / value):
             yield f'kustomize "{value}": {why}'
         elif all(why_no_file(folder / value / name) for name in _FILES):
@@ -75,6 +81,33 @@ class Kustomize(Source):
     def describe(self, value: Path, release: Release | None) -> str:
         """Name the folder."""
         return f"kustomization {value}"
+
+
+def local_folders(folder: Path) -> set[Path]:
+    """Return a kustomization's folder, and those of its bases and components on this host.
+
+    A kustomization that cannot be read counts as one without bases.
+    """
+    found: set[Path] = set()
+    waiting = [folder.resolve()]
+    while waiting:
+        here = waiting.pop()
+        if here not in found:
+            found.add(here)
+            parts = [(here / part).resolve() for part in _parts(here)]
+            waiting += [part for part in parts if part.is_dir()]
+    return found
+
+
+def _parts(folder: Path) -> Iterator[str]:
+    path = next((folder / name for name in _FILES if not why_no_file(folder / name)), None)
+    if path is None:
+        return
+    with suppress(OSError, ValueError, KindInfraError):
+        for document in load_documents(read_text(path)):
+            for key in _PARTS if isinstance(document, dict) else ():
+                parts = document.get(key)
+                yield from map(str, parts if isinstance(parts, list) else ())
 
 
 def _command(options: RenderOptions) -> tuple[str, ...]:

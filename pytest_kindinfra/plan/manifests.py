@@ -55,7 +55,7 @@ class Manifests(Source):
 
 def _url_problem(pattern: str) -> str:
     return (
-        f'manifests "{pattern}": manifests are files; save it beside the others,'
+        f'manifests "{pattern}": manifests are files; download it next to the others,'
         " or fetch it in a Python step with run"
     )
 

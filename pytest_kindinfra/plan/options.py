@@ -10,21 +10,21 @@ from __future__ import annotations
 import os
 import os.path
 import re
-from dataclasses import MISSING, Field, dataclass, field, fields
+from contextlib import suppress
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_type_hints
 
 from pytest_kindinfra.errors import did_you_mean, listed
-from pytest_kindinfra.plan.tables import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from pytest_kindinfra.model import EngineName, Load
+    from pytest_kindinfra.model import EngineName, Load, SnapshotUse
 
 
 TAG_FIELDS = ("service", "user", "git", "time", "content", "random")
-"""What may stand in braces in a template of tags."""
+"""The fields that a template of tags may have in braces."""
 
 
 _TAG_FIELD = re.compile(r"\{(\w*)\}")
@@ -64,7 +64,7 @@ def _positive_float(text: str) -> float:
 
 def expand_path(text: str) -> Path:
     """Return a path; a `~` that no shell replaced, as after `=`, is the home folder."""
-    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path's own raises without a home
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path's own raises without a home folder
 
 
 def _yes(text: str) -> bool:
@@ -94,7 +94,7 @@ Caller = Literal["pytest", "command", "functions"]
 
 
 class _Row(NamedTuple):
-    """What a field of `Settings` says beside its name, type and default; see `_option`."""
+    """What a field of `Settings` says in addition to its name and type; see `_option`."""
 
     metavar: str
     help: str
@@ -125,8 +125,8 @@ def _option(
         unset: The default in words, where its value says too little.
         parse: Makes a value of a text if the type's own does not do; raises ValueError.
         expected: What to say of a text that it cannot use.
-        override: A variable of the environment that goes before everything else.
-        used_by: Who heeds the option; for others it keeps its default.
+        override: A variable of the environment that overrides everything else.
+        used_by: Who uses the option; for others it keeps its default.
     """
     row = _Row(metavar, help, unset, parse, expected, override, used_by)
     if callable(default):
@@ -155,7 +155,7 @@ class Settings:
     reuse: bool = _option(
         False,  # noqa: FBT003 - the default
         "",
-        "Reuse the cluster that the last such run left, and leave it to the next",
+        "Reuse the cluster of the previous such run, and keep it for the next one",
         used_by=("pytest", "command"),  # what the functions make ends with them
     )
     cluster_name: str | None = _option(
@@ -164,72 +164,100 @@ class Settings:
     kubeconfig: Path | None = _option(
         None,
         "FILE",
-        "Use the existing cluster of this kubeconfig; only what the run made is deleted",
+        "Use the existing cluster of this kubeconfig; only the run's objects are deleted",
         used_by=("pytest",),  # commands and functions make clusters of their own
     )
-    node_image: str | None = _option(None, "IMAGE", "Node image of the cluster")
+    context: str | None = _option(
+        None,
+        "NAME",
+        "Use the existing cluster of this context, of --kindinfra-kubeconfig or of kubectl's files",
+        unset="the current one of the kubeconfig",
+        used_by=("pytest",),
+    )
+    node_image: str | None = _option(
+        None, "IMAGE", "Image of the cluster's nodes, such as kindest/node:v1.34.4"
+    )
     kind_config: Path | None = _option(
-        None, "FILE", "A kind config to start from; what a run needs is merged into it"
+        None, "FILE", "A kind config to start from; the settings that a run needs are added"
+    )
+    snapshot: SnapshotUse = _option(
+        "auto", "HOW", "Boot the cluster from a snapshot of an earlier one: auto or off"
     )
     engine: EngineName = _option(
         "auto", "ENGINE", "docker, podman, or auto: Docker if it answers, else podman"
     )
     build_jobs: int = _option(
-        _build_jobs, "N", "Image builds at a time", unset="the smaller of 4 and the cores"
+        _build_jobs,
+        "N",
+        "Number of images that are built at the same time",
+        unset="the smaller of 4 and the cores",
     )
     capacity: int | None = _option(
         None,
         "N",
-        "Weight of the marked tests that may run at a time",
+        "Total weight of the marked tests that may run at the same time",
         unset="any",
         used_by=("pytest",),
     )
     load: Load = _option(
         "auto",
         "HOW",
-        "Load images by delta (only what a kind node lacks), archive, auto (first delta, then "
-        "archive), or through a registry",
+        "How images get into the nodes: delta (only missing layers), archive, auto (delta, else "
+        "archive) or registry",
     )
     no_build: bool = _option(
         False,  # noqa: FBT003
         "",
-        "Build nothing; every image must be in the engine, prebuilt or an archive",
+        "Do not build; every image must be in the engine, prebuilt or an archive",
     )
     images: Path | None = _option(
-        None, "DIR", "Build nothing; take images from a folder made by kindinfra build --save=DIR"
+        None, "DIR", "Do not build; use images from a folder written by kindinfra build --save=DIR"
     )
     tag: str | None = _option(
         None,
         "TEMPLATE",
-        "A further tag for each image; IMAGE_TAG in the environment goes before it",
+        "A further tag for each image; the environment variable IMAGE_TAG overrides it",
         parse=check_template,
-        expected=f"a tag, in which may stand {' '.join(f'{{{name}}}' for name in TAG_FIELDS)}",
+        expected=f"a tag; it may contain {' '.join(f'{{{name}}}' for name in TAG_FIELDS)}",
         override="IMAGE_TAG",
     )
     timeout: float = _option(
-        600.0, "S", "Seconds for the cluster, for each build and for each service"
+        600.0, "S", "Time limit in seconds for the cluster, for each build and for each service"
     )
     artifacts: Path = _option(
-        Path(".kindinfra"), "DIR", "Folder in which each run leaves logs and run.json"
+        Path(".kindinfra"), "DIR", "Folder for the logs and run.json of each run"
     )
-    keep_runs: int = _option(20, "N", "Run directories that stay among the artifacts")
+    keep_runs: int = _option(20, "N", "Number of run directories to keep in the artifacts folder")
     plan: bool = _option(
         False,  # noqa: FBT003
         "",
-        "Print what a run would do, and stop",
+        "Show what a run would do, and exit",
         used_by=("pytest",),
     )
     missing: Literal["error", "skip"] = _option(
-        "error", "HOW", "Without engine or kind, tests that need a cluster: error or skip"
+        "error",
+        "HOW",
+        "What happens to tests that need a cluster if the engine or kind is missing: error or skip",
     )
-    progress: Progress = _option("auto", "HOW", "Lines while work goes on: auto, plain or off")
+    progress: Progress = _option("auto", "HOW", "Progress lines: auto, plain or off")
+    board: Literal["auto", "off"] = _option(
+        "auto", "WHEN", "A board of what is going on, on a terminal: auto or off"
+    )
     logs: Literal["failed", "off"] = _option(
         "failed",
         "WHEN",
-        "Logs, restarts and events of the stack in the report of a test: failed or off",
+        "Logs, restarts and events of the services in the report of a test: failed or off",
+    )
+    pause: bool = _option(
+        False,  # noqa: FBT003
+        "",
+        "Stop the tests at the first failure, and go on when Enter is pressed",
+        used_by=("pytest",),
     )
     fail: Literal["gather", "fast"] = _option(
-        "gather", "HOW", "gather: a failure fails only what needs it; fast: it cancels the rest"
+        "gather",
+        "HOW",
+        "gather: a failure fails only the tests that need it; fast: it cancels everything",
     )
     order: Literal["needs-last", "collected"] = _option(
         "needs-last",
@@ -272,7 +300,7 @@ class Option:
 
     @property
     def override(self) -> str:
-        """A variable of the environment that goes before everything else; empty for none."""
+        """A variable of the environment that overrides everything else; empty for none."""
         return self._row.override
 
     @property
@@ -282,7 +310,7 @@ class Option:
 
     @property
     def used_by(self) -> tuple[Caller, ...]:
-        """Who heeds the option."""
+        """Who uses the option."""
         return self._row.used_by
 
     @property
@@ -307,8 +335,13 @@ class Option:
         return tuple(one for one in get_args(hint) if isinstance(one, str))
 
     @property
+    def type_name(self) -> str:
+        """Its annotation, without `| None`: `int`."""
+        return str(self._field.type).removesuffix(" | None")
+
+    @property
     def _type(self) -> _Type:
-        return _TYPES.get(str(self._field.type).removesuffix(" | None"), _Type(str))
+        return _TYPES.get(self.type_name, _Type(str))
 
     def parse(self, text: str) -> Any:
         """Return the value that a text stands for.
@@ -336,7 +369,7 @@ def find_option(key: str) -> Option:
 
 
 def ignored_by(caller: Caller) -> frozenset[str]:
-    """Return the keys of the options that a caller does not heed."""
+    """Return the keys of the options that a caller ignores."""
     return frozenset(option.key for option in OPTIONS if caller not in option.used_by)
 
 
@@ -371,12 +404,40 @@ def read_settings(
         except ValueError:
             value = written.get(row.key) if place.endswith(" [options]") else text
             problems.append(f"{_shown_at(row, value, place)}: expected {row.expected(text)}")
-    return Settings(**values, sources=sources), tuple(problems)
+    return _with_kubeconfig(Settings(**values, sources=sources)), tuple(problems)
+
+
+def _with_kubeconfig(settings: Settings) -> Settings:
+    """Return the settings with kubectl's file if only a context is given."""
+    if settings.context is None or settings.kubeconfig is not None:
+        return settings
+    sources = {**settings.sources, "kubeconfig": settings.sources["context"]}
+    return replace(settings, kubeconfig=_file_of_context(settings.context), sources=sources)
+
+
+def _file_of_context(name: str) -> Path:
+    """Return the first of kubectl's files that has a context, else the first of them.
+
+    kubectl reads the files of KUBECONFIG, else ~/.kube/config (kubernetes.io, "Organizing Cluster
+    Access Using kubeconfig Files").
+    """
+    from pytest_kindinfra.kube.yaml import load_documents
+
+    texts = [text for text in os.environ.get("KUBECONFIG", "").split(os.pathsep) if text]
+    files = [Path(os.path.abspath(expand_path(text))) for text in texts or ["~/.kube/config"]]  # noqa: PTH100
+    for file in files:
+        with suppress(OSError, ValueError, AttributeError, TypeError):
+            config = next(iter(load_documents(file.read_text("utf-8"))), None) or {}
+            if any(one.get("name") == name for one in config.get("contexts") or ()):
+                return file
+    return files[0]
 
 
 def _shown_at(row: Option, value: Any, place: str) -> str:
     """Return a value with its place: `--kindinfra-timeout=soon`, `environment KINDINFRA_X=1`."""
     if place.endswith(" [options]"):
+        from pytest_kindinfra.plan.tables import shown  # every process of pytest loads this module
+
         return f"{place} {row.key} = {shown(value)}"
     return f"{place}={value}"
 

@@ -1,4 +1,4 @@
-"""Whether somebody makes what objects need: the kinds and namespaces that they are of. Pure."""
+"""Whether something makes what objects need: the kinds and namespaces that they are of. Pure."""
 
 from __future__ import annotations
 

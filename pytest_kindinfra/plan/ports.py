@@ -1,6 +1,6 @@
 """Give each declared endpoint a NodePort, and say which cannot have one.
 
-NodePorts of ours come from the static band, which Kubernetes itself uses last when it chooses
+The plugin's NodePorts come from the static band, which Kubernetes itself uses last when it chooses
 (KEP-3668), so that no chance meeting with a chosen one can happen. Pure.
 """
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 LOWEST_NODE_PORT = 30000
 
 
-HIGHEST_NODE_PORT = 32767
+_HIGHEST_NODE_PORT = 32767
 
 
-SPARE_PORTS = 8
+_SPARE_PORTS = 8
 """Mapped although nothing uses them, so that a kept cluster can take a new endpoint."""
 
 
 class _Claim(NamedTuple):
-    """Who wants a port: the same `owner` may do so any number of times."""
+    """The owner of a port; the same `owner` may want it any number of times."""
 
     owner: tuple[str, ...]
     place: str
@@ -41,7 +41,7 @@ class _Claim(NamedTuple):
 
 @dataclass(slots=True)
 class _Claims:
-    """Ports by protocol and number, with everyone who wants them."""
+    """Ports by protocol and number, with all their owners."""
 
     noun: str
     wanted: dict[tuple[str, int], dict[tuple[str, ...], str]] = field(
@@ -87,7 +87,7 @@ def allot_ports(
     ]
     endpoints = list(_with_one_host_port(endpoints, problems))
     others = _other_mappings(services, objects, {port.node_port for port in endpoints})
-    spare = [_spare(next(free)) for _ in range(SPARE_PORTS)]
+    spare = [_spare(next(free)) for _ in range(_SPARE_PORTS)]
     return (*endpoints, *others, *spare), problems
 
 
@@ -198,7 +198,7 @@ def _claim_host_ports(services: Iterable[Service], targets: Targets) -> _Claims:
 
 def _range_problems(claims: _Claims) -> Iterator[str]:
     for (_, port), places in sorted(claims.wanted.items()):
-        if not LOWEST_NODE_PORT <= port <= HIGHEST_NODE_PORT:
+        if not LOWEST_NODE_PORT <= port <= _HIGHEST_NODE_PORT:
             place = next(iter(places.values()))
-            allowed = f"{LOWEST_NODE_PORT} to {HIGHEST_NODE_PORT}"
+            allowed = f"{LOWEST_NODE_PORT} to {_HIGHEST_NODE_PORT}"
             yield f"{place} has nodePort {port}, but Kubernetes takes {allowed} only"

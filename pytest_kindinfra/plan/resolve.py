@@ -76,7 +76,7 @@ def keep_out(plan: Plan, written: Path) -> Plan:
 
     Args:
         plan: What was resolved.
-        written: The artifacts folder; with it in a context each run would build anew. Of one that
+        written: The artifacts folder; with it in a context each run would build again. Of one that
             is a context itself only what runs write is left out.
     """
     folder = plan.declaration.folder

@@ -1,14 +1,13 @@
 """The JSON Schema of kindinfra.toml, made of what the reader of the declaration asks for.
 
-Editors show it and complete by it. It knows keys, types and the form of names; what hangs on other
-keys or on files only the reader knows.
+Editors show it and complete by it. It knows keys, types and the form of names; what depends on
+other keys or on files only the reader knows.
 """
 
 from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from pytest_kindinfra.plan.declaration import (
     _REGISTRY,
     parse_declaration,
 )
-from pytest_kindinfra.plan.options import OPTIONS, Settings
+from pytest_kindinfra.plan.options import OPTIONS
 from pytest_kindinfra.plan.tables import Asked
 
 _EVERY_TABLE = {
@@ -50,6 +49,7 @@ _FORMS: dict[tuple[str, str], dict[str, Any]] = {
     ("[services.x]", "needs"): {"items": {"type": "string", "pattern": _NEED}},
     ("[services.x]", "run"): {"pattern": f"^{_FUNCTION.pattern}$"},
     ("[services.x]", "before"): {"enum": ["nodes"]},
+    ("[services.x]", "per"): {"enum": ["worker"]},
     ("[services.x.endpoints.y]", "path"): {"pattern": "^/"},
     ("[services.x.helm]", "set"): {"type": "object"},
 }
@@ -116,11 +116,10 @@ def _tables(table: dict[str, Any], *, names: re.Pattern[str]) -> dict[str, Any]:
 
 
 def _options() -> dict[str, Any]:
-    types = {one.name: str(one.type) for one in fields(Settings)}
     return {
         "type": "object",
         "properties": {
-            row.key: ({"enum": list(row.choices)} if row.choices else _type(types[row.key]))
+            row.key: ({"enum": list(row.choices)} if row.choices else _type(row.type_name))
             | {"description": row.help}
             for row in sorted(OPTIONS, key=lambda row: row.key)
         },

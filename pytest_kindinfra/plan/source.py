@@ -32,12 +32,14 @@ class RenderOptions:
         namespace: Of releases that name none.
         kubernetes: The version that charts are given; None leaves it to helm.
         deadline: When to stop.
+        charts: Folder of the charts that were pulled from repositories.
     """
 
     runner: Runner
     namespace: str
     kubernetes: str | None
     deadline: Deadline
+    charts: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Source(Protocol):
     program: Program | None = None
 
     def read(self, service: str, table: Table) -> Any:
-        """Return what the key says, something false if it is not there; complain to the table.
+        """Return what the key says, something false if it is missing; complain to the table.
 
         Args:
             service: The service's name.
@@ -103,7 +105,7 @@ class Source(Protocol):
         return read
 
     def problems(self, value: Any, folder: Path) -> Iterator[str]:
-        """Yield what is wrong before anything is rendered, such as a file that is not there."""
+        """Yield what is wrong before anything is rendered, such as a missing file."""
         ...
 
     def prepare(
@@ -123,7 +125,7 @@ class Source(Protocol):
             submit: Runs a function in another thread.
 
         Raises:
-            KindInfraError: The program is not there.
+            KindInfraError: The program is missing.
         """
         return options
 
@@ -147,7 +149,7 @@ class Source(Protocol):
 
 
 def problem_of(error: KindInfraError) -> str:
-    """Return an error as a problem of a declaration: its further lines stand below it."""
+    """Return an error as a problem of a declaration: its further lines are indented below it."""
     first, _, rest = str(error).partition("\n")
     return f"{first}\n{indent(rest)}" if rest else first
 

@@ -86,7 +86,7 @@ def _value(service: Service, key: str) -> Any:
 
 
 def _installed_first(table: Table) -> bool:
-    """Whether what is installed stands before what is applied; it cannot stand in the middle."""
+    """Whether what is installed comes before what is applied; it cannot be in the middle."""
     keys = [key for key in table.written if key in SOURCES]
     for key in keys[1:-1]:
         if SOURCES[key].is_installed:
@@ -104,7 +104,7 @@ class _Results:
     Attributes:
         objects: Service to the objects that were made.
         releases: Service to its release.
-        problems: Service to what is wrong; one with an empty list has objects that nobody knows.
+        problems: Service to what is wrong; one with an empty list has unknown objects.
         missing: A sentence for each program that is needed and not there.
     """
 

@@ -29,7 +29,7 @@ _LONGEST = 80
 
 
 class Asked(list[str]):
-    """Problems, and what was asked for meanwhile.
+    """Problems, and the keys that were read.
 
     Attributes:
         schemas: Place of a table to key to the JSON Schema of what is accepted there.
@@ -191,14 +191,14 @@ class Table:
         return self._values.get(key, default)
 
     def reject_unknown(self, noun: str = "key") -> None:
-        """Add a problem for each key that nobody asked for; call it last."""
+        """Add a problem for each key that was not read; call it last."""
         for key in self._values:
             if key not in self._asked:
                 hint = did_you_mean(key, self._asked) or f"; known: {listed(sorted(self._asked))}"
                 self.complain(f'has an unknown {noun} "{key}"{hint}')
 
     def _accepts(self, key: str, schema: dict[str, Any]) -> None:
-        """Note what is accepted for a key, for whoever wants a schema."""
+        """Note what is accepted for a key, for the schema."""
         if isinstance(self.problems, Asked):
             self.problems.schemas[self.place][key] = schema
 

@@ -58,7 +58,7 @@ class RootCause(NamedTuple):
     """What went wrong by itself.
 
     Attributes:
-        title: In one phrase: `image "api" failed`.
+        title: In one phrase: `image "api" failed to build`.
         text: The cause in full.
         place: Where it can be mended.
     """

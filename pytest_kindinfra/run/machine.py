@@ -68,11 +68,11 @@ NODE_BYTES = 600_000_000
 64 MB. Measured with Kubernetes 1.34: 0.38 GB at its first second, 0.5 GB when it takes pods."""
 
 
-_FIX = "to fix: free some; `kindinfra gc --images` removes old images of ours"
+_FIX = "to fix: free some space, for example with kindinfra gc --images"
 
 
 _PLENTY = 50_000_000_000
-"""Free bytes with which nobody asks how much images take."""
+"""Free bytes with which it is not asked how much images take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +89,10 @@ class Room:
 
 
 def disk_problem(root: Path | None, *, nodes: int, images: Callable[[], Room] = Room) -> str | None:
-    """Return why the engine's disk has no room for a run; None if it has or nobody can tell.
+    """Return why the engine's disk has no room for a run; None if it has or that is unknown.
 
     Args:
-        root: Where the engine keeps all it has, None if nobody can tell.
+        root: Where the engine keeps all it has, None if that is unknown.
         nodes: How many kind nodes there will be.
         images: Says what images will take; called only where it may matter.
     """
@@ -137,7 +137,7 @@ NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afpfs", "fuse.sshf
 
 
 def network_problem(folder: Path) -> str | None:
-    """Return why locks in `folder` cannot be relied on, None if they can or nobody can tell.
+    """Return why locks in `folder` cannot be relied on, None if they can or that is unknown.
 
     Args:
         folder: Where locks would be; it need not be there yet.
@@ -187,7 +187,7 @@ def _together(images: Iterable[Layers]) -> Layers:
 def _of_engine(
     references: list[str], known: Mapping[str, int], engine: Engine, deadline: Deadline
 ) -> int:
-    """Return what images of the engine take beside `known`, the largest of those that share."""
+    """Return what images of the engine take except `known`, the largest of those that share."""
     found: list[ImageSize] = []
     with suppress(KindInfraError):
         found = list(engine.image_sizes(references, deadline).values())
@@ -258,8 +258,8 @@ def _problems_of_name(
     if there and there.folder is None:
         delete = " ".join(creator.delete_command(request.cluster))
         yield (
-            f'there is already a cluster "{request.cluster}", and no run of ours made it; to fix: '
-            f"choose another --kindinfra-cluster-name, or delete it: {delete}"
+            f'there is already a cluster "{request.cluster}", which no run of pytest-kindinfra '
+            f"created; to fix: choose another --kindinfra-cluster-name, or delete it: {delete}"
         )
     yield from _unclear(request, creator, there)
 
@@ -282,7 +282,7 @@ def _problems_of_room(plan: Plan, request: Request, tools: Tools) -> Iterator[st
 def _unclear(
     request: Request, creator: ClusterCreator, there: ObservedCluster | None
 ) -> Iterator[str]:
-    """Yield a sentence if nobody can tell whether the cluster of that name is in use."""
+    """Yield a sentence if it is unknown whether the cluster of that name is in use."""
     if there is None or there.folder is None:
         return
     why = why_unclear(RunDirectory(there.folder), request.cluster)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pytest_kindinfra.run.prepare import Prepared
 
 
-VERSION = 2
-"""To be raised with each change; the two ends differ only if the package is replaced in mid-run."""
+VERSION = 4
+"""To be raised with each change; the two ends differ only if the package is replaced meanwhile."""
 
 
 LOG = "provisioner.log"
@@ -46,13 +46,15 @@ class Start:
         run: The run directory.
         prepared: What `pack` made of the plan.
         since: When the run began, in seconds since the epoch.
-        hooks: The names of the hooks that somebody implements, without `pytest_kindinfra_`.
+        hooks: The names of the hooks that are implemented, without `pytest_kindinfra_`.
+        board: A board is shown: it is sent `Progress`, and of lines only those about failures.
     """
 
     run: str
     prepared: str
     since: float
     hooks: list[str]
+    board: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,10 +98,17 @@ class Finish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hurry:
-    """Somebody is impatient with the end of the run."""
+    """The user interrupted the end of the run."""
 
 
 # -- from the provisioner ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alive:
+    """The provisioner runs, as the process of that id: a child of pytest's no longer."""
+
+    process: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +123,39 @@ class PhaseEnded:
     """A phase of the work has ended; the fields are those of `model.Phase`."""
 
     phase: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A phase that goes on; a part of `Progress`.
+
+    Attributes:
+        kind: One of `system.timeline.PHASE_KINDS`.
+        subject: The image, service or cluster worked on.
+        start: Since when, in seconds since the epoch.
+        reached: How far it has come, such as `12/20`; may be empty.
+        says: What it printed last, or what is in its way; may be empty. Without secrets.
+    """
+
+    kind: str
+    subject: str
+    start: float
+    reached: str = ""
+    says: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far everything has come, for the board; sent when it changed, some times a second.
+
+    Attributes:
+        running: What goes on.
+        settled: `cluster`, `image NAME` or `service NAME` to whether it is there; those that may
+            still come are not in it.
+    """
+
+    running: tuple[Work, ...] = ()
+    settled: dict[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,14 +199,15 @@ class Done:
 
 Message = (
     Hello | Start | HookEnded | Cancel | Finish | Hurry
-    | Say | PhaseEnded | Owned | CallHook | Done
+    | Alive | Say | PhaseEnded | Progress | Owned | CallHook | Done
 )  # fmt: skip
 
 
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        Hello, Start, HookEnded, Cancel, Finish, Hurry, Say, PhaseEnded, Owned, CallHook, Done
+        Hello, Start, HookEnded, Cancel, Finish, Hurry,
+        Alive, Say, PhaseEnded, Progress, Owned, CallHook, Done,
     )
 }  # fmt: skip
 
@@ -182,6 +225,8 @@ def decode(line: str) -> Message:
     """
     try:
         name, fields = json.loads(line)
+        if name == Progress.__name__:
+            fields["running"] = tuple(Work(**one) for one in fields["running"])
         return _KINDS[name](**fields)
     except (KeyError, TypeError, ValueError) as error:
         msg = f"no message of the provisioner's protocol, version {VERSION}: {line[:200]!r}"

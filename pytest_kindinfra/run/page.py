@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from contextlib import suppress
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.model import SERVICE_LABEL
 from pytest_kindinfra.run.report import count
 from pytest_kindinfra.run.table import critical_path, recorded_needs, recorded_phases, total_line
 from pytest_kindinfra.system.files import write_private
@@ -21,7 +23,16 @@ if TYPE_CHECKING:
 _PLACE = "/*DATA*/"
 
 
-_FILES = ("run.json", "trace.json", "events.txt", "kind-create.log", "build", "pods", "kind")
+_FILES = (
+    "run.json",
+    "trace.json",
+    "events.txt",
+    "kind-create.log",
+    "build",
+    "pods",
+    "attempts",
+    "kind",
+)
 
 
 _CLUSTER = "cluster"
@@ -36,7 +47,7 @@ def write_timeline(
         folder: The run directory.
         report: run.json's content.
         tests: Each with `test`, `worker`, `outcome`, `start`, `setup_end`, `end` (seconds since
-            the epoch), and `cause` if it failed.
+            the epoch), and if it failed `cause` and `logs` (files, relative to `folder`).
     """
     with suppress(OSError):  # run.json says all that it shows
         write_private(folder / "timeline.html", timeline_page(report, tests, folder=folder))
@@ -128,10 +139,21 @@ def _logs(phase: Phase, folder: Path) -> list[str]:
     elif phase.subject == _CLUSTER:
         found = [folder / "kind-create.log"]
     elif phase.kind in {"deploy", "wait"}:
-        found = sorted((folder / "pods").glob(f"*.{phase.subject}-*.log"))
+        found = _pod_logs(folder / "pods", phase.subject)
     else:
         found = []
     return [str(path.relative_to(folder)) for path in found if path.exists()]
+
+
+def _pod_logs(folder: Path, service: str) -> list[Path]:
+    """Return the logs of a service's pods, which are known by the label in their records."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            pod = json.loads(path.read_text("utf-8"))
+            if pod["metadata"]["labels"][SERVICE_LABEL] == service:
+                found += sorted(folder.glob(f"{glob.escape(path.stem)}.*.log"))
+    return found
 
 
 def _test_rows(tests: Sequence[Mapping[str, Any]], begin: float) -> Iterator[dict[str, Any]]:
@@ -149,6 +171,7 @@ def _test_bars(test: Mapping[str, Any], begin: float) -> Iterator[dict[str, Any]
         "label": test["test"].rpartition("::")[2],
         "title": test["test"],
         "cause": test.get("cause", ""),
+        "logs": test.get("logs", []),
         "failed": test["outcome"] == "failed",
     }
     spans = ((test["start"], setup_end, True), (setup_end, test["end"], False))

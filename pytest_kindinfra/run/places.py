@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_kindinfra.plan.manifests import matching_files
 from pytest_kindinfra.run.ci import SourceLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from pytest_kindinfra.model import Declaration, Service
 
@@ -58,10 +59,9 @@ def _in_manifests(service: Service, text: str, declaration: Declaration) -> Sour
 
 def _manifests(service: Service, folder: Path) -> Iterator[tuple[str, str]]:
     for pattern in service.manifests:
-        paths = [folder / pattern] if Path(pattern).is_absolute() else sorted(folder.glob(pattern))
-        for path in paths:
-            with suppress(OSError, UnicodeDecodeError, ValueError):
-                yield str(path.relative_to(folder)), path.read_text("utf-8")
+        for path in matching_files(pattern, folder):
+            with suppress(OSError, UnicodeDecodeError):
+                yield path, (folder / path).read_text("utf-8")
 
 
 def _in_declaration(table: str, name: str, declaration: Declaration) -> SourceLine:

@@ -1,11 +1,12 @@
 """Everything that is checked and decided before a run: declaration and options become a request.
 
 pytest, the `kindinfra` command and the Python functions all come through `prepare`, so that each
-check is made whoever asks; `Door` says what differs between them.
+check is made for all callers; `Door` says what differs between them.
 """
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,18 +24,21 @@ from pytest_kindinfra.images.checks import build_problems
 from pytest_kindinfra.images.saved import read_saved_images
 from pytest_kindinfra.kube.kinds import numbers
 from pytest_kindinfra.model import Declaration, Image, Plan
+from pytest_kindinfra.plan.copies import with_copies
 from pytest_kindinfra.plan.declaration import parse_declaration
 from pytest_kindinfra.plan.facts import ClusterFacts
 from pytest_kindinfra.plan.files import check_files, load_kind_config, load_tables
 from pytest_kindinfra.plan.graph import in_order
 from pytest_kindinfra.plan.options import Settings, read_settings
+from pytest_kindinfra.plan.requests import Amount, crowding
 from pytest_kindinfra.plan.resolve import keep_out, resolve
 from pytest_kindinfra.plan.source import RenderOptions, kubernetes_version
 from pytest_kindinfra.plan.sources import render
 from pytest_kindinfra.run.machine import network_problem, problems_of_host
 from pytest_kindinfra.state.memory import cache_folder
-from pytest_kindinfra.state.reused import name_after, reused_directory
+from pytest_kindinfra.state.reused import cluster_name, reused_directory
 from pytest_kindinfra.system.grpc import missing_package
+from pytest_kindinfra.system.machine import total_memory
 from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import choose_engine, make_tools
 
@@ -63,6 +67,7 @@ class Door:
         build_hooks: A hook is called before each build, and may set variables.
         knows_all: Services that hooks declare are in the declaration.
         unused_images: Declared images that no service runs are wanted too.
+        workers: The xdist workers that tests run in; none without xdist.
     """
 
     purpose: Literal["resolve", "build", "plan", "run"]
@@ -72,6 +77,7 @@ class Door:
     build_hooks: bool = False
     knows_all: bool = False
     unused_images: bool = False
+    workers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +109,7 @@ def prepare(
 
     Args:
         declaration: What was declared, with the records of hooks if these are called.
-        wanted: Service to who asks for it, for messages; or the plan that an earlier call made.
+        wanted: Service to the place that names it, for messages; or an earlier call's plan.
         option: Gives the text of an option by its dest (`kindinfra_timeout`), None if it was not
             given; then the environment and the declaration count.
         door: What differs between the callers.
@@ -126,7 +132,15 @@ def prepare(
         raise DeclarationError(dict.fromkeys([*found, *error.problems])) from None
     if found:
         raise DeclarationError(dict.fromkeys(found))
-    return Prepared(plan=plan, request=request, settings=settings)
+    notes = tuple(_notes(plan, settings, door))
+    return Prepared(plan=plan, request=request, settings=settings, notes=notes)
+
+
+def _notes(plan: Plan, settings: Settings, door: Door) -> Iterator[str]:
+    """Yield what the user should know of a plan that nothing forbids."""
+    if settings.kubeconfig is None and door.purpose in {"plan", "run"}:
+        machine = Amount(cpus=float(os.cpu_count() or 0), memory=total_memory() or 0)
+        yield from crowding(plan, machine)
 
 
 def _settings(
@@ -158,6 +172,8 @@ def _plan(
     )
     if door.unused_images:
         plan = replace(plan, images=_all_images(declaration))
+    ports_for = (os.cpu_count() or 1) if settings.reuse else 0
+    plan = with_copies(plan, door.workers, ports_for=ports_for)
     return plan if door.purpose == "resolve" else keep_out(plan, settings.artifacts)
 
 
@@ -237,7 +253,11 @@ def _with_existing(
     file = request.folder / settings.kubeconfig
     try:
         existing = find_existing(
-            file, tools.creator, tools.kind_nodes, Deadline.after(_LOOK_SECONDS)
+            file,
+            tools.creator,
+            tools.kind_nodes,
+            Deadline.after(_LOOK_SECONDS),
+            context=settings.context,
         )
     except KindInfraError as error:
         return request, [f"{settings.sources['kubeconfig']} {file}: {error}"]
@@ -286,6 +306,7 @@ def render_options(declaration: Declaration, settings: Settings, runner: Runner)
         namespace=declaration.cluster.namespace,
         kubernetes=kubernetes_version(_node_image(declaration, settings)),
         deadline=Deadline.after(settings.timeout),
+        charts=cache_folder() / "charts",
     )
 
 
@@ -313,7 +334,7 @@ def cluster_facts(declaration: Declaration, settings: Settings, *, hooks: bool) 
     existing = settings.kubeconfig is not None
     return ClusterFacts(
         kubernetes=numbers(kubernetes_version(_node_image(declaration, settings))),
-        # A kept cluster may have what somebody put there by hand.
+        # A kept cluster may have objects that were applied by hand.
         only_planned=not (existing or settings.reuse or hooks),
         existing=existing,
     )
@@ -328,7 +349,8 @@ def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:
     declared, folder = plan.declaration.cluster, plan.declaration.folder
     file = settings.kind_config or declared.config
     config = _kind_config(folder / file, settings) if file else None
-    name = cluster_name(settings, folder=folder, run_id=run_id)
+    named, reuse = settings.cluster_name, settings.reuse
+    name = cluster_name(folder, named=named, reuse=reuse, run_id=run_id)
     reused = reused_directory(folder / settings.artifacts, name).path
     return Request(
         cluster=name,
@@ -349,18 +371,12 @@ def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:
         images=settings.images and folder / settings.images,
         tag=settings.tag,
         cache=cache_folder(),
+        snapshot=settings.snapshot if "snapshot" in settings.sources else declared.snapshot,
     )
 
 
-def cluster_name(settings: Settings, *, folder: Path, run_id: str) -> str:
-    """Return kind's name for the cluster of a run in `folder`."""
-    if settings.cluster_name:
-        return settings.cluster_name
-    return name_after(folder) if settings.reuse else f"kindinfra-{run_id}"
-
-
 def _kind_config(path: Path, settings: Settings) -> dict[str, Any]:
-    """Return the user's kind config; its node images give way to what was said for this run."""
+    """Return the user's kind config; its node images are replaced by the option's."""
     config = load_kind_config(path)
     if settings.node_image:
         nodes = config.get("nodes") or ()

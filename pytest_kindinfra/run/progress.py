@@ -20,7 +20,7 @@ _SILENCE = 15.0
 
 
 class Heartbeats:
-    """Which of the phases that print something are to be told about: each once in a while.
+    """Selects the phases that are due for a progress line.
 
     A silence of all is rare while many things go on, so a build that hangs among them would
     not be seen.
@@ -44,7 +44,7 @@ class Heartbeats:
 
 
 class ProgressLines:
-    """Tells of the phases of a bring-up.
+    """Reports the phases of a bring-up.
 
     Args:
         write: Called with each line, from any thread.
@@ -85,3 +85,18 @@ class ProgressLines:
     def _add(self, line: str) -> None:
         self._last = now()
         self._write(line)
+
+
+def failures_only(write: Callable[[str], object], since: float) -> Callable[[Phase, bool], None]:
+    """Return a subscriber that reports only phases that failed, for runs with a board.
+
+    Args:
+        write: Called with each line, from any thread.
+        since: When the run began, in seconds since the epoch.
+    """
+
+    def take(phase: Phase, ended: bool) -> None:  # noqa: FBT001 - Timeline calls it so
+        if ended and not phase.ok and not phase.note:
+            write(progress_line(phase, ended=True, since=since))
+
+    return take

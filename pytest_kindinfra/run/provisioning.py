@@ -1,6 +1,6 @@
 """One run in the process that provisions: its bring-up in threads, then its end.
 
-It is told what to do by calls, and tells by its hooks; it must not know who calls, nor from where.
+It is controlled by calls, and reports by its hooks; it must not know its caller.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Provisioning:
         started: What to bring up, and who does the work.
         run: Gets the results.
         hooks: Called on the way.
-        haste: Whether somebody is impatient with the end.
+        haste: Whether the end was interrupted.
         settled: Called once every result is settled, or cannot be.
         cancelled: Set when the run ends.
         cleanup: Gets what is to be closed or released after the run's end.
@@ -152,7 +152,7 @@ class Provisioning:
         return outcome
 
     def _join(self, thread: threading.Thread, seconds: float) -> None:
-        """Wait for the thread; for as long as its programs need, once somebody is impatient."""
+        """Wait for the thread; for as long as its programs need, once the end is interrupted."""
 
         def over() -> bool:
             return not thread.is_alive() or self.haste.hurried

@@ -1,6 +1,6 @@
 """The recipe: what a run does, in what order, and what waits for what.
 
-Read it from the top: create the cluster, build images beside it, load each as soon as kind nodes
+Read it from the top: create the cluster, build images in parallel, load each as soon as kind nodes
 take it, deploy each service once its images are loaded and its needs are ready. Each of these is
 a task in a thread of its own; nothing waits for "all builds" or "all loads". Results go to the run
 directory, written once. It must not know pytest or a concrete engine.
@@ -16,6 +16,7 @@ from pytest_kindinfra.clusters.steps import ClusterSteps, cluster_steps, obtain_
 from pytest_kindinfra.context import CLUSTER, Context
 from pytest_kindinfra.deploy.renewal import forget_undeclared
 from pytest_kindinfra.engines.registry import open_registry
+from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.build import Builds
 from pytest_kindinfra.images.cleanup import drop_old_images
 from pytest_kindinfra.images.dockerfile import build_secrets
@@ -98,8 +99,7 @@ def bring_up(context: Context) -> None:
     with Tasks() as tasks:
         builds, services = Builds(context), service_tasks(plan)
         cluster = add_cluster(tasks, context, services, preflight=builds.find)
-        images = add_images(tasks, context, builds, cluster)
-        add_services(tasks, context, services, cluster, images)
+        images = add_stack(tasks, context, builds, services, cluster)
         await_tasks(context, [cluster.ready, *(one.ready for one in services.values())])
         if cluster.ready.error:
             context.cancelled.set()  # builds would go on in vain
@@ -152,14 +152,44 @@ def add_cluster(
     return ClusterTasks(checked, created, nodes, answering, ready)
 
 
-def add_images(tasks: Tasks, context: Context, builds: Builds, cluster: ClusterTasks) -> ImageTasks:
+def add_stack(
+    tasks: Tasks,
+    context: Context,
+    builds: Builds | Mapping[str, Task[BuiltImage]],
+    services: Mapping[str, ServiceTask],
+    cluster: ClusterTasks,
+) -> ImageTasks:
+    """Bring up the services of a plan with their images: all but the cluster itself.
+
+    Args:
+        tasks: Where each step becomes a task.
+        context: What every step knows; its plan says which images and services.
+        builds: Builds the images; or those that are built already, by name.
+        services: The tasks that end with each service, by name.
+        cluster: The cluster on its way up.
+    """
+    images = add_images(tasks, context, builds, cluster)
+    add_services(tasks, context, services, cluster, images)
+    return images
+
+
+def add_images(
+    tasks: Tasks,
+    context: Context,
+    builds: Builds | Mapping[str, Task[BuiltImage]],
+    cluster: ClusterTasks,
+) -> ImageTasks:
     """Build each image as soon as its bases are built, and load it as soon as it is built."""
     existing = context.request.existing
     if existing and not existing.nodes:
         return _images_elsewhere(context)
     # Images that need no build go first: they can travel while others are built.
     external = add_external(tasks, context, cluster)
-    built = add_builds(tasks, context, builds, after=cluster.checked)
+    built = (
+        add_builds(tasks, context, builds, after=cluster.checked)
+        if isinstance(builds, Builds)
+        else builds
+    )
     return ImageTasks(built, add_loads(tasks, context, built, cluster), external)
 
 
@@ -187,8 +217,8 @@ def add_external(
     used = (one for references in context.plan.external.values() for one in references)
     return {
         reference: tasks.add(
-            f'image "{reference}"',
-            partial(_load_external, context, reference, cluster.nodes),
+            f'the load of image "{reference}"',
+            partial(_load_external, context, reference, cluster),
             after=[cluster.checked],
         )
         for reference in dict.fromkeys(used)
@@ -202,8 +232,8 @@ def add_loads(
     used = {name for service in context.plan.services for name in service.images}
     return {
         name: tasks.add(
-            f'image "{name}"',
-            partial(_load, context, built, name, cluster.nodes),
+            f'the load of image "{name}"',
+            partial(_load, context, built, name, cluster),
             after=[built[name], cluster.nodes],
         )
         for name in sorted(used)
@@ -337,20 +367,41 @@ def _build(
 
 
 def _load(
-    context: Context, built: Mapping[str, Task[BuiltImage]], name: str, nodes: Task[ImageLoader]
+    context: Context, built: Mapping[str, Task[BuiltImage]], name: str, cluster: ClusterTasks
 ) -> str:
-    loader, reference = nodes.result(), built[name].result().reference
+    loader, reference = cluster.nodes.result(), built[name].result().reference
     loader.more_come = lambda: not all(one.future.done() for one in built.values())
-    runs = loader.load(name, reference, context.deadline())
+    runs = _load_to_last(context, cluster, name, reference)
     if runs != reference:
         context.run.write(ImageLoaded(reference=runs), name)
     return runs
 
 
-def _load_external(context: Context, reference: str, nodes: Task[ImageLoader]) -> str | None:
+def _load_external(context: Context, reference: str, cluster: ClusterTasks) -> str | None:
     if not context.tools.engine.image_ids([reference], context.deadline()):
         return None
-    return nodes.result().load(reference, reference, context.deadline())
+    return _load_to_last(context, cluster, reference, reference)
+
+
+def _load_to_last(context: Context, cluster: ClusterTasks, name: str, reference: str) -> str:
+    """Load an image; again if the cluster could not be restored, and was created again meanwhile.
+
+    The kind node has the same name then, and the loader asks itself what it has.
+    """
+    loader, own = cluster.nodes.result(), context.tools.own
+    while True:
+        generation, error = own.generation, None
+        try:
+            runs = loader.load(name, reference, context.deadline())
+        except KindInfraError as failed:
+            runs, error = "", failed
+        if own.restoring:
+            cluster.created.result()
+        if generation != own.generation:
+            continue
+        if error:
+            raise error
+        return runs
 
 
 def _images_elsewhere(context: Context) -> ImageTasks:

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_kindinfra.context import Hooks, OwnCluster
 from pytest_kindinfra.errors import KindInfraError
@@ -34,7 +34,8 @@ from pytest_kindinfra.run.messages import (
     encode,
     unpack,
 )
-from pytest_kindinfra.run.progress import ProgressLines
+from pytest_kindinfra.run.observer import Observer
+from pytest_kindinfra.run.progress import ProgressLines, failures_only
 from pytest_kindinfra.run.provisioning import JOIN_SECONDS, Provisioning
 from pytest_kindinfra.run.teardown import EVIDENCE_SECONDS, Started, closing_lines
 from pytest_kindinfra.state.directory import RunDirectory
@@ -50,11 +51,13 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.intests.stack import Stack
     from pytest_kindinfra.model import Image, Phase, Service
+    from pytest_kindinfra.plan.options import Progress as How
     from pytest_kindinfra.run.messages import Message
     from pytest_kindinfra.system.channel import Channel
+    from pytest_kindinfra.system.timeline import Running
 
 _ALONE = 3.0
-"""Seconds for the evidence once pytest's main process is gone: nobody may be there to wait."""
+"""Seconds for the evidence once pytest's main process is gone: no user may be left to wait."""
 
 _JOIN_ALONE = 7.0
 
@@ -66,7 +69,7 @@ class RemoteHooks:
 
     Args:
         send: Sends a message there.
-        names: The hooks that somebody implements; others are not called.
+        names: The hooks that are implemented; others are not called.
     """
 
     def __init__(self, send: Callable[[Message], object], names: Sequence[str]) -> None:
@@ -79,7 +82,7 @@ class RemoteHooks:
 
     @property
     def deploying(self) -> bool:
-        """Whether somebody implements a hook that is called while services are deployed."""
+        """Whether a hook is implemented that is called while services are deployed."""
         return not self._names.isdisjoint({"before_deploy", "after_deploy"})
 
     def before_build(self, image: Image) -> None:
@@ -132,13 +135,13 @@ class RemoteHooks:
         self._send(CallHook(number=number, hook=hook, **fields))
         ended = call.result()
         if ended.failure is not None:
-            at_end = hook in {"diagnose", "before_teardown"}  # where failures are told in a line
+            at_end = hook in {"diagnose", "before_teardown"}  # there failures get a line
             raise KindInfraError(ended.brief if at_end else ended.failure)
         return ended
 
 
 class Conversation:
-    """What the provisioner is told, and what it tells.
+    """The messages between pytest's main process and the provisioner.
 
     Args:
         channel: To pytest's main process.
@@ -153,11 +156,11 @@ class Conversation:
         self._ending = threading.Event()
 
     def hold(self) -> None:
-        """Do what is said until the run has ended, with pytest's main process or without it."""
+        """Handle messages until the run has ended, with pytest's main process or without it."""
         for line in self._lines:
             self._take(decode(line))
         if self._work is None:
-            return  # nothing was begun
+            return  # nothing was started
         self._work.hooks.hang_up()
         print("pytest's main process has ended", flush=True)  # noqa: T201 - the log
         if self._ending.is_set():
@@ -183,7 +186,7 @@ class Conversation:
             case Hurry():
                 self._haste.hurry()
             case Finish():
-                if self._work is None:  # an interrupt came before it was told what to begin
+                if self._work is None:  # an interrupt came before `Start`
                     leave(0)
                 if not self._ending.is_set():
                     self._ending.set()
@@ -213,6 +216,22 @@ class Conversation:
         self._channel.send(encode(message))
 
 
+class _Reports(NamedTuple):
+    """What tells pytest's main process of a bring-up.
+
+    Attributes:
+        watches: Called with each start and end of a phase.
+        heartbeat: Called each second with what runs.
+        say: Called with a line for the user.
+        look: Called when all is settled.
+    """
+
+    watches: tuple[Callable[[Phase, bool], None], ...]
+    heartbeat: Callable[[tuple[Running, ...]], None]
+    say: Callable[[str], None]
+    look: Callable[[], None] = lambda: None
+
+
 class _Work:
     """The run, once it is known."""
 
@@ -232,23 +251,28 @@ class _Work:
         )
         self._started = Started(prepared=prepared, tools=tools)
         self.hooks = RemoteHooks(send, start.hooks)
-        progress = ProgressLines(self._say, how=prepared.settings.progress, since=start.since)
-        tools.timeline.subscribe(progress)
-        tools.timeline.subscribe(self._note)
+        reports = self._reports(start, prepared.settings.progress)
+        for watch in (*reports.watches, self._note):
+            tools.timeline.subscribe(watch)
         hooks = Hooks(
             before_build=self.hooks.before_build,
             before_deploy=self.hooks.before_deploy,
             after_deploy=self.hooks.after_deploy,
-            heartbeat=progress.heartbeat,
-            say=progress.say,
+            heartbeat=reports.heartbeat,
+            say=reports.say,
             deploying=self.hooks.deploying,
         )
+
+        def settled() -> None:
+            reports.look()
+            provisioning.release()
+
         self.provisioning = Provisioning(
             started=self._started,
             run=self.run,
             hooks=hooks,
             haste=haste,
-            settled=provisioning.release,
+            settled=settled,
         )
         self._client = threading.Thread(target=_load_client_early, daemon=True)
         self._thread = self.provisioning.begin()
@@ -272,8 +296,34 @@ class _Work:
         return Done(lines=lines, failed=outcome.state == "failed")
 
     def _say(self, line: str) -> None:
-        print(line, flush=True)  # noqa: T201 - the log
+        self._note_line(line)
         self._send(Say(line=line))
+
+    def _reports(self, start: Start, how: How) -> _Reports:
+        """Return what reports the bring-up: lines, or a board and lines about failures."""
+        if not start.board:
+            lines = ProgressLines(self._say, how=how, since=start.since)
+            return _Reports((lines,), lines.heartbeat, lines.say)
+        started = self._started
+        lines = ProgressLines(self._note_line, how=how, since=start.since)
+        failures = failures_only(lambda line: self._send(Say(line=line)), start.since)
+        observer = Observer(
+            started.prepared.plan,
+            self.run,
+            timeline=started.tools.timeline,
+            redactor=started.tools.redactor,
+            send=self._send,
+        )
+
+        def heartbeat(running: tuple[Running, ...]) -> None:
+            observer.look()
+            lines.heartbeat(running)
+
+        say = lambda text: self._say(f"kindinfra: {text}")  # noqa: E731 - a line
+        return _Reports((lines, failures, observer), heartbeat, say, observer.look)
+
+    def _note_line(self, line: str) -> None:
+        print(line, flush=True)  # noqa: T201 - the log
 
     def _note(self, phase: Phase, ended: bool) -> None:  # noqa: FBT001 - Timeline calls it so
         if ended:
@@ -306,5 +356,5 @@ def _log_to(path: Path) -> None:
 
 def _load_client_early() -> None:
     """Load the client while kind creates the cluster, rather than when it answers."""
-    with suppress(Exception):  # whoever needs it then says what is wrong with it
+    with suppress(Exception):  # the first use says what is wrong with it
         load_client()

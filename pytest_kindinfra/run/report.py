@@ -6,6 +6,10 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.names import (
+    declared_name,
+    worker_of,
+)
 from pytest_kindinfra.plan.sources import describe_sources
 from pytest_kindinfra.references import stand_in
 from pytest_kindinfra.state.codec import to_json
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.context import Request
     from pytest_kindinfra.images.tags import Known
-    from pytest_kindinfra.model import BuiltImage, Endpoint, Phase, Plan
+    from pytest_kindinfra.model import BuiltImage, Endpoint, Phase, Plan, Service
     from pytest_kindinfra.state.records import CacheUsed, GitState
     from pytest_kindinfra.state.results import Failed
     from pytest_kindinfra.system.timeline import Running
@@ -69,7 +73,8 @@ def run_report(
         machine: On which the run was; see `run.surroundings`.
 
     Returns:
-        `plan`: the services in the order of their needs, each with `needs` and `images`;
+        `plan`: the services in the order of their needs, each with `needs` and `images`, and
+        `image_needs`: image to the images that it is built on;
         `phases`: `name`, `kind`, `subject`, `start`, `end` (seconds since the epoch), `ok`, and for
         a load `bytes`: what its stream took to all kind nodes together;
         `images`: name to `reference`, `cached`, `bases` (ids of base images) and `also` (further
@@ -82,6 +87,7 @@ def run_report(
         "plan": {
             "cluster": cluster,
             "images": [image.name for image in plan.images],
+            "image_needs": {image.name: list(image.needs) for image in plan.images},
             "services": [
                 {
                     "name": service.name,
@@ -150,6 +156,10 @@ def _phase(phase: Phase) -> dict[str, Any]:
     }
 
 
+OF_SERVICES = frozenset({"deploy", "wait", "run"})
+"""Kinds of phases whose subject is a service, or a worker's copy of one."""
+
+
 _SAID = 100
 
 
@@ -164,16 +174,27 @@ def progress_line(phase: Phase, *, ended: bool, since: float) -> str:
 
 
 def running_line(running: Iterable[Running], *, at: float, since: float) -> str:
-    """Return the line that says what goes on."""
+    """Return the line that says what goes on; copies of a service are named together."""
+    groups: dict[tuple[str, ...], list[Running]] = {}
+    for number, one in enumerate(running):
+        copied = one.kind in OF_SERVICES and worker_of(one.subject)
+        same = (one.kind, declared_name(one.subject), _trouble(one)) if copied else (str(number),)
+        groups.setdefault(same, []).append(one)
     parts = [
-        f"[{one.subject}] {phase_kind(one.kind).doing} ({at - one.start:.0f} s{_trouble(one)})"
-        for one in running
+        f"[{_named(group)}] {phase_kind(group[0].kind).doing} "
+        f"({at - min(one.start for one in group):.0f} s{_trouble(group[0])})"
+        for group in groups.values()
     ]
     return f"kindinfra {at - since:6.1f} s  still {', '.join(parts)}"
 
 
+def _named(group: Sequence[Running]) -> str:
+    subject = group[0].subject
+    return f"{declared_name(subject)}, {len(group)} copies" if len(group) > 1 else subject
+
+
 def _trouble(one: Running) -> str:
-    """Return what keeps a service from being ready; a build's last line is told elsewhere."""
+    """Return what keeps a service from being ready; a build's last line is shown elsewhere."""
     said = _shown(one.says()) if phase_kind(one.kind).shows_trouble else ""
     return f"; {said}" if said else ""
 
@@ -259,7 +280,7 @@ def _image_rows(plan: Plan, known: Known) -> list[str]:
 
 
 def _external_rows(plan: Plan, known: Known) -> list[str]:
-    """Return the images that services run and that nobody declared."""
+    """Return the images that services run and that are not declared."""
     references = dict.fromkeys(one for found in plan.external.values() for one in found)
     return [f"{one}{_presence(one, known, 'pulled by the kind node')}" for one in references]
 
@@ -275,8 +296,15 @@ def _service_rows(plan: Plan) -> list[str]:
     for service in plan.services:
         needs = ", ".join(_need(need.name, need.level) for need in service.needs) or "-"
         early = ", before the nodes are Ready" if service.before == "nodes" else ""
-        rows.append(_row(service.name, f"needs {needs}{early}{describe_sources(service, plan)}"))
+        where = plan.namespaces.get(service.name)
+        own = f", in namespace {where}" if where else _per_worker(service)
+        sources = describe_sources(service, plan)
+        rows.append(_row(service.name, f"needs {needs}{early}{own}{sources}"))
     return rows
+
+
+def _per_worker(service: Service) -> str:
+    return ", one copy for each xdist worker" if service.per else ""
 
 
 def _endpoint_rows(plan: Plan) -> list[str]:
@@ -309,10 +337,10 @@ def failure_lines(failures: Mapping[str, Failed]) -> list[str]:
     Args:
         failures: Name of a service, or `cluster`, to its failed result.
     """
-    causes = {one.root: one.full for one in failures.values() if not one.cancelled}
+    causes = {one.root: one for one in failures.values() if not one.cancelled}
     lines: list[str] = []
-    for root, full in causes.items():
-        lines += ["", f"kindinfra: {root} failed:", *full.splitlines()]
+    for root, cause in causes.items():
+        lines += ["", f"kindinfra: {root} {cause.verb}:", *cause.full.splitlines()]
         blocked = [
             name
             for name, one in failures.items()
@@ -326,7 +354,7 @@ def failure_lines(failures: Mapping[str, Failed]) -> list[str]:
 def build_line(phases: Iterable[Phase], *, cached: int) -> str:
     """Return the line that sets the builds' sum against their wall time, empty without images.
 
-    The sum is no promise of what is saved: beside others a build takes longer than alone.
+    The sum is no promise of what is saved: in parallel to others a build takes longer than alone.
     """
     builds = [phase for phase in phases if phase.kind == "build"]
     if not builds:
@@ -334,7 +362,7 @@ def build_line(phases: Iterable[Phase], *, cached: int) -> str:
     added_up = sum(phase.end - phase.start for phase in builds)
     wall = max(phase.end for phase in builds) - min(phase.start for phase in builds)
     unchanged = f", {count(cached, 'image')} unchanged" if cached else ""
-    work = f"{added_up:.1f} s of work one after another took {wall:.1f} s side by side"
+    work = f"{added_up:.1f} s of build time in {wall:.1f} s"
     return f"builds: {work}{unchanged}"
 
 
@@ -349,12 +377,12 @@ def kept_lines(what: str, *, kubeconfig: Path, delete: Sequence[str]) -> list[st
 
 
 def reused_lines(cluster: str, *, kubeconfig: Path, end: Sequence[str]) -> list[str]:
-    """Return how to use and how to end a cluster that is there for the next run."""
+    """Return how to use and how to delete a cluster that is kept for the next run."""
     return [
         "",
-        f"for the next run: cluster {cluster}",
-        f"  use it: export KUBECONFIG={shlex.quote(str(kubeconfig))}",
-        f"  end it: {shlex.join(end)}",
+        f"kept for the next run: cluster {cluster}",
+        f"  use it:    export KUBECONFIG={shlex.quote(str(kubeconfig))}",
+        f"  delete it: {shlex.join(end)}",
     ]
 
 

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.deploy.renewal import Deployment, Renewal
 from pytest_kindinfra.deploy.service import Reached, serve
 from pytest_kindinfra.kube.origins import brings, pods_may_make
+from pytest_kindinfra.names import (
+    declared_name,
+)
 from pytest_kindinfra.plan.graph import in_order
 from pytest_kindinfra.run.tasks import Task
 from pytest_kindinfra.state.records import ServiceReady
@@ -51,7 +54,7 @@ class ServiceTask:
 
 
 def service_tasks(plan: Plan) -> dict[str, ServiceTask]:
-    """Return a task for each service of the plan; none has begun."""
+    """Return a task for each service of the plan; none has started."""
     names = {service.name: f'service "{service.name}"' for service in plan.services}
     return {name: ServiceTask(called, Task(called)) for name, called in names.items()}
 
@@ -114,8 +117,8 @@ def _deployment(
             service,
             reused_dir=cluster.reused_dir,
             kube=kube,
-            namespace=context.request.namespace,
-            source=source_of(service.name, context.plan.declaration),
+            namespace=context.plan.namespaces.get(service.name, context.request.namespace),
+            source=source_of(declared_name(service.name), context.plan.declaration),
             needs={
                 one.name: services[one.name].reached.generation.result() for one in service.needs
             },

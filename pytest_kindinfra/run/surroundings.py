@@ -61,7 +61,7 @@ def machine() -> dict[str, Any]:
     """Return what matters of this machine for how long things take.
 
     Returns:
-        `system`, `architecture`, `cpus`, `memory_bytes` (None if nobody can tell), and `ci`:
+        `system`, `architecture`, `cpus`, `memory_bytes` (None if unknown), and `ci`:
         whether a CI service says that it runs this.
     """
     return {

@@ -5,7 +5,14 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_kindinfra.model import Phase
+from pytest_kindinfra.model import (
+    Phase,
+)
+from pytest_kindinfra.names import (
+    declared_name,
+    worker_of,
+)
+from pytest_kindinfra.run.report import OF_SERVICES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -18,6 +25,13 @@ _SHORT = 0.2
 
 
 _BAR = 24
+
+
+_LEAST_BAR = 6
+
+
+_FIXED = 6 + 3 * 7 + 5 * 2
+"""Columns of the phase, of the three numbers, and between them all."""
 
 
 _NAME = 24
@@ -65,6 +79,33 @@ def rows_of(phases: Sequence[Phase]) -> list[Row]:
         seconds = sum(row.end - row.start for row in rest)
         shown.append(Row("", f"{len(rest)} under {_SHORT} s", 0.0, seconds))
     return shown
+
+
+def fold_copies(phases: Sequence[Phase]) -> list[Phase]:
+    """Return the phases with one for all copies of a service per worker, by start.
+
+    It lasts from the first copy's start to the last one's end.
+    """
+    groups: dict[tuple[str, str], list[Phase]] = {}
+    for phase in phases:
+        worker = worker_of(phase.subject) if phase.kind in OF_SERVICES else ""
+        subject = declared_name(phase.subject) if worker else phase.subject
+        alone = "" if worker else f" {len(groups)}"  # no two others are one
+        groups.setdefault((phase.kind, subject + alone), []).append(phase)
+    folded = [one[0] if len(one) == 1 else _together(one) for one in groups.values()]
+    return sorted(folded, key=lambda phase: phase.start)
+
+
+def _together(phases: Sequence[Phase]) -> Phase:
+    failed = [worker_of(one.subject) for one in phases if not one.ok]
+    return Phase(
+        kind=phases[0].kind,
+        subject=f"{declared_name(phases[0].subject)} ({len(phases)} copies)",
+        start=min(one.start for one in phases),
+        end=max(one.end for one in phases),
+        ok=not failed,
+        note=f"failed for {', '.join(failed)}" if failed else "",
+    )
 
 
 def critical_path(
@@ -123,8 +164,13 @@ def recorded_phases(report: Mapping[str, Any]) -> list[Phase]:
 
 
 def recorded_needs(report: Mapping[str, Any]) -> dict[str, set[str]]:
-    """Return service to the services and images that it needs, by run.json."""
-    return {one["name"]: {*one["needs"], *one["images"]} for one in report["plan"]["services"]}
+    """Return the same as `needs_of`, by run.json."""
+    plan = report["plan"]
+    found = {name: set(needs) for name, needs in plan.get("image_needs", {}).items()}
+    for service in plan["services"]:
+        needs = {*service["needs"], *service["images"]}
+        found.setdefault(service["name"], set()).update(needs)
+    return found
 
 
 def table_lines(
@@ -137,7 +183,7 @@ def table_lines(
 ) -> list[str]:
     """Return the closing table, and the line with the total and the critical path.
 
-    The columns stand in the same places whatever is in them.
+    The columns have the same places whatever is in them.
 
     Args:
         phases: All phases, by start.
@@ -148,7 +194,7 @@ def table_lines(
     """
     if not phases:
         return []
-    lines = _drawn(rows_of(phases), cached=cached, width=width, color=color)
+    lines = _drawn(rows_of(fold_copies(phases)), cached=cached, width=width, color=color)
     return [*lines, total_line(phases, needs or {})]
 
 
@@ -188,7 +234,8 @@ def _drawn(rows: Sequence[Row], *, cached: Sequence[str], width: int, color: boo
     from rich.table import Table
     from rich.text import Text
 
-    name = _NAME if width >= _NARROW else _NARROW_NAME
+    marks = [*(row.mark for row in rows), *("unchanged" for _ in cached)]
+    name, bar, mark = _widths(width, longest=max(map(len, marks), default=0))
     total = max((row.end for row in rows if row.phase), default=0.0) or 1.0
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("phase", width=6, no_wrap=True)
@@ -197,18 +244,20 @@ def _drawn(rows: Sequence[Row], *, cached: Sequence[str], width: int, color: boo
         table.add_column(header, justify="right", width=7, no_wrap=True)
     table.add_column("", no_wrap=True)
     for image in cached:
-        table.add_row("build", _cut(image, name), "", "", "", "unchanged")
+        table.add_row(
+            "build", _cut(image, name), "", "", "", _shortened("unchanged", bar + 1 + mark)
+        )
     for row in rows:
         if not row.phase:
             table.add_row("", _cut(row.what, name), "", "", f"{row.end:.1f}", "together")
             continue
-        bar = Text(
-            f"{_bar(row.start, row.end, total)} {row.mark}".rstrip(),
+        work = Text(
+            f"{_bar(row.start, row.end, total, bar)} {_shortened(row.mark, mark)}".rstrip(),
             style="red" if row.failed else "green",
         )
         seconds = f"{row.end - row.start:.1f}"
         table.add_row(
-            row.phase, _cut(row.what, name), f"{row.start:.1f}", f"{row.end:.1f}", seconds, bar,
+            row.phase, _cut(row.what, name), f"{row.start:.1f}", f"{row.end:.1f}", seconds, work,
             style="red" if row.failed else "",
         )  # fmt: skip
     out = io.StringIO()
@@ -234,7 +283,23 @@ def _cut(name: str, width: int) -> str:
     return f"{name[:left]}…{name[len(name) - (width - 1 - left) :]}"
 
 
-def _bar(start: float, end: float, total: float) -> str:
-    left = int(start / total * _BAR)
-    length = max(1, round((end - start) / total * _BAR))
-    return " " * min(left, _BAR - 1) + "█" * min(length, _BAR - min(left, _BAR - 1))
+def _shortened(note: str, width: int) -> str:
+    return note if len(note) <= width else f"{note[: width - 1]}…" if width > 1 else ""
+
+
+def _widths(width: int, *, longest: int) -> tuple[int, int, int]:
+    """Return the columns of names, of bars and of notes, which together fit the terminal.
+
+    rich would shrink every column of a table that is too wide, those of a fixed width too.
+    """
+    left = width - _FIXED
+    name = _NAME if width >= _NARROW else _NARROW_NAME
+    name = max(_NARROW_NAME, min(name, left - _LEAST_BAR - 1 - longest))
+    bar = max(1, min(_BAR, left - name - 1 - longest))
+    return name, bar, max(0, left - name - bar - 1)
+
+
+def _bar(start: float, end: float, total: float, width: int) -> str:
+    left = min(int(start / total * width), width - 1)
+    length = max(1, round((end - start) / total * width))
+    return " " * left + "█" * min(length, width - left)

@@ -25,18 +25,18 @@ from pytest_kindinfra.run.report import (
 )
 from pytest_kindinfra.run.surroundings import machine, versions
 from pytest_kindinfra.run.table import needs_of, table_lines
-from pytest_kindinfra.state.codec import file_name
+from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed
+from pytest_kindinfra.state.codec import file_name, to_json
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.records import (
     CacheUsed,
-    ClusterKept,
-    ClusterNamed,
     ClusterReady,
     GitState,
     ImageFailed,
     ImageReady,
     NodeLost,
     ServiceReady,
+    SnapshotUsed,
 )
 from pytest_kindinfra.state.results import Failed, Result, failure_of
 from pytest_kindinfra.state.rotation import rotate
@@ -109,7 +109,7 @@ def _keep_namespaces(
 def _keep_logs(
     cluster: str, folder: Path, provider: Provider, redactor: Redactor, deadline: Deadline
 ) -> None:
-    """Export the kind nodes' logs; a file with a secret is written anew without it."""
+    """Export the kind nodes' logs; a file with a secret is written again without it."""
     folder.mkdir(mode=0o700, exist_ok=True)
     try:
         provider.export_logs(cluster, folder, deadline)
@@ -198,7 +198,7 @@ def end(
     """Keep evidence of a failure, delete the cluster unless it is to be kept, and report.
 
     Args:
-        started: What was begun.
+        started: What was started.
         run: The run directory.
         hook: Calls `pytest_kindinfra_*` by keyword.
         write: Shows a line.
@@ -294,7 +294,7 @@ def closing_lines(
         delete = started.tools.provider.delete_command(name)
         what = f"what is of run {run.path.name} in " if started.prepared.request.existing else ""
         lines += kept_lines(f"{what}cluster {name}", kubeconfig=run.kubeconfig, delete=delete)
-    return [*map(started.tools.redactor.text, lines), f"all of it: {run.path}"]
+    return [*map(started.tools.redactor.text, lines), f"logs and details: {run.path}"]
 
 
 def is_for_reuse(started: Started) -> bool:
@@ -314,7 +314,7 @@ def _reused_dir(started: Started) -> RunDirectory | None:
 
 
 def _restore(run: RunDirectory, write: Callable[[str], None]) -> None:
-    """Make a run directory that was removed in mid-run again, for its owner only; say so."""
+    """Make a run directory again that was removed during the run, for its owner only; say so."""
     if is_there(run.file(ClusterNamed)):
         return
     write(
@@ -333,7 +333,7 @@ def _down(started: Started) -> list[str]:
 
 
 def _write_safely(write: Callable[[str], None], line: str) -> None:
-    """Write a line as far as anybody reads it: a terminal that is gone must not end the work."""
+    """Write a line if possible: a terminal that is gone must not end the work."""
     with suppress(Exception):
         write(line)
 
@@ -374,6 +374,7 @@ def _keep_evidence(
 def _namespaces(started: Started) -> list[str]:
     """Return where the services' objects are: the declared namespace, then those in manifests."""
     plan, namespaces = started.prepared.plan, {started.prepared.request.namespace: None}
+    namespaces |= dict.fromkeys(plan.namespaces.values())
     for objects in plan.objects.values():
         for obj in objects:
             if namespace := obj.get("metadata", {}).get("namespace"):
@@ -440,6 +441,8 @@ def _report(started: Started, run: RunDirectory, outcome: Outcome) -> None:
         versions=versions(run, node_image=started.prepared.request.node_image),
         machine=machine(),
     )
+    used = run.read(SnapshotUsed)
+    report["snapshot"] = used and to_json(used)
     run.write_report("run.json", report)
     run.write_report("trace.json", trace(phases))
     write_timeline(run.path, report)

@@ -47,7 +47,7 @@ class Apply:
             The objects as the API server stored them, in the order in which they were applied.
 
         Raises:
-            KindInfraError: They cannot be read, were refused, are there already, or did not get
+            KindInfraError: They cannot be read, were refused, exist already, or did not get
                 ready.
         """
         return self._stack.apply(objects, namespace=namespace, wait=wait, timeout=timeout)

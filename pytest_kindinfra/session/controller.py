@@ -23,7 +23,8 @@ from pytest_kindinfra.system.interrupts import Interrupts
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from pytest_kindinfra.run.messages import Done
+    from pytest_kindinfra.run.live import LiveBoard
+    from pytest_kindinfra.run.messages import Done, Finish
     from pytest_kindinfra.run.prepare import Prepared
     from pytest_kindinfra.session.options import Outline
     from pytest_kindinfra.session.output import Terminal
@@ -46,37 +47,22 @@ _ENDS_WITHIN = 5.0
 
 def new_controller(config: pytest.Config, first: Outline) -> Controller:
     """Return the controller of a new run; nothing is made on disk yet."""
-    from pytest_kindinfra.run.report import count
     from pytest_kindinfra.state.directory import RunDirectory, new_run_id
 
     run_id = new_run_id()
     run = RunDirectory(config.rootpath / first.settings.artifacts / run_id)
-    cluster = _cluster_name(first, config, run_id)
-    declared = f"{count(first.services, 'service')} in {first.source}"
-    if first.settings.kubeconfig:
-        cluster = f"of {first.settings.kubeconfig}"
-    engine = first.settings.engine
-    about = f"cluster {cluster}, engine {engine}, {declared}" if first.source else ""
-    return Controller(config, run, run_id, about=about)
-
-
-def _cluster_name(first: Outline, config: pytest.Config, run_id: str) -> str:
-    if first.settings.reuse and not first.settings.cluster_name:
-        from pytest_kindinfra.state.reused import name_after
-
-        return name_after(config.rootpath)
-    return first.settings.cluster_name or f"kindinfra-{run_id}"
+    return Controller(config, run, run_id, first=first)
 
 
 class Controller:
     """Starts at most one bring-up, and ends it once."""
 
     def __init__(
-        self, config: pytest.Config, run: RunDirectory, run_id: str, *, about: str
+        self, config: pytest.Config, run: RunDirectory, run_id: str, *, first: Outline
     ) -> None:
         self.run = run
         self.meanwhile: Callable[[], None] = lambda: None
-        self._about = about
+        self._first = first
         self._config = config
         self._run_id = run_id
         self._process = os.getpid()
@@ -86,10 +72,11 @@ class Controller:
         self._provisioner: Provisioner | None = None
         self._lock: SharedLock | None = None
         self._reused_lock: Lock | None = None
-        self._ending: tuple[bool, bool] | None = None
+        self._ending: Finish | None = None
         self._done: Done | None = None
         self._interrupts = Interrupts(gives_up=_GIVES_UP, hurrying=self._hurry)
         self._given_up = False
+        self._board: LiveBoard | None = None
 
     def note_surroundings(self) -> None:
         """Take note of what the provisioner is to be started with; tests change both."""
@@ -122,11 +109,13 @@ class Controller:
         terminal, provisioner = self._start_provisioner()
         try:
             prepared = self._prepare(wanted)
-            self._make_run_directory()
+            locks = self._make_run_directory(prepared)
+            self._begin(provisioner, prepared, locks, terminal, tests=wanted.tests)
         except BaseException:
-            provisioner.let_go()
+            if self._prepared is None:  # nothing was started, and nothing will be ended
+                self._close_board()
+                self._let_go(provisioner)
             raise
-        self._begin(provisioner, prepared, terminal, tests=wanted.tests)
 
     def _start_provisioner(self) -> tuple[Terminal, Provisioner]:
         """Start the process before all else, since what it loads takes about a second."""
@@ -162,61 +151,85 @@ class Controller:
         if wanted is None:
             self._write("kindinfra: no selected test needs a cluster: none would be created")
             return
-        self._show(self._prepare(wanted))
+        from pytest_kindinfra.session.planning import shown_plan
+
+        for line in shown_plan(self._prepare(wanted)):
+            self._write(line)
 
     def _has_workers(self) -> bool:
         """Whether the tests run in other processes than this one."""
         return self._config.pluginmanager.hasplugin("dsession")
 
-    def _make_run_directory(self) -> None:
+    def _make_run_directory(self, prepared: Prepared) -> tuple[SharedLock, SharedLock]:
+        """Make it, and return its locks: `lock` and `provisioning`."""
+        from pytest_kindinfra.state.locks import hold_shared
+        from pytest_kindinfra.state.records import PlanMade
+
         try:
             self.run.make()
             self.run.reserve()
+            self._lock = lock = hold_shared(self.run.lock)
+            provisioning = hold_shared(self.run.provisioning)
+            self.run.settle(PlanMade.of(prepared.plan, engine=prepared.settings.engine))
         except OSError as error:
             self._refused = True
             msg = (
                 f"kindinfra: the run directory {self.run.path} cannot be written: "
-                f"{error.strerror}\n"
+                f"{error.strerror or error}\n"
                 "To fix: make it writable, or --kindinfra-artifacts=DIR"
             )
             raise pytest.UsageError(msg) from None
+        return lock, provisioning
 
-    def _show(self, prepared: Prepared) -> None:
-        from pytest_kindinfra.images.tags import look_up
-        from pytest_kindinfra.run.report import plan_lines
-        from pytest_kindinfra.wiring import make_tools
-
-        engine = make_tools(prepared.settings.engine).engine
-        self._write_notes(prepared)
-        known, existing = look_up(prepared.plan, engine), prepared.settings.kubeconfig
-        for line in plan_lines(prepared.plan, prepared.request, known, kubeconfig=existing):
-            self._write(line)
+    def _let_go(self, provisioner: Provisioner) -> None:
+        """End the process, and release what the run holds."""
+        provisioner.let_go()
+        for lock in (self._lock, self._reused_lock):
+            if lock:
+                lock.release()
 
     def _begin(
-        self, provisioner: Provisioner, prepared: Prepared, terminal: Terminal, *, tests: int
+        self,
+        provisioner: Provisioner,
+        prepared: Prepared,
+        locks: tuple[SharedLock, SharedLock],
+        terminal: Terminal,
+        *,
+        tests: int,
     ) -> None:
         from pytest_kindinfra.run.report import plan_line
-        from pytest_kindinfra.state.locks import hold_shared
-        from pytest_kindinfra.state.records import PlanMade
+        from pytest_kindinfra.session.reports import Reports
         from pytest_kindinfra.system.timeline import now
 
         plan, engine = prepared.plan, prepared.settings.engine
-        self._lock, provisioning = hold_shared(self.run.lock), hold_shared(self.run.provisioning)
-        self.run.settle(PlanMade.of(plan, engine=engine))
         cluster = prepared.request.cluster
         self._write(plan_line(plan, tests=tests, cluster=cluster, engine=engine))
-        self._write_notes(prepared)
+        for note in prepared.notes:
+            self._write(f"kindinfra: note: {note}")
+        began = now()
+        self._board = self._open_board(prepared, began)
+        provisioner.show = self._board.take if self._board else None
         self.meanwhile = terminal.let_out
         self._prepared, self._provisioner = prepared, provisioner
         atexit.register(self._end_at_exit, os.getpid())
+        self._config.pluginmanager.register(Reports(self._config, self.run), "kindinfra-reports")
         provisioner.begin(
             prepared,
             self.run,
             config=self._config,
-            locks=(self._lock, provisioning),
-            since=now(),
+            locks=locks,
+            since=began,
             lost=lambda: self._lose(terminal, prepared, provisioner),
         )
+
+    def _open_board(self, prepared: Prepared, since: float) -> LiveBoard | None:
+        from pytest_kindinfra.session.board import open_board
+
+        return open_board(self._config, prepared, since=since)
+
+    def _close_board(self) -> None:
+        if self._board:
+            self._board.close()
 
     def _lose(self, terminal: Terminal, prepared: Prepared, provisioner: Provisioner) -> None:
         """Say at once that the provisioner is gone, here and to those who wait.
@@ -228,11 +241,12 @@ class Controller:
         from pytest_kindinfra.system.files import size_of
         from pytest_kindinfra.system.secrets import Redactor
 
+        self._close_board()
         log, redactor = self.run.path / LOG, Redactor()
         said = f"the end of {log}" if size_of(log) else f"below\n{provisioner.last_words()}"
         error = ProvisionerDiedError(
             "the provisioner, the process that brings the stack up, ended before the run did\n"
-            f"To fix: look for what ended it (memory, a signal), and see {said}"
+            f"To fix: find out what ended it (memory, a signal), and see {said}"
         )
         terminal.say(redactor.text(f"kindinfra: {error}"))
         from pytest_kindinfra.run.teardown import settle_rest
@@ -248,7 +262,7 @@ class Controller:
     # -- end ---------------------------------------------------------------------------------
 
     def end_cut_short(self) -> bool:
-        """End the run after an interrupt that came out of pytest; return whether one was begun."""
+        """End the run after an interrupt that came out of pytest; return whether there is one."""
         if self._prepared is None:
             return False
         self.finish(failed=False, interrupted=True)
@@ -284,7 +298,7 @@ class Controller:
             return None
 
     def end_waits(self) -> None:
-        """Have waiters give up, here and in workers, as far as anything was begun."""
+        """Have waiters give up, here and in workers, as far as anything was started."""
         if self._prepared and not self._is_forked():
             self._close()
 
@@ -301,7 +315,7 @@ class Controller:
             self.run.close()
 
     def _hurry(self) -> None:
-        """Pass on that somebody is impatient; called in a handler of signals."""
+        """Pass on that the end was interrupted; called in a handler of signals."""
         if self._provisioner and not self._is_forked():
             from pytest_kindinfra.run.messages import Hurry
 
@@ -319,7 +333,7 @@ class Controller:
             interrupted: The run was ended before its end.
 
         Returns:
-            Whether somebody was too impatient for the evidence.
+            Whether an interrupt cut the evidence short.
         """
         if self._is_forked():
             return False
@@ -328,52 +342,48 @@ class Controller:
         prepared, provisioner = self._prepared, self._provisioner
         if not (prepared and provisioner) or self._done or self._given_up:
             return False
-        self._ending = self._ending or (failed, interrupted)
+        self._ending = self._ending or self._message(failed=failed, interrupted=interrupted)
         try:
             with self._interrupts.deferred():
-                self._finish(provisioner, prepared, *self._ending)
+                self._finish(provisioner, prepared, self._ending)
         except KeyboardInterrupt:
+            self._close_board()
             self._give_up(provisioner, prepared)
+        finally:
+            self._close_board()
         return self._interrupts.hurried
 
-    def _finish(
-        self,
-        provisioner: Provisioner,
-        prepared: Prepared,
-        failed: bool,  # noqa: FBT001 - as `_ending` holds them
-        interrupted: bool,  # noqa: FBT001
-    ) -> None:
+    def _message(self, *, failed: bool, interrupted: bool) -> Finish:
+        """Return what ends the run, with the look of the terminal for the closing table."""
         from pytest_kindinfra.run.messages import Finish
 
+        width = shutil.get_terminal_size((100, 24)).columns
+        reporter = self._config.pluginmanager.getplugin("terminalreporter")
+        color = bool(reporter and reporter.hasmarkup)
+        return Finish(failed=failed, interrupted=interrupted, width=width, color=color)
+
+    def _finish(self, provisioner: Provisioner, prepared: Prepared, ending: Finish) -> None:
         self._close()
-        width, color = self._look_of_terminal()
-        provisioner.tell(Finish(failed=failed, interrupted=interrupted, width=width, color=color))
+        if self._board:
+            self._board.end()
+        provisioner.tell(ending)
         while not provisioner.over(_LOOK_EVERY) and provisioner.done is None:
             self.meanwhile()
         if provisioner.done:
             provisioner.over(_ENDS_WITHIN)  # so that no process of the run is left
             self._done = provisioner.done
         else:
-            self._done = self._finish_alone(provisioner, prepared, failed, interrupted)
+            self._done = self._finish_alone(provisioner, prepared, ending)
         self.meanwhile()
-        provisioner.let_go()
-        for lock in (self._lock, self._reused_lock):
-            if lock:
-                lock.release()
+        self._let_go(provisioner)
         atexit.unregister(self._end_at_exit)
 
-    def _finish_alone(
-        self,
-        provisioner: Provisioner,
-        prepared: Prepared,
-        failed: bool,  # noqa: FBT001 - as `_ending` holds them
-        interrupted: bool,  # noqa: FBT001
-    ) -> Done:
+    def _finish_alone(self, provisioner: Provisioner, prepared: Prepared, ending: Finish) -> Done:
         """Do what the provisioner would have done, and return what it would have said at last."""
         from pytest_kindinfra.context import OwnCluster
         from pytest_kindinfra.run.messages import Done
         from pytest_kindinfra.run.teardown import Started, closing_lines, end
-        from pytest_kindinfra.state.records import ClusterNamed
+        from pytest_kindinfra.state.clusterrecords import ClusterNamed
         from pytest_kindinfra.system.files import is_there
         from pytest_kindinfra.wiring import make_tools, tools_for
 
@@ -390,20 +400,13 @@ class Controller:
             self.run,
             hook=self._config.hook,
             write=self._write,
-            failed=failed,
-            interrupted=interrupted,
+            failed=ending.failed,
+            interrupted=ending.interrupted,
             interrupts=self._interrupts,
         )
         self.run.release_reserve()
-        width, color = self._look_of_terminal()
-        lines = closing_lines(started, self.run, outcome, width=width, color=color)
+        lines = closing_lines(started, self.run, outcome, width=ending.width, color=ending.color)
         return Done(lines=lines, failed=outcome.state == "failed")
-
-    def _look_of_terminal(self) -> tuple[int, bool]:
-        """Return the columns of the terminal, and whether escape codes are wanted."""
-        width = shutil.get_terminal_size((100, 24)).columns
-        reporter = self._config.pluginmanager.getplugin("terminalreporter")
-        return width, bool(reporter and reporter.hasmarkup)
 
     def _give_up(self, provisioner: Provisioner, prepared: Prepared) -> None:
         from pytest_kindinfra.run.messages import LOG
@@ -413,11 +416,11 @@ class Controller:
         if not provisioner.lost:
             self._write(
                 f"kindinfra: interrupted again: the provisioner ends run {self.run.path.name} and "
-                f"its cluster {name} without pytest; what it does: {self.run.path / LOG}"
+                f"its cluster {name} without pytest; its log: {self.run.path / LOG}"
             )
             return
         self._write(
-            f"kindinfra: interrupted three times: the teardown of cluster {name} was left\n"
+            f"kindinfra: interrupted three times: the teardown of cluster {name} was not finished\n"
             f"To fix: kindinfra gc"
         )
 
@@ -430,7 +433,20 @@ class Controller:
 
     def header(self) -> str | None:
         """Return the line for the report header, None where nothing is declared."""
-        return f"kindinfra: {self._about}" if self._about else None
+        first, settings = self._first, self._first.settings
+        if first.source is None:
+            return None
+        from pytest_kindinfra.run.report import count
+        from pytest_kindinfra.state.reused import cluster_name
+
+        context = f", context {settings.context}" if settings.context else ""
+        cluster = f"of {settings.kubeconfig}{context}"
+        if settings.kubeconfig is None:
+            named, reuse = settings.cluster_name, settings.reuse
+            root, run_id = self._config.rootpath, self._run_id
+            cluster = cluster_name(root, named=named, reuse=reuse, run_id=run_id)
+        declared = f"{count(first.services, 'service')} in {first.source}"
+        return f"kindinfra: cluster {cluster}, engine {settings.engine}, {declared}"
 
     def summarise(self, reporter: pytest.TerminalReporter) -> None:
         """Show the closing table, the failures in full, and what was kept."""
@@ -444,10 +460,6 @@ class Controller:
             reporter.section("kindinfra")
         for line in lines:
             reporter.write_line(line)
-
-    def _write_notes(self, prepared: Prepared) -> None:
-        for note in prepared.notes:
-            self._write(f"kindinfra: note: {note}")
 
     def _write(self, line: str) -> None:
         from pytest_kindinfra.session.output import write_line

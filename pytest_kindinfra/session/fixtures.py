@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError, NotReadyError, OnceError
 from pytest_kindinfra.intests.stack import Stack
-from pytest_kindinfra.model import RUN_LABEL, TEST_LABEL
+from pytest_kindinfra.model import (
+    RUN_LABEL,
+    TEST_LABEL,
+)
+from pytest_kindinfra.names import (
+    declared_name,
+    worker_of,
+)
 from pytest_kindinfra.plan.checks import Word, fill_words, words
 from pytest_kindinfra.state.locks import locked
 from pytest_kindinfra.state.records import LoadedByTest, OnceDone, PlanMade
@@ -274,7 +281,7 @@ class Once:
         name = _hashed(key)
         if (outcome := self._run.read(OnceDone, name)) is None:
             if (name, get_ident()) in self._producing:  # another thread waits for its turn
-                msg = f'"{key}": its own producer asks for it'
+                msg = f'"{key}": its producer requests the same key'
                 raise OnceError(msg)
             outcome = self._produce(name, key, produce)
         if outcome.error is not None:
@@ -336,14 +343,20 @@ def make_namespace(stack: Stack, name: str) -> Kube:
 
 
 class Exports:
-    """The variables that are not set yet."""
+    """The variables that are not set yet.
 
-    def __init__(self, run: RunDirectory) -> None:
-        self._stack = Stack(run, waits=False)
+    Args:
+        run: Where results appear.
+        worker: Whose copies of services per worker this process has; empty without xdist.
+    """
+
+    def __init__(self, run: RunDirectory, worker: str = "") -> None:
+        self._stack = Stack(run, waits=False, worker=worker)
         plan = run.settled(PlanMade)
         made = plan if isinstance(plan, PlanMade) else None
         self._left: dict[str, str] = dict(made.env) if made else {}
-        self._services = set(made.services) if made else set()
+        names = made.services if made else ()
+        self._services = {declared_name(one) for one in names if worker_of(one) in {"", worker}}
         self._set: dict[str, tuple[str, str | None]] = {}
 
     def set_those_that_are_ready(self) -> None:
@@ -360,7 +373,7 @@ class Exports:
             del self._left[name]
 
     def restore(self) -> None:
-        """Give each variable the value it had before, unless somebody has changed it since."""
+        """Give each variable the value it had before, unless it was changed since."""
         for name, (value, before) in self._set.items():
             if os.environ.get(name) != value:
                 continue

@@ -1,4 +1,4 @@
-"""Tests that cannot run beside others, and those that want their services fresh."""
+"""Tests that cannot run in parallel to others, and those that want their services fresh."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 from pytest_kindinfra.errors import CancelledError, KindInfraError
 from pytest_kindinfra.session.selection import heavy_of, needs_of
+from pytest_kindinfra.session.stash import RUN, WORKER, meanwhile, outline
 from pytest_kindinfra.session.waiting import Refusal
 from pytest_kindinfra.state.turns import Turns
 from pytest_kindinfra.system.timeline import monotonic, now
@@ -84,7 +85,7 @@ class TakenTurns:
 
 
 _TURNS: pytest.StashKey[bool] = pytest.StashKey()
-"""Whether some selected test may not run beside others."""
+"""Whether some selected test may not run in parallel to others."""
 
 
 _TAKEN: pytest.StashKey[TakenTurns] = pytest.StashKey()
@@ -109,6 +110,16 @@ class TurnContext:
     run: RunDirectory
     settings: Settings
     meanwhile: Callable[[], object]
+
+
+def turn_context(config: pytest.Config) -> TurnContext:
+    """Return what tests of this process are in."""
+    return TurnContext(
+        config=config,
+        run=config.stash[RUN],
+        settings=outline(config).settings,
+        meanwhile=meanwhile(config),
+    )
 
 
 def begin(around: TurnContext, *, turns: bool) -> None:
@@ -195,6 +206,8 @@ def _take_turn(item: pytest.Item, around: TurnContext, turn: Turn) -> Refusal | 
         taken.take(turn, item.nodeid, meanwhile=around.meanwhile)
     except KindInfraError as error:
         return Refusal(str(error))
+    except OSError as error:
+        return Refusal(f"the test cannot wait for its turn: {error}")
     if taken.waited >= _WORTH_SAYING:
         item.user_properties.append((WAITED, round(taken.waited, 3)))
     return None
@@ -210,13 +223,17 @@ def _freshen(item: pytest.Item, around: TurnContext) -> Refusal | None:
     if not _wants_fresh(item):
         return None
     from pytest_kindinfra.session.freshness import Freshness
+    from pytest_kindinfra.state.results import text_of
 
     shared, folder = around.settings.kubeconfig is not None, item.config.rootpath
-    with closing(Freshness(around.run, shared=shared, folder=folder)) as freshness:
-        try:
+    worker = item.config.stash.get(WORKER, "")
+    try:
+        with closing(
+            Freshness(around.run, shared=shared, folder=folder, test=item.nodeid, worker=worker)
+        ) as freshness:
             freshness.renew(heavy_of(item).services)
-        except KindInfraError as error:
-            return Refusal(f"the services could not be made fresh: {error}")
+    except Exception as error:  # noqa: BLE001 - a `run` step may raise anything
+        return Refusal(f"the services could not be made fresh: {text_of(error)}")
     return None
 
 
@@ -256,7 +273,7 @@ class TurnLines:
         self._turns = Turns(run=run, worker="controller", capacity=capacity)
         self._say = say
         self._over = threading.Event()
-        self._said: dict[int, float] = {}
+        self._said: dict[tuple[int, float], float] = {}
         self._thread = threading.Thread(target=self._watch, name="kindinfra-turns", daemon=True)
         self._thread.start()
 
@@ -275,10 +292,11 @@ class TurnLines:
         """Return a line for each test that has waited long enough, or long since the last line."""
         lines = []
         for ticket, others in self._turns.waiting():
-            last = self._said.get(ticket.number)
+            which = (ticket.number, ticket.since)  # numbers start again once the queue is empty
+            last = self._said.get(which)
             since = at - ticket.since
             if since >= _SAID_AFTER and (last is None or at - last >= _SAID_EVERY):
-                self._said[ticket.number] = at
+                self._said[which] = at
                 lines.append(_line(ticket, others, since))
         return lines
 

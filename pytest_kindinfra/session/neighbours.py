@@ -1,4 +1,4 @@
-"""What we must know of plugins beside us: pytest-xdist, -timeout, -rerunfailures, pytest-kind.
+"""What we must know of other plugins: pytest-xdist, -timeout, -rerunfailures, pytest-kind.
 
 All of them may be missing; what is theirs is asked by name. It must not know what a run does.
 """
@@ -51,15 +51,24 @@ def warn_of_pytest_kind(config: pytest.Config) -> None:
     if _is_loaded(config, _KIND):
         name = next(one for one in _KIND if config.pluginmanager.hasplugin(one))
         msg = (
-            "pytest-kind is loaded beside kindinfra, and both have a fixture kind_cluster: "
-            f"say -p no:{name}, or uninstall it"
+            "pytest-kind and pytest-kindinfra are loaded, and both have a fixture kind_cluster: "
+            f"add -p no:{name}, or uninstall pytest-kind"
         )
         config.issue_config_time_warning(pytest.PytestConfigWarning(msg), stacklevel=2)
 
 
-def remote_workers(config: pytest.Config) -> str:
-    """Return the words of the command line that put xdist's workers on other machines."""
-    return " ".join(_remote_words(config))
+def refuse_remote_workers(config: pytest.Config) -> None:
+    """Refuse xdist workers on other machines: they cannot see a lock on a file.
+
+    Raises:
+        pytest.UsageError: The command line puts workers on other machines.
+    """
+    if words := " ".join(_remote_words(config)):
+        msg = (
+            f"kindinfra: {words}: workers must run on this machine, since they "
+            "share files and a lock\nTo fix: use -n, or -p no:kindinfra"
+        )
+        raise pytest.UsageError(msg)
 
 
 def _remote_words(config: pytest.Config) -> Iterator[str]:
@@ -69,11 +78,24 @@ def _remote_words(config: pytest.Config) -> Iterator[str]:
                 yield f"--{flag} {spec}"
 
 
-def start_no_workers(config: pytest.Config) -> None:
-    """Have xdist leave this session to the one process, as it does for `--collect-only`."""
-    option = config.option
+def start_no_workers(config: pytest.Config) -> int:
+    """Have xdist leave this session to the one process, as it does for `--collect-only`.
+
+    Returns:
+        How many workers it would have started; 0 without xdist.
+    """
+    option, workers = config.option, 0
     if hasattr(option, "numprocesses"):
+        if option.dist != "no":
+            workers = sum(_times(spec) for spec in option.tx or ())
         option.dist, option.tx, option.numprocesses = "no", [], 0
+    return workers
+
+
+def _times(spec: str) -> int:
+    """Return how many workers a `--tx` means: `3*popen` three."""
+    number, star, _ = spec.partition("*")
+    return int(number) if star and number.isdecimal() else 1
 
 
 def stops_early(node: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What a run shows while it lasts: progress lines, and sections in reports of failed tests."""
+"""What a run shows while it lasts: progress lines."""
 
 from __future__ import annotations
 
@@ -9,21 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.errors import KindInfraError
-from pytest_kindinfra.images.dockerfile import build_secrets
-from pytest_kindinfra.intests.stack import Stack
-from pytest_kindinfra.kube.activity import Moment, happenings
-from pytest_kindinfra.model import SERVICE_LABEL
-from pytest_kindinfra.session.selection import needs_of
-from pytest_kindinfra.system.secrets import Redactor, credentials_in
-from pytest_kindinfra.system.timeline import Deadline
-
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-    from pytest_kindinfra.kube.cluster import Kube
-    from pytest_kindinfra.model import KubeObject
-    from pytest_kindinfra.state.directory import RunDirectory
 
 
 class Terminal:
@@ -60,7 +47,7 @@ class Terminal:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_logstart(self) -> Generator[None, Any, Any]:
-        """Let no line of ours come between a test's name and its line's end."""
+        """Print no line between a test's name and its line's end."""
         with self._lock:
             return (yield)
 
@@ -85,7 +72,7 @@ class Terminal:
 def write_line(config: pytest.Config, line: str) -> None:
     """Write a line of its own to the terminal, also after a row of dots.
 
-    If nobody reads it any more (`pytest | head`, a connection that was dropped), it is lost and the
+    If it is not read any more (`pytest | head`, a connection that was dropped), it is lost and the
     work goes on.
     """
     reporter = config.pluginmanager.getplugin("terminalreporter")
@@ -97,57 +84,3 @@ def write_line(config: pytest.Config, line: str) -> None:
             reporter.write_line("")
         reporter.write_line(line)
         reporter.flush()  # or a log that is no terminal has it only when the run is over
-
-
-SECONDS = 10.0
-"""A test that failed is not held up for longer than about this."""
-
-
-def sections(
-    item: pytest.Item, run: RunDirectory, since: float, *, shared: bool
-) -> list[tuple[str, str]]:
-    """Return titles and texts for the report of a failed test, without secrets.
-
-    Args:
-        item: The test.
-        run: Where the cluster is found.
-        since: When its services were there, in seconds since the epoch.
-        shared: The cluster has pods of other runs too, in other namespaces.
-    """
-    stack = Stack(run, waits=False)
-    try:
-        redact = _redactor(item, stack).text
-        pods = [*_own_pods(item, stack.api), *_pods_of_services(item, stack, shared=shared)]
-        found = happenings(
-            stack.api, pods, Moment(since), redact=redact, deadline=Deadline.after(SECONDS)
-        )
-        return [(f"kindinfra {title}", text) for title, text in found]
-    except Exception as error:  # noqa: BLE001 - the test's own failure is what must be seen
-        return [("kindinfra logs", f"not to be had: {error}")]
-    finally:
-        stack.close()
-
-
-def _own_pods(item: pytest.Item, kube: Kube) -> list[KubeObject]:
-    """Return the pods in the test's own namespace, if it has one."""
-    namespace = getattr(item, "funcargs", {}).get("kindinfra_namespace")
-    return kube.list_(f"/api/v1/namespaces/{namespace}/pods") if namespace else []
-
-
-def _pods_of_services(item: pytest.Item, stack: Stack, *, shared: bool) -> list[KubeObject]:
-    """Return the pods of all services, those first that the test names."""
-    named = needs_of(item) or ()
-    where = f"/namespaces/{stack.namespace}" if shared else ""
-    pods = stack.api.list_(f"/api/v1{where}/pods", labelSelector=SERVICE_LABEL)
-    return sorted(pods, key=lambda pod: pod["metadata"]["labels"][SERVICE_LABEL] not in named)
-
-
-def _redactor(item: pytest.Item, stack: Stack) -> Redactor:
-    """Return one that knows the kubeconfig's secrets and those of builds."""
-    from pytest_kindinfra.run.prepare import read_declaration
-
-    redactor = Redactor(credentials_in(stack.kubeconfig.read_text("utf-8")))
-    with suppress(KindInfraError):
-        for image in read_declaration(item.config.rootpath).images:
-            redactor.learn(build_secrets(image, folder=item.config.rootpath))
-    return redactor

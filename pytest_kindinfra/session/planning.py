@@ -19,6 +19,7 @@ from pytest_kindinfra.model import Declaration, Image, Service
 from pytest_kindinfra.plan.finding import Nearby, look_nearby
 from pytest_kindinfra.plan.records import read_record
 from pytest_kindinfra.run.prepare import Door, Prepared, prepare, read_declaration
+from pytest_kindinfra.session.workers import workers_of
 
 if TYPE_CHECKING:
     from pytest_kindinfra.state.records import Needs
@@ -48,7 +49,7 @@ def prepare_run(config: pytest.Config, wanted: Needs, run_id: str) -> Prepared:
         door=_door(config, run_id),
         problems=[*wanted.problems, *(() if wanted.services.keys() <= known else notes)],
     )
-    return replace(prepared, notes=notes)
+    return replace(prepared, notes=(*notes, *prepared.notes))
 
 
 def _door(config: pytest.Config, run_id: str) -> Door:
@@ -60,6 +61,7 @@ def _door(config: pytest.Config, run_id: str) -> Door:
         deploy_hooks=_has_deploy_hooks(config),
         build_hooks=bool(hook.pytest_kindinfra_before_build.get_hookimpls()),
         knows_all=True,
+        workers=tuple(workers_of(config).names),
     )
 
 
@@ -187,3 +189,15 @@ def _has_deploy_hooks(config: pytest.Config) -> bool:
     hook = config.hook
     callers = (hook.pytest_kindinfra_before_deploy, hook.pytest_kindinfra_after_deploy)
     return any(caller.get_hookimpls() for caller in callers)
+
+
+def shown_plan(prepared: Prepared) -> Iterator[str]:
+    """Yield the lines that say what a run would do."""
+    from pytest_kindinfra.images.tags import look_up
+    from pytest_kindinfra.run.report import plan_lines
+    from pytest_kindinfra.wiring import make_tools
+
+    yield from (f"kindinfra: note: {note}" for note in prepared.notes)
+    known = look_up(prepared.plan, make_tools(prepared.settings.engine).engine)
+    existing = prepared.settings.kubeconfig
+    yield from plan_lines(prepared.plan, prepared.request, known, kubeconfig=existing)

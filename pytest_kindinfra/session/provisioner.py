@@ -12,21 +12,29 @@ import tempfile
 import traceback
 from _queue import Empty, SimpleQueue
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError, last_lines
 from pytest_kindinfra.intests.stack import Stack
-from pytest_kindinfra.model import Endpoint, Phase
+from pytest_kindinfra.model import (
+    Endpoint,
+    Phase,
+)
+from pytest_kindinfra.names import (
+    declared_name,
+)
 from pytest_kindinfra.run.messages import (
     VERSION,
+    Alive,
     CallHook,
     Done,
     Hello,
     HookEnded,
     Owned,
     PhaseEnded,
+    Progress,
     Say,
     Start,
     decode,
@@ -36,7 +44,7 @@ from pytest_kindinfra.run.messages import (
 from pytest_kindinfra.state.codec import from_json
 from pytest_kindinfra.state.records import ClusterReady
 from pytest_kindinfra.state.results import text_of
-from pytest_kindinfra.system.channel import channel_pair, run_in_thread
+from pytest_kindinfra.system.channel import channel_pair, run_in_thread, watch_process
 from pytest_kindinfra.system.programs import start_apart
 
 if TYPE_CHECKING:
@@ -95,6 +103,8 @@ class Provisioner:
         done: What it said at the run's end; None before that.
         lost: It ended before the run did.
         phases: The phases of its work that have ended.
+        show: Called with how far everything has come, from a thread; None if no board is shown, and
+            to be set before `begin`.
         begun: There is a cluster that is this run's to end.
         reused_dir: Its reused directory if it outlives the run.
     """
@@ -105,8 +115,10 @@ class Provisioner:
         self.phases: list[Phase] = []
         self.begun = False
         self.reused_dir: Path | None = None
+        self.show: Callable[[Progress], object] | None = None
         self._say = say
         self._ended = False
+        self._alive: Callable[[], bool] = lambda: True
         self._losing: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._config: pytest.Config | None = None
         self._run: RunDirectory | None = None
@@ -152,16 +164,19 @@ class Provisioner:
         """
         self._prepared, self._run, self._config = prepared, run, config
         hooks = [name for name in HOOKS if getattr(config.hook, _PREFIX + name).get_hookimpls()]
-        start = Start(run=str(run.path), prepared=pack(prepared), since=since, hooks=hooks)
+        board = self.show is not None
+        start = Start(
+            run=str(run.path), prepared=pack(prepared), since=since, hooks=hooks, board=board
+        )
         self._channel.send(encode(start), [lock.copy() for lock in locks])
         locks[1].leave()
         self._losing.put(lost)
-        if self._ended:  # before it was told anything
+        if self._ended:  # before it got a message
             self._lose()
         self._process.wait()  # it has forked the provisioner off
 
     def tell(self, message: Message) -> None:
-        """Send a message; nothing happens if nobody is there any more. Never waits."""
+        """Send a message; nothing happens if the process has ended. Never waits."""
         self._channel.send(encode(message))
 
     def over(self, seconds: float) -> bool:
@@ -181,12 +196,12 @@ class Provisioner:
         self._process.wait()
 
     def last_words(self) -> str:
-        """Return the end of what it printed before it was told where its log is."""
+        """Return the end of what it printed before it knew its log file."""
         self._errors.seek(0)
         return last_lines(self._errors.read().decode(errors="replace"), _LAST)
 
     def _listen(self) -> None:
-        for line in self._channel.lines():
+        for line in self._channel.lines(lambda: self._alive()):  # noqa: PLW0108 - another from `Alive` on
             try:
                 self._take(decode(line))
             except Exception:  # noqa: BLE001 - the next line may be the end of the run
@@ -197,21 +212,26 @@ class Provisioner:
         self._over.put(None)
 
     def _lose(self) -> None:
-        """Tell of the loss, once, and only if it had something to do."""
+        """Report the loss, once, and only if it had something to do."""
         with suppress(Empty):
             lost = self._losing.get_nowait()
             self.lost = True
             try:
                 lost()
-            except Exception:  # noqa: BLE001 - nobody is there to raise it to
+            except Exception:  # noqa: BLE001 - no caller can get it
                 self._say(f"kindinfra: {traceback.format_exc()}")
 
     def _take(self, message: Message) -> None:
         match message:
+            case Alive():
+                self._alive = watch_process(message.process)
             case Say():
                 self._say(message.line)
             case PhaseEnded():
                 self.phases.append(Phase(**message.phase))
+            case Progress():
+                if self.show:
+                    self.show(message)
             case Owned():
                 self.begun = True
                 self.reused_dir = Path(message.reused_dir) if message.reused_dir else None
@@ -248,7 +268,8 @@ class Provisioner:
         elif call.hook == "after_deploy":
             proved[call.subject] = ()
         cluster = from_json(ClusterReady, call.cluster) if call.cluster else None
-        request = self._prepared.request
+        request, plan = self._prepared.request, self._prepared.plan
+        service = next((one for one in plan.services if one.name == call.subject), None)
         stack = Stack(
             self._run,
             waits=False,
@@ -256,10 +277,11 @@ class Provisioner:
             cluster=cluster,
             shared=request.existing is not None,
             folder=request.folder,
+            worker=service.worker if service else "",
+            namespace=plan.namespaces.get(call.subject),
         )
-        if call.subject:
-            services = self._prepared.plan.services
-            hook(stack=stack, service=next(one for one in services if one.name == call.subject))
+        if service:
+            hook(stack=stack, service=replace(service, name=declared_name(service.name)))
         else:
             hook(stack=stack, directory=self._run.path)
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pytest_kindinfra.state.directory import RunDirectory
 
 
-_OF_THE_STACK = " is not there: "
-"""In what a test says that failed because of a service."""
+_PHASES = frozenset({"setup", "call", "teardown"})
+"""Of a test; a report with another one, such as xdist's of a crashed worker, has no times."""
 
 
 _LONGEST_CAUSE = 4000
@@ -40,25 +40,47 @@ class Reports:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note when a test ran, where, and how it ended."""
-        worker = getattr(report, "worker_id", "") or "main"
-        test = self._tests.setdefault(
-            (worker, report.nodeid),
-            {"test": report.nodeid, "worker": worker, "start": report.start, "outcome": "passed"},
-        )
-        test["end"] = report.stop
-        test[f"{report.when}_end"] = report.stop
+        test = self._test_of(report) if report.when in _PHASES else self._crashed(report)
         if report.outcome != "passed":
             test["outcome"] = report.outcome
         if report.failed:
             self._note_failure(report, test)
 
+    def _test_of(self, report: pytest.TestReport) -> dict[str, Any]:
+        """Return what is noted of a test, with this report's times; each attempt begins again."""
+        worker = getattr(report, "worker_id", "") or "main"
+        begun = {
+            "test": report.nodeid,
+            "worker": worker,
+            "start": report.start,
+            "outcome": "passed",
+        }
+        if report.when == "setup":
+            self._tests[worker, report.nodeid] = begun
+        test = self._tests.setdefault((worker, report.nodeid), begun)
+        test["end"] = report.stop
+        test[f"{report.when}_end"] = report.stop
+        return test
+
+    def _crashed(self, report: pytest.TestReport) -> dict[str, Any]:
+        """Return the test in which a worker crashed; xdist's report of that has no times."""
+        from pytest_kindinfra.system.timeline import now
+
+        for test in self._tests.values():
+            if test["test"] == report.nodeid and "teardown_end" not in test:
+                test["end"] = max(now(), test["end"])
+                return test
+        return {}  # it crashed in the set-up: when that began is not known
+
     def _note_failure(self, report: pytest.TestReport, test: dict[str, Any]) -> None:
         """Keep a failed test as a root cause, unless a service is its cause."""
         from pytest_kindinfra.run.ci import RootCause, SourceLine
+        from pytest_kindinfra.state.results import STACK_FAILED
 
         text = report.longreprtext
         test["cause"] = text[-_LONGEST_CAUSE:]
-        if report.when == "setup" and _OF_THE_STACK in text:
+        test["logs"] = self._attempt_files(report)
+        if report.when == "setup" and STACK_FAILED.search(text):
             return
         crash = getattr(report.longrepr, "reprcrash", None)
         path, line = (crash.path, crash.lineno) if crash else (report.location[0], 0)
@@ -67,6 +89,13 @@ class Reports:
         with suppress(ValueError):
             path = str(Path(path).relative_to(root))
         self._causes.append(RootCause(f"test {report.nodeid}", said, SourceLine(str(path), line)))
+
+    def _attempt_files(self, report: pytest.TestReport) -> list[str]:
+        """Return the files that were kept of a failed attempt, relative to the run directory."""
+        folder = Path(str(dict(report.user_properties).get("kindinfra_evidence", self._run.path)))
+        if folder == self._run.path:
+            return []
+        return sorted(os.path.relpath(path, self._run.path) for path in folder.glob("*.*"))
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self) -> Generator[None, object, object]:
@@ -105,8 +134,9 @@ class Reports:
                 stream.write(summary(report, self._all_causes(), folder=folder))
 
     def _all_causes(self) -> list[RootCause]:
-        """Return the causes of services first, then those of tests."""
-        return [*self._service_causes(), *self._causes]
+        """Return the causes of services first, then those of tests, with places for GitHub."""
+        causes = [*self._service_causes(), *self._causes]
+        return [one._replace(place=_in_workspace(one.place, self._config)) for one in causes]
 
     def _service_causes(self) -> list[RootCause]:
         from pytest_kindinfra.errors import KindInfraError
@@ -116,13 +146,14 @@ class Reports:
         from pytest_kindinfra.run.teardown import read_failures
 
         failures = [one for one in read_failures(self._run).values() if not one.cancelled]
-        texts = {one.root: one.full for one in failures}
+        causes = {one.root: one for one in failures}
         found = []
-        for root, text in texts.items():
+        for root, cause in causes.items():
             place = SourceLine()
             with suppress(KindInfraError):
-                place = place_of(root, text, read_declaration(self._config.rootpath))
-            found.append(RootCause(f"{root} failed", text, _in_workspace(place, self._config)))
+                place = place_of(root, cause.full, read_declaration(self._config.rootpath))
+            title = f"{root} {cause.verb}"
+            found.append(RootCause(title, cause.full, place))
         return found
 
 

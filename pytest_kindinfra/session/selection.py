@@ -7,13 +7,13 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import pytest
+
 from pytest_kindinfra import hookspecs
 from pytest_kindinfra.errors import did_you_mean, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    import pytest
 
     from pytest_kindinfra.state.records import Needs, Turn
 
@@ -31,7 +31,7 @@ def known_conftests(config: pytest.Config) -> frozenset[str]:
 
 
 def nested_hooks(config: pytest.Config, initial: frozenset[str]) -> Iterator[str]:
-    """Yield a sentence for each hook of ours in a conftest that is not an initial one.
+    """Yield a sentence for each of the plugin's hooks in a conftest that is not an initial one.
 
     Args:
         config: pytest's, after collection.
@@ -43,8 +43,8 @@ def nested_hooks(config: pytest.Config, initial: frozenset[str]) -> Iterator[str
             if one.plugin_name.endswith(_CONFTEST) and one.plugin_name not in initial:
                 yield (
                     f"{one.plugin_name.removeprefix(root)}: {hook} is never called from there "
-                    "under xdist; it belongs into the rootdir's conftest.py, one that the "
-                    "arguments or testpaths name, or a plugin"
+                    "under xdist; move it to the rootdir's conftest.py, to one that the "
+                    "arguments or testpaths name, or to a plugin"
                 )
 
 
@@ -72,10 +72,14 @@ _PACKAGE = "pytest_kindinfra."
 _NAMED_TESTS = 2
 
 
+_REQUESTS: pytest.StashKey[tuple[tuple[str, ...], bool]] = pytest.StashKey()
+"""The fixtures that a test requests, and whether one of them leads to the cluster."""
+
+
 def needs_of(item: pytest.Item) -> frozenset[str] | None:
     """Return the services that a test needs; empty means the bare cluster, None means nothing.
 
-    Read anew at each call: hooks and fixtures may add marks at any time.
+    Marks are read again at each call: hooks and fixtures may add marks at any time.
     """
     marks = list(item.iter_markers(MARK))
     if marks:
@@ -86,9 +90,22 @@ def needs_of(item: pytest.Item) -> frozenset[str] | None:
 def _requests_cluster(item: pytest.Item) -> bool:
     """Whether a fixture that the test requests leads to this plugin's `kindinfra`.
 
+    Looked up once for the same fixtures: it takes longer than all else that a test without a mark
+    costs.
+    """
+    names = tuple(getattr(item, "fixturenames", ()))
+    looked_up, leads = item.stash.get(_REQUESTS, ((), False))
+    if names != looked_up:
+        leads = _lead_to_cluster(item, names)
+        item.stash[_REQUESTS] = (names, leads)
+    return leads
+
+
+def _lead_to_cluster(item: pytest.Item, names: Sequence[str]) -> bool:
+    """Look up whether one of the fixtures leads to this plugin's `kindinfra`.
+
     A fixture of the same name that replaces one of this plugin without requesting it leads nowhere.
     """
-    names: Sequence[str] = getattr(item, "fixturenames", ())
     known: Mapping[str, Any] = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
     if FIXTURES.isdisjoint(names) and all(name in known for name in names):
         return False

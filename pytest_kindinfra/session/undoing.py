@@ -1,4 +1,4 @@
-"""What tests change of the stack: undone when they end, or by whoever finds it left behind."""
+"""What tests change of the stack: undone when they end, or by the process that finds it later."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.intests.stack import Stack
+from pytest_kindinfra.session.stash import RUN, outline
 from pytest_kindinfra.state.records import Change
+from pytest_kindinfra.system.timeline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    import pytest
 
     from pytest_kindinfra.intests.changes import CurrentTest
     from pytest_kindinfra.plan.options import Settings
@@ -24,6 +28,7 @@ def stack_of(
     *,
     folder: Path,
     current: Callable[[], CurrentTest | None],
+    worker: str,
 ) -> Stack:
     """Return the stack for the tests of this process.
 
@@ -32,42 +37,76 @@ def stack_of(
         settings: The options.
         folder: Where relative paths of manifests start.
         current: Gives the test that runs.
+        worker: Whose copies of services per worker it has; empty without xdist.
     """
-    return Stack(run, shared=settings.kubeconfig is not None, folder=folder, current=current)
+    shared = settings.kubeconfig is not None
+    return Stack(run, shared=shared, folder=folder, current=current, worker=worker)
 
 
-def lack_of(run: RunDirectory, settings: Settings, needs: frozenset[str]) -> str:
+def lack_of(run: RunDirectory, settings: Settings, needs: frozenset[str], worker: str) -> str:
     """Undo what killed workers have left, and return why a service is not whole.
 
     Args:
         run: The run directory.
         settings: The options.
         needs: The services that the next test needs.
+        worker: As in `stack_of`.
 
     Returns:
         A text for that test, empty if its services are whole as far as is known.
     """
-    with closing(_own_stack(run, settings)) as stack:
+    with closing(_own_stack(run, settings, worker)) as stack:
         try:
             return stack.lack_of(needs)
         except KindInfraError as error:
             return f"what a killed worker had changed could not be undone: {error}"
 
 
-def undo_left(run: RunDirectory, settings: Settings) -> list[str]:
-    """Undo at the end of the run what killed workers have left, if the cluster stays.
+_AT_THE_END = 30.0
+"""Seconds for all that is left: the tests are over, and the user waits for pytest's end."""
 
-    Returns:
-        What could not be undone.
+
+_AFTER_AN_INTERRUPT = 5.0
+
+
+def undo_left(config: pytest.Config, *, failed: bool, interrupted: bool) -> None:
+    """Undo what killed workers, or a test that was cut short, have left in a cluster that stays.
+
+    What cannot be undone is said.
+
+    Args:
+        config: pytest's.
+        failed: A test failed.
+        interrupted: The user ended the run. Then a cluster that is merely kept is left as it is,
+            to be looked at.
     """
-    stays = settings.reuse or settings.keep != "never" or settings.kubeconfig is not None
-    if not stays or not has_changes(run):
-        return []
+    from pytest_kindinfra.session.output import write_line
+
+    run, settings = config.stash[RUN], outline(config).settings
+    if not _is_tidied(settings, failed=failed, interrupted=interrupted) or not has_changes(run):
+        return
+    seconds = _AFTER_AN_INTERRUPT if interrupted else _AT_THE_END
+
+    def tell(change: Change) -> None:
+        where = f' in service "{change.service}"' if change.service else ""
+        what = f"undoing what the test {change.test} changed{where} ({change.kind})"
+        write_line(config, f"kindinfra: {what}, {seconds:g} s at most")
+
     with closing(_own_stack(run, settings)) as stack:
         try:
-            return stack.undo_of_dead()
-        except KindInfraError as error:
-            return [str(error)]
+            problems = stack.undo_of_dead(Deadline.after(seconds), tell=tell)
+        except (KindInfraError, OSError) as error:
+            problems = [str(error)]
+    for problem in problems:
+        write_line(config, f"kindinfra: {problem}")
+
+
+def _is_tidied(settings: Settings, *, failed: bool, interrupted: bool) -> bool:
+    """Whether the cluster stays, and not only to be looked at."""
+    if settings.reuse or settings.kubeconfig is not None:
+        return True
+    kept = settings.keep == "always" or (settings.keep == "on-failure" and failed)
+    return kept and not interrupted
 
 
 def has_changes(run: RunDirectory) -> bool:
@@ -75,5 +114,5 @@ def has_changes(run: RunDirectory) -> bool:
     return bool(run.names(Change))
 
 
-def _own_stack(run: RunDirectory, settings: Settings) -> Stack:
-    return Stack(run, waits=False, shared=settings.kubeconfig is not None)
+def _own_stack(run: RunDirectory, settings: Settings, worker: str = "") -> Stack:
+    return Stack(run, waits=False, shared=settings.kubeconfig is not None, worker=worker)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_kindinfra.errors import KindInfraError
-from pytest_kindinfra.session.selection import needs_of
+from pytest_kindinfra.names import (
+    declared_name,
+)
 from pytest_kindinfra.state.records import ClusterReady, NodeLost, PlanMade, ServiceReady
 from pytest_kindinfra.state.results import Failed, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    import pytest
 
     from pytest_kindinfra.state.directory import RunDirectory
 
@@ -30,7 +30,7 @@ class Refusal(NamedTuple):
 
 
 _NOT_BEGUN = Refusal(
-    "no cluster was created, because no selected test was seen to need one\n"
+    "no cluster was created, because no selected test seemed to need one at collection\n"
     "A fixture that is requested while a test runs (request.getfixturevalue, a lazy fixture, a "
     "pytest-bdd step), or a mark that is added then, is not known at collection.\n"
     "To fix: mark the test with @pytest.mark.kindinfra, or @pytest.mark.kindinfra(SERVICE) for a "
@@ -39,33 +39,27 @@ _NOT_BEGUN = Refusal(
 
 
 def await_services(
-    item: pytest.Item, run: RunDirectory, *, asked: bool, meanwhile: Callable[[], object]
+    needs: Iterable[str],
+    run: RunDirectory,
+    *,
+    asked: bool,
+    meanwhile: Callable[[], object],
+    worker: str = "",
 ) -> Refusal | None:
     """Wait until all that a test needs is ready.
 
     Args:
-        item: The test.
+        needs: The services; none means the bare cluster.
         run: Where results appear.
         asked: Whether this process asked for the cluster when it had collected its tests.
         meanwhile: Called again and again while waiting.
+        worker: Whose copies of services per worker the test has; empty without xdist.
 
     Returns:
         None, or why the test cannot run.
     """
-    if (needs := needs_of(item)) is None or item.config.option.setupplan:
-        return None
     try:
-        return _not_requested(run, needs, asked=asked) or _await(run, needs, meanwhile)
-    except KindInfraError as error:
-        return Refusal(str(error))
-
-
-def await_cluster(
-    run: RunDirectory, *, asked: bool, meanwhile: Callable[[], object]
-) -> Refusal | None:
-    """Wait for the cluster, for a test that asks for it at run time; see `await_services`."""
-    try:
-        return _not_requested(run, (), asked=asked) or _await(run, (), meanwhile)
+        return _not_requested(run, needs, asked=asked) or _await(run, needs, meanwhile, worker)
     except KindInfraError as error:
         return Refusal(str(error))
 
@@ -75,11 +69,11 @@ def _not_requested(run: RunDirectory, needs: Iterable[str], *, asked: bool) -> R
     plan = run.settled(PlanMade)
     if not isinstance(plan, PlanMade):
         return None if asked else _NOT_BEGUN
-    if unknown := sorted(set(needs) - set(plan.services)):
+    if unknown := sorted(set(needs) - {*plan.services, *map(declared_name, plan.services)}):
         marks = ", ".join(f'"{name}"' for name in unknown)
         text = (
-            f"this run does not bring up {marks}: no selected test was seen to need it; this run "
-            f"has: {', '.join(sorted(plan.services)) or 'none'}\n"
+            f"this run does not start {marks}: no selected test seemed to need it at collection; "
+            f"it has: {', '.join(sorted(plan.services)) or 'none'}\n"
             "A mark that is added while a test runs is not known at collection.\n"
             f"To fix: mark the test with @pytest.mark.kindinfra({marks}), or add the mark in "
             "pytest_collection_modifyitems"
@@ -89,22 +83,36 @@ def _not_requested(run: RunDirectory, needs: Iterable[str], *, asked: bool) -> R
 
 
 def _await(
-    run: RunDirectory, services: Iterable[str], meanwhile: Callable[[], object]
+    run: RunDirectory,
+    services: Iterable[str],
+    meanwhile: Callable[[], object],
+    worker: str = "",
 ) -> Refusal | None:
-    """Wait for the cluster, then for services; return the first failure."""
+    """Wait for the cluster, then for services; return the first failure.
+
+    Args:
+        run: Where results appear.
+        services: As marks name them.
+        meanwhile: Called again and again while waiting.
+        worker: Whose copies of services per worker are meant; empty without xdist.
+    """
     results: list[tuple[type[Result], str]] = [
         (ClusterReady, ""),
         *((ServiceReady, name) for name in sorted(services)),
     ]
-    for kind, name in results:
+    for kind, declared in results:
+        name = declared
+        if declared and worker:
+            plan = run.wait_for(PlanMade, meanwhile=meanwhile)
+            name = plan.own(declared, worker) if isinstance(plan, PlanMade) else declared
         result = run.wait_for(kind, name, meanwhile=meanwhile)
         if isinstance(result, Failed):
             return _refusal(result, run)
-    # Asked last: what was there before the cluster was lost does not help any more.
+    # Asked last: a result from before the cluster was lost does not help any more.
     lost = run.settled(NodeLost)
     return _refusal(lost, run) if lost else None
 
 
 def _refusal(failure: Failed, run: RunDirectory) -> Refusal:
     missing = failure.full.splitlines()[0] if failure.missing else ""
-    return Refusal(f"{failure.short}\nall of it: {run.path}", missing)
+    return Refusal(f"{failure.short}\nlogs and details: {run.path}", missing)

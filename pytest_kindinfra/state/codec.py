@@ -48,6 +48,12 @@ class Record:
     FILE: ClassVar[str]
 
 
+class Note(Record):
+    """A record that has no states: it is there or not, and the last writing counts."""
+
+    __slots__ = ()
+
+
 T = TypeVar("T")
 
 
@@ -196,7 +202,7 @@ def read_state(path: Path, decode: Callable[[Any], T]) -> T | None:
     except (OSError, ValueError) as error:
         raise StateError(_unbelieved(path, f"cannot be read: {error}")) from error
     if not isinstance(found, dict) or "value" not in found:
-        raise StateError(_unbelieved(path, "is none of ours"))
+        raise StateError(_unbelieved(path, "was not written by pytest-kindinfra"))
     if found.get("format") != FORMAT:
         why = f"has format {found.get('format')}, this version of pytest-kindinfra reads {FORMAT}"
         raise StateError(_unbelieved(path, why))

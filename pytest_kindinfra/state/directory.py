@@ -33,7 +33,8 @@ from pytest_kindinfra.system.timeline import monotonic, sleep
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_kindinfra.state.records import Needs, Note
+    from pytest_kindinfra.state.codec import Note
+    from pytest_kindinfra.state.records import Needs
 
 
 N = TypeVar("N", bound="Note")
@@ -41,7 +42,7 @@ R = TypeVar("R", bound=Result)
 
 
 _RUN_NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
-"""A run's id, and so the name of its folder and what a link of ours leads to."""
+"""A run's id, and so the name of its folder and what the link `latest` leads to."""
 
 
 def new_run_id() -> str:
@@ -64,7 +65,7 @@ class RunFolder:
     """`ARTIFACTS/RUN_ID`.
 
     Attributes:
-        path: The folder; made when somebody first needs it.
+        path: The folder; made when it is first needed.
     """
 
     path: Path
@@ -81,7 +82,7 @@ class RunFolder:
 
     @property
     def provisioning(self) -> Path:
-        """Held as long as somebody may still settle a result."""
+        """Locked as long as a process may still settle a result."""
         return self.path / "provisioning"
 
     def make(self) -> None:
@@ -96,7 +97,7 @@ class RunFolder:
         self.path.mkdir(mode=_PRIVATE, exist_ok=True)
         self.path.chmod(_PRIVATE)
         self.hide()
-        with suppress(OSError):  # a file system without links, or somebody else's folder
+        with suppress(OSError):  # a file system without links, or another user's folder
             self._point_latest()
 
     def hide(self) -> None:
@@ -194,10 +195,10 @@ class RunFolder:
         return RunFolder(Path(tempfile.gettempdir()) / f"kindinfra-{self.path.name}")
 
     def read(self, kind: type[N], name: str = "") -> N | None:
-        """Return a note, None if nobody wrote it.
+        """Return a note, None if it was not written.
 
         Raises:
-            StateError: What is there cannot be believed.
+            StateError: The file is damaged or of another version.
         """
         return read_state(self.file(kind, name), lambda value: from_json(kind, value))
 
@@ -251,7 +252,7 @@ def _ignore_all(folder: Path) -> None:
         file.write("*\n")
 
 
-POLL = 0.015
+_POLL = 0.015
 """Seconds between two looks for a result."""
 
 
@@ -268,7 +269,7 @@ class RunDirectory(RunFolder):
     # -- who may do this: the one provisioner ----------------------------------------------------
 
     def begin(self, kind: type[Result], name: str = "") -> None:
-        """Say that work on a result has begun: pending becomes running.
+        """Say that work on a result has started: pending becomes running.
 
         Raises:
             StateError: It is settled already.
@@ -329,12 +330,12 @@ class RunDirectory(RunFolder):
         Args:
             kind: What it is when it is ready.
             name: The service that it is about; empty for a result of which there is only one.
-            meanwhile: Called between two looks, each `POLL` seconds.
+            meanwhile: Called between two looks, each `_POLL` seconds.
 
         Raises:
             CancelledError: The run was closed first.
-            ProvisionerDiedError: Nobody is left to write it.
-            StateError: What is there cannot be believed.
+            ProvisionerDiedError: No process is left to write it.
+            StateError: The file is damaged or of another version.
         """
         next_check = monotonic() + _LIVENESS_EVERY
         files = [os.fspath(path) for path in self._files_of(kind, name)]
@@ -349,10 +350,10 @@ class RunDirectory(RunFolder):
                 self.check_alive(kind, name)
                 next_check, seen = monotonic() + _LIVENESS_EVERY, None
             meanwhile()
-            sleep(POLL)
+            sleep(_POLL)
 
     def _files_of(self, kind: type[Result], name: str) -> tuple[Path, ...]:
-        """Return the files that tell of a result: its own, the one set aside, the run's end."""
+        """Return the files that settle a result: its own, the one set aside, the run's end."""
         from pytest_kindinfra.state.records import RunClosed
 
         return self.file(kind, name), self._aside(kind, name), self.file(RunClosed)
@@ -365,7 +366,7 @@ class RunDirectory(RunFolder):
 
         Raises:
             CancelledError: The run was closed first.
-            StateError: What is there cannot be believed; it is set aside.
+            StateError: The file is damaged or of another version; it is set aside.
         """
         result = self.settled(kind, name)
         if result is None and self.is_closed:
@@ -376,10 +377,10 @@ class RunDirectory(RunFolder):
         return result
 
     def check_alive(self, kind: type[Result], name: str = "") -> None:
-        """Return if somebody may still settle a result, or has by now.
+        """Return if a process may still settle a result, or has by now.
 
         Raises:
-            ProvisionerDiedError: Nobody is left.
+            ProvisionerDiedError: No process is left.
         """
         if is_locked(self.provisioning):
             return
@@ -390,7 +391,7 @@ class RunDirectory(RunFolder):
             raise ProvisionerDiedError(self._without_result(file_name(kind, name)))
         msg = (
             f"the process that brings the stack up ended without a result (run {self.path.name})\n"
-            "To fix: look for why pytest's main process ended, then run again"
+            "To fix: find out why pytest's main process ended, then run again"
         )
         raise ProvisionerDiedError(msg)
 
@@ -404,7 +405,7 @@ class RunDirectory(RunFolder):
         """Return a result that is settled, None if it is not yet.
 
         Raises:
-            StateError: What is there cannot be believed; it is set aside.
+            StateError: The file is damaged or of another version; it is set aside.
         """
         file, aside = self.file(kind, name), self._aside(kind, name)
         try:

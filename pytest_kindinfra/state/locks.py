@@ -32,7 +32,7 @@ _READABLE = 0o444
 
 
 _PROBED_FOR = 1.0
-"""Seconds to wait for a lock in any case: whoever asks whether it is free holds it for a moment."""
+"""Seconds to wait for a lock in any case: a check whether it is free has it for a moment."""
 
 
 class Lock(Protocol):
@@ -79,7 +79,7 @@ class SharedLock:
         os.close(self._file)
 
     def release(self, force: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - `Lock.release`
-        """Free it, whoever holds it: a process that a test forked off may have a copy."""
+        """Free it in all processes: one that a test forked off may have a copy."""
         fcntl.flock(self._file, fcntl.LOCK_UN)
         os.close(self._file)
 
@@ -106,7 +106,7 @@ def hold_within(path: Path, deadline: Deadline, *, waiting: Callable[[], object]
     Args:
         path: The lock's file.
         deadline: When to give up.
-        waiting: Called once, if somebody else has it.
+        waiting: Called once, if another process has it.
 
     Raises:
         CancelledError: The run is ending.
@@ -187,19 +187,19 @@ def locked_for_all_users(
 ) -> Iterator[bool]:
     """Run the block while no other process of this host, of whatever user, runs one of that name.
 
-    Every user can reach the lock's folder, so any of them can hold the lock for ever or put
+    Every user can reach the lock's folder, so any of them can keep the lock forever or put
     something else in its place. The lock is therefore advisory: the block always runs, and is
-    told whether it runs alone. Where the lock of all users cannot be had, one is taken that only
+    told whether it runs alone. Where the lock of all users cannot be used, one is taken that only
     processes of this user can reach.
 
     Args:
         name: What is serialised: `create`.
         deadline: When to stop waiting; one of this user is waited for just as long.
-        say: Gets a sentence about a wait, and about a lock that cannot be had.
+        say: Gets a sentence about a wait, and about a lock that cannot be used.
         option: Sets the deadline's seconds, for the sentence.
 
     Yields:
-        Whether a lock is held.
+        Whether the block has a lock.
 
     Raises:
         CancelledError: The run is ending.
@@ -215,7 +215,7 @@ def locked_for_all_users(
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """What is said about a lock that is not there at once."""
+    """The messages about a lock that is not free at once."""
 
     say: Callable[[str], object]
     within: str
@@ -277,7 +277,7 @@ def _locked_within(path: Path, deadline: Deadline, words: _Words) -> FileIO | No
 def _try_lock(path: Path) -> FileIO | None:
     """Return the locked file; None if another process holds it.
 
-    Opened for reading only and without following a link: flock(2) needs no more, and nobody can
+    Opened for reading only and without following a link: flock(2) needs no more, and no user can
     make us write to a file of their choice.
 
     Raises:
@@ -288,7 +288,7 @@ def _try_lock(path: Path) -> FileIO | None:
         file = FileIO(_open_or_make(folder, path.name))
         try:
             if _is_regular(os.fstat(file.fileno())) and _flocked(file):
-                # Whoever waited may have got the lock of a file that was removed meanwhile.
+                # After a wait it may be the lock of a file that was removed meanwhile.
                 there = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
                 if os.path.samestat(there, os.fstat(file.fileno())):
                     return file
@@ -305,7 +305,7 @@ def _try_lock(path: Path) -> FileIO | None:
 
 def _open_or_make(folder: int, name: str) -> int:
     """Return a descriptor for reading of a file in a folder; it is made, readable by everybody."""
-    # O_NONBLOCK: opening a FIFO that somebody put there would wait for a writer.
+    # O_NONBLOCK: opening a FIFO that another user put there would wait for a writer.
     reading = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     with suppress(FileNotFoundError):
         return os.open(name, reading, dir_fd=folder)
@@ -325,7 +325,7 @@ def _is_regular(found: os.stat_result) -> bool:
     """
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "it is not a regular file")
-    if found.st_nlink > 1:  # a lock that we would take on somebody's other file
+    if found.st_nlink > 1:  # a lock that we would take on another file of a user's
         raise OSError(errno.EMLINK, "it is a hard link to another file")
     return True
 

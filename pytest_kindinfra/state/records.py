@@ -1,7 +1,8 @@
-"""Every state file in one table: what it is called, and what it holds.
+"""The records of a run: what each of its state files is called, and what it holds.
 
-A record is written by one process and read by others, or by later runs. Whoever changes a field
-raises `FORMAT` in `state/codec.py`. Pure: no record knows how it is stored.
+A record is written by one process and read by others. Records of clusters, which later runs read
+too, are in `state/clusterrecords.py`. A change of a field needs a higher `FORMAT` in
+`state/codec.py`. Pure: no record knows how it is stored.
 """
 
 from __future__ import annotations
@@ -18,17 +19,14 @@ from pytest_kindinfra.model import (
     EngineName,
     KubeObject,
 )
-from pytest_kindinfra.state.codec import Record
+from pytest_kindinfra.names import (
+    copy_name,
+)
+from pytest_kindinfra.state.codec import Note
 from pytest_kindinfra.state.results import Failed, Result
 
 if TYPE_CHECKING:
     from pytest_kindinfra.model import Cluster, Plan
-
-
-class Note(Record):
-    """A record that has no states: it is there or not, and the last writing counts."""
-
-    __slots__ = ()
 
 
 # -- what a run brings up: results, each of them settled once ----------------------------------
@@ -39,8 +37,8 @@ class PlanMade(Result):
     """What a run is going to bring up.
 
     Attributes:
-        services: Their names, in the order of their needs.
-        engine: The engine's name; `auto` where whoever asks must choose.
+        services: Their names, in the order of their needs; `web.gw0` is a worker's copy.
+        engine: The engine's name; `auto` where the reader must choose.
         env: The declared variables, templates not yet filled.
     """
 
@@ -49,6 +47,16 @@ class PlanMade(Result):
     services: tuple[str, ...]
     engine: EngineName = "auto"
     env: dict[str, str] = field(default_factory=dict)
+
+    def own(self, service: str, worker: str) -> str:
+        """Return what a worker has under a declared name: its copy if there is one.
+
+        Args:
+            service: A declared service, or a copy's whole name.
+            worker: The worker; empty without xdist.
+        """
+        copy = copy_name(service, worker)
+        return copy if copy in self.services else service
 
     @classmethod
     def of(cls, plan: Plan, *, engine: str) -> Self:
@@ -93,7 +101,7 @@ class NodeLost(Failed, Result):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFailed(Failed, Result):
-    """Why an image is not there."""
+    """Why an image is missing."""
 
     FILE: ClassVar[str] = "broken-"
 
@@ -109,7 +117,7 @@ class Needs(Note):
         services: Name to the ids of the first tests that ask for it.
         tests: How many tests need something.
         problems: A sentence for each mark that makes no sense.
-        turns: Some tests may not run beside others.
+        turns: Some tests may not run in parallel to others.
     """
 
     FILE: ClassVar[str] = "request-"
@@ -143,6 +151,30 @@ class RunClosed(Note):
     """Nothing more will come: waiters give up."""
 
     FILE: ClassVar[str] = "closed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused(Note):
+    """A process has stopped at a failed test, for `--kindinfra-pause`.
+
+    Attributes:
+        test: Its node id, and the phase that failed.
+        services: Those that it names.
+        evidence: The folder with what is kept of it.
+    """
+
+    FILE: ClassVar[str] = "paused-"
+
+    test: str
+    services: tuple[str, ...] = ()
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseOver(Note):
+    """The tests go on after a pause; there is no further pause in the run."""
+
+    FILE: ClassVar[str] = "pause-over"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +222,23 @@ class KubernetesVersion(Note):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotUsed(Note):
+    """The snapshot that the run's cluster was restored from.
+
+    Attributes:
+        reference: Its name in the engine.
+        id: The engine's id of it.
+        age_days: How old it was.
+    """
+
+    FILE: ClassVar[str] = "snapshot"
+
+    reference: str
+    id: str
+    age_days: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectsApplied(Note):
     """Where a run may have put objects in an existing cluster: namespaces, and kinds by path."""
 
@@ -225,7 +274,7 @@ class LoadedByTest(Note):
     reference: str
 
 
-# -- what tests must know of each other and of services, to run side by side and to change them ---
+# -- what tests must know of each other and of services, to run in parallel and to change them -----
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -362,7 +411,7 @@ class Probe:
 class DeployedService(Note):
     """What a test process must know of a service to change it and see it whole again.
 
-    Written once by whoever deployed it, before the result that says that it is ready. Values of
+    Written once when it was deployed, before the result that says that it is ready. Values of
     objects, such as those of Secrets, are not in it.
 
     Attributes:
@@ -381,6 +430,8 @@ class DeployedService(Note):
         names: Declared image to further references in manifests that mean it.
         written: External references to what pods run in their place.
         loaded: External references that are in the kind nodes as they are.
+        images_at: Where its custom resources name their images, as in the declaration.
+        content: The hash of its objects, as it is in their pod templates.
     """
 
     FILE: ClassVar[str] = "deployed-"
@@ -399,126 +450,11 @@ class DeployedService(Note):
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     written: dict[str, str] = field(default_factory=dict)
     loaded: tuple[str, ...] = ()
+    images_at: tuple[tuple[str, str], ...] = ()
+    content: str = ""
 
     @property
     def namespaces(self) -> list[str]:
         """The namespaces of its objects."""
         found = {obj["metadata"].get("namespace") for obj in self.objects}
         return sorted({self.namespace, *found} - {None, ""})
-
-
-# -- what is noted of a cluster, in the run directory or in that of a reused cluster -------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterNamed(Note):
-    """From here on a cluster of that name is the folder's to delete."""
-
-    FILE: ClassVar[str] = "cluster-name"
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterKept(Note):
-    """The cluster was kept on purpose, or made to its end for reuse: it is no garbage."""
-
-    FILE: ClassVar[str] = "kept"
-
-    cluster: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepBegun(Note):
-    """The cluster of a dead run is being deleted."""
-
-    FILE: ClassVar[str] = "swept"
-
-    cluster: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReusedCluster(Note):
-    """The reused directory of a run's cluster, and whether the cluster was there before the run."""
-
-    FILE: ClassVar[str] = "reused-cluster"
-
-    path: Path
-    existed: bool
-
-
-# -- what a reused directory holds --------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReusedBy(Note):
-    """Who holds the lock of a reused cluster, for the message to those that wait."""
-
-    FILE: ClassVar[str] = "user"
-
-    user: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fingerprint(Note):
-    """What a cluster was made with.
-
-    Attributes:
-        config: A hash of the user's kind config.
-        node_image: The node image, or whose choice it was.
-        tuning: A hash of our patches; empty without them.
-        ports: `SERVICE.ENDPOINT` to its NodePort, for all that ever had one.
-        spare: NodePorts that are mapped for endpoints that come later.
-    """
-
-    FILE: ClassVar[str] = "made"
-
-    config: str
-    node_image: str
-    tuning: str
-    ports: dict[str, int]
-    spare: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeployedRelease:
-    """The release of a service's chart."""
-
-    name: str
-    namespace: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deployed(Note):
-    """The deployed state of one service in a reused cluster.
-
-    Attributes:
-        ready: It was ready when it was last brought up.
-        content: A hash of its objects as written, and of what its images were.
-        step: A hash of what its Python step reads; empty if it must run each time.
-        generation: Another one each time when something of the service, or of what it needs,
-            changed.
-        needs: The services that it needs, to their generations at that time.
-        objects: Its objects by `reused.identity`, without those of a chart.
-        charted: Those of a chart.
-        release: The chart's release; None without one.
-        uids: `reused.key` of an object to the uid that it had.
-        returned: The objects that its Python step returned.
-        endpoints: As in the service's result.
-        source: The folder of the declaration that has it; `hook` if a hook added it.
-    """
-
-    FILE: ClassVar[str] = "applied-"
-
-    ready: bool = False
-    content: str = ""
-    step: str = ""
-    generation: str = ""
-    needs: dict[str, str] = field(default_factory=dict)
-    objects: tuple[KubeObject, ...] = ()
-    charted: tuple[KubeObject, ...] = ()
-    release: DeployedRelease | None = None
-    uids: dict[str, str] = field(default_factory=dict)
-    returned: tuple[KubeObject, ...] = ()
-    endpoints: tuple[Endpoint, ...] = ()
-    source: str = ""

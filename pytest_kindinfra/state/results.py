@@ -5,6 +5,7 @@ A failure is a result too. Pure: errors in, records out.
 
 from __future__ import annotations
 
+import re
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -32,7 +33,7 @@ _FIRST = 2
 
 
 RUNNING = {"state": "running"}
-"""The value of a result on which work has begun."""
+"""The value of a result on which work has started."""
 
 
 class Result(Record):
@@ -43,12 +44,13 @@ class Result(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """What stands in place of a result that will never be ready.
+    """The result of something that will never be ready.
 
     Attributes:
         short: At most five lines, for each test that it concerns.
         full: The whole cause, shown once.
         root: With what it began: `image "api"`.
+        verb: What happened to the root: `failed to build`.
         cancelled: Nothing is wrong, the run ended.
         missing: It began with an engine or kind that is not here.
     """
@@ -56,6 +58,7 @@ class Failed:
     short: str
     full: str
     root: str
+    verb: str = "failed"
     cancelled: bool = False
     missing: bool = False
 
@@ -95,6 +98,7 @@ class BlockedError(NeedFailedError):
 
     Attributes:
         root: The image, service or cluster with which it began: `image "api"`.
+        verb: What happened to it: `failed to build`.
         cause: The text of that failure.
         short: The same in at most five lines.
         missing: It began with an engine or kind that is not here.
@@ -104,9 +108,11 @@ class BlockedError(NeedFailedError):
         self.root = root
         self.missing = is_missing(error)
         self.cause = text_of(error)
-        super().__init__(f"{root} failed:\n{self.cause}")
+        self.verb = verb_of(root, error)
+        super().__init__(f"{root} {self.verb}:\n{self.cause}")
         short = getattr(error, "short", None) or self.cause
-        self.short = f"{root} failed:\n{shortened(short, lines=_LINES - 1, first=_FIRST)}"
+        shorter = shortened(short, lines=_LINES - 1, first=_FIRST)
+        self.short = f"{root} {self.verb}:\n{shorter}"
 
 
 @overload
@@ -128,12 +134,12 @@ def failure_of(
     redact: Callable[[str], str] = str,
     kind: type[Failed] = Failed,
 ) -> Failed:
-    """Return the result that tells waiters of a failure.
+    """Return the result that describes a failure to those that wait.
 
     Args:
         error: What was raised; an error of this project is shown by its text, a bug by its
             traceback.
-        subject: What is not there: `service "api"`.
+        subject: What failed: `service "api"`.
         redact: Takes secrets out of a text.
         kind: The class of the result.
     """
@@ -141,12 +147,33 @@ def failure_of(
     full = error.cause if isinstance(error, BlockedError) else text
     short = getattr(error, "short", None) or shortened(text, lines=_LINES, first=_FIRST)
     return kind(
-        short=redact(f"{subject} is not there: {short}"),
+        short=redact(f"{subject} {verb_of(subject, error)}: {short}"),
         full=redact(full),
         root=redact(error.root if isinstance(error, BlockedError) else subject),
+        verb=error.verb if isinstance(error, BlockedError) else verb_of(subject, error),
         cancelled=isinstance(error, CancelledError),
         missing=is_missing(error),
     )
+
+
+_VERBS = {
+    "image": "failed to build",
+    "service": "failed to start",
+    "the cluster": "failed to start",
+}
+"""By the words of a subject before its name: `image "api"`, `service "api"`, `the cluster`."""
+
+
+STACK_FAILED = re.compile(
+    rf'(?:service "[^"]*" {_VERBS["service"]}|the cluster (?:{_VERBS["the cluster"]}|was lost)): '
+)
+"""In the text of a test that failed because of a service or the cluster."""
+
+
+def verb_of(subject: str, error: BaseException) -> str:
+    """Return what happened to a subject: `failed to build` for `image "api"`."""
+    verb: str = "" if isinstance(error, BlockedError) else getattr(error, "verb", "")
+    return verb or _VERBS.get(subject.partition(' "')[0], "failed")
 
 
 def is_missing(error: BaseException) -> bool:

@@ -10,14 +10,13 @@ import json
 import re
 import secrets
 import shlex
+from contextlib import suppress
 from hashlib import sha256
 from os import fsencode
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError, StateError
-from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.locks import hold_within, is_locked
-from pytest_kindinfra.state.records import (
+from pytest_kindinfra.state.clusterrecords import (
     ClusterKept,
     ClusterNamed,
     Deployed,
@@ -25,6 +24,9 @@ from pytest_kindinfra.state.records import (
     ReusedBy,
     SweepBegun,
 )
+from pytest_kindinfra.state.directory import RunDirectory
+from pytest_kindinfra.state.locks import hold_within, is_locked
+from pytest_kindinfra.state.records import DeployedService
 from pytest_kindinfra.system.files import is_there
 
 if TYPE_CHECKING:
@@ -57,6 +59,20 @@ def name_after(folder: Path) -> str:
     return "-".join(part for part in ("kindinfra", word, digits) if part)
 
 
+def cluster_name(folder: Path, *, named: str | None, reuse: bool, run_id: str) -> str:
+    """Return kind's name for the cluster of a run.
+
+    Args:
+        folder: The declaration's.
+        named: The name that an option gives; None without one.
+        reuse: Whether runs in the folder share a cluster.
+        run_id: The run's.
+    """
+    if named:
+        return named
+    return name_after(folder) if reuse else f"kindinfra-{run_id}"
+
+
 def reused_directory(artifacts: Path, name: str) -> RunDirectory:
     """Return the reused directory of a cluster that is to be made; nothing is made on disk."""
     return RunDirectory(artifacts / _FOLDER / name)
@@ -79,19 +95,28 @@ def forget(directory: RunDirectory) -> None:
     directory.kubeconfig.unlink(missing_ok=True)
 
 
+def forget_name(directory: RunDirectory) -> None:
+    """Note that the cluster of a killed run is deleted: its run directory may be removed.
+
+    `SweepBegun` stays, since a run that waits for the lock looks for it. A full disk is no error.
+    """
+    with suppress(OSError):
+        directory.remove(ClusterNamed)
+
+
 def acquire(
     directory: RunDirectory, *, user: str, waiting: Callable[[str], object], deadline: Deadline
 ) -> Lock:
-    """Wait until nobody else uses a reused cluster, and keep it for this process.
+    """Wait until no other process uses a reused cluster, and keep it for this process.
 
     Args:
         directory: The cluster's reused directory.
-        user: Who wants it, for the message to those that wait for this process.
+        user: The name of this process's work, for the message to those that wait for it.
         waiting: Called once with the user that has it, if there is one.
         deadline: When to give up.
 
     Raises:
-        ClusterError: Somebody used it until the deadline, or its folder cannot be used.
+        ClusterError: It was in use until the deadline, or its folder cannot be used.
         CancelledError: The run is ending.
     """
     try:
@@ -101,14 +126,15 @@ def acquire(
     except OSError as error:
         msg = (
             f'the folder {directory.path} of cluster "{directory.path.name}" cannot be used: '
-            f"{error.strerror}\nTo fix: make it writable, or take another "
+            f"{error.strerror}\nTo fix: make it writable, or use another "
             "--kindinfra-cluster-name or --kindinfra-artifacts"
         )
         raise ClusterError(msg) from error
     if lock is None:
         msg = (
-            f'cluster "{directory.path.name}" was in use by {user_of(directory)} all the time\n'
-            "To fix: wait for its end, or take another --kindinfra-cluster-name"
+            f'cluster "{directory.path.name}" did not become free{deadline.exceeded()}: it is in '
+            f"use by {user_of(directory)}\n"
+            "To fix: wait until it ends, or use another --kindinfra-cluster-name"
         )
         raise ClusterError(msg)
     directory.write(ReusedBy(user=user))
@@ -146,6 +172,7 @@ def write_deployed(directory: RunDirectory, service: str, deployed: Deployed) ->
 def drop_deployed(directory: RunDirectory, service: str) -> None:
     """Forget a service of which nothing is there any more."""
     directory.remove(Deployed, service)
+    directory.remove(DeployedService, service)
 
 
 def source_of(service: str, declaration: Declaration) -> str:
@@ -206,7 +233,7 @@ _NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM})
 
 
 def why_unclear(folder: RunDirectory, cluster: str) -> str:
-    """Return why nobody can tell whether the cluster is in use; empty if the folder tells it."""
+    """Return why it is unknown whether the cluster is in use; empty if the folder says it."""
     if why := why_unseen(folder):
         return why
     try:
@@ -243,7 +270,7 @@ def why_unknown(folder: RunDirectory, cluster: str) -> str:
 
 
 def refusal(cluster: str, why: str, delete: Sequence[str]) -> str:
-    """Return the message for who wants the name of a cluster that is unclear.
+    """Return the message for a run that wants the name of an unclear cluster.
 
     Args:
         cluster: kind's name for it.
@@ -251,8 +278,8 @@ def refusal(cluster: str, why: str, delete: Sequence[str]) -> str:
         delete: The command that deletes it.
     """
     return (
-        f'there is already a cluster "{cluster}", and whether anybody uses it is unclear: {why}\n'
-        f"To fix: if nobody uses it: {shlex.join(delete)}; "
+        f'there is already a cluster "{cluster}", and it is unknown whether it is in use: {why}\n'
+        f"To fix: if it is not in use: {shlex.join(delete)}; "
         "else choose another --kindinfra-cluster-name"
     )
 

@@ -1,6 +1,6 @@
-"""Old run directories go, so that the artifacts folder does not grow for ever.
+"""Old run directories go, so that the artifacts folder does not grow forever.
 
-Only what is provably a run directory of ours, and of no use to anybody: nobody holds its lock, and
+Only what is provably a run's directory, and not in use: no process has its lock, and
 no cluster can be found by it any more. Everything else in the folder is left alone.
 """
 
@@ -14,9 +14,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import StateError
+from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed, ReusedCluster
 from pytest_kindinfra.state.directory import _RUN_NAME, RunDirectory
 from pytest_kindinfra.state.locks import locked_alone
-from pytest_kindinfra.state.records import ClusterKept, ClusterNamed, ClusterReady
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,9 +93,11 @@ def _is_done_with(run: RunDirectory) -> bool:
 
 
 def _is_elsewhere(run: RunDirectory) -> bool:
-    """Whether the cluster that outlived the run has a directory of its own, as a reused one has."""
-    cluster = run.settled(ClusterReady)
-    return isinstance(cluster, ClusterReady) and not cluster.kubeconfig.is_relative_to(run.path)
+    """Whether the cluster that outlived the run is found by a reused directory.
+
+    The run's record says so. Paths do not: the same folder may be opened through a link.
+    """
+    return run.read(ReusedCluster) is not None
 
 
 def _report(run: RunDirectory) -> dict[str, Any] | None:

@@ -35,8 +35,8 @@ R = TypeVar("R", bound=Result)
 class StackView:
     """What a run brought up: cluster, namespace, images, endpoints.
 
-    In a test it waits for what the run is still bringing up. In a hook or a `run` step it holds
-    what is there so far, and asking for more is an error.
+    In a test it waits for what the run is still bringing up. In a hook or a `run` step it has
+    what is ready so far, and asking for more is an error.
     """
 
     def __init__(
@@ -46,11 +46,15 @@ class StackView:
         waits: bool = True,
         proved: Mapping[str, tuple[Endpoint, ...]] | None = None,
         cluster: ClusterReady | None = None,
+        worker: str = "",
+        namespace: str | None = None,
     ) -> None:
         self._run = run
         self._waits = waits
         self._proved = proved or {}
         self._given_cluster = cluster
+        self._worker = worker
+        self._given_namespace = namespace
 
     def given(self) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
         """Return what it knows that no file says, as records: endpoints, and the cluster."""
@@ -84,8 +88,8 @@ class StackView:
 
     def endpoints(self, service: str) -> tuple[Endpoint, ...]:
         """Return all endpoints of a service, in the order of declaration."""
-        if service in self._proved:  # a hook is called before the result is written
-            return self._proved[service]
+        if (name := self._own(service)) in self._proved:
+            return self._proved[name]  # a hook is called before the result is written
         return self._service(service).endpoints
 
     @cached_property
@@ -110,10 +114,23 @@ class StackView:
         if "api" in vars(self):
             self.api.close()
 
-    @cached_property
+    @property
     def namespace(self) -> str:
         """Where services are deployed."""
+        return self._given_namespace or self._declared_namespace
+
+    @cached_property
+    def _declared_namespace(self) -> str:
         return self._cluster.namespace
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The services of the run, in the order of their needs.
+
+        A worker's copy of a service per worker has a name such as `web.gw1`. A worker's tests have
+        theirs under the declared name; hooks at the end of a run have all of them.
+        """
+        return self._get(PlanMade).services
 
     @cached_property
     def cluster(self) -> str:
@@ -139,23 +156,33 @@ class StackView:
     def _cluster(self) -> ClusterReady:
         return self._given_cluster or self._get(ClusterReady)
 
+    def _own(self, service: str) -> str:
+        """Return what this process has under a service's name: the worker's copy if it has one."""
+        return self._get(PlanMade).own(service, self._worker) if self._worker else service
+
     def _service(self, service: str) -> ServiceReady:
-        planned = self._get(PlanMade).services
-        if service not in planned:
+        planned, name = self._get(PlanMade).services, self._own(service)
+        if copies := [one for one in planned if one.startswith(f"{name}.")]:
+            msg = (
+                f'each worker has its own copy of service "{service}"\n'
+                f"To fix: name one of them: {', '.join(copies)}"
+            )
+            raise KindInfraError(msg)
+        if name not in planned:
             msg = (
                 f'no selected test needs service "{service}"; this run has: '
                 f"{', '.join(sorted(planned)) or 'none'}\n"
                 f'To fix: mark the test with @pytest.mark.kindinfra("{service}")'
             )
             raise KindInfraError(msg)
-        return self._get(ServiceReady, service)
+        return self._get(ServiceReady, name)
 
     def _get(self, kind: type[R], name: str = "") -> R:
         run = self._run
         result = run.wait_for(kind, name) if self._waits else run.settled(kind, name)
         if result is None:
             what = file_name(kind, name).replace("-", " ", 1)
-            msg = f"{what}: not there yet\nTo fix: name it in `needs`"
+            msg = f"{what}: not deployed yet\nTo fix: add it to `needs`"
             raise NotReadyError(msg)
         if isinstance(result, Failed):
             raise NotReadyError(result.short)

@@ -1,7 +1,7 @@
-"""Which tests may run beside each other: a queue that all processes of a run share.
+"""Which tests may run in parallel: a queue that all processes of a run share.
 
 A test asks for all that it needs at once and gets it at once, so tests cannot wait for each other
-in a circle. None overtakes an earlier test that it would have to wait for, so none waits for ever.
+in a circle. None overtakes an earlier test that it would have to wait for, so none waits forever.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
+from pytest_kindinfra.errors import StateError
 from pytest_kindinfra.state.locks import hold, is_locked, locked
 from pytest_kindinfra.state.records import Ticket, Turn, TurnQueue
 from pytest_kindinfra.system.timeline import Deadline, now, wait_until
@@ -75,12 +76,14 @@ class Turns:
             turn: What it needs.
             test: Its node id.
             meanwhile: Called again and again while waiting; may raise to end it.
+
+        Raises:
+            StateError: The queue was removed or cannot be read.
+            OSError: It cannot be written.
         """
         ticket = self._join(turn, test)
         try:
-            wait_until(
-                lambda: self._try(ticket.number, meanwhile), Deadline.after(_LONGEST), every=_EVERY
-            )
+            wait_until(lambda: self._try(ticket, meanwhile), Deadline.after(_LONGEST), every=_EVERY)
         except BaseException:
             self.give_back(ticket)
             raise
@@ -88,14 +91,20 @@ class Turns:
 
     def give_back(self, ticket: Ticket) -> None:
         """Let the next one go."""
-        with self._queue() as queue:
-            queue.tickets = [one for one in queue.tickets if one.number != ticket.number]
+        try:
+            with self._queue() as queue:
+                queue.tickets = [one for one in queue.tickets if one.number != ticket.number]
+        except (StateError, OSError):  # such as on a full disk
+            self.close()  # to the others the ticket is now one of a process that has ended
 
     def waiting(self) -> list[tuple[Ticket, list[Ticket]]]:
-        """Return the tickets that wait, each with those that it waits for."""
-        tickets = _read(self.run)
+        """Return the tickets that wait, each with those that it waits for.
+
+        One that is about to go waits for none and is left out, as are those of killed processes.
+        """
+        tickets = _living(self.run, _read(self.run))
         found = [(one, obstacles(one, tickets, capacity=self.capacity)) for one in tickets]
-        return [(one, others) for one, others in found if not one.granted]
+        return [(one, others) for one, others in found if others and not one.granted]
 
     def close(self) -> None:
         """Let the others know that this process is over."""
@@ -111,19 +120,27 @@ class Turns:
         if self._alive is None:
             self._alive = hold(_alive_file(self.run, self._holder))
         with self._queue() as queue:
+            # One of this process is of a test that is over, and could not be given back.
+            queue.tickets = [one for one in queue.tickets if one.holder != self._holder]
             number = max((one.number for one in queue.tickets), default=0) + 1
             ticket = Ticket(number=number, turn=turn, test=test, holder=self._holder, since=now())
             queue.tickets.append(ticket)
         return ticket
 
-    def _try(self, number: int, meanwhile: Callable[[], object]) -> bool:
+    def _try(self, ticket: Ticket, meanwhile: Callable[[], object]) -> bool:
         meanwhile()
         with self._queue() as queue:
-            (mine,) = [one for one in queue.tickets if one.number == number]
-            if obstacles(mine, queue.tickets, capacity=self.capacity):
+            if ticket not in queue.tickets:
+                msg = (
+                    f"{ticket.test} has lost its place in the queue of tests: another process "
+                    f"removed files of {self.run.path}\n"
+                    "To fix: run again, and leave the artifacts folder alone while tests run"
+                )
+                raise StateError(msg)
+            if obstacles(ticket, queue.tickets, capacity=self.capacity):
                 return False
-            granted = replace(mine, granted=True)
-            queue.tickets = [granted if one is mine else one for one in queue.tickets]
+            granted = replace(ticket, granted=True)
+            queue.tickets = [granted if one == ticket else one for one in queue.tickets]
         return True
 
     def _queue(self) -> _Queue:
@@ -146,11 +163,8 @@ class _Queue:
         """Read the tickets."""
         self._lock.__enter__()
         try:
-            read = _read(self._run)
-            dead = {one.holder for one in read} - {self._holder}
-            dead = {holder for holder in dead if not is_locked(_alive_file(self._run, holder))}
-            self._before = read
-            self.tickets = [one for one in read if one.holder not in dead]
+            self._before = _read(self._run)
+            self.tickets = _living(self._run, self._before, self._holder)
         except BaseException:
             self._lock.__exit__(None, None, None)
             raise
@@ -167,6 +181,17 @@ class _Queue:
 
 def _read(run: RunDirectory) -> list[Ticket]:
     return list((run.read(TurnQueue) or TurnQueue()).tickets)
+
+
+def _living(run: RunDirectory, tickets: Iterable[Ticket], own: str = "") -> list[Ticket]:
+    """Return the tickets whose processes live; the caller itself does."""
+    found = list(tickets)
+    dead = {
+        holder
+        for holder in {one.holder for one in found} - {own}
+        if not is_locked(_alive_file(run, holder))
+    }
+    return [one for one in found if one.holder not in dead]
 
 
 def _alive_file(run: RunDirectory, holder: str) -> Path:

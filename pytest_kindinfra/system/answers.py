@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 HOST = "127.0.0.1"
-"""Never `localhost`, which may resolve to an address that nobody listens on."""
+"""Never `localhost`, which may resolve to an address on which no process listens."""
 
 
 _WEB = ("http", "https")
@@ -44,7 +44,7 @@ _OPEN_SECONDS = 0.1
 
 _DIAL_WITHIN = 0.15
 """Seconds. A SYN that comes a moment before kube-proxy's rules is lost, and the system sends it
-again only after a second; the engine's proxy would wait just so. Dialling anew instead, endpoints
+again only after a second; the engine's proxy would wait just so. Dialling again instead, endpoints
 of ready pods answered after 0.3 s (median of 24) instead of 1.09."""
 
 

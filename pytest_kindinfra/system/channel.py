@@ -57,6 +57,7 @@ class Channel:
 
     def __init__(self, file: int) -> None:
         self.files: list[int] = []
+        os.set_inheritable(file, False)  # noqa: FBT003 - it came by inheritance, and goes no further
         self._socket = _Socket(fileno=file)
         self._socket.settimeout(None)  # whatever `socket.setdefaulttimeout` was given
         self._socket.setsockopt(SOL_SOCKET, SO_RCVTIMEO, _LOOK_EVERY)
@@ -65,7 +66,7 @@ class Channel:
         run_in_thread(self._write)
 
     def send(self, text: str, files: Sequence[int] = ()) -> None:
-        """Send a line; dropped if nobody is there to read it. Never waits.
+        """Send a line; dropped if the other end is closed. Never waits.
 
         Args:
             text: The line, without a newline in it.
@@ -135,12 +136,34 @@ def run_in_thread(function: Callable[[], object]) -> None:
 
     `threading.Thread` may be gevent's, whose threads run only while others wait.
     """
+    _original("_thread", "start_new_thread")(function, ())
+
+
+def watch_process(process: int) -> Callable[[], bool]:
+    """Return a function that says whether a process lives; its id may be another's later."""
+    if hasattr(os, "pidfd_open"):
+        with suppress(OSError):  # gone, or an old kernel
+            handle, select = os.pidfd_open(process), _original("select", "select")
+            return lambda: not select([handle], [], [], 0)[0]
+    return lambda: _exists(process)
+
+
+def _exists(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _original(module: str, name: str) -> Any:
+    """Return a function of the standard library as it was before gevent replaced it."""
     monkey: Any = sys.modules.get("gevent.monkey")
     if monkey:
-        start = monkey.get_original("_thread", "start_new_thread")
-    else:
-        start = importlib.import_module("_thread").start_new_thread
-    start(function, ())
+        return monkey.get_original(module, name)
+    return getattr(importlib.import_module(module), name)
 
 
 def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:

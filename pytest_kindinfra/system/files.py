@@ -1,7 +1,7 @@
 """Files and ports of this machine: private files, text with a byte order mark, presence.
 
 `Path.exists` answers "no" where it may not look. Here only ENOENT and ENOTDIR mean "gone"; every
-other error is raised, since nothing may be deleted or made anew for it.
+other error is raised, since nothing may be deleted or replaced for it.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def own_folder(folder: Path) -> None:
 
 
 _QUIET_PORTS = range(20000, 30000)
-"""Below those that systems give to whoever asks for any: from 32768 on Linux, 49152 elsewhere. A
+"""Below those that systems give to programs that ask for any: 32768 and up on Linux. A
 port that was just found free there may be an outgoing connection's in the next moment."""
 
 
@@ -139,7 +139,7 @@ def look(path: Path | str) -> os.stat_result | None:
     """Return what the path leads to, None if there is nothing.
 
     Raises:
-        OSError: Nobody here can tell: no permission, a loop of links, a stale network file.
+        OSError: That is unknown: no permission, a loop of links, a stale network file.
     """
     try:
         return os.stat(path)  # noqa: PTH116 - the errors of `Path.stat` are the same
@@ -148,24 +148,24 @@ def look(path: Path | str) -> os.stat_result | None:
 
 
 def is_there(path: Path | str) -> bool:
-    """Whether the path leads to anything; raises OSError if nobody here can tell."""
+    """Whether the path leads to anything; raises OSError if that is unknown."""
     return look(path) is not None
 
 
 def is_folder(path: Path | str) -> bool:
-    """Whether the path leads to a folder; raises OSError if nobody here can tell."""
+    """Whether the path leads to a folder; raises OSError if that is unknown."""
     found = look(path)
     return found is not None and stat.S_ISDIR(found.st_mode)
 
 
 def is_file(path: Path | str) -> bool:
-    """Whether the path leads to a regular file; raises OSError if nobody here can tell."""
+    """Whether the path leads to a regular file; raises OSError if that is unknown."""
     found = look(path)
     return found is not None and stat.S_ISREG(found.st_mode)
 
 
 def size_of(path: Path | str) -> int:
-    """Return the bytes of a file, 0 if it is gone; raises OSError if nobody here can tell."""
+    """Return the bytes of a file, 0 if it is gone; raises OSError if that is unknown."""
     found = look(path)
     return found.st_size if found else 0
 

@@ -19,7 +19,7 @@ _INTO = "~/.local/bin"
 
 
 def _download(program: str, url: str) -> str:
-    return f'curl -fLo {_INTO}/{program} "{url}" && chmod +x {_INTO}/{program}'
+    return f'curl --create-dirs -fLo {_INTO}/{program} "{url}" && chmod +x {_INTO}/{program}'
 
 
 _WAYS = {

@@ -33,7 +33,7 @@ OK, UNKNOWN = 0, 2
 
 
 REFUSING = frozenset({7, 12, 16})
-"""Answers of a server that is there, but has no health service or tells strangers nothing:
+"""Answers of a server that runs, but has no health service or refuses unknown clients:
 PERMISSION_DENIED, UNIMPLEMENTED, UNAUTHENTICATED."""
 
 
@@ -54,7 +54,7 @@ _STATUS_FIELD = 0x08
 
 
 def missing_package(services: Iterable[Service]) -> Iterator[str]:
-    """Yield a sentence for each grpc endpoint that cannot be asked, since `h2` is not there."""
+    """Yield a sentence for each grpc endpoint that cannot be asked, since `h2` is missing."""
     if importlib.util.find_spec("h2"):
         return
     for service in services:
@@ -62,7 +62,7 @@ def missing_package(services: Iterable[Service]) -> Iterator[str]:
             if spec.scheme == "grpc":
                 yield (
                     f'[services.{service.name}.endpoints.{spec.name}] has scheme "grpc", for which '
-                    'the package h2 is missing: pip install "pytest-kindinfra[grpc]", or say '
+                    'the package h2 is missing: pip install "pytest-kindinfra[grpc]", or set '
                     'scheme = "tcp"'
                 )
 

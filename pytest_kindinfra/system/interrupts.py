@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import signal
 import threading
+from _queue import SimpleQueue
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.system.channel import run_in_thread
 from pytest_kindinfra.system.timeline import monotonic
 
 if TYPE_CHECKING:
@@ -33,29 +35,45 @@ may have been lost in code that catches all, and then the next one must count.""
 
 
 _GIVES_UP = 5
-"""The interrupt that ends a process which nobody relieves of the end of a run."""
+"""The interrupt that ends a process which must end the run alone."""
 
 
 class Haste:
-    """Whether somebody is impatient with the end of a run.
+    """Whether the end of a run was interrupted.
 
     Attributes:
-        hurried: Somebody is.
+        hurried: It was.
     """
 
     def __init__(self) -> None:
         self.hurried = False
-        self._next = threading.Event()
+        self._calls: SimpleQueue[bool] = SimpleQueue()
 
     def next(self) -> threading.Event:
-        """Return an event that is set when somebody is impatient from now on."""
-        self._next = threading.Event()
-        return self._next
+        """Return an event that is set at the next interrupt.
+
+        A thread sets it: an event has a lock, which the main thread may hold when a handler of
+        signals comes between two of its instructions.
+        """
+        self.stop()
+        event, calls = threading.Event(), self._calls
+
+        def set_event() -> None:
+            if calls.get():
+                event.set()
+
+        run_in_thread(set_event)
+        return event
 
     def hurry(self) -> None:
-        """Say that somebody is impatient."""
+        """Note an interrupt; takes no lock, so that signal handlers may call it."""
         self.hurried = True
-        self._next.set()
+        self._calls.put(True)  # noqa: FBT003 - what the thread waits for
+
+    def stop(self) -> None:
+        """End the thread behind the last event, which is not set any more."""
+        self._calls.put(False)  # noqa: FBT003 - as above
+        self._calls = SimpleQueue()
 
 
 class Interrupts(Haste):
@@ -67,7 +85,7 @@ class Interrupts(Haste):
     Args:
         gives_up: Which interrupt of a run is raised even where none should be, so that its end
             can be left; one within half a second of another is the same.
-        hurrying: Called when somebody is impatient, from a handler of signals.
+        hurrying: Called when the end is interrupted, from a handler of signals.
     """
 
     def __init__(
@@ -83,7 +101,7 @@ class Interrupts(Haste):
         self._count = 0
 
     def catch(self, *, sigint: bool) -> None:
-        """Have SIGTERM and SIGHUP raise KeyboardInterrupt, unless they have somebody's handler.
+        """Have SIGTERM and SIGHUP raise KeyboardInterrupt, unless they have a handler.
 
         Args:
             sigint: Take SIGINT over too. A process that runs tests should not: asyncio and trio
@@ -123,7 +141,8 @@ class Interrupts(Haste):
             self.allow()
 
     def restore(self) -> None:
-        """Give back what was taken over."""
+        """Give back the handlers."""
+        self.stop()
         while self._before:
             number = next(iter(self._before))
             signal.signal(number, self._before[number])
@@ -165,7 +184,7 @@ class Interrupts(Haste):
             _interrupt(number, frame)
 
     def hurry(self) -> None:
-        """Say that somebody is impatient."""
+        """Note an interrupt."""
         super().hurry()
         self._hurrying()
 

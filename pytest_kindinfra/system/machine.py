@@ -51,11 +51,21 @@ def file_system_of(folder: Path) -> str | None:
 
 
 def available_memory() -> int | None:
-    """Return the bytes that programs can have without swapping, None if nobody can tell."""
+    """Return the bytes that programs can have without swapping, None if that is unknown."""
     import psutil
 
     try:
         return int(psutil.virtual_memory().available)
+    except (psutil.Error, OSError):
+        return None
+
+
+def total_memory() -> int | None:
+    """Return the bytes of this machine's memory, None if that is unknown."""
+    import psutil
+
+    try:
+        return int(psutil.virtual_memory().total)
     except (psutil.Error, OSError):
         return None
 

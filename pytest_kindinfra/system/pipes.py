@@ -109,7 +109,7 @@ class Pump(threading.Thread):
         self._copy = copy
 
     def run(self) -> None:
-        """Copy to the end; if the copy fails the source is still read, so that it ends well."""
+        """Copy to the end; if the copy fails the source is still read, so that it can end."""
         if self._source is None:
             return
         with self._source, suppress(BrokenPipeError):
@@ -147,7 +147,7 @@ def written_redacted(file: IO[bytes], redactor: Redactor) -> Iterator[IO[bytes]]
     """Give what a child may write to; `file` has all of it, redacted, when the block ends.
 
     A grandchild that outlives the child and goes on writing is not heard: with a pipe of its
-    own it would keep us waiting for ever.
+    own it would keep us waiting forever.
 
     Raises:
         OSError: The file could not be written, such as on a full disk.
@@ -167,7 +167,7 @@ def written_redacted(file: IO[bytes], redactor: Redactor) -> Iterator[IO[bytes]]
 
 
 class _Copy(threading.Thread):
-    """Copies until nobody writes any more, or until nothing comes after the end.
+    """Copies until no process writes any more, or until nothing comes after the end.
 
     Attributes:
         ended: To be set when the child has ended.

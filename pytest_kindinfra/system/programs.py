@@ -90,7 +90,8 @@ def become(argv: Sequence[str], *, env: Mapping[str, str]) -> NoReturn:
 def run_here(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> int:
     """Run a program with this process's terminal to its end, and return its exit code.
 
-    Ctrl-C goes to it as well, as to all of the terminal's foreground.
+    Ctrl-C goes to it as well, as to all of the terminal's foreground: it gets the time to end by
+    itself, and is killed by a second one only.
 
     Args:
         argv: The program and its arguments.
@@ -99,11 +100,20 @@ def run_here(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> int:
 
     Raises:
         ToolMissingError: There is no such program.
+        KeyboardInterrupt: Ctrl-C came; the program has ended.
     """
     program = which(argv[0], fix=f'install "{argv[0]}" or put its folder on PATH')
     sys.stdout.flush()
-    done = subprocess.run([program, *argv[1:]], env={**os.environ, **env}, cwd=cwd, check=False)
-    return done.returncode
+    process = subprocess.Popen([program, *argv[1:]], env={**os.environ, **env}, cwd=cwd)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def start_apart(
@@ -162,7 +172,7 @@ def _dies_with_parent() -> tuple[str, ...]:
 def can_kill_with_parent(setpriv: str) -> bool:
     """Whether a `setpriv` has `--pdeathsig`: that of busybox and util-linux before 2.33 has not.
 
-    Tried once in each process, by having it start itself: nothing else need be on PATH.
+    Tried once in each process, by having it start itself: no other program is needed.
     """
     try:
         tried = subprocess.run(
@@ -207,7 +217,7 @@ def _wait_for(process: subprocess.Popen[bytes], deadline: Deadline) -> bool:
 def end(process: subprocess.Popen[bytes]) -> None:
     """End the process group if its leader still runs: asked first, killed after a grace.
 
-    What outlives the leader is killed with no further grace: nobody is left to wait for it.
+    What outlives the leader is killed with no further grace: no process is left to wait for it.
     """
     if process.poll() is not None:
         return

@@ -1,4 +1,4 @@
-"""Run a program to its end, or beside this process, with its output kept."""
+"""Run a program to its end, or in parallel to this process, with its output kept."""
 
 from __future__ import annotations
 
@@ -125,7 +125,10 @@ class Runner:
                 exit_code = wait([process], deadline)[0]
             stdout, stderr = _text(out), "" if log else _text(err)
         if exit_code is None or (check and exit_code != 0):
-            raise self._failure(argv, exit_code=exit_code, output=stdout + stderr, what=what)
+            late = deadline.exceeded() if exit_code is None else ""
+            raise self._failure(
+                argv, exit_code=exit_code, output=stdout + stderr, what=what, limit=late
+            )
         return Completed(stdout, stderr, exit_code)
 
     def pipe(
@@ -168,7 +171,11 @@ class Runner:
             raise self._failure(source, exit_code=0, output=output, what=what) from pump.error
         for index in _at_fault(codes, pump):
             raise self._failure(
-                argvs[index], exit_code=codes[index], output=outputs[index], what=what
+                argvs[index],
+                exit_code=codes[index],
+                output=outputs[index],
+                what=what,
+                limit=deadline.exceeded(),
             )
         return tuple(outlet.sent for outlet in pump.outlets)
 
@@ -182,10 +189,16 @@ class Runner:
             yield sink, sink
 
     def _failure(
-        self, argv: Sequence[str], *, exit_code: int | None, output: str, what: str
+        self,
+        argv: Sequence[str],
+        *,
+        exit_code: int | None,
+        output: str,
+        what: str,
+        limit: str = "",
     ) -> CommandError:
         words, shown = self._redactor.words(argv), self._redactor.text(output)
-        return CommandError(words, exit_code=exit_code, output=shown, what=what)
+        return CommandError(words, exit_code=exit_code, output=shown, what=what, limit=limit)
 
 
 def _start_pipe(

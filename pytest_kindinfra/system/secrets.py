@@ -20,7 +20,7 @@ STARS = "***"
 
 
 LONGEST_LINE = 1 << 20
-"""Bytes of a line that are held until its end is there."""
+"""Bytes of a line that are kept until its end arrives."""
 
 
 _SHORTEST = 6
@@ -34,7 +34,7 @@ _COMMON = re.compile(
     "|passw0rd|password|postgres|private|production|public|release|secret|staging|testing|unknown",
     re.IGNORECASE,
 )
-"""What everybody would guess is no secret, and it stands in every second line of a log."""
+"""Words that everyone would guess are no secret, and every second line of a log has one."""
 
 
 _NAME = re.compile(
@@ -117,7 +117,7 @@ class Redactor:
         return self.data(encoded).decode(errors="surrogatepass")
 
     def words(self, argv: Sequence[str]) -> tuple[str, ...]:
-        """Return a command without secrets, also those that only a flag or a name tells of."""
+        """Return a command without secrets, also those that only a flag or a name marks."""
         before = ("", *argv)
         return tuple(
             self._word(word, is_secret=bool(_FLAG.match(flag)))
@@ -187,7 +187,7 @@ def looks_secret(name: str) -> bool:
 
 
 def credentials_in(kubeconfig: str) -> tuple[str, ...]:
-    """Return the keys, tokens and passwords in a kubeconfig, as they are written there."""
+    """Return the keys, tokens and passwords in a kubeconfig, unchanged."""
     return tuple(_CREDENTIAL.findall(kubeconfig))
 
 

@@ -16,7 +16,7 @@ from pytest_kindinfra.errors import CancelledError, NotReadyError
 from pytest_kindinfra.model import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 T = TypeVar("T")
@@ -169,7 +169,7 @@ def retry(
 
 
 def call_within(function: Callable[[], T], deadline: Deadline, *, what: str) -> T:
-    """Call somebody else's function, but wait for it no longer than the deadline.
+    """Call a function of a user's, but wait for it no longer than the deadline.
 
     A function that does not return is left to a daemon thread, since Python cannot end it.
 
@@ -222,9 +222,13 @@ class PhaseKind(NamedTuple):
 
 PHASE_KINDS = {
     "build": PhaseKind("building", "built", ranks="image"),
-    "queue": PhaseKind("waiting for its turn to create the cluster", "had its turn to be created"),
+    "queue": PhaseKind("waiting for its turn to create the cluster", "may be created"),
     "create": PhaseKind("creating the cluster", "cluster created"),
-    "enter": PhaseKind("entering the cluster", "cluster entered"),
+    "restore": PhaseKind(
+        "restoring the cluster from a snapshot", "cluster restored from a snapshot"
+    ),
+    "snapshot": PhaseKind("copying the cluster for a snapshot", "cluster copied for a snapshot"),
+    "enter": PhaseKind("connecting to the cluster", "cluster connected"),
     "load": PhaseKind("loading", "loaded"),
     "deploy": PhaseKind(
         "applying", "applied", ranks="service", shows_trouble=True, first_line=5.0
@@ -234,9 +238,9 @@ PHASE_KINDS = {
         next_line=10.0,
     ),
     "run": PhaseKind("running its step", "step done", ranks="service"),
-    "take": PhaseKind("taking the cluster over", "cluster taken over"),
+    "take": PhaseKind("reusing the cluster", "cluster reused"),
     "delete": PhaseKind("deleting the cluster", "cluster deleted"),
-    "clear": PhaseKind("deleting what is ours", "what is ours deleted"),
+    "clear": PhaseKind("deleting the run's objects", "the run's objects deleted"),
 }  # fmt: skip
 """All kinds of phases; enter and clear stand for create and delete where the cluster stays."""
 
@@ -254,12 +258,14 @@ class Running(NamedTuple):
         subject: To what.
         start: Since when, in seconds since the epoch.
         says: Gives the last line that it printed; empty if it prints nothing.
+        reached: Gives how far it has come, such as `12/20` or `34 MB`; empty if unknown.
     """
 
     kind: str
     subject: str
     start: float
     says: Callable[[], str] = lambda: ""
+    reached: Callable[[], str] = lambda: ""
 
 
 class Timeline:
@@ -280,7 +286,12 @@ class Timeline:
 
     @contextmanager
     def span(
-        self, kind: str, subject: str, *, says: Callable[[], str] = lambda: ""
+        self,
+        kind: str,
+        subject: str,
+        *,
+        says: Callable[[], str] = lambda: "",
+        reached: Callable[[], str] = lambda: "",
     ) -> Iterator[Span]:
         """Record the block as a phase; an exception makes it a failed one.
 
@@ -288,11 +299,12 @@ class Timeline:
             kind: What is done.
             subject: To what.
             says: Gives the last line that was printed, for those who watch.
+            reached: Gives how far the block has come, for those who watch.
         """
         span = Span()
         start = now()
         with self._lock:
-            self._running[kind, subject] = Running(kind, subject, start, says)
+            self._running[kind, subject] = Running(kind, subject, start, says, reached)
         self._tell(Phase(kind=kind, subject=subject, start=start, end=start), ended=False)
         try:
             yield span
@@ -304,6 +316,19 @@ class Timeline:
             self._end(kind, subject, start, span, ok=False)
             raise
         self._end(kind, subject, start, span, ok=True)
+
+    @contextmanager
+    def watched(self, works: Iterable[Running]) -> Iterator[None]:
+        """List work as running during the block; its phases are timed elsewhere: see `add`."""
+        running = {(one.kind, one.subject): one for one in works}
+        with self._lock:
+            self._running |= running
+        try:
+            yield
+        finally:
+            with self._lock:
+                for key in running:
+                    self._running.pop(key, None)
 
     def add(self, phase: Phase) -> None:
         """Record a phase that was timed elsewhere."""
@@ -322,7 +347,7 @@ class Timeline:
 
     def _tell(self, phase: Phase, *, ended: bool) -> None:
         for subscriber in self._subscribers:
-            # Whoever watches must not end the work: its terminal may be gone.
+            # A subscriber must not end the work: its terminal may be gone.
             with suppress(Exception):
                 subscriber(phase, ended)
 

@@ -21,6 +21,8 @@ def _own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     """Leave nothing in the cache folder of whoever runs this."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        # What a run leaves for others must not decide how a test goes; test_snapshots.py asks.
+        patch.setenv("KINDINFRA_SNAPSHOT", "off")
         yield
 
 
@@ -50,6 +52,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
         f"{dockerfile.read_text()}LABEL dev.kindinfra.e2e={tmp_path.name}-{id(folder)}\n"
     )
     yield folder
-    for file in folder.rglob("state/image-web.json"):
-        reference = json.loads(file.read_text())["value"]["image"]["reference"]
-        subprocess.run(["docker", "image", "rm", "-f", reference], check=False, capture_output=True)
+    for file in folder.rglob("state/image-*.json"):
+        image = json.loads(file.read_text())["value"]["image"]
+        names = [image["reference"], *image["contexts"]]
+        subprocess.run(["docker", "image", "rm", "-f", *names], check=False, capture_output=True)

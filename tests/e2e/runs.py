@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 NODE_IMAGE = os.environ.get("KINDINFRA_NODE_IMAGE", "kindest/node:v1.34.4")
-"""For what is run as a user would, whose declarations leave it to kind."""
 LONGEST_RUN = 900
 LONGEST_WAIT = 300
 NAMES = ("--format", "{{.Names}}")
 PYTEST = (
     *(sys.executable, "-m", "pytest", "--color=no"),
     *("-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:rerunfailures"),
+    *("-p", "no:asyncio"),  # it warns where it is not configured
 )
 
 
@@ -49,6 +49,24 @@ class Run:
 
     def phases(self, kind: str) -> list[dict[str, Any]]:
         return [phase for phase in self.report["phases"] if phase["kind"] == kind]
+
+
+def run_printed(script: str, *, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run lines that a page prints in one shell, with the programs of this environment.
+
+    The node image is that of the test machines: where there is no network, kind's own default
+    cannot be pulled.
+    """
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTEST_ADDOPTS": "-p no:randomly -p no:cacheprovider -p no:asyncio",
+        "KINDINFRA_NODE_IMAGE": NODE_IMAGE,
+    }
+    return subprocess.run(
+        ["bash", "-c", script], cwd=folder, capture_output=True, text=True,
+        timeout=LONGEST_RUN, check=False, env=environment,
+    )  # fmt: skip
 
 
 def run_pytest(folder: Path, *arguments: str) -> Run:

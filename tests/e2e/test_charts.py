@@ -46,7 +46,7 @@ def with_broken_ones(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 def cause(run: Run, service: str) -> str:
     """Return what the closing section says of a service."""
-    _, _, text = run.output.partition(f'kindinfra: service "{service}" failed:\n')
+    _, _, text = run.output.partition(f'kindinfra: service "{service}" failed to start:\n')
     return text.partition("\nall of it")[0].partition("\n\nkindinfra: service")[0]
 
 
@@ -58,7 +58,7 @@ def test_a_hook_whose_image_cannot_be_pulled_ends_helm(with_broken_ones: Run) ->
     told = cause(with_broken_ones, "pull")
 
     head, why = told.splitlines()[:2]
-    assert head == 'a hook of release "pull" cannot work, so helm was ended:'
+    assert head == 'a hook of release "pull" failed for good, so helm was stopped:'
     assert 'Job "pull" cannot become ready' in why
     assert "ErrImagePull" in why or "ImagePullBackOff" in why
     phase = with_broken_ones.phase("deploy pull")

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from tests.e2e.runs import LONGEST_RUN, NODE_IMAGE, ROOT
+from tests.e2e.runs import ROOT, run_printed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _YAML = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OF_THE_MACHINE = re.compile(r"pip\b.* install|-m venv")
@@ -60,17 +57,8 @@ def test_the_lines_of_a_recipe_pass(page: str, folder: Path) -> None:
     one_job, two_jobs = recipes(page)
     lines = [*lines_of(one_job), *lines_of(two_jobs)]
     script = [for_here(line) for line in lines if not OF_THE_MACHINE.search(line)]
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTEST_ADDOPTS": "-p no:randomly -p no:cacheprovider",
-        "KINDINFRA_NODE_IMAGE": NODE_IMAGE,
-    }
 
-    done = subprocess.run(
-        ["bash", "-ec", "\n".join(script)], cwd=folder, capture_output=True, text=True,
-        timeout=LONGEST_RUN, check=False, env=environment,
-    )  # fmt: skip
+    done = run_printed("\n".join(["set -e", *script]), folder=folder)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("2 passed") == 2

@@ -7,8 +7,11 @@ import re
 import signal
 import subprocess
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from pytest_kindinfra.kube.cluster import Kube
@@ -25,7 +28,6 @@ from tests.functional.project import provisioners
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.e2e.runs import Run
 
@@ -46,7 +48,7 @@ def test_a_crashing_service_is_told_with_the_last_lines_of_its_log(small: Path) 
 
 
 @pytest.mark.alone
-def test_what_a_killed_run_leaves_is_removed_by_gc_and_by_nobody_before(small: Path) -> None:
+def test_only_gc_removes_what_a_killed_run_leaves(small: Path) -> None:
     process = background_pytest(small, "-n", "2", "cases.py")
     until(lambda: state_is_there(small, "cluster"))
     assert kindinfra("gc") == "nothing was left behind\n"
@@ -64,40 +66,89 @@ def test_what_a_killed_run_leaves_is_removed_by_gc_and_by_nobody_before(small: P
 
 
 BEGUN = {"create": "cluster-name", "deploy": "cluster", "tests": "service-redis"}
+"""Stages that a state file shows."""
+PROGRAMS = {"build": "build", "load": "import", "teardown": "delete"}
+"""Stages that a program of the provisioner shows, by one of its words."""
+WORKERS = {"no xdist": ("-p", "no:xdist"), "-n 2": ("-n", "2")}
+STAGES = [
+    *((stage, workers) for stage in BEGUN for workers in WORKERS),
+    *(("plan", "-n 2"), ("build", "no xdist"), ("load", "-n 2"), ("teardown", "no xdist")),
+]
+"""Each stage; the fakes have all of them with and without xdist."""
+
+
+def _begin(small: Path, stage: str, workers: str, env: dict[str, str]) -> subprocess.Popen[str]:
+    """Start a run, and return when it has come to the stage."""
+    dockerfile = small / "svc" / "Dockerfile"
+    slow = {"build": "RUN sleep 60\n", "load": "RUN head -c 200000000 /dev/urandom >/large\n"}
+    dockerfile.write_text(f"{dockerfile.read_text()}{slow.get(stage, '')}")
+    tests = "web" if stage == "teardown" else "slow or web"
+    process = background_pytest(small, *WORKERS[workers], "cases.py", "-k", tests, env=env)
+    if stage in BEGUN:
+        until(lambda: state_is_there(small, BEGUN[stage]))
+    elif stage == "plan":
+        until(lambda: provisioners(process.pid))
+    else:
+        until(lambda: _runs(process.pid, PROGRAMS[stage]))
+    if stage in {"create", "build"}:
+        until(lambda: left_behind(small))
+    return process
+
+
+def _runs(process_id: int, word: str) -> bool:
+    """Whether the provisioner of a run has started a program with this word."""
+    with suppress(psutil.NoSuchProcess):
+        for provisioner in provisioners(process_id):
+            programs = psutil.Process(provisioner).children(recursive=True)
+            return any(word in program.cmdline() for program in programs)
+    return False
+
+
+def _programs_in(temporary: Path) -> list[str]:
+    """Return the processes that a run with this temporary folder has started and that still run."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            ended = process.status() == psutil.STATUS_ZOMBIE
+            if not ended and process.environ().get("TMPDIR") == str(temporary):
+                found.append(" ".join(process.cmdline()))
+    return found
+
+
+@pytest.fixture
+def temporary(tmp_path: Path) -> Path:
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    return folder
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize("workers", [("-p", "no:xdist"), ("-n", "2")], ids=["no xdist", "-n 2"])
-@pytest.mark.parametrize("stage", BEGUN)
+@pytest.mark.parametrize(("stage", "workers"), STAGES)
 def test_nothing_is_left_of_a_run_whose_main_process_is_killed(
-    small: Path, tmp_path: Path, stage: str, workers: tuple[str, ...]
+    small: Path, temporary: Path, stage: str, workers: str
 ) -> None:
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
     volumes, networks = (_names(kind, "ls") for kind in ("volume", "network"))
-    env = {"TMPDIR": str(temporary)}
-    process = background_pytest(small, *workers, "cases.py", "-k", "slow or web", env=env)
-    until(lambda: state_is_there(small, BEGUN[stage]))
-    if stage == "create":
-        until(lambda: left_behind(small))
+    process = _begin(small, stage, workers, {"TMPDIR": str(temporary)})
 
     process.kill()
     process.communicate(timeout=60)
     killed = time.monotonic()
 
-    until(lambda: not left_behind(small) and not provisioners(process.pid), within=15)
+    until(lambda: not left_behind(small) and not _programs_in(temporary), within=15)
     print(f"nothing was left after {time.monotonic() - killed:.1f} s")  # noqa: T201
     assert _names("volume", "ls") <= volumes
     assert _names("network", "ls") - networks <= {"kind"}
     kept = ("pytest-of-", "kindinfra")
     assert [one.name for one in temporary.iterdir() if not one.name.startswith(kept)] == []
-    assert run_of(small, 0, "").report["outcome"]["state"] == "interrupted"
+    state = {"plan": None, "teardown": "passed"}.get(stage, "interrupted")
+    assert run_of(small, 0, "").report.get("outcome", {}).get("state") == state
 
 
-@pytest.mark.alone
-def test_pytest_deletes_the_cluster_itself_if_the_provisioner_was_killed(small: Path) -> None:
-    process = background_pytest(small, "-p", "no:xdist", "cases.py", "-k", "web or redis")
-    until(lambda: state_is_there(small, "cluster"))
+@pytest.mark.parametrize("stage", ["plan", "build", "load", "deploy", "teardown"])
+def test_pytest_deletes_the_cluster_itself_if_the_provisioner_was_killed(
+    small: Path, temporary: Path, stage: str
+) -> None:
+    process = _begin(small, stage, "no xdist", {"TMPDIR": str(temporary)})
 
     (provisioner,) = provisioners(process.pid)
     os.kill(provisioner, signal.SIGKILL)
@@ -105,6 +156,7 @@ def test_pytest_deletes_the_cluster_itself_if_the_provisioner_was_killed(small: 
 
     assert "the provisioner, the process that brings the stack up, ended before" in output
     assert left_behind(small) == []
+    assert _programs_in(temporary) == []
 
 
 def _names(*words: str) -> set[str]:
@@ -143,12 +195,28 @@ def test_a_kept_cluster_stays_until_the_printed_command_deletes_it(small: Path) 
     assert left_behind(small) == []
 
 
+def _look_at_its_attempt(run: Run, report: str) -> None:
+    """What its services said is in files too, those of no other service, and the page links it."""
+    found = re.search(r"-+ kindinfra evidence -+\n(.+)\n", report)
+    assert found, run.output
+    folder = Path(found[1])
+    (log,) = folder.glob("default.web-*.web.log")
+    assert folder.parent.parent == run.folder / "attempts"
+    assert "response:404" in log.read_text()
+    assert "on purpose" in (folder / "failure-call.txt").read_text()
+    assert not list(folder.glob("*redis*"))
+    assert (
+        f"{folder.relative_to(run.folder)}/{log.name}" in (run.folder / "timeline.html").read_text()
+    )
+
+
 def _look_at_the_failed_test(small: Path, run: Run) -> None:
     """What its pods said is in its report, its namespace is there, others were made quickly."""
     report = run.output.partition("____ test_fails ____")[2]
     said = re.search(r"-+ kindinfra log of web-\S+/web -+\n(.+?)\n(?:---|===)", report, re.DOTALL)
     assert said, run.output
     assert "response:404" in said[1]
+    _look_at_its_attempt(run, report)
     kept = (small / "failed-namespace").read_text()
     kube = Kube(run.folder / "kubeconfig")
     found = kube.get(f"/api/v1/namespaces/{kept}")

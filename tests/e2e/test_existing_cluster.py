@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -82,8 +83,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     dockerfile.write_text(f"{dockerfile.read_text()}LABEL dev.kindinfra.e2e={id(folder)}\n")
     yield folder
     for file in folder.rglob("state/image-web.json"):
-        reference = json.loads(file.read_text())["value"]["image"]["reference"]
-        subprocess.run(["docker", "image", "rm", "-f", reference], check=False, capture_output=True)
+        image = json.loads(file.read_text())["value"]["image"]
+        names = [image["reference"], *image["contexts"]]
+        subprocess.run(["docker", "image", "rm", "-f", *names], check=False, capture_output=True)
 
 
 @pytest.fixture(scope="module")
@@ -100,14 +102,14 @@ def test_tests_pass_but_for_those_of_services_that_would_change_what_is_there(
 
     assert "9 passed, 2 errors" in run.output, run.output
     assert run.report["outcome"]["failures"] == {
-        "taken": 'service "taken" is not there: release "theirs" is in namespace "foreign" '
-        "already, and not of this run, so it is left as it is\n"
+        "taken": 'service "taken" failed to start: release "theirs" exists in namespace "foreign" '
+        "and does not belong to this run, so it is not changed\n"
         "To fix: give it another name (helm.release) or use another [cluster] namespace",
-        "clash": 'service "clash" is not there: ConfigMap "settings" in namespace "foreign" is in '
-        "the cluster already, and not as declared: data.mode differs\n"
-        "it is not of this run, so it is left as it is\n"
-        "To fix: declare it just as it is there, or leave it out of the manifests; what has a "
-        "namespace may go into another one ([cluster] namespace)",
+        "clash": 'service "clash" failed to start: ConfigMap "settings" in namespace "foreign" '
+        "exists in the cluster and is not as declared: data.mode differs\n"
+        "it does not belong to this run, so it is not changed\n"
+        "To fix: declare it as it is in the cluster, remove it from the manifests, or use another "
+        "namespace for it ([cluster] namespace)",
     }
 
 
@@ -186,8 +188,9 @@ def test_a_namespace_that_another_run_holds_is_left_to_it(cluster: Cluster, proj
 
     assert run.exit_code == 1
     assert run.report["outcome"]["failures"]["cluster"] == (
-        'the cluster is not there: run other-run on "build-7" has namespace "shop" for itself\n'
-        "To fix: wait for its end, use another [cluster] namespace, or, if it is over: kubectl "
+        'the cluster failed to start: run other-run on "build-7" uses namespace "shop" '
+        "exclusively\n"
+        "To fix: wait until it ends, use another [cluster] namespace, or, if it is over: kubectl "
         f"--kubeconfig {cluster.kubeconfig} delete all,leases.coordination.k8s.io "
         "--all-namespaces --wait=false --selector dev.kindinfra/run=other-run"
     )
@@ -236,6 +239,8 @@ def restricted(cluster: Cluster, tmp_path: Path) -> Path:
     token = cluster.kubectl("create", "token", "dev", "--namespace", "team").strip()
     config = json.loads(cluster.kubectl("config", "view", "--raw", "-o", "json"))
     config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
+    context = config["contexts"][0]
+    config["contexts"] += [{**context, "name": "team-dev"}]
     (tmp_path / "kubeconfig").write_text(json.dumps(config))
     images = cluster.kubectl("get", "nodes", "-o", "jsonpath={.items[0].status.images[*].names[*]}")
     (pause,) = [one for one in images.split() if "/pause:" in one]
@@ -247,14 +252,16 @@ def restricted(cluster: Cluster, tmp_path: Path) -> Path:
 
 
 def test_with_rights_in_one_namespace_alone_all_is_deleted_and_the_next_run_gets_in(
-    cluster: Cluster, restricted: Path
+    cluster: Cluster, restricted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing was deleted, without a word, and the next run was locked out by the Lease."""
-    option = f"--kindinfra-kubeconfig={restricted / 'kubeconfig'}"
+    file = restricted / "kubeconfig"
+    names = os.pathsep.join([str(restricted / "missing"), str(file)])
+    monkeypatch.setenv("KUBECONFIG", names)  # as kubectl finds its contexts
     kinds = "configmaps,deployments,leases"
     before = cluster.kubectl("get", kinds, "--namespace", "team", "-o", "name")
 
-    for _ in range(2):
+    for option in (f"--kindinfra-kubeconfig={file}", "--kindinfra-context=team-dev"):
         run = run_pytest(restricted, "-p", "no:xdist", option)
         assert "1 passed" in run.output, run.output
         assert run.report["outcome"]["failures"] == {}

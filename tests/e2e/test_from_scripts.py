@@ -27,8 +27,10 @@ def example(tmp_path: Path) -> Iterator[Path]:
     yield folder
     assert clusters_of(folder) == set()
     files = folder.rglob("state/image-*.json")
-    references = {json.loads(file.read_text())["value"]["image"]["reference"] for file in files}
-    docker("image", "rm", *references)
+    images = [json.loads(file.read_text())["value"]["image"] for file in files]
+    docker(
+        "image", "rm", *{name for one in images for name in (one["reference"], *one["contexts"])}
+    )
 
 
 def docker(*words: str) -> str:

@@ -18,7 +18,7 @@ import pytest
 from pytest_kindinfra import build_images, resolve, save_images
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.archive import load_image_file
-from pytest_kindinfra.images.content import Digests
+from pytest_kindinfra.images.digests import Digests
 from pytest_kindinfra.images.saved import ImageSources, find_images, read_saved_images
 from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import make_tools
@@ -99,7 +99,7 @@ def made(folder: Path) -> str:
 
 def forget(images: dict[str, BuiltImage]) -> None:
     """Have an engine without them, as the next job of a pipeline has."""
-    docker("image", "rm", *(one.reference for one in images.values()))
+    docker("image", "rm", *(name for one in images.values() for name in one.names))
 
 
 def find(folder: Path, saved: Path | None = None) -> dict[str, BuiltImage]:
@@ -136,7 +136,7 @@ def test_a_changed_source_is_told_before_anything_is_loaded(shop: Path, tmp_path
     save_images(plan, built, folder=tmp_path / "out")
     (shop / "base" / "new").write_text("changed")
 
-    with pytest.raises(KindInfraError, match="but what is here makes localhost/web:"):
+    with pytest.raises(KindInfraError, match="but the files here give localhost/web:ctx-"):
         find(shop, tmp_path / "out")
 
 
@@ -160,12 +160,12 @@ def test_old_images_are_found_by_their_label_and_removed_by_name(shop: Path) -> 
     web = built["web"]
     (own,) = [one for one in engine.own_images(soon()) if web.reference in one.references]
 
-    assert (own.name, set(own.references)) == ("web", {web.reference, *web.also})
+    assert (own.name, set(own.references)) == ("web", set(web.names))
     for one in built.values():
         for name in one.also:
             engine.remove(name, soon())
     (own,) = [one for one in engine.own_images(soon()) if web.reference in one.references]
-    assert own.references == (web.reference,)
+    assert set(own.references) == {web.reference, *web.contexts}
 
 
 def as_it_is(archive: Path) -> Path:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.runs import LONGEST_RUN, NODE_IMAGE, ROOT
+from tests.e2e.runs import ROOT, run_printed
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 README = ROOT / "README.md"
@@ -48,16 +48,7 @@ def folder(tmp_path: Path) -> Path:
 def run_all(lines: list[str], *, folder: Path) -> tuple[list[int], str]:
     """Run the lines in one shell; return their exit codes and all that they printed."""
     parts = [f"{line}\necho -- {number} exit $?\n" for number, line in enumerate(lines)]
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTEST_ADDOPTS": "-p no:randomly -p no:cacheprovider",
-        "KINDINFRA_NODE_IMAGE": NODE_IMAGE,
-    }
-    done = subprocess.run(
-        ["bash", "-c", "".join(parts)], cwd=folder, capture_output=True, text=True,
-        timeout=LONGEST_RUN, check=False, env=environment,
-    )  # fmt: skip
+    done = run_printed("".join(parts), folder=folder)
     return [int(code) for _, code in _EXIT.findall(done.stdout)], done.stdout + done.stderr
 
 

@@ -71,8 +71,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("KINDINFRA_ENGINE", "podman")
         yield folder
     for file in folder.rglob("state/image-*.json"):
-        reference = json.loads(file.read_text())["value"]["image"]["reference"]
-        subprocess.run(["podman", "image", "rm", "-f", reference], check=False, capture_output=True)
+        image = json.loads(file.read_text())["value"]["image"]
+        names = [image["reference"], *image["contexts"]]
+        subprocess.run(["podman", "image", "rm", "-f", *names], check=False, capture_output=True)
 
 
 @pytest.fixture(scope="module")

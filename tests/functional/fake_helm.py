@@ -98,10 +98,17 @@ def get(folder: str, words: list[str]) -> None:
 
 
 def kustomize(folder: str, words: list[str]) -> None:
-    """Print the files of a folder."""
+    """Print the files of a folder and of those beside it that its kustomization names."""
     behave(folder, "kubectl kustomize")
-    names = sorted(name for name in os.listdir(words[1]) if name != "kustomization.yaml")  # noqa: PTH208
-    print("\n---\n".join(read(words[1], name) for name in names))  # noqa: T201
+    about = read(words[1], "kustomization.yaml")
+    folders = [words[1], *(f"{words[1]}/{name}" for name in re.findall(r"\.\./\w+", about))]
+    texts = [
+        read(place, name)
+        for place in folders
+        for name in sorted(os.listdir(place))  # noqa: PTH208
+        if name != "kustomization.yaml"
+    ]
+    print("\n---\n".join(texts))  # noqa: T201
 
 
 def _record(folder: str, release: str, words: list[str], objects: list[dict[str, Any]]) -> None:

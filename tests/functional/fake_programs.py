@@ -1,8 +1,9 @@
 """`docker`, `podman` and `kind` as far as the plugin can tell them from the real ones.
 
 All keep their state in one folder: `calls.jsonl` (each call's start and end), `images/` (one
-file for each reference), `clusters/NAME/NODE/` (the references that a kind node has). How a call
-is to go otherwise is in `behaviour.json`, by what it does (helm is a file apart):
+file for each reference, with what the image holds), `clusters/NAME/NODE/` (the references that a
+kind node has). How a call is to go otherwise is in `behaviour.json`, by what it does (helm is a
+file apart):
 
     {"build api": {"seconds": 0.5, "until": "gate", "exit": 1, "times": 1, "says": "no space"}}
 
@@ -237,14 +238,25 @@ def image(folder: str, reference: str) -> dict[str, Any]:
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(os.path.getmtime(path)))  # noqa: PTH204
     name = reference.partition(":")[0].removeprefix("localhost/")
     labels = {"dev.kindinfra.image": name} if reference.startswith("localhost/") else {}
-    return {"Id": f"sha256:{reference}", "RepoTags": [reference], "Created": made,
-            "Config": {"Labels": labels}}  # fmt: skip
+    holds = held(folder, reference)
+    names = [one for one in listed(f"{folder}/images") if held(folder, one) == holds]
+    return {"Id": f"sha256:{holds}", "RepoTags": names, "Created": made,
+            "RootFS": {"Layers": [holds]}, "Config": {"Labels": labels}}  # fmt: skip
+
+
+def held(folder: str, reference: str) -> str:
+    """Return what an image holds: what a build put into it, else the name that it came with."""
+    try:
+        return read(f"{folder}/images", reference.replace("/", "%2F")) or reference
+    except FileNotFoundError:  # somebody has just removed it
+        return reference
 
 
 def list_own_images(folder: str, _words: list[str]) -> None:
     """Print what inspects the images that were built by us."""
     behave(folder, "image ls")
-    print("\n".join(one for one in listed(f"{folder}/images") if one.startswith("localhost/")))  # noqa: T201
+    own = [one for one in listed(f"{folder}/images") if one.startswith("localhost/")]
+    print("\n".join({held(folder, one): one for one in own}.values()))  # noqa: T201 - by their ids
 
 
 def remove_image(folder: str, words: list[str]) -> None:
@@ -264,12 +276,18 @@ def build(folder: str, words: list[str]) -> None:
         if base and base not in listed(f"{folder}/images"):
             msg = f"ERROR: {base}: not found"
             raise Failure(msg)
-    behave(folder, f"build {subject(words)}")
-    put(f"{folder}/images", value(words, "--tag"))
+    finish_build(folder, words)
+
+
+def finish_build(folder: str, words: list[str]) -> None:
+    """Have a built image, which holds all that it was built from unless a test says otherwise."""
+    name, tag = subject(words), value(words, "--tag")
+    behave(folder, f"build {name}")
+    holds = behaviour(folder, f"build {name}").get("holds")
+    put(f"{folder}/images", tag, f"{name} {holds}" if holds else tag.rpartition("-")[0])
 
 
 def save(folder: str, words: list[str]) -> None:
-    """Print an archive: here with just the names of what would be in it."""
     """Print an archive, or write it: here just the names of what is in it."""
     behave(folder, "save")
     file = value(words, "--output") if "--output" in words else ""
@@ -284,7 +302,7 @@ def save(folder: str, words: list[str]) -> None:
         for reference in words[1:]:
             archive.addfile(tarfile.TarInfo(reference))
     if file:
-        write(file, "\n".join(references))
+        write(file, "\n".join(f"{one} {held(folder, one)}" for one in references))
     else:
         print("\n".join(references))  # noqa: T201
 
@@ -293,8 +311,9 @@ def load(folder: str, words: list[str]) -> None:
     """Have the images of an archive."""
     behave(folder, "load")
     path, _, name = value(words, "--input").rpartition("/")
-    for reference in read(path, name).split():
-        put(f"{folder}/images", reference)
+    for line in read(path, name).splitlines():
+        reference, _, holds = line.partition(" ")
+        put(f"{folder}/images", reference, holds)
         print(f"Loaded image: {reference}")  # noqa: T201
 
 
@@ -304,7 +323,7 @@ def tag(folder: str, words: list[str]) -> None:
     if words[1] not in listed(f"{folder}/images"):
         msg = f"Error response from daemon: No such image: {words[1]}"
         raise Failure(msg)
-    put(f"{folder}/images", words[2])
+    put(f"{folder}/images", words[2], held(folder, words[1]))
 
 
 def list_images(folder: str, words: list[str]) -> None:
@@ -385,7 +404,8 @@ def podman_inspect_images(folder: str, words: list[str]) -> None:
     found = []
     for name in (one for one in words[2:] if one in by_name):
         told = image(folder, by_name[name])
-        found.append({**told, "Id": told["Id"].partition(":")[2], "RepoTags": [name]})
+        names = [full_name(one) for one in told["RepoTags"]]
+        found.append({**told, "Id": told["Id"].partition(":")[2], "RepoTags": names})
     print(json.dumps(found, indent=5))  # noqa: T201
     missing = [one for one in words[2:] if one not in by_name]
     if missing:
@@ -405,8 +425,7 @@ def podman_build(folder: str, words: list[str]) -> None:
         if base not in there:
             msg = f"Error: creating build container: initializing source docker://{base}"
             raise Failure(msg, 125)
-    behave(folder, f"build {subject(words)}")
-    put(f"{folder}/images", value(words, "--tag"))
+    finish_build(folder, words)
 
 
 def podman_save(folder: str, words: list[str]) -> None:
@@ -544,9 +563,11 @@ def listed(folder: str) -> list[str]:
         return []
 
 
-def put(folder: str, name: str) -> None:
-    """Have a name in a folder."""
-    write(f"{folder}/{name.replace('/', '%2F')}", "")
+def put(folder: str, name: str, text: str = "") -> None:
+    """Have a name in a folder; others see the text whole."""
+    aside = f"{os.path.dirname(folder)}/.put-{os.getpid()}"  # noqa: PTH120
+    write(aside, text)
+    os.replace(aside, f"{folder}/{name.replace('/', '%2F')}")  # noqa: PTH105
 
 
 def read(folder: str, name: str) -> str:

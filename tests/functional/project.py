@@ -16,7 +16,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -32,6 +34,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from tests.functional.fake_clusters import FakeClusters
+from tests.functional.terminals import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +50,9 @@ PYTEST_INI = """
 [pytest]
 pythonpath = .
 filterwarnings = error
-addopts = -p no:hypothesispytest -p no:timeout -p no:rerunfailures -p no:randomly
+addopts =
+    -p no:hypothesispytest -p no:timeout -p no:rerunfailures -p no:randomly
+    -p no:asyncio -p no:pytest-bdd -p no:anyio
 markers = xdist_group
 """
 
@@ -85,6 +90,17 @@ def await_gate(name, seconds=120):
         assert time.monotonic() < late, "nobody opened the gate " + name
         time.sleep(0.01)
 '''
+
+READ_UNTIL = """
+import subprocess, sys
+program = subprocess.Popen(sys.argv[2:], stdout=subprocess.PIPE)
+next(line for line in program.stdout if sys.argv[1].encode() in line)
+program.stdout.close()
+sys.exit(program.wait())
+"""
+"""Executes the rest of its words, and reads what that prints up to a line with its first word."""
+
+COMMAND = "from pytest_kindinfra.cli import main; raise SystemExit(main())"
 
 CONFTEST = """
 import pytest
@@ -333,6 +349,54 @@ class Running:
         self._err.close()
 
 
+class AtTerminal:
+    """A run at a terminal of its own: see what it shows, and type."""
+
+    def __init__(self, argv: list[str], folder: Path, env: dict[str, str]) -> None:
+        self._screen, terminal = pty.openpty()
+        self.process = subprocess.Popen(
+            argv, cwd=folder, env=env, stdin=terminal, stdout=terminal, stderr=terminal,
+            start_new_session=True,
+        )  # fmt: skip
+        os.close(terminal)
+        self.shown = ""
+
+    def until_shown(self, text: str) -> None:
+        """Wait until it has shown that."""
+        late = time.monotonic() + LONGEST_RUN
+        while text not in self.shown:
+            if not self._read() or time.monotonic() > late:
+                pytest.fail(f"{text!r} was not shown:\n{self.shown}")
+
+    def type(self, text: str) -> None:
+        os.write(self._screen, text.encode())
+
+    def finish(self) -> int:
+        """Wait for its end and return its exit code."""
+        late = time.monotonic() + LONGEST_RUN
+        while self._read():
+            if time.monotonic() > late:
+                pytest.fail(f"the run did not end:\n{self.shown}")
+        return self.process.wait(LONGEST_RUN)
+
+    def _read(self) -> bool:
+        """Read what is there, for a moment; whether more may come."""
+        if select.select([self._screen], [], [], 0.1)[0]:
+            try:
+                data = os.read(self._screen, 1 << 16)
+            except OSError:  # on Linux that of a terminal that nobody has open
+                return False
+            self.shown += data.decode(errors="replace").replace("\r\n", "\n")
+            return bool(data)
+        return True
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        os.close(self._screen)
+
+
 class Project:
     """A folder with tests and a declaration, and a folder with the fake programs."""
 
@@ -341,7 +405,7 @@ class Project:
         self.fakes = folder / "fakes"
         self._temporary = temporary
         self._behaviour: dict[str, dict[str, Any]] = {}
-        self._runs: list[Running] = []
+        self._runs: list[Running | AtTerminal] = []
         for path in (self.folder, temporary, *(self.fakes / one for one in FOLDERS)):
             path.mkdir(parents=True, exist_ok=True)
         for program in ("docker", "kind"):
@@ -521,17 +585,49 @@ class Project:
         self._runs.append(running)
         return running
 
+    def on_terminal(
+        self,
+        *arguments: str,
+        workers: int | None = 0,
+        lines: int = 30,
+        env: dict[str, str] | None = None,
+    ) -> Terminal:
+        """Begin a run of pytest on a terminal of so many lines, with a person before it."""
+        how = ["-p", "no:xdist"] if workers is None else ["-n", str(workers)]
+        return self._on_terminal(["-m", "pytest", *how, *arguments], lines, env or {})
+
+    def command_on_terminal(self, *words: str) -> Terminal:
+        """Begin the `kindinfra` command on a terminal."""
+        main = "from pytest_kindinfra.cli import main; raise SystemExit(main())"
+        return self._on_terminal(["-c", main, *words], 30, {})
+
+    def _on_terminal(self, words: list[str], lines: int, env: dict[str, str]) -> Terminal:
+        environment = self._environment({"TERM": "xterm-256color", **env})
+        argv = [sys.executable, *words]
+        return Terminal(argv, folder=self.folder, environment=environment, lines=lines)
+
+    def at_terminal(self, *arguments: str, workers: int | None) -> AtTerminal:
+        """Begin a run of pytest at a terminal."""
+        how = ["-p", "no:xdist"] if workers is None else ["-n", str(workers)]
+        argv = [sys.executable, "-m", "pytest", *how, *arguments]
+        running = AtTerminal(argv, self.folder, self._environment({"TERM": "xterm"}))
+        self._runs.append(running)
+        return running
+
     def command(
         self, *words: str, within: str = ".", given: str | None = None, **env: str
     ) -> subprocess.CompletedProcess[str]:
         """Run the `kindinfra` command in the project, or in a folder of it."""
-        main = "from pytest_kindinfra.cli import main; raise SystemExit(main())"
-        return self.python("-c", main, *words, within=within, given=given, **env)
+        return self.python("-c", COMMAND, *words, within=within, given=given, **env)
+
+    def command_until(self, text: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run the `kindinfra` command, and close its output after a line that has the text."""
+        program = [sys.executable, "-c", COMMAND, *words]
+        return self.python("-c", READ_UNTIL, text, *program)
 
     def begin_command(self, *words: str, **env: str) -> Running:
         """Begin the `kindinfra` command in the project, without waiting for its end."""
-        main = "from pytest_kindinfra.cli import main; raise SystemExit(main())"
-        running = Running(self, [sys.executable, "-c", main, *words], self._environment(env))
+        running = Running(self, [sys.executable, "-c", COMMAND, *words], self._environment(env))
         self._runs.append(running)
         return running
 
@@ -553,6 +649,7 @@ class Project:
             "HOME": str(self.fakes),
             "XDG_CACHE_HOME": str(self.fakes / "cache"),
             "TMPDIR": str(self._temporary),
+            "KINDINFRA_SNAPSHOT": "off",  # the docker package would reach a real engine
             "PY_COLORS": "0",  # not --color: with `-p no:terminal` pytest has not got it
             **added,
         }

@@ -16,7 +16,7 @@ from tests.functional.project import processes_of
 if TYPE_CHECKING:
     from tests.functional.project import Project, Run
 
-FAILED = 'service "web" failed:'
+FAILED = 'service "web" failed to start:'
 PULLING = {
     "state": {"waiting": {"reason": "ErrImagePull", "message": "migrate: not found"}},
     "ready": False,
@@ -87,7 +87,7 @@ def told(run: Run) -> list[str]:
     """Return the cause of the one failed service, as it stands in the closing section."""
     lines = run.out.splitlines()
     (start,) = [n for n, line in enumerate(lines) if line.endswith(FAILED)]
-    end = next(n for n, line in enumerate(lines) if n > start and line.startswith("all of it"))
+    end = next(n for n, line in enumerate(lines) if n > start and line.startswith("logs and"))
     return lines[start + 1 : end]
 
 
@@ -229,16 +229,16 @@ def test_a_hook_that_cannot_work_ends_helm_at_once_with_its_cause(project: Proje
     run = project.run()
 
     assert (run.code, run.outcomes) == (1, {"errors": 1}), run.text
-    [image] = (name for name in project.images() if "web" in name)
+    [image] = (name for name in project.images() if "web" in name and ":ctx-" not in name)
     assert told(run) == [
-        'a hook of release "web" cannot work, so helm was ended:',
+        'a hook of release "web" failed for good, so helm was stopped:',
         (
             'Job "web-migrate" cannot become ready: container "web-migrate" of pod "web-migrate-0":'
             " ErrImagePull"
         ),
         "  migrate: not found",
         (
-            "  to look yourself: --kindinfra-keep=on-failure, then kubectl --namespace default"
+            "  to inspect it: --kindinfra-keep=on-failure, then kubectl --namespace default"
             " describe pod web-migrate-0"
         ),
         (
@@ -356,7 +356,7 @@ def test_a_release_that_is_there_as_it_would_be_made_is_left_alone(project: Proj
     assert [call.what for call in same.calls("helm get")] == ["helm get"]
 
 
-def test_an_object_that_somebody_deleted_is_made_again(project: Project) -> None:
+def test_a_deleted_object_is_created_again(project: Project) -> None:
     declare_web(project)
     project.run("--kindinfra-reuse")
     (kube,) = project.clusters.made
@@ -412,3 +412,17 @@ def test_a_release_that_is_named_no_more_leaves_nothing_behind(
     assert (
         "web" in {path.rpartition("/")[2] for path in kube.objects if "/deployments/" in path}
     ) is (declared == "release")
+
+
+def test_status_tells_that_the_deployment_of_a_chart_was_deleted(project: Project) -> None:
+    declare_web(project)
+    project.run("--kindinfra-reuse", workers=None)
+    kube = project.clusters.made[-1]
+    kube.delete("/apis/batch/v1/namespaces/default/jobs/web-migrate")  # as helm deletes hooks
+    before = project.command("status")
+    kube.delete("/apis/apps/v1/namespaces/default/deployments/web")
+
+    done = project.command("status")
+
+    assert (before.returncode, done.returncode) == (0, 1), before.stdout
+    assert "  web                  not ready: Deployment web is gone" in done.stdout

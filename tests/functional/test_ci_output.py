@@ -63,6 +63,7 @@ class TestGitHub:
         assert f"::error file={name}/api/Dockerfile,line=2,title=kindinfra%3A image" in errors[0]
         assert f"file={name}/web.yaml,line=" in errors[1]
         assert "ErrImagePull" in errors[1]
+        assert f"::error file={name}/test_it.py,line=" in errors[2]
         assert "test_wrong" in errors[2]
         assert "assert 1 == 2" in errors[2]
 

@@ -32,7 +32,7 @@ def test_q_shortens_and_qq_is_silent(shop: Project) -> None:
     quiet, silent = shop.run("-q", workers=2), shop.run("-qq", workers=None)
 
     assert quiet.lines("total: ")
-    assert quiet.lines("all of it: ")
+    assert quiet.lines("logs and details: ")
     assert quiet.lines("phase   what") == []
     assert silent.lines("total: ") == silent.lines("all of it") == []
 
@@ -42,5 +42,5 @@ def test_qq_shows_a_failure(shop: Project) -> None:
 
     run = shop.run("-qq", workers=None)
 
-    assert run.lines('kindinfra: image "api" failed:')
-    assert run.lines("all of it: ")
+    assert run.lines('kindinfra: image "api" failed to build:')
+    assert run.lines("logs and details: ")

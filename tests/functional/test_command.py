@@ -40,7 +40,7 @@ class TestBuild:
         assert {call.what for call in builds(shop)} == {"build tool", "build api", "build web"}
         assert {call.what for call in shop.calls()} & {"create", "save", "get clusters"} == set()
 
-    def test_each_build_is_told_as_it_begins_and_ends(self, shop: Project) -> None:
+    def test_each_build_is_shown_when_it_starts_and_ends(self, shop: Project) -> None:
         done = shop.command("build", "api")
 
         lines = re.sub(r"\d+\.\d", "T", done.stdout).splitlines()
@@ -81,15 +81,16 @@ class TestBuild:
 
         assert (run.code, run.calls("build")) == (0, [])
 
-    def test_every_failure_is_told(self, shop: Project) -> None:
+    def test_every_failure_is_reported(self, shop: Project) -> None:
         shop.behave("build api", exit=2, complains="no compiler")
         shop.behave("build web", exit=3, complains="no space")
 
         done = shop.command("build")
 
         assert done.returncode == 1
-        assert 'kindinfra: image "api" failed:\nbuilding image "api": exit code 2' in done.stderr
-        assert 'image "web" failed:\nbuilding image "web": exit code 3' in done.stderr
+        head = 'kindinfra: image "api" failed to build:'
+        assert f'{head}\nbuilding image "api": exit code 2' in done.stderr
+        assert 'image "web" failed to build:\nbuilding image "web": exit code 3' in done.stderr
         assert "no compiler" in done.stderr
         assert "no space" in done.stderr
 
@@ -128,7 +129,7 @@ class TestBuild:
 
         done = project.command("build")
 
-        assert done.stderr.count("failed:") == 1
+        assert done.stderr.count("failed to build:") == 1
         assert "\nnot built because of it: api\n" in done.stderr
 
     def test_an_unknown_service_is_named(self, shop: Project) -> None:
@@ -145,7 +146,7 @@ class TestBuild:
         done = project.command("build")
 
         assert done.returncode == 1
-        assert f"{project.folder}: neither kindinfra.toml nor [tool.kindinfra] is there" in (
+        assert f"{project.folder} has no kindinfra.toml and no [tool.kindinfra] table" in (
             done.stderr
         )
 
@@ -183,8 +184,8 @@ class TestPlan:
             "  engine               docker",
             "",
             "images:",
-            "  api                  localhost/api:TAG (to be built)",
-            "  web                  localhost/web:TAG (to be built)",
+            "  api                  localhost/api:ctx-TAG (to be built)",
+            "  web                  localhost/web:ctx-TAG (to be built)",
             "",
             "services, in the order of their needs:",
             "  api                  needs -",
@@ -204,7 +205,7 @@ class TestFromASubfolder:
         assert done.returncode == above.returncode, done.stderr
         assert f"kindinfra: using the declaration in {shop.folder}\n" in done.stderr
         assert "using the declaration" not in above.stderr
-        assert "neither kindinfra.toml" not in done.stderr
+        assert "has no kindinfra.toml" not in done.stderr
         if words not in {("build",), ("doctor",)}:  # their lines have times, and memory
             assert done.stdout == above.stdout
 
@@ -214,7 +215,7 @@ class TestFromASubfolder:
         done = project.command("build", within="tests")
 
         assert done.returncode == 1
-        assert f"{project.folder / 'tests'}: neither kindinfra.toml" in done.stderr
+        assert f"{project.folder / 'tests'} has no kindinfra.toml" in done.stderr
 
 
 class TestOldImages:
@@ -239,9 +240,12 @@ class TestOldImages:
         after = api.command("gc", "--images", "--older-than=0")
 
         assert (run.code, during.returncode, after.returncode) == (0, 0, 0)
-        assert during.stdout.splitlines()[-1] == "no image of ours is older than 0 days"
-        reference = run.report["images"]["api"]["reference"]
-        assert after.stdout == f"nothing was left behind\nremoved image {reference}\n"
+        assert during.stdout.splitlines()[-1] == "no image built by kindinfra is older than 0 days"
+        image = run.report["images"]["api"]
+        first, *others = after.stdout.splitlines()
+        assert first == "nothing was left behind"
+        names = {image["reference"], *image["contexts"]}
+        assert set(others) == {f"removed image {name}" for name in names}
         assert api.images() == ["registry.example/tool:1"]
 
     def test_what_was_used_in_the_last_week_stays(self, api: Project) -> None:
@@ -250,8 +254,11 @@ class TestOldImages:
 
         done = api.command("gc", "--images")
 
-        assert done.stdout == "nothing was left behind\nno image of ours is older than 7 days\n"
-        assert len(api.images()) == 2
+        assert (
+            done.stdout
+            == "nothing was left behind\nno image built by kindinfra is older than 7 days\n"
+        )
+        assert len(api.images()) == 3  # the built one has a name by content and one by context
 
     @pytest.mark.parametrize("days", ["-1", "nan", "soon"])
     def test_days_that_are_none_are_refused(self, api: Project, days: str) -> None:

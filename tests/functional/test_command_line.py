@@ -36,12 +36,12 @@ class TestWithoutAWord:
         assert help_.startswith("usage: kindinfra [-h] [--version] COMMAND ...")
         assert state.splitlines() == [
             f"  declaration  {shop.folder}/kindinfra.toml: 2 services, 2 images",
-            f"  cluster      none ({cluster_of(after.stdout)} is made by kindinfra up)",
+            f"  cluster      none ({cluster_of(after.stdout)} will be created by kindinfra up)",
         ]
         assert re.sub(r"/\d+-\d+-\w+", "/RUN", after.stdout.partition("this folder:\n")[2]) == (
             f"  declaration  {shop.folder}/kindinfra.toml: 2 services, 2 images\n"
             f"  cluster      {cluster_of(after.stdout)}: api, web\n"
-            "               kindinfra status says what is ready\n"
+            "               kindinfra status shows which services are ready\n"
             f"  last run     passed: {shop.folder}/.kindinfra/RUN\n"
         )
 
@@ -104,12 +104,16 @@ class TestJson:
             "engine_answers": True,
             "namespace": "default",
         }
-        assert plan["images"]["api"]["in_engine"] is False
+        api = plan["images"]["api"]
+        assert (api["in_engine"], api["reference"]) == (False, api["context"])
+        assert api["context"].startswith("localhost/api:ctx-")
         assert plan["services"][1] == {
             "name": "web",
             "needs": {"api": "ready"},
             "images": ["web"],
             "before": None,
+            "per": None,
+            "namespace": "default",
         }
         assert plan["endpoints"]["api"]["http"].keys() == {"host_port", "node_port"}
 
@@ -152,9 +156,43 @@ class TestJson:
                 "failed": {},
                 "commands": {},
                 "registry": False,
+                "problem": "",
             }
         ]
-        assert record["images"] == [{"engine": "docker", "days": 7.0, "removed": [], "left": {}}]
+        assert record["images"] == [
+            {"engine": "docker", "days": 7.0, "removed": [], "left": {}, "problem": ""}
+        ]
+
+    def test_what_gc_did_is_said_though_a_later_part_fails(self, shop: Project) -> None:
+        """The clusters that it had deleted were not named, only the images' failure."""
+        running = shop.start(workers=None)
+        running.until_at("ready web")
+        running.kill()
+        running.finish()
+        (cluster,) = shop.standing()
+        shop.behave("image ls", exit=1, complains="no answer")
+
+        done = shop.command("gc", "--images")
+        record = json.loads(shop.command("gc", "--images", "--json").stdout)
+
+        assert done.returncode == 1
+        assert done.stdout == (
+            f"deleted cluster {cluster}\n"
+            "images of docker: a command failed: exit code 1\n"
+            "  $ docker image ls --quiet --no-trunc --filter label=dev.kindinfra.image\n"
+            "    no answer\n"
+        )
+        assert "no answer" in record["images"][0]["problem"]
+
+
+def test_the_doctor_shows_a_finding_before_it_looks_at_the_next(shop: Project) -> None:
+    """It was silent until all had been looked at, for up to a minute if an engine hung."""
+    shop.behave("kind version", until="kind answers")
+    running = shop.begin_command("doctor")
+    running.until_said("docker 28.0.0")
+    shop.open("kind answers")
+
+    assert "kind" in running.finish().out
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -13,6 +13,22 @@ if TYPE_CHECKING:
 
 REUSE = "--kindinfra-reuse"
 
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: tool, labels: {app: tool}}
+spec:
+  containers:
+    - name: tool
+      image: quay.io/tool:1
+      readinessProbe: {httpGet: {path: /, port: 8080}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: tool}
+spec: {selector: {app: tool}, ports: [{port: 8080}]}
+"""
+
 
 @pytest.fixture
 def shop(project: Project) -> Project:
@@ -82,6 +98,14 @@ class TestExec:
 
         assert 'has no container "apy"; did you mean "api"?' in done.stderr
 
+    def test_a_reader_that_ends_first_ends_it(self, shop: Project) -> None:
+        """It used to be a traceback."""
+        shop.clusters.made[-1].execs = lambda *_: (0, "line\n" * 200_000, "")
+
+        done = shop.command_until("line", "exec", "api", "--", "cat", "/log")
+
+        assert (done.returncode, done.stderr) == (141, "")
+
     def test_no_command_is_a_wrong_call(self, shop: Project) -> None:
         done = shop.command("exec", "api")
 
@@ -102,13 +126,46 @@ class TestRestart:
         assert after & before == set()
         assert shop.command("status").returncode == 0
 
+    def test_a_bare_pod_is_made_anew(self, shop: Project) -> None:
+        """It used to be left as it was, though a test's `restart` makes it anew."""
+        kube = shop.clusters.made[-1]
+        shop.declare("""
+            [services.tool]
+            manifests = ["tool.yaml"]
+            endpoints.http = { port = 8080 }
+        """)
+        shop.write("tool.yaml", POD)
+        assert shop.command("up", "tool").returncode == 0
+        (before,) = (pod["metadata"]["uid"] for pod in kube.pods_of("tool"))
+
+        done = shop.command("restart", "tool")
+
+        (after,) = (pod["metadata"]["uid"] for pod in kube.pods_of("tool"))
+        assert (done.returncode, done.stdout) == (0, "tool: restarted Pod tool\n"), done.stderr
+        assert after != before
+
+    def test_a_service_whose_state_is_damaged_is_brought_up_again(self, shop: Project) -> None:
+        """It used to be `has no service "api"; it has: api`."""
+        (name,) = shop.standing()
+        file = shop.folder / ".kindinfra" / "reused" / name / "state" / "deployed-api.json"
+        file.write_text("{")
+
+        done = shop.command("restart", "api")
+        up = shop.command("up", "api")
+
+        assert done.returncode == 1
+        assert done.stderr.startswith(f'kindinfra: service "api" in cluster "{name}": ')
+        assert done.stderr.endswith("\nTo fix: kindinfra up\n")
+        assert up.returncode == 0, up.stderr
+        assert shop.command("restart", "api").returncode == 0
+
     def test_what_runs_once_is_left_as_it_is(self, shop: Project) -> None:
         done = shop.command("restart", "migrations")
 
         assert done.returncode == 1
         assert done.stderr == (
             'kindinfra: service "migrations" has nothing that can be restarted: Job migrations\n'
-            "To fix: what runs once runs again with `kindinfra up` after a change\n"
+            "To fix: a Job runs again with `kindinfra up` after a change of its manifest\n"
         )
 
     def test_one_that_does_not_come_back_is_a_failure(self, shop: Project) -> None:
@@ -156,6 +213,14 @@ class TestFollowingLogs:
         running.signal(signal.SIGINT)
 
         assert running.finish().code == 130
+
+    def test_it_ends_with_its_reader(self, shop: Project) -> None:
+        """`kindinfra logs -f | grep -m1 listening` used to go on for ever."""
+        shop.clusters.logs["api"] = "listening\n"
+
+        done = shop.command_until("listening", "logs", "-f")
+
+        assert (done.returncode, done.stderr) == (0, "")
 
     def test_of_one_service_that_is_not_there(self, shop: Project) -> None:
         done = shop.command("logs", "-f", "apy")

@@ -44,6 +44,6 @@ def test_the_examples_of_the_page_work(project: Project, workers: int | None) ->
     )
     project.tests(source)
 
-    run = project.run(workers=workers)
+    run = project.run("-p", "anyio", workers=workers)
 
     assert run.outcomes == {"passed": source.count("def test_")}, run.text

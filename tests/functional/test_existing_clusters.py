@@ -117,8 +117,8 @@ def test_an_image_that_cannot_get_there_is_a_usage_error(
 
     assert run.code == 4, run.text
     assert (
-        '[images.store] cannot be brought into "fake", which is no kind cluster of this host\n'
-        "  To fix: push it to a registry that the cluster pulls from and say "
+        '[images.store] cannot be loaded into "fake", which is no kind cluster of this host\n'
+        "  To fix: push it to a registry that the cluster pulls from and set "
         '[images.store] prebuilt = "REGISTRY/store:TAG"'
     ) in run.text
     assert [path for method, path in kubernetes.requests if method != "GET"] == []
@@ -135,12 +135,14 @@ def test_options_for_a_cluster_that_is_made_are_refused_beside_it(
 
     assert run.code == 4, run.text
     assert (
-        "--kindinfra-cluster-name is for a cluster that is made, but --kindinfra-kubeconfig names "
-        "one that is there: leave one of them out"
+        "--kindinfra-cluster-name is for a cluster that the run creates, but "
+        "--kindinfra-kubeconfig names an existing one: remove one of the two"
     ) in run.text
 
 
-def test_reuse_is_refused_beside_it(project: Project, kubernetes: FakeKubernetes) -> None:
+def test_reuse_is_refused_with_an_existing_cluster(
+    project: Project, kubernetes: FakeKubernetes
+) -> None:
     project.service("store")
     project.tests(TESTS)
 
@@ -148,8 +150,8 @@ def test_reuse_is_refused_beside_it(project: Project, kubernetes: FakeKubernetes
 
     assert run.code == 4, run.text
     assert (
-        "environment KINDINFRA_REUSE leaves services for the next run, but from the cluster of "
-        "--kindinfra-kubeconfig what is ours is deleted: leave one of them out"
+        "environment KINDINFRA_REUSE keeps services for the next run, but a run's objects in the "
+        "cluster of --kindinfra-kubeconfig are always deleted: drop one of them"
     ) in run.text
     assert [path for method, path in kubernetes.requests if method != "GET"] == []
 
@@ -208,7 +210,7 @@ def test_what_a_killed_run_left_in_the_namespace_is_deleted_by_the_next(
     assert before["metadata"]["labels"]["dev.kindinfra/run"] not in run.folder
 
 
-def test_a_second_run_is_told_who_has_the_namespace(
+def test_a_second_run_names_the_run_that_has_the_namespace(
     project: Project, kubernetes: FakeKubernetes
 ) -> None:
     project.service("store")
@@ -229,7 +231,7 @@ def test_a_second_run_is_told_who_has_the_namespace(
     assert kubernetes.url
     assert first.code == 0, first.text
     assert (second.code, second.outcomes) == (1, {"passed": 1, "errors": 4}), second.text
-    assert 'has namespace "default" for itself' in second.text
+    assert 'uses namespace "default" exclusively' in second.text
 
 
 def test_endpoints_still_answer_before_the_teardown(

@@ -31,7 +31,7 @@ def test_the_first_failure_cancels_what_would_never_end(
     run = project.run("--kindinfra-fail=fast", "--kindinfra-build-jobs=2", workers=workers)
 
     assert (run.code, run.outcomes) == (1, {"passed": 1, "errors": 2}), run.text
-    assert run.out.count('is not there: image "broken" failed') >= len(run.outcomes)
+    assert run.out.count('failed to start: image "broken" failed to build') >= len(run.outcomes)
     # Whether kind had begun to create anything is a matter of a moment.
     assert len(run.calls("create")) <= len(run.calls("delete")) <= 1
     assert run.clusters == []

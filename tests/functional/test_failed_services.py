@@ -78,33 +78,33 @@ def test_a_failed_build_is_not_tried_again(failed: Run) -> None:
 @pytest.mark.parametrize(
     "test", ["test_store[0]", "test_store[1]", "test_store[2]", "test_front", "test_crasher"]
 )
-def test_each_dependent_test_is_told_briefly(failed: Run, test: str) -> None:
+def test_each_dependent_test_shows_at_most_six_lines(failed: Run, test: str) -> None:
     lines = error_of(failed, test)
 
     assert 1 <= len(lines) <= 6, lines
 
 
-def test_all_tests_of_a_service_are_told_the_same(failed: Run) -> None:
+def test_all_tests_of_a_service_show_the_same_error(failed: Run) -> None:
     told = {tuple(error_of(failed, f"test_store[{number}]")) for number in range(3)}
 
     assert len(told) == 1
-    assert 'service "store" is not there' in "\n".join(*told)
+    assert 'service "store" failed to start' in "\n".join(*told)
     assert "the compiler gave up" in "\n".join(*told)
 
 
-def test_what_could_not_start_names_with_what_it_began(failed: Run) -> None:
+def test_a_service_that_was_not_started_names_the_root_cause(failed: Run) -> None:
     told = "\n".join(error_of(failed, "test_front"))
 
-    assert 'service "front" is not there: image "store" failed' in told
+    assert 'service "front" failed to start: image "store" failed to build' in told
     assert "the compiler gave up" in told
 
 
-def test_a_crashed_service_is_told_with_its_reason(failed: Run) -> None:
+def test_a_crashed_service_is_reported_with_its_exit_code(failed: Run) -> None:
     assert "exit code 3" in "\n".join(error_of(failed, "test_crasher"))
 
 
-@pytest.mark.parametrize("line", ['kindinfra: image "store" failed', "step 20 of 30"])
-def test_the_cause_stands_in_full_once(failed: Run, line: str) -> None:
+@pytest.mark.parametrize("line", ['kindinfra: image "store" failed to build', "step 20 of 30"])
+def test_the_cause_is_printed_in_full_once(failed: Run, line: str) -> None:
     assert len(failed.lines(line)) == 1, failed.out
 
 
@@ -192,10 +192,10 @@ def test_a_trouble_that_may_pass_is_a_failure_after_the_patience_of_its_service(
 
     assert (run.code, run.outcomes) == (1, {"errors": 2}), run.text
     short, long = (
-        re.sub(r"\s+", " ", run.out.partition(f'kindinfra: service "{name}" failed:')[2])
+        re.sub(r"\s+", " ", run.out.partition(f'kindinfra: service "{name}" failed to start:')[2])
         for name in ("short", "long")
     )
-    assert "which is all that `patience = 1` allows" in short
-    assert "`patience = SECONDS` of the service waits longer" in short
+    assert "s, the limit of `patience = 1`" in short
+    assert "raise `patience` of the service to wait longer" in short
     assert re.search(r'CreateContainerConfigError for \d s: secret "late" not found', long)
     assert "To fix: add what is missing to the service's manifests" in long

@@ -168,7 +168,7 @@ def test_once_refuses_to_wait_for_itself(project: Project) -> None:
         from pytest_kindinfra import OnceError
 
         def test_it(kindinfra_once):
-            with pytest.raises(OnceError, match='"key": its own producer asks for it'):
+            with pytest.raises(OnceError, match='"key": its producer requests the same key'):
                 kindinfra_once("key", lambda: kindinfra_once("key", lambda: 1))
     """)
 

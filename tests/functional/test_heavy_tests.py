@@ -93,6 +93,29 @@ def test_flaky(kindinfra):
     assert SEEN[0] != SEEN[1] != SEEN[2]
 """
 
+STEP = """
+from pathlib import Path
+
+def seed(stack):
+    if Path("seeded").exists():
+        raise ZeroDivisionError("the seeds are used up")
+    Path("seeded").touch()
+"""
+
+FAILING_STEP = """
+import time
+
+@pytest.mark.kindinfra("seeds", fresh=True)
+@pytest.mark.parametrize("number", range(2))
+def test_fresh(number):
+    pass
+
+@pytest.mark.kindinfra("api", exclusive=True)
+@pytest.mark.parametrize("number", range(2))
+def test_alone(number):
+    time.sleep(0.1)
+"""
+
 WRONG = """
 @pytest.mark.kindinfra("api", locks="db")
 def test_a(): pass
@@ -172,7 +195,7 @@ def test_waiting_for_a_turn_is_not_charged_to_a_tests_time(project: Project) -> 
         [pytest]
         pythonpath = .
         filterwarnings = error
-        addopts = -p no:hypothesispytest -p no:rerunfailures -p no:randomly
+        addopts = -p no:hypothesispytest -p no:rerunfailures -p no:randomly -p no:asyncio
         timeout = 8
     """)  # fmt: skip
     project.tests("""
@@ -188,7 +211,7 @@ def test_waiting_for_a_turn_is_not_charged_to_a_tests_time(project: Project) -> 
 
 
 @pytest.mark.parametrize("workers", [None, 2])
-def test_a_fresh_service_and_what_needs_it_is_made_anew(
+def test_a_fresh_service_and_its_dependents_are_restarted(
     project: Project, workers: int | None
 ) -> None:
     project.service("db")
@@ -201,6 +224,24 @@ def test_a_fresh_service_and_what_needs_it_is_made_anew(
     run = project.run(*how, workers=workers)
 
     assert run.outcomes == {"passed": 2}, run.text
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_a_step_that_raises_fails_only_the_test_that_wants_it_fresh(
+    project: Project, workers: int | None
+) -> None:
+    """It used to end the session with an INTERNALERROR, while the other workers waited."""
+    project.service("api")
+    project.declare('[services.seeds]\nrun = "steps:seed"\nneeds = ["api"]\n')
+    project.write("steps.py", STEP)
+    project.tests(FAILING_STEP)
+
+    run = project.run(workers=workers)
+
+    assert run.outcomes == {"passed": 2, "errors": 2}, run.text
+    assert run.lines("the services could not be made fresh: ")
+    assert run.lines("ZeroDivisionError: the seeds are used up")
+    assert "INTERNALERROR" not in run.text
 
 
 def test_a_repeated_attempt_gets_fresh_services(project: Project) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_kindinfra.kube.yaml import load_documents
+
 if TYPE_CHECKING:
     from tests.functional.project import Project
 
@@ -57,6 +59,15 @@ def begun(project: Project) -> dict[str, Any]:
     plan = project.command("plan")
     assert plan.returncode == 0, plan.stderr
     return tomllib.loads(text_of(project))
+
+
+def written(project: Project, name: str, *lines: str) -> list[dict[str, Any]]:
+    """Return the objects that `init` writes for a compose service with these lines."""
+    rows = "".join(f"    {line}\n" for line in ("image: quay.io/db:1", *lines))
+    project.write("compose.yaml", f"services:\n  {name}:\n{rows}")
+    begun(project)
+    text = (project.folder / "kindinfra" / f"{name}.yaml").read_text()
+    return list(load_documents(text))
 
 
 def text_of(project: Project) -> str:
@@ -120,7 +131,7 @@ class TestManifests:
         assert tables["images"] == {
             "shop-web": {"context": "web", "names": ["ghcr.io/shop/shop-web:1.2"]}
         }
-        assert "# built here, in the place of ghcr.io/shop/shop-web:1.2" in text_of(project)
+        assert "# built here instead of pulling ghcr.io/shop/shop-web:1.2" in text_of(project)
 
     def test_a_dockerfile_that_copies_from_the_top_is_built_there(self, project: Project) -> None:
         project.write("go.mod", "module shop\n")
@@ -218,7 +229,7 @@ class TestCompose:
         }
         assert "# from: compose.yaml" in text_of(project)
         assert (
-            "# kindinfra/db.yaml was made of the compose file, without its volumes: see to that"
+            "# kindinfra/db.yaml was made without the volumes of the compose file: add them"
             in text_of(project)
         )
 
@@ -233,6 +244,75 @@ class TestCompose:
         assert run.code == 0, run.text
         assert run.deployed == ["db", "migrate", "web-app"]
         assert run.at("ready db") < run.at("apply Job/migrate")
+
+    def test_a_command_in_one_text_is_split_into_words(self, project: Project) -> None:
+        """It was given to `sh -c`, so that an image without a shell did not start."""
+        db = written(project, "db", 'command: redis-server --save "" --name "a b"')
+
+        (container,) = db[0]["spec"]["template"]["spec"]["containers"]
+        assert container["args"] == ["redis-server", "--save", "", "--name", "a b"]
+
+    def test_a_service_without_ports_is_found_by_its_name(self, project: Project) -> None:
+        """No k8s service was made, so that others did not resolve its name."""
+        db = written(project, "db", "command: serve")
+
+        assert db[1] == {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "db"},
+            "spec": {"clusterIP": "None", "selector": {"app": "db"}},
+        }
+        assert project.run("e2e", workers=None).code == 0
+
+    def test_defaults_of_variables_are_filled_in_and_others_are_noted(
+        self, project: Project
+    ) -> None:
+        """The texts `${PORT:-8080}` and `$$HOME` were written as they are."""
+        db = written(
+            project,
+            "db",
+            'environment: {PORT: "${PORT:-8080}", HOME: "$$HOME", KEY: "${KEY:?no key}", SHELL: }',
+        )
+
+        (container,) = db[0]["spec"]["template"]["spec"]["containers"]
+        assert container["env"] == [
+            {"name": "PORT", "value": "8080"},
+            {"name": "HOME", "value": "$HOME"},
+            {"name": "KEY", "value": "${KEY:?no key}"},
+        ]
+        text = text_of(project)
+        assert (
+            "# kindinfra/db.yaml has ${KEY:?no key} as the compose file has it: write the value\n"
+            "# kindinfra/db.yaml lacks what compose takes from the shell: SHELL\n[services.db]"
+        ) in text
+
+    def test_variables_of_build_arguments_stay_for_the_declaration(self, project: Project) -> None:
+        project.write("Dockerfile", "FROM scratch\n")
+        project.write(
+            "compose.yaml",
+            "services: {web: {build: {context: '${HERE:-.}', args: {V: '${V:-1}'}, ssh: []}}}",
+        )
+
+        image = begun(project)["images"]["web"]
+
+        assert image == {"context": ".", "build_args": {"V": "${V:-1}"}}
+        assert "# made without the ssh of its build in the compose file: add it" in text_of(project)
+
+    def test_each_key_that_was_not_read_is_noted(self, project: Project) -> None:
+        written(project, "db", "privileged: true", "x-mine: 1", "shm_size: 1g", 'ports: ["53/udp"]')
+
+        assert (
+            "# kindinfra/db.yaml was made without the privileged, shm_size of the compose file: "
+            "add them\n"
+            "# kindinfra/db.yaml was made without ports that are no single TCP ports: 53/udp\n"
+        ) in text_of(project)
+
+    def test_a_part_of_the_file_that_was_not_read_is_noted(self, project: Project) -> None:
+        project.write("compose.yaml", "include: [more.yaml]\nservices: {}\n")
+
+        begun(project)
+
+        assert "# the compose file's include was not read\n" in text_of(project)
 
     def test_own_manifests_go_before_it(self, project: Project) -> None:
         project.write("compose.yaml", COMPOSE)
@@ -290,18 +370,43 @@ class TestNothingIsWrittenOver:
 
         done = project.command("init")
 
-        assert "left as it is: e2e/test_kindinfra.py" in done.stdout
-        assert "left as it is: kindinfra/db.yaml" in done.stdout
+        assert "not changed: e2e/test_kindinfra.py" in done.stdout
+        assert "not changed: kindinfra/db.yaml" in done.stdout
         assert (project.folder / "e2e/test_kindinfra.py").read_text() == "# mine\n"
         assert (project.folder / "kindinfra/db.yaml").read_text() == "# mine\n"
         assert (project.folder / ".gitignore").read_text() == "*.pyc\n.kindinfra/\n"
+
+    def test_a_file_in_the_place_of_a_folder_is_named(self, project: Project) -> None:
+        """The manifest in it was called "not changed", though there was none."""
+        project.write("compose.yaml", COMPOSE)
+        project.write("kindinfra", "")
+
+        done = project.command("init")
+
+        assert done.returncode == 1
+        assert "not changed" not in done.stdout
+        assert done.stderr == (
+            'kindinfra: "kindinfra/db.yaml" cannot be written: "kindinfra" is no folder\n'
+            "To fix: make it writable, remove a kindinfra.toml that init wrote, and run it again\n"
+        )
+
+    def test_a_gitignore_that_is_a_folder_is_named(self, project: Project) -> None:
+        """It was a traceback."""
+        (project.folder / ".gitignore").mkdir()
+
+        done = project.command("init")
+
+        assert done.returncode == 1
+        assert done.stderr.startswith(
+            'kindinfra: ".gitignore" cannot be written: Is a directory\nTo fix: '
+        )
 
     def test_gitignore_gets_its_line_once(self, project: Project) -> None:
         project.write(".gitignore", "/.kindinfra\n")
 
         done = project.command("init")
 
-        assert "left as it is: .gitignore" in done.stdout
+        assert "not changed: .gitignore" in done.stdout
 
 
 def test_an_empty_folder_gets_an_example_in_comments(project: Project) -> None:

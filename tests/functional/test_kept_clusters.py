@@ -55,7 +55,7 @@ def test_a_kept_cluster_is_not_taken_for_left_behind(project: Project) -> None:
     assert second.clusters == first.clusters != []
 
 
-def test_somebody_elses_cluster_of_that_name_is_not_touched(project: Project) -> None:
+def test_a_foreign_cluster_of_that_name_is_not_touched(project: Project) -> None:
     project.foreign_cluster("dev")
     project.tests("def test_it(kindinfra): ...\n")
 
@@ -63,14 +63,14 @@ def test_somebody_elses_cluster_of_that_name_is_not_touched(project: Project) ->
 
     assert run.code == 4
     assert (
-        '  - there is already a cluster "dev", and no run of ours made it; to fix: choose another '
-        "--kindinfra-cluster-name, or delete it: kind delete cluster --name dev\n"
+        '  - there is already a cluster "dev", which no run of pytest-kindinfra created; to fix: '
+        "choose another --kindinfra-cluster-name, or delete it: kind delete cluster --name dev\n"
     ) in run.text
     assert (run.calls("create"), run.calls("delete")) == ([], [])
     assert run.clusters == ["dev"]
 
 
-def test_one_of_ours_of_that_name_is_made_anew(project: Project) -> None:
+def test_an_old_cluster_of_a_run_is_created_again(project: Project) -> None:
     project.tests(PASSING)
     project.run("--kindinfra-keep=always", "--kindinfra-cluster-name=mine", workers=None)
 
@@ -80,7 +80,7 @@ def test_one_of_ours_of_that_name_is_made_anew(project: Project) -> None:
     assert [call.what for call in run.calls("delete") + run.calls("create")] == [
         "delete", "delete", "create"
     ]  # fmt: skip
-    assert run.lines('cluster "mine" of an earlier run is made anew')
+    assert run.lines('cluster "mine" of an earlier run is created again')
     assert run.clusters == []
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -176,6 +177,41 @@ def test_pytest_says_that_the_provisioner_was_killed_and_deletes_the_cluster(
         assert run.report["outcome"]["kept"] is False
 
 
+def test_a_program_that_a_step_left_behind_does_not_hide_that_the_provisioner_was_killed(
+    api: Project, temporary: Path
+) -> None:
+    pids = api.folder / "pids"
+    api.write(
+        "steps.py",
+        f"""
+        import os, time
+
+        def leave(stack):
+            os.system("sleep 300 >/dev/null 2>&1 & echo $! >>{pids}")
+            if (child := os.fork()) == 0:
+                time.sleep(300)
+                os._exit(0)
+            with open("{pids}", "a") as file:
+                file.write(f"{{child}}\\n")
+        """,
+    )
+    api.declare('[services.step]\nrun = "steps:leave"\n')
+    api.tests(TESTS.replace('"api"', '"api", "step"'))
+    running = start_until(api, "tests", None, temporary)
+    provisioner = running.provisioner()
+    assert provisioner
+
+    os.kill(provisioner, signal.SIGKILL)
+    api.open("over")
+    run = running.finish()
+    for pid in map(int, pids.read_text().split()):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    assert "the provisioner, the process that brings the stack up, ended before" in run.text
+    assert run.clusters == []
+
+
 @pytest.mark.parametrize("stage", ["create", "deploy", "tests"])
 def test_kindinfra_gc_clears_up_after_both_were_killed(
     api: Project, temporary: Path, stage: str
@@ -219,7 +255,7 @@ def test_a_reused_cluster_outlives_the_main_process(api: Project, temporary: Pat
     assert len(api.standing()) == 1
 
 
-def test_a_fork_that_lives_on_hides_the_end_of_the_main_process_from_nobody(
+def test_a_surviving_fork_does_not_hide_the_end_of_the_main_process(
     project: Project, temporary: Path
 ) -> None:
     """The child has copies of all that its parent had open."""

@@ -63,13 +63,13 @@ class TestUp:
         assert done.returncode == 0
         assert "create" not in {call.what for call in shop.calls()[before:]}
 
-    def test_a_failure_is_told_and_the_rest_stays(self, shop: Project) -> None:
+    def test_a_failure_is_reported_and_the_rest_stays(self, shop: Project) -> None:
         shop.behave("build web", exit=1, complains="no such file")
 
         done = shop.command("up")
 
         assert done.returncode == 1
-        assert 'kindinfra: image "web" failed:' in done.stdout
+        assert 'kindinfra: image "web" failed to build:' in done.stdout
         assert len(shop.standing()) == 1
 
     def test_options_that_cannot_work_are_refused_before_anything_is_made(
@@ -92,7 +92,10 @@ class TestUp:
         unknown = shop.command("up", "wep")
 
         assert (done.returncode, unknown.returncode) == (1, 1)
-        assert 'there is already a cluster "dev", and no run of ours made it' in done.stderr
+        assert (
+            'there is already a cluster "dev", which no run of pytest-kindinfra created'
+            in done.stderr
+        )
         assert 'did you mean "web"?' in unknown.stderr
 
     def test_services_that_only_hooks_know_are_left_alone(self, shop: Project) -> None:
@@ -136,17 +139,17 @@ class TestDown:
 
         assert run.code == 0, run.text
         assert len(run.calls("create")) == 1
-        assert run.lines("made anew") == []
+        assert run.lines("created again") == []
 
     def test_one_by_another_name(self, shop: Project) -> None:
         run = shop.run(REUSE, "--kindinfra-cluster-name=dev", workers=None)
-        assert run.lines("end it:") == ["  end it: kindinfra down --cluster-name=dev"]
+        assert run.lines("delete it:") == ["  delete it: kindinfra down --cluster-name=dev"]
 
         done = shop.command("down", "--cluster-name=dev")
 
         assert done.stdout == "deleted cluster dev\n"
 
-    def test_one_that_is_in_use_or_somebody_elses_stays(self, shop: Project) -> None:
+    def test_a_cluster_that_is_in_use_or_foreign_stays(self, shop: Project) -> None:
         shop.tests("@pytest.mark.kindinfra('web')\ndef test_it(): note('in'); await_gate('go')\n")
         running = shop.start(REUSE, workers=None)
         running.until_at("in")
@@ -158,18 +161,18 @@ class TestDown:
         assert done.returncode == 1
         assert re.sub(r"\d+-\d+-\w+", "RUN", masked(done.stderr, shop)) == (
             'kindinfra: cluster "NAME" is in use by the run in FOLDER/.kindinfra/RUN\n'
-            "To fix: wait for its end\n"
+            "To fix: wait until it ends\n"
         )
 
-    def test_one_that_no_run_of_ours_made_stays(self, shop: Project) -> None:
+    def test_a_cluster_that_no_run_created_stays(self, shop: Project) -> None:
         shop.foreign_cluster("dev")
 
         done = shop.command("down", "--cluster-name=dev")
 
         assert done.returncode == 1
         assert done.stderr == (
-            'kindinfra: no run of ours made cluster "dev"\n'
-            "To fix: if nobody uses it: kind delete cluster --name dev\n"
+            'kindinfra: no run of pytest-kindinfra created cluster "dev"\n'
+            "To fix: if it is not in use: kind delete cluster --name dev\n"
         )
         assert shop.standing() == ["dev"]
 
@@ -197,16 +200,19 @@ class TestAClusterOfAnEarlierVersion:
             file.write_text(json.dumps(value))
         return shop
 
-    @pytest.mark.parametrize("command", ["up", "down", "status"])
+    @pytest.mark.parametrize(
+        "command", ["up", "down", "status", "url api", "logs api", "exec api -- ls", "restart api"]
+    )
     def test_commands_leave_it_alone_and_say_why(self, earlier: Project, command: str) -> None:
+        """Those about a service used to say that there is none of that name, and to list it."""
         name, before = name_of(earlier), len(earlier.calls())
 
-        done = earlier.command(command)
+        done = earlier.command(*command.split())
 
         text = done.stdout + done.stderr
         assert done.returncode == 1, text
         assert 'cluster-name.json" has format 1, this version of pytest-kindinfra reads 2' in text
-        assert f"if nobody uses it: kind delete cluster --name {name}" in text
+        assert f"if it is not in use: kind delete cluster --name {name}" in text
         assert earlier.standing() == [name]
         assert {call.what for call in earlier.calls()[before:]} & {"create", "delete"} == set()
 
@@ -291,7 +297,7 @@ class TestDoctor:
         assert "ok engine docker 28.0.0" in lines
         at = next(at for at, line in enumerate(lines) if line.startswith("missing kind"))
         assert lines[at + 1] == f"To fix: {how_to_get('kind')}"
-        assert any(line.startswith("odd kubectl not on PATH") for line in lines)
+        assert any(line.startswith("warning kubectl not on PATH") for line in lines)
         assert "ok declaration kindinfra.toml: 3 services, 2 images" in lines
 
     def test_an_engine_on_another_host_is_named(self, shop: Project) -> None:
@@ -314,5 +320,5 @@ class TestDoctor:
 
         lines = [" ".join(line.split()) for line in shop.command("doctor").stdout.splitlines()]
 
-        assert f"odd clusters of killed runs: {name_of(shop)}" in lines
+        assert f"warning clusters of killed runs: {name_of(shop)}" in lines
         assert any(line.startswith("missing declaration [services.broken]") for line in lines)

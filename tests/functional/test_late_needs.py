@@ -42,7 +42,7 @@ def pytest_itemcollected(item):
 
 
 @pytest.mark.parametrize("workers", [None, 2])
-def test_a_fixture_asked_for_at_run_time_is_told_to_be_marked(
+def test_a_fixture_requested_at_run_time_is_an_error_that_names_the_mark(
     project: Project, workers: int | None
 ) -> None:
     project.service("web")
@@ -73,7 +73,7 @@ def test_a_fixture_asked_for_at_run_time_is_given_if_the_run_has_a_cluster(
 
 
 @pytest.mark.parametrize("workers", [None, 2])
-def test_a_cluster_that_failed_is_told_at_run_time_too(
+def test_a_failed_cluster_is_reported_at_run_time_too(
     project: Project, workers: int | None
 ) -> None:
     project.service("db")
@@ -114,7 +114,7 @@ def test_marks_of_late_hooks_count(project: Project, name: str, workers: int | N
     ],
     ids=["fixture", "hook"],
 )
-def test_a_mark_added_while_a_test_runs_is_told(
+def test_a_mark_added_while_a_test_runs_is_reported(
     project: Project, hook: str, workers: int | None
 ) -> None:
     conftest = (project.folder / "conftest.py").read_text()
@@ -128,8 +128,14 @@ def test_a_mark_added_while_a_test_runs_is_told(
     beside = project.run(workers=workers)
 
     for run, said in (
-        (alone, "no cluster was created, because no selected test was seen to need one"),
-        (beside, 'this run does not bring up "web": no selected test was seen to need it; '),
+        (
+            alone,
+            "no cluster was created, because no selected test seemed to need one at collection",
+        ),
+        (
+            beside,
+            'this run does not start "web": no selected test seemed to need it at collection; ',
+        ),
     ):
         assert run.code == 1, run.text
         assert said in run.text

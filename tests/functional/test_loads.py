@@ -38,7 +38,7 @@ def test_the_report_says_how_much_was_sent(with_image: Project) -> None:
     assert load["bytes"] == 512 + 1024  # an archive of one empty file
 
 
-def test_a_load_that_fails_each_time_is_told_in_the_words_of_the_kind_node(
+def test_a_load_that_fails_each_time_is_reported_with_the_kind_nodes_message(
     with_image: Project,
 ) -> None:
     with_image.behave("import", exit=1, complains=NOT_FOUND)

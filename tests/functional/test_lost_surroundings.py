@@ -7,19 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.functional.project import READ_UNTIL
+
 if TYPE_CHECKING:
     from tests.functional.project import Project
-
-HEAD = """
-import subprocess, sys
-program = subprocess.Popen(sys.argv[2:], stdout=subprocess.PIPE)
-next(line for line in program.stdout if sys.argv[1].encode() in line)
-program.stdout.close()
-sys.exit(program.wait())
-"""
-"""Executes the rest of its words, and reads what that prints up to a line with its first word."""
-
-COMMAND = "from pytest_kindinfra.cli import main; raise SystemExit(main())"
 
 
 @pytest.fixture
@@ -39,7 +30,7 @@ class TestATerminalThatIsGone:
     def test_the_cluster_is_deleted(self, web: Project, workers: int | None, progress: str) -> None:
         how = f"--kindinfra-progress={progress}"
 
-        within = [sys.executable, "-c", HEAD, "cluster created"]
+        within = [sys.executable, "-c", READ_UNTIL, "cluster created"]
 
         run = web.run(how, workers=workers, within=within)
 
@@ -47,7 +38,7 @@ class TestATerminalThatIsGone:
         assert run.clusters == []
 
     def test_a_command_does_its_work(self, web: Project) -> None:
-        done = web.python("-c", HEAD, "kindinfra", sys.executable, "-c", COMMAND, "up")
+        done = web.command_until("kindinfra", "up")
         status = web.command("status")
 
         assert (done.returncode, done.stderr) == (0, "")
@@ -73,6 +64,27 @@ def test_a_run_directory_that_a_test_removes_leaves_no_cluster(
     assert len(run.calls("delete")) == 1
     assert run.clusters == []
     assert "was removed while the run went on" in run.text
+
+
+def test_a_queue_that_a_test_removes_fails_only_the_test_that_waits(web: Project) -> None:
+    """It used to end the session with an internal error."""
+    web.tests("""
+        import json, time
+
+        @pytest.mark.kindinfra("web", lock="db")
+        @pytest.mark.parametrize("number", range(2))
+        def test_tidy(pytestconfig, number):
+            queue = pytestconfig.rootpath / ".kindinfra" / "latest" / "state" / "turns.json"
+            while queue.read_text().count("test_tidy") < 2:
+                time.sleep(0.02)
+            queue.unlink()
+    """)
+
+    run = web.run(workers=2)
+
+    assert run.outcomes == {"passed": 1, "errors": 1}, run.text
+    assert run.lines("has lost its place in the queue of tests: another process removed files of")
+    assert "INTERNALERROR" not in run.text
 
 
 def test_a_process_that_a_test_forks_off_ends_nothing(project: Project) -> None:

@@ -86,7 +86,7 @@ def settled_at(run: Run, name: str) -> float:
     [
         pytest.param("pytest_kindinfra.run.recipe", "bring_up", 2, id="the recipe"),
         pytest.param("pytest_kindinfra.run.recipe", "add_images", None, id="in the recipe"),
-        pytest.param("pytest_kindinfra.clusters.reuse", "create_cluster", 2, id="a step"),
+        pytest.param("pytest_kindinfra.clusters.restore", "create_cluster", 2, id="a step"),
         pytest.param("pytest_kindinfra.run.serving", "serve", None, id="a service"),
         pytest.param("pytest_kindinfra.run.progress", "running_line", 2, id="the progress lines"),
     ],
@@ -108,6 +108,30 @@ def test_a_bug_in_the_provisioner_reaches_the_tests_with_its_traceback(
     assert "ZeroDivisionError: a bug of ours" in run.out
     assert "Traceback (most recent call last)" in run.out
     assert run.clusters == []
+
+
+def test_an_error_while_changes_are_undone_leaves_the_run_what_it_is(project: Project) -> None:
+    """Its cluster was deleted as if no test had failed, though it was to be kept."""
+    project.service("api", image=True)
+    add_to_conftest(
+        project,
+        """
+def broken(*_, **__):
+    raise ZeroDivisionError("a bug of ours")
+
+def pytest_sessionstart():
+    from pytest_kindinfra.session import undoing
+    undoing.undo_left = broken
+""",
+    )
+    project.tests("@pytest.mark.kindinfra('api')\ndef test_it(): assert False\n")
+
+    run = project.run("--kindinfra-keep=on-failure", workers=None)
+
+    assert "ZeroDivisionError: a bug of ours" in run.text
+    assert len(run.clusters) == 1, run.text
+    assert run.report["outcome"]["state"] == "failed"
+    assert run.report["outcome"]["kept"] is True
 
 
 # -- failures ----------------------------------------------------------------------------------
@@ -132,7 +156,7 @@ def broken(run_once: Callable[[Callable[[Project], Run]], Run]) -> Run:
 def test_all_images_that_failed_are_named_once_in_full(broken: Run) -> None:
     """Only the first one of a service was, so the second came in the next run."""
     for name in ("first", "second"):
-        assert broken.out.count(f'kindinfra: image "{name}" failed:') == 1, broken.out
+        assert broken.out.count(f'kindinfra: image "{name}" failed to build:') == 1, broken.out
         assert len(broken.lines(f"no compiler for {name}")) >= 1
     assert broken.built == ["first", "second"]
 
@@ -180,9 +204,9 @@ def test_a_kind_node_that_is_removed_in_mid_run_is_everybodys_cause(
     run = running.finish()
 
     assert (run.code, run.outcomes) == (1, {"passed": 1, "errors": 4}), run.text
-    assert run.out.count("kindinfra: the cluster failed:") == 1
-    assert re.search(r'kind node "kindinfra-\S+-control-plane" of cluster .* has ended', run.out)
-    assert 'service "slow" is not there: the cluster failed' in run.out
+    assert run.out.count("kindinfra: the cluster was lost:") == 1
+    assert re.search(r'kind node "kindinfra-\S+-control-plane" of cluster .* ended', run.out)
+    assert 'service "slow" failed to start: the cluster was lost' in run.out
     assert run.report["outcome"]["state"] == "failed"
 
 
@@ -331,7 +355,7 @@ def test_two_runs_in_one_folder_have_clusters_ports_and_artifacts_of_their_own(
     assert project.standing() == []
 
 
-def test_a_host_port_that_somebody_took_meanwhile_is_chosen_anew(project: Project) -> None:
+def test_another_host_port_is_chosen_if_one_was_taken_meanwhile(project: Project) -> None:
     project.service("api")
     project.behave(
         "create", exit=1, times=1, says="failed to bind host port: address already in use"

@@ -37,7 +37,7 @@ def test_tests_are_skipped_with_what_is_missing_if_that_is_asked_for(
     assert run.report["outcome"]["state"] == "skipped"
 
 
-def test_an_engine_that_nobody_started_counts_as_missing(project: Project) -> None:
+def test_an_engine_that_was_not_started_counts_as_missing(project: Project) -> None:
     project.service("store")
     project.tests(TESTS)
     nowhere = f"unix://{project.folder}/docker.sock"
@@ -84,9 +84,7 @@ def test_a_kind_whose_call_failed_is_an_error_and_no_reason_to_skip(project: Pro
 
 
 @pytest.mark.parametrize("workers", [None, 2])
-def test_a_setpriv_without_the_flag_is_in_nobodys_way(
-    project: Project, workers: int | None
-) -> None:
+def test_a_setpriv_without_the_flag_is_not_used(project: Project, workers: int | None) -> None:
     """As on Alpine, where busybox has one."""
     project.service("store")
     project.tests(TESTS)

@@ -39,8 +39,8 @@ def test_a_hook_in_a_nested_conftest_is_refused_with_and_without_workers(
     assert run.code == 4, run.text
     assert (
         "sub/deeper/conftest.py: pytest_kindinfra_before_deploy is never called from there under "
-        "xdist; it belongs into the rootdir's conftest.py, one that the arguments or testpaths "
-        "name, or a plugin"
+        "xdist; move it to the rootdir's conftest.py, to one that the arguments or testpaths "
+        "name, or to a plugin"
     ) in run.text
     assert run.all_calls == []
 
@@ -59,7 +59,7 @@ def test_a_hook_in_a_conftest_that_the_arguments_name_is_called(
     assert [told for told, _, _ in run.notes if told == "called"] == ["called"]
 
 
-def test_a_nested_hook_of_a_run_that_needs_nothing_is_nobodys_business(project: Project) -> None:
+def test_a_nested_hook_is_no_error_in_a_run_that_needs_no_service(project: Project) -> None:
     project.write("sub/conftest.py", HOOK)
     project.tests("def test_free(): ...", "sub/test_it.py")
 
@@ -76,7 +76,7 @@ def test_pytest_kind_beside_us_is_warned_of_once(project: Project, workers: int 
 
     assert run.code == 0, run.text
     told = (
-        "PytestConfigWarning: pytest-kind is loaded beside kindinfra, and both have a fixture "
-        "kind_cluster: say -p no:pytest_kind.plugin, or uninstall it"
+        "PytestConfigWarning: pytest-kind and pytest-kindinfra are loaded, and both have a fixture "
+        "kind_cluster: add -p no:pytest_kind.plugin, or uninstall pytest-kind"
     )
     assert len(run.lines(told)) == 1, run.text

@@ -76,4 +76,4 @@ def test_a_build_that_takes_longer_than_its_timeout_is_ended(project: Project) -
     run = project.run()
 
     assert run.outcomes == {"errors": 1}
-    assert 'building image "slow": passed its deadline' in run.out
+    assert 'building image "slow": stopped, since it did not end within 4 s (timeout)' in run.out

@@ -108,7 +108,7 @@ def test_it_shows_the_cluster_the_images_of_others_and_what_the_engine_has(shop:
         "  engine               docker\n"
     )
     assert cluster in before
-    assert "  web                  localhost/web:TAG (to be built)\n" in before
+    assert "  web                  localhost/web:ctx-TAG (to be built)\n" in before
     assert "external images:\n  quay.io/db:1 (pulled by the kind node)\n" in before
     assert "  name                 e2e\n" in after
     assert "  web                  localhost/web:TAG (in the engine)\n" in after
@@ -116,5 +116,5 @@ def test_it_shows_the_cluster_the_images_of_others_and_what_the_engine_has(shop:
     assert cluster.replace("RUN", "RUN_ID") in command
     assert "  quay.io/db:1 (in the engine)\n" in command
     assert "  engine               docker, which does not answer\n" in without
-    assert "  web                  localhost/web:TAG\n" in without
+    assert "  web                  localhost/web:ctx-TAG\n" in without
     assert "external images:\n  quay.io/db:1\n" in without

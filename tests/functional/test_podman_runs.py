@@ -31,7 +31,7 @@ def programs(run: Run) -> set[str]:
     return {call.argv[0] for call in run.all_calls}
 
 
-def test_all_is_asked_of_podman_and_kind_is_told(shop: Project) -> None:
+def test_podman_is_used_for_everything_and_kind_gets_its_name(shop: Project) -> None:
     shop.remove("docker")
 
     run = shop.run("--kindinfra-engine=podman", workers=2)

@@ -105,8 +105,8 @@ def test_junit_xml_has_an_error_with_the_short_cause(in_quiet: Run) -> None:
 
     assert (suite.get("tests"), suite.get("errors"), suite.get("failures")) == ("3", "1", "0")
     lines = (error.text or "").splitlines()
-    assert lines[0] == 'service "store" is not there: image "store" failed:'
-    assert lines[-2:] == ["    ERROR: the compiler gave up", f"all of it: {in_quiet.folder}"]
+    assert lines[0] == 'service "store" failed to start: image "store" failed to build:'
+    assert lines[-2:] == ["    ERROR: the compiler gave up", f"logs and details: {in_quiet.folder}"]
 
 
 def test_the_mark_and_the_fixtures_are_listed_with_what_they_do(project: Project) -> None:
@@ -117,5 +117,5 @@ def test_the_mark_and_the_fixtures_are_listed_with_what_they_do(project: Project
 
     assert marks.lines("@pytest.mark.kindinfra(*services): the services on the kind cluster")
     for name in ("kindinfra", "kubeconfig", "kind_cluster", "kindinfra_namespace"):
-        assert any(line.startswith(name) for line in fixtures.lines("plugin.py:")), fixtures.out
+        assert any(line.startswith(name) for line in fixtures.lines("given.py:")), fixtures.out
     assert fixtures.all_calls == []

@@ -37,7 +37,7 @@ def test_a_seed_shuffles_both_groups_and_leaves_them_apart(project: Project) -> 
     assert sorted(needy) == [f"test_needy[{number}]" for number in range(8)] != needy
 
 
-def test_workers_collect_alike_and_nobody_waits_for_ever(project: Project) -> None:
+def test_workers_collect_alike_and_none_waits_forever(project: Project) -> None:
     run = shuffled(project, workers=2)
 
     assert (run.code, run.outcomes) == (0, {"passed": 16}), run.text

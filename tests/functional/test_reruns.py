@@ -48,7 +48,7 @@ def test_only_what_can_pass_another_time_is_run_again(
     run = project.run(*how, workers=workers)
 
     assert (run.code, run.outcomes) == (1, {"passed": 1, "errors": 3, "rerun": 1}), run.text
-    assert run.out.count('service "store" is not there: image "store" failed:') == 3
+    assert run.out.count('service "store" failed to start: image "store" failed to build:') == 3
     assert [what for what, *_ in run.notes if what in {"try", "never"}] == ["try", "try"]
     assert (run.built, run.deployed) == (["api", "store"], ["api"])
     assert len(run.calls("create")) == len(run.calls("delete")) == 1

@@ -109,9 +109,9 @@ class TestAnUnchangedRun:
 
         (name,) = run.clusters
         home = shop.folder / ".kindinfra" / "reused" / name
-        assert run.lines("for the next run:") == [f"for the next run: cluster {name}"]
-        assert run.lines("  use it:") == [f"  use it: export KUBECONFIG={home}/kubeconfig"]
-        assert run.lines("  end it:") == ["  end it: kindinfra down"]
+        assert run.lines("for the next run:") == [f"kept for the next run: cluster {name}"]
+        assert run.lines("  use it:") == [f"  use it:    export KUBECONFIG={home}/kubeconfig"]
+        assert run.lines("  delete it:") == ["  delete it: kindinfra down"]
         assert run.report["outcome"]["kept"] is True
 
 
@@ -129,6 +129,44 @@ class TestWhatChanged:
         assert after["api"] == before["api"]
         assert after["web"] != before["web"]
         assert said(run, "url") == said(first, "url")
+
+    def test_a_change_that_no_image_holds_builds_and_loads_nothing_and_restarts_nothing(
+        self, shop: Project
+    ) -> None:
+        """A monorepo: its root is every image's context, and each holds a part of it."""
+        for name in ("api", "web"):
+            shop.behave(f"build {name}", holds="as ever")
+        first = shop.run(REUSE)
+        before = pods(shop)
+        for name in ("api", "web"):
+            shop.write(f"{name}/README.md", "changed\n")
+
+        again = shop.run(REUSE)
+
+        assert (first.code, again.code) == (0, 0), again.text
+        assert sorted(call.what for call in again.calls("build")) == ["build api", "build web"]
+        assert again.calls("save") == again.calls("import") == []
+        assert pods(shop) == before
+        assert {name: one["reference"] for name, one in again.report["images"].items()} == {
+            name: one["reference"] for name, one in first.report["images"].items()
+        }
+
+    def test_a_change_that_one_of_them_holds_loads_one_and_restarts_one(
+        self, shop: Project
+    ) -> None:
+        for name in ("api", "web"):
+            shop.behave(f"build {name}", holds="as ever")
+        shop.run(REUSE)
+        before = pods(shop)
+        for name in ("api", "web"):
+            shop.write(f"{name}/README.md", "changed\n")
+        shop.behave("build web", holds="changed")
+
+        again = shop.run(REUSE)
+
+        assert again.code == 0, again.text
+        assert len(again.calls("import")) == 1
+        assert {name for name, uid in pods(shop).items() if before[name] != uid} == {"web"}
 
     def test_a_changed_config_map_restarts_the_service_that_has_it(self, shop: Project) -> None:
         with_config(shop, "hello")
@@ -182,7 +220,7 @@ class TestWhatChanged:
         assert [path for verb, path in without.requests if verb == "DELETE"] == []
         assert [path for verb, path in again.requests if verb == "DELETE"] == []
 
-    def test_a_service_that_failed_is_made_anew(self, shop: Project) -> None:
+    def test_a_failed_service_is_deployed_again(self, shop: Project) -> None:
         broken = {"state": {"waiting": {"reason": "ErrImageNeverPull"}}, "restartCount": 0}
         shop.breaks("web", broken)
         first = shop.run(REUSE, workers=None)
@@ -231,7 +269,7 @@ class TestAPythonStep:
         project.tests("@pytest.mark.kindinfra('fill')\ndef test_it(): ...\n")
         return project
 
-    def test_it_is_called_each_time_as_nobody_knows_what_it_reads(self, stepping: Project) -> None:
+    def test_a_step_without_inputs_is_called_each_time(self, stepping: Project) -> None:
         stepping.declare("[services.fill]\nrun = 'seeding:fill'\nneeds = ['db']\n")
 
         runs = [self.run(stepping) for _ in range(2)]
@@ -291,10 +329,10 @@ class TestPorts:
 
         assert run.code == 0, run.text
         (name,) = run.clusters
-        assert run.lines("is made anew") == [
+        assert run.lines("is created again") == [
             (
-                f'kindinfra: cluster "{name}" is made anew: nodePort 30085 of endpoint "web.late" '
-                "is not mapped in it"
+                f'kindinfra: cluster "{name}" is created again: nodePort 30085 of endpoint '
+                '"web.late" is not mapped in it'
             )
         ]
         assert (len(run.calls("delete")), len(run.calls("create"))) == (1, 1)
@@ -305,8 +343,8 @@ class TestAnotherCluster:
         """Return why a further run makes the cluster anew."""
         run = project.run(REUSE, *arguments, workers=None)
         assert run.code == 0, run.text
-        assert len(run.calls("create")) == len(run.lines("is made anew"))
-        return [line.partition("anew: ")[2] for line in run.lines("is made anew")]
+        assert len(run.calls("create")) == len(run.lines("is created again"))
+        return [line.partition("again: ")[2] for line in run.lines("is created again")]
 
     def test_a_node_image_or_a_kind_config_or_tuning_that_differs(self, shop: Project) -> None:
         shop.write("kind.yaml", "nodes: [{role: control-plane}]")
@@ -330,7 +368,7 @@ class TestAnotherCluster:
 
         assert self.anew(shop) == ["its kind nodes do not run"]
 
-    def test_a_home_that_somebody_removed(self, shop: Project) -> None:
+    def test_a_reused_directory_that_was_removed(self, shop: Project) -> None:
         shop.run(REUSE, workers=None)
         shutil.rmtree(shop.folder / ".kindinfra")
 
@@ -340,14 +378,14 @@ class TestAnotherCluster:
         (name,) = shop.standing()
         assert run.code == 4
         assert (
-            f'there is already a cluster "{name}", and whether anybody uses it is unclear: its run '
+            f'there is already a cluster "{name}", and it is unknown whether it is in use: its run '
             f"directory {shop.folder}/.kindinfra/reused/{name} is gone, or not of this "
             "machine; to fix: "
         ) in run.text
-        assert f"if nobody uses it: kind delete cluster --name {name}; else" in run.text
+        assert f"if it is not in use: kind delete cluster --name {name}; else" in run.text
         assert run.calls("delete") == []
         assert done.returncode == 1
-        assert f"To fix: if nobody uses it: kind delete cluster --name {name}" in done.stderr
+        assert f"To fix: if it is not in use: kind delete cluster --name {name}" in done.stderr
 
     def test_an_engine_in_a_virtual_machine_shows_its_own_paths(self, shop: Project) -> None:
         shop.run(REUSE, workers=None)
@@ -375,7 +413,7 @@ class TestAnotherCluster:
         assert run.clusters == killed.clusters != []
         assert len(run.calls("create")) == 1
 
-    def test_one_that_is_somebody_elses_is_a_usage_error(self, shop: Project) -> None:
+    def test_a_foreign_cluster_is_a_usage_error(self, shop: Project) -> None:
         shop.foreign_cluster("dev")
 
         run = shop.run(REUSE, "--kindinfra-cluster-name=dev", workers=2)
@@ -431,7 +469,7 @@ class TestRunsBesideEachOther:
         shop.open("go")
         assert first.finish().code == 0
         assert run.code == 1
-        assert "was in use by the run in" in run.text
+        assert "it is in use by the run in" in run.text
         assert run.calls("delete") == []
 
     def test_a_run_without_reuse_leaves_one_in_use_alone(self, shop: Project) -> None:
@@ -447,7 +485,7 @@ class TestRunsBesideEachOther:
         assert 'cluster "dev" is in use by the run in' in run.text
         assert run.calls("delete") + run.calls("create") == []
 
-    def test_nobody_takes_it_for_left_behind(self, shop: Project) -> None:
+    def test_a_kept_cluster_is_not_swept(self, shop: Project) -> None:
         first = shop.run(REUSE, workers=None)
 
         gc = shop.command("gc")

@@ -48,16 +48,16 @@ def assert_told(run: Run, told: str) -> None:
 
 class TestNoBuild:
     @pytest.mark.parametrize("workers", [None, 2])
-    def test_all_that_is_missing_is_told_at_once_with_the_command_that_builds_it(
+    def test_all_missing_images_are_reported_at_once_with_the_command_that_builds_them(
         self, shop: Project, workers: int | None
     ) -> None:
         run = shop.run("--kindinfra-no-build", workers=workers)
 
         assert_told(
             run,
-            "2 images are not there, and this run builds none (--kindinfra-no-build):\n"
-            "  api: localhost/api:TAG is not in the engine\n"
-            "  web: localhost/web:TAG is not in the engine\n"
+            "2 images are missing, and this run does not build images (--kindinfra-no-build):\n"
+            "  api: localhost/api:ctx-TAG is not in the engine\n"
+            "  web: localhost/web:ctx-TAG is not in the engine\n"
             "To fix: kindinfra build api web",
         )
 
@@ -76,8 +76,8 @@ class TestNoBuild:
 
         assert_told(
             run,
-            "1 image is not there, and this run builds none (--kindinfra-no-build):\n"
-            "  api: localhost/api:TAG is not in the engine\n"
+            "1 image is missing, and this run does not build images (--kindinfra-no-build):\n"
+            "  api: localhost/api:ctx-TAG is not in the engine\n"
             "To fix: kindinfra build api",
         )
 
@@ -96,7 +96,7 @@ class TestNoBuild:
 
         assert run.code == 0, run.text
 
-    def test_a_prebuilt_image_that_is_not_there_is_told_too(self, shop: Project) -> None:
+    def test_a_missing_prebuilt_image_is_reported_too(self, shop: Project) -> None:
         shop.declare('[images.cache]\nprebuilt = "registry.example/cache:1"')
         shop.manifest("cache", image="cache")
         shop.declare("[services.cache]\nmanifests = ['cache.yaml']")
@@ -110,8 +110,8 @@ class TestNoBuild:
 
         assert_told(
             run,
-            "2 images are not there, and this run builds none (--kindinfra-no-build):\n"
-            "  api: localhost/api:TAG is not in the engine\n"
+            "2 images are missing, and this run does not build images (--kindinfra-no-build):\n"
+            "  api: localhost/api:ctx-TAG is not in the engine\n"
             '  cache: the prebuilt "registry.example/cache:1" is not in the engine: '
             "docker pull registry.example/cache:1\n"
             "To fix: kindinfra build api",
@@ -175,12 +175,15 @@ class TestSavedImages:
 
         assert_told(
             run,
-            "1 image is not there, and this run builds none (--kindinfra-no-build):\n"
-            f"  web: {saved} has localhost/web:TAG, but what is here makes localhost/web:TAG\n"
+            "1 image is missing, and this run does not build images (--kindinfra-no-build):\n"
+            f"  web: {saved} has localhost/web:ctx-TAG, "
+            "but the files here give localhost/web:ctx-TAG\n"
             f"To fix: kindinfra build --save={saved} web",
         )
 
-    def test_all_that_the_folder_lacks_is_told_at_once(self, shop: Project, saved: Path) -> None:
+    def test_all_images_that_the_folder_lacks_are_reported_at_once(
+        self, shop: Project, saved: Path
+    ) -> None:
         manifest = json.loads((saved / "manifest.json").read_text())
         del manifest["images"]["api"]
         (saved / "manifest.json").write_text(json.dumps(manifest))
@@ -190,20 +193,20 @@ class TestSavedImages:
 
         assert_told(
             run,
-            "2 images are not there, and this run builds none (--kindinfra-no-build):\n"
+            "2 images are missing, and this run does not build images (--kindinfra-no-build):\n"
             f"  api: {saved} has no archive of it\n"
             f"  web: {saved / 'web.tar'}: no such file\n"
             f"To fix: kindinfra build --save={saved} api web",
         )
 
-    def test_an_archive_of_something_else_is_told(self, shop: Project, saved: Path) -> None:
+    def test_an_archive_of_another_image_is_reported(self, shop: Project, saved: Path) -> None:
         (saved / "web.tar").write_text("localhost/web:stale")
 
         run = shop.run("--kindinfra-images=out")
 
         assert_told(
             run,
-            "1 image is not there, and this run builds none (--kindinfra-no-build):\n"
+            "1 image is missing, and this run does not build images (--kindinfra-no-build):\n"
             f"  web: {saved / 'web.tar'} holds localhost/web:stale, not localhost/web:TAG\n"
             f"To fix: kindinfra build --save={saved} web",
         )
@@ -213,9 +216,15 @@ class TestSavedImages:
         [
             pytest.param(None, "no such file", id="missing"),
             pytest.param("{", "not written by kindinfra build --save: ", id="cut off"),
+            pytest.param(
+                '{"images": {"a": {"reference": "x", "file": "x", "bases": {}}}}',
+                "not written by kindinfra build --save: KeyError('context')",
+                id="of an earlier version",
+            ),
             pytest.param("[]", "not written by kindinfra build --save: ", id="a list"),
             pytest.param(
-                '{"images": {"a": {"reference": "x", "file": "../x", "bases": {}}}}',
+                '{"images": {"a": {"reference": "x", "context": "y", "file": "../x", '
+                '"bases": {}}}}',
                 "not written by kindinfra build --save: ",
                 id="a path",
             ),

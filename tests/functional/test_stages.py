@@ -128,14 +128,14 @@ def test_a_failure_is_raised_with_its_cause_and_not_tried_again(shop: Project) -
     assert shop.standing() == []
 
 
-def test_a_name_of_somebody_elses_cluster_is_refused_before_anything_is_made(shop: Project) -> None:
+def test_the_name_of_a_foreign_cluster_is_refused_before_anything_is_created(shop: Project) -> None:
     shop.foreign_cluster("dev")
 
     lines = lines_of(shop, """
         try:
             create_cluster(plan, name="dev")
         except KindInfraError as error:
-            print("and no run of ours made it" in str(error))
+            print("which no run of pytest-kindinfra created" in str(error))
     """)  # fmt: skip
 
     assert lines == ["True"]

@@ -105,8 +105,8 @@ def test_hooks_are_called_once_before_and_once_after_each_service(ran: Run) -> N
 
 def test_a_step_sees_the_endpoints_of_what_it_needs_and_no_others(ran: Run) -> None:
     assert ran.outcomes == {"passed": 1, "errors": 1}
-    assert ran.lines("service db: not there yet")
-    assert ran.lines("To fix: name it in `needs`")
+    assert ran.lines("service db: not deployed yet")
+    assert ran.lines("To fix: add it to `needs`")
 
 
 def test_declared_variables_are_set_before_the_fixtures_of_tests(ran: Run) -> None:

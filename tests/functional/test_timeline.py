@@ -54,6 +54,48 @@ def test_it_has_the_phases_and_the_tests_of_all_workers(shop: Project) -> None:
     assert rows["web"]["needs"] == ["api"]
 
 
+def test_the_axis_begins_with_the_run_though_a_worker_crashed(shop: Project) -> None:
+    shop.tests("""
+        @pytest.mark.kindinfra("web")
+        def test_web(kindinfra): ...
+
+        def test_crash():
+            os._exit(1)
+    """)
+
+    run = shop.run("--max-worker-restart=1", workers=1)
+
+    bars = [bar for row in data_of(run)["rows"] for bar in row["bars"]]
+    crashed = [bar for bar in bars if bar["title"] == "test_it.py::test_crash"]
+    assert max(bar["start"] for bar in bars) < 60
+    assert crashed
+    assert all(bar["failed"] for bar in crashed)
+    assert "crashed while running" in crashed[-1]["cause"]
+
+
+def test_a_test_that_was_run_again_has_the_times_of_its_last_attempt(shop: Project) -> None:
+    shop.tests("""
+        import time
+
+        @pytest.mark.kindinfra("web")
+        def test_web(kindinfra): ...
+
+        def test_flaky():
+            again = os.path.exists("tried")
+            open("tried", "w").close()
+            time.sleep(0 if again else 1.5)
+            assert again
+    """)
+
+    run = shop.run("-p", "rerunfailures", "--reruns=1", workers=None)
+
+    bars = [bar for row in data_of(run)["rows"] for bar in row["bars"]]
+    last = [bar for bar in bars if bar["title"] == "test_it.py::test_flaky"]
+    assert last
+    assert max(bar["end"] for bar in last) - min(bar["start"] for bar in last) < 1.4
+    assert not any(bar["failed"] for bar in last)
+
+
 def test_up_writes_one_too(shop: Project) -> None:
     assert shop.command("up").returncode == 0
 

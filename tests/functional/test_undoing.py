@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -57,6 +58,14 @@ def test_is_killed(kindinfra):
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
+INTERRUPTED = """
+@pytest.mark.kindinfra("api")
+def test_is_interrupted(kindinfra):
+    kindinfra.scale("api", 3)
+    note("scaled")
+    await_gate("never")
+"""
+
 HOOK = """
 def pytest_kindinfra_before_deploy(stack, service):
     stack.apply("own.yaml")
@@ -100,6 +109,28 @@ def test_what_is_left_at_the_end_is_undone_in_a_cluster_that_stays(api: Project)
     path = "/apis/apps/v1/namespaces/default/deployments/api"
     assert run.outcomes == {"failed": 1}
     assert api.clusters.made[-1].objects[path]["spec"]["replicas"] == 1
+    (line,) = run.lines("kindinfra: undoing what the test ")
+    assert line.endswith('::test_is_killed changed in service "api" (scaled), 30 s at most')
+
+
+@pytest.mark.parametrize(
+    ("option", "replicas"), [("--kindinfra-reuse", 1), ("--kindinfra-keep=always", 3)]
+)
+def test_after_an_interrupt_a_reused_cluster_is_tidied_up_and_one_that_is_kept_is_not(
+    api: Project, option: str, replicas: int
+) -> None:
+    """It used to take as long as the service has to get ready, without a word."""
+    api.tests(HEAD + INTERRUPTED)
+    running = api.start(option, workers=None)
+    running.until_at("scaled")
+    running.signal(signal.SIGINT)
+
+    run = running.finish()
+
+    path = "/apis/apps/v1/namespaces/default/deployments/api"
+    assert run.code == 2, run.text
+    assert api.clusters.made[-1].objects[path]["spec"]["replicas"] == replicas
+    assert len(run.lines('changed in service "api" (scaled), 5 s at most')) == (replicas == 1)
 
 
 def test_a_hook_applies_files_of_the_rootdir_and_they_stay(api: Project) -> None:

@@ -249,7 +249,7 @@ def test_wrong_values_in_a_hooks_records_are_said_with_its_file(
     assert_refused(
         project.run(workers=workers),
         f'{where}[services.seed] run is "seed", but must be "module:function"',
-        f'{where}[services.seed] needs "db:redy", but after the colon comes one of "applied", '
+        f'{where}[services.seed] needs "db:redy", but after the colon must be one of "applied", '
         '"started", "ready"; did you mean "ready"?',
         f'{where}[services.web] manifests must be a list of strings, not "web.yaml"',
         f"{where}[services.web] endpoints must be EndpointSpec with a name, not 'http'",
@@ -370,7 +370,7 @@ def test_a_kind_config_without_a_network_needs_a_service_that_brings_it(project:
     )
 
 
-def test_what_dockerfiles_show_of_mistakes_is_told_before_anything_is_built(
+def test_mistakes_in_dockerfiles_are_reported_before_anything_is_built(
     project: Project,
 ) -> None:
     project.service("datastorage", image=True)

@@ -50,6 +50,7 @@ def test_stack(kindinfra: Stack) -> None:
     assert_type(kindinfra.endpoint("datastorage").port, int)
     assert_type(kindinfra.kubeconfig, Path)
     assert_type(kindinfra.namespace, str)
+    assert_type(kindinfra.services, tuple[str, ...])
     assert_type(kindinfra.images, dict[str, str])
     assert_type(kindinfra.cluster, str)
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.errors import CommandError, KindInfraError
-from pytest_kindinfra.images.build import BuildSetup, build_image, last_line
+from pytest_kindinfra.images.build import BuildSetup, build_image
+from pytest_kindinfra.images.buildlog import last_line
 from pytest_kindinfra.images.slots import BuildSlots
 from pytest_kindinfra.model import BuiltImage, Image
 from pytest_kindinfra.system.timeline import Deadline, Timeline
@@ -79,8 +80,8 @@ class TestAnImage:
         name, _, tag = built.reference.partition(":")
         assert (name, len(tag), built.cached) == ("localhost/api", 16, False)
         assert bench.phases() == [("build api", True)]
-        assert bench.engine.built == [built.reference]
-        assert built.reference in bench.engine.images
+        assert bench.engine.built == list(built.contexts)
+        assert {built.reference, *built.contexts} == bench.engine.images.keys()
 
     def test_what_was_built_before_is_not_built_again(self, bench: Bench) -> None:
         first = bench.build(API)
@@ -167,8 +168,8 @@ class TestAnImage:
     def test_the_name_of_the_build_itself_does_not_stay(self, bench: Bench) -> None:
         built = bench.build(API)
 
-        assert bench.engine.builds[0].reference != built.reference
-        assert list(bench.engine.images) == [built.reference]
+        assert bench.engine.builds[0].reference not in built.names
+        assert set(bench.engine.images) == set(built.names)
 
     def test_a_failed_build_is_a_failed_phase(self, bench: Bench) -> None:
         def fail(_: BuildRequest) -> None:
@@ -205,7 +206,7 @@ class TestAnImage:
 
         assert str(caught.value).splitlines()[2:] == [
             "    #5 compiling",
-            f"    It was ended after {timeout or 20:.0f} s, as {said} says",
+            f"    It was stopped after {timeout or 20:.0f} s, the limit of {said}",
             f"    To fix: {fix}",
         ]
 
@@ -271,8 +272,8 @@ class TestAFileThatChangesDuringItsBuild:
         built = bench.build(API)
 
         assert built.reference != old.reference
-        assert list(bench.engine.images) == [built.reference]
-        assert bench.engine.built == [old.reference, old.reference, built.reference]  # in order
+        assert set(bench.engine.images) == set(built.names)
+        assert bench.engine.built == [*old.contexts, *old.contexts, *built.contexts]  # in order
 
     def test_a_change_that_is_undone_before_the_builds_end_counts(self, bench: Bench) -> None:
         """`git checkout -` and back: the files are as they were, the image is not."""
@@ -312,7 +313,7 @@ class TestAFileThatChangesDuringItsBuild:
 
         bench.engine.on_build = move
 
-        with pytest.raises(KindInfraError, match='image "app": cannot read what it is built from'):
+        with pytest.raises(KindInfraError, match='image "app": cannot read its build context'):
             bench.build(Image(name="app", context=Path("app")))
         assert bench.engine.images == {}
 
@@ -330,10 +331,10 @@ class TestAFileThatChangesDuringItsBuild:
             bench.build(API)
 
         assert str(caught.value) == (
-            'image "api": it was built 3 times, and each time files changed meanwhile, so that'
-            ' nobody knows what is in it: "main.go"\n'
-            "To fix: stop what writes there, or leave these files out: `ignore` in [images.api],"
-            " or .dockerignore"
+            'image "api": it was built 3 times, and each time files of its context'
+            ' changed during the build, so its content is unknown: "main.go"\n'
+            "To fix: stop the program that writes there, or exclude these files: `ignore` in"
+            " [images.api], or .dockerignore"
         )
         assert bench.engine.images == {}
 

@@ -85,7 +85,7 @@ def test_a_registrys_other_version_is_not_the_declared_image(tmp_path: Path) -> 
             "FROM base",
             (
                 '[images.app] Dockerfile uses "base", which is the image "base": add "base" to'
-                " needs, or give a tag if a registry's is meant"
+                " needs, or add a tag if the registry's image is meant"
             ),
         ),
         (

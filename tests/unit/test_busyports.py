@@ -21,7 +21,7 @@ def mapping(port: int) -> PortMapping:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", pytest.param("::1", marks=with_ipv6)])
-def test_a_port_is_busy_on_the_address_on_which_somebody_listens(address: str) -> None:
+def test_a_port_is_busy_on_the_address_on_which_a_process_listens(address: str) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.create_server((address, 0), family=family) as server:
         port = server.getsockname()[1]

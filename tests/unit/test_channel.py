@@ -53,7 +53,7 @@ def test_lines_come_whole_and_in_order(ends: tuple[Channel, Channel]) -> None:
     assert listening.heard() == sent
 
 
-def test_sending_never_waits_though_nobody_reads(ends: tuple[Channel, Channel]) -> None:
+def test_sending_never_waits_for_the_reader(ends: tuple[Channel, Channel]) -> None:
     here, _ = ends
     before = time.monotonic()
     for _ in range(100):
@@ -62,7 +62,7 @@ def test_sending_never_waits_though_nobody_reads(ends: tuple[Channel, Channel]) 
     assert time.monotonic() - before < 5
 
 
-def test_sending_to_nobody_is_no_error(ends: tuple[Channel, Channel]) -> None:
+def test_sending_to_a_closed_channel_is_no_error(ends: tuple[Channel, Channel]) -> None:
     here, there = ends
     there.close()
 

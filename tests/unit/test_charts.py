@@ -87,7 +87,11 @@ def packing(helms: Helms, time: int, text: str) -> Callable[[Argv], str]:
 
 def rendered(folder: Path, *services: Service, runner: FakeRunner) -> Rendered:
     options = RenderOptions(
-        runner=runner, namespace="shop", kubernetes="1.34.4", deadline=Deadline.after(60)
+        runner=runner,
+        namespace="shop",
+        kubernetes="1.34.4",
+        deadline=Deadline.after(60),
+        charts=folder / "cache",
     )
     return render(services, folder=folder, options=options)
 
@@ -342,7 +346,7 @@ class TestProblems:
             folder,
             chart("a", values=(Path("x.yaml"),)),
             chart("empty"),
-            Service(name="c", helm=Helm(chart=Path("oci://example.com/chart"))),
+            Service(name="c", helm=Helm(chart="oci://example.com/chart")),
             Service(name="d", kustomize=Path("no")),
             Service(name="e", kustomize=Path("empty")),
         )
@@ -352,8 +356,9 @@ class TestProblems:
             '[services.a.helm] values "x.yaml": no such file',
             '[services.empty.helm] chart "empty": a folder without Chart.yaml is no chart',
             (
-                '[services.c.helm] chart "oci://example.com/chart": charts are folders;'
-                " get it with helm pull --untar"
+                '[services.c.helm] chart "oci://example.com/chart" has no version, so another one'
+                " could be taken tomorrow\n  To fix: helm show chart CHART --repo URL, or helm show"
+                " chart oci://..., prints a version"
             ),
             '[services.d] kustomize "no": no such folder',
             (

@@ -108,6 +108,18 @@ class TestPlaces:
         assert place_of(root, text, declaration) == place
 
 
+def test_the_place_of_a_manifest_outside_of_the_folder_is_its_path(tmp_path: Path) -> None:
+    """Its absolute path was a NotImplementedError of pathlib."""
+    (tmp_path / "k8s").mkdir()
+    (tmp_path / "k8s" / "web.yaml").write_text(MANIFEST)
+    tables = {"services": {"web": {"manifests": [f"{tmp_path}/k8s/*.yaml"]}}}
+    declaration = parse_declaration(tables, folder=tmp_path / "p", source="kindinfra.toml")
+
+    found = place_of('service "web"', "not ready after 5 s", declaration)
+
+    assert found == (f"{tmp_path}/k8s/web.yaml", 3)
+
+
 def test_the_summary_has_causes_phases_and_the_folder() -> None:
     def phase(
         kind: str, subject: str, start: float, end: float, *, ok: bool = True

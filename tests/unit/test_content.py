@@ -1,4 +1,4 @@
-"""The tag is the content: it changes with what a build can see, and with nothing else."""
+"""The context tag changes with what a build can see, and with nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.errors import KindInfraError
-from pytest_kindinfra.images.content import bases_of, content_tag, read_source, write_ignore_file
+from pytest_kindinfra.images.content import bases_of, content_of, read_source, write_ignore_file
+from pytest_kindinfra.images.names import context_tag
 from pytest_kindinfra.model import Image
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def write(folder: Path, files: dict[str, str]) -> None:
 
 
 def tag_of(folder: Path, image: Image = API, bases: dict[str, str] | None = None) -> str:
-    return content_tag(image, read_source(image, folder=folder), bases=bases or BASES)
+    content = content_of(image, read_source(image, folder=folder))
+    return context_tag(content.digest, bases or BASES)
 
 
 class TestTheTagChangesWith:
@@ -350,7 +352,7 @@ class TestWhatIsRead:
             read_source(image, folder=folder)
 
         assert str(caught.value) == (
-            'image "api": cannot read what it is built from: '
+            'image "api": cannot read its build context: '
             f"[Errno 2] No such file or directory: '{gone / 'Dockerfile'}'"
         )
 

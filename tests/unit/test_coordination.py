@@ -16,17 +16,11 @@ import pytest
 from filelock import Timeout
 
 from pytest_kindinfra.errors import CancelledError, ProvisionerDiedError
+from pytest_kindinfra.state.clusterrecords import ClusterNamed
 from pytest_kindinfra.state.codec import write_json
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold, is_locked, locked, locked_alone
-from pytest_kindinfra.state.records import (
-    ClusterNamed,
-    ClusterReady,
-    ImageLoaded,
-    Needs,
-    OnceDone,
-    ServiceReady,
-)
+from pytest_kindinfra.state.records import ClusterReady, ImageLoaded, Needs, OnceDone, ServiceReady
 from pytest_kindinfra.system.files import write_whole
 from pytest_kindinfra.system.timeline import monotonic
 from tests.fakes import eventually
@@ -168,7 +162,7 @@ class TestResults:
 
         assert run.read(OnceDone, name) == OnceDone(key="k", value=value)
 
-    def test_what_nobody_wrote_is_nothing(self, run: RunDirectory) -> None:
+    def test_a_note_that_was_not_written_is_none(self, run: RunDirectory) -> None:
         assert run.read(ClusterNamed) is None
         assert run.read_all(ImageLoaded) == {}
 
@@ -312,7 +306,7 @@ sys.stdin.read()
         assert monotonic() - start < 1
         assert str(caught.value) == (
             "the process that brings the stack up ended without a result (run run-1)\n"
-            "To fix: look for why pytest's main process ended, then run again"
+            "To fix: find out why pytest's main process ended, then run again"
         )
 
     def test_waiting_goes_on_as_long_as_the_provisioner_lives(self, run: RunDirectory) -> None:
@@ -356,7 +350,7 @@ sys.stdin.read()
 
 
 class TestLocks:
-    def test_nobody_holds_a_lock_that_was_never_taken(self, run: RunDirectory) -> None:
+    def test_a_lock_that_was_never_acquired_is_free(self, run: RunDirectory) -> None:
         assert not is_locked(run.lock)
         assert not run.path.exists()
 

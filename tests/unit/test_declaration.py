@@ -226,7 +226,7 @@ MANIFESTS = 'manifests = ["a.yaml"]'
         pytest.param(
             "[cluster]\nnodes = 3",
             '[cluster] has an unknown key "nodes"; known: "config", "namespace", "node_image",'
-            ' "registry", "tuning"',
+            ' "registry", "snapshot", "tuning"',
             id="unknown key without a near one",
         ),
         pytest.param(
@@ -388,7 +388,7 @@ MANIFESTS = 'manifests = ["a.yaml"]'
         ),
         pytest.param(
             f'[services.a]\n{MANIFESTS}\nneeds = ["b:redy"]',
-            '[services.a] needs "b:redy", but after the colon comes one of "applied", "started",'
+            '[services.a] needs "b:redy", but after the colon must be one of "applied", "started",'
             ' "ready"; did you mean "ready"?',
             id="level",
         ),

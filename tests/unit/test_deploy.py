@@ -83,7 +83,7 @@ def test_a_placeholder_for_an_image_that_the_service_has_not_is_told(
 
     assert str(caught.value) == (
         '"some_steps:pod" returned Pod "p" with the placeholder ${image:wbe}, but the service has '
-        'the images none\nTo fix: say [services.seed] images = ["wbe"], or correct the name'
+        'the images none\nTo fix: set [services.seed] images = ["wbe"], or correct the name'
     )
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.images import content as digests_module
-from pytest_kindinfra.images.content import Digests
+from pytest_kindinfra.images import digests as digests_module
+from pytest_kindinfra.images.digests import Digests
 from pytest_kindinfra.state.memory import file_for
 
 if TYPE_CHECKING:

@@ -99,6 +99,31 @@ def test_tags_by_a_template_go_too(bench: Bench) -> None:
     assert len(bench.discard().removed) == 2
 
 
+def test_a_context_name_goes_by_its_own_last_use(bench: Bench) -> None:
+    """Each edit in a monorepo gives the same image one more, which makes the image look new."""
+    old, last, of_others = (f"localhost/api:ctx-{one}" for one in "abc")
+    bench.has(API, old, last, of_others, since=NEW)
+    bench.used(API)
+    bench.used(old)
+    bench.used(last, at=NEW)
+
+    assert bench.discard() == Discarded(removed=[old])
+
+
+def test_all_names_of_what_a_live_run_uses_stay(bench: Bench) -> None:
+    context = "localhost/api:ctx-1"
+    bench.has(API, context)
+    run = bench.used(API, run="live")
+    image = BuiltImage(name="api", reference=API, cached=True, contexts=(context,))
+    run.write(ImageReady(image=image), "api")
+    lock = hold(run.lock)
+
+    try:
+        assert bench.discard() == Discarded()
+    finally:
+        lock.release()
+
+
 def test_what_a_live_run_noted_last_stays_however_long_it_lives(bench: Bench) -> None:
     bench.has(API)
     run = bench.used(API, run="live")

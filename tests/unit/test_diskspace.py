@@ -47,7 +47,7 @@ def test_a_disk_without_room_is_named_with_what_is_needed(
 ) -> None:
     assert disk_problem(docker_root({}, daemon=engine(200_000_000)), nodes=1) == (
         f"the engine's disk ({tmp_path}/data) has 0.2 GB free, and 1 kind node alone takes "
-        "0.6 GB; to fix: free some; `kindinfra gc --images` removes old images of ours"
+        "0.6 GB; to fix: free some space, for example with kindinfra gc --images"
     )
     said = disk_problem(docker_root({}, daemon=engine(1_000_000_000)), nodes=3)
     assert said
@@ -66,13 +66,13 @@ def test_room_for_images_counts_in_each_kind_node(
     assert problem(2, in_node=800_000_000, builds=200_000_000) is None
     assert problem(1, in_node=2_600_000_000) == (
         f"the engine's disk ({tmp_path}/data) has 3.0 GB free, and this run takes about 3.2 GB:"
-        " 1 kind node with 0.6 GB, images of 2.6 GB in it, packed and unpacked; to fix: free some;"
-        " `kindinfra gc --images` removes old images of ours"
+        " 1 kind node with 0.6 GB, images of 2.6 GB in it, packed and unpacked; to fix: free"
+        " some space, for example with kindinfra gc --images"
     )
     assert problem(2, in_node=1_000_000_000, builds=400_000_000) == (
         f"the engine's disk ({tmp_path}/data) has 3.0 GB free, and this run takes about 3.6 GB:"
         " 2 kind nodes with 0.6 GB each, images of 1.0 GB in each, packed and unpacked, builds of"
-        " 0.4 GB; to fix: free some; `kindinfra gc --images` removes old images of ours"
+        " 0.4 GB; to fix: free some space, for example with kindinfra gc --images"
     )
 
 

@@ -391,8 +391,8 @@ ERROR: failed to solve: process "/bin/sh -c echo hello" failed: exit code: 3
                 " no such host"
             ),
             (
-                "    To fix: see that the registry can be reached from the engine; without a"
-                " network, load the image beforehand: docker load -i FILE"
+                "    To fix: check that the engine can reach the registry (network, DNS, firewall);"
+                " without a network, load the image beforehand: docker load -i FILE"
             ),
         ]
 

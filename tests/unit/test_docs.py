@@ -29,6 +29,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("exam
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
 KNOWN_HOSTS = {
     "127.0.0.1",
+    "charts.example.com",
     "docs.docker.com",
     "github.com",
     "helm.sh",

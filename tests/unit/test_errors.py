@@ -32,7 +32,10 @@ def test_a_failed_command_can_be_pasted() -> None:
 def test_a_command_that_was_too_late_says_so() -> None:
     error = CommandError(["sleep", "60"], exit_code=None, output="")
 
-    assert str(error) == "a command failed: passed its deadline\n  $ sleep 60"
+    assert (
+        str(error)
+        == "a command failed: stopped, since it did not end within its time limit\n  $ sleep 60"
+    )
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_a_far_end_that_closes_at_once_is_no_answer() -> None:
         pass
 
 
-def test_what_kubectl_said_last_is_told() -> None:
+def test_the_last_output_of_kubectl_is_shown() -> None:
     with (
         pytest.raises(KindInfraError) as caught,
         forwarded(kubectl('echo "error: pods not found" >&2; exit 1'), local_port=None, retries=1),

@@ -22,7 +22,7 @@ def test_on_linux_the_file_for_this_processor_is_named(
     on(monkeypatch, "linux", machine)
 
     assert how_to_get("kind") == (
-        "install kind or put its folder on PATH: curl -fLo ~/.local/bin/kind "
+        "install kind or put its folder on PATH: curl --create-dirs -fLo ~/.local/bin/kind "
         f'"https://github.com/kubernetes-sigs/kind/releases/latest/download/kind-linux-{arch}"'
         " && chmod +x ~/.local/bin/kind"
         " (https://kind.sigs.k8s.io/docs/user/quick-start/#installation)"

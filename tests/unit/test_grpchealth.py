@@ -85,5 +85,5 @@ def test_without_the_package_each_grpc_endpoint_is_a_problem(
     [told] = missing_package(services)
     assert told == (
         '[services.api.endpoints.rpc] has scheme "grpc", for which the package h2 is missing: '
-        'pip install "pytest-kindinfra[grpc]", or say scheme = "tcp"'
+        'pip install "pytest-kindinfra[grpc]", or set scheme = "tcp"'
     )

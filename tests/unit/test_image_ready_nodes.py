@@ -112,9 +112,10 @@ def test_one_that_never_answers_fails_the_loads(bench: Bench) -> None:
         bench.ready.join_late(loader, ("k-control-plane",), Deadline.after(0.05))
 
     assert str(caught.value) == (
-        'of cluster "k" 1 kind node took no images within 0.05 s; those that did: k-control-plane'
+        '1 kind node of cluster "k" accepted no images within 0.05 s; nodes that did: '
+        "k-control-plane"
     )
-    with pytest.raises(ClusterError, match="took no images"):
+    with pytest.raises(ClusterError, match="accepted no images"):
         loader.load("a", "localhost/a:1", Deadline.after(5))
 
 
@@ -180,4 +181,4 @@ def test_kind_nodes_of_a_cluster_that_was_there_take_images(
 
     with pytest.raises(ClusterError) as caught:
         there.await_first(soon)
-    assert str(caught.value) == 'cluster "far" has no kind nodes on this host that images go to'
+    assert str(caught.value) == 'cluster "far" has no kind nodes on this host to load images into'

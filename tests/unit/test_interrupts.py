@@ -97,7 +97,7 @@ class TestDeferred:
         event = interrupts.next()
         with interrupts.deferred():
             send(signal.SIGINT)
-            assert event.is_set()
+            assert event.wait(5)
             for number in ALL:
                 send(number)
             with pytest.raises(KeyboardInterrupt):
@@ -128,9 +128,19 @@ class TestDeferred:
             send(signal.SIGINT)
             second = interrupts.next()
 
-            assert (first.is_set(), second.is_set()) == (True, False)
+            assert (first.wait(5), second.is_set()) == (True, False)
             send(signal.SIGTERM)
-            assert second.is_set()
+            assert second.wait(5)
+
+    def test_one_that_comes_within_a_wait_for_the_event_blocks_nothing(
+        self, interrupts: Interrupts
+    ) -> None:
+        with interrupts.deferred():
+            event = interrupts.next()
+            with event._cond:  # type: ignore[attr-defined]  # noqa: SLF001 - as `wait` holds it
+                send(signal.SIGTERM)
+
+            assert event.wait(5)
 
     def test_a_signal_that_is_ignored_stays_so(self, interrupts: Interrupts) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -153,7 +163,7 @@ class TestDeferred:
 
 
 class TestCaught:
-    def test_a_handler_of_somebody_else_stays_until_the_end(self, interrupts: Interrupts) -> None:
+    def test_a_foreign_handler_stays_until_the_end(self, interrupts: Interrupts) -> None:
         came: list[int] = []
         signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
 

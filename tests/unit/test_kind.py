@@ -425,13 +425,13 @@ class TestTheNodeImage:
         assert (
             "To fix: use a node image that the engine has: "
             "--kindinfra-node-image=kindest/node:v1.34.4"
-            ", or --kindinfra-node-image=kindest/node:v1.9.11; or see that the registry can be"
+            ", or --kindinfra-node-image=kindest/node:v1.9.11; or check that the engine can reach"
         ) in text
-        assert "(`docker pull kindest/node:v1.33.1@sha256:05` tries it alone)" in text
+        assert "(`docker pull kindest/node:v1.33.1@sha256:05` repeats only the pull)" in text
 
     def test_without_another_the_remedy_is_that_of_the_pull(
         self, soon: Deadline, tmp_path: Path
     ) -> None:
         text = self.error("redis:7\n", soon, tmp_path)
 
-        assert "To fix: see that the registry can be reached from the engine" in text
+        assert "To fix: check that the engine can reach the registry" in text

@@ -209,6 +209,13 @@ class TestTuning:
             "etcd": {"local": {"extraArgs": etcd}},
         }
 
+    def test_kube_proxy_does_not_wait_a_second_between_two_changes_of_its_rules(self) -> None:
+        assert patches()[2] == {
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+            "kind": "KubeProxyConfiguration",
+            "iptables": {"minSyncPeriod": "100ms"},
+        }
+
     def test_leader_election_stays_on_with_several_control_planes(self) -> None:
         old, new, *_ = patches({"nodes": [{}, {"role": "control-plane"}, {"role": "worker"}]})
 
@@ -220,7 +227,7 @@ class TestTuning:
 
         merged = config({"kubeadmConfigPatches": [own]}, tuning=True)
 
-        assert len(merged["kubeadmConfigPatches"]) == 5
+        assert len(merged["kubeadmConfigPatches"]) == 6
         assert merged["kubeadmConfigPatches"][-1] == own
 
     @pytest.mark.parametrize(
@@ -270,7 +277,7 @@ class TestTuning:
         }
         assert [mount in node["extraMounts"] for node in merged["nodes"]] == [False, True]
         documents = [next(iter(load_documents(text))) for text in merged["kubeadmConfigPatches"]]
-        assert documents[2:] == [
+        assert documents[3:] == [
             {
                 "apiVersion": f"kubeadm.k8s.io/{version}",
                 "kind": "InitConfiguration",
@@ -284,7 +291,7 @@ class TestTuning:
         """It took no pods for 1.5 to 2 seconds."""
         documents = [
             next(iter(load_documents(text)))
-            for text in config(tuning=True)["kubeadmConfigPatches"][2:]
+            for text in config(tuning=True)["kubeadmConfigPatches"][3:]
         ]
 
         assert documents == [

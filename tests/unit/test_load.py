@@ -251,7 +251,9 @@ class TestFailure:
         bench = Bench()
         bench.runner.on_pipe = lambda _: (1,)
 
-        with pytest.raises(ClusterError, match="kind node node took localhost/api:1 without a fai"):
+        with pytest.raises(
+            ClusterError, match="kind node node took localhost/api:1 without an err"
+        ):
             bench.loader.load("api", "localhost/api:1", soon)
 
     def test_a_failure_is_no_part_of_a_later_try(self, soon: Deadline) -> None:

@@ -1,4 +1,4 @@
-"""A cluster that is lost in mid-run, and a host port that somebody took: the steps beside fakes."""
+"""A cluster that is lost during the run, and a host port that is taken: the steps with fakes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from pytest_kindinfra.clusters.sweep import sweep
 from pytest_kindinfra.context import Context, FirstFailure, Hooks, Request
 from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError, ToolMissingError
 from pytest_kindinfra.model import Cluster, Declaration, Plan, PortMapping
+from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
-from pytest_kindinfra.state.records import ClusterKept, ClusterNamed, NodeLost
+from pytest_kindinfra.state.records import NodeLost
 from pytest_kindinfra.state.results import Failed, failure_of
+from pytest_kindinfra.state.rotation import rotate
 from tests.fakes import FakeEngine, FakeProvider, eventually, fake_tools, forbid
 
 if TYPE_CHECKING:
@@ -81,11 +83,11 @@ class TestALostCluster:
         record = lost(context)
 
         assert record.full == (
-            'kind node "k-worker" of cluster "k" has ended in mid-run (exit code 137)\n'
-            "To fix: see who stopped or removed its container, or whether memory ran out, "
-            "and run again"
+            'kind node "k-worker" of cluster "k" ended during the run (exit code 137)\n'
+            "To fix: find out what stopped or removed its container, or whether memory ran out "
+            "(dmesg); then run again"
         )
-        assert record.short.startswith("the cluster is not there: kind node")
+        assert record.short.startswith("the cluster was lost: kind node")
         assert len(record.short.splitlines()) <= 5
 
     def test_a_stopped_engine_is_named_rather_than_its_containers(self, context: Context) -> None:
@@ -247,6 +249,20 @@ class TestLeftoversThatNobodyCanJudge:
         swept = sweep(provider, soon)
 
         assert (swept.deleted, swept.unclear, provider.clusters) == (["k"], {}, {})
+
+    def test_the_directory_of_a_killed_run_goes_once_its_cluster_is_deleted(
+        self, tmp_path: Path, soon: Deadline
+    ) -> None:
+        run = RunDirectory(tmp_path / "20260101-000000-abcdef")
+        run.make()
+        run.write(ClusterNamed(name="k"))
+        hold(run.lock).release()
+        provider = FakeProvider(clusters={"k": NODES}, runs={"k": run.path})
+
+        before = rotate(tmp_path, keep=0)
+        sweep(provider, soon)
+
+        assert (before, rotate(tmp_path, keep=0)) == ([], [run.path])
 
     def test_a_live_run_is_not(self, tmp_path: Path, soon: Deadline) -> None:
         run, provider = self.leave(tmp_path)

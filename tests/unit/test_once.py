@@ -39,5 +39,5 @@ def test_a_second_thread_waits_for_the_value_of_the_first(run: RunDirectory) -> 
 def test_a_producer_that_asks_for_its_own_key_is_told(run: RunDirectory) -> None:
     once = Once(run)
 
-    with pytest.raises(OnceError, match="its own producer asks for it"):
+    with pytest.raises(OnceError, match="its producer requests the same key"):
         once("key", lambda: once("key", lambda: 1))

@@ -26,7 +26,7 @@ SOURCE = "kindinfra.toml"
 SECONDS = "a number of seconds above 0"
 LINES = 'one of "auto", "plain", "off"; did you mean "plain"?'
 WHOLE = "a whole number, 1 or more"
-TAG = "a tag, in which may stand {service} {user} {git} {time} {content} {random}"
+TAG = "a tag; it may contain {service} {user} {git} {time} {content} {random}"
 
 
 @pytest.fixture(autouse=True)
@@ -256,8 +256,8 @@ class TestTheTable:
         ("caller", "ignored"),
         [
             ("pytest", set()),
-            ("command", {"capacity", "kubeconfig", "plan"}),
-            ("functions", {"capacity", "kubeconfig", "plan", "reuse"}),
+            ("command", {"capacity", "context", "kubeconfig", "pause", "plan"}),
+            ("functions", {"capacity", "context", "kubeconfig", "pause", "plan", "reuse"}),
         ],
     )
     def test_commands_and_functions_ignore_what_is_of_pytest(

@@ -89,6 +89,23 @@ def test_a_bar_has_its_place_cause_and_logs(data: dict[str, Any]) -> None:
     }
 
 
+def test_the_logs_of_a_wait_are_those_of_its_service_only(tmp_path: Path) -> None:
+    """The row of "db" linked the log of a pod of "db-admin" too."""
+    pods = tmp_path / "pods"
+    pods.mkdir()
+    for service in ("db", "db-admin"):
+        record = {"metadata": {"labels": {"dev.kindinfra/service": service}}}
+        for name, text in (
+            (f"{service}-1.json", json.dumps(record)),
+            (f"{service}-1.main.log", ""),
+        ):
+            (pods / f"default.{name}").write_text(text)
+
+    rows = data_of(timeline_page(REPORT, TESTS, folder=tmp_path))["rows"]
+
+    assert rows[2]["bars"][0]["logs"] == ["pods/default.db-1.main.log"]
+
+
 def test_the_critical_path_is_marked(data: dict[str, Any]) -> None:
     bars = [bar for row in data["rows"] for bar in row["bars"] if bar.get("critical")]
 

@@ -339,7 +339,7 @@ class TestImages:
             (
                 '[services.api] image "x": none of its manifests runs it; they run: '
                 '"registry.example/team/x:1"\n'
-                '  To fix: say [images.x] names = ["registry.example/team/x"],'
+                '  To fix: set [images.x] names = ["registry.example/team/x"],'
                 " if that is this image"
             )
         ]
@@ -528,7 +528,7 @@ class TestSameObjects:
     PROBLEM = (
         'services "a", "b" have the same objects and would apply them twice:\n'
         '  ConfigMap "x": "a" by a.yaml, document 1 and "b" by b.yaml, document 1\n'
-        "  To fix: give them to a service of their own, which the others need"
+        "  To fix: move them to a service of their own, which the others need"
     )
 
     def refused(self, a: Obj, b: Obj, **more: Any) -> list[str]:
@@ -609,7 +609,7 @@ class TestSameObjects:
 
         assert refused(service("a"), a=[first, second]) == [
             (
-                '[services.a] ConfigMap "x" is there 2 times: "a" by a.yaml, document 1 and '
+                '[services.a] ConfigMap "x" is declared 2 times: "a" by a.yaml, document 1 and '
                 '"a" by b.yaml, document 1\n  To fix: keep one of them'
             )
         ]

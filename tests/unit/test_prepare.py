@@ -138,6 +138,7 @@ def by_pytest(world: World) -> Prepared:
         rootpath=world.folder,
         getoption=lambda _name, default=None: default,
         hook=AllHooks(),
+        stash=pytest.Stash(),
         args=[],
         invocation_params=SimpleNamespace(dir=world.folder),
     )
@@ -253,7 +254,7 @@ def an_engine_on_another_host(world: World) -> str:
 def a_cluster_of_somebody_else(world: World) -> str:
     world.option(cluster_name="dev")
     world.provider.clusters["dev"] = ("dev-control-plane",)
-    return 'there is already a cluster "dev", and no run of ours made it'
+    return 'there is already a cluster "dev", which no run of pytest-kindinfra created'
 
 
 def a_cluster_that_may_be_in_use(world: World) -> str:
@@ -351,7 +352,7 @@ class TestWhatDiffers:
         with pytest.raises(DeclarationError) as caught:
             by_pytest(world)
 
-        assert "environment KINDINFRA_REUSE leaves services" in str(caught.value)
+        assert "environment KINDINFRA_REUSE keeps services" in str(caught.value)
         assert "environment KINDINFRA_KUBECONFIG" in str(caught.value)
 
     def test_functions_bring_up_what_their_own_cluster_needs_before_its_nodes(

@@ -11,6 +11,7 @@ import pytest
 from pytest_kindinfra.model import Declaration, Image, Plan
 from pytest_kindinfra.plan.options import Settings
 from pytest_kindinfra.run.messages import (
+    VERSION,
     CallHook,
     Cancel,
     Done,
@@ -21,8 +22,10 @@ from pytest_kindinfra.run.messages import (
     Message,
     Owned,
     PhaseEnded,
+    Progress,
     Say,
     Start,
+    Work,
     decode,
     encode,
     pack,
@@ -33,6 +36,11 @@ from pytest_kindinfra.run.prepare import Prepared, make_request
 MESSAGES: tuple[Message, ...] = (
     Hello(version=1, path=["/a", "/b"]),
     Start(run="/run", prepared="abc=", since=1.5, hooks=["before_build"]),
+    Start(run="/run", prepared="abc=", since=1.5, hooks=[], board=True),
+    Progress(
+        running=(Work(kind="build", subject="api", start=1.5, reached="3/12", says="#8 make"),),
+        settled={"cluster": True, "image web": False},
+    ),
     HookEnded(number=3),
     HookEnded(number=3, failure="a\nb", brief="a", environment={"A": "b"}),
     Cancel(),
@@ -56,7 +64,7 @@ def test_a_message_is_one_line_and_comes_back_as_it_was(message: Message) -> Non
 
 @pytest.mark.parametrize("line", ["", "null", "[]", '["Hallo", {}]', '["Say", {"text": "x"}]'])
 def test_what_is_no_message_is_named(line: str) -> None:
-    expected = f"no message of the provisioner's protocol, version 2: {line!r}"
+    expected = f"no message of the provisioner's protocol, version {VERSION}: {line!r}"
 
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
         decode(line)

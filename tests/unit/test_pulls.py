@@ -7,7 +7,7 @@ import pytest
 from pytest_kindinfra.engines.failures import base_image_in, node_image_in, remedy_of_pull
 
 HUB = "https://registry-1.docker.io/v2/"
-OFFLINE = "see that the registry can be reached"
+OFFLINE = "check that the engine can reach the registry"
 NAME = "correct the image's name or tag"
 DENIED = "`docker login REGISTRY`"
 LIMIT = "rate limit"
@@ -56,6 +56,30 @@ TRUST = "trust the registry's certificate authority"
             'Get "https://10.0.0.2:5000/v2/": http: server gave HTTP response to HTTPS client',
             '"insecure-registries"',
         ),
+        (f'Get "{HUB}": Forbidden', PROXY),
+        (f'Head "{HUB}library/python/manifests/3": Bad Gateway', PROXY),
+        (f'Get "{HUB}": EOF', OFFLINE),
+        (f'Get "{HUB}": dial tcp 52.1.1.1:443: connect: operation timed out', OFFLINE),
+        (
+            (
+                "Error: initializing source docker://busybox:1: pinging container registry "
+                f'registry-1.docker.io: Get "{HUB}": dial tcp: lookup registry-1.docker.io: '
+                "Temporary failure in name resolution"
+            ),
+            OFFLINE,
+        ),
+        (
+            "reading manifest 1.99 in docker.io/library/busybox: manifest unknown",
+            NAME,
+        ),
+        (
+            (
+                "unable to retrieve auth token: invalid username/password: unauthorized: "
+                "incorrect username or password"
+            ),
+            DENIED,
+        ),
+        ("toomanyrequests: Rate exceeded", LIMIT),
         (
             (
                 'error getting credentials - err: exec: "docker-credential-desktop": '

@@ -143,7 +143,7 @@ def test_a_push_and_a_pull_are_tried_three_times(bench: Bench, soon: Deadline) -
     assert tries == [NAME] * 3 + [LISTED] * 3
 
 
-def test_a_push_that_fails_for_good_is_told(bench: Bench, soon: Deadline) -> None:
+def test_a_push_that_fails_permanently_is_reported(bench: Bench, soon: Deadline) -> None:
     def refuse(_: str) -> str:
         raise CommandError(["docker", "push", NAME], exit_code=1, output="no space left on device")
 
@@ -172,7 +172,9 @@ def test_pods_run_the_very_content_that_was_pushed(bench: Bench, soon: Deadline)
     assert bench.provider.images == {"node": {f"localhost:5001/api@{pushed}"}}
 
 
-def test_what_somebody_else_pushed_under_the_name_is_replaced(bench: Bench, soon: Deadline) -> None:
+def test_an_image_that_another_user_pushed_under_the_name_is_replaced(
+    bench: Bench, soon: Deadline
+) -> None:
     bench.engine.pushed.append(NAME)
     bench.host.replaced[NAME] = "sha256:of-a-stranger"
     bench.engine.on_push = lambda name: bench.host.replaced.pop(name, "")
@@ -183,7 +185,7 @@ def test_what_somebody_else_pushed_under_the_name_is_replaced(bench: Bench, soon
     assert bench.provider.images == {"node": {LISTED}}
 
 
-def test_what_somebody_else_keeps_pushing_is_told(bench: Bench, soon: Deadline) -> None:
+def test_an_image_that_another_user_keeps_pushing_is_reported(bench: Bench, soon: Deadline) -> None:
     bench.host.replaced[NAME] = "sha256:of-a-stranger"
 
     with pytest.raises(KindInfraError) as caught:
@@ -191,8 +193,8 @@ def test_what_somebody_else_keeps_pushing_is_told(bench: Bench, soon: Deadline) 
 
     assert str(caught.value) == (
         f'the registry has another image as "{NAME}" than the engine, whose id is '
-        "sha256:0123456789abcdef, though it was pushed a moment ago: somebody else pushes to the "
-        "registry\nTo fix: docker rm --force --volumes mine, or name a registry of yours in "
+        "sha256:0123456789abcdef, though it was pushed a moment ago: another user pushes to this "
+        "registry too\nTo fix: docker rm --force --volumes mine, or set another registry in "
         "[cluster]"
     )
     assert bench.provider.images == {}

@@ -48,8 +48,8 @@ def test_other_words_mean_nothing(text: str) -> None:
         ("condition=Ready", widget(**said("True")), ""),
         ("condition=ready", widget(**said("True")), ""),
         ("condition=Ready=false", widget(**said("False")), ""),
-        ("condition=Ready", widget(), "condition Ready is not there yet"),
-        ("condition=Ready", {**widget(), "status": None}, "condition Ready is not there yet"),
+        ("condition=Ready", widget(), "condition Ready is not set yet"),
+        ("condition=Ready", {**widget(), "status": None}, "condition Ready is not set yet"),
         ("condition=Ready", widget(**said("False")), "condition Ready is False"),
         (
             "condition=Ready",
@@ -59,7 +59,7 @@ def test_other_words_mean_nothing(text: str) -> None:
         (
             "condition=Ready",
             widget(2, **said("True", observedGeneration=1)),
-            "condition Ready is not there yet",
+            "condition Ready is not set yet",
         ),
         (
             "condition=Ready",
@@ -68,7 +68,7 @@ def test_other_words_mean_nothing(text: str) -> None:
         ),
         ("condition=Ready", widget(2, **said("True"), observedGeneration=2), ""),
         ("jsonpath={.status.phase}=Up", widget(phase="Up"), ""),
-        ("jsonpath={.status.phase}=Up", widget(), "status.phase is not there yet"),
+        ("jsonpath={.status.phase}=Up", widget(), "status.phase is not set yet"),
         (
             "jsonpath={.status.phase}=Up",
             widget(phase="Down"),
@@ -77,7 +77,7 @@ def test_other_words_mean_nothing(text: str) -> None:
         ("jsonpath={.status.up}=true", widget(up=True), ""),
         ("jsonpath={.status.count}=2", widget(count=2), ""),
         ("jsonpath={.status.url}", widget(url="http://x"), ""),
-        ("jsonpath={.status.url.host}", widget(url="x"), "status.url.host is not there yet"),
+        ("jsonpath={.status.url.host}", widget(url="x"), "status.url.host is not set yet"),
     ],
 )
 def test_it_is_said_what_an_object_lacks(text: str, obj: dict[str, Any], lack: str) -> None:

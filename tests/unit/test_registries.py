@@ -162,7 +162,7 @@ class TestOurs:
             " --publish 127.0.0.1:PORT:5000 registry:2\n"
             "    Unable to find image 'registry:2' locally\n"
             "    dial tcp: timeout\n"
-            "To fix: docker pull registry:2, or name a registry of yours in [cluster]"
+            "To fix: docker pull registry:2, or set your own registry in [cluster]"
         )
 
     def test_it_is_removed_with_what_it_holds(self, port: int, soon: Deadline) -> None:
@@ -193,9 +193,9 @@ class TestTheUsers:
             Engine(5001).host.find("localhost:5001", soon)
 
         assert str(caught.value) == (
-            '[cluster] registry = "localhost:5001": no container of the engine is published there\n'
-            "To fix: docker run --detach --publish=127.0.0.1:5001:5000 registry:2, or leave the"
-            " key out to have one of ours"
+            '[cluster] registry = "localhost:5001": no container of the engine publishes this port'
+            "\nTo fix: docker run --detach --publish=127.0.0.1:5001:5000 registry:2, or remove the"
+            " key to use a registry that the plugin starts"
         )
 
     def test_that_it_does_not_answer_is_told(

@@ -88,7 +88,7 @@ def test_a_failure_is_told_in_full_and_at_the_end_of_a_run_in_a_line(
         hooks.pytest_kindinfra_diagnose(stack=stack, directory=tmp_path)
 
 
-def test_what_nobody_implements_costs_no_message(stack: Stack) -> None:
+def test_a_hook_without_implementation_costs_no_message(stack: Stack) -> None:
     asked: list[Message] = []
     hooks = RemoteHooks(asked.append, ["before_build"])
 

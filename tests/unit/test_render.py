@@ -176,8 +176,8 @@ class TestManifests:
             pytest.param("m", '"m": that is a folder; write "m/*.yaml"', id="folder"),
             pytest.param(
                 "https://example.org/x.yaml",
-                '"https://example.org/x.yaml": manifests are files; save it beside the others, or'
-                " fetch it in a Python step with run",
+                '"https://example.org/x.yaml": manifests are files; download it next to the others,'
+                " or fetch it in a Python step with run",
                 id="URL",
             ),
         ],

@@ -63,6 +63,7 @@ def test_the_report_says_what_was_planned_done_and_left() -> None:
         "plan": {
             "cluster": "kindinfra-1",
             "images": ["api"],
+            "image_needs": {"api": []},
             "services": [
                 {"name": "db", "needs": {}, "images": []},
                 {"name": "api", "needs": {"db": "started"}, "images": ["api"]},
@@ -110,6 +111,7 @@ def test_the_report_says_what_was_planned_done_and_left() -> None:
                 "cached": False,
                 "bases": {},
                 "also": [],
+                "contexts": [],
             }
         },
         "endpoints": {"db": {}, "api": {"web": "http://127.0.0.1:4001"}},

@@ -20,9 +20,9 @@ from pytest_kindinfra.errors import ClusterError, ToolMissingError
 from pytest_kindinfra.kube import routes
 from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.model import ObservedCluster, Service
+from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed, Deployed
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
-from pytest_kindinfra.state.records import ClusterKept, ClusterNamed, Deployed
 from pytest_kindinfra.state.reused import (
     acquire,
     is_kept,
@@ -120,8 +120,8 @@ class TestLocks:
         lock.release()
         assert told == ["run 1"]
         assert str(caught.value) == (
-            'cluster "shop" was in use by run 1 all the time\n'
-            "To fix: wait for its end, or take another --kindinfra-cluster-name"
+            'cluster "shop" did not become free within 1.3 s: it is in use by run 1\n'
+            "To fix: wait until it ends, or use another --kindinfra-cluster-name"
         )
 
     def test_a_sweep_leaves_alone_what_somebody_takes_at_that_moment(self, tmp_path: Path) -> None:
@@ -191,6 +191,18 @@ class TestInputs:
     def test_without_inputs_nobody_knows(self, tmp_path: Path) -> None:
         assert inputs_hash(Service(name="fill", run="a:b"), tmp_path) == ""
 
+    def test_inputs_in_the_home_folder_count(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The check found them, and the hash did not: an edit did not run the step again."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        step = Service(name="fill", run="nowhere:fill", inputs=("~/rows.csv",))
+        (tmp_path / "rows.csv").write_text("1")
+        before = inputs_hash(step, tmp_path / "project")
+        (tmp_path / "rows.csv").write_text("2")
+
+        assert inputs_hash(step, tmp_path / "project") != before
+
 
 class TestRoutes:
     @pytest.fixture
@@ -234,6 +246,55 @@ class TestRoutes:
         kube.close()
         asked = [path for _, path in kubernetes.requests if path.endswith("/endpointslices")]
         assert bool(asked) is replaced
+
+
+class TestWhenKubeProxyHasFollowed:
+    def proxy(self, kubernetes: FakeKubernetes, config: str) -> None:
+        kubernetes.put(
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "kube-proxy", "namespace": "kube-system"},
+                "data": {"config.conf": config},
+            }
+        )
+
+    @pytest.mark.parametrize(
+        ("config", "seconds"),
+        [
+            pytest.param("iptables: {minSyncPeriod: 1s}", 1.1, id="as kind makes it"),
+            pytest.param("iptables: {minSyncPeriod: 100ms}", 0.35, id="tuned"),
+            pytest.param("iptables: {minSyncPeriod: 0s}", 1.1, id="left to kube-proxy"),
+            pytest.param("iptables: {minSyncPeriod: 1m}", 60.1, id="long"),
+            pytest.param("mode: ''\niptables: {minSyncPeriod: 2s}", 2.1, id="the usual mode"),
+            pytest.param(
+                "mode: ipvs\niptables: {minSyncPeriod: 100ms}\nipvs: {minSyncPeriod: 3s}",
+                3.1,
+                id="another mode",
+            ),
+            pytest.param("mode: nftables\niptables: {minSyncPeriod: 100ms}", 1.1, id="no table"),
+            pytest.param("iptables: {minSyncPeriod: soon}", 1.1, id="no duration"),
+            pytest.param("iptables: @", 1.1, id="no YAML"),
+            pytest.param("- x", 1.1, id="a list"),
+            pytest.param("", 1.1, id="empty"),
+        ],
+    )
+    def test_its_own_configuration_says_so(
+        self, tmp_path: Path, config: str, seconds: float
+    ) -> None:
+        with FakeKubernetes() as kubernetes:
+            self.proxy(kubernetes, config)
+            kube = Kube(kubernetes.write_kubeconfig(tmp_path / "k"))
+
+            assert routes.between_syncs(kube) == pytest.approx(seconds)
+            kube.close()
+
+    def test_a_cluster_without_kube_proxy_counts_as_usual(self, tmp_path: Path) -> None:
+        with FakeKubernetes() as kubernetes:
+            kube = Kube(kubernetes.write_kubeconfig(tmp_path / "k"))
+
+            assert routes.between_syncs(kube) == pytest.approx(1.1)
+            kube.close()
 
 
 class TestAnObjectThatMovesFromOneServiceToAnother:
@@ -303,19 +364,19 @@ class TestDoctor:
             (
                 "engine",
                 "20.10.24",
-                "odd engine docker 20.10.24, older than 23.0: its BuildKit has no named contexts",
+                "warning engine docker 20.10.24, older than 23.0: its BuildKit has no named",
                 "install Docker Engine 23.0 or newer: ",
             ),
             (
                 "buildx",
                 "github.com/docker/buildx v0.9.1 ed00243",
-                "odd buildx github.com/docker/buildx v0.9.1 ed00243, older than 0.10: it does not",
+                "warning buildx github.com/docker/buildx v0.9.1 ed00243, older than 0.10: it does",
                 "install buildx 0.10 or newer: ",
             ),
             (
                 "kind",
                 "0.19.0",
-                "odd kind 0.19.0, older than 0.20: node images of Kubernetes 1.27.2 and newer",
+                "warning kind 0.19.0, older than 0.20: node images of Kubernetes 1.27.2 and newer",
                 "install kind 0.20 or newer: ",
             ),
         ],
@@ -351,8 +412,8 @@ class TestDoctor:
         lines = self.found(tmp_path, self.tools(runner=FakeRunner(answer)))
 
         at = lines.index(
-            'odd builder "ci" (docker-container) is in use, which cannot see the engine\'s images;'
-            " images are built by the engine's own builder instead"
+            'warning builder "ci" (docker-container) is in use, which cannot see the engine\'s '
+            "images; images are built by the engine's own builder instead"
         )
         assert lines[at + 1].startswith("To fix: nothing, or docker buildx use rootless")
 
@@ -368,10 +429,10 @@ class TestDoctor:
         )
 
         said = "with several kind nodes pods may fail with too many open files"
-        at = lines.index(f"odd inotify fs.inotify.max_user_instances is 128; {said}")
+        at = lines.index(f"warning inotify fs.inotify.max_user_instances is 128; {said}")
         assert lines[at + 1] == "To fix: sysctl fs.inotify.max_user_instances=512"
         assert "ok inotify fs.inotify.max_user_watches is 600000" in lines
-        assert "odd memory 1.5 GB available" in lines
+        assert "warning memory 1.5 GB available" in lines
         assert "ok buildx buildx v1" in lines
 
     def test_a_setpriv_that_does_not_know_the_flag_is_odd(
@@ -384,7 +445,7 @@ class TestDoctor:
 
         lines = self.found(tmp_path, self.tools())
 
-        at = next(n for n, line in enumerate(lines) if line.startswith("odd setpriv"))
+        at = next(n for n, line in enumerate(lines) if line.startswith("warning setpriv"))
         assert f"{setpriv} does not know --pdeathsig; if pytest is killed" in lines[at]
         assert lines[at + 1].startswith("To fix: install setpriv of util-linux 2.33 or newer")
 
@@ -402,7 +463,7 @@ class TestDoctor:
 
         lines = self.found(tmp_path, self.tools(runner=FakeRunner(answer)))
 
-        [told] = [line for line in lines if line.startswith("odd kubectl")]
+        [told] = [line for line in lines if line.startswith("warning kubectl")]
         assert f"{kubectl} does not work" in told
         assert "No version is set for command kubectl" in told
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed, ReusedCluster
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
-from pytest_kindinfra.state.records import ClusterKept, ClusterNamed, ClusterReady
+from pytest_kindinfra.state.records import ClusterReady
 from pytest_kindinfra.state.rotation import rotate
 
 if TYPE_CHECKING:
@@ -28,10 +29,6 @@ def run_in(artifacts: Path, number: int, *, kept: bool | None = False) -> RunDir
     if kept:
         run.write(ClusterKept(cluster="x"))
     return run
-
-
-def ready(kubeconfig: Path) -> ClusterReady:
-    return ClusterReady(name="x", kubeconfig=kubeconfig, namespace="default")
 
 
 def names(artifacts: Path) -> list[int]:
@@ -70,14 +67,26 @@ def test_one_by_which_a_cluster_is_found_stays(tmp_path: Path, kept: bool | None
 
 def test_one_whose_cluster_has_a_folder_of_its_own_goes(tmp_path: Path) -> None:
     reused = run_in(tmp_path, 0, kept=True)
-    reused.settle(ready(tmp_path / "reused" / "x" / "k"))
-    own = run_in(tmp_path, 1, kept=True)
-    own.settle(ready(own.kubeconfig))
+    reused.write(ReusedCluster(path=tmp_path / "reused" / "x", existed=True))
+    run_in(tmp_path, 1, kept=True)
     run_in(tmp_path, 2)
 
     rotate(tmp_path, keep=1)
 
     assert names(tmp_path) == [1, 2]
+
+
+def test_a_kept_cluster_whose_artifacts_are_opened_through_a_link_keeps_its_kubeconfig(
+    tmp_path: Path,
+) -> None:
+    artifacts, link = tmp_path / "artifacts", tmp_path / "link"
+    kept = run_in(artifacts, 0, kept=True)
+    kept.settle(ClusterReady(name="x", kubeconfig=kept.kubeconfig, namespace="default"))
+    run_in(artifacts, 1)
+    link.symlink_to(artifacts)
+
+    assert rotate(link, keep=1) == []
+    assert names(artifacts) == [0, 1]
 
 
 def test_one_that_made_no_cluster_goes_without_a_report(tmp_path: Path) -> None:

@@ -97,6 +97,7 @@ def test_every_declaration_that_is_right_is_accepted(place: str) -> None:
         "[services.web]\nhelm = { chart = 'c', set = ['a=b'] }",
         "[options]\nkeep = 'sometimes'",
         "[options]\nbuild_jobs = 0",
+        "[options]\ncapacity = 'two'",
         "[options]\nreuze = true",
         "[options]\ntimeout = 'soon'",
         "[env]\nURL = ['x']",
@@ -107,6 +108,13 @@ def test_what_is_wrong_by_itself_neither_accepts(text: str) -> None:
 
     assert not accepted_by_reader(tables)
     assert not accepted_by_schema(tables)
+
+
+def test_a_capacity_in_whole_slots_is_accepted_by_both() -> None:
+    tables = tomllib.loads("[options]\ncapacity = 2")
+
+    assert accepted_by_reader(tables)
+    assert accepted_by_schema(tables)
 
 
 def test_each_key_says_what_it_is_for() -> None:

@@ -145,7 +145,7 @@ class TestHowMany:
                 raise LookupError
 
     @pytest.mark.parametrize("weight", [1, None], ids=["plain", "exclusive"])
-    def test_who_waits_for_a_slot_is_told_that_the_run_ends(
+    def test_the_end_of_the_run_ends_the_wait_for_a_slot(
         self, soon: Deadline, *, weight: int | None
     ) -> None:
         slots, waiting = BuildSlots(1 if weight else 2), NoticedDeadline()
@@ -192,7 +192,7 @@ class TestTheOrder:
             free.set()
         return order[1:]
 
-    def test_the_longest_path_goes_first_whoever_came_first(self) -> None:
+    def test_the_longest_path_goes_first_in_any_order_of_arrival(self) -> None:
         order = self.order_of(BuildSlots(1), ("short", 1, 1), ("long", 9, 1), ("middle", 5, 1))
 
         assert order == ["long", "middle", "short"]
@@ -260,7 +260,7 @@ class TestTheOrder:
         with turn(slots, soon, rank=1):
             pass
 
-    def test_with_slots_for_both_nobody_waits(self, soon: Deadline) -> None:
+    def test_with_slots_for_both_none_waits(self, soon: Deadline) -> None:
         slots = BuildSlots(2)
 
         with slots.queue(rank=9), turn(slots, soon, rank=1):

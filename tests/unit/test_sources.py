@@ -94,7 +94,11 @@ def test_its_objects_are_rendered(tmp_path: Path) -> None:
     (tmp_path / "a.jsonnet").touch()
     runner = FakeRunner(lambda argv: json.dumps(MAP) if argv[0] == "jsonnet" else "")
     options = RenderOptions(
-        runner=runner, namespace="shop", kubernetes=None, deadline=Deadline.after(60)
+        runner=runner,
+        namespace="shop",
+        kubernetes=None,
+        deadline=Deadline.after(60),
+        charts=tmp_path,
     )
     services = [declared(jsonnet="a.jsonnet"), Service(name="b", sources={"jsonnet": Path("no")})]
 

@@ -27,13 +27,8 @@ from pytest_kindinfra.model import (
     Service,
 )
 from pytest_kindinfra.run.recipe import bring_up, tear_down
-from pytest_kindinfra.state.records import (
-    ClusterNamed,
-    ClusterReady,
-    ImageReady,
-    PlanMade,
-    ServiceReady,
-)
+from pytest_kindinfra.state.clusterrecords import ClusterNamed
+from pytest_kindinfra.state.records import ClusterReady, ImageReady, PlanMade, ServiceReady
 from pytest_kindinfra.state.results import Failed, Result
 from pytest_kindinfra.system.timeline import Deadline, Timeline
 from tests.fake_kubernetes import KEY, TOKEN, FakeKubernetes
@@ -284,7 +279,8 @@ class TestEverythingWorks:
         api = bench.deployed("api")
         assert api
         (container,) = api["spec"]["template"]["spec"]["containers"]
-        assert container["image"] == ready.image.reference == bench.engine.built[0]
+        assert container["image"] == ready.image.reference
+        assert ready.image.contexts == tuple(bench.engine.built)
         assert container["imagePullPolicy"] == "IfNotPresent"
 
     def test_pods_run_what_a_registry_calls_their_images(self, bench: Bench) -> None:
@@ -323,7 +319,9 @@ class TestEverythingWorks:
         bench.bring_up()
 
         sent = {reference for pipe in bench.runner.pipes for reference in pipe.source[1:]}
-        assert sent == {"postgres:16", bench.engine.built[0]}
+        ready = bench.run.read(ImageReady, "api")
+        assert ready is not None
+        assert sent == {"postgres:16", ready.image.reference}
 
     def test_every_stretch_of_work_is_on_record(self, bench: Bench) -> None:
         bench.bring_up()
@@ -405,7 +403,8 @@ class TestSomethingFails:
         }
         record = bench.failure("api")
         assert "no space left" in record.full
-        assert record.short.startswith('service "api" is not there: image "api" failed:\n')
+        head = 'service "api" failed to start: image "api" failed to build:\n'
+        assert record.short.startswith(head)
         assert len(record.short.splitlines()) <= 5
         assert bench.deployed("api") is None
 
@@ -428,7 +427,7 @@ class TestSomethingFails:
         assert "CrashLoopBackOff" in bench.failure("api").full
         assert bench.deployed("api") is None
 
-    def test_an_endpoint_without_pods_is_told_with_what_its_k8s_service_selects(
+    def test_an_endpoint_without_pods_is_reported_with_its_k8s_services_selector(
         self, bench: Bench
     ) -> None:
         bench.timeout, bench.selects = 1.5, "dbb"

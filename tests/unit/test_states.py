@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindinfra.errors import ProvisionerDiedError, StateError
+from pytest_kindinfra.errors import (
+    ClusterEndedError,
+    ImageMissingError,
+    KindInfraError,
+    ProvisionerDiedError,
+    StateError,
+)
 from pytest_kindinfra.state import codec
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
 from pytest_kindinfra.state.records import ClusterReady, Needs, ServiceReady
-from pytest_kindinfra.state.results import Failed
+from pytest_kindinfra.state.results import BlockedError, Failed, failure_of
 
 CLUSTER = ClusterReady(name="k", kubeconfig=Path("k"), namespace="default")
 READY = ServiceReady(endpoints=())
@@ -92,8 +98,10 @@ class TestFilesThatCannotBeBelieved:
             pytest.param(b'{"format": 2, "val', "cannot be read: ", id="half"),
             pytest.param(b"", "cannot be read: ", id="empty"),
             pytest.param(b"\xff\xfe\x00", "cannot be read: ", id="not text"),
-            pytest.param(b"[1]", "is none of ours", id="another shape"),
-            pytest.param(b'{"state": "ready"}', "is none of ours", id="no envelope"),
+            pytest.param(b"[1]", "was not written by pytest-kindinfra", id="another shape"),
+            pytest.param(
+                b'{"state": "ready"}', "was not written by pytest-kindinfra", id="no envelope"
+            ),
             pytest.param(
                 b'{"format": 7, "value": {"state": "ready"}}',
                 "has format 7, this version of pytest-kindinfra reads 2",
@@ -220,3 +228,25 @@ class TestWhoMayRead:
         assert run.asked("gw0") == needs
         assert run.asked("gw0") is None
         assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("subject", "error", "verb"),
+    [
+        ('service "web"', KindInfraError("no pod"), "failed to start"),
+        ('image "api"', KindInfraError("exit code 1"), "failed to build"),
+        ('image "base"', ImageMissingError("not in the engine"), "is missing"),
+        ('the load of image "api"', KindInfraError("no space left"), "failed"),
+        ("the cluster", KindInfraError("no memory"), "failed to start"),
+        ("the cluster", ClusterEndedError("node removed"), "was lost"),
+    ],
+)
+def test_the_first_line_says_what_happened_to_what_failed(
+    subject: str, error: KindInfraError, verb: str
+) -> None:
+    own = failure_of(error, subject=subject)
+    blocked = failure_of(BlockedError(root=subject, error=error), subject='service "front"')
+
+    assert own.short == f"{subject} {verb}: {error}"
+    assert blocked.short == f'service "front" failed to start: {subject} {verb}:\n{error}'
+    assert (blocked.root, blocked.verb) == (subject, verb)

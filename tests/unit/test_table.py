@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from pytest_kindinfra.model import Phase
-from pytest_kindinfra.run.table import critical_path, quieter, rows_of, table_lines, total_line
+from pytest_kindinfra.model import Declaration, Image, Phase, Plan
+from pytest_kindinfra.run.report import Outcome, run_report
+from pytest_kindinfra.run.table import (
+    critical_path,
+    fold_copies,
+    needs_of,
+    quieter,
+    recorded_needs,
+    rows_of,
+    table_lines,
+    total_line,
+)
 
 
 def phase(
@@ -120,6 +132,17 @@ class TestTheCriticalPath:
 
         assert names == ["wait db", "deploy api", "wait api"]
 
+    def test_it_is_the_same_in_the_terminal_and_by_run_json(self) -> None:
+        """Needs of images on images were not in run.json, so its summary named another path."""
+        images = (Image(name="api", needs=("base",)), Image(name="base"))
+        plan = Plan(declaration=Declaration(folder=Path()), services=(), images=images)
+        report = run_report(
+            plan, cluster="c", phases=(), images={}, endpoints={},
+            outcome=Outcome(state="passed", kept=False, failures={}),
+        )  # fmt: skip
+
+        assert recorded_needs(report) == needs_of(plan) == {"api": {"base"}, "base": set()}
+
     def test_one_phase_is_no_path(self) -> None:
         assert total_line([phase("create", "cluster", 0, 5)], {}) == "total: 5.0 s"
         assert critical_path([], {}) == ()
@@ -145,3 +168,47 @@ class TestQuiet:
     def test_qq_leaves_all_out_unless_something_failed(self) -> None:
         assert quieter(self.LINES, verbosity=-2, failed=False) == []
         assert quieter(self.LINES, verbosity=-2, failed=True)[-1] == "kept: cluster x"
+
+
+def test_copies_of_a_service_share_a_row_from_the_first_start_to_the_last_end() -> None:
+    phases = [
+        phase("wait", "api", 0, 1),
+        phase("wait", "db.gw0", 1, 3),
+        phase("wait", "db.gw1", 2, 9),
+        phase("deploy", "db.gw0", 0, 1),
+        phase("build", "my.image", 0, 1),
+        phase("build", "my.other", 0, 1),
+    ]
+    rows = [(one.name, one.start, one.end) for one in fold_copies(phases)]
+
+    assert sorted(rows) == [
+        ("build my.image", 0, 1),
+        ("build my.other", 0, 1),
+        ("deploy db.gw0", 0, 1),
+        ("wait api", 0, 1),
+        ("wait db (2 copies)", 1, 9),
+    ]
+
+
+def test_the_row_names_the_workers_whose_copies_failed() -> None:
+    phases = [
+        Phase(kind="wait", subject="db.gw0", start=1.0, end=2.0),
+        Phase(kind="wait", subject="db.gw1", start=1.0, end=3.0, ok=False),
+    ]
+    (folded,) = fold_copies(phases)
+
+    assert (folded.ok, folded.note) == (False, "failed for gw1")
+
+
+@pytest.mark.parametrize("width", [72, 80, 100])
+def test_a_long_note_is_shown_whole_and_leaves_the_columns_their_places(width: int) -> None:
+    """At 80 columns the phase was "cre…" and the note "8 of 10 layers pu…"."""
+    pushed = Phase(kind="load", subject="one", start=11.2, end=29.7, note="8 of 10 layers pushed")
+    created = phase("create", "cluster", 0, 35)
+
+    lines = table_lines([created, pushed], cached=[], width=width, color=False)
+
+    assert [line.split()[0] for line in lines[:3]] == ["phase", "create", "load"]
+    assert lines[2].endswith("8 of 10 layers pushed")
+    assert lines[1].index("35.0") == lines[0].index("end") - 1
+    assert max(map(len, lines[:3])) <= width

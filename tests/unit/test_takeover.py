@@ -14,7 +14,7 @@ from pytest_kindinfra.clusters.fit import (
     with_ports,
 )
 from pytest_kindinfra.model import Declaration, EndpointSpec, Plan, PortMapping, Service
-from pytest_kindinfra.state.records import Fingerprint
+from pytest_kindinfra.state.clusterrecords import Fingerprint
 
 HOST_PORTS = {30000: 21000, 30001: 21001, 30002: 21002, 30003: 9181}
 MADE = Fingerprint(

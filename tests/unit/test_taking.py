@@ -13,9 +13,9 @@ from pytest_kindinfra.clusters.sweep import sweep
 from pytest_kindinfra.context import Context, FirstFailure, Hooks, Request, Reuse
 from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.model import Declaration, Plan
+from pytest_kindinfra.state.clusterrecords import ClusterNamed, ReusedCluster
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold, locked_for_all_users
-from pytest_kindinfra.state.records import ClusterNamed, ReusedCluster
 from pytest_kindinfra.state.reused import reused_directory
 from pytest_kindinfra.system.timeline import Deadline, Timeline
 from tests.fakes import (
@@ -163,6 +163,13 @@ class TestWhatAKilledRunLeft:
         assert observed
         assert observed.folder == cluster.kubeconfig.parent != dead.path
 
+    def test_the_directory_of_its_run_has_no_cluster_any_more(
+        self, bench: Bench, dead: RunDirectory
+    ) -> None:
+        obtain(bench.context("next"))
+
+        assert dead.read(ClusterNamed) is None
+
     def test_one_that_lives_is_not(self, bench: Bench, dead: RunDirectory) -> None:
         lock = hold(dead.lock)
 
@@ -172,7 +179,7 @@ class TestWhatAKilledRunLeft:
         lock.release()
         assert str(caught.value) == (
             f'cluster "{NAME}" is in use by another run ({dead.path})\n'
-            "To fix: wait for its end, or take another --kindinfra-cluster-name"
+            "To fix: wait until it ends, or use another --kindinfra-cluster-name"
         )
 
     def test_a_sweep_that_comes_late_leaves_the_next_one_of_that_name_alone(
@@ -292,10 +299,10 @@ class TestAClusterThatNobodyCanJudge:
 
         assert list(bench.provider.clusters) == [NAME]
         assert str(caught.value).startswith(
-            f'there is already a cluster "{NAME}", and whether anybody uses it is unclear: '
+            f'there is already a cluster "{NAME}", and it is unknown whether it is in use: '
         )
         assert why in str(caught.value)
-        assert f"To fix: if nobody uses it: delete {NAME}; else" in str(caught.value)
+        assert f"To fix: if it is not in use: delete {NAME}; else" in str(caught.value)
 
 
 class TestTheTurnToCreate:

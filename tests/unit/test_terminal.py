@@ -116,6 +116,20 @@ class TestProgress:
             "kindinfra   12.3 s  still [cluster] creating the cluster (11 s), [api] building (7 s)"
         )
 
+    def test_copies_of_a_service_are_named_together(self) -> None:
+        running = [
+            Running("wait", "db.gw0", EPOCH + 1),
+            Running("wait", "api.gw0", EPOCH + 3),
+            Running("wait", "db.gw1", EPOCH + 2),
+            Running("wait", "db.gw2", EPOCH + 2, lambda: "no volume"),
+        ]
+
+        assert running_line(running, at=EPOCH + 15, since=EPOCH) == (
+            "kindinfra   15.0 s  still [db, 2 copies] waiting until ready (14 s), "
+            "[api.gw0] waiting until ready (12 s), "
+            "[db.gw2] waiting until ready (13 s; no volume)"
+        )
+
     def test_what_keeps_a_service_from_being_ready_is_said_with_its_age(self) -> None:
         trouble = "FailedMount for 14 s: secret late not found"
         running = [Running("wait", "api", EPOCH, lambda: trouble),
@@ -152,7 +166,7 @@ def test_what_the_api_server_says_of_an_object_is_shown_while_it_is_not_applied(
 
 
 class TestHeartbeats:
-    def test_what_the_api_server_says_is_told_within_seconds(self) -> None:
+    def test_a_message_of_the_api_server_is_shown_within_seconds(self) -> None:
         beats = Heartbeats()
         web = Running("deploy", "web", EPOCH, lambda: 'namespaces "shop" not found')
 
@@ -163,7 +177,7 @@ class TestHeartbeats:
     def due(self, beats: Heartbeats, at: float, *running: Running) -> list[str]:
         return [one.subject for one in beats.due(running, at=EPOCH + at)]
 
-    def test_each_is_told_after_half_a_minute_and_then_once_in_a_while(self) -> None:
+    def test_each_phase_is_shown_after_half_a_minute_and_then_from_time_to_time(self) -> None:
         beats = Heartbeats()
         api = Running("build", "api", EPOCH, lambda: "#1")
         web = Running("build", "web", EPOCH + 20, lambda: "#1")
@@ -172,7 +186,7 @@ class TestHeartbeats:
 
         assert told == [[], ["api"], [], ["web"], [], ["api"], ["web"]]
 
-    def test_a_trouble_of_a_service_is_told_every_ten_seconds(self) -> None:
+    def test_a_problem_of_a_service_is_shown_every_ten_seconds(self) -> None:
         beats, api = Heartbeats(), Running("wait", "api", EPOCH, lambda: "FailedMount for 9 s")
 
         assert [self.due(beats, at, api) for at in (9, 10, 15, 20)] == [[], ["api"], [], ["api"]]
@@ -297,6 +311,11 @@ class TestFailures:
 
         assert failure_lines(failures) == ["", "kindinfra: the cluster failed:", cause]
 
+    def test_a_cause_says_what_happened(self) -> None:
+        cause = Failed(root='image "api"', verb="failed to build", full="exit code 2", short="")
+
+        assert failure_lines({"api": cause})[1] == 'kindinfra: image "api" failed to build:'
+
     def test_what_the_end_of_the_run_gave_up_is_no_failure(self) -> None:
         assert failure_lines({"api": failed('service "api"', "ending", cancelled=True)}) == []
 
@@ -313,32 +332,31 @@ class TestBuilds:
             pytest.param(
                 [(0, 3)],
                 0,
-                "builds: 3.0 s of work one after another took 3.0 s side by side",
+                "builds: 3.0 s of build time in 3.0 s",
                 id="one",
             ),
             pytest.param(
                 [(0, 4), (0, 3), (1, 5)],
                 2,
-                "builds: 11.0 s of work one after another took 5.0 s side by side"
-                ", 2 images unchanged",
+                "builds: 11.0 s of build time in 5.0 s, 2 images unchanged",
                 id="overlapping",
             ),
             pytest.param(
                 [(0, 2), (2, 5)],
                 0,
-                "builds: 5.0 s of work one after another took 5.0 s side by side",
+                "builds: 5.0 s of build time in 5.0 s",
                 id="one after another",
             ),
             pytest.param(
                 [(0, 10), (2, 3)],
                 0,
-                "builds: 11.0 s of work one after another took 10.0 s side by side",
+                "builds: 11.0 s of build time in 10.0 s",
                 id="one within another",
             ),
             pytest.param(
                 [(0, 2), (7, 8)],
                 0,
-                "builds: 3.0 s of work one after another took 8.0 s side by side",
+                "builds: 3.0 s of build time in 8.0 s",
                 id="with a pause between",
             ),
         ],

@@ -50,6 +50,8 @@ TOLD_BY = {
     "EngineError": "the Docker engine does not answer: REASON",
     "CommandError": 'building image "NAME"',
     "ClusterError": 'creating cluster "NAME"',
+    "ClusterEndedError": 'kind node "NAME" of cluster "CLUSTER" ended during the run (REASON)',
+    "ImageMissingError": 'image "NAME": the prebuilt "IMAGE" is not in the engine',
     "PortTakenError": "host port PORT is busy",
     "NotReadyError": "OBJECT cannot become ready: REASON",
     "CancelledError": "the run is ending",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -10,15 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_kindinfra.errors import CancelledError
+from pytest_kindinfra.errors import CancelledError, StateError
 from pytest_kindinfra.session.heavy import TurnLines, waits_line
+from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.records import Ticket, Turn, TurnQueue
 from pytest_kindinfra.state.turns import Turns, obstacles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from pytest_kindinfra.state.directory import RunDirectory
 
 
 def ticket(number: int, *, granted: bool = False, **turn: object) -> Ticket:
@@ -54,7 +55,7 @@ class TestObstacles:
         assert numbers(obstacles(queue[1], queue, capacity=None)) == [1]
         assert numbers(obstacles(queue[2], queue, capacity=None)) == [2]
 
-    def test_nobody_overtakes_one_that_it_would_have_to_wait_for(self) -> None:
+    def test_a_test_does_not_overtake_one_that_it_conflicts_with(self) -> None:
         queue = [
             ticket(1, granted=True, locks=("a",)),
             ticket(2, locks=("a", "b")),
@@ -147,7 +148,7 @@ class TestQueue:
         first.close()
         second.close()
 
-    def test_it_is_said_who_waits_for_whom(self, run: RunDirectory) -> None:
+    def test_a_line_says_which_test_waits_for_which(self, run: RunDirectory) -> None:
         run.write(TurnQueue())
         first = Turns(run, "gw0")
         first.take(Turn(locks=("db",)), "test_a", meanwhile=lambda: None)
@@ -162,6 +163,87 @@ class TestQueue:
         assert lines.due(at=at + 12) == [f"gw1 has waited 12 s for its turn: {what}"]
         assert lines.due(at=at + 20) == []
         assert len(lines.due(at=at + 43)) == 1
+        first.close()
+        second.close()
+
+    def test_a_killed_test_is_not_said_to_wait(self, run: RunDirectory) -> None:
+        """It used to be shown, with nothing after `before it:`."""
+        first, killed = Turns(run, "gw0"), Turns(run, "gw1")
+        held = first.take(Turn(locks=("db",)), "test_a", meanwhile=lambda: None)
+        killed._join(Turn(locks=("db",)), "test_b")  # noqa: SLF001 - without waiting
+        assert [one.test for one, _ in first.waiting()] == ["test_b"]
+
+        killed.close()  # as the end of its process does
+        assert first.waiting() == []
+        first.give_back(held)
+        first.close()
+
+    def test_who_may_go_at_once_is_not_said_to_wait(self, run: RunDirectory) -> None:
+        first = Turns(run, "gw0")
+        first._join(Turn(locks=("db",)), "test_a")  # noqa: SLF001 - not granted yet
+
+        assert first.waiting() == []
+        first.close()
+
+    def test_a_number_that_is_used_again_gets_a_line_of_its_own(self, run: RunDirectory) -> None:
+        """The line of an earlier test with that number used to count for it."""
+        first, second = Turns(run, "gw0"), Turns(run, "gw1")
+        lines = TurnLines(run, None, lambda _line: None)
+        lines.close()
+        said = []
+        for test in ("test_b", "test_c"):
+            held = first.take(Turn(exclusive=True), "test_a", meanwhile=lambda: None)
+            ticket = second._join(Turn(), test)  # noqa: SLF001 - without waiting
+            assert ticket.number == 2
+            said += lines.due(at=ticket.since + 12)
+            second.give_back(ticket)
+            first.give_back(held)
+
+        assert [line.partition(": ")[2] for line in said] == [
+            "test_b; before it: test_a in gw0",
+            "test_c; before it: test_a in gw0",
+        ]
+        first.close()
+        second.close()
+
+    def test_a_run_directory_that_was_removed_fails_the_test_that_waits(
+        self, run: RunDirectory
+    ) -> None:
+        """It used to be a ValueError, which ended the session with an internal error."""
+        first, second = Turns(run, "gw0"), Turns(run, "gw1")
+        first.take(Turn(locks=("db",)), "test_a", meanwhile=lambda: None)
+
+        with pytest.raises(StateError) as caught:
+            second.take(
+                Turn(locks=("db",)), "test_b", meanwhile=lambda: run.file(TurnQueue).unlink()
+            )
+
+        assert str(caught.value) == (
+            "test_b has lost its place in the queue of tests: another process removed files of "
+            f"{run.path}\n"
+            "To fix: run again, and leave the artifacts folder alone while tests run"
+        )
+        first.close()
+        second.close()
+
+    def test_a_turn_that_cannot_be_given_back_is_free_all_the_same(
+        self, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It used to end the session with an internal error, while the other workers waited."""
+        first, second = Turns(run, "gw0"), Turns(run, "gw1")
+        held = first.take(Turn(locks=("db",)), "test_a", meanwhile=lambda: None)
+
+        def fail(*_: object, **__: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RunDirectory, "write", fail)
+            first.give_back(held)
+
+        taken = second.take(Turn(locks=("db",)), "test_b", meanwhile=lambda: None)
+        second.give_back(taken)
+        again = first.take(Turn(locks=("db",)), "test_c", meanwhile=lambda: None)
+        assert (taken.test, again.test) == ("test_b", "test_c")
         first.close()
         second.close()
 

@@ -45,7 +45,7 @@ def stack(run: RunDirectory) -> Iterator[Stack]:
     run.settle(ClusterReady(name="kind-1", kubeconfig=Path("/run/kubeconfig"), namespace="e2e"))
     run.settle(ServiceReady(endpoints=(API, METRICS)), "api")
     run.settle(ServiceReady(endpoints=()), "quiet")
-    run.fail(ServiceReady, failed('service "db" is not there: CrashLoopBackOff'), "db")
+    run.fail(ServiceReady, failed('service "db" failed to start: CrashLoopBackOff'), "db")
     run.write(ImageReady(image=built("api", "localhost/api:1f")), "api")
     lock = hold(run.provisioning)
     yield Stack(run)
@@ -63,7 +63,7 @@ class TestEndpoints:
     def test_all_come_in_the_order_of_declaration(self, stack: Stack) -> None:
         assert stack.endpoints("api") == (API, METRICS)
 
-    def test_a_service_that_nobody_asked_for_is_named_with_what_to_do(self, stack: Stack) -> None:
+    def test_a_service_that_no_test_needs_is_named_with_a_remedy(self, stack: Stack) -> None:
         with pytest.raises(KindInfraError) as caught:
             stack.url("apj")
 
@@ -92,7 +92,7 @@ class TestEndpoints:
             ),
         ],
     )
-    def test_an_endpoint_that_nobody_declared_is_named(
+    def test_an_undeclared_endpoint_is_named(
         self, service: str, endpoint: str | None, message: str, stack: Stack
     ) -> None:
         with pytest.raises(KindInfraError) as caught:
@@ -101,7 +101,7 @@ class TestEndpoints:
         assert str(caught.value) == message
 
     def test_a_failed_service_says_why(self, stack: Stack) -> None:
-        with pytest.raises(NotReadyError, match=r'^service "db" is not there: CrashLoopBackOff$'):
+        with pytest.raises(NotReadyError, match=r'^service "db" failed to start: CrashLoop'):
             stack.url("db")
 
 
@@ -121,11 +121,11 @@ class TestWaiting:
             stack.url("late")
 
     @pytest.mark.usefixtures("stack")
-    def test_a_hook_is_told_at_once_what_is_not_there(self, run: RunDirectory) -> None:
+    def test_in_a_hook_a_missing_service_is_an_error_at_once(self, run: RunDirectory) -> None:
         with pytest.raises(NotReadyError) as caught:
             Stack(run, waits=False).url("late")
 
-        assert str(caught.value) == "service late: not there yet\nTo fix: name it in `needs`"
+        assert str(caught.value) == "service late: not deployed yet\nTo fix: add it to `needs`"
 
     @pytest.mark.usefixtures("stack")
     def test_a_hook_sees_what_is_there(self, run: RunDirectory) -> None:
@@ -141,9 +141,9 @@ class TestTheCluster:
         assert stack.kubeconfig == Path("/run/kubeconfig")
 
     def test_a_failed_one_says_why(self, run: RunDirectory) -> None:
-        run.fail(ClusterReady, failed("the cluster is not there: no space left"))
+        run.fail(ClusterReady, failed("the cluster failed to start: no space left"))
 
-        with pytest.raises(NotReadyError, match=r"^the cluster is not there: no space left$"):
+        with pytest.raises(NotReadyError, match=r"^the cluster failed to start: no space left$"):
             _ = Stack(run).namespace
 
     def test_images_are_those_built_so_far(self, run: RunDirectory, stack: Stack) -> None:

@@ -1,4 +1,4 @@
-"""The table of engines."""
+"""Engines are found by their names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("name", [choice for choice in CHOICES if choice != "auto"])
-def test_each_engine_that_the_option_offers_is_in_the_table(
+def test_each_engine_that_the_option_offers_is_found(
     name: EngineName,
 ) -> None:
     assert make_tools(name).engine.name == name

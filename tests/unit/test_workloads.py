@@ -847,8 +847,7 @@ def test_a_full_cause_has_twenty_log_lines_at_most() -> None:
     assert lines[:2] == ['Job "a" cannot become ready: pod "a-1": Evicted', "  last log lines:"]
     assert lines[2:-1] == [f"    line {number}" for number in range(30, 50)]
     assert lines[-1] == (
-        "  to look yourself: --kindinfra-keep=on-failure, "
-        "then kubectl --namespace ns describe pod a-1"
+        "  to inspect it: --kindinfra-keep=on-failure, then kubectl --namespace ns describe pod a-1"
     )
 
 

@@ -39,6 +39,8 @@ _HEADING = re.compile(r"^#+ .*$", re.MULTILINE)
 _RULE = re.compile(r"^ *\|[ :|-]+\|$", re.MULTILINE)
 _ITEM = re.compile(r"^ *(?:[*-]|\d+\.) ", re.MULTILINE)
 _END = re.compile(r"(?<=[.!?:;])\s+(?=[A-Z*`\"(])|\n\s*\n")
+_ARGUMENT = re.compile(r"^ +\w+: ", re.MULTILINE)
+"""The name before its description in `Args:` and `Attributes:`."""
 _WORD = re.compile(r"[A-Za-z][\w'-]*")
 _PASSIVE = re.compile(
     r"\b(?:is|are|was|were|be|been|being)(?: (?:not|also|only|never|always|still|then|now))?"
@@ -106,10 +108,10 @@ def markdown(text: str) -> Iterator[Passage]:
 
 
 def python(text: str) -> Iterator[Passage]:
-    """Give the strings and the comments of a module."""
+    """Give the strings and the comments of a module; a string without blanks is no prose."""
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield Passage(node.lineno, _CODE.sub("X", node.value))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+            yield Passage(node.lineno, _ARGUMENT.sub("", _CODE.sub("X", node.value)))
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             yield Passage(token.start[0], token.string.lstrip("# "))

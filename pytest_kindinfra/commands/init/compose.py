@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+import shlex
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pytest_kindinfra.commands.init.draft import DraftImage, DraftService
 from pytest_kindinfra.commands.init.scan import image_name, label
+from pytest_kindinfra.images.expansion import expand
 from pytest_kindinfra.kube.yaml import dump
 
 if TYPE_CHECKING:
@@ -23,16 +25,20 @@ if TYPE_CHECKING:
 _LEVELS = {"service_started": "started", "service_healthy": "ready"}
 
 
-_NOT_READ = (
-    "volumes",
-    "configs",
-    "secrets",
-    "networks",
-    "env_file",
-    "deploy",
-    "extends",
-    "profiles",
+_READ = frozenset(
+    (
+        *("image", "build", "command", "entrypoint", "environment"),
+        *("ports", "expose", "healthcheck", "depends_on"),
+    )
 )
+"""The keys of a service that the manifests have; a note names each other one."""
+
+
+_BUILD_READ = frozenset(("context", "dockerfile", "target", "args"))
+
+
+_TOP_LEVEL = frozenset(("services", "name", "version", "volumes", "networks", "configs", "secrets"))
+"""Keys of the file that are read, or are named where a service uses them."""
 
 
 _URL = re.compile(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0)[^\s'\"|;)]*")
@@ -65,11 +71,12 @@ def read_compose(document: Mapping[str, Any], *, folder: str, known: Iterable[st
         folder: Where manifests are to be put, relative to the declaration.
         known: Services that have manifests already, which stay as they are.
     """
-    tables = {
-        label(name): table
+    filled = {
+        label(name): _filled(table)
         for name, table in (document.get("services") or {}).items()
         if isinstance(table, dict)
     }
+    tables = {name: table for name, (table, _) in filled.items()}
     awaited = {
         label(need)
         for table in tables.values()
@@ -89,7 +96,10 @@ def read_compose(document: Mapping[str, Any], *, folder: str, known: Iterable[st
     return Compose(
         images=tuple(images.values()),
         services=tuple(
-            _service(name, table, f"{folder}/{name}.yaml", images, needs[name])
+            replace(
+                _service(name, table, f"{folder}/{name}.yaml", images, needs[name]),
+                notes=tuple(_service_notes(f"{folder}/{name}.yaml", table, filled[name][1])),
+            )
             for name, table in new.items()
         ),
         files={
@@ -97,7 +107,51 @@ def read_compose(document: Mapping[str, Any], *, folder: str, known: Iterable[st
             for name, table in new.items()
         },
         needs={name: needs[name] for name in tables if name in there},
+        notes=tuple(
+            f"the compose file's {key} was not read"
+            for key in document
+            if key not in _TOP_LEVEL and not str(key).startswith("x-")
+        ),
     )
+
+
+def _filled(table: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return a service with its variables' defaults, and the texts that have no default.
+
+    Arguments of builds stay as they are, since the declaration fills in variables there.
+    """
+    left: dict[str, None] = {}
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: fill(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [fill(one) for one in value]
+        if not isinstance(value, str):
+            return value
+        expanded = expand(value, {})
+        left.update(dict.fromkeys([value] if expanded.problems else []))
+        return value if expanded.problems else expanded.text
+
+    filled = {key: fill(one) for key, one in table.items() if key != "build"}
+    build = table.get("build")
+    if isinstance(build, dict):
+        own = {key: fill(one) for key, one in build.items() if key != "args"}
+        filled["build"] = own | {key: build[key] for key in ("args",) if key in build}
+    elif build is not None:
+        filled["build"] = fill(build)
+    return filled, list(left)
+
+
+def _service_notes(path: str, table: Mapping[str, Any], left: Iterable[str]) -> Iterator[str]:
+    if unread := [str(key) for key in table if key not in _READ and not str(key).startswith("x-")]:
+        yield f"{path} was made without the {', '.join(unread)} of the compose file: add them"
+    for text in left:
+        yield f"{path} has {text} as the compose file has it: write the value"
+    if names := list(_without_value(table.get("environment"))):
+        yield f"{path} lacks what compose takes from the shell: {', '.join(names)}"
+    if ports := list(_unread_ports(table)):
+        yield f"{path} was made without ports that are no single TCP ports: {', '.join(ports)}"
 
 
 def _depends_on(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -118,7 +172,12 @@ def _image(name: str, table: Mapping[str, Any]) -> DraftImage:
         keys["target"] = str(target)
     if arguments := dict(_pairs(given.get("args"))):
         keys["build_args"] = arguments
-    return DraftImage(name=image_name(name), keys=keys)
+    notes = tuple(
+        f"made without the {key} of its build in the compose file: add it"
+        for key in given
+        if key not in _BUILD_READ
+    )
+    return DraftImage(name=image_name(name), keys=keys, notes=notes)
 
 
 def _pairs(value: Any) -> Iterator[tuple[str, str]]:
@@ -150,34 +209,44 @@ def _service(
         else:
             title = "tcp" if "tcp" not in endpoints else f"tcp-{port}"
             endpoints[title] = own | {"scheme": "tcp"}
-    notes = [
-        f"{path} was made of the compose file, without its {key}: see to that"
-        for key in _NOT_READ
-        if table.get(key)
-    ]
     return DraftService(
         name=name,
         keys={**keys, "manifests": [path]},
         needs=dict(needs),
         endpoints=endpoints,
-        notes=tuple(notes),
     )
 
 
 def _ports(table: Mapping[str, Any]) -> list[int]:
     """Return the ports of the container, each once."""
-    found: dict[int, None] = {}
+    return list(dict.fromkeys(port for _, port in _written_ports(table) if port))
+
+
+def _unread_ports(table: Mapping[str, Any]) -> Iterator[str]:
+    yield from (text for text, port in _written_ports(table) if not port)
+
+
+def _written_ports(table: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield each port as the file has it, and its number; 0 for a range and for UDP."""
     for one in (*(table.get("ports") or ()), *(table.get("expose") or ())):
-        text = str(one.get("target", "")) if isinstance(one, dict) else str(one)
+        mapped = one if isinstance(one, dict) else {}
+        text = f"{mapped.get('target', '')}/{mapped.get('protocol', 'tcp')}" if mapped else str(one)
         number, _, protocol = text.rpartition(":")[2].partition("/")
-        if number.isdecimal() and protocol in {"", "tcp"}:
-            found[int(number)] = None
-    return list(found)
+        yield text, int(number) if number.isdecimal() and protocol in {"", "tcp"} else 0
+
+
+def _without_value(environment: Any) -> Iterator[str]:
+    if isinstance(environment, dict):
+        yield from (str(name) for name, text in environment.items() if text is None)
+    for one in environment if isinstance(environment, list) else ():
+        if "=" not in str(one):
+            yield str(one)
 
 
 def _check_words(table: Mapping[str, Any]) -> list[str]:
     """Return the command of the health check, none without one."""
-    test = (table.get("healthcheck") or {}).get("test")
+    check = table.get("healthcheck") or {}
+    test = None if check.get("disable") is True else check.get("test")
     if isinstance(test, str):
         return ["sh", "-c", test]
     words = [str(one) for one in test or ()]
@@ -220,7 +289,7 @@ def _manifest(name: str, table: Mapping[str, Any], *, is_job: bool) -> str:
     if not is_job and (probe := _probe(table)):
         container["readinessProbe"] = probe
     objects = [_workload(name, container, is_job=is_job)]
-    if ports and not is_job:
+    if not is_job:
         objects.append(_k8s_service(name, ports))
     head = "# Written by `kindinfra init` from the compose file.\n"
     return head + "---\n".join(_yaml(obj) for obj in objects)
@@ -231,8 +300,9 @@ def _yaml(obj: dict[str, Any]) -> str:
 
 
 def _words(value: Any) -> list[str]:
+    """Return the words of a command; compose splits a text as a shell does, and calls no shell."""
     if isinstance(value, str):
-        return ["sh", "-c", value]
+        return shlex.split(value)
     return [str(one) for one in value or ()]
 
 
@@ -249,12 +319,10 @@ def _workload(name: str, container: dict[str, Any], *, is_job: bool) -> dict[str
 
 
 def _k8s_service(name: str, ports: list[int]) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name},
-        "spec": {
-            "selector": {"app": name},
-            "ports": [{"name": f"port-{port}", "port": port} for port in ports],
-        },
-    }
+    """Return what other pods find a service's pods by; without ports it is only a name for them."""
+    spec: dict[str, Any] = {"selector": {"app": name}}
+    if ports:
+        spec["ports"] = [{"name": f"port-{port}", "port": port} for port in ports]
+    else:
+        spec["clusterIP"] = "None"
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}

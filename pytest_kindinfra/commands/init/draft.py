@@ -47,7 +47,7 @@ class Draft:
         images: In any order.
         services: In any order.
         notes: What is about no image or service.
-        files: Path to text of files that it needs beside the declaration.
+        files: Path to text of files that it needs in addition to the declaration.
         off: Title of a table that is commented out, `images.web`, to why.
     """
 
@@ -97,7 +97,7 @@ class Draft:
 
 
 def without_cycles(services: Iterable[DraftService]) -> tuple[DraftService, ...]:
-    """Return services without guessed needs on themselves, on what is not there, or in a circle."""
+    """Return services without guessed needs on themselves, on missing services, or in a circle."""
     there = {one.name: one for one in services}
     needs: dict[str, dict[str, str]] = {}
     for name, service in there.items():

@@ -81,7 +81,7 @@ def _skaffold(folder: Path, found: Found) -> Skaffold:
 
 
 def _compose(folder: Path, found: Found, written: Iterable[str], *, skip: bool) -> Compose:
-    """Return what the compose file says; beside a kustomization only of what is built."""
+    """Return what the compose file says; with a kustomization only what is built."""
     path = found.others.get("compose")
     if path is None:
         return Compose()
@@ -142,13 +142,13 @@ def _as_used(image: DraftImage, used: list[str]) -> DraftImage:
     }
     if not exact and len(near) == 1:
         name = near.pop()
-        note = f'called so because manifests run "{name}"'
+        note = f'named after the image in manifests: "{name}"'
         image = replace(image, name=name, notes=(*image.notes, note))
         exact = [one for one in used if last_part(one) == name]
     foreign = sorted({one for one in exact if not is_bare_or_local(one)})
     if not foreign:
         return image
-    note = f"built here, in the place of {', '.join(foreign)}"
+    note = f"built here instead of pulling {', '.join(foreign)}"
     keys = {**image.keys, "names": foreign}
     return replace(image, keys=keys, notes=(*image.notes, note))
 

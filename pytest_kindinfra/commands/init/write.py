@@ -1,12 +1,14 @@
 """Write what `kindinfra init` drew up: the declaration, a first test, a line of .gitignore.
 
-Nothing that is there is written over.
+Existing files are never overwritten.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
+from contextlib import contextmanager
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.commands.images import given_options
@@ -56,23 +58,41 @@ def init(folder: Path) -> Iterator[str]:
 
 
 def _write(folder: Path, path: str, text: str) -> str:
-    try:
+    with _writing(path):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        with (folder / path).open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        return f"left as it is: {path}"
+        try:
+            with (folder / path).open("x", encoding="utf-8") as file:
+                file.write(text)
+        except FileExistsError:
+            return f"not changed: {path}"
     return f"wrote {path}"
+
+
+@contextmanager
+def _writing(path: str) -> Iterator[None]:
+    """Raise what keeps a file from being written as an error that says so."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            why = f'"{PurePath(path).parent}" is no folder'
+        msg = (
+            f'"{path}" cannot be written: {why}\n'
+            "To fix: make it writable, remove a kindinfra.toml that init wrote, and run it again"
+        )
+        raise KindInfraError(msg) from None
 
 
 def _ignore(folder: Path) -> str:
     file = folder / ".gitignore"
-    text = file.read_text("utf-8") if file.exists() else ""
-    if {line.strip().strip("/") for line in text.splitlines()} & {".kindinfra"}:
-        return "left as it is: .gitignore"
-    start = "" if not text or text.endswith("\n") else "\n"
-    with file.open("a", encoding="utf-8") as stream:
-        stream.write(f"{start}{_IGNORED}\n")
+    with _writing(file.name):
+        text = file.read_text("utf-8") if file.exists() else ""
+        if {line.strip().strip("/") for line in text.splitlines()} & {".kindinfra"}:
+            return "not changed: .gitignore"
+        start = "" if not text or text.endswith("\n") else "\n"
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(f"{start}{_IGNORED}\n")
     return f"added {_IGNORED} to .gitignore"
 
 

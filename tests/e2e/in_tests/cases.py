@@ -149,7 +149,7 @@ class TestOwnObjects:
         assert found.status.phase == "Running"
 
     def test_an_object_of_a_service_is_not_touched(self, kindinfra_apply: Apply) -> None:
-        with pytest.raises(KindInfraError, match="is there already"):
+        with pytest.raises(KindInfraError, match="exists already"):
             kindinfra_apply("web.yaml")
 
     def test_a_job_gives_its_log(self, kindinfra: Stack, kindinfra_worker_namespace: str) -> None:

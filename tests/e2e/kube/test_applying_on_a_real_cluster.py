@@ -141,7 +141,7 @@ def test_a_deployments_selector_cannot_be_changed_and_the_way_out_is_told(
         f'cannot apply Deployment "fixed" in namespace "{namespace}": Deployment.apps "fixed" is '
         'invalid: spec.selector: Invalid value: {"matchLabels":{"app":"fixed","more":"yes"}}: '
         "field is immutable (422 Invalid)\n"
-        "To fix: give it another name, or delete the one that is there: "
+        "To fix: give it another name, or delete the existing one: "
         f"kubectl --namespace {namespace} delete deployment fixed"
     )
 
@@ -154,7 +154,7 @@ def test_a_k8s_services_address_cannot_be_changed_and_the_way_out_is_told(
     assert refusal(real_kube, namespace, k8s_service("fixed", clusterIP="None")) == (
         f'cannot apply Service "fixed" in namespace "{namespace}": Service "fixed" is invalid: '
         'spec.clusterIPs[0]: Invalid value: ["None"]: may not change once set (422 Invalid)\n'
-        "To fix: give it another name, or delete the one that is there: "
+        "To fix: give it another name, or delete the existing one: "
         f"kubectl --namespace {namespace} delete service fixed"
     )
 

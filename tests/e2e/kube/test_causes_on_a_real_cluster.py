@@ -480,7 +480,7 @@ def test_what_was_missing_is_said_when_the_time_is_up(
 
     text = re.sub(r"slow-[a-z0-9]+-[a-z0-9]+", "slow-POD", str(caught.value))
     assert text == (
-        "not ready when the time was up:\n"
+        "not ready within the time limit:\n"
         '    Deployment "slow": 0 of 1 pods available\n'
         '    pod "slow-POD" is Running, container "main" runs but is not ready\n'
         "      event: Unhealthy: Readiness probe failed: still loading\n"

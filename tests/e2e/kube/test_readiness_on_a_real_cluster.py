@@ -242,7 +242,7 @@ def test_a_custom_resource_that_stays_behind_is_told_with_its_condition(
         wait(real_kube, namespace, widget("stuck"), rules=rules, seconds=0.5)
 
     assert str(caught.value) == (
-        "not ready when the time was up:\n"
+        "not ready within the time limit:\n"
         '    Widget "stuck": condition Ready is False: NoDisk: no disk is free'
     )
 
@@ -264,7 +264,7 @@ def test_an_api_service_is_ready_when_it_is_available(real_kube: Kube, namespace
         real_kube.delete_if(real_kube.path_of(away, namespace=""), lambda _: True)
 
     assert str(caught.value) == (
-        "not ready when the time was up:\n"
+        "not ready within the time limit:\n"
         f'    APIService "v1.missing.{GROUP}": not available: ServiceNotFound: '
         f'service/missing in "{namespace}" is not present'
     )
@@ -286,12 +286,12 @@ def test_what_is_missing_is_said_of_each_object_when_the_time_is_up(
         wait(real_kube, namespace, *objects, seconds=6)
 
     assert str(caught.value) == (
-        "not ready when the time was up:\n"
+        "not ready within the time limit:\n"
         '    StatefulSet "asleep": 0 of 1 pods available\n'
         '    pod "asleep-0" is Running, container "main" runs but is not ready\n'
         "      event: Unhealthy: Readiness probe failed:\n"
         '    Job "endless": not complete (1 active)\n'
-        '    Deployment "never-made" is not there'
+        '    Deployment "never-made" does not exist'
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_kindinfra.intests import workloads
 from pytest_kindinfra.intests.changes import CurrentTest
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.kube import client, troubles
@@ -32,6 +33,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "PAUSES", (0.01, 0.01, 0.01))
     monkeypatch.setattr(troubles, "EVENTS_AFTER", 0.05)
     monkeypatch.setattr(troubles, "EVENTS_EVERY", 0.05)
+    monkeypatch.setattr(workloads, "SETTLE", 0.1)
 
 
 @pytest.fixture
@@ -70,7 +72,8 @@ def stack(
             kube.apply(labelled(obj), namespace="default", deadline=Deadline.after(10))
             for obj in (workload(name="web", replicas=1), k8s_service("web"))
         ]
-        kube.wait_ready(applied, namespace="default", deadline=Deadline.after(10), restarts=0)
+        soon = Deadline.after(10)
+        kube.wait_ready(applied, namespace="default", deadline=soon, restarts=0, settle=0)
     run.settle(PlanMade(services=("web",), engine="docker"))
     run.settle(ClusterReady(name="kind-1", kubeconfig=kubeconfig, namespace="default"))
     run.settle(ServiceReady(endpoints=()), "web")

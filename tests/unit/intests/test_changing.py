@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from pytest_kindinfra.errors import KindInfraError, NotReadyError
 from pytest_kindinfra.intests.changes import Changes
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.kube import routes
-from pytest_kindinfra.model import RUN_LABEL, BuiltImage
+from pytest_kindinfra.model import RUN_LABEL, TEST_LABEL, BuiltImage
 from pytest_kindinfra.state.records import (
     Change,
     DeployedService,
@@ -19,6 +20,7 @@ from pytest_kindinfra.state.records import (
     PlanMade,
     ServiceReady,
 )
+from pytest_kindinfra.system.timeline import Deadline
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +35,11 @@ MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "own"}, "da
 @pytest.fixture(autouse=True)
 def no_pause_for_routes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routes, "_BETWEEN_SYNCS", 0.05)
+
+
+def left_behind() -> dict[str, Any]:
+    labels = {TEST_LABEL: "0123456789abcdef", RUN_LABEL: "run-0"}
+    return {**MAP, "metadata": {"name": "own", "labels": labels}, "data": {"a": "old"}}
 
 
 def uids(fake: FakeKubernetes) -> set[str]:
@@ -139,7 +146,9 @@ class TestServices:
     def test_a_workload_that_is_gone_is_named(self, stack: Stack, fake: FakeKubernetes) -> None:
         fake.delete(WEB)
 
-        with pytest.raises(NotReadyError, match='service "web": deployment/web is gone'):
+        with pytest.raises(
+            NotReadyError, match='service "web": deployment/web does not exist any more'
+        ):
             stack.restart("web")
 
     def test_a_service_that_is_not_ready_says_so(self, stack: Stack, run: RunDirectory) -> None:
@@ -181,12 +190,43 @@ class TestObjects:
         stack.undo_own()
 
         assert str(caught.value) == (
-            'ConfigMap "own" in namespace "default" is there already, and not made by this test, '
-            "which would delete it at its end\n"
+            'ConfigMap "own" in namespace "default" exists already, and was not created by this '
+            "test, which would delete it at its end\n"
             "To fix: give it another name, or another namespace (kindinfra_namespace)"
         )
         kept = fake.objects["/api/v1/namespaces/default/configmaps/own"]
         assert kept["data"] == {"a": "theirs"}
+
+    def test_what_a_killed_run_left_in_a_reused_cluster_does_not_block_the_test(
+        self, stack: Stack, fake: FakeKubernetes
+    ) -> None:
+        """It used to, in each later run, until somebody deleted it."""
+        fake.put(left_behind())
+
+        stack.apply(MAP)
+
+        made = fake.objects["/api/v1/namespaces/default/configmaps/own"]
+        assert made["data"] == {"a": "b"}
+        assert made["metadata"]["labels"][RUN_LABEL] == "run-1"
+
+    def test_what_another_run_has_in_a_shared_cluster_is_left_to_people(
+        self, stack: Stack, fake: FakeKubernetes, run: RunDirectory, tmp_path: Path
+    ) -> None:
+        fake.put(left_behind())
+
+        with (
+            closing(stack),
+            closing(Stack(run, waits=False, shared=True, folder=tmp_path)) as shared,
+            pytest.raises(KindInfraError) as caught,
+        ):
+            shared.apply(MAP)
+
+        assert str(caught.value) == (
+            'ConfigMap "own" in namespace "default" exists already: a test of run run-0 created '
+            "it, and still runs or was killed\n"
+            "To fix: if that run has ended: kubectl delete configmap own -n default"
+        )
+        assert fake.deletions == []
 
     def test_the_same_test_may_apply_an_object_again(
         self, stack: Stack, fake: FakeKubernetes
@@ -280,6 +320,28 @@ class TestKilledProcesses:
         assert replicas(fake) == 1
         alive.close()
 
+    def test_at_the_end_of_a_run_a_service_that_stays_broken_is_not_waited_for(
+        self, stack: Stack, fake: FakeKubernetes, run: RunDirectory
+    ) -> None:
+        """It used to be, for as long as the service has to get ready: 600 s."""
+        record = run.read(DeployedService, "web")
+        assert record
+        run.write(replace(record, timeout=600), "web")
+        fake.ready_after = 600
+        killed = Changes(run, "gw1")
+        killed._holder = "gw1.0"  # noqa: SLF001 - of another process
+        killed.note("scaled", service="web", test="test_a", path=WEB, replicas=4)
+        killed.close()
+        told: list[str] = []
+
+        (problem,) = stack.undo_of_dead(
+            Deadline.after(0.5), tell=lambda change: told.append(f"{change.kind} by {change.test}")
+        )
+
+        assert told == ["scaled by test_a"]
+        assert replicas(fake) == 4
+        assert "could not be undone: not ready within the time limit" in problem
+
     def test_what_cannot_be_undone_is_said_to_each_test_that_needs_it(
         self, stack: Stack, fake: FakeKubernetes, run: RunDirectory
     ) -> None:
@@ -291,8 +353,8 @@ class TestKilledProcesses:
 
         text = stack.lack_of(frozenset({"web"}))
         assert text == (
-            'service "web" is not whole: what the test test_a changed (scaled) could not be '
-            f'undone: service "web": {WEB} is gone'
+            'service "web" was not restored: what the test test_a changed (scaled) could not be '
+            f'undone: service "web": {WEB} does not exist any more'
         )
         assert stack.lack_of(frozenset({"web"})) == text
         assert stack.lack_of(frozenset({"other"})) == ""

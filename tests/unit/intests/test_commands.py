@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.errors import NotReadyError
+from pytest_kindinfra.errors import ClusterError, KindInfraError, NotReadyError
 from pytest_kindinfra.intests.pods import ExecError, ExecResult
 
 if TYPE_CHECKING:
@@ -34,6 +34,30 @@ def test_it_runs_in_a_ready_pod(stack: Stack, fake: FakeKubernetes) -> None:
     (pod,) = fake.pods_of("web")
 
     assert stack.exec("web", ["true"]).stdout == pod["metadata"]["name"]
+
+
+def test_a_wrong_container_is_named_and_the_command_is_not(stack: Stack) -> None:
+    """The message used to have the whole request, with the words of the command."""
+    with pytest.raises(KindInfraError) as caught:
+        stack.exec("web", ["psql", "postgres://u:s3cret@db"], container="mian")
+
+    assert str(caught.value).endswith('has no container "mian"; did you mean "main"?')
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_request_that_is_refused_shows_no_words_of_the_command(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        msg = "Handshake status 403 Forbidden"
+        raise OSError(msg)
+
+    monkeypatch.setattr("kubernetes.stream.ws_client.create_websocket", refuse)
+
+    with pytest.raises(ClusterError) as caught:
+        stack.exec("web", ["psql", "postgres://u:s3cret@db"])
+
+    assert str(caught.value).endswith("/exec: Handshake status 403 Forbidden")
 
 
 def test_a_checked_failure_shows_command_pod_and_streams(

@@ -348,7 +348,7 @@ def test_another_object_that_cannot_be_changed_is_left_alone(
 
     assert str(caught.value) == (
         'cannot apply Deployment "api" in namespace "default": spec.selector: field is immutable '
-        "(422 Faked)\nTo fix: give it another name, or delete the one that is there: "
+        "(422 Faked)\nTo fix: give it another name, or delete the existing one: "
         "kubectl --namespace default delete deployment api"
     )
     assert ("DELETE", "/apis/apps/v1/namespaces/default/deployments/api") not in fake.requests

@@ -198,7 +198,7 @@ def test_a_fixed_port_is_used_and_a_busy_one_named(
             forwards.open(backend(), port=port, name="web.http")
 
     assert str(caught.value) == (
-        f"port {port} of 127.0.0.1 cannot be had for web.http: Address already in use"
+        f"port {port} of 127.0.0.1 cannot be used for web.http: Address already in use"
     )
     assert forwards.open(backend(), port=port, name="web.http").port == port
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.kube.activity import (
-    ALL_BYTES,
+    KEPT,
     LEFT_OUT,
-    LINES,
+    SHOWN,
+    Happening,
     Moment,
     happenings,
     said_since,
+    shown,
 )
 from pytest_kindinfra.system.timeline import Deadline
 from tests.unit.kube.objects import workload
@@ -36,14 +38,18 @@ def timed(lines: Iterable[str]) -> str:
     return "".join(f"2030-01-01T12:00:01.000000001Z {line}\n" for line in lines)
 
 
-def told(kube: Kube, *names: str, since: Moment = NOON, seconds: float = 9) -> dict[str, str]:
-    pods = [pod for name in names for pod in kube.list_("/api/v1/pods") if name in str(pod)]
-    return dict(
+def kept(kube: Kube, name: str, since: Moment = NOON, seconds: float = 9) -> list[Happening]:
+    pods = [pod for pod in kube.list_("/api/v1/pods") if name in str(pod)]
+    return list(
         happenings(
             kube, pods, since, redact=lambda text: text.replace("secret", "***"),
             deadline=Deadline.after(seconds),
         )
     )  # fmt: skip
+
+
+def told(kube: Kube, name: str, since: Moment = NOON, seconds: float = 9) -> dict[str, str]:
+    return dict(shown(kept(kube, name, since, seconds)))
 
 
 @pytest.mark.parametrize(
@@ -128,11 +134,11 @@ def test_a_container_that_did_its_work_is_no_news(kube: Kube, fake: FakeKubernet
 
 @pytest.mark.usefixtures("api")
 def test_a_long_log_is_told_by_its_end(kube: Kube, fake: FakeKubernetes) -> None:
-    fake.logs["api"] = timed(f"{number}" for number in range(LINES * 2))
+    fake.logs["api"] = timed(f"{number}" for number in range(SHOWN.lines * 2))
 
     lines = told(kube, "api-1-0")["log of api-1-0/main"].splitlines()
 
-    assert lines == [LEFT_OUT, *(str(number) for number in range(LINES, LINES * 2))]
+    assert lines == [LEFT_OUT, *(str(number) for number in range(SHOWN.lines, SHOWN.lines * 2))]
 
 
 @pytest.mark.usefixtures("api")
@@ -142,7 +148,18 @@ def test_a_log_of_long_lines_is_bounded_in_bytes(kube: Kube, fake: FakeKubernete
     log = told(kube, "api-1-0")["log of api-1-0/main"]
 
     assert log.startswith(LEFT_OUT)
-    assert len(log) < 2000
+    assert SHOWN.log_bytes / 2 < len(log) <= SHOWN.log_bytes + len(LEFT_OUT)
+
+
+@pytest.mark.usefixtures("api")
+def test_files_have_more_of_a_log_than_reports(kube: Kube, fake: FakeKubernetes) -> None:
+    fake.logs["api"] = timed(f"{number}" for number in range(KEPT.lines * 2))
+
+    (log,) = kept(kube, "api-1-0")
+
+    assert (log.pod, log.container) == (("default", "api-1-0"), "main")
+    assert len(log.text.splitlines()) == KEPT.lines + 1
+    assert log.text.endswith(f"\n{KEPT.lines * 2 - 1}")
 
 
 def test_all_logs_together_are_bounded(kube: Kube, fake: FakeKubernetes, soon: Deadline) -> None:
@@ -150,12 +167,12 @@ def test_all_logs_together_are_bounded(kube: Kube, fake: FakeKubernetes, soon: D
     many = workload(replicas=40)
     kube.apply(many, namespace="default", deadline=soon)
     kube.wait_ready([many], namespace="default", deadline=soon, restarts=0, settle=0)
-    fake.logs["api"] = timed("x" * 150 for _ in range(40))
+    fake.logs["api"] = timed("x" * 300 for _ in range(40))
 
     found = told(kube, "api-1-")
 
     assert found["logs"] == LEFT_OUT
-    assert ALL_BYTES < sum(map(len, found.values())) < ALL_BYTES * 1.2
+    assert SHOWN.all_bytes < sum(map(len, found.values())) < SHOWN.all_bytes * 1.2
 
 
 @pytest.mark.usefixtures("api")

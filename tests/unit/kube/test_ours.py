@@ -96,11 +96,11 @@ class TestApplying:
             shared.apply(config_map(mode="shared"), namespace="default", deadline=soon)
 
         assert str(caught.value) == (
-            'ConfigMap "settings" in namespace "default" is in the cluster already, and not as '
+            'ConfigMap "settings" in namespace "default" exists in the cluster and is not as '
             "declared: data.mode differs\n"
-            "it is not of this run, so it is left as it is\n"
-            "To fix: declare it just as it is there, or leave it out of the manifests; what has a "
-            "namespace may go into another one ([cluster] namespace)"
+            "it does not belong to this run, so it is not changed\n"
+            "To fix: declare it as it is in the cluster, remove it from the manifests, or use "
+            "another namespace for it ([cluster] namespace)"
         )
         (path,) = [path for path in fake.objects if path.endswith("configmaps/settings")]
         assert fake.objects[path]["data"] == {"mode": "theirs"}
@@ -121,7 +121,7 @@ class TestApplying:
     ) -> None:
         fake.put(marked(cluster_role(rules=[]), "other"))
 
-        with pytest.raises(KindInfraError, match="it belongs to run other, so it is left as it is"):
+        with pytest.raises(KindInfraError, match="it belongs to run other, so it is not changed"):
             shared.apply(cluster_role(), namespace="default", deadline=soon)
 
     def test_what_cannot_even_be_changed_is_said_with_the_servers_words(
@@ -131,7 +131,7 @@ class TestApplying:
         fake.fail("PATCH", "deployments/api", 422, "field is immutable")
 
         with pytest.raises(
-            KindInfraError, match="it cannot be changed into it: field is immutable"
+            KindInfraError, match="the API server refuses the change: field is immutable"
         ):
             shared.apply(workload(replicas=2), namespace="default", deadline=soon)
 

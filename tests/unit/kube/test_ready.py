@@ -68,6 +68,19 @@ def test_it_returns_when_the_object_is_ready(kube: Kube, kind: str, level: Level
     wait(kube, workload(kind), level=level)
 
 
+def test_what_pods_are_at_is_told_while_they_do_not_run(kube: Kube, fake: FakeKubernetes) -> None:
+    fake.breaks["api"] = {
+        "state": {"waiting": {"reason": "ContainerCreating"}}, "ready": False, "restartCount": 0,
+    }  # fmt: skip
+    deploy(kube, workload())
+    stages: list[str] = []
+
+    with pytest.raises(ServiceFailedError):
+        wait(kube, workload(), seconds=0.5, stage=stages.append)
+
+    assert stages[-1] == "Pending, ContainerCreating"
+
+
 def test_objects_that_only_need_to_be_there_are_not_asked_for(
     kube: Kube, fake: FakeKubernetes
 ) -> None:
@@ -94,7 +107,7 @@ def test_a_cause_ends_the_wait_with_its_evidence(kube: Kube, fake: FakeKubernete
         "  last log lines:\n"
         "    starting\n"
         "    bad password\n"
-        "  to look yourself: --kindinfra-keep=on-failure, "
+        "  to inspect it: --kindinfra-keep=on-failure, "
         "then kubectl --namespace default describe pod api-1-0\n"
         "  To fix: see the log; `restarts = N` of the service allows more restarts."
     )
@@ -159,20 +172,20 @@ def test_what_is_missing_is_said_when_the_time_is_up(kube: Kube, fake: FakeKuber
 
     assert wait_for_running.cause is None
     assert str(error) == (
-        "not ready when the time was up:\n"
+        "not ready within the time limit:\n"
         '    Deployment "api": 0 of 1 pods made\n'
         '    pod "api-1-0" is Running, container "main" runs but is not ready\n'
         "      event: Unhealthy: Readiness probe failed: 503\n"
         '      last log lines of container "main":\n'
         "        loading\n"
-        '    Deployment "gone" is not there'
+        '    Deployment "gone" does not exist'
     )
     assert error.short == (
-        "not ready when the time was up:\n"
+        "not ready within the time limit:\n"
         '    Deployment "api": 0 of 1 pods made\n'
         '    pod "api-1-0" is Running, container "main" runs but is not ready\n'
         "      event: Unhealthy: Readiness probe failed: 503\n"
-        '    Deployment "gone" is not there'
+        '    Deployment "gone" does not exist'
     )
 
 
@@ -248,7 +261,7 @@ def test_a_k8s_service_is_ready_with_a_pod_behind_it(kube: Kube, fake: FakeKuber
     fake.delete(f"/api/v1/namespaces/default/pods/{pods[0]['metadata']['name']}")
     nobody = failure(kube, service, web, seconds=0.2)
 
-    start = "not ready when the time was up:\n    "
+    start = "not ready within the time limit:\n    "
     assert str(behind) == f'{start}Service "api": 0 of 1 pods behind it ready'
     assert str(nobody) == f'{start}Service "api": no pod behind it (it selects app=api)'
 
@@ -263,8 +276,8 @@ def test_a_custom_resource_is_ready_by_what_was_declared(kube: Kube, fake: FakeK
     stored["status"] = {"conditions": [{"type": "Ready", "status": "True"}]}
     wait(kube, gadget(), rules=rules)
 
-    lack = "condition Ready is not there yet"
-    assert str(error) == f'not ready when the time was up:\n    Gadget "one": {lack}'
+    lack = "condition Ready is not set yet"
+    assert str(error) == f'not ready within the time limit:\n    Gadget "one": {lack}'
 
 
 def test_a_pod_that_cannot_be_made_is_told_by_its_event(kube: Kube, fake: FakeKubernetes) -> None:
@@ -364,8 +377,8 @@ def test_a_trouble_that_outlives_the_patience_is_told_with_seconds_and_key(
 
     assert monotonic() - start >= 1.2
     assert '  secret "late" not found\n  seen for 1 s' in error.short
-    assert "which is all that `patience = 1.2` allows" in error.short
-    assert str(error).endswith("; `patience = SECONDS` of the service waits longer.")
+    assert "s, the limit of `patience = 1.2`" in error.short
+    assert str(error).endswith("; raise `patience` of the service to wait longer.")
 
 
 def test_a_pull_that_fails_and_backs_off_by_turns_is_waited_for_from_the_first_time_on(
@@ -472,7 +485,7 @@ def test_a_claim_that_is_not_bound_is_told_with_the_patience_that_was_declared(
                "message": "pod has unbound immediate PersistentVolumeClaims"}  # fmt: skip
     fake.put({**pod, "status": {"phase": "Pending", "conditions": [unbound]}})
 
-    assert "`patience = 0.3` allows" in str(failure(kube, workload(), patience=0.3))
+    assert "patience = 0.3" in str(failure(kube, workload(), patience=0.3))
 
 
 def test_a_sandbox_that_is_tried_again_and_again_is_one_trouble(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from pytest_kindinfra.errors import ClusterError, KindInfraError
+from pytest_kindinfra.errors import ClusterError, KindInfraError, NotReadyError
+from pytest_kindinfra.kube.execsocket import Container
 from pytest_kindinfra.kube.remote import Streams, run_in_container
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ class Websocket:
             raise OSError(msg)
         return self.frames.pop(0)
 
+    def getheaders(self) -> dict[str, str]:
+        return {"Sec-WebSocket-Protocol": "v4.channel.k8s.io"}
+
     def shutdown(self) -> None:
         self.closed = True
 
@@ -36,7 +40,7 @@ def status(**answer: Any) -> bytes:
     return b"\x03" + json.dumps(answer).encode()
 
 
-def run(websocket: Websocket) -> tuple[int, bytes, bytes]:
+def run(websocket: Websocket, stdin: io.BytesIO | None = None) -> tuple[int, bytes, bytes]:
     class Fake:
         def websocket(self, path: str, query: list[tuple[str, str]], *, protocol: str) -> Websocket:
             assert path == "/api/v1/namespaces/shop/pods/web-1/exec"
@@ -48,10 +52,9 @@ def run(websocket: Websocket) -> tuple[int, bytes, bytes]:
     out, err = io.BytesIO(), io.BytesIO()
     code = run_in_container(
         cast("Transport", Fake()),
-        "/api/v1/namespaces/shop/pods/web-1",
-        "main",
+        Container("shop", "web-1", "main"),
         ["ls", "-l"],
-        Streams(out, err),
+        Streams(out, err, stdin),
     )
     return code, out.getvalue(), err.getvalue()
 
@@ -85,4 +88,13 @@ def test_a_connection_that_ends_first_is_an_error(frames: list[bytes]) -> None:
 
     with pytest.raises(ClusterError, match="the connection to the command"):
         run(websocket)
+    assert websocket.closed
+
+
+def test_input_for_a_server_that_cannot_end_it_is_refused() -> None:
+    """Such a command used to wait for the end of its input for ever."""
+    websocket = Websocket(status(status="Success"))
+
+    with pytest.raises(NotReadyError, match=r"input needs a Kubernetes 1\.30 or later"):
+        run(websocket, io.BytesIO(b"one"))
     assert websocket.closed

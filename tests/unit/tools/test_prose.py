@@ -71,6 +71,19 @@ def test_docstrings_and_comments_of_python_are_read() -> None:
     assert [line for line, _ in complaints(text, "python")] == [1, 3]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param('"""Do it.\n\n    Args:\n        beside: A list.\n    """', id="an argument"),
+        pytest.param('X = "goesbefore"', id="a string of one word"),
+    ],
+)
+def test_names_in_python_are_let_alone(text: str) -> None:
+    rules = {**RULES, "retired": [{"phrase": "beside|goesbefore", "instead": "overrides"}]}
+
+    assert list(prose.complaints(prose.READERS["python"](text), rules)) == []
+
+
 def test_figures_count_words_sentences_and_passive_verbs_and_leave_out_single_words() -> None:
     found = prose.figures(prose.markdown("The image is built. You run it now.\n\n| a b | c |"))
 

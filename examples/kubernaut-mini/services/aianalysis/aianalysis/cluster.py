@@ -72,7 +72,7 @@ class KubernetesCluster:
                 raise
 
     def follow(self, on_change: Callable[[Key], None], log: logging.Logger) -> NoReturn:
-        """Report every object that is there, is made or changes, for ever."""
+        """Report every object that exists, is made or changes, forever."""
         while True:
             try:
                 for key in self._changes():

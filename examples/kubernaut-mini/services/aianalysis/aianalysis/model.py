@@ -44,7 +44,7 @@ class Analysis:
 
     @classmethod
     def parse(cls, item: Mapping[str, Any]) -> Analysis:
-        """Read an object as the API server returns it; the CRD has seen to its form."""
+        """Read an object as the API server returns it; the CRD has checked its form."""
         return cls(
             key=key_of(item),
             uid=item["metadata"]["uid"],

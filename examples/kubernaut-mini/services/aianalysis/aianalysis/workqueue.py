@@ -73,7 +73,7 @@ class WorkQueue:
 
 
 def work(queue: WorkQueue, handle: Callable[[Key], None], log: logging.Logger) -> NoReturn:
-    """Handle keys for ever; whatever goes wrong is logged and tried again."""
+    """Handle keys forever; whatever goes wrong is logged and tried again."""
     while True:
         key = queue.take()
         try:

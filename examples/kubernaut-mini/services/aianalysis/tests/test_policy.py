@@ -41,7 +41,7 @@ reasons contains "nothing fits" if {
             [],
             id="all conditions of a rule must hold",
         ),
-        pytest.param({}, [], id="what is not there fulfils nothing"),
+        pytest.param({}, [], id="a missing value fulfils nothing"),
         pytest.param({"confidence": "low", "environment": "x"}, [], id="no order between kinds"),
     ],
 )

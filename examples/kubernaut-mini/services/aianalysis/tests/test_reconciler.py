@@ -23,7 +23,7 @@ _ADVICE = Advice(
 
 
 class World:
-    """The API server, holmesgpt-api and DataStorage in one; remembers what it was told."""
+    """The API server, holmesgpt-api and DataStorage in one; remembers its requests."""
 
     def __init__(self, environment: str = "staging", phase: str = "") -> None:
         self.statuses: list[Mapping[str, Any]] = []

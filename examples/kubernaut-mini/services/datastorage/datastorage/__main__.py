@@ -72,7 +72,7 @@ def connect(settings: Settings, log: logging.Logger) -> PostgresStore:
     try:
         store.open(patience=settings.get("database.patience_seconds", float))
     except StoreUnavailableError as error:
-        log.critical("PostgreSQL cannot be had: %s", error)
+        log.critical("PostgreSQL cannot be reached: %s", error)
         sys.exit(1)
     return store
 
@@ -80,7 +80,7 @@ def connect(settings: Settings, log: logging.Logger) -> PostgresStore:
 def work_off(
     queue: DeadLetterQueue, recorder: Recorder, counters: Counters, log: logging.Logger
 ) -> NoReturn:
-    """Bring dead letters home for ever, from the start again whenever one of the two is away."""
+    """Store dead letters forever, from the start again whenever one of the two is away."""
     while True:
         try:
             queue.recover()

@@ -54,7 +54,7 @@ class Api:
         ]
 
     def health(self, _request: Request) -> Answer:
-        """Say what can be had. 200 even without PostgreSQL: events are still taken in then."""
+        """Say what can be reached. 200 even without PostgreSQL: events are still taken in then."""
         parts = {"postgres": self._store.alive(), "redis": self._queue.alive()}
         return Answer({"status": "healthy" if all(parts.values()) else "degraded"} | parts)
 
@@ -106,7 +106,7 @@ class Api:
         except InvalidRecordError as error:
             raise Refusal(HTTPStatus.BAD_REQUEST, *error.problems) from error
         except QueueUnavailableError as error:
-            message = f"neither PostgreSQL nor Redis can be had: {error}"
+            message = f"neither PostgreSQL nor Redis can be reached: {error}"
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, message) from error
         self._counters.add("datastorage_events_total", len(events), outcome=outcome.value)
         return Answer(receipt | {"outcome": outcome.value}, _WHERE_TO[outcome])
@@ -116,7 +116,7 @@ class Api:
         try:
             return question()
         except StoreUnavailableError as error:
-            message = f"PostgreSQL cannot be had: {error}"
+            message = f"PostgreSQL cannot be reached: {error}"
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, message) from error
 
 

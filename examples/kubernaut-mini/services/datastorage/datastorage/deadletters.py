@@ -75,7 +75,7 @@ class DeadLetterQueue:
         self._move(letter, self._waiting)
 
     def bury(self, letter: str) -> None:
-        """Move a letter that was taken, and that nobody can read, out of the way."""
+        """Move a letter out of the way that was taken and cannot be read."""
         self._move(letter, self._buried)
 
     def _move(self, letter: str, to: str) -> None:

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class StoreUnavailableError(Exception):
-    """PostgreSQL cannot be had now; the same call may work later."""
+    """PostgreSQL cannot be reached now; the same call may work later."""
 
 
 class QueueUnavailableError(Exception):
-    """Redis cannot be had now."""
+    """Redis cannot be reached now."""
 
 
 class EventStore(Protocol):
@@ -49,7 +49,7 @@ class Queue(Protocol):
         """Make a letter that was taken the first one again."""
 
     def bury(self, letter: str) -> None:
-        """Move a letter that was taken, and that nobody can read, out of the way."""
+        """Move a letter out of the way that was taken and cannot be read."""
 
 
 class Outcome(Enum):

@@ -37,7 +37,7 @@ class MockLlm:
         return Answer(_completion(scenario.verdict()))
 
     def _read(self) -> tuple[Scenario, ...]:
-        """Read the file anew each time: the kubelet replaces it when its ConfigMap changes."""
+        """Read the file again each time: the kubelet replaces it when its ConfigMap changes."""
         return parse(self._scenarios.read_text(encoding="utf-8"))
 
 
