@@ -241,7 +241,7 @@ def image(folder: str, reference: str) -> dict[str, Any]:
     holds = held(folder, reference)
     names = [one for one in listed(f"{folder}/images") if held(folder, one) == holds]
     return {"Id": f"sha256:{holds}", "RepoTags": names, "Created": made,
-            "RootFS": {"Layers": [holds]}, "Config": {"Labels": labels}}  # fmt: skip
+            "Size": 1000, "RootFS": {"Layers": [holds]}, "Config": {"Labels": labels}}  # fmt: skip
 
 
 def held(folder: str, reference: str) -> str:
