@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.commands.images import prepare_services
 from pytest_kindinfra.images.tags import look_up
-from pytest_kindinfra.names import (
-    worker_name,
-)
+from pytest_kindinfra.names import worker_name
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.run.prepare import Door
 from pytest_kindinfra.run.report import plan_lines

@@ -13,9 +13,7 @@ from pytest_kindinfra.errors import ClusterError, KindInfraError, NotReadyError,
 from pytest_kindinfra.kube.cluster import Kube
 from pytest_kindinfra.kube.follow import Following
 from pytest_kindinfra.kube.readiness import gates, readiness
-from pytest_kindinfra.model import (
-    SERVICE_LABEL,
-)
+from pytest_kindinfra.model import SERVICE_LABEL
 from pytest_kindinfra.names import (
     declared_name,
     labelled_service,

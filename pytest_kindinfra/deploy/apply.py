@@ -16,9 +16,7 @@ from pytest_kindinfra.kube.objects import group
 from pytest_kindinfra.kube.rewrite import content_hash, placeholder_names, rewrite
 from pytest_kindinfra.kube.targets import expose_service, find_target, target_name
 from pytest_kindinfra.kube.yaml import as_json
-from pytest_kindinfra.names import (
-    service_labels,
-)
+from pytest_kindinfra.names import service_labels
 from pytest_kindinfra.plan.manifests import matching_files
 from pytest_kindinfra.system.timeline import call_within
 

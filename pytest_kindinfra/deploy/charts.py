@@ -17,9 +17,7 @@ from pytest_kindinfra.kube.discovery import UnknownKindError
 from pytest_kindinfra.kube.objects import is_builtin, is_hook
 from pytest_kindinfra.kube.rewrite import content_hash
 from pytest_kindinfra.kube.troubles import ServiceFailedError
-from pytest_kindinfra.names import (
-    service_labels,
-)
+from pytest_kindinfra.names import service_labels
 from pytest_kindinfra.plan.helm import placed
 
 if TYPE_CHECKING:

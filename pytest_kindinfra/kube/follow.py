@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.kube.client import ApiRequest, hang_up
 from pytest_kindinfra.kube.client import lines as lines_of
-from pytest_kindinfra.names import (
-    labelled_service,
-)
+from pytest_kindinfra.names import labelled_service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.kube.client import ApiError
 from pytest_kindinfra.kube.yaml import load_documents
-from pytest_kindinfra.names import (
-    service_selector,
-)
+from pytest_kindinfra.names import service_selector
 from pytest_kindinfra.system.timeline import wait_until
 
 if TYPE_CHECKING:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_kindinfra.model import (
-    Phase,
-)
+from pytest_kindinfra.model import Phase
 from pytest_kindinfra.names import (
     declared_name,
     worker_of,

@@ -22,9 +22,7 @@ from pytest_kindinfra.model import (
     SERVICE_LABEL,
     WORKER_LABEL,
 )
-from pytest_kindinfra.names import (
-    copy_namespace,
-)
+from pytest_kindinfra.names import copy_namespace
 from pytest_kindinfra.session.selection import needs_of
 from pytest_kindinfra.state.records import DeployedService
 from pytest_kindinfra.system.files import write_private

@@ -9,9 +9,7 @@ from pytest_kindinfra.deploy.apply import Target, apply_objects, run_function
 from pytest_kindinfra.errors import NotReadyError
 from pytest_kindinfra.intests.changes import CurrentTest
 from pytest_kindinfra.intests.stack import Stack
-from pytest_kindinfra.model import (
-    Service,
-)
+from pytest_kindinfra.model import Service
 from pytest_kindinfra.names import (
     copy_name,
     worker_of,

@@ -22,9 +22,7 @@ from pytest_kindinfra.model import (
     Endpoint,
     Phase,
 )
-from pytest_kindinfra.names import (
-    declared_name,
-)
+from pytest_kindinfra.names import declared_name
 from pytest_kindinfra.run.messages import (
     VERSION,
     Alive,

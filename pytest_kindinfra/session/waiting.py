@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_kindinfra.errors import KindInfraError
-from pytest_kindinfra.names import (
-    declared_name,
-)
+from pytest_kindinfra.names import declared_name
 from pytest_kindinfra.state.records import ClusterReady, NodeLost, PlanMade, ServiceReady
 from pytest_kindinfra.state.results import Failed, Result
 

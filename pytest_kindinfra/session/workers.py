@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.names import (
-    worker_name,
-)
+from pytest_kindinfra.names import worker_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

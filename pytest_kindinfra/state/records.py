@@ -19,9 +19,7 @@ from pytest_kindinfra.model import (
     EngineName,
     KubeObject,
 )
-from pytest_kindinfra.names import (
-    copy_name,
-)
+from pytest_kindinfra.names import copy_name
 from pytest_kindinfra.state.codec import Note
 from pytest_kindinfra.state.results import Failed, Result
 

@@ -7,12 +7,18 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
+import uuid
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.system.timeline import Deadline, wait_until
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[2]
 NODE_IMAGE = os.environ.get("KINDINFRA_NODE_IMAGE", "kindest/node:v1.34.4")
@@ -146,3 +152,27 @@ def left_behind(folder: Path, artifacts: Path | None = None) -> list[str]:
 def _lines(*argv: str) -> list[str]:
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
     return done.stdout.split()
+
+
+def _docker(*words: str) -> str:
+    argv = ["docker", *words]
+    return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+def _answers(address: str) -> bool:
+    with suppress(OSError):
+        return bool(urllib.request.urlopen(f"http://{address}/v2/", timeout=5).status)
+    return False
+
+
+@contextmanager
+def registry() -> Iterator[str]:
+    """Run a registry of its own; give its address once it answers."""
+    name = f"kindinfra-e2e-{uuid.uuid4().hex[:8]}"
+    _docker("run", "--detach", "--name", name, "--publish", "127.0.0.1::5000", "registry:2")
+    try:
+        address = _docker("port", name, "5000/tcp").strip()
+        wait_until(partial(_answers, address), Deadline.after(30), every=0.1)
+        yield address
+    finally:
+        _docker("rm", "--force", "--volumes", name)

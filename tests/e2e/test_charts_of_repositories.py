@@ -6,14 +6,11 @@ import http.server
 import re
 import subprocess
 import threading
-import urllib.request
-import uuid
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.system.timeline import Deadline, wait_until
-from tests.e2e.runs import left_behind, run_pytest
+from tests.e2e.runs import left_behind, registry, run_pytest
 from tests.e2e.test_charts import example
 
 if TYPE_CHECKING:
@@ -39,25 +36,6 @@ def repository(folder: Path) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
-
-
-def answers(address: str) -> bool:
-    with suppress(OSError):
-        return bool(urllib.request.urlopen(f"http://{address}/v2/", timeout=5).status)
-    return False
-
-
-@contextmanager
-def registry() -> Iterator[str]:
-    """Run a registry of its own; give its address."""
-    name = f"charts-{uuid.uuid4().hex[:8]}"
-    call("docker", "run", "--detach", "--name", name, "--publish", "127.0.0.1::5000", "registry:2")
-    try:
-        address = call("docker", "port", name, "5000/tcp").strip()
-        wait_until(partial(answers, address), Deadline.after(30), every=0.1)
-        yield address
-    finally:
-        call("docker", "rm", "--force", "--volumes", name)
 
 
 def declare(folder: Path, **charts: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
-from tests.e2e.runs import run_printed
-from tests.e2e.test_charts_of_repositories import call, registry
+from tests.e2e.runs import registry, run_printed
+from tests.e2e.test_charts_of_repositories import call
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from pytest_kindinfra.engines.registry import DockerRegistry
 from pytest_kindinfra.images.registry import RegistrySender
 from pytest_kindinfra.system.runner import Runner
 from pytest_kindinfra.system.timeline import Deadline
-from tests.e2e.runs import ROOT, run_pytest
+from tests.e2e.runs import ROOT, registry, run_pytest
 from tests.fakes import FakeProvider
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import Registry
 
 MEGABYTE = 1_000_000
-REGISTRY = "registry:2"
 DECLARATION = """
 [cluster]
 node_image = "kindest/node:v1.34.4"
@@ -180,10 +179,8 @@ class WithoutNodes(DockerRegistry):
 @pytest.fixture
 def mine() -> Iterator[str]:
     """The address of a registry of the user's own."""
-    name = f"kindinfra-e2e-{uuid.uuid4().hex[:8]}"
-    docker("run", "--detach", "--name", name, "--publish", "127.0.0.1::5000", REGISTRY)
-    yield f"localhost:{docker('port', name, '5000/tcp').strip().rpartition(':')[2]}"
-    docker("rm", "--force", "--volumes", name)
+    with registry() as address:
+        yield f"localhost:{address.rpartition(':')[2]}"
 
 
 def test_of_a_second_image_only_its_own_layers_are_pushed(mine: str, tmp_path: Path) -> None:
