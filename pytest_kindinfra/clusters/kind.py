@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.clusters.config import RUN_MOUNT, reached_at
-from pytest_kindinfra.engines.common import inspected
+from pytest_kindinfra.engines.common import inspected, remove_patiently
 from pytest_kindinfra.engines.failures import node_image_in, remedy_of_pull
 from pytest_kindinfra.engines.registry import HOSTS_DIR
 from pytest_kindinfra.errors import (
@@ -255,10 +255,13 @@ class KindProvider:
         """See `Provider.delete`."""
         if self._kill_first:
             self._kill(name, deadline)
-        self._kind(
-            *("delete", "cluster", "--name", name, "--kubeconfig", str(kubeconfig)),
-            deadline=deadline,
-            what=f'deleting cluster "{name}"',
+        remove_patiently(
+            lambda: self._kind(
+                *("delete", "cluster", "--name", name, "--kubeconfig", str(kubeconfig)),
+                deadline=deadline,
+                what=f'deleting cluster "{name}"',
+            ),
+            deadline,
         )
 
     def _kill(self, name: str, deadline: Deadline) -> None:

@@ -35,6 +35,12 @@ if TYPE_CHECKING:
     from pytest_kindinfra.system.timeline import Deadline
 
 
+_BEING_REMOVED = re.compile(r"removal of container \S+ is already in progress")
+
+
+_BETWEEN_REMOVALS = 0.5
+
+
 _VERSION = re.compile(r"(?<![\d.])v?(\d+)\.(\d+)")
 
 
@@ -44,6 +50,26 @@ def inspected(printed: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(printed)
         return found
     return [json.loads(line) for line in printed.splitlines() if line.strip()]
+
+
+def remove_patiently(remove: Callable[[], object], deadline: Deadline) -> None:
+    """Remove a container; wait if another program, such as that of a killed run, is removing it.
+
+    Docker refuses the second of two removals at once (moby, daemon/delete.go); podman waits itself.
+
+    Raises:
+        CommandError: It cannot be removed for another reason, or not before the deadline.
+        CancelledError: The run ends.
+    """
+    while True:
+        try:
+            remove()
+        except CommandError as error:
+            if deadline.passed or not _BEING_REMOVED.search(error.output):
+                raise
+            deadline.pause(_BETWEEN_REMOVALS)
+        else:
+            return
 
 
 def given_by_environment(request: BuildRequest, *, read: re.Pattern[str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from hashlib import sha256
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.engines.common import remove_patiently
 from pytest_kindinfra.errors import ClusterError, CommandError
 from pytest_kindinfra.model import REGISTRY_LABEL, Registry
 from pytest_kindinfra.references import normalise, split
@@ -206,7 +207,10 @@ class DockerRegistry:
         """See `RegistryHost.remove`."""
         there = bool(self._own_containers(deadline))
         if there:
-            self._docker("rm", "--force", "--volumes", NAME, deadline=deadline)
+            remove_patiently(
+                lambda: self._docker("rm", "--force", "--volumes", NAME, deadline=deadline),
+                deadline,
+            )
         return there
 
     def _start(self, deadline: Deadline) -> None:

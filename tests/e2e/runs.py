@@ -57,21 +57,28 @@ class Run:
         return [phase for phase in self.report["phases"] if phase["kind"] == kind]
 
 
+def environment(**variables: str) -> dict[str, str]:
+    """Return what a shell of the user's would have: nothing of the run that this test is part of.
+
+    An example that reads `PYTEST_XDIST_WORKER` took our worker for its own.
+    """
+    own = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
+    return {**own, "KINDINFRA_NODE_IMAGE": NODE_IMAGE, **variables}
+
+
 def run_printed(script: str, *, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run lines that a page prints in one shell, with the programs of this environment.
 
     The node image is that of the test machines: where there is no network, kind's own default
     cannot be pulled.
     """
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTEST_ADDOPTS": "-p no:randomly -p no:cacheprovider -p no:asyncio",
-        "KINDINFRA_NODE_IMAGE": NODE_IMAGE,
-    }
+    variables = environment(
+        PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        PYTEST_ADDOPTS="-p no:randomly -p no:cacheprovider -p no:asyncio",
+    )
     return subprocess.run(
         ["bash", "-c", script], cwd=folder, capture_output=True, text=True,
-        timeout=LONGEST_RUN, check=False, env=environment,
+        timeout=LONGEST_RUN, check=False, env=variables,
     )  # fmt: skip
 
 
@@ -79,8 +86,9 @@ def run_pytest(folder: Path, *arguments: str) -> Run:
     """Run pytest in `folder` and read what it left."""
     argv = [*PYTEST, *arguments]
     done = subprocess.run(
-        argv, cwd=folder, capture_output=True, text=True, timeout=LONGEST_RUN, check=False
-    )
+        argv, cwd=folder, capture_output=True, text=True, timeout=LONGEST_RUN, check=False,
+        env=environment(),
+    )  # fmt: skip
     return run_of(folder, done.returncode, done.stdout + done.stderr)
 
 
@@ -99,7 +107,7 @@ def background_pytest(
     argv = [*PYTEST, *arguments]
     return subprocess.Popen(
         argv, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, **(env or {})},
+        env=environment(**(env or {})),
     )  # fmt: skip
 
 

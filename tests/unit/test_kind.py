@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,10 +13,8 @@ from pytest_kindinfra.clusters.kind import KindProvider
 from pytest_kindinfra.errors import ClusterError, CommandError, PortTakenError, ToolMissingError
 from pytest_kindinfra.system.getting import how_to_get
 from pytest_kindinfra.system.runner import Completed
+from pytest_kindinfra.system.timeline import Deadline
 from tests.fakes import Argv, FakeRunner
-
-if TYPE_CHECKING:
-    from pytest_kindinfra.system.timeline import Deadline
 
 
 def answering(**answers: str | Completed) -> FakeRunner:
@@ -137,6 +134,30 @@ class TestClusters:
             ("kind", "delete", "cluster", "--name", "a", "--kubeconfig", "/run/kubeconfig")
         ]
         assert runner.calls[0].what == 'deleting cluster "a"'
+
+    def test_a_node_that_a_killed_run_is_removing_is_waited_for(self, soon: Deadline) -> None:
+        busy = "Error: removal of container a-control-plane is already in progress"
+        answers = [Completed("", busy, 1), Completed("", busy, 1), Completed("", "")]
+        runner = FakeRunner(lambda _argv: answers.pop(0))
+
+        KindProvider(runner).delete("a", kubeconfig=Path("/k"), deadline=soon)
+
+        assert len(runner.argvs) == 3
+
+    def test_a_cluster_that_cannot_be_deleted_fails_at_once(self, soon: Deadline) -> None:
+        runner = answering(delete=Completed("", "permission denied", 1))
+
+        with pytest.raises(CommandError, match="permission denied"):
+            KindProvider(runner).delete("a", kubeconfig=Path("/k"), deadline=soon)
+
+        assert len(runner.argvs) == 1
+
+    def test_a_removal_by_another_that_never_ends_is_reported(self) -> None:
+        busy = "removal of container a-control-plane is already in progress"
+        runner = answering(delete=Completed("", busy, 1))
+
+        with pytest.raises(CommandError, match="already in progress"):
+            KindProvider(runner).delete("a", kubeconfig=Path("/k"), deadline=Deadline.after(0.01))
 
     def test_a_person_deletes_it_with_fewer_words(self) -> None:
         assert KindProvider(FakeRunner()).delete_command("a") == (
