@@ -39,7 +39,7 @@ def main(file: int, parent: int) -> None:
         sys.exit(f"this version of pytest-kindinfra speaks {VERSION}, not {hello}")
     sys.path[:] = hello.path
     gc.disable()  # an import makes much that stays
-    from pytest_kindinfra.run.remote import Conversation
+    from pytest_kindinfra.run.remote import Conversation, write_log
 
     gc.freeze()
     gc.enable()
@@ -48,7 +48,7 @@ def main(file: int, parent: int) -> None:
     try:
         conversation.hold()
     except BaseException:  # noqa: BLE001 - threads of a run must not keep the process alive
-        traceback.print_exc()
+        write_log(traceback.format_exc())
         leave(1)
     leave(0)
 

@@ -162,7 +162,7 @@ class Conversation:
         if self._work is None:
             return  # nothing was started
         self._work.hooks.hang_up()
-        print("pytest's main process has ended", flush=True)  # noqa: T201 - the log
+        write_log("pytest's main process has ended")
         if self._ending.is_set():
             self._work.ended.wait()
             return
@@ -207,10 +207,11 @@ class Conversation:
         try:
             self._send(work.finish(message, evidence=evidence, join=join))
         except BaseException:  # noqa: BLE001 - pytest's main process deletes the cluster then
-            traceback.print_exc()
-        self._channel.flush(_FLUSH)
-        work.ended.set()
-        leave(0)
+            write_log(traceback.format_exc())
+        finally:  # or pytest's main process would wait for ever
+            self._channel.flush(_FLUSH)
+            work.ended.set()
+            leave(0)
 
     def _send(self, message: Message) -> None:
         self._channel.send(encode(message))
@@ -291,12 +292,12 @@ class _Work:
         lines = closing_lines(
             self._started, self.run, outcome, width=message.width, color=message.color
         )
-        print(*lines, sep="\n", flush=True)  # noqa: T201 - the log
+        write_log("\n".join(lines))
         self._lock.release()
         return Done(lines=lines, failed=outcome.state == "failed")
 
     def _say(self, line: str) -> None:
-        self._note_line(line)
+        write_log(line)
         self._send(Say(line=line))
 
     def _reports(self, start: Start, how: How) -> _Reports:
@@ -305,7 +306,7 @@ class _Work:
             lines = ProgressLines(self._say, how=how, since=start.since)
             return _Reports((lines,), lines.heartbeat, lines.say)
         started = self._started
-        lines = ProgressLines(self._note_line, how=how, since=start.since)
+        lines = ProgressLines(write_log, how=how, since=start.since)
         failures = failures_only(lambda line: self._send(Say(line=line)), start.since)
         observer = Observer(
             started.prepared.plan,
@@ -321,9 +322,6 @@ class _Work:
 
         say = lambda text: self._say(f"kindinfra: {text}")  # noqa: E731 - a line
         return _Reports((lines, failures, observer), heartbeat, say, observer.look)
-
-    def _note_line(self, line: str) -> None:
-        print(line, flush=True)  # noqa: T201 - the log
 
     def _note(self, phase: Phase, ended: bool) -> None:  # noqa: FBT001 - Timeline calls it so
         if ended:
@@ -345,6 +343,12 @@ class _Own(OwnCluster):
         super().__setattr__(name, value)
         if self.begun and hasattr(self, "_send"):
             self._send(Owned(reused_dir=str(self.reused_dir) if self.reused_dir else None))
+
+
+def write_log(text: str) -> None:
+    """Write a line into the provisioner's log, which is its output; a full disk ends no run."""
+    with suppress(OSError):
+        print(text, flush=True)  # noqa: T201 - the log
 
 
 def _log_to(path: Path) -> None:

@@ -172,6 +172,7 @@ def as_nobody(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         "HOME": str(folder / "home"),
         "PYTHONPATH": packages_for_all(folder),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "KINDINFRA_SNAPSHOT": "off",  # one of another run on this host would be restored
     }
     return subprocess.Popen(
         argv, cwd=folder / "small", env=env, user=NOBODY, group=NOBODY, extra_groups=[engine],

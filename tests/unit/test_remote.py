@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,13 +14,11 @@ from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.model import Endpoint, Image, Service
 from pytest_kindinfra.run.messages import CallHook, HookEnded, Message
-from pytest_kindinfra.run.remote import RemoteHooks
+from pytest_kindinfra.run.remote import RemoteHooks, write_log
 from pytest_kindinfra.state.directory import RunDirectory
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 ALL = ("before_build", "before_deploy", "after_deploy", "diagnose", "before_teardown")
+FULL = Path("/dev/full")
 WEB = Endpoint(service="web", name="http", scheme="http", host="127.0.0.1", port=20080)
 
 
@@ -108,3 +108,19 @@ def test_once_pytest_is_gone_calls_fail_and_no_others_are_made(stack: Stack) -> 
     hooks.before_deploy(stack=stack, service=Service(name="db"))
 
     assert len(asked) == 1
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="Linux has a device that is always full")
+def test_a_log_on_a_full_disk_does_not_keep_a_run_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = os.open(tmp_path / "log", os.O_CREAT | os.O_WRONLY)
+    with open(log, "w") as output:  # noqa: PTH123 - a descriptor
+        monkeypatch.setattr(sys, "stdout", output)
+        kept = os.dup(log)
+        os.dup2(os.open(FULL, os.O_WRONLY), log)
+        write_log("no room for this line")
+        os.dup2(kept, log)
+        write_log("room again")
+
+    assert (tmp_path / "log").read_text().endswith("room again\n")
