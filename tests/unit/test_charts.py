@@ -357,8 +357,8 @@ class TestProblems:
             '[services.empty.helm] chart "empty": a folder without Chart.yaml is no chart',
             (
                 '[services.c.helm] chart "oci://example.com/chart" has no version, so a later run'
-                " could install another version\n  To fix: helm show chart CHART --repo URL, or helm"
-                " show chart oci://..., prints a version"
+                " could install another version\n  To fix: helm show chart CHART --repo URL, or"
+                " helm show chart oci://..., prints a version"
             ),
             '[services.d] kustomize "no": no such folder',
             (
