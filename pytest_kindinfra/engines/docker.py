@@ -174,7 +174,7 @@ class Docker(CliEngine):
         if not _OF_PODMAN.match(version):
             return ""
         return (
-            f'"docker" on PATH is podman {version}, which builds and loads in other ways\n'
+            f'"docker" on PATH is podman {version}, which needs other commands to build and load\n'
             "To fix: --kindinfra-engine=podman, or put Docker's own program on PATH"
         )
 

@@ -323,8 +323,8 @@ class ImageLoader:
         """Raise unless the kind nodes list all images by the names that pods ask for."""
         for node, lacking in self._missing(references, deadline).items():
             msg = (
-                f"kind node {node} took {', '.join(lacking)} without an error, but does not list"
-                f" it\nTo fix: try --kindinfra-load=archive, and look at"
+                f"kind node {node} accepted {', '.join(lacking)} without an error, but does not"
+                f" list it\nTo fix: try --kindinfra-load=archive, and look at"
                 f" `docker exec {node} ctr --namespace k8s.io images list`"
             )
             raise ClusterError(msg)

@@ -137,8 +137,8 @@ class RegistrySender:
 
     def _replaced(self, name: str, image_id: str) -> str:
         return (
-            f'the registry has another image as "{name}" than the engine, whose id is {image_id}, '
-            "though it was pushed a moment ago: another user pushes to this registry too\n"
+            f'"{name}" in the registry is no longer the image that this run pushed ({image_id}): '
+            "another user of this registry pushed a different image under the same name\n"
             f"To fix: docker rm --force --volumes {self._registry.container}, or set another"
             " registry in [cluster]"
         )

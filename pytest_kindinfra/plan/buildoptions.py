@@ -36,9 +36,9 @@ _SWITCHES = frozenset(
 _REFUSED = {
     "--file": "use the key dockerfile",
     "--target": "use the key target",
-    "--call": "it builds nothing",
-    "--check": "it builds nothing",
-    "--print": "it builds nothing",
+    "--call": "with this flag, nothing is built",
+    "--check": "with this flag, nothing is built",
+    "--print": "with this flag, nothing is built",
 }
 
 
@@ -136,17 +136,17 @@ def option_problems(image: Image) -> Iterator[str]:
             flag, _, rest = written.partition(" ")
             yield f'{place} "{written}" is one word: write "{flag}", "{rest.strip()}"'
         elif not name:
-            yield f'{place} "{written}" is no flag; the context is the key context'
+            yield f'{place} "{written}" is not a flag; for the build context, use the key context'
         elif name in _REFUSED:
-            yield f'{place} "{written}" cannot stand here: {_REFUSED[name]}'
+            yield f'{place} "{written}" is not allowed: {_REFUSED[name]}'
         elif name not in _SWITCHES and value is None and name.startswith("--"):
             yield from _without_value(place, name)
         elif name == "--build-context" and "=" not in (value or ""):
             yield f'{place} "{written}" must be --build-context NAME=VALUE'
     if image.needs and builder_of(image.build_options) not in (None, "default"):
         yield (
-            f'{place} "--builder {builder_of(image.build_options)}" may not see the images in'
-            " needs; leave it out, and the engine's own builder is used"
+            f'{place} "--builder {builder_of(image.build_options)}" may be a builder that cannot'
+            " see the images in needs; remove it to use the engine's own builder"
         )
     yield from _named_twice(image, place)
 

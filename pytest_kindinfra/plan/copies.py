@@ -70,7 +70,10 @@ def _problems_of_service(service: Service) -> Iterator[str]:
     if len(service.name) > _LONGEST - _LONGEST_WORKER:
         yield f"{place}, so its name may have {_LONGEST - _LONGEST_WORKER} letters; shorten it"
     if service.before:
-        yield f'{place} and before = "{service.before}", which is for one of the cluster; keep one'
+        yield (
+            f'{place} and before = "{service.before}", which is for a service that the cluster has'
+            " once; remove one of the two keys"
+        )
     if service.helm and service.helm.namespace:
         yield (
             f"{place}, but helm.namespace would put all copies into one; to fix: leave out "

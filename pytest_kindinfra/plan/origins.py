@@ -83,7 +83,7 @@ def _unserved_kind(facts: Facts, version: str, kind: str, near: Sequence[KubeObj
     if other := _who(facts, lambda objects: serves(objects, version, kind)):
         fix = f'service "{other}" has it: add it to the needs'
     return (
-        f'no CustomResourceDefinition in the plan brings kind "{kind}" of {version}{hint}; '
+        f'no CustomResourceDefinition in the plan defines kind "{kind}" of {version}{hint}; '
         f"to fix: {fix}"
     )
 

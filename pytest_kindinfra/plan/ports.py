@@ -123,7 +123,9 @@ def _with_one_host_port(
     for node_port, host_ports in fixed.items():
         if len(host_ports) > 1:
             ports = " and ".join(map(str, sorted(host_ports)))
-            problems.append(f"nodePort {node_port} cannot lead to host_port {ports} at once")
+            problems.append(
+                f"nodePort {node_port} has host_port {ports}; give its endpoints the same host_port"
+            )
     for mapping in mappings:
         yield replace(mapping, host_port=min(fixed.get(mapping.node_port, ()), default=None))
 

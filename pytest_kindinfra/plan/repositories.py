@@ -78,7 +78,9 @@ def problems_of_remote(helm: Helm) -> Iterator[str]:
         if version is not None:
             yield f'version "{version}" is only for a chart with repo, or of oci://'
     elif version is None:
-        yield f'chart "{chart}" has no version, so another one could be taken tomorrow\n{_FIND}'
+        yield (
+            f'chart "{chart}" has no version, so a later run could install another version\n{_FIND}'
+        )
     elif not _VERSION.fullmatch(version):
         yield f'version "{version}" is not one version, such as "16.2.1"\n{_FIND}'
 

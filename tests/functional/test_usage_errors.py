@@ -388,6 +388,6 @@ def test_mistakes_in_dockerfiles_are_reported_before_anything_is_built(
         '[images.datastorage] datastorage/Dockerfile uses "localhost/base:dev", which is the'
         ' image "base": add "base" to needs',
         '[images.unused] build_args.TOKEN is "${SHOP_TOKEN}": variable "SHOP_TOKEN" is not set;',
-        '[images.other] build_options: "--target x" cannot stand here: use the key target',
+        '[images.other] build_options: "--target x" is not allowed: use the key target',
         '[images.other] needs "base", but no FROM, COPY --from or RUN --mount of other/Dockerfile',
     )

@@ -121,12 +121,12 @@ def test_a_declared_image_of_a_further_context_is_the_one_of_this_run() -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (("--file", "x"), '"--file x" cannot stand here: use the key dockerfile'),
-        (("-fx",), '"-fx" cannot stand here: use the key dockerfile'),
-        (("--target=x",), '"--target=x" cannot stand here: use the key target'),
-        (("--check",), '"--check" cannot stand here: it builds nothing'),
-        (("--call=outline",), '"--call=outline" cannot stand here: it builds nothing'),
-        (("--pull", "."), '"." is no flag; the context is the key context'),
+        (("--file", "x"), '"--file x" is not allowed: use the key dockerfile'),
+        (("-fx",), '"-fx" is not allowed: use the key dockerfile'),
+        (("--target=x",), '"--target=x" is not allowed: use the key target'),
+        (("--check",), '"--check" is not allowed: with this flag, nothing is built'),
+        (("--call=outline",), '"--call=outline" is not allowed: with this flag, nothing is built'),
+        (("--pull", "."), '"." is not a flag; for the build context, use the key context'),
         (("--build-arg",), "--build-arg has no value"),
         (
             ("--build-context skills=./skills",),
@@ -142,8 +142,8 @@ def test_a_declared_image_of_a_further_context_is_the_one_of_this_run() -> None:
         (
             ("--builder=ci",),
             (
-                '"--builder ci" may not see the images in needs; leave it out, and the engine\'s'
-                " own builder is used"
+                '"--builder ci" may be a builder that cannot see the images in needs; remove it to'
+                " use the engine's own builder"
             ),
         ),
         (

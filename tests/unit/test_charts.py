@@ -356,9 +356,9 @@ class TestProblems:
             '[services.a.helm] values "x.yaml": no such file',
             '[services.empty.helm] chart "empty": a folder without Chart.yaml is no chart',
             (
-                '[services.c.helm] chart "oci://example.com/chart" has no version, so another one'
-                " could be taken tomorrow\n  To fix: helm show chart CHART --repo URL, or helm show"
-                " chart oci://..., prints a version"
+                '[services.c.helm] chart "oci://example.com/chart" has no version, so a later run'
+                " could install another version\n  To fix: helm show chart CHART --repo URL, or"
+                " helm show chart oci://..., prints a version"
             ),
             '[services.d] kustomize "no": no such folder',
             (

@@ -227,7 +227,10 @@ def test_everything_that_cannot_be_there_twice_is_said_at_once() -> None:
     begin = '[services.db] has per = "worker"'
 
     assert [one for one in found if one.startswith(begin)] == [
-        f'{begin} and before = "nodes", which is for one of the cluster; keep one',
+        (
+            f'{begin} and before = "nodes", which is for a service that the cluster has once;'
+            " remove one of the two keys"
+        ),
         (
             f"{begin}, but helm.namespace would put all copies into one; to fix: leave out "
             "helm.namespace"

@@ -149,7 +149,7 @@ class TestCheck:
             Docker(FakeRunner(lambda _: f"{version}\n")).check(soon)
 
         assert str(caught.value) == (
-            f'"docker" on PATH is podman {version}, which builds and loads in other ways\n'
+            f'"docker" on PATH is podman {version}, which needs other commands to build and load\n'
             "To fix: --kindinfra-engine=podman, or put Docker's own program on PATH"
         )
 

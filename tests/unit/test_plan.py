@@ -792,7 +792,7 @@ class TestPorts:
                     EndpointSpec(name="b", port=80, host_port=9001),
                 ],
                 [{"port": 80, "nodePort": 30080}],
-                "nodePort 30080 cannot lead to host_port 9000 and 9001 at once",
+                "nodePort 30080 has host_port 9000 and 9001; give its endpoints the same host_port",
                 id="two host ports for one nodePort",
             ),
             pytest.param(
@@ -1103,7 +1103,7 @@ class TestKindsThatNothingServes:
         (problem,) = refused(service("web"), cluster=NEW, web=[monitor])
 
         assert problem == (
-            '[services.web] ServiceMonitor "web": no CustomResourceDefinition in the plan brings '
+            '[services.web] ServiceMonitor "web": no CustomResourceDefinition in the plan defines '
             'kind "ServiceMonitor" of monitoring.coreos.com/v1; to fix: add that to its manifests '
             "or to those of a service it needs, or leave the object out"
         )

@@ -192,9 +192,9 @@ def test_an_image_that_another_user_keeps_pushing_is_reported(bench: Bench, soon
         bench.send(soon)
 
     assert str(caught.value) == (
-        f'the registry has another image as "{NAME}" than the engine, whose id is '
-        "sha256:0123456789abcdef, though it was pushed a moment ago: another user pushes to this "
-        "registry too\nTo fix: docker rm --force --volumes mine, or set another registry in "
+        f'"{NAME}" in the registry is no longer the image that this run pushed '
+        "(sha256:0123456789abcdef): another user of this registry pushed a different image under "
+        "the same name\nTo fix: docker rm --force --volumes mine, or set another registry in "
         "[cluster]"
     )
     assert bench.provider.images == {}

@@ -132,7 +132,7 @@ def test_one_version_is_fine(version: str) -> None:
         ),
         pytest.param(
             {"chart": "a", "repo": URL},
-            'chart "a" has no version, so another one could be taken tomorrow',
+            'chart "a" has no version, so a later run could install another version',
             id="no version",
         ),
         pytest.param(
