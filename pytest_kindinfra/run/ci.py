@@ -61,11 +61,13 @@ class RootCause(NamedTuple):
         title: In one phrase: `image "api" failed to build`.
         text: The cause in full.
         place: Where it can be mended.
+        evidence: The folder of the failed attempt of a test, in the run directory; may be empty.
     """
 
     title: str
     text: str
     place: SourceLine = SourceLine()
+    evidence: str = ""
 
 
 def error_commands(causes: Sequence[RootCause]) -> Iterator[str]:
@@ -106,7 +108,7 @@ def summary(report: Mapping[str, Any], causes: Sequence[RootCause], *, folder: s
         "",
         f"{size} {_escaped(total_line(phases, recorded_needs(report)))}",
         "",
-        *_causes(causes),
+        *_causes(causes, folder),
         *_table(phases),
         f"Artifacts: `{folder}` (`timeline.html`, `run.json`"
         + (", `events.txt`, `pods/`, `build/`, `kind/`)" if outcome["state"] == "failed" else ")"),
@@ -116,12 +118,15 @@ def summary(report: Mapping[str, Any], causes: Sequence[RootCause], *, folder: s
     return text if len(text) < _LONGEST_SUMMARY else f"{text[:_LONGEST_SUMMARY]}\n"
 
 
-def _causes(causes: Sequence[RootCause]) -> Iterator[str]:
+def _causes(causes: Sequence[RootCause], folder: str) -> Iterator[str]:
     for cause in causes:
         place = f" (`{cause.place.file}:{cause.place.line}`)" if cause.place.file else ""
         yield from (f"<details open><summary>{_escaped(cause.title)}{place}</summary>", "")
         fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", cause.text)), default=0))
-        yield from (fence, cause.text, fence, "", "</details>", "")
+        yield from (fence, cause.text, fence, "")
+        if cause.evidence:
+            yield from (f"Logs, events and failure: `{folder}/{cause.evidence}/`", "")
+        yield from ("</details>", "")
 
 
 def _table(phases: Sequence[Phase]) -> Iterator[str]:

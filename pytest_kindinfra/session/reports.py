@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Iterable, Mapping
 
     from pytest_kindinfra.run.ci import RootCause
     from pytest_kindinfra.state.directory import RunDirectory
@@ -79,7 +79,8 @@ class Reports:
 
         text = report.longreprtext
         test["cause"] = text[-_LONGEST_CAUSE:]
-        test["logs"] = self._attempt_files(report)
+        folder = self._attempt_folder(report)
+        test["logs"] = self._names(folder.glob("*.*")) if folder else []
         if report.when == "setup" and STACK_FAILED.search(text):
             return
         crash = getattr(report.longrepr, "reprcrash", None)
@@ -88,14 +89,18 @@ class Reports:
         root = self._config.rootpath
         with suppress(ValueError):
             path = str(Path(path).relative_to(root))
-        self._causes.append(RootCause(f"test {report.nodeid}", said, SourceLine(str(path), line)))
+        place = SourceLine(str(path), line)
+        evidence = "".join(self._names([folder] if folder else []))
+        self._causes.append(RootCause(f"test {report.nodeid}", said, place, evidence))
 
-    def _attempt_files(self, report: pytest.TestReport) -> list[str]:
-        """Return the files that were kept of a failed attempt, relative to the run directory."""
+    def _attempt_folder(self, report: pytest.TestReport) -> Path | None:
+        """Return the folder of a failed attempt, None if nothing was kept of it."""
         folder = Path(str(dict(report.user_properties).get("kindinfra_evidence", self._run.path)))
-        if folder == self._run.path:
-            return []
-        return sorted(os.path.relpath(path, self._run.path) for path in folder.glob("*.*"))
+        return None if folder == self._run.path else folder
+
+    def _names(self, paths: Iterable[Path]) -> list[str]:
+        """Return paths relative to the run directory, sorted."""
+        return sorted(os.path.relpath(path, self._run.path) for path in paths)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self) -> Generator[None, object, object]:

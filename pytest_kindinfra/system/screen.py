@@ -3,6 +3,7 @@
 After the lines are drawn the cursor is where it was, so that they are gone by erasing what is below
 it: whatever was written meanwhile past this module, or however the terminal was resized, the text
 stands where it would stand without them. No state of the terminal is changed, so none is left.
+While Ctrl-Z has the process stopped, or `bg` has it go on behind the shell, there are no lines.
 
 Tests may run in this process, which fork, capture its files, or replace what `threading` has: the
 lines go to a descriptor of their own, the lock is the interpreter's, and only this process draws.
@@ -11,6 +12,7 @@ lines go to a descriptor of their own, the lock is the interpreter's, and only t
 from __future__ import annotations
 
 import os
+import signal
 from _thread import RLock
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
@@ -60,6 +62,10 @@ class Screen:
         self._hidden = 0
         self._closed = False
         self._streams = [stream for stream in streams if self._intercept(stream)]
+        self._had_terminal = self._has_terminal()
+        with suppress(ValueError):  # handlers are for the main thread only
+            if signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL:
+                signal.signal(signal.SIGTSTP, self._stop)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -97,6 +103,9 @@ class Screen:
                 return
             self._write(self._erasing())
             self._closed = True
+            with suppress(ValueError):  # as above
+                if signal.getsignal(signal.SIGTSTP) == self._stop:
+                    signal.signal(signal.SIGTSTP, signal.SIG_DFL)
             for stream in self._streams:
                 with suppress(AttributeError):
                     del stream.write  # that of its class is back
@@ -104,6 +113,25 @@ class Screen:
 
     def _is_here(self) -> bool:
         return os.getpid() == self._process
+
+    def _stop(self, number: int, _frame: object) -> None:
+        """Make way for the shell, and stop until `fg` or `bg`; the next `show` draws again."""
+        here = self._is_here()
+        if here:
+            self.hide()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        signal.signal(number, self._stop)
+        if here:
+            with self._lock:  # not `unhide`: what was interrupted may be about to write
+                self._hidden -= 1
+
+    def _has_terminal(self) -> bool:
+        """Whether this process is one of those that the shell lets use the terminal."""
+        try:
+            return os.tcgetpgrp(self._file) == os.getpgrp()
+        except OSError:  # a terminal of which no shell has control
+            return False
 
     def _intercept(self, stream: TextIO) -> bool:
         """Have the lines make way for what is written to a stream."""
@@ -137,13 +165,17 @@ class Screen:
         return _ERASE if drawn else ""
 
     def _drawing(self) -> str:
-        if not self._lines or self._hidden or self._is_at_edge():
+        if not self._lines or self._hidden or self._is_at_edge() or self._is_behind_shell():
             return ""
         self._drawn = True
         count = len(self._lines)
         room = f"{_DOWN * count}\x1b[{count}A"
         lines = "\r\n".join(self._lines)
         return f"{room}{_SAVE}\r\n{lines}{_RESTORE}"
+
+    def _is_behind_shell(self) -> bool:
+        """Whether `bg` has let this process go on, so that lines would be in the shell's way."""
+        return self._had_terminal and not self._has_terminal()
 
     def _is_at_edge(self) -> bool:
         """Whether the next character goes to the next line, of which moving about lets go."""

@@ -19,6 +19,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from tests.functional.fake_clusters import GatedKubernetes
 
 LONGEST_RUN = 180.0
+PROMPT = "shell> "
 FOLDERS = ("bin", "gates", "images", "clusters")
 HERE = Path(__file__).parent
 FOREIGN = ("KINDINFRA_", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "IMAGE_TAG", "COLUMNS", "CI", "GIT")
@@ -595,6 +597,16 @@ class Project:
         """Begin a run of pytest on a terminal of so many lines, with a person before it."""
         how = ["-p", "no:xdist"] if workers is None else ["-n", str(workers)]
         return self._on_terminal(["-m", "pytest", *how, *arguments], lines, env or {})
+
+    def in_shell(self, *arguments: str, workers: int | None) -> Terminal:
+        """Begin a run of pytest from a shell on a terminal, which can suspend it."""
+        how = ["-p", "no:xdist"] if workers is None else ["-n", str(workers)]
+        words = shlex.join([sys.executable, "-m", "pytest", *how, *arguments])
+        environment = self._environment({"TERM": "xterm-256color", "PS1": PROMPT})
+        argv = ["/bin/bash", "--norc", "--noprofile", "-i"]
+        terminal = Terminal(argv, folder=self.folder, environment=environment)
+        terminal.type(f"{words}\n")
+        return terminal
 
     def command_on_terminal(self, *words: str) -> Terminal:
         """Begin the `kindinfra` command on a terminal."""

@@ -137,6 +137,20 @@ def test_the_report_junit_and_the_timeline_lead_to_it(failed: Run) -> None:
     assert "attempts" in data_of(failed)["files"]
 
 
+def test_the_step_summary_of_github_names_the_folder(project: Project) -> None:
+    summary = project.folder / "summary.md"
+    environment = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)}
+
+    run = shop(project).run(workers=2, GITHUB_WORKSPACE=str(project.folder), **environment)
+
+    for test in ("test_fails", "test_of_the_bare_cluster"):
+        (folder,) = attempts(run, test)
+        named = f"`{folder.relative_to(project.folder)}/`"
+        cause = summary.read_text().partition(f"::{test} (")[2].partition("</details>")[0]
+        assert cause.rstrip().endswith(f"Logs, events and failure: {named}")
+    assert "Logs" not in summary.read_text().partition("::test_needs_nothing")[2].split("</det")[0]
+
+
 def test_each_failed_attempt_of_a_repeated_test_has_its_own(project: Project) -> None:
     shop(project).tests("""
         @pytest.mark.kindinfra("api")

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.functional.project import PROMPT
+
 if TYPE_CHECKING:
     from tests.functional.project import Project
 
 BOARD = re.compile(r"^kindinfra  (\d+ s|\d+:\d\d)  |^[▸ ][•✓✗ ] (cluster|image|service) ")
+CTRL_Z = "\x1a"
 TESTS = """
 @pytest.mark.parametrize("number", range(12))
 def test_free(number): ...
@@ -228,3 +231,55 @@ class TestUp:
             terminal.type("\x03")
             assert terminal.finish() in {1, 130, -signal.SIGINT}
             assert remains(terminal.text()) == []
+
+
+def test_it_makes_way_for_the_shell_while_pytest_is_suspended(shop: Project) -> None:
+    with shop.in_shell(workers=None) as terminal:
+        terminal.until(lambda lines: row(lines, "service", "api") == "ready")
+
+        terminal.type(CTRL_Z)
+        lines = terminal.until_shown("Stopped", PROMPT)
+        assert remains(lines) == []
+        terminal.type("echo mean''while\n")
+        terminal.until_shown("meanwhile")
+        terminal.type("fg\n")
+
+        lines = terminal.until(lambda lines: "building" in row(lines, "image", "slow"))
+        assert row(lines, "service", "slow") == "waiting for image slow"
+        assert any("meanwhile" in line for line in lines)
+        shop.open("slow")
+        terminal.until_shown("14 passed")
+        assert remains(terminal.text()) == []
+
+
+@pytest.mark.parametrize("workers", [None, 2], ids=["one process", "two workers"])
+def test_the_stack_comes_up_while_pytest_is_suspended(shop: Project, workers: int | None) -> None:
+    with shop.in_shell(workers=workers) as terminal:
+        terminal.until(lambda lines: "building" in row(lines, "image", "slow"))
+        terminal.type(CTRL_Z)
+        terminal.until_shown("Stopped", PROMPT)
+        shop.open("slow")
+        ready = re.compile(r"\[slow\] ready in")
+        log = shop.folder / ".kindinfra" / "latest" / "provisioner.log"
+        terminal.until(lambda _: ready.search(log.read_text()))
+
+        terminal.type("fg\n")
+
+        terminal.until_shown("14 passed", PROMPT)
+        text = "\n".join(terminal.text())
+        assert remains(terminal.text()) == []
+        assert "lost" not in text
+        assert "ended before" not in text
+
+
+def test_it_stays_away_while_pytest_goes_on_behind_the_shell(shop: Project) -> None:
+    with shop.in_shell(workers=None) as terminal:
+        terminal.until(lambda lines: row(lines, "service", "api") == "ready")
+        terminal.type(CTRL_Z)
+        terminal.until_shown("Stopped", PROMPT)
+        terminal.type("bg\n")
+        shop.open("slow")
+        lines = terminal.until_shown("14 passed")
+        assert remains(lines) == []
+        text = b"".join(terminal.raw.partition(b"bg\r\n")[2:])
+        assert b"services ready" not in text

@@ -134,7 +134,9 @@ def test_the_summary_has_causes_phases_and_the_folder() -> None:
     }
     cause = RootCause('service "web" failed', "it said:\n```\nno\n```", SourceLine("web.yaml", 7))
 
-    assert summary(report, [cause], folder=".kindinfra/1").splitlines() == [
+    test = RootCause("test t.py::test_a", "assert 0", evidence="attempts/t.py-test_a-1/2")
+
+    assert summary(report, [cause, test], folder=".kindinfra/1").splitlines() == [
         "### kindinfra: failed",
         "",
         (
@@ -150,6 +152,16 @@ def test_the_summary_has_causes_phases_and_the_folder() -> None:
         "no",
         "```",
         "````",
+        "",
+        "</details>",
+        "",
+        "<details open><summary>test t.py::test_a</summary>",
+        "",
+        "```",
+        "assert 0",
+        "```",
+        "",
+        "Logs, events and failure: `.kindinfra/1/attempts/t.py-test_a-1/2/`",
         "",
         "</details>",
         "",
