@@ -208,7 +208,7 @@ class Conversation:
             self._send(work.finish(message, evidence=evidence, join=join))
         except BaseException:  # noqa: BLE001 - pytest's main process deletes the cluster then
             write_log(traceback.format_exc())
-        finally:  # or pytest's main process would wait for ever
+        finally:  # or pytest's main process waits without end
             self._channel.flush(_FLUSH)
             work.ended.set()
             leave(0)
