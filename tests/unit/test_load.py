@@ -252,7 +252,7 @@ class TestFailure:
         bench.runner.on_pipe = lambda _: (1,)
 
         with pytest.raises(
-            ClusterError, match="kind node node took localhost/api:1 without an err"
+            ClusterError, match="kind node node accepted localhost/api:1 without an err"
         ):
             bench.loader.load("api", "localhost/api:1", soon)
 
