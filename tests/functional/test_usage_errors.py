@@ -37,7 +37,8 @@ def assert_refused(run: Run, *problems: str) -> None:
         assert run.text.count(problem) == 1, (problem, run.text)
     assert "INTERNALERROR" not in run.text
     assert run.notes == []
-    assert run.all_calls == []
+    # With less than 50 GB free, how large an image is decides whether a run has room.
+    assert [call for call in run.all_calls if call.what != "image inspect"] == []
 
 
 def test_one_manifest_of_two_services_is_refused(project: Project) -> None:
