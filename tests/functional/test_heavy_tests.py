@@ -198,7 +198,7 @@ def test_weights_fill_the_capacity(project: Project) -> None:
     assert max(at_a_time) == 2
 
 
-def test_the_lock_of_a_killed_worker_is_free_for_the_one_that_was_said_to_wait(
+def test_the_lock_of_a_killed_worker_is_free(
     project: Project,
 ) -> None:
     project.service("api")
@@ -222,7 +222,8 @@ def test_waiting_for_a_turn_is_not_charged_to_a_tests_time(project: Project) -> 
         [pytest]
         pythonpath = .
         filterwarnings = error
-        addopts = -p no:hypothesispytest -p no:rerunfailures -p no:randomly -p no:asyncio
+        addopts =
+            -p no:hypothesispytest -p no:rerunfailures -p no:randomly -p no:asyncio -p no:django
         timeout = 8
     """)  # fmt: skip
     project.tests("""
