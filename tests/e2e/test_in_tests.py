@@ -57,12 +57,17 @@ def test_calls_outlast_an_api_server_that_is_away(project: Path) -> None:
 @pytest.fixture(scope="module")
 def existing(project: Path) -> Iterator[Path]:
     """The kubeconfig of the same cluster, in which runs have another namespace."""
+    assert run_command(project, "up", "web").returncode == 0
     (kubeconfig,) = (project / ".kindinfra" / "reused").glob("*/kubeconfig")
-    declared = project / "kindinfra.toml"
-    text = declared.read_text()
-    declared.write_text(text.replace("[cluster]", '[cluster]\nnamespace = "e"'))
+    texts = {
+        project / name: (project / name).read_text() for name in ("kindinfra.toml", "store.yaml")
+    }
+    for file, text in texts.items():
+        named = text.replace("[cluster]", '[cluster]\nnamespace = "e"')
+        file.write_text(named.replace("namespace: default", "namespace: e"))
     yield kubeconfig
-    declared.write_text(text)
+    for file, text in texts.items():
+        file.write_text(text)
 
 
 @pytest.mark.parametrize(("workers", "cases"), [(2, CASES), (0, CASES[:1])])

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
 SECONDS = 5.0
 RULE = "INPUT -i eth0 -p tcp --dport 6443 -j REJECT --reject-with tcp-reset"
-MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "while-away"}}
+MAP = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "while-away"},
+    "data": {"a": "b"},
+}
 
 # The other tests use the same API server.
 pytestmark = pytest.mark.kindinfra("web", "other", exclusive=True)
@@ -89,4 +94,5 @@ def test_objects_are_applied_and_awaited_through_it(
         log = kindinfra.run_job("job.yaml", namespace=kindinfra_namespace)
 
     assert log == "line 1\nline 2\nline 3\n"
-    assert kindinfra.core.read_namespaced_config_map("while-away", kindinfra_namespace)
+    found = kindinfra.core.read_namespaced_config_map("while-away", kindinfra_namespace)
+    assert found.data == MAP["data"]
