@@ -25,7 +25,7 @@ PROSE := README.md CONTRIBUTING.md CHANGELOG.md docs $(wildcard examples/*/READM
 # The tests that the page names, in a folder.
 named = $(shell grep -oE '`$(1)/\w+\.py::[A-Za-z0-9_:]+' docs/crash-safety.md | sed 's|^`|tests/|' | sort -u)
 
-.PHONY: help setup registry-image podman venv demo test lint docs unit functional e2e e2e-containerd test-python313 stress stress-cluster matrix shape bench bench-boot bench-crowd bench-busy bench-load bench-waiting format lock clean
+.PHONY: help setup registry-image podman venv demo test lint docs unit functional e2e e2e-containerd test-python313 stress stress-cluster matrix shape bench bench-boot bench-crowd bench-busy bench-load bench-waiting bench-copies format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -114,6 +114,9 @@ bench-load: setup registry-image ## an edited image into a kind node: kind load,
 
 bench-waiting: venv ## what waiting for results costs, beside a file lock recipe
 	@$(BIN)/python tools/bench/waiting.py
+
+bench-copies: setup ## services for each of eight workers, beside one stack for all, ROUNDS=N
+	@$(BIN)/python tools/bench/copies.py --rounds=$(ROUNDS)
 
 shape: venv ## the shape of the code: modules, lines, importers, arrows between packages
 	@$(BIN)/python tools/shape.py

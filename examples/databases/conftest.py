@@ -23,7 +23,7 @@ SCHEMA = Path(__file__).parent / "schema.sql"
 def psql(kindinfra: Stack, sql: str, *, database: str = "postgres") -> None:
     """Run statements in PostgreSQL's own pod: no client is needed on this machine."""
     command = ["psql", "-qX", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database]
-    kindinfra.exec("postgres", command, input=sql, check=True)
+    kindinfra.exec("postgres", command, input=sql, check=True, timeout=120)
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +34,7 @@ def template(kindinfra: Stack, kindinfra_once: Callable[[str, Callable[[], str]]
         psql(kindinfra, f"DROP DATABASE IF EXISTS {TEMPLATE} WITH (FORCE)")
         psql(kindinfra, f"CREATE DATABASE {TEMPLATE}")
         psql(kindinfra, SCHEMA.read_text(), database=TEMPLATE)
+        psql(kindinfra, f"ALTER DATABASE {TEMPLATE} ALLOW_CONNECTIONS false")
         return TEMPLATE
 
     return kindinfra_once("template", make)

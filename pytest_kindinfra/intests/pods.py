@@ -34,10 +34,6 @@ _LINES = 20
 _LOOK_EVERY = 0.1
 
 
-_FOR_A_POD = 10.0
-"""Seconds to wait for a ready pod: one may just be on its way."""
-
-
 _LOG_LINES = 10_000
 
 
@@ -105,7 +101,7 @@ def run_in_pod(
 
     Raises:
         ExecError: It did not end in time, could not be started, or failed while `check` is set.
-        NotReadyError: The service has no ready pod.
+        NotReadyError: The service has no ready pod in that time.
         KindInfraError: The pod has no such container.
         ClusterError: The API server does not answer.
     """
@@ -200,16 +196,18 @@ def redactor_of(reader: Reader) -> Redactor:
 
 
 def _ready_pod(reader: Reader, record: DeployedService, deadline: Deadline) -> KubeObject:
+    """Return a ready pod; one may be on its way, or late with its probe on a busy machine."""
     pods: list[KubeObject] = []
 
     def ready() -> KubeObject | None:
         pods[:] = pods_of_service(reader, record)
         return newest_ready(pods)
 
-    if pod := wait_until(ready, deadline.within(_FOR_A_POD), every=_LOOK_EVERY):
+    if pod := wait_until(ready, deadline, every=_LOOK_EVERY):
         return pod
     states = [f"{pod['metadata']['name']} is {phase_of(pod)}" for pod in pods]
-    msg = f'service "{record.service}" has no ready pod: {", ".join(states) or "it has no pods"}'
+    found = ", ".join(states) or "it has no pods"
+    msg = f'service "{record.service}" has no ready pod{deadline.exceeded()}: {found}'
     raise NotReadyError(msg)
 
 

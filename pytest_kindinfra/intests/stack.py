@@ -57,10 +57,12 @@ class Stack(StackView):
         current: Callable[[], CurrentTest | None] = lambda: None,
         worker: str = "",
         namespace: str | None = None,
+        patience: float = 0.0,
     ) -> None:
         super().__init__(
-            run, waits=waits, proved=proved, cluster=cluster, worker=worker, namespace=namespace
-        )
+            run, waits=waits, proved=proved, cluster=cluster, worker=worker, namespace=namespace,
+            patience=patience,
+        )  # fmt: skip
         self._shared = shared
         self._folder = folder
         self._current = current
@@ -303,7 +305,8 @@ class Stack(StackView):
         from pytest_kindinfra.kube.cluster import SharedKube
         from pytest_kindinfra.kube.portforward import Forwards
 
-        return SharedKube(self.kubeconfig, self.run_id, Forwards(self.kubeconfig))
+        forwards = Forwards(self.kubeconfig)
+        return SharedKube(self.kubeconfig, self.run_id, forwards, patience=self._patience)
 
     def workloads(self, service: str, timeout: float | None) -> tuple[Workloads, Deadline]:
         """Return what a service runs, and until when a change of it must have come to its end.

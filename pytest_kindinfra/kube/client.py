@@ -12,11 +12,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from pytest_kindinfra.errors import ClusterError, KindInfraError
-from pytest_kindinfra.system.timeline import retry, sleep
+from pytest_kindinfra.system.timeline import Deadline, retry, sleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,17 @@ _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "PATCH"})
 
 PAUSES = (0.05, 0.2, 0.5)
 """Seconds before each further attempt when the connection failed."""
+
+
+AWAY = 30.0
+"""Seconds for which tests wait for an API server that does not answer, such as a restarted one."""
+
+
+_AWAY_PAUSE = 0.5
+
+
+_STARTING = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
+"""What an API server answers that was started again and has not read the roles yet; and 5xx."""
 
 
 class ApiError(KindInfraError):
@@ -99,10 +111,17 @@ class ApiRequest:
 
 
 class Transport:
-    """Connections to one API server; safe from several threads."""
+    """Connections to one API server; safe from several threads.
 
-    def __init__(self, kubeconfig: Path) -> None:
+    Args:
+        kubeconfig: Of the cluster.
+        patience: Seconds for which a request is repeated while the server does not answer. 0 is
+            for work that is repeated elsewhere, or must end soon.
+    """
+
+    def __init__(self, kubeconfig: Path, *, patience: float = 0.0) -> None:
         self.kubeconfig = kubeconfig
+        self._patience = patience
         self._lock = threading.Lock()
         self._client: Any = None
 
@@ -129,6 +148,8 @@ class Transport:
             ClusterError: There was no answer, after `attempts` where the verb is idempotent.
         """
         tries = attempts if request.method in _IDEMPOTENT else 1
+        if tries > 1 and self._patience:
+            return self._send_patiently(request)
         pauses = iter(PAUSES)
         return retry(
             lambda: self._answer(request),
@@ -136,6 +157,24 @@ class Transport:
             on=ClusterError,
             between=lambda _: sleep(next(pauses)),
         )
+
+    def _send_patiently(self, request: ApiRequest) -> bytes:
+        """Repeat the request while the server is away, and while it starts after that."""
+        deadline, away = Deadline.after(self._patience), False
+        pauses = chain(PAUSES, repeat(_AWAY_PAUSE))
+        while True:
+            last = deadline.passed
+            try:
+                return self._answer(request)
+            except ApiError as error:
+                if last or not away or not _is_starting(error):
+                    raise
+            except ClusterError as error:
+                if last:
+                    msg = f"{error} (tried for {self._patience:g} s)"
+                    raise ClusterError(msg) from error
+                away = True
+            deadline.pause(next(pauses))
 
     def _answer(self, request: ApiRequest) -> bytes:
         with self.exchange(request) as response:
@@ -202,6 +241,10 @@ class Transport:
             retries=False,
             preload_content=False,
         )
+
+
+def _is_starting(error: ApiError) -> bool:
+    return error.status in _STARTING or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 @cache

@@ -32,10 +32,14 @@ class Kube(Reader):
     """A cluster's API by its kubeconfig; safe from several threads.
 
     Nothing is read or imported before the first request. `close` it: it may have threads.
+
+    Args:
+        kubeconfig: Of the cluster.
+        patience: Seconds for which a request is repeated while the API server does not answer.
     """
 
-    def __init__(self, kubeconfig: Path) -> None:
-        super().__init__(kubeconfig)
+    def __init__(self, kubeconfig: Path, *, patience: float = 0.0) -> None:
+        super().__init__(kubeconfig, patience=patience)
         self._applier = Applier(self.transport, self._discovery, may_replace=self.is_owned)
 
     def wait_for_api(self, deadline: Deadline) -> None:
@@ -144,6 +148,7 @@ class SharedKube(Kube):
         run_id: The run's id.
         forwards: See below.
         note: Called before each object is put there, with its namespace and kind.
+        patience: As in `Kube`.
 
     Attributes:
         forwards: Lead to its pods; they live longer than this, and who made them closes them.
@@ -156,8 +161,9 @@ class SharedKube(Kube):
         forwards: Forwards,
         *,
         note: Callable[[str, str], object] = lambda _namespace, _resource: None,
+        patience: float = 0.0,
     ) -> None:
-        super().__init__(kubeconfig)
+        super().__init__(kubeconfig, patience=patience)
         self.forwards = forwards
         self._note = note
         self._run = run_id

@@ -86,10 +86,17 @@ def _open(
     stdin: bytes | None,
     deadline: Deadline,
 ) -> Any:
-    """Start the command; it was not as long as that fails, so it is tried again."""
+    """Start the command; it was not as long as that fails, so it is tried again.
+
+    A refusal is final, unless the API server was away: then it may not have read the roles yet.
+    """
+    away = False
 
     def pause(error: ClusterError) -> None:
-        if deadline.passed or any(text in str(error) for text in _REFUSED):
+        nonlocal away
+        refused = any(text in str(error) for text in _REFUSED)
+        away = away or not refused
+        if deadline.passed or not away:
             raise error
         deadline.pause(_OPENING_PAUSE)
 
@@ -187,7 +194,8 @@ class _Stream:
 
     def _judged(self) -> Executed:
         if ExecChannel.STATUS not in self._received:
-            return self._outcome(None, "the connection to the API server broke off")
+            broken = "the connection to the API server broke off before the command ended"
+            return self._outcome(None, f"{broken}: it may go on")
         status = json.loads(bytes(self._received[ExecChannel.STATUS]) or b"{}")
         if (code := exit_code_of(status)) is not None:
             return self._outcome(code)

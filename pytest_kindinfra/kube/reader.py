@@ -39,11 +39,15 @@ class Reader:
     """A cluster's API by its kubeconfig; safe from several threads.
 
     Nothing is read or imported before the first request. `close` it: it may have threads.
+
+    Args:
+        kubeconfig: Of the cluster.
+        patience: Seconds for which a request is repeated while the API server does not answer.
     """
 
-    def __init__(self, kubeconfig: Path) -> None:
+    def __init__(self, kubeconfig: Path, *, patience: float = 0.0) -> None:
         self.kubeconfig = kubeconfig
-        self.transport = Transport(kubeconfig)
+        self.transport = Transport(kubeconfig, patience=patience)
         self._discovery = Discovery(lambda path: self.request("GET", path))
         self._lock = threading.Lock()
         self._watches: dict[str, PodWatch] = {}

@@ -9,6 +9,7 @@ from pytest_kindinfra.deploy.apply import Target, apply_objects, run_function
 from pytest_kindinfra.errors import NotReadyError
 from pytest_kindinfra.intests.changes import CurrentTest
 from pytest_kindinfra.intests.stack import Stack
+from pytest_kindinfra.kube.client import AWAY
 from pytest_kindinfra.model import Service
 from pytest_kindinfra.names import (
     copy_name,
@@ -45,7 +46,9 @@ class Freshness:
         current = CurrentTest(name=test, since=now())
         self._shared = shared
         self._folder = folder
-        self._stack = Stack(run, shared=shared, folder=folder, current=lambda: current)
+        self._stack = Stack(
+            run, shared=shared, folder=folder, current=lambda: current, patience=AWAY
+        )
         self._records = run.read_all(DeployedService)
 
     def close(self) -> None:
@@ -99,6 +102,7 @@ class Freshness:
             folder=self._folder,
             worker=worker_of(record.service),
             namespace=record.namespace,
+            patience=AWAY,
         )
         with closing(stack):
             objects = run_function(service, stack, folder=self._folder, deadline=deadline)

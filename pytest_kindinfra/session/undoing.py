@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.intests.stack import Stack
+from pytest_kindinfra.kube.client import AWAY
 from pytest_kindinfra.session.stash import RUN, outline
 from pytest_kindinfra.state.records import Change
 from pytest_kindinfra.system.timeline import Deadline
@@ -40,7 +41,7 @@ def stack_of(
         worker: Whose copies of services per worker it has; empty without xdist.
     """
     shared = settings.kubeconfig is not None
-    return Stack(run, shared=shared, folder=folder, current=current, worker=worker)
+    return Stack(run, shared=shared, folder=folder, current=current, worker=worker, patience=AWAY)
 
 
 def lack_of(run: RunDirectory, settings: Settings, needs: frozenset[str], worker: str) -> str:
@@ -55,7 +56,7 @@ def lack_of(run: RunDirectory, settings: Settings, needs: frozenset[str], worker
     Returns:
         A text for that test, empty if its services are whole as far as is known.
     """
-    with closing(_own_stack(run, settings, worker)) as stack:
+    with closing(_own_stack(run, settings, worker, patience=AWAY)) as stack:
         try:
             return stack.lack_of(needs)
         except KindInfraError as error:
@@ -114,5 +115,8 @@ def has_changes(run: RunDirectory) -> bool:
     return bool(run.names(Change))
 
 
-def _own_stack(run: RunDirectory, settings: Settings, worker: str = "") -> Stack:
-    return Stack(run, waits=False, shared=settings.kubeconfig is not None, worker=worker)
+def _own_stack(
+    run: RunDirectory, settings: Settings, worker: str = "", *, patience: float = 0.0
+) -> Stack:
+    shared = settings.kubeconfig is not None
+    return Stack(run, waits=False, shared=shared, worker=worker, patience=patience)

@@ -48,9 +48,11 @@ class StackView:
         cluster: ClusterReady | None = None,
         worker: str = "",
         namespace: str | None = None,
+        patience: float = 0.0,
     ) -> None:
         self._run = run
         self._waits = waits
+        self._patience = patience
         self._proved = proved or {}
         self._given_cluster = cluster
         self._worker = worker
@@ -107,7 +109,7 @@ class StackView:
         """The cluster's API as this project speaks it."""
         from pytest_kindinfra.kube.cluster import Kube
 
-        return Kube(self.kubeconfig)
+        return Kube(self.kubeconfig, patience=self._patience)
 
     def close(self) -> None:
         """Close connections to the cluster, if there are any."""

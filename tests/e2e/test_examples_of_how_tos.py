@@ -28,7 +28,7 @@ def test_each_test_has_a_database_of_its_own(example: Path) -> None:
     run = run_pytest(example, "-n", "2")
 
     assert run.exit_code == 0, run.output
-    assert "11 passed" in run.output
+    assert "17 passed" in run.output
 
 
 @pytest.mark.parametrize("example", ["coverage"], indirect=True)

@@ -54,7 +54,7 @@ pythonpath = .
 filterwarnings = error
 addopts =
     -p no:hypothesispytest -p no:timeout -p no:rerunfailures -p no:randomly
-    -p no:asyncio -p no:pytest-bdd -p no:anyio
+    -p no:asyncio -p no:pytest-bdd -p no:anyio -p no:django
 markers = xdist_group
 """
 

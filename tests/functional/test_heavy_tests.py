@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -49,14 +50,30 @@ def test_heavy(number):
 """
 
 KILLED = """
-import signal, time
+import signal
 
 @pytest.mark.kindinfra("api", lock="db")
 @pytest.mark.parametrize("number", range(4))
 def test_one(number):
-    if number == 0:
+    note(f"with the lock {number}")
+    if not os.path.exists("killed"):
+        open("killed", "w").close()
+        await_gate("said who waits")
         os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(0.1)
+"""
+
+SAID_AT_ONCE = """
+from story import open_gate
+from pytest_kindinfra.session import heavy
+
+heavy._SAID_AFTER = 0.0
+write = heavy._line
+
+def line(*about):
+    open_gate("said who waits")
+    return write(*about)
+
+heavy._line = line
 """
 
 FRESH = """
@@ -143,11 +160,12 @@ def overlaps(run: Run, name: str, other: str) -> int:
     )
 
 
-def test_tests_with_the_same_lock_never_run_at_the_same_time(project: Project) -> None:
+@pytest.mark.parametrize("dist", ["load", "worksteal"])
+def test_tests_with_the_same_lock_never_run_at_the_same_time(project: Project, dist: str) -> None:
     project.service("api")
     project.tests(LOCKED)
 
-    run = project.run(workers=4)
+    run = project.run(f"--dist={dist}", workers=4)
 
     assert run.outcomes == {"passed": 6}
     assert all(end <= start for (_, end), (start, _) in pairwise(spans(run, "test_")))
@@ -180,13 +198,22 @@ def test_weights_fill_the_capacity(project: Project) -> None:
     assert max(at_a_time) == 2
 
 
-def test_the_lock_of_a_killed_worker_is_free(project: Project) -> None:
+def test_the_lock_of_a_killed_worker_is_free(
+    project: Project,
+) -> None:
     project.service("api")
+    conftest = (project.folder / "conftest.py").read_text()
+    project.write("conftest.py", conftest + SAID_AT_ONCE)
     project.tests(KILLED)
 
     run = project.run(workers=2)
 
-    assert run.outcomes == {"passed": 3, "failed": 1}
+    assert run.outcomes == {"passed": 3, "failed": 1}, run.text
+    with_it = [(what[-1], worker) for what, _, worker in run.notes if "with the lock" in what]
+    (killed, holder), (_, other) = with_it[:2]
+    assert other != holder
+    line = rf"{other} has waited \d+ s .* before it: \S+::test_one\[{killed}\] in {holder}$"
+    assert re.search(line, run.out, re.MULTILINE), run.text
 
 
 def test_waiting_for_a_turn_is_not_charged_to_a_tests_time(project: Project) -> None:
@@ -195,7 +222,8 @@ def test_waiting_for_a_turn_is_not_charged_to_a_tests_time(project: Project) -> 
         [pytest]
         pythonpath = .
         filterwarnings = error
-        addopts = -p no:hypothesispytest -p no:rerunfailures -p no:randomly -p no:asyncio
+        addopts =
+            -p no:hypothesispytest -p no:rerunfailures -p no:randomly -p no:asyncio -p no:django
         timeout = 8
     """)  # fmt: skip
     project.tests("""
@@ -244,11 +272,12 @@ def test_a_step_that_raises_fails_only_the_test_that_wants_it_fresh(
     assert "INTERNALERROR" not in run.text
 
 
-def test_a_repeated_attempt_gets_fresh_services(project: Project) -> None:
+@pytest.mark.parametrize("workers", [None, 2])
+def test_a_repeated_attempt_gets_fresh_services(project: Project, workers: int | None) -> None:
     project.service("api")
     project.tests(AGAIN)
 
-    run = project.run("-p", "rerunfailures", workers=None)
+    run = project.run("-p", "rerunfailures", workers=workers)
 
     assert run.outcomes == {"passed": 1, "rerun": 2}, run.text
 

@@ -95,23 +95,27 @@ folders = [{str(Path(psutil.__file__).parents[1])!r}]
 spec = importlib.machinery.PathFinder.find_spec("psutil", folders)
 sys.modules["psutil"] = real = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(real)
-real.cpu_count = lambda logical=True: 3 if logical else 1
+real.cpu_count = lambda logical=True: 3 if logical else 2
 """
 """psutil with another count of cores: xdist asks it, and so does this plugin for other things."""
 
 
 @pytest.mark.parametrize(
-    ("module", "most", "workers"),
-    [(THREE_CORES, 4, "3 workers"), ("", 2, "[12] workers?")],
-    ids=["three cores", "the cores of this machine"],
+    ("module", "count", "most", "workers"),
+    [
+        pytest.param(THREE_CORES, "logical", 4, "3 workers", id="three logical cores"),
+        pytest.param(THREE_CORES, "auto", 4, "2 workers", id="two cores"),
+        pytest.param("", "logical", 2, "[12] workers?", id="the logical cores of this machine"),
+        pytest.param("", "auto", 2, "[12] workers?", id="the cores of this machine"),
+    ],
 )
-def test_each_thing_is_done_once_with_a_worker_for_each_logical_core(
-    project: Project, module: str, most: int, workers: str
+def test_each_thing_is_done_once_with_a_worker_for_each_core(
+    project: Project, module: str, count: str, most: int, workers: str
 ) -> None:
     if module:
         project.write("psutil.py", module)
 
-    run = run_with(project, "-n", "logical", f"--maxprocesses={most}", workers=0)
+    run = run_with(project, "-n", count, f"--maxprocesses={most}", workers=0)
 
     assert (run.code, run.outcomes) == (0, {"passed": 8}), run.text
     assert re.search(rf"^{workers} \[8 items\]", run.out, re.MULTILINE), run.out

@@ -10,9 +10,13 @@ import pytest
 from pytest_kindinfra import ExecError, KindInfraError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import docker
 
     from pytest_kindinfra import Apply, Http, Stack
+
+    Running = Callable[[], list[str]]
 
 
 def pods(kindinfra: Stack, service: str) -> set[str]:
@@ -126,6 +130,27 @@ class TestChanges:
 
     def test_it_is_there_again(self, kindinfra_http: Http) -> None:
         assert kindinfra_http("other").get("/").text == "hello\n"
+
+
+class TestTurns:
+    @pytest.mark.kindinfra("web", exclusive=True)
+    def test_an_exclusive_test_runs_alone(self, running: Running) -> None:
+        assert running() == ["test_an_exclusive_test_runs_alone"]
+
+    @pytest.mark.parametrize("number", range(2))
+    @pytest.mark.kindinfra("web", weight=3)
+    def test_weights_fill_the_capacity(self, running: Running, number: int) -> None:
+        assert len(running()) <= 2
+        assert f"test_weights_fill_the_capacity[{1 - number}]" not in running()
+
+    @pytest.mark.parametrize("number", range(2))
+    @pytest.mark.kindinfra("other", fresh=True)
+    def test_a_fresh_service_has_nothing_of_earlier_tests(
+        self, kindinfra: Stack, running: Running, number: int
+    ) -> None:
+        assert running() == [f"test_a_fresh_service_has_nothing_of_earlier_tests[{number}]"]
+        assert "stale" not in kindinfra.exec("other", ["ls", "/www"], check=True).stdout
+        kindinfra.exec("other", ["touch", "/www/stale"], check=True)
 
 
 @pytest.mark.kindinfra("web")

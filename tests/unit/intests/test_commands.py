@@ -105,19 +105,35 @@ def test_a_command_that_does_not_end_is_given_up(stack: Stack, fake: FakeKuberne
     assert (caught.value.exit_code, caught.value.stdout) == (None, "so far\n")
 
 
-def test_without_a_ready_pod_it_says_what_there_is(
-    stack: Stack, fake: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pytest_kindinfra.intests.pods._FOR_A_POD", 0.1)
+def test_without_a_ready_pod_it_says_what_there_is(stack: Stack, fake: FakeKubernetes) -> None:
     (pod,) = fake.pods_of("web")
     pod["status"]["conditions"] = []
     fake.put(pod)
 
     with pytest.raises(NotReadyError) as caught:
-        stack.exec("web", ["true"])
+        stack.exec("web", ["true"], timeout=0.1)
 
     name = pod["metadata"]["name"]
-    assert str(caught.value) == f'service "web" has no ready pod: {name} is Running'
+    text = f'service "web" has no ready pod within 0.1 s (timeout): {name} is Running'
+    assert str(caught.value) == text
+
+
+def test_a_connection_that_breaks_off_is_an_error_and_no_second_command(
+    stack: Stack, fake: FakeKubernetes
+) -> None:
+    commands = []
+
+    def break_off(_pod: str, command: list[str], _stdin: bytes) -> tuple[int, str, str]:
+        commands.append(command)
+        fake.hang_up()
+        return 0, "", ""
+
+    fake.execs = break_off
+
+    with pytest.raises(ExecError, match="broke off before the command ended: it may go on"):
+        stack.exec("web", ["psql", "-c", "insert"])
+
+    assert len(commands) == 1
 
 
 def test_a_text_is_no_command(stack: Stack) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
 from pytest_kindinfra.errors import ClusterError
+from pytest_kindinfra.kube import client
 from pytest_kindinfra.kube.client import ApiError, encode, error_from
 from pytest_kindinfra.kube.cluster import Kube
 from tests.unit.kube.objects import config_map
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from pytest_kindinfra.model import KubeObject
@@ -57,6 +60,64 @@ def test_a_server_that_never_answers_is_given_up(kube: Kube, fake: FakeKubernete
         kube.request("GET", "/api/v1/nodes")
 
     assert len(fake.requests) == 4
+
+
+class TestPatience:
+    """What tests get: an API server may be away for a moment."""
+
+    NODES = "/api/v1/nodes"
+
+    @pytest.fixture
+    def patient(
+        self, fake: FakeKubernetes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[Kube]:
+        monkeypatch.setattr(client, "_AWAY_PAUSE", 0.01)
+        kube = Kube(fake.write_kubeconfig(tmp_path / "kubeconfig"), patience=60)
+        yield kube
+        kube.close()
+
+    def test_it_outlasts_a_server_that_is_away_for_long(
+        self, patient: Kube, fake: FakeKubernetes
+    ) -> None:
+        fake.fail("GET", self.NODES, status=0, times=20)
+
+        assert len(patient.list_(self.NODES)) == 1
+
+    def test_it_outlasts_the_start_of_a_server_that_was_away(
+        self, patient: Kube, fake: FakeKubernetes
+    ) -> None:
+        fake.fail("GET", self.NODES, status=0)
+        for status in (403, 401, 500, 503, 429):
+            fake.fail("GET", self.NODES, status=status)
+
+        assert len(patient.list_(self.NODES)) == 1
+
+    def test_a_refusal_by_a_server_that_was_there_is_final(
+        self, patient: Kube, fake: FakeKubernetes
+    ) -> None:
+        fake.fail("GET", self.NODES, status=403)
+
+        with pytest.raises(ApiError):
+            patient.list_(self.NODES)
+
+    def test_the_end_of_patience_says_how_long_it_was(
+        self, fake: FakeKubernetes, tmp_path: Path
+    ) -> None:
+        fake.fail("GET", self.NODES, status=0, times=9999)
+        kube = Kube(fake.write_kubeconfig(tmp_path / "kubeconfig"), patience=0.1)
+
+        with closing(kube), pytest.raises(ClusterError, match=r"GET .*tried for 0\.1 s"):
+            kube.list_(self.NODES)
+
+    def test_what_may_have_happened_is_not_repeated(
+        self, patient: Kube, fake: FakeKubernetes
+    ) -> None:
+        fake.fail("POST", "/api/v1/namespaces", status=0)
+
+        with pytest.raises(ClusterError):
+            patient.request("POST", "/api/v1/namespaces", body={"metadata": {"name": "a"}})
+
+        assert fake.requests == [("POST", "/api/v1/namespaces")]
 
 
 def test_an_error_holds_the_servers_sentence(kube: Kube) -> None:
