@@ -19,6 +19,7 @@ from pytest_kindinfra.run.report import (
     build_line,
     failure_lines,
     kept_lines,
+    outdated_line,
     reused_lines,
     run_report,
     trace,
@@ -286,6 +287,8 @@ def closing_lines(
     lines[:-1] = folded("kindinfra: all phases", lines[:-1], environ=os.environ, at=now())
     if line := build_line(phases, cached=len(cached)):
         lines += ["", line]
+    if _is_restored(run) and (line := outdated_line(phases)):
+        lines.append(line)
     lines += failure_lines(outcome.failures)
     name = started.prepared.request.cluster
     if outcome.kept and (reused := _reused_dir(started)) and is_for_reuse(started):
@@ -295,6 +298,12 @@ def closing_lines(
         what = f"what is of run {run.path.name} in " if started.prepared.request.existing else ""
         lines += kept_lines(f"{what}cluster {name}", kubeconfig=run.kubeconfig, delete=delete)
     return [*map(started.tools.redactor.text, lines), f"logs and details: {run.path}"]
+
+
+def _is_restored(run: RunDirectory) -> bool:
+    with suppress(StateError):
+        return run.read(SnapshotUsed) is not None
+    return False
 
 
 def is_for_reuse(started: Started) -> bool:

@@ -229,7 +229,12 @@ class TestPush:
     def test_what_is_in_it_is_said_before_it_is_sent(self, machine: Machine) -> None:
         machine.make()
         before: list[str] = []
-        machine.engine.on_push = lambda _name: before.extend(machine.said) or ""  # type: ignore[func-returns-value]
+
+        def note(_name: str) -> str:
+            before.extend(machine.said)
+            return ""
+
+        machine.engine.on_push = note
 
         done = push_snapshot(REMOTE, say=machine.said.append)
 
