@@ -374,14 +374,16 @@ def build_line(phases: Iterable[Phase], *, cached: int) -> str:
 
 
 def outdated_line(phases: Iterable[Phase]) -> str:
-    """Return the line of a restored run that loaded much, empty if it did not.
+    """Return the line of a run that loaded much into a restored cluster, else an empty text.
 
     Args:
         phases: All of the run; images that went in one stream have the same start and size.
     """
+    phases = tuple(phases)
+    kinds = {one.kind for one in phases}
     streams = {(one.start, one.sent or 0) for one in phases if one.kind == "load"}
     loaded = sum(size for _, size in streams)
-    if loaded < _MUCH_LOADED:
+    if "restore" not in kinds or "create" in kinds or loaded < _MUCH_LOADED:
         return ""
     return (
         f"snapshot: {loaded / _MEGABYTE:.0f} MB of images were loaded that it does not have; "

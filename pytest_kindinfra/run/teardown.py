@@ -285,10 +285,8 @@ def closing_lines(
     needs = needs_of(started.prepared.plan)
     lines = table_lines(phases, cached=cached, width=width, color=color, needs=needs)
     lines[:-1] = folded("kindinfra: all phases", lines[:-1], environ=os.environ, at=now())
-    if line := build_line(phases, cached=len(cached)):
-        lines += ["", line]
-    if _is_restored(run) and (line := outdated_line(phases)):
-        lines.append(line)
+    notes = (build_line(phases, cached=len(cached)), outdated_line(phases))
+    lines += [text for note in filter(None, notes) for text in ("", note)]
     lines += failure_lines(outcome.failures)
     name = started.prepared.request.cluster
     if outcome.kept and (reused := _reused_dir(started)) and is_for_reuse(started):
@@ -298,12 +296,6 @@ def closing_lines(
         what = f"what is of run {run.path.name} in " if started.prepared.request.existing else ""
         lines += kept_lines(f"{what}cluster {name}", kubeconfig=run.kubeconfig, delete=delete)
     return [*map(started.tools.redactor.text, lines), f"logs and details: {run.path}"]
-
-
-def _is_restored(run: RunDirectory) -> bool:
-    with suppress(StateError):
-        return run.read(SnapshotUsed) is not None
-    return False
 
 
 def is_for_reuse(started: Started) -> bool:

@@ -390,7 +390,13 @@ class TestARestoredClusterThatLoadedImages:
     def test_says_so_if_it_is_much(self, loads: list[tuple[float, int | None]], line: str) -> None:
         phases = [phase("load", "i", start, 9, sent=sent) for start, sent in loads]
 
-        assert outdated_line([phase("build", "i", 0, 3), *phases]) == line
+        assert outdated_line([phase("restore", "cluster", 0, 3), *phases]) == line
+
+    @pytest.mark.parametrize("kinds", [("create",), ("restore", "create"), ("take",)])
+    def test_a_cluster_that_was_not_restored_has_no_snapshot(self, kinds: tuple[str, ...]) -> None:
+        phases = [phase(kind, "cluster", 0, 3) for kind in kinds]
+
+        assert outdated_line([*phases, phase("load", "i", 0, 9, sent=500_000_000)]) == ""
 
 
 def test_a_kept_cluster_can_be_used_and_deleted_by_pasting() -> None:
