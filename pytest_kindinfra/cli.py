@@ -232,6 +232,8 @@ def _kubectl(given: argparse.Namespace) -> None:
 def _snapshot(given: argparse.Namespace) -> int:
     from pytest_kindinfra.commands.snapshots import list_snapshots, remove_snapshots
 
+    if given.action in {"make", "push", "pull"}:
+        return _share_snapshot(given)
     if given.action == "remove":
         done = remove_snapshots()
         _say_all(done.lines or ["there is no snapshot"])
@@ -241,6 +243,24 @@ def _snapshot(given: argparse.Namespace) -> int:
         _say_json({"snapshots": [one.record for one in found]})
     else:
         _say_all([one.line for one in found] or ["there is no snapshot"])
+    return 0
+
+
+def _share_snapshot(given: argparse.Namespace) -> int:
+    from pytest_kindinfra.commands.sharing import make_snapshot, pull_snapshot, push_snapshot
+
+    _note_folder()
+    say = _complain if given.json else _say
+    if given.action == "make":
+        done = make_snapshot(given.services, save=given.save, progress=_progress(say))
+    elif given.action == "push":
+        done = push_snapshot(given.reference, say=say)
+    else:
+        done = pull_snapshot(given.reference)
+    if given.json:
+        _say_json(done.record)
+    else:
+        _say(done.line)
     return 0
 
 
@@ -310,12 +330,12 @@ def _note_folder() -> None:
         _complain(f"kindinfra: using the declaration in {folder}")
 
 
-def _progress() -> Callable[[Phase, bool], None]:
+def _progress(say: Callable[[str], None] | None = None) -> Callable[[Phase, bool], None]:
     from pytest_kindinfra.run.report import progress_line
     from pytest_kindinfra.system.timeline import now
 
-    began = now()
-    return lambda phase, ended: _say(progress_line(phase, ended=ended, since=began))
+    began, write = now(), say or _say
+    return lambda phase, ended: write(progress_line(phase, ended=ended, since=began))
 
 
 def _say_json(record: Mapping[str, Any]) -> None:

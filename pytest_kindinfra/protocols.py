@@ -97,7 +97,9 @@ class SnapshotNotes:
         made: When it was made, in seconds since the epoch.
         node_image: What kind was given, or chose.
         node_image_id: The engine's id of that.
-        images: Full references of the images that the kind node had.
+        images: References of the images that were loaded for it; empty if that is not known.
+        parts: What the key was made from: see `clusters.snapshot.made_of`.
+        credentials: Where credentials of the user's come from that the kind node had.
         container: How the kind node's container was made; see `engines.snapshots`.
     """
 
@@ -106,6 +108,8 @@ class SnapshotNotes:
     node_image: str
     node_image_id: str
     images: tuple[str, ...]
+    parts: dict[str, str]
+    credentials: tuple[str, ...]
     container: dict[str, Any]
 
 

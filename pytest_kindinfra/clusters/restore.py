@@ -18,7 +18,9 @@ from pytest_kindinfra.clusters.create import create_cluster, turn_to_create
 from pytest_kindinfra.clusters.snapshot import (
     API_PORT,
     REPOSITORY,
+    credentials_for,
     kubeconfig_of,
+    made_of,
     misfit,
     node_container,
     own_mounts,
@@ -35,12 +37,12 @@ from pytest_kindinfra.system.files import free_port, write_private
 from pytest_kindinfra.system.timeline import Deadline, now, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from pytest_kindinfra.context import Context
+    from pytest_kindinfra.context import Context, Request
     from pytest_kindinfra.kube.cluster import Kube
-    from pytest_kindinfra.model import Cluster
+    from pytest_kindinfra.model import Cluster, Service
     from pytest_kindinfra.protocols import Packed, Snapshots, StoredSnapshot
     from pytest_kindinfra.state.directory import RunDirectory
 
@@ -68,6 +70,40 @@ class _RestoreError(KindInfraError):
     """A cluster could not be restored, whatever else may work."""
 
 
+def parts_of(
+    request: Request, snapshots: Snapshots, provider: str, deadline: Deadline
+) -> dict[str, str]:
+    """Return what a snapshot must have been made of to fit the clusters of a request.
+
+    Args:
+        request: How its clusters are made.
+        snapshots: Who keeps the snapshots.
+        provider: The provider's version.
+        deadline: When to give up.
+
+    Raises:
+        EngineError: The engine does not answer.
+    """
+    return made_of(
+        snapshot_config(request),
+        provider=provider,
+        engine=snapshots.kind_of_engine(deadline),
+        tuning=request.tuning,
+        environ=os.environ,
+    )
+
+
+def why_none(request: Request, services: Iterable[Service]) -> str:
+    """Return why a cluster is never restored from a snapshot; empty if it may be.
+
+    Args:
+        request: How it is made.
+        services: Those that are deployed into it.
+    """
+    early = 'a service has before = "nodes"' * any(one.before == "nodes" for one in services)
+    return why_never(snapshot_config(request)) or early
+
+
 class SnapshotBoot:
     """The snapshots of one bring-up: the one that its cluster comes from, or leaves.
 
@@ -79,7 +115,7 @@ class SnapshotBoot:
     def __init__(self, context: Context, provider: str) -> None:
         self._context = context
         self._provider = provider
-        self._key = ""
+        self._parts: dict[str, str] = {}
         self._leaves = False
 
     def create(self, folder: RunDirectory, begin: Callable[[int], object]) -> Cluster:
@@ -140,6 +176,31 @@ class SnapshotBoot:
         keeper.start()
         context.watchers.append(keeper)  # who is waited for at the end of the run
 
+    def make(self, snapshots: Snapshots, cluster: Cluster, images: tuple[str, ...]) -> str:
+        """Make a snapshot of a cluster that is ready and empty; return its name when it exists.
+
+        Args:
+            snapshots: Who keeps it.
+            cluster: The cluster; nothing was deployed into it.
+            images: References of the images in its kind node.
+
+        Raises:
+            KindInfraError: It could not be made.
+        """
+        context = self._context
+        cache = context.request.cache or context.run.path
+        deadline = context.deadline()
+        self._parts = parts_of(context.request, snapshots, self._provider, deadline)
+        with ExitStack() as closing, context.tools.timeline.span("snapshot", "cluster"):
+            if (packed := self._pack(snapshots, cluster, cache, closing)) is None:
+                msg = (
+                    "another run is making a snapshot\n"
+                    "To fix: run kindinfra snapshot make again when that run has ended"
+                )
+                raise ClusterError(msg)
+            self._commit(snapshots, packed, images, deadline)
+        return self._reference
+
     def _usable(self) -> Snapshots | None:
         """Return who keeps snapshots, unless none is wanted, or none can be of such a cluster."""
         context = self._context
@@ -147,21 +208,15 @@ class SnapshotBoot:
         wanted = context.request.snapshot == "auto" and context.request.cache is not None
         if snapshots is None or not wanted:
             return None
-        config = snapshot_config(context.request)
-        if why_never(config) or any(one.before == "nodes" for one in context.plan.services):
+        if why_none(context.request, context.plan.services):
             return None  # docs/options.md says which clusters these are
         try:
-            engine = snapshots.kind_of_engine(context.deadline(_PROBE_SECONDS))
+            self._parts = parts_of(
+                context.request, snapshots, self._provider, context.deadline(_PROBE_SECONDS)
+            )
         except EngineError as error:
             self._say(f"boots without a snapshot: {error}")
             return None
-        self._key = snapshot_key(
-            config,
-            provider=self._provider,
-            engine=engine,
-            tuning=context.request.tuning,
-            environ=os.environ,
-        )
         return snapshots
 
     def _find(self, snapshots: Snapshots) -> StoredSnapshot | None:
@@ -171,7 +226,7 @@ class SnapshotBoot:
                 return None
             why = misfit(
                 found,
-                key=self._key,
+                parts=self._parts,
                 now=now(),
                 image_id=lambda name: snapshots.image_id(name, deadline),
             )
@@ -183,7 +238,7 @@ class SnapshotBoot:
 
     @property
     def _reference(self) -> str:
-        return f"{REPOSITORY}:{self._key}"
+        return f"{REPOSITORY}:{snapshot_key(self._parts)}"
 
     def _restore(
         self,
@@ -317,20 +372,26 @@ class SnapshotBoot:
         )
 
     def _keep(self, snapshots: Snapshots, packed: Packed, closing: ExitStack) -> None:
-        deadline = Deadline.after(_KEEP_WITHIN)
         with closing:
             try:
-                notes = SnapshotNotes(
-                    key=self._key,
-                    made=now(),
-                    node_image=packed.node_image,
-                    node_image_id=packed.node_image_id,
-                    images=(),
-                    container=packed.template,
-                )
-                snapshots.keep(packed, self._reference, notes, deadline)
+                self._commit(snapshots, packed, (), Deadline.after(_KEEP_WITHIN))
             except (KindInfraError, OSError) as error:
                 self._say(f"leaves no snapshot: {error}")
+
+    def _commit(
+        self, snapshots: Snapshots, packed: Packed, images: tuple[str, ...], deadline: Deadline
+    ) -> None:
+        notes = SnapshotNotes(
+            key=snapshot_key(self._parts),
+            made=now(),
+            node_image=packed.node_image,
+            node_image_id=packed.node_image_id,
+            images=images,
+            parts=self._parts,
+            credentials=credentials_for(snapshot_config(self._context.request), os.environ),
+            container=packed.template,
+        )
+        snapshots.keep(packed, self._reference, notes, deadline)
 
     def _say(self, text: str) -> None:
         self._context.hooks.say(f'cluster "{self._context.request.cluster}" {text}')

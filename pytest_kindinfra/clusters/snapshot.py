@@ -28,7 +28,7 @@ REPOSITORY = "localhost/kindinfra-snapshot"
 """What all snapshots are called in the engine; the tag is the key."""
 
 
-_FORMAT = 1
+_FORMAT = 2
 """Goes up when restored kind nodes are made in another way."""
 
 
@@ -47,6 +47,10 @@ API_PORT = "6443/tcp"
 
 _PASSED_ON = re.compile(r"(?:HTTP|HTTPS|NO)_PROXY|KIND_\w+", re.IGNORECASE)
 """Variables that kind gives to kind nodes, or that lead it elsewhere."""
+
+
+_CREDENTIALS = re.compile(r"\b(?:auth|username|password|identitytoken|secret)\b", re.IGNORECASE)
+"""Keys of containerd's configuration that have what a registry asks for."""
 
 
 _KEPT = ("/var", "/etc", "/kind")
@@ -95,15 +99,15 @@ def why_never(config: Mapping[str, Any]) -> str:
     return ""
 
 
-def snapshot_key(
+def made_of(
     config: Mapping[str, Any],
     *,
     provider: str,
     engine: str,
     tuning: bool,
     environ: Mapping[str, str],
-) -> str:
-    """Return what a snapshot must have been made of to fit.
+) -> dict[str, str]:
+    """Return what must be the same for a snapshot to fit: a name of each part to a short text.
 
     Args:
         config: What `snapshot_config` returned.
@@ -112,37 +116,82 @@ def snapshot_key(
         tuning: Boot faster than kind does.
         environ: The environment, of which kind passes some variables on.
     """
-    parts = {
-        "format": _FORMAT,
-        "config": config,
-        "provider": provider,
+    nodes = [{**node, "image": None} for node in config["nodes"]]
+    boot = [{**config, "nodes": nodes}, dns_patch(config) if tuning else None]
+    passed = {name: one for name, one in environ.items() if _PASSED_ON.fullmatch(name)}
+    images = (node.get("image") or "kind's own choice" for node in config["nodes"])
+    return {
+        "format": str(_FORMAT),
+        "kind": provider,
+        "node image": ", ".join(images),
         "engine": engine,
-        "dns": dns_patch(config) if tuning else None,
-        "environ": {name: one for name, one in environ.items() if _PASSED_ON.fullmatch(name)},
+        "kind config": _digest(boot),
+        "environment": " ".join([*sorted(passed), _digest(passed)]),  # values may be secrets
     }
-    text = json.dumps(parts, sort_keys=True, default=str)
+
+
+def snapshot_key(parts: Mapping[str, str]) -> str:
+    """Return the tag of the snapshots of which `made_of` returned these parts."""
+    return _digest(dict(parts))
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
     return sha256(text.encode()).hexdigest()[:_DIGITS]
 
 
+def credentials_for(config: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return which credentials of the user's kind puts into a kind node, by where they are from.
+
+    Args:
+        config: What `snapshot_config` returned.
+        environ: The environment, of which kind passes some variables on.
+    """
+    found = [
+        name
+        for name, value in sorted(environ.items())
+        if _PASSED_ON.fullmatch(name) and "@" in value
+    ]
+    patches = [
+        key
+        for key in ("containerdConfigPatches", "containerdConfigPatchesJSON6902")
+        if any(_CREDENTIALS.search(str(patch)) for patch in config.get(key) or ())
+    ]
+    return (*found, *(f"{key} of the kind config" for key in patches))
+
+
 def misfit(
-    snapshot: StoredSnapshot, *, key: str, now: float, image_id: Callable[[str], str | None]
+    snapshot: StoredSnapshot,
+    *,
+    parts: Mapping[str, str],
+    now: float,
+    image_id: Callable[[str], str | None],
 ) -> str:
     """Return why a snapshot is not to be used; empty if it is.
 
     Args:
-        snapshot: The one with the key in its name.
-        key: The key.
+        snapshot: The snapshot.
+        parts: What `made_of` returned here.
         now: Seconds since the epoch.
         image_id: Returns the id of an image of the engine, None if it has it not.
     """
-    if (notes := snapshot.notes) is None or notes.key != key:
+    if (notes := snapshot.notes) is None:
         return "it does not say how it was made"
+    differences = (_difference(part, notes.parts, parts) for part in parts)
+    if why := ", ".join(filter(None, differences)):
+        return why
     if is_too_old(notes, now):
         return f"it is {(now - notes.made) / _DAY:.0f} days old"
     there = image_id(notes.node_image)
     if there not in {None, notes.node_image_id}:
         return f"node image {notes.node_image} is another one by now"
     return ""
+
+
+def _difference(part: str, its: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """Return how a part differs; empty if it does not."""
+    was = its.get(part, "unknown")
+    return "" if was == here[part] else f"its {part} is {was}, and here it is {here[part]}"
 
 
 def is_too_old(notes: SnapshotNotes, now: float) -> bool:

@@ -139,9 +139,21 @@ def _add_inside(commands: Any) -> None:
 
 def _add_snapshot(commands: Any) -> None:
     """Add the commands about the snapshots that clusters boot from."""
-    snapshot = commands.add_parser("snapshot", help="List or remove snapshots of clusters")
+    snapshot = commands.add_parser(
+        "snapshot", help="List, make, push, pull or remove snapshots of clusters"
+    )
     actions = snapshot.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("list", parents=[_json()], help="Say which snapshots the engine has")
+    make = actions.add_parser(
+        "make", parents=[_json()], help="Make one that has the images of services"
+    )
+    _add_services(make)
+    make.add_argument(
+        "--save", type=expand_path, metavar="FILE", help="Also write it to FILE, for docker load"
+    )
+    for action, does in (("push", "Push the one of this folder to"), ("pull", "Pull one from")):
+        move = actions.add_parser(action, parents=[_json()], help=f"{does} a registry")
+        move.add_argument("reference", metavar="REF", help="its name there: HOST/NAME:TAG")
     actions.add_parser("remove", help="Remove all snapshots that no cluster uses")
 
 

@@ -145,7 +145,7 @@ def delete_cluster(stack: OwnStack) -> None:
         return
     with parts.cleanup:
         if not parts.context.run.is_closed:
-            _end(parts.context)
+            end_cluster(parts.context)
             close_cluster(parts.cluster)
             stack.close()
 
@@ -157,7 +157,7 @@ def _create(context: Context) -> tuple[ClusterTasks, dict[str, BuiltImage]]:
     except BaseException:
         with suppress(KindInfraError):
             _keep(context)
-        _end(context)
+        end_cluster(context)
         raise
 
 
@@ -214,7 +214,7 @@ def _keep(context: Context) -> None:
     )
 
 
-def _end(context: Context) -> None:
+def end_cluster(context: Context) -> None:
     """Delete the cluster if this run may have made one."""
     with deferring():
         context.cancelled.set()

@@ -342,7 +342,8 @@ def _notes(label: str) -> SnapshotNotes | None:
     """Return what a label says; None if it is no label of this version."""
     try:
         said = json.loads(label)
-        return SnapshotNotes(**{**said, "images": tuple(said["images"])})
+        lists = {key: tuple(said[key]) for key in ("images", "credentials")}
+        return SnapshotNotes(**{**said, **lists})
     except (ValueError, TypeError, KeyError):
         return None
 

@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 _MICROSECONDS = 1_000_000
 
 
+_MEGABYTE = 1_000_000
+
+
+_MUCH_LOADED = 100 * _MEGABYTE
+"""Bytes that take some seconds to load; changed layers of an edited service are fewer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How a run ended.
@@ -364,6 +371,24 @@ def build_line(phases: Iterable[Phase], *, cached: int) -> str:
     unchanged = f", {count(cached, 'image')} unchanged" if cached else ""
     work = f"{added_up:.1f} s of build time in {wall:.1f} s"
     return f"builds: {work}{unchanged}"
+
+
+def outdated_line(phases: Iterable[Phase]) -> str:
+    """Return the line of a run that loaded much into a restored cluster, else an empty text.
+
+    Args:
+        phases: All of the run; images that went in one stream have the same start and size.
+    """
+    phases = tuple(phases)
+    kinds = {one.kind for one in phases}
+    streams = {(one.start, one.sent or 0) for one in phases if one.kind == "load"}
+    loaded = sum(size for _, size in streams)
+    if "restore" not in kinds or "create" in kinds or loaded < _MUCH_LOADED:
+        return ""
+    return (
+        f"snapshot: {loaded / _MEGABYTE:.0f} MB of images were loaded that it does not have; "
+        "kindinfra snapshot make makes one that has them"
+    )
 
 
 def kept_lines(what: str, *, kubeconfig: Path, delete: Sequence[str]) -> list[str]:

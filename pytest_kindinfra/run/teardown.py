@@ -19,6 +19,7 @@ from pytest_kindinfra.run.report import (
     build_line,
     failure_lines,
     kept_lines,
+    outdated_line,
     reused_lines,
     run_report,
     trace,
@@ -284,8 +285,8 @@ def closing_lines(
     needs = needs_of(started.prepared.plan)
     lines = table_lines(phases, cached=cached, width=width, color=color, needs=needs)
     lines[:-1] = folded("kindinfra: all phases", lines[:-1], environ=os.environ, at=now())
-    if line := build_line(phases, cached=len(cached)):
-        lines += ["", line]
+    notes = (build_line(phases, cached=len(cached)), outdated_line(phases))
+    lines += [text for note in filter(None, notes) for text in ("", note)]
     lines += failure_lines(outcome.failures)
     name = started.prepared.request.cluster
     if outcome.kept and (reused := _reused_dir(started)) and is_for_reuse(started):

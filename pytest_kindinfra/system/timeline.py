@@ -222,6 +222,7 @@ class PhaseKind(NamedTuple):
 
 PHASE_KINDS = {
     "build": PhaseKind("building", "built", ranks="image"),
+    "pull": PhaseKind("pulling", "pulled"),
     "queue": PhaseKind("waiting for its turn to create the cluster", "may be created"),
     "create": PhaseKind("creating the cluster", "cluster created"),
     "restore": PhaseKind(

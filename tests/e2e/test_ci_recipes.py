@@ -53,8 +53,11 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("page", ["docs/ci/github.md", "docs/ci/gitlab.md"])
 def test_the_lines_of_a_recipe_pass(page: str, folder: Path) -> None:
-    """The second recipe of each page builds in one job and tests in the next ones."""
-    one_job, two_jobs = recipes(page)
+    """The second recipe of each page builds in one job and tests in the next ones.
+
+    test_snapshots.py runs the lines of those about snapshots.
+    """
+    one_job, two_jobs, *_ = recipes(page)
     lines = [*lines_of(one_job), *lines_of(two_jobs)]
     script = [for_here(line) for line in lines if not OF_THE_MACHINE.search(line)]
 

@@ -15,6 +15,7 @@ from pytest_kindinfra.clusters.config import kind_config
 from pytest_kindinfra.clusters.restore import SnapshotBoot
 from pytest_kindinfra.clusters.snapshot import (
     kubeconfig_of,
+    made_of,
     node_container,
     own_mounts,
     snapshot_config,
@@ -63,7 +64,7 @@ def request_of(folder: Path, **fields: Any) -> Request:
 
 def key_of(request: Request, **fields: Any) -> str:
     given: dict[str, Any] = {"provider": "0.33.0", "engine": "x", "tuning": True, "environ": {}}
-    return snapshot_key(snapshot_config(request), **(given | fields))
+    return snapshot_key(made_of(snapshot_config(request), **(given | fields)))
 
 
 class TestTheKey:

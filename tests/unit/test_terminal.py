@@ -18,6 +18,7 @@ from pytest_kindinfra.run.report import (
     failure_lines,
     heartbeat_line,
     kept_lines,
+    outdated_line,
     plan_line,
     plan_lines,
     progress_line,
@@ -368,6 +369,34 @@ class TestBuilds:
         others = [phase("create", "cluster", 0, 60), phase("wait", "api", 60, 90)]
 
         assert build_line([*others, *builds], cached=cached) == line
+
+
+class TestARestoredClusterThatLoadedImages:
+    LINE = (
+        "snapshot: 150 MB of images were loaded that it does not have; "
+        "kindinfra snapshot make makes one that has them"
+    )
+
+    @pytest.mark.parametrize(
+        ("loads", "line"),
+        [
+            ([], ""),
+            ([(0, 10_000_000)], ""),
+            ([(0, None), (1, 99_000_000)], ""),
+            ([(0, 100_000_000), (5, 50_000_000)], LINE),
+            ([(0, 150_000_000), (0, 150_000_000)], LINE),  # of one stream
+        ],
+    )
+    def test_says_so_if_it_is_much(self, loads: list[tuple[float, int | None]], line: str) -> None:
+        phases = [phase("load", "i", start, 9, sent=sent) for start, sent in loads]
+
+        assert outdated_line([phase("restore", "cluster", 0, 3), *phases]) == line
+
+    @pytest.mark.parametrize("kinds", [("create",), ("restore", "create"), ("take",)])
+    def test_a_cluster_that_was_not_restored_has_no_snapshot(self, kinds: tuple[str, ...]) -> None:
+        phases = [phase(kind, "cluster", 0, 3) for kind in kinds]
+
+        assert outdated_line([*phases, phase("load", "i", 0, 9, sent=500_000_000)]) == ""
 
 
 def test_a_kept_cluster_can_be_used_and_deleted_by_pasting() -> None:

@@ -55,7 +55,7 @@ EXPLAINED = {
     "commands.inside": PROGRAM,
     "commands.plan": PROGRAM,
     "commands.pull": PROGRAM,
-    "commands.stack": "what scripts import",
+    "commands.sharing": PROGRAM,
     "commands.up": PROGRAM,
     "deploy.charts": SIZE,
     "deploy.postrenderer": PROGRAM,
