@@ -255,16 +255,19 @@ def problems_of_options(settings: Settings) -> Iterator[str]:
         )
 
 
-def problems_of_images(plan: Plan, existing: ExistingCluster) -> Iterator[str]:
-    """Yield a sentence for each image that cannot get into the cluster."""
-    if existing.nodes:
+def problems_of_images(
+    plan: Plan, existing: ExistingCluster, registry: str | None
+) -> Iterator[str]:
+    """Yield a sentence for each image that cannot get into the cluster, without a registry."""
+    if existing.nodes or registry:
         return
     for image in plan.images:
         if image.prebuilt is None:
             yield (
                 f'[images.{image.name}] cannot be loaded into "{existing.name}", which is no '
-                "kind cluster of this host\n  To fix: push it to a registry that the cluster pulls "
-                f'from and set [images.{image.name}] prebuilt = "REGISTRY/{image.name}:TAG"'
+                'kind cluster of this host\n  To fix: set [images] registry = "HOST/PREFIX" or '
+                "--kindinfra-registry to a registry that the cluster pulls from, or push it there "
+                f'and set [images.{image.name}] prebuilt = "REGISTRY/{image.name}:TAG"'
             )
 
 

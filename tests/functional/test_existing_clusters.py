@@ -118,7 +118,8 @@ def test_an_image_that_cannot_get_there_is_a_usage_error(
     assert run.code == 4, run.text
     assert (
         '[images.store] cannot be loaded into "fake", which is no kind cluster of this host\n'
-        "  To fix: push it to a registry that the cluster pulls from and set "
+        '  To fix: set [images] registry = "HOST/PREFIX" or --kindinfra-registry to a registry'
+        " that the cluster pulls from, or push it there and set "
         '[images.store] prebuilt = "REGISTRY/store:TAG"'
     ) in run.text
     assert [path for method, path in kubernetes.requests if method != "GET"] == []
