@@ -16,6 +16,7 @@ from pytest_kindinfra.clusters.existing import (
     find_existing,
     problems_of_images,
     problems_of_options,
+    problems_of_rights,
 )
 from pytest_kindinfra.context import Request, Reuse, Tools
 from pytest_kindinfra.engines.registry import with_registry
@@ -263,10 +264,13 @@ def _with_existing(
             Deadline.after(_LOOK_SECONDS),
             context=settings.context,
         )
+        found = list(problems_of_rights(plan, existing, request.namespace))
     except KindInfraError as error:
         return request, [f"{settings.sources['kubeconfig']} {file}: {error}"]
     request = replace(request, existing=existing, cluster=existing.name, kind_config=None)
-    return request, list(problems_of_images(plan, existing, request.image_registry))
+    where = f"{settings.sources['kubeconfig']} {file}"
+    lacking = [f"{where}: {problem}" for problem in found]
+    return request, [*lacking, *problems_of_images(plan, existing, request.image_registry)]
 
 
 def _problems_of_registry(

@@ -238,14 +238,19 @@ def test_it_is_there(kindinfra):
 """
 
 
-@pytest.fixture
-def restricted(cluster: Cluster, tmp_path: Path) -> Path:
-    """Return a project with the kubeconfig of a user who has all rights in one namespace alone."""
+@pytest.fixture(scope="module")
+def token(cluster: Cluster) -> str:
+    """Return the token of a user who has all rights in one namespace alone."""
     cluster.kubectl("create", "namespace", "team")
     cluster.kubectl("create", "serviceaccount", "dev", "--namespace", "team")
     role = ("--clusterrole=admin", "--serviceaccount=team:dev", "--namespace", "team")
     cluster.kubectl("create", "rolebinding", "dev", *role)
-    token = cluster.kubectl("create", "token", "dev", "--namespace", "team").strip()
+    return cluster.kubectl("create", "token", "dev", "--namespace", "team").strip()
+
+
+@pytest.fixture
+def restricted(cluster: Cluster, token: str, tmp_path: Path) -> Path:
+    """Return a project with the kubeconfig of that user."""
     config = json.loads(cluster.kubectl("config", "view", "--raw", "-o", "json"))
     config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
     context = config["contexts"][0]
@@ -284,13 +289,13 @@ PUSHED = """
 namespace = "team"
 [images]
 registry = "{address}/pushed"
-[images.base]
+[images.pushed-base]
 context = "base"
-[images.idler]
+[images.pushed-idler]
 context = "idler"
-needs = ["base"]
+needs = ["pushed-base"]
 [services.idle]
-image = "idler"
+image = "pushed-idler"
 manifests = ["idle.yaml"]
 """
 PUSHED_CASES = """
@@ -302,7 +307,7 @@ import pytest
 def test_its_pod_runs_what_the_registry_has(kindinfra):
     pods = kindinfra.core.list_namespaced_pod("team", label_selector="app=idle").items
     (image,) = {pod.spec.containers[0].image for pod in pods}
-    assert image == kindinfra.images["idler"]
+    assert image == kindinfra.images["pushed-idler"]
     name, _, digest = image.partition("@")
     host, _, path = name.partition("/")
     asked = urllib.request.Request(f"http://{host}/v2/{path}/manifests/{digest}", method="HEAD")
@@ -329,10 +334,13 @@ def forget_images(folder: Path) -> None:
 @pytest.fixture
 def pushing(restricted: Path, project: Path) -> Iterator[Path]:
     """Return a project whose images are in a registry, with a marker that no other run has."""
-    for name, text in (("base", "FROM busybox"), ("idler", 'FROM base\nCMD ["sleep", "9999"]')):
+    for name, text in (
+        ("base", "FROM busybox"),
+        ("idler", 'FROM pushed-base\nCMD ["sleep", "9999"]'),
+    ):
         (restricted / name).mkdir()
         (restricted / name / "Dockerfile").write_text(f"{text}\nLABEL of={id(project)}-{name}\n")
-    (restricted / "idle.yaml").write_text(IDLE.replace("PAUSE", "idler"))
+    (restricted / "idle.yaml").write_text(IDLE.replace("PAUSE", "pushed-idler"))
     (restricted / "test_idle.py").write_text(PUSHED_CASES)
     yield restricted
     forget_images(restricted)
@@ -352,20 +360,23 @@ def test_images_are_pushed_once_and_pulled_by_both_kinds_of_clusters(
             pushing, "-p", "no:xdist", f"--kindinfra-kubeconfig={pushing}/kubeconfig"
         )
         assert "1 passed" in first.output, first.output
-        assert [one["subject"] for one in first.phases("push")] == ["base", "idler"]
+        assert [one["subject"] for one in first.phases("push")] == ["pushed-base", "pushed-idler"]
         assert first.phases("load") == []
 
+        # Another machine builds on top of an image that only the registry has.
+        forget_images(pushing)
+        with (pushing / "idler" / "Dockerfile").open("a") as file:
+            file.write("LABEL changed=yes\n")
+        built = run_command(pushing, "build", "idle")
+        assert built.returncode == 0, built.stdout + built.stderr
+        assert "localhost/pushed-base" not in docker("image", "ls", "--format", "{{.Repository}}")
+
+        # A third one finds all that it needs there, and so do its kind nodes.
         forget_images(pushing)
         own = f"--kindinfra-kubeconfig={cluster.kubeconfig}"
         again = run_pytest(pushing, "-p", "no:xdist", own)
         assert "1 passed" in again.output, again.output
         assert (again.phases("build"), again.phases("push")) == ([], [])
-        assert [one["subject"] for one in again.phases("load")] == ["idler"]
-        assert "localhost/idler" not in docker("image", "ls", "--format", "{{.Repository}}")
-
-        # A build on top of an image that only the registry has.
-        with (pushing / "idler" / "Dockerfile").open("a") as file:
-            file.write("LABEL changed=yes\n")
-        built = run_command(pushing, "build", "idle")
-        assert built.returncode == 0, built.stdout + built.stderr
-        assert "localhost/base" not in docker("image", "ls", "--format", "{{.Repository}}")
+        (load,) = again.phases("load")
+        assert (load["subject"], load["note"]) == ("pushed-idler", "1 pulled by the kind nodes")
+        assert "localhost/pushed-idler" not in docker("image", "ls", "--format", "{{.Repository}}")

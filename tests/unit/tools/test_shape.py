@@ -73,6 +73,7 @@ EXPLAINED = {
     "kube.execute": DOOR,
     "kube.follow": DOOR,
     "kube.remote": DOOR,
+    "kube.rights": LAZY,
     "plan.origins": SIZE,
     "plan.requests": PURE,
     "plan.resolve": PURE,
