@@ -144,6 +144,7 @@ class Request:
         load: How images reach the kind nodes.
         registry: The address of the user's own registry, None for the plugin's; only with
             `load` registry.
+        image_registry: Where images are looked up and pushed to, None for none.
         no_build: Every image must be there.
         images: A folder of saved images; only with `no_build`.
         build_anew: Build without any cache, also what the engine has.
@@ -166,6 +167,7 @@ class Request:
     fail_fast: bool = False
     load: Load = "auto"
     registry: str | None = None
+    image_registry: str | None = None
     no_build: bool = False
     images: Path | None = None
     build_anew: bool = False

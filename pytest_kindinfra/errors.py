@@ -106,6 +106,17 @@ class CommandError(KindInfraError):
             limit=self.limit,
         )
 
+    def with_remedy(self, fix: str) -> CommandError:
+        """Return the same error with what to do about it."""
+        return CommandError(
+            self.argv,
+            exit_code=self.exit_code,
+            output=self.output,
+            what=self.what,
+            limit=self.limit,
+            fix=fix,
+        )
+
 
 class ClusterError(KindInfraError):
     """The cluster did not come up, or was lost."""

@@ -259,6 +259,7 @@ class Declaration:
     Attributes:
         folder: Where the declaration lives; relative paths start here.
         source: The file's name for messages; None if there is no file.
+        registry: Where images are looked up and pushed to, `HOST[:PORT][/PREFIX]`; None for none.
         env: Variables for tests, as pairs of a name and a text with words in braces, sorted.
         options: The `[options]` table, keys without prefix, values as TOML gave them.
         from_hooks: The names of the services that hooks added; another run may not load them.
@@ -269,6 +270,7 @@ class Declaration:
     cluster: ClusterSpec = field(default_factory=ClusterSpec)
     images: tuple[Image, ...] = ()
     services: tuple[Service, ...] = ()
+    registry: str | None = None
     env: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
     from_hooks: frozenset[str] = frozenset()
@@ -351,16 +353,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltImage:
-    """An image that the engine has.
+    """An image that the engine has, or a registry.
 
     Attributes:
         name: The declared name.
-        reference: Names its content; pods run it.
+        reference: Names its content: its name in the engine, or `pushed` if the engine lacks it.
         cached: Nothing was built, since it was built from the same sources before.
         bases: The registries' images that it was built from, to their ids; empty if not known.
         also: Further references, made by a template.
         contexts: Names by what it was built from. In the first, a declared base counts by its own
             sources, in the second by its content.
+        pushed: Its name with a digest in the registry of images; empty without one.
     """
 
     name: str
@@ -369,6 +372,7 @@ class BuiltImage:
     bases: dict[str, str] = field(default_factory=dict)
     also: tuple[str, ...] = ()
     contexts: tuple[str, ...] = ()
+    pushed: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -307,6 +307,19 @@ class Engine(Protocol):
         """
         ...
 
+    def digest_of(self, name: str, deadline: Deadline) -> str | None:
+        """Return the digest by which a registry has an image; None if it does not have it.
+
+        Args:
+            name: `REGISTRY/NAME:TAG`; the engine's own configuration has the credentials.
+            deadline: When to give up.
+
+        Raises:
+            CommandError: The registry cannot be reached, or refuses; names the remedy.
+            EngineError: The engine cannot ask registries.
+        """
+        ...
+
     def own_images(self, deadline: Deadline) -> list[OwnImage]:
         """Return the images with our label.
 

@@ -128,6 +128,12 @@ def by_digest(reference: str) -> str:
     return f"{repository}@{digest}"
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a registry's host, with its port if it has one, is this machine itself."""
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    return name in {_LOCAL_DOMAIN, "[::1]"} or bool(re.fullmatch(r"127(?:\.\d{1,3}){3}", name))
+
+
 def _parts(reference: str) -> tuple[str, str, str]:
     """Return repository, tag and digest; missing parts are empty."""
     name, _, digest = reference.strip().partition("@")

@@ -78,6 +78,7 @@ class FakeKubernetes:
         deletions: Path and preconditions of each request to delete so far.
         before_deletion: Called once, with the path, before something is deleted.
         forbidden: Whether a request of that method and path is answered by 403.
+        allows: Whether a user may do what the attributes of an access review say.
         execs: Plays the commands in pods: gets a pod's name, a command and its standard input, and
             returns the exit code and both streams.
     """
@@ -91,6 +92,7 @@ class FakeKubernetes:
     deletions: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     before_deletion: Callable[[str], object] | None = None
     forbidden: Callable[[str, str], bool] = lambda _method, _path: False
+    allows: Callable[[dict[str, str]], bool] = lambda _: True
     execs: Callable[[str, list[str], bytes], tuple[int, str, str]] = lambda *_: (0, "", "")
     bodies: dict[str, bytes] = field(default_factory=dict)
     objects: dict[str, Object] = field(default_factory=dict)

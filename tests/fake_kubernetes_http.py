@@ -138,7 +138,8 @@ class _Handler(BaseHTTPRequestHandler):
         fake, split = self.server.fake, urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         query = {key: values[0] for key, values in parse_qs(split.query).items()}
-        fake.requests.append((method, split.path))
+        if not split.path.endswith("/selfsubjectaccessreviews"):  # they change nothing
+            fake.requests.append((method, split.path))
         address, fault = Address.parse(split.path), None
         if address and address.part == "portforward":
             port = int(query["ports"])
@@ -152,6 +153,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._fail(403, f"{address.plural} is forbidden: this user cannot do that", "Forbidden")
         elif fault := fault or self._fault(method, split.path):
             self._fail(fault.status, fault.message, fault.reason)
+        elif split.path.endswith("/selfsubjectaccessreviews"):
+            review = json.loads(body)
+            allowed = fake.allows(review["spec"]["resourceAttributes"])
+            self._send(201, {**review, "status": {"allowed": allowed}})
         elif method == "GET" and query.get("watch"):
             self._watch(split.path, int(query["resourceVersion"]))
         else:

@@ -177,6 +177,8 @@ class FakeEngine:
         pushed: Names that were pushed so far.
         on_pull: Called with each reference that is pulled; may raise.
         pulled: References that were pulled so far.
+        on_ask: Called with each name that a registry is asked for: returns its digest, or raises.
+        asked: Names that registries were asked for so far.
         version: What `check` says; an exception is raised instead.
         name: What the user calls it.
         foreign: Build options that it does not know.
@@ -201,6 +203,8 @@ class FakeEngine:
     pushed: list[str] = field(default_factory=list)
     on_pull: Callable[[str], object] = lambda _reference: None
     pulled: list[str] = field(default_factory=list)
+    on_ask: Callable[[str], str | None] = lambda _name: None
+    asked: list[str] = field(default_factory=list)
 
     holds: Callable[[BuildRequest], str] = lambda request: request.reference.rpartition("-")[0]
     contents: dict[str, str] = field(default_factory=dict)
@@ -298,6 +302,11 @@ class FakeEngine:
         printed = self.on_push(name)
         self.pushed.append(name)
         return printed
+
+    def digest_of(self, name: str, deadline: Deadline) -> str | None:
+        deadline.check()
+        self.asked.append(name)
+        return self.on_ask(name)
 
     def own_images(self, deadline: Deadline) -> list[OwnImage]:
         deadline.check()

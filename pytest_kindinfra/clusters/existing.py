@@ -6,7 +6,7 @@ import json
 import os
 import re
 import warnings
-from contextlib import closing
+from contextlib import closing, contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pytest_kindinfra.kube.cleanup import Scope
+    from pytest_kindinfra.kube.reader import Reader
     from pytest_kindinfra.model import KubeObject, Plan
     from pytest_kindinfra.plan.options import Settings
     from pytest_kindinfra.protocols import ClusterCreator, KindNodes, Provider
@@ -179,12 +180,24 @@ def _read_kubeconfig(path: Path) -> Any:
         raise ClusterError(msg) from error
 
 
-def _nodes(config: dict[str, Any]) -> dict[str, str]:
-    """Return the names of the cluster's nodes with their machines' ids; none if we may not ask."""
-    with TemporaryDirectory(prefix="kindinfra-") as folder:
+@contextmanager
+def _opened(config: dict[str, Any]) -> Iterator[Reader]:
+    """Give the API of the cluster of a kubeconfig, in the block."""
+    with TemporaryDirectory(prefix="kindinfra-") as folder, warnings.catch_warnings():
         kubeconfig = Path(folder) / "kubeconfig"
         write_private(kubeconfig, json.dumps(config))  # JSON is YAML
-        found = _listed_nodes(kubeconfig)
+        # Of what the client imports; tests may have made warnings errors.
+        warnings.simplefilter("ignore")
+        from pytest_kindinfra.kube.reader import Reader
+
+        with closing(Reader(kubeconfig)) as reader:
+            yield reader
+
+
+def _nodes(config: dict[str, Any]) -> dict[str, str]:
+    """Return the names of the cluster's nodes with their machines' ids; none if we may not ask."""
+    with _opened(config) as reader:
+        found = _listed_nodes(reader)
     return {
         node["metadata"]["name"]: (node.get("status", {}).get("nodeInfo") or {}).get(
             "machineID", ""
@@ -193,21 +206,15 @@ def _nodes(config: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _listed_nodes(kubeconfig: Path) -> list[KubeObject]:
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of what the client imports; tests may have made them errors
-        from pytest_kindinfra.kube.client import ApiError
-        from pytest_kindinfra.kube.cluster import Kube
+def _listed_nodes(reader: Reader) -> list[KubeObject]:
+    from pytest_kindinfra.kube.client import ApiError
 
-        with closing(Kube(kubeconfig)) as kube:
-            try:
-                return list(kube.list_("/api/v1/nodes"))
-            except ApiError as error:
-                if error.status != HTTPStatus.FORBIDDEN:
-                    raise
-                return []
+    try:
+        return list(reader.list_("/api/v1/nodes"))
+    except ApiError as error:
+        if error.status != HTTPStatus.FORBIDDEN:
+            raise
+        return []
 
 
 def _name_here(
@@ -255,17 +262,52 @@ def problems_of_options(settings: Settings) -> Iterator[str]:
         )
 
 
-def problems_of_images(plan: Plan, existing: ExistingCluster) -> Iterator[str]:
-    """Yield a sentence for each image that cannot get into the cluster."""
-    if existing.nodes:
+def problems_of_images(
+    plan: Plan, existing: ExistingCluster, registry: str | None
+) -> Iterator[str]:
+    """Yield a sentence for each image that cannot get into the cluster, without a registry."""
+    if existing.nodes or registry:
         return
     for image in plan.images:
         if image.prebuilt is None:
             yield (
                 f'[images.{image.name}] cannot be loaded into "{existing.name}", which is no '
-                "kind cluster of this host\n  To fix: push it to a registry that the cluster pulls "
-                f'from and set [images.{image.name}] prebuilt = "REGISTRY/{image.name}:TAG"'
+                'kind cluster of this host\n  To fix: set [images] registry = "HOST/PREFIX" or '
+                "--kindinfra-registry to a registry that the cluster pulls from, or push it there "
+                f'and set [images.{image.name}] prebuilt = "REGISTRY/{image.name}:TAG"'
             )
+
+
+def problems_of_rights(plan: Plan, existing: ExistingCluster, namespace: str) -> Iterator[str]:
+    """Yield a sentence if the user lacks rights that the run's objects need; it names all of them.
+
+    Args:
+        plan: Has the objects.
+        existing: The cluster.
+        namespace: Where objects go that name none.
+
+    Raises:
+        KindInfraError: The cluster does not answer any more.
+    """
+    path = existing.kubeconfig
+    objects = [
+        (obj, plan.namespaces.get(service.name, namespace))
+        for service in plan.services
+        for obj in plan.objects.get(service.name, ())
+    ]
+    forwards = any(service.endpoints for service in plan.services)
+    with _opened(only_current(_read_kubeconfig(path), path.parent, existing.context)) as reader:
+        from pytest_kindinfra.kube.rights import missing_rights, rights_for, shown
+
+        rights = rights_for(reader, objects, namespace, forwards=forwards)
+        lines = shown(missing_rights(reader, rights))
+    if lines:
+        listed = "".join(f"\n    {line}" for line in lines)
+        yield (
+            f'rights are missing in "{existing.name}":{listed}\n  To fix: have them granted by a'
+            " Role (a ClusterRole for the whole cluster), or use another user; `kubectl auth can-i"
+            f" --list --namespace {namespace}` shows what this user may do"
+        )
 
 
 class _Objects(Protocol):

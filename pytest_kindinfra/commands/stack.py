@@ -35,6 +35,7 @@ from pytest_kindinfra.run.recipe import (
     tear_down,
 )
 from pytest_kindinfra.run.serving import service_tasks
+from pytest_kindinfra.run.supply import as_loaded
 from pytest_kindinfra.run.tasks import Tasks, given
 from pytest_kindinfra.run.teardown import keep_evidence
 from pytest_kindinfra.state.directory import new_run_id
@@ -241,7 +242,8 @@ def load_images(stack: OwnStack, images: Mapping[str, BuiltImage]) -> None:
         KindInfraError: One could not be loaded.
     """
     loader, context = stack.parts.cluster.nodes.result(), stack.parts.context
-    names = {image.reference: name for name, image in images.items()}
+    registries = stack.parts.cluster.registries.result()
+    names = {as_loaded(context, registries, image): name for name, image in images.items()}
     loader.load_together(names, context.deadline())
     for name, image in images.items():
         context.run.write(ImageReady(image=image), name)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.engines.failures import remedy_of_pull
 from pytest_kindinfra.engines.host import elsewhere_problem
+from pytest_kindinfra.engines.refusals import remedy_of_registry
 from pytest_kindinfra.errors import (
     CommandError,
     EngineError,
@@ -353,18 +354,22 @@ class CliEngine(ABC):
         try:
             self._runner.run(argv, deadline=deadline, what=f'pulling "{reference}"')
         except CommandError as error:
-            raise CommandError(
-                error.argv,
-                exit_code=error.exit_code,
-                output=error.output,
-                what=error.what,
-                fix=remedy_of_pull(error.output),
-            ) from error
+            raise error.with_remedy(remedy_of_pull(error.output)) from error
 
     def push(self, name: str, deadline: Deadline) -> str:
         """See `Engine.push`."""
         argv = [*self.pushing, name]
-        return self._runner.run(argv, deadline=deadline, what=f'pushing "{name}"').stdout
+        try:
+            return self._runner.run(argv, deadline=deadline, what=f'pushing "{name}"').stdout
+        except CommandError as error:
+            fix = remedy_of_registry(error.output, name.partition("/")[0])
+            raise error.with_remedy(fix) from None
+
+    def digest_of(self, name: str, deadline: Deadline) -> str | None:
+        """See `Engine.digest_of`."""
+        del deadline
+        msg = f'{self.name} cannot be asked whether a registry has "{name}"'
+        raise EngineError(msg)
 
     def own_images(self, deadline: Deadline) -> list[OwnImage]:
         """See `Engine.own_images`."""

@@ -13,6 +13,7 @@ a name in `build_options`, or a cache that the engine's own builder cannot keep.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import socket
@@ -32,6 +33,7 @@ from pytest_kindinfra.engines.common import (
 )
 from pytest_kindinfra.engines.failures import buildkit_failure
 from pytest_kindinfra.engines.host import EngineAddress, read_json
+from pytest_kindinfra.engines.refusals import lacks_image, remedy_of_registry
 from pytest_kindinfra.errors import CommandError, EngineError, KindInfraError, NothingHereError
 from pytest_kindinfra.plan.buildoptions import builder_of, flags
 from pytest_kindinfra.protocols import Finding
@@ -94,6 +96,9 @@ _BUILDER_FIELD = re.compile(r"^(Name|Driver):[ \t]*(\S+)", re.MULTILINE)
 
 
 _BUILDX_SECONDS = 30.0
+
+
+_REGISTRY_SECONDS = 30.0
 
 
 _OWN_CACHES = {"--cache-to": ("inline",), "--cache-from": ("inline", "registry")}
@@ -203,6 +208,23 @@ class Docker(CliEngine):
         """See `Engine.tag`."""
         argv = ["docker", "tag", self._asked_for(reference), name]
         self._runner.run(argv, deadline=deadline.within(60))
+
+    def digest_of(self, name: str, deadline: Deadline) -> str | None:
+        """See `Engine.digest_of`; buildx takes the credentials from where `docker` has them.
+
+        `docker manifest inspect` would ask for images of loopback addresses by HTTPS.
+        """
+        argv = ["docker", "buildx", "imagetools", "inspect", name, "--format", "{{json .Manifest}}"]
+        try:
+            printed = self._runner.run(
+                argv, deadline=deadline.within(_REGISTRY_SECONDS), what=f'looking for "{name}"'
+            ).stdout
+        except CommandError as error:
+            if lacks_image(error.output):
+                return None
+            fix = remedy_of_registry(error.output, name.partition("/")[0])
+            raise error.with_remedy(fix) from None
+        return str(json.loads(printed)["digest"])
 
     def save(self, reference: str, archive: Path, deadline: Deadline) -> None:
         """See `Engine.save`; Docker itself writes aside and renames."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from pytest_kindinfra.images.dockerfile import build_secrets, unshown_arguments
 from pytest_kindinfra.images.names import find_by_context, give_names
 from pytest_kindinfra.images.saved import ImageSources, find_images, read_saved_images
 from pytest_kindinfra.images.slots import BuildSlots
+from pytest_kindinfra.images.store import open_store
 from pytest_kindinfra.images.tags import add_name, archive_reference, further_names, tag_image
 from pytest_kindinfra.model import BuiltImage
 from pytest_kindinfra.protocols import BuildRequest
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.context import Context
+    from pytest_kindinfra.images.store import ImageStore
     from pytest_kindinfra.images.tags import Circumstances, Tagged
     from pytest_kindinfra.model import Image, Plan
     from pytest_kindinfra.protocols import Engine
@@ -122,6 +124,7 @@ class BuildSetup:
         digests: Digests of the files that images are built from.
         anew: Build without any cache, also what the engine has.
         names: Declared images to the further names that a Dockerfile may call them.
+        store: The registry of images, None without one.
     """
 
     folder: Path
@@ -132,6 +135,7 @@ class BuildSetup:
     digests: Digests = field(default_factory=Digests)
     anew: bool = False
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    store: ImageStore | None = None
 
 
 def build_image(
@@ -167,10 +171,8 @@ def build_image(
         for _ in range(ATTEMPTS):
             tagged = _tagged(image, bases, setup, deadline)
             contexts = _contexts(tagged, bases)
-            if not setup.anew:
-                found = find_by_context(engine, image.name, contexts[::-1], deadline(None))
-                if found:
-                    return _built(image, found, contexts, tagged, cached=True)
+            if not setup.anew and (found := _found(image, contexts, tagged, setup, deadline)):
+                return found
             request = _request(image, tagged, setup)
             with setup.slots.turn(place, deadline(None)):
                 _build(image, request, setup, deadline(image.timeout))
@@ -183,6 +185,22 @@ def build_image(
             if reference:
                 return _built(image, reference, contexts, tagged, cached=False)
     raise KindInfraError(_unsteady(image, changed))
+
+
+def _found(
+    image: Image,
+    contexts: tuple[str, ...],
+    tagged: Tagged,
+    setup: BuildSetup,
+    deadline: Callable[[float | None], Deadline],
+) -> BuiltImage | None:
+    """Return an image that was built before, here or by another machine that pushed it."""
+    there = find_by_context(setup.engine, image.name, contexts[::-1], deadline(None))
+    pushed = setup.store.find(image, contexts) if setup.store else None
+    if reference := there or pushed:
+        found = _built(image, reference, contexts, tagged, cached=True)
+        return replace(found, pushed=pushed or "")
+    return None
 
 
 def _tagged(
@@ -325,6 +343,7 @@ class Builds:
         self._ranks = build_ranks(context.plan, self._recall())
         self._digests = Digests(context.request.cache)
         self._found: dict[str, BuiltImage] = {}
+        self._store = open_store(context)
         self._setup = self._make_setup()
 
     def find(self) -> None:
@@ -345,6 +364,7 @@ class Builds:
             digests=self._digests,
             saved=saved or None,
             names=further_names(self._context.plan.images),
+            store=self._store,
         )
         self._found = find_images(
             self._context.plan, sources, before=self._call_hook, deadline=self._context.deadline
@@ -387,6 +407,7 @@ class Builds:
             digests=self._digests,
             names=further_names(context.plan.images),
             anew=context.request.build_anew,
+            store=self._store,
         )
 
     def _recall(self) -> dict[str, float]:
@@ -407,7 +428,7 @@ class Builds:
         bases: Sequence[BuiltImage],
         circumstances: Callable[[], Circumstances],
     ) -> BuiltImage:
-        """Build an image unless its content was built before, and return it.
+        """Build an image unless its content was built before, push it, and return it.
 
         Args:
             image: The image.
@@ -418,6 +439,8 @@ class Builds:
             KindInfraError: It could not be built.
         """
         built = add_name(self._build_or_find(image, bases), self._context, circumstances)
+        if self._store:
+            built = self._store.keep(image, built, anew=self._setup.anew)
         self._context.run.write(ImageReady(image=built), image.name)
         self._note_use(built)
         return built
@@ -436,7 +459,11 @@ class Builds:
             self._problems += note_use(cache, built.names, use)
 
     def _build_or_find(self, image: Image, bases: Sequence[BuiltImage]) -> BuiltImage:
-        if self._context.request.no_build:
+        request = self._context.request
+        if image.prebuilt and request.existing and not request.existing.nodes:
+            # The cluster pulls it, and so does a build on top of it.
+            return BuiltImage(name=image.name, reference=image.prebuilt, cached=True)
+        if request.no_build:
             return self._found[image.name]
         self._call_hook(image)
         secrets = build_secrets(image, folder=self._context.request.folder)

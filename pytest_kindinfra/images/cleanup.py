@@ -111,7 +111,7 @@ def drop_old_images(context: Context, cluster: Cluster, kube: Kube) -> None:
     """Remove what this run replaced; a failure is not reported."""
     loaded = {one.subject for one in context.tools.timeline.phases if one.kind == "load" and one.ok}
     built = context.run.read_all(ImageReady)
-    current = {name: built[name].image.reference for name in loaded if name in built}
+    current = {name: built[name].image for name in loaded if name in built}
     if cluster.reused_dir is None or not current:
         return
     with suppress(KindInfraError):
@@ -121,10 +121,14 @@ def drop_old_images(context: Context, cluster: Cluster, kube: Kube) -> None:
             _drop(context, node, current, used)
 
 
-def _drop(context: Context, node: str, current: Mapping[str, str], used: Collection[str]) -> None:
+def _drop(
+    context: Context, node: str, current: Mapping[str, BuiltImage], used: Collection[str]
+) -> None:
     nodes, deadline = context.tools.kind_nodes, context.deadline()
-    keep = {*used, *map(normalise, current.values())}
+    names = [name for one in current.values() for name in (one.reference, one.pushed) if name]
+    keep = {*used, *map(normalise, names)}
     repositories = {f"localhost/{name}" for name in current}
+    repositories |= {split(one.pushed)[0] for one in current.values() if one.pushed}
     there = nodes.images_in(node, deadline)
     old = sorted(ref for ref in there if split(ref)[0] in repositories and ref not in keep)
     if old:

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.engines.registry import pushed_name
 from pytest_kindinfra.errors import ClusterError, CommandError, KindInfraError
-from pytest_kindinfra.references import by_digest
+from pytest_kindinfra.references import by_digest, has_digest, name_in_node
 from pytest_kindinfra.system.timeline import Deadline, retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from pytest_kindinfra.images.load import Sending, Sent
     from pytest_kindinfra.model import Registry
     from pytest_kindinfra.protocols import Engine, KindNodes, RegistryHost
 
@@ -58,6 +59,46 @@ class Pushed:
         return f"{self.layers} of {self.of} layers pushed" if self.of else "in the registry"
 
 
+def pushed_digest(printed: str) -> str | None:
+    """Return the digest of the manifest that Docker pushed, by what it printed."""
+    found = _DIGEST.search(printed)
+    return found[1] if found else None
+
+
+def pushed_layers(printed: str) -> Pushed:
+    """Return how much Docker pushed, by what it printed."""
+    layers = _LAYER.findall(printed)
+    return Pushed(layers.count("Pushed"), len(layers))
+
+
+class _Puller:
+    """Has kind nodes pull from one registry; opens each to it before the first pull."""
+
+    def __init__(
+        self, registry: Registry, *, host: RegistryHost, kind_nodes: KindNodes, folder: Path
+    ) -> None:
+        self._registry = registry
+        self._host = host
+        self._kind_nodes = kind_nodes
+        self._folder = folder
+        self._open: set[str] = set()
+
+    def pull(self, names: list[str], nodes: tuple[str, ...], deadline: Deadline) -> None:
+        """Return when all of `nodes` have all images."""
+        with ThreadPoolExecutor(len(nodes)) as pool:
+            for done in [pool.submit(self._pull, node, names, deadline) for node in nodes]:
+                done.result()
+
+    def _pull(self, node: str, names: list[str], deadline: Deadline) -> None:
+        if node not in self._open:
+            self._host.open_to(node, self._registry, self._folder, deadline)
+            self._open.add(node)
+        there = self._kind_nodes.images_in(node, deadline)
+        for name in names:
+            if name not in there:
+                _often(partial(self._kind_nodes.pull, node, name, deadline), deadline)
+
+
 class RegistrySender:
     """Brings images into kind nodes through a registry; one call at a time.
 
@@ -77,9 +118,7 @@ class RegistrySender:
         self._registry = registry
         self._host = host
         self._engine = engine
-        self._kind_nodes = kind_nodes
-        self._folder = folder
-        self._open: set[str] = set()
+        self._puller = _Puller(registry, host=host, kind_nodes=kind_nodes, folder=folder)
         self._names: dict[str, str] = {}
         self._layers: dict[str, list[str]] = {}
         self.layers: dict[str, dict[str, int]] = {}
@@ -117,9 +156,7 @@ class RegistrySender:
         """
         names = [self.listed_as(reference, deadline) for reference in references]
         layers = [one for ref in references for one in self._layers.pop(ref, ())]
-        with ThreadPoolExecutor(len(nodes)) as pool:
-            for done in [pool.submit(self._pull, node, names, deadline) for node in nodes]:
-                done.result()
+        self._puller.pull(names, nodes, deadline)
         return Pushed(layers.count("Pushed"), len(layers))
 
     def _push(self, reference: str, image_id: str, deadline: Deadline) -> str:
@@ -129,8 +166,7 @@ class RegistrySender:
         if digest is None:
             printed = _often(partial(self._push_as, name, reference, deadline), deadline)
             self._layers[reference] = _LAYER.findall(printed)
-            found = _DIGEST.search(printed)
-            digest = found[1] if found else self._host.digest_of(name, image_id, deadline)
+            digest = pushed_digest(printed) or self._host.digest_of(name, image_id, deadline)
         if digest is None:
             raise ClusterError(self._replaced(name, image_id))
         return f"{name}@{digest}"
@@ -152,14 +188,78 @@ class RegistrySender:
             with suppress(CommandError):  # also when the run is ending
                 self._engine.remove(name, Deadline.after(_TIDIES_IN))
 
-    def _pull(self, node: str, names: list[str], deadline: Deadline) -> None:
-        if node not in self._open:
-            self._host.open_to(node, self._registry, self._folder, deadline)
-            self._open.add(node)
-        there = self._kind_nodes.images_in(node, deadline)
-        for name in names:
-            if name not in there:
-                _often(partial(self._kind_nodes.pull, node, name, deadline), deadline)
+
+@dataclass(frozen=True, slots=True)
+class _Pulled:
+    """How much a load took of which kind nodes pulled a part."""
+
+    names: int
+    rest: Sent | None
+
+    @property
+    def sent(self) -> int | None:
+        return self.rest.sent if self.rest else None
+
+    @property
+    def note(self) -> str:
+        pulled = f"{self.names} pulled by the kind nodes"
+        return f"{pulled}, {self.rest.note}" if self.rest else pulled
+
+
+class PullSender:
+    """Has kind nodes pull what the registry of images has; sends other images in another way.
+
+    Args:
+        others: That way.
+        registry: The registry of images, as its container has it.
+        address: What the names of its images begin with.
+        host: Opens kind nodes to it.
+        kind_nodes: Pull.
+        folder: Gets the file that kind nodes are given.
+
+    Attributes:
+        layers: See `Sending`; of those that are sent.
+    """
+
+    def __init__(
+        self,
+        others: Sending,
+        registry: Registry,
+        *,
+        address: str,
+        host: RegistryHost,
+        kind_nodes: KindNodes,
+        folder: Path,
+    ) -> None:
+        self._others = others
+        self._address = address
+        self._puller = _Puller(registry, host=host, kind_nodes=kind_nodes, folder=folder)
+        self.layers = others.layers
+
+    def passed(self) -> int:
+        """See `Sending.passed`."""
+        return self._others.passed()
+
+    def name_of(self, reference: str, deadline: Deadline) -> str:
+        """See `Sending.name_of`."""
+        return reference if self._has(reference) else self._others.name_of(reference, deadline)
+
+    def listed_as(self, reference: str, deadline: Deadline) -> str:
+        """See `Sending.listed_as`."""
+        if self._has(reference):
+            return name_in_node(reference)
+        return self._others.listed_as(reference, deadline)
+
+    def send(self, references: tuple[str, ...], nodes: tuple[str, ...], deadline: Deadline) -> Sent:
+        """See `Sending.send`."""
+        names = [name_in_node(one) for one in references if self._has(one)]
+        rest = tuple(one for one in references if not self._has(one))
+        if names:
+            self._puller.pull(names, nodes, deadline)
+        return _Pulled(len(names), self._others.send(rest, nodes, deadline) if rest else None)
+
+    def _has(self, reference: str) -> bool:
+        return reference.startswith(f"{self._address}/") and has_digest(reference)
 
 
 def _often(act: Callable[[], str], deadline: Deadline) -> str:

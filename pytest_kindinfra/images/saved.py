@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pytest_kindinfra.images.digests import Digests
+    from pytest_kindinfra.images.store import ImageStore
     from pytest_kindinfra.model import Image, Plan
     from pytest_kindinfra.protocols import Engine
     from pytest_kindinfra.system.timeline import Deadline
@@ -92,6 +93,7 @@ class ImageSources:
         digests: Digests of the files that images would be built from.
         saved: A folder of saved images with its manifest, name to image; None without one.
         names: Declared images to their further names.
+        store: The registry of images, None without one.
     """
 
     folder: Path
@@ -99,6 +101,7 @@ class ImageSources:
     digests: Digests
     saved: tuple[Path, Mapping[str, SavedImage]] | None = None
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    store: ImageStore | None = None
 
 
 def find_images(
@@ -176,6 +179,8 @@ def _found(
             return expected
         return f'the prebuilt "{context}" is not in the engine: {engine.name} pull {context}'
     reference = find_by_context(engine, image.name, [context], deadline)
+    if reference is None and sources.store and (pushed := sources.store.find(image, [context])):
+        return replace(expected, reference=pushed, pushed=pushed)
     if reference is None:
         built = context
         if image.archive:

@@ -24,6 +24,7 @@ from pytest_kindinfra.model import (
     SnapshotUse,
 )
 from pytest_kindinfra.plan.checks import env_problems
+from pytest_kindinfra.plan.options import REGISTRY_FORM, check_registry
 from pytest_kindinfra.plan.sources import SOURCES, has_source, read_sources
 from pytest_kindinfra.plan.tables import Asked, Table, shown
 
@@ -38,6 +39,10 @@ _REGISTRY = re.compile(r"localhost:[1-9]\d{0,4}")
 
 
 _IMAGE_NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
+
+
+_OF_ALL_IMAGES = ("registry",)
+"""The keys of `[images]` that are no names of images, unless they have a table."""
 
 
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -70,13 +75,15 @@ def parse_declaration(
         DeclarationError: Anything is wrong; it holds all problems.
     """
     problems: list[str] = [] if asked is None else asked
-    root = Table("", dict(tables), problems)
+    images = Table("[images]", _scalars(tables.get("images"), _OF_ALL_IMAGES), problems)
+    root = Table("", _without(tables, "images", _OF_ALL_IMAGES), problems)
     declaration = Declaration(
         folder=folder,
         source=source,
         cluster=_cluster(Table("[cluster]", root.raw("cluster", {}), problems)),
         images=tuple(read_image(name, table) for name, table in root.tables("images")),
         services=tuple(read_service(name, table) for name, table in root.tables("services")),
+        registry=_registry(images),
         env=root.pairs("env"),
         options=_options(root.raw("options"), problems),
     )
@@ -86,6 +93,31 @@ def parse_declaration(
     if problems:
         raise DeclarationError(problem.strip() for problem in problems)
     return declaration
+
+
+def _scalars(value: Any, keys: tuple[str, ...]) -> dict[str, Any]:
+    """Return what a table of tables says of all of them; under the same key may be a table."""
+    found = value if isinstance(value, dict) else {}
+    return {key: found[key] for key in keys if not isinstance(found.get(key, {}), dict)}
+
+
+def _without(tables: Mapping[str, Any], key: str, scalars: tuple[str, ...]) -> dict[str, Any]:
+    drop = _scalars(tables.get(key), scalars)
+    if not drop:
+        return dict(tables)
+    rest = {name: value for name, value in tables[key].items() if name not in drop}
+    return {**tables, key: rest}
+
+
+def _registry(table: Table) -> str | None:
+    address = table.text("registry")
+    if address:
+        try:
+            check_registry(address)
+        except ValueError:
+            shown_as = address.rpartition("@")[2]  # without a password
+            table.complain(f'registry "{shown_as}" must be {REGISTRY_FORM}')
+    return address
 
 
 def _options(value: Any, problems: list[str]) -> tuple[tuple[str, Any], ...]:

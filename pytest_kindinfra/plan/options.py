@@ -45,6 +45,25 @@ def check_template(template: str) -> str:
     return template
 
 
+def check_registry(text: str) -> str:
+    """Return the address of a registry, with the prefix of its images.
+
+    Raises:
+        ValueError: It is none; a path alone would mean Docker Hub, and `localhost` no registry.
+    """
+    from pytest_kindinfra.references import is_reference
+
+    host = text.partition("/")[0]
+    if not any(one in host for one in ".:") or not is_reference(f"{text}/x") or "@" in text:
+        msg = f'"{text}" is no address of a registry'
+        raise ValueError(msg)
+    return text
+
+
+REGISTRY_FORM = "HOST[:PORT][/PREFIX] in lower-case letters, such as ghcr.io/team"
+"""What the address of a registry looks like."""
+
+
 def fill_template(template: str, values: Mapping[str, str]) -> str:
     """Return a template with each `{FIELD}` replaced by its value."""
     return _TAG_FIELD.sub(lambda match: values[match[1]], template)
@@ -204,6 +223,14 @@ class Settings:
         "HOW",
         "How images get into the nodes: delta (only missing layers), archive, auto (delta, else "
         "archive) or registry",
+    )
+    registry: str | None = _option(
+        None,
+        "HOST/PREFIX",
+        "Look images up in this registry by their content, and push there what is built",
+        unset="that of [images] in the declaration, else none",
+        parse=check_registry,
+        expected=REGISTRY_FORM,
     )
     no_build: bool = _option(
         False,  # noqa: FBT003
@@ -435,6 +462,8 @@ def _file_of_context(name: str) -> Path:
 
 def _shown_at(row: Option, value: Any, place: str) -> str:
     """Return a value with its place: `--kindinfra-timeout=soon`, `environment KINDINFRA_X=1`."""
+    if row.key == "registry":
+        value = str(value).rpartition("@")[2]  # without a password
     if place.endswith(" [options]"):
         from pytest_kindinfra.plan.tables import shown  # every process of pytest loads this module
 

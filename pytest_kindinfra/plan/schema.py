@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_kindinfra.errors import DeclarationError
-from pytest_kindinfra.model import ClusterSpec, EndpointSpec, Helm, Image, Service
+from pytest_kindinfra.model import ClusterSpec, Declaration, EndpointSpec, Helm, Image, Service
 from pytest_kindinfra.plan.declaration import (
     _FUNCTION,
     _IMAGE_NAME,
@@ -81,7 +81,8 @@ def declaration_schema() -> dict[str, Any]:
     service["properties"]["helm"] |= _table("[services.x.helm]", asked, required=["chart"])
     properties = asked.schemas[""] | {
         "cluster": _table("[cluster]", asked),
-        "images": _tables(_table("[images.x]", asked), names=_IMAGE_NAME),
+        "images": _tables(_table("[images.x]", asked), names=_IMAGE_NAME)
+        | {"properties": _of_all_images(asked)},
         "services": _tables(service, names=_LABEL),
         "options": _options(),
     }
@@ -92,6 +93,15 @@ def declaration_schema() -> dict[str, Any]:
         "type": "object",
         "properties": dict(sorted(properties.items())),
         "additionalProperties": False,
+    }
+
+
+def _of_all_images(asked: Asked) -> dict[str, Any]:
+    """Return what the keys of `[images]` may be; an image may have such a name too."""
+    image, said = _table("[images.x]", asked), _attributes(Declaration)
+    return {
+        key: {"anyOf": [schema, image], "description": said[key]}
+        for key, schema in sorted(asked.schemas["[images]"].items())
     }
 
 

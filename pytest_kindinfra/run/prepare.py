@@ -16,12 +16,14 @@ from pytest_kindinfra.clusters.existing import (
     find_existing,
     problems_of_images,
     problems_of_options,
+    problems_of_rights,
 )
 from pytest_kindinfra.context import Request, Reuse, Tools
 from pytest_kindinfra.engines.registry import with_registry
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.images.checks import build_problems
 from pytest_kindinfra.images.saved import read_saved_images
+from pytest_kindinfra.images.store import ImageStore
 from pytest_kindinfra.kube.kinds import numbers
 from pytest_kindinfra.model import Declaration, Image, Plan
 from pytest_kindinfra.plan.copies import with_copies
@@ -34,6 +36,7 @@ from pytest_kindinfra.plan.requests import Amount, crowding
 from pytest_kindinfra.plan.resolve import keep_out, resolve
 from pytest_kindinfra.plan.source import RenderOptions, kubernetes_version
 from pytest_kindinfra.plan.sources import render
+from pytest_kindinfra.references import is_loopback
 from pytest_kindinfra.run.machine import network_problem, problems_of_host
 from pytest_kindinfra.state.memory import cache_folder
 from pytest_kindinfra.state.reused import cluster_name, reused_directory
@@ -220,6 +223,8 @@ def _problems_of_plan(
     if door.purpose == "resolve":
         return
     yield from option_problems(plan, tools.engine)
+    if door.purpose != "plan":
+        yield from _problems_of_registry(plan, request, settings, tools.engine)
     if door.purpose == "build":
         return
     yield from port_problems(request.kind_config, plan.ports)
@@ -259,10 +264,29 @@ def _with_existing(
             Deadline.after(_LOOK_SECONDS),
             context=settings.context,
         )
+        found = list(problems_of_rights(plan, existing, request.namespace))
     except KindInfraError as error:
         return request, [f"{settings.sources['kubeconfig']} {file}: {error}"]
     request = replace(request, existing=existing, cluster=existing.name, kind_config=None)
-    return request, list(problems_of_images(plan, existing))
+    where = f"{settings.sources['kubeconfig']} {file}"
+    lacking = [f"{where}: {problem}" for problem in found]
+    return request, [*lacking, *problems_of_images(plan, existing, request.image_registry)]
+
+
+def _problems_of_registry(
+    plan: Plan, request: Request, settings: Settings, engine: Engine
+) -> Iterator[str]:
+    """Yield why images cannot be looked up in the registry of images, which is asked for one."""
+    made = [image.name for image in plan.images if image.prebuilt is None]
+    if (address := request.image_registry) is None or not made:
+        return
+    where = settings.sources.get("registry", "[images] registry")
+    if not engine.runs_registries:
+        yield f"{where}: a registry of images needs Docker, but the engine is {engine.name}"
+        return
+    store = ImageStore(address, engine, lambda: Deadline.after(_LOOK_SECONDS))
+    if problem := store.problem(made[0]):
+        yield f'{where}: "{address}" cannot be used: {problem}'
 
 
 def _problems_of_mounts(request: Request, settings: Settings) -> list[str]:
@@ -360,19 +384,26 @@ def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:
         namespace=declared.namespace,
         build_jobs=settings.build_jobs,
         timeout=settings.timeout,
-        kind_config=with_registry(config) if settings.load == "registry" else config,
+        kind_config=with_registry(config) if _pulls_here(settings, plan) else config,
         node_image=settings.node_image or declared.node_image,
         tuning=declared.tuning,
         folder=folder,
         fail_fast=settings.fail == "fast",
         load=settings.load,
         registry=declared.registry,
+        image_registry=settings.registry or plan.declaration.registry,
         no_build=settings.no_build or settings.images is not None,
         images=settings.images and folder / settings.images,
         tag=settings.tag,
         cache=cache_folder(),
         snapshot=settings.snapshot if "snapshot" in settings.sources else declared.snapshot,
     )
+
+
+def _pulls_here(settings: Settings, plan: Plan) -> bool:
+    """Whether kind nodes may pull from a registry of this host."""
+    address = settings.registry or plan.declaration.registry or ""
+    return settings.load == "registry" or is_loopback(address.partition("/")[0])
 
 
 def _kind_config(path: Path, settings: Settings) -> dict[str, Any]:

@@ -15,19 +15,18 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.clusters.steps import ClusterSteps, cluster_steps, obtain_watched
 from pytest_kindinfra.context import CLUSTER, Context
 from pytest_kindinfra.deploy.renewal import forget_undeclared
-from pytest_kindinfra.engines.registry import open_registry
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.build import Builds
 from pytest_kindinfra.images.cleanup import drop_old_images
 from pytest_kindinfra.images.dockerfile import build_secrets
 from pytest_kindinfra.images.load import open_loader
-from pytest_kindinfra.images.registry import RegistrySender
 from pytest_kindinfra.images.tags import ask_circumstances
 from pytest_kindinfra.model import BuiltImage, ImagesInUse
 from pytest_kindinfra.run.serving import deploy_service, fail_service, service_tasks
-from pytest_kindinfra.run.tasks import Task, Tasks, await_all, given
+from pytest_kindinfra.run.supply import Registries, as_loaded, open_registries, sender_of
+from pytest_kindinfra.run.tasks import Task, Tasks, await_all
 from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.records import ClusterReady, ImageLoaded, ImageReady
+from pytest_kindinfra.state.records import ClusterReady, ImageLoaded
 from pytest_kindinfra.system.files import size_of
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.images.load import ImageLoader
     from pytest_kindinfra.images.tags import Circumstances
     from pytest_kindinfra.kube.cluster import Kube
-    from pytest_kindinfra.model import Cluster, Image, Registry, Service
+    from pytest_kindinfra.model import Cluster, Image, Service
     from pytest_kindinfra.run.serving import ServiceTask
     from pytest_kindinfra.system.timeline import Deadline
 
@@ -55,6 +54,7 @@ class ClusterTasks:
     Attributes:
         checked: The tools are there.
         created: Its API can be asked.
+        registries: The registries that kind nodes pull from.
         nodes: The kind nodes take images, long before they take pods.
         answering: The API server answers and the namespace is there, whatever nodes do.
         ready: Pods can run; its result is written.
@@ -62,6 +62,7 @@ class ClusterTasks:
 
     checked: Task[str]
     created: Task[Cluster]
+    registries: Task[Registries]
     nodes: Task[ImageLoader]
     answering: Task[Kube]
     ready: Task[Kube]
@@ -123,7 +124,7 @@ def add_cluster(
     first = [services[one.name].ready for one in context.plan.services if one.before == "nodes"]
     checked = tasks.add(_PREFLIGHT, lambda: _check(steps, preflight))
     tasks.add("the sweep", steps.sweep, after=[checked])
-    registry = tasks.add(CLUSTER, lambda: _registry(context), after=[checked])
+    registries = tasks.add(CLUSTER, lambda: open_registries(context), after=[checked])
     created = tasks.add(
         CLUSTER,
         lambda: obtain_watched(steps, context, checked.result(), begun.reach),
@@ -136,20 +137,22 @@ def add_cluster(
             context,
             begun.result(),
             created.future,
-            _sender(context, registry.result()),
+            sender_of(context, registries.result()),
             lambda work: tasks.add(CLUSTER, work),
         ),
-        after=[begun, registry],
+        after=[begun, registries],
     )
 
     ready = tasks.add(
         CLUSTER,
-        lambda: _await_pods(steps, context, created.result(), registry.result(), answering, first),
-        after=[created, registry],
+        lambda: _await_pods(
+            steps, context, created.result(), registries.result(), answering, first
+        ),
+        after=[created, registries],
         reaching=[answering],
         failed=partial(_fail_cluster, context),
     )
-    return ClusterTasks(checked, created, nodes, answering, ready)
+    return ClusterTasks(checked, created, registries, nodes, answering, ready)
 
 
 def add_stack(
@@ -182,7 +185,7 @@ def add_images(
     """Build each image as soon as its bases are built, and load it as soon as it is built."""
     existing = context.request.existing
     if existing and not existing.nodes:
-        return _images_elsewhere(context)
+        return _images_elsewhere(tasks, context, builds, cluster)
     # Images that need no build go first: they can travel while others are built.
     external = add_external(tasks, context, cluster)
     built = (
@@ -307,37 +310,11 @@ def _check(steps: ClusterSteps, preflight: Callable[[], None]) -> str:
     return version
 
 
-def _registry(context: Context) -> Registry | None:
-    """Have a registry, if images go through one."""
-    if context.request.load != "registry":
-        return None
-    return open_registry(
-        context.tools.registries,
-        address=context.request.registry,
-        cache=context.request.cache,
-        run=context.run.path,
-        say=context.hooks.say,
-        deadline=context.deadline(),
-    )
-
-
-def _sender(context: Context, registry: Registry | None) -> RegistrySender | None:
-    if registry is None:
-        return None
-    return RegistrySender(
-        registry,
-        host=context.tools.registries,
-        engine=context.tools.engine,
-        kind_nodes=context.tools.kind_nodes,
-        folder=context.run.path,
-    )
-
-
 def _await_pods(
     steps: ClusterSteps,
     context: Context,
     cluster: Cluster,
-    registry: Registry | None,
+    registries: Registries,
     answering: Task[Kube],
     first: Iterable[Task[Any]],
 ) -> Kube:
@@ -348,7 +325,7 @@ def _await_pods(
         for service in first:  # without these the nodes do not get Ready
             service.result()
 
-    kube = steps.await_pods(cluster, registry, answers)
+    kube = steps.await_pods(cluster, registries.announced, answers)
     if cluster.reused_dir and context.request.reuse and context.request.reuse.knows_all:
         forget_undeclared(kube, RunDirectory(cluster.reused_dir), context.plan.declaration)
     context.run.settle(ClusterReady.of(cluster, namespace=context.request.namespace))
@@ -369,10 +346,11 @@ def _build(
 def _load(
     context: Context, built: Mapping[str, Task[BuiltImage]], name: str, cluster: ClusterTasks
 ) -> str:
-    loader, reference = cluster.nodes.result(), built[name].result().reference
+    loader, image = cluster.nodes.result(), built[name].result()
+    reference = as_loaded(context, cluster.registries.result(), image)
     loader.more_come = lambda: not all(one.future.done() for one in built.values())
     runs = _load_to_last(context, cluster, name, reference)
-    if runs != reference:
+    if runs != image.reference:
         context.run.write(ImageLoaded(reference=runs), name)
     return runs
 
@@ -404,16 +382,31 @@ def _load_to_last(context: Context, cluster: ClusterTasks, name: str, reference:
         return runs
 
 
-def _images_elsewhere(context: Context) -> ImageTasks:
+def _images_elsewhere(
+    tasks: Tasks,
+    context: Context,
+    builds: Builds | Mapping[str, Task[BuiltImage]],
+    cluster: ClusterTasks,
+) -> ImageTasks:
     """Return the images of a cluster that pulls all of them itself."""
-    images = [
-        BuiltImage(name=one.name, reference=one.prebuilt or "", cached=True)
-        for one in context.plan.images
-    ]
-    for image in images:
-        context.run.write(ImageReady(image=image), image.name)
-    built = {one.name: given(f'image "{one.name}"', one) for one in images}
-    return ImageTasks(built, {one.name: given(one.name, one.reference) for one in images}, {})
+    built = (
+        add_builds(tasks, context, builds, after=cluster.checked)
+        if isinstance(builds, Builds)
+        else builds
+    )
+    pushed = {
+        name: tasks.add(f'image "{name}"', partial(_pushed, context, name, task), after=[task])
+        for name, task in built.items()
+    }
+    return ImageTasks(built, pushed, {})
+
+
+def _pushed(context: Context, name: str, task: Task[BuiltImage]) -> str:
+    image = task.result()
+    runs = image.pushed or image.reference
+    if runs != image.reference:
+        context.run.write(ImageLoaded(reference=runs), name)
+    return runs
 
 
 def _tasks_of(service: Service, context: Context, images: ImageTasks) -> list[Task[Any]]:

@@ -9,12 +9,13 @@ import sys
 import time
 import urllib.request
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.system.files import free_port
 from pytest_kindinfra.system.timeline import Deadline, wait_until
 
 if TYPE_CHECKING:
@@ -175,9 +176,14 @@ def _answers(address: str) -> bool:
 
 @contextmanager
 def registry() -> Iterator[str]:
-    """Run a registry of its own; give its address once it answers."""
+    """Run a registry of its own; give its address once it answers.
+
+    Its port is named: Docker draws another one when the container joins a cluster's network.
+    """
+    with ExitStack() as sockets:
+        port = free_port(sockets)
     name = f"kindinfra-e2e-{uuid.uuid4().hex[:8]}"
-    _docker("run", "--detach", "--name", name, "--publish", "127.0.0.1::5000", "registry:2")
+    _docker("run", "--detach", "--name", name, "--publish", f"127.0.0.1:{port}:5000", "registry:2")
     try:
         address = _docker("port", name, "5000/tcp").strip()
         wait_until(partial(_answers, address), Deadline.after(30), every=0.1)

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.runs import ROOT, run_pytest
+from pytest_kindinfra.engines.registry import DockerRegistry, with_registry
+from pytest_kindinfra.system.runner import Runner
+from pytest_kindinfra.system.timeline import Deadline
+from tests.e2e.runs import ROOT, registry, run_command, run_pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,8 +65,14 @@ def kind(*words: str) -> None:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     made = Cluster(tmp_path_factory.mktemp("cluster"))
     config = ("--kubeconfig", str(made.kubeconfig))
+    # Its containerd reads certs.d, as that of older node images of kind does not by itself.
+    file = made.kubeconfig.with_name("kind.json")
+    file.write_text(
+        json.dumps(with_registry({"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4"}))
+    )
+    words = ("--name", NAME, "--image", NODE_IMAGE, "--wait", "90s", "--config", str(file))
     try:
-        kind("create", "cluster", "--name", NAME, "--image", NODE_IMAGE, "--wait", "90s", *config)
+        kind("create", "cluster", *words, *config)
         folder = ROOT / "tests" / "e2e" / "existing"
         made.kubectl("apply", "-f", str(folder / "foreign.yaml"), "-f", str(folder / "crd.yaml"))
         chart = str(folder / "chart")
@@ -229,14 +238,19 @@ def test_it_is_there(kindinfra):
 """
 
 
-@pytest.fixture
-def restricted(cluster: Cluster, tmp_path: Path) -> Path:
-    """Return a project with the kubeconfig of a user who has all rights in one namespace alone."""
+@pytest.fixture(scope="module")
+def token(cluster: Cluster) -> str:
+    """Return the token of a user who has all rights in one namespace alone."""
     cluster.kubectl("create", "namespace", "team")
     cluster.kubectl("create", "serviceaccount", "dev", "--namespace", "team")
     role = ("--clusterrole=admin", "--serviceaccount=team:dev", "--namespace", "team")
     cluster.kubectl("create", "rolebinding", "dev", *role)
-    token = cluster.kubectl("create", "token", "dev", "--namespace", "team").strip()
+    return cluster.kubectl("create", "token", "dev", "--namespace", "team").strip()
+
+
+@pytest.fixture
+def restricted(cluster: Cluster, token: str, tmp_path: Path) -> Path:
+    """Return a project with the kubeconfig of that user."""
     config = json.loads(cluster.kubectl("config", "view", "--raw", "-o", "json"))
     config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
     context = config["contexts"][0]
@@ -268,3 +282,101 @@ def test_with_rights_in_one_namespace_alone_all_is_deleted_and_the_next_run_gets
 
         left = cluster.kubectl("get", kinds, "--namespace", "team", "-o", "name")
         assert left == before
+
+
+PUSHED = """
+[cluster]
+namespace = "team"
+[images]
+registry = "{address}/pushed"
+[images.pushed-base]
+context = "base"
+[images.pushed-idler]
+context = "idler"
+needs = ["pushed-base"]
+[services.idle]
+image = "pushed-idler"
+manifests = ["idle.yaml"]
+"""
+PUSHED_CASES = """
+import json
+import urllib.request
+import pytest
+
+@pytest.mark.kindinfra("idle")
+def test_its_pod_runs_what_the_registry_has(kindinfra):
+    pods = kindinfra.core.list_namespaced_pod("team", label_selector="app=idle").items
+    (image,) = {pod.spec.containers[0].image for pod in pods}
+    assert image == kindinfra.images["pushed-idler"]
+    name, _, digest = image.partition("@")
+    host, _, path = name.partition("/")
+    asked = urllib.request.Request(f"http://{host}/v2/{path}/manifests/{digest}", method="HEAD")
+    asked.add_header("Accept", "application/vnd.docker.distribution.manifest.v2+json")
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        assert answer.headers["Docker-Content-Digest"] == digest
+"""
+
+
+def docker(*words: str) -> str:
+    argv = ["docker", *words]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def forget_images(folder: Path) -> None:
+    """Remove what the runs in a folder named: the engine is that of another machine then."""
+    names = set()
+    for file in folder.rglob("state/image-*.json"):
+        image = json.loads(file.read_text())["value"]["image"]
+        names |= {image["reference"], *image["contexts"]}
+    subprocess.run(["docker", "image", "rm", "-f", *names], check=False, capture_output=True)
+
+
+@pytest.fixture
+def pushing(restricted: Path, project: Path) -> Iterator[Path]:
+    """Return a project whose images are in a registry, with a marker that no other run has."""
+    for name, text in (
+        ("base", "FROM busybox"),
+        ("idler", 'FROM pushed-base\nCMD ["sleep", "9999"]'),
+    ):
+        (restricted / name).mkdir()
+        (restricted / name / "Dockerfile").write_text(f"{text}\nLABEL of={id(project)}-{name}\n")
+    (restricted / "idle.yaml").write_text(IDLE.replace("PAUSE", "pushed-idler"))
+    (restricted / "test_idle.py").write_text(PUSHED_CASES)
+    yield restricted
+    forget_images(restricted)
+
+
+def test_images_are_pushed_once_and_pulled_by_both_kinds_of_clusters(
+    cluster: Cluster, pushing: Path
+) -> None:
+    with registry() as address:
+        (pushing / "kindinfra.toml").write_text(PUSHED.format(address=address))
+        deadline, host = Deadline.after(60), DockerRegistry(Runner())
+        for node in docker("ps", "--format", "{{.Names}}", "--filter", f"name={NAME}").split():
+            host.open_to(node, host.find(address, deadline), pushing / "certs", deadline)
+
+        # This user may not ask for nodes, so that the cluster might be anywhere.
+        first = run_pytest(
+            pushing, "-p", "no:xdist", f"--kindinfra-kubeconfig={pushing}/kubeconfig"
+        )
+        assert "1 passed" in first.output, first.output
+        assert [one["subject"] for one in first.phases("push")] == ["pushed-base", "pushed-idler"]
+        assert first.phases("load") == []
+
+        # Another machine builds on top of an image that only the registry has.
+        forget_images(pushing)
+        with (pushing / "idler" / "Dockerfile").open("a") as file:
+            file.write("LABEL changed=yes\n")
+        built = run_command(pushing, "build", "idle")
+        assert built.returncode == 0, built.stdout + built.stderr
+        assert "localhost/pushed-base" not in docker("image", "ls", "--format", "{{.Repository}}")
+
+        # A third one finds all that it needs there, and so do its kind nodes.
+        forget_images(pushing)
+        own = f"--kindinfra-kubeconfig={cluster.kubeconfig}"
+        again = run_pytest(pushing, "-p", "no:xdist", own)
+        assert "1 passed" in again.output, again.output
+        assert (again.phases("build"), again.phases("push")) == ([], [])
+        (load,) = again.phases("load")
+        assert (load["subject"], load["note"]) == ("pushed-idler", "1 pulled by the kind nodes")
+        assert "localhost/pushed-idler" not in docker("image", "ls", "--format", "{{.Repository}}")

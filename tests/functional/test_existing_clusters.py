@@ -118,9 +118,33 @@ def test_an_image_that_cannot_get_there_is_a_usage_error(
     assert run.code == 4, run.text
     assert (
         '[images.store] cannot be loaded into "fake", which is no kind cluster of this host\n'
-        "  To fix: push it to a registry that the cluster pulls from and set "
+        '  To fix: set [images] registry = "HOST/PREFIX" or --kindinfra-registry to a registry'
+        " that the cluster pulls from, or push it there and set "
         '[images.store] prebuilt = "REGISTRY/store:TAG"'
     ) in run.text
+    assert [path for method, path in kubernetes.requests if method != "GET"] == []
+
+
+def test_rights_that_the_user_lacks_are_a_usage_error_that_names_all_of_them(
+    project: Project, kubernetes: FakeKubernetes
+) -> None:
+    project.service("store")
+    project.tests(TESTS)
+    kubernetes.allows = lambda asked: (
+        asked["verb"] not in {"*", "patch", "delete"} and asked.get("subresource") is None
+    )
+
+    run = project.run(OPTION)
+
+    assert run.code == 4, run.text
+    assert 'rights are missing in "fake":\n' in run.text
+    lines = [line.strip() for line in run.text.splitlines() if ' in namespace "default"' in line]
+    assert lines == [
+        'delete leases.coordination.k8s.io in namespace "default"',
+        'create pods/portforward in namespace "default"',
+        'delete, patch services in namespace "default"',
+        'delete, patch deployments.apps in namespace "default"',
+    ]
     assert [path for method, path in kubernetes.requests if method != "GET"] == []
 
 

@@ -77,6 +77,27 @@ def test_a_cluster_is_read() -> None:
     )
 
 
+def test_a_registry_is_no_image_but_an_image_may_be_called_so() -> None:
+    declaration = parsed('[images]\nregistry = "ghcr.io/team/shop"\n[images.web]')
+
+    assert (declaration.registry, declaration.images) == ("ghcr.io/team/shop", (Image(name="web"),))
+    declaration = parsed('[images.registry]\ncontext = "hub"')
+    assert declaration.registry is None
+    assert declaration.images == (Image(name="registry", context=Path("hub")),)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["team", "localhost", "https://ghcr.io", "ghcr.io/", "ghcr.io/Team", "me:secret@ghcr.io/x"],
+)
+def test_a_registry_is_a_host_with_a_prefix(address: str) -> None:
+    shown = address.removeprefix("me:secret@")
+
+    (problem,) = problems(f'[images]\nregistry = "{address}"')
+
+    assert problem.startswith(f'[images] registry "{shown}" must be HOST[:PORT][/PREFIX] in')
+
+
 def test_an_image_is_read_with_paths_as_written() -> None:
     declaration = parsed("""
         [images.base]

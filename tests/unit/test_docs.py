@@ -217,6 +217,8 @@ def with_key(section: str, example: str) -> dict[str, Any]:
     match section:
         case "cluster":
             return {"cluster": given}
+        case "images":
+            return {"images": given}
         case "images.NAME":
             return {"images": {"base": {}, "x": given}}
         case "services.NAME":

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_kindinfra import create_cluster, resolve
 from pytest_kindinfra.commands.up import up
-from pytest_kindinfra.errors import DeclarationError
+from pytest_kindinfra.errors import CommandError, DeclarationError
 from pytest_kindinfra.run import prepare as preparing
 from pytest_kindinfra.run.prepare import Door, prepare, read_declaration
 from pytest_kindinfra.session.planning import prepare_run
@@ -229,6 +229,21 @@ def a_registry_with_podman_alone_installed(world: World) -> str:
     return 'load = "registry" needs Docker, but the engine is podman'
 
 
+def a_registry_of_images_that_does_not_answer(world: World) -> str:
+    def refuse(name: str) -> str:
+        raise CommandError(["docker", name], exit_code=1, output="403", fix="log in")
+
+    world.engine.on_ask = refuse
+    world.option(registry="hub.example/team")
+    return 'environment KINDINFRA_REGISTRY: "hub.example/team" cannot be used: a command failed'
+
+
+def a_registry_of_images_with_podman(world: World) -> str:
+    world.write("kindinfra.toml", f'{DECLARATION}\n[images]\nregistry = "hub.example/team"\n')
+    world.option(engine="podman")
+    return "[images] registry: a registry of images needs Docker, but the engine is podman"
+
+
 def a_port_of_the_kind_config_twice(world: World) -> str:
     mapping = "extraPortMappings: [{containerPort: 31999, hostPort: 8123}]"
     world.write("kind.yaml", KIND.replace("control-plane", f"control-plane, {mapping}"))
@@ -295,6 +310,8 @@ CHECKS: tuple[Callable[[World], str], ...] = (
     saved_images_that_do_not_exist,
     a_registry_with_podman,
     a_registry_with_podman_alone_installed,
+    a_registry_of_images_that_does_not_answer,
+    a_registry_of_images_with_podman,
     a_port_of_the_kind_config_twice,
     a_kind_config_without_a_network,
     a_folder_that_cannot_be_mounted,

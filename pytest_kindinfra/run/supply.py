@@ -1,0 +1,115 @@
+"""How images come to pods: sent to the kind nodes, or pulled by nodes from a registry.
+
+Where the registry of images is a container of this host's engine, kind nodes pull from it. From
+any other, which may ask for credentials that kind nodes do not have, the engine pulls what it has
+not built, and the image is loaded as all others are. A cluster that is not of this host pulls
+everything itself.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_kindinfra.engines.registry import open_registry
+from pytest_kindinfra.errors import ClusterError
+from pytest_kindinfra.images.registry import PullSender, RegistrySender
+from pytest_kindinfra.images.store import open_store
+from pytest_kindinfra.images.stream import Sender
+from pytest_kindinfra.references import is_loopback
+
+if TYPE_CHECKING:
+    from pytest_kindinfra.context import Context
+    from pytest_kindinfra.images.load import Sending
+    from pytest_kindinfra.model import BuiltImage, Registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registries:
+    """The registries in containers of this host that kind nodes pull from.
+
+    Attributes:
+        load: The one that images are loaded through, None if they are not.
+        images: The registry of images, None if it is no container of this host.
+    """
+
+    load: Registry | None = None
+    images: Registry | None = None
+
+    @property
+    def announced(self) -> Registry | None:
+        """The one that the cluster names to tools."""
+        return self.load or self.images
+
+
+def open_registries(context: Context) -> Registries:
+    """Return the registries that kind nodes are to pull from, once they answer.
+
+    Raises:
+        ClusterError: One that images are to be loaded through cannot be used.
+    """
+    return Registries(load=_for_loads(context), images=_of_images(context))
+
+
+def _for_loads(context: Context) -> Registry | None:
+    if context.request.load != "registry":
+        return None
+    return open_registry(
+        context.tools.registries,
+        address=context.request.registry,
+        cache=context.request.cache,
+        run=context.run.path,
+        say=context.hooks.say,
+        deadline=context.deadline(),
+    )
+
+
+def _of_images(context: Context) -> Registry | None:
+    host = (context.request.image_registry or "").partition("/")[0]
+    if is_loopback(host):
+        with suppress(ClusterError):  # it is no container: images are loaded
+            return context.tools.registries.find(host, context.deadline())
+    return None
+
+
+def sender_of(context: Context, registries: Registries) -> Sending | None:
+    """Return how images get into kind nodes, None for the way by the run's options."""
+    tools, folder = context.tools, context.run.path
+    others: Sending | None = None
+    if registries.load:
+        others = RegistrySender(
+            registries.load,
+            host=tools.registries,
+            engine=tools.engine,
+            kind_nodes=tools.kind_nodes,
+            folder=folder,
+        )
+    if registries.images is None:
+        return others
+    plain = Sender(
+        engine=tools.engine,
+        kind_nodes=tools.kind_nodes,
+        runner=tools.runner,
+        how=context.request.load,
+    )
+    return PullSender(
+        others or plain,
+        registries.images,
+        address=context.request.image_registry or "",
+        host=tools.registries,
+        kind_nodes=tools.kind_nodes,
+        folder=folder,
+    )
+
+
+def as_loaded(context: Context, registries: Registries, image: BuiltImage) -> str:
+    """Return the reference by which an image is loaded, which its sender has or can pull.
+
+    Raises:
+        CommandError: The engine lacks the image, and could not pull it.
+    """
+    if image.pushed and registries.images:
+        return image.pushed
+    store = open_store(context)
+    return store.fetch(image).reference if store else image.reference
