@@ -36,12 +36,15 @@ from pytest_kindinfra.session.stash import (
     SINCE,
     WORKER,
     outline,
+    run_of,
     undo,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
+    from pytest_kindinfra.plan.options import Settings
+    from pytest_kindinfra.state.directory import RunDirectory
     from pytest_kindinfra.state.records import Needs
 
 
@@ -53,6 +56,10 @@ _NODES: pytest.StashKey[list[Any]] = pytest.StashKey()
 
 
 _INITIAL: pytest.StashKey[frozenset[str]] = pytest.StashKey()
+
+
+_PLAN: pytest.StashKey[bool] = pytest.StashKey()
+"""Whether the plan is to be shown instead of running tests; not there in a worker."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -70,7 +77,8 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 @pytest.hookimpl
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Collect in this process if only the plan is wanted; after xdist has read its options."""
-    if _wants_plan(config):
+    if _reads_plan_option(config):
+        config.stash[_PLAN] = True
         from pytest_kindinfra.session.neighbours import start_no_workers
         from pytest_kindinfra.session.workers import workers_of
 
@@ -98,7 +106,6 @@ def pytest_cmdline_main_outermost(config: pytest.Config) -> Generator[None, obje
 def pytest_configure(config: pytest.Config) -> None:
     """Find out which process this is, and where the run's folder will be."""
     from pytest_kindinfra.session.selection import known_conftests
-    from pytest_kindinfra.state.directory import RunDirectory
 
     config.addinivalue_line(
         "markers",
@@ -108,26 +115,38 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_INITIAL] = known_conftests(config)
     workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
     if workerinput and "kindinfra_run" in workerinput:
-        from pathlib import Path
-
-        config.stash[RUN] = RunDirectory(Path(workerinput["kindinfra_run"]))
+        config.stash[RUN] = _existing_run(workerinput["kindinfra_run"])
         config.stash[WORKER] = workerinput["kindinfra_worker"]
-        _set_up_pause(config)
+        _set_up_pause(config, outline(config).settings)
         return
     from pytest_kindinfra.session.controller import new_controller
     from pytest_kindinfra.session.neighbours import refuse_remote_workers, warn_of_pytest_kind
 
     warn_of_pytest_kind(config)
     refuse_remote_workers(config)
-    controller = new_controller(config, outline(config))
+    first = outline(config)
+    controller = new_controller(config, first)
     config.stash[CONTROLLER] = controller
     config.pluginmanager.register(controller, "kindinfra-controller")
-    config.stash[RUN] = controller.run
-    _set_up_pause(config)
+    config.stash[RUN] = lambda: controller.run
+    _set_up_pause(config, first.settings)
 
 
-def _set_up_pause(config: pytest.Config) -> None:
-    if outline(config).settings.pause:
+def _existing_run(path: str) -> Callable[[], RunDirectory]:
+    """Return what gives the run directory that another process made."""
+
+    def run() -> RunDirectory:
+        from pathlib import Path
+
+        from pytest_kindinfra.state.directory import RunDirectory
+
+        return RunDirectory(Path(path))
+
+    return run
+
+
+def _set_up_pause(config: pytest.Config, settings: Settings) -> None:
+    if settings.pause:
         from pytest_kindinfra.session.pause import set_up_pause
 
         set_up_pause(config)
@@ -146,7 +165,7 @@ def pytest_configure_node(node: Any) -> None:
     from pytest_kindinfra.session.workers import workers_of
 
     node.config.stash.setdefault(_NODES, []).append(node)
-    node.workerinput["kindinfra_run"] = str(node.config.stash[RUN].path)
+    node.workerinput["kindinfra_run"] = str(node.config.stash[CONTROLLER].path)
     node.workerinput["kindinfra_worker"] = workers_of(node.config).begin(node.gateway.id)
 
 
@@ -178,7 +197,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             controller.start(needs)
     elif needs:
         worker = os.environ.get("PYTEST_XDIST_WORKER", "worker")
-        session.config.stash[RUN].ask(worker, needs)
+        run_of(session.config).ask(worker, needs)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -278,7 +297,7 @@ def pytest_runtest_makereport(
         if settings.logs == "failed":
             from pytest_kindinfra.session.attempts import keep_failure
 
-            run, shared = item.config.stash[RUN], settings.kubeconfig is not None
+            run, shared = run_of(item.config), settings.kubeconfig is not None
             worker = item.config.stash.get(WORKER, "")
             keep_failure(item, report, run, since, shared=shared, worker=worker)
     return report
@@ -346,6 +365,10 @@ def _needs(session: pytest.Session) -> Needs | None:
 
 def _wants_plan(config: pytest.Config) -> bool:
     """Whether the plan is to be shown instead of running tests; then there are no workers."""
+    return config.stash.get(_PLAN, False)
+
+
+def _reads_plan_option(config: pytest.Config) -> bool:
     if hasattr(config, "workerinput"):
         return False
     from pytest_kindinfra.session.options import look

@@ -27,9 +27,10 @@ from pytest_kindinfra.plan.options import Settings, ignored_by, read_settings
 from pytest_kindinfra.run.prepare import Door, prepare, read_declaration
 from pytest_kindinfra.run.recipe import add_builds
 from pytest_kindinfra.run.tasks import Tasks, given
-from pytest_kindinfra.state.directory import RunDirectory, new_run_id
+from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
 from pytest_kindinfra.state.results import BlockedError, text_of, verb_of
+from pytest_kindinfra.state.runnames import new_run_id
 from pytest_kindinfra.system.timeline import Deadline
 from pytest_kindinfra.wiring import make_tools
 

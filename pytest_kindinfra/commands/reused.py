@@ -28,7 +28,6 @@ from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import locked_alone
 from pytest_kindinfra.state.records import DeployedService
 from pytest_kindinfra.state.reused import (
-    cluster_name,
     deployed_services,
     forget,
     services_in,
@@ -37,6 +36,7 @@ from pytest_kindinfra.state.reused import (
     why_unknown,
     why_unseen,
 )
+from pytest_kindinfra.state.runnames import cluster_name
 from pytest_kindinfra.system.answers import prove_endpoint
 from pytest_kindinfra.system.files import size_of
 from pytest_kindinfra.system.secrets import credentials_in

@@ -38,9 +38,9 @@ from pytest_kindinfra.run.serving import service_tasks
 from pytest_kindinfra.run.supply import as_loaded
 from pytest_kindinfra.run.tasks import Tasks, given
 from pytest_kindinfra.run.teardown import keep_evidence
-from pytest_kindinfra.state.directory import new_run_id
 from pytest_kindinfra.state.records import ImageReady, PlanMade, ServiceReady
 from pytest_kindinfra.state.results import Failed
+from pytest_kindinfra.state.runnames import new_run_id
 from pytest_kindinfra.system.interrupts import deferring
 from pytest_kindinfra.system.timeline import Deadline
 

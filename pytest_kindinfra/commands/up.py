@@ -20,9 +20,9 @@ from pytest_kindinfra.run.prepare import Door
 from pytest_kindinfra.run.progress import failures_only
 from pytest_kindinfra.run.provisioning import Provisioning
 from pytest_kindinfra.run.teardown import Started, closing_lines, end
-from pytest_kindinfra.state.directory import new_run_id
 from pytest_kindinfra.state.locks import hold
 from pytest_kindinfra.state.records import PlanMade
+from pytest_kindinfra.state.runnames import new_run_id
 from pytest_kindinfra.system.interrupts import Haste, deferring
 from pytest_kindinfra.system.timeline import now
 

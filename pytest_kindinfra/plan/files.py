@@ -1,14 +1,13 @@
-"""The files of a declaration: where it is read from, its kind config, and what it names."""
+"""The files of a declaration: where it is read from, its kind config, and what it names.
+
+Each process of pytest calls `load_tables`: it imports nothing heavy.
+"""
 
 from __future__ import annotations
 
-import tomllib
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import DeclarationError
-from pytest_kindinfra.kube.yaml import load_documents
-from pytest_kindinfra.plan.manifests import matching_files, why_no_match
-from pytest_kindinfra.plan.tables import shown
 from pytest_kindinfra.system.files import is_there, read_text, why_no_file, why_no_folder
 
 if TYPE_CHECKING:
@@ -39,6 +38,8 @@ def load_tables(folder: Path) -> tuple[Mapping[str, Any], str] | None:
     if own is not None:
         return own, DECLARATION_FILE
     if shared is not None and not isinstance(shared, dict):
+        from pytest_kindinfra.plan.tables import shown
+
         problem = f"{PROJECT_FILE}: tool.kindinfra must be a table, not {shown(shared)}"
         raise DeclarationError([problem])
     return None if shared is None else (shared, PROJECT_FILE)
@@ -50,6 +51,8 @@ def load_kind_config(path: Path) -> dict[str, Any]:
     Raises:
         DeclarationError: It cannot be read, or has not a kind config's outline.
     """
+    from pytest_kindinfra.kube.yaml import load_documents
+
     try:
         documents = [part for part in load_documents(read_text(path)) if part is not None]
     except (OSError, ValueError) as error:
@@ -71,6 +74,8 @@ def read_toml(path: Path) -> dict[str, Any] | None:
     try:
         if not is_there(path):
             return None
+        import tomllib
+
         return tomllib.loads(read_text(path))
     except (OSError, ValueError) as error:  # tomllib's text ends with line and column
         raise DeclarationError([f"{path.name}: {_reason(error)}"]) from error
@@ -147,6 +152,8 @@ def _check_archive(place: str, folder: Path, archive: Path) -> Iterator[str]:
 
 
 def _check_inputs(service: Service, declaration: Declaration) -> Iterator[str]:
+    from pytest_kindinfra.plan.manifests import matching_files, why_no_match
+
     for pattern in service.inputs:
         if not matching_files(pattern, declaration.folder):
             why = why_no_match(pattern, declaration.folder)

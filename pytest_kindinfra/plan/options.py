@@ -356,6 +356,8 @@ class Option:
     @property
     def choices(self) -> tuple[str, ...]:
         """The only values allowed; empty if any may do."""
+        if self.type_name in _TYPES:
+            return ()
         from pytest_kindinfra import model  # the annotations name its types
 
         hint = get_type_hints(Settings, localns=vars(model))[self.key]

@@ -39,7 +39,8 @@ from pytest_kindinfra.plan.sources import render
 from pytest_kindinfra.references import is_loopback
 from pytest_kindinfra.run.machine import network_problem, problems_of_host
 from pytest_kindinfra.state.memory import cache_folder
-from pytest_kindinfra.state.reused import cluster_name, reused_directory
+from pytest_kindinfra.state.reused import reused_directory
+from pytest_kindinfra.state.runnames import cluster_name
 from pytest_kindinfra.system.grpc import missing_package
 from pytest_kindinfra.system.machine import total_memory
 from pytest_kindinfra.system.timeline import Deadline

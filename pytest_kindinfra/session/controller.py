@@ -13,15 +13,16 @@ import shutil
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_kindinfra.errors import DeclarationError, ProvisionerDiedError
-from pytest_kindinfra.system.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from pathlib import Path
 
     from pytest_kindinfra.run.live import LiveBoard
     from pytest_kindinfra.run.messages import Done, Finish
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.state.directory import RunDirectory
     from pytest_kindinfra.state.locks import Lock, SharedLock
     from pytest_kindinfra.state.records import Needs
+    from pytest_kindinfra.system.interrupts import Interrupts
 
 
 _GIVES_UP = 3
@@ -47,20 +49,15 @@ _ENDS_WITHIN = 5.0
 
 def new_controller(config: pytest.Config, first: Outline) -> Controller:
     """Return the controller of a new run; nothing is made on disk yet."""
-    from pytest_kindinfra.state.directory import RunDirectory, new_run_id
+    from pytest_kindinfra.state.runnames import new_run_id
 
-    run_id = new_run_id()
-    run = RunDirectory(config.rootpath / first.settings.artifacts / run_id)
-    return Controller(config, run, run_id, first=first)
+    return Controller(config, new_run_id(), first=first)
 
 
 class Controller:
     """Starts at most one bring-up, and ends it once."""
 
-    def __init__(
-        self, config: pytest.Config, run: RunDirectory, run_id: str, *, first: Outline
-    ) -> None:
-        self.run = run
+    def __init__(self, config: pytest.Config, run_id: str, *, first: Outline) -> None:
         self.meanwhile: Callable[[], None] = lambda: None
         self._first = first
         self._config = config
@@ -74,9 +71,27 @@ class Controller:
         self._reused_lock: Lock | None = None
         self._ending: Finish | None = None
         self._done: Done | None = None
-        self._interrupts = Interrupts(gives_up=_GIVES_UP, hurrying=self._hurry)
+        self._caught = False
         self._given_up = False
         self._board: LiveBoard | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where the run directory is, or would be."""
+        return self._config.rootpath / self._first.settings.artifacts / self._run_id
+
+    @cached_property
+    def run(self) -> RunDirectory:
+        """The run directory, which is made when something is brought up."""
+        from pytest_kindinfra.state.directory import RunDirectory
+
+        return RunDirectory(self.path)
+
+    @cached_property
+    def _interrupts(self) -> Interrupts:
+        from pytest_kindinfra.system.interrupts import Interrupts
+
+        return Interrupts(gives_up=_GIVES_UP, hurrying=self._hurry)
 
     def note_surroundings(self) -> None:
         """Take note of what the provisioner is to be started with; tests change both."""
@@ -95,6 +110,7 @@ class Controller:
         """
         if self._prepared:
             return
+        self._caught = True
         self._interrupts.catch(sigint=self._has_workers())
         try:
             self._start(wanted)
@@ -271,7 +287,8 @@ class Controller:
 
     def give_signals_back(self) -> None:
         """Leave the handlers of signals as they were before the run."""
-        self._interrupts.restore()
+        if self._caught:
+            self._interrupts.restore()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self) -> None:
@@ -287,7 +304,8 @@ class Controller:
         more.
         """
         self.end_waits()
-        self._interrupts.allow()
+        if self._caught:
+            self._interrupts.allow()
         try:
             return (yield)
         except KeyboardInterrupt:
@@ -436,8 +454,7 @@ class Controller:
         first, settings = self._first, self._first.settings
         if first.source is None:
             return None
-        from pytest_kindinfra.run.report import count
-        from pytest_kindinfra.state.reused import cluster_name
+        from pytest_kindinfra.state.runnames import cluster_name
 
         context = f", context {settings.context}" if settings.context else ""
         cluster = f"of {settings.kubeconfig}{context}"
@@ -445,7 +462,8 @@ class Controller:
             named, reuse = settings.cluster_name, settings.reuse
             root, run_id = self._config.rootpath, self._run_id
             cluster = cluster_name(root, named=named, reuse=reuse, run_id=run_id)
-        declared = f"{count(first.services, 'service')} in {first.source}"
+        noun = "service" if first.services == 1 else "services"  # `count` is in a heavy module
+        declared = f"{first.services} {noun} in {first.source}"
         return f"kindinfra: cluster {cluster}, engine {settings.engine}, {declared}"
 
     def summarise(self, reporter: pytest.TerminalReporter) -> None:

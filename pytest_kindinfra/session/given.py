@@ -14,12 +14,12 @@ from pytest_kindinfra.session.stash import (
     ASKED,
     CURRENT,
     FAILED,
-    RUN,
     STACK,
     WORKER,
     meanwhile,
     outline,
     refuse,
+    run_of,
 )
 
 if TYPE_CHECKING:
@@ -42,11 +42,11 @@ def kindinfra(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
     config = request.config
     asked = config.stash.get(ASKED, False)
-    refusal = await_services((), config.stash[RUN], asked=asked, meanwhile=meanwhile(config))
+    refusal = await_services((), run_of(config), asked=asked, meanwhile=meanwhile(config))
     if refusal:  # a test that could not say at collection that it needs the cluster
         refuse(config, refusal)
     stack = stack_of(
-        config.stash[RUN],
+        run_of(config),
         outline(config).settings,
         folder=config.rootpath,
         current=lambda: config.stash.get(CURRENT, None),
@@ -72,7 +72,7 @@ def kind_cluster(kindinfra: Stack, request: pytest.FixtureRequest) -> KindCluste
     from pytest_kindinfra.session.fixtures import KindCluster
 
     settings = outline(request.config).settings
-    return KindCluster(kindinfra, request.config.stash[RUN], load=settings.load)
+    return KindCluster(kindinfra, run_of(request.config), load=settings.load)
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def kindinfra_docker(
 
     from pytest_kindinfra.session.clients import docker_client
 
-    client = docker_client(request.config.stash[RUN])
+    client = docker_client(run_of(request.config))
     if client is None:
         pytest.skip("kindinfra_docker: the engine of this run is podman")
     with closing(client):
@@ -148,4 +148,4 @@ def kindinfra_once(request: pytest.FixtureRequest) -> Once:
     """`kindinfra_once("key", produce)`: one call per run, its value or failure everywhere."""
     from pytest_kindinfra.session.fixtures import Once
 
-    return Once(request.config.stash[RUN])
+    return Once(run_of(request.config))

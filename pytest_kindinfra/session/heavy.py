@@ -13,7 +13,7 @@ import pytest
 
 from pytest_kindinfra.errors import CancelledError, KindInfraError
 from pytest_kindinfra.session.selection import heavy_of, needs_of
-from pytest_kindinfra.session.stash import RUN, WORKER, meanwhile, outline
+from pytest_kindinfra.session.stash import WORKER, meanwhile, outline, run_of
 from pytest_kindinfra.session.waiting import Refusal
 from pytest_kindinfra.state.turns import Turns
 from pytest_kindinfra.system.timeline import monotonic, now
@@ -116,7 +116,7 @@ def turn_context(config: pytest.Config) -> TurnContext:
     """Return what tests of this process are in."""
     return TurnContext(
         config=config,
-        run=config.stash[RUN],
+        run=run_of(config),
         settings=outline(config).settings,
         meanwhile=meanwhile(config),
     )

@@ -37,7 +37,7 @@ def look(config: pytest.Config) -> Outline:
     from pytest_kindinfra.plan.files import load_tables
 
     # A run that needs nothing must not fail by a variable that is not ours.
-    _, problems = read_settings(config.getoption, (), source=None, overrides=False)
+    settings, problems = read_settings(config.getoption, (), source=None, overrides=False)
     if problems:
         raise DeclarationError(problems)
     pairs: tuple[tuple[str, Any], ...] = ()
@@ -47,7 +47,8 @@ def look(config: pytest.Config) -> Outline:
             tables, source = loaded
             services = len(tables.get("services", ()))
             pairs = tuple(tables.get("options", {}).items())
-    settings, _ = read_settings(config.getoption, pairs, source=source, overrides=False)
+    if pairs:
+        settings, _ = read_settings(config.getoption, pairs, source=source, overrides=False)
     return Outline(settings=settings, source=source, services=services)
 
 

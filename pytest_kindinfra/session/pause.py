@@ -20,7 +20,7 @@ import pytest
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.session.board import hidden_board
 from pytest_kindinfra.session.selection import needs_of
-from pytest_kindinfra.session.stash import RUN, outline
+from pytest_kindinfra.session.stash import outline, run_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -62,7 +62,7 @@ class _Tests:
 
     @property
     def _run(self) -> RunDirectory:
-        return self._config.stash[RUN]
+        return run_of(self._config)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self) -> Generator[None, Any, Any]:

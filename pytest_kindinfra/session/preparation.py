@@ -19,12 +19,12 @@ from pytest_kindinfra.session.stash import (
     AWAITED,
     CURRENT,
     EXPORTS,
-    RUN,
     SINCE,
     WORKER,
     meanwhile,
     outline,
     refuse,
+    run_of,
 )
 from pytest_kindinfra.session.undoing import has_changes, lack_of
 from pytest_kindinfra.session.waiting import Refusal, await_services
@@ -67,7 +67,7 @@ def prepare_further(item: pytest.Item, needs: frozenset[str]) -> None:
     __tracebackhide__ = True
     config = item.config
     refusal = item.stash.get(_REFUSED, None) or _await_services(item, needs)
-    note_properties(item, config.stash[RUN], needs, item.stash.get(_WAITED, 0.0))
+    note_properties(item, run_of(config), needs, item.stash.get(_WAITED, 0.0))
     if refusal:
         forbid_reruns(item)  # what failed in a run is not tried again in it
         refuse(config, refusal)
@@ -81,7 +81,7 @@ def _await_services(item: pytest.Item, needs: frozenset[str]) -> Refusal | None:
     if item.config.option.setupplan:
         return None
     config, began = item.config, monotonic()
-    run, asked = config.stash[RUN], config.stash.get(ASKED, False)
+    run, asked = run_of(config), config.stash.get(ASKED, False)
     try:
         worker = config.stash.get(WORKER, "")
         look = meanwhile(config)
@@ -95,7 +95,7 @@ def _await_services(item: pytest.Item, needs: frozenset[str]) -> Refusal | None:
 
 def _lack(config: pytest.Config, needs: frozenset[str]) -> Refusal | None:
     """Undo what killed workers have left; return why a service is not whole any more."""
-    run = config.stash[RUN]
+    run = run_of(config)
     if not has_changes(run):
         return None
     text = lack_of(run, outline(config).settings, needs, config.stash.get(WORKER, ""))
@@ -106,5 +106,5 @@ def _export(config: pytest.Config) -> None:
     """Set the declared variables that are known by now."""
     exports = config.stash.get(EXPORTS, None)
     if exports is None:
-        exports = config.stash[EXPORTS] = Exports(config.stash[RUN], config.stash.get(WORKER, ""))
+        exports = config.stash[EXPORTS] = Exports(run_of(config), config.stash.get(WORKER, ""))
     exports.set_those_that_are_ready()

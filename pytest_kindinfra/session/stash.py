@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
 
 
-RUN: pytest.StashKey[RunDirectory] = pytest.StashKey()
+RUN: pytest.StashKey[Callable[[], RunDirectory]] = pytest.StashKey()
+"""Gives the run directory, which a process that needs nothing does not load: see `run_of`."""
 
 
 ASKED: pytest.StashKey[bool] = pytest.StashKey()
@@ -61,6 +62,11 @@ EXPORTS: pytest.StashKey[Exports] = pytest.StashKey()
 """The variables of the environment that were set for tests."""
 
 
+def run_of(config: pytest.Config) -> RunDirectory:
+    """Return the run directory, which exists once something is brought up."""
+    return config.stash[RUN]()
+
+
 def undo(config: pytest.Config) -> None:
     """Undo what the test has changed; in the process that changed it."""
     __tracebackhide__ = True
@@ -87,7 +93,7 @@ def refuse(config: pytest.Config, refusal: Refusal) -> NoReturn:
 
 
 def outline(config: pytest.Config) -> Outline:
-    """Return the options, and what the declaration says in short; read once in a session.
+    """Return the options, and what the declaration says in short.
 
     Raises:
         pytest.UsageError: The declaration's file or an option cannot be read.

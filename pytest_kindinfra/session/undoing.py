@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.kube.client import AWAY
-from pytest_kindinfra.session.stash import RUN, outline
+from pytest_kindinfra.session.stash import outline, run_of
 from pytest_kindinfra.state.records import Change
 from pytest_kindinfra.system.timeline import Deadline
 
@@ -83,7 +83,7 @@ def undo_left(config: pytest.Config, *, failed: bool, interrupted: bool) -> None
     """
     from pytest_kindinfra.session.output import write_line
 
-    run, settings = config.stash[RUN], outline(config).settings
+    run, settings = run_of(config), outline(config).settings
     if not _is_tidied(settings, failed=failed, interrupted=interrupted) or not has_changes(run):
         return
     seconds = _AFTER_AN_INTERRUPT if interrupted else _AT_THE_END

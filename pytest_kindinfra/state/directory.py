@@ -45,15 +45,6 @@ _RUN_NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 """A run's id, and so the name of its folder and what the link `latest` leads to."""
 
 
-def new_run_id() -> str:
-    """Return a name for a run that begins now: local time, and six random digits."""
-    import secrets  # here: every process of pytest loads this module, and one makes an id
-    from datetime import datetime
-
-    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    return f"{stamp}-{secrets.token_hex(3)}"
-
-
 _RESERVE_BYTES = 256 << 10
 
 

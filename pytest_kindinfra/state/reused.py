@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import errno
 import json
-import re
 import secrets
 import shlex
 from contextlib import suppress
 from hashlib import sha256
-from os import fsencode
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError, StateError
@@ -41,36 +39,7 @@ if TYPE_CHECKING:
 _FOLDER = "reused"
 
 
-_LONGEST_WORD = 24
-"""Of a container's name, which is a host name too, 63 letters; kind adds `-control-plane2`."""
-
-
-_DIGITS = 6
-
-
 _PRIVATE = 0o700
-
-
-def name_after(folder: Path) -> str:
-    """Return the name of the cluster that runs in `folder` share: `kindinfra-shop-3f2a91`."""
-    whole = folder.resolve()
-    word = re.sub(r"[^a-z0-9]+", "-", whole.name.lower())[:_LONGEST_WORD].strip("-")
-    digits = sha256(fsencode(whole)).hexdigest()[:_DIGITS]
-    return "-".join(part for part in ("kindinfra", word, digits) if part)
-
-
-def cluster_name(folder: Path, *, named: str | None, reuse: bool, run_id: str) -> str:
-    """Return kind's name for the cluster of a run.
-
-    Args:
-        folder: The declaration's.
-        named: The name that an option gives; None without one.
-        reuse: Whether runs in the folder share a cluster.
-        run_id: The run's.
-    """
-    if named:
-        return named
-    return name_after(folder) if reuse else f"kindinfra-{run_id}"
 
 
 def reused_directory(artifacts: Path, name: str) -> RunDirectory:

@@ -23,7 +23,13 @@ LOADED = {
     "pytest_kindinfra.session.options", "pytest_kindinfra.session.selection",
     "pytest_kindinfra.session.stash",
 }  # fmt: skip
-"""All that loading the plugin may import: it may take 5 ms of each process of pytest."""
+"""All that loading the plugin may import: each process of pytest pays for it."""
+NEEDS_NOTHING = LOADED | {
+    "pytest_kindinfra.plan.files", "pytest_kindinfra.session.controller",
+    "pytest_kindinfra.session.neighbours", "pytest_kindinfra.state",
+    "pytest_kindinfra.state.runnames", "pytest_kindinfra.system", "pytest_kindinfra.system.files",
+}  # fmt: skip
+"""What a whole run may import in which no test needs anything."""
 QUIET = ("-k", "free", "-W", "ignore")  # without the plugin the mark is unknown
 
 NEW_MODULES = """
@@ -71,9 +77,12 @@ def test_a_run_that_needs_nothing_imports_nothing_heavy(
     """)
 
     without = modules_at_the_end(project.run("-p", "no:kindinfra", *QUIET, workers=workers))
-    told = modules_at_the_end(project.run(*QUIET, workers=workers))
+    told = modules_at_the_end(project.run(*QUIET, workers=workers, KINDINFRA_SNAPSHOT=""))
 
     assert set(told) == ({"main", "worker"} if workers else {"main"})
     for process, modules in told.items():
         assert "pytest_kindinfra.plugin" in modules
         assert HEAVY.isdisjoint(modules - without[process])
+        own = {name for name in modules if name.startswith("pytest_kindinfra")}
+        if process == "worker" or not workers:  # xdist's controller looks what workers ask for
+            assert own <= NEEDS_NOTHING

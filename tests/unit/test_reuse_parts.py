@@ -26,11 +26,11 @@ from pytest_kindinfra.state.locks import hold
 from pytest_kindinfra.state.reused import (
     acquire,
     is_kept,
-    name_after,
     read_deployed,
     reused_directory,
     write_deployed,
 )
+from pytest_kindinfra.state.runnames import name_after
 from pytest_kindinfra.system.runner import Completed
 from pytest_kindinfra.system.timeline import Deadline
 from tests.fake_kubernetes import FakeKubernetes
