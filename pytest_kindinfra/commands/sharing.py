@@ -33,9 +33,9 @@ from pytest_kindinfra.run.recipe import (
     layers_seen,
 )
 from pytest_kindinfra.run.tasks import Task, Tasks
-from pytest_kindinfra.state.directory import new_run_id
 from pytest_kindinfra.state.records import PlanMade
 from pytest_kindinfra.state.results import BlockedError, text_of
+from pytest_kindinfra.state.runnames import new_run_id
 from pytest_kindinfra.system.timeline import Deadline, now
 from pytest_kindinfra.wiring import make_tools
 
