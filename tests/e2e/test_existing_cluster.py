@@ -378,5 +378,6 @@ def test_images_are_pushed_once_and_pulled_by_both_kinds_of_clusters(
         assert "1 passed" in again.output, again.output
         assert (again.phases("build"), again.phases("push")) == ([], [])
         (load,) = again.phases("load")
-        assert (load["subject"], load["note"]) == ("pushed-idler", "1 pulled by the kind nodes")
+        assert load["subject"] == "pushed-idler"
+        assert "1 pulled by the kind nodes" in again.output
         assert "localhost/pushed-idler" not in docker("image", "ls", "--format", "{{.Repository}}")

@@ -112,6 +112,7 @@ def test_the_report_says_what_was_planned_done_and_left() -> None:
                 "bases": {},
                 "also": [],
                 "contexts": [],
+                "pushed": "",
             }
         },
         "endpoints": {"db": {}, "api": {"web": "http://127.0.0.1:4001"}},
