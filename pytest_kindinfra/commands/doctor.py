@@ -19,6 +19,7 @@ from pytest_kindinfra.plan.sources import SOURCES
 from pytest_kindinfra.protocols import Finding
 from pytest_kindinfra.run.machine import disk_problem, network_problem
 from pytest_kindinfra.run.prepare import read_declaration
+from pytest_kindinfra.run.report import count
 from pytest_kindinfra.system.getting import how_to_get
 from pytest_kindinfra.system.machine import available_memory, kernel_setting
 from pytest_kindinfra.system.programs import can_kill_with_parent
@@ -159,12 +160,14 @@ def _folder(folder: Path) -> Iterator[Finding]:
             yield Finding(state="ok", what="declaration", said=f"none in {folder}")
         else:
             plan = resolve(folder=folder)
-            said = f"{declaration.source}: {len(plan.services)} services, {len(plan.images)} images"
+            services, images = len(plan.services), len(plan.images)
+            size = f"{count(services, 'service')}, {count(images, 'image')}"
+            said = f"{declaration.source}: {size}"
             yield Finding(state="ok", what="declaration", said=said)
         artifacts = folder / settings_of(declaration, {}).artifacts
     except DeclarationError as error:
-        count = len(error.problems)
-        said = f"{error.problems[0]}{f' (and {count - 1} more)' if count > 1 else ''}"
+        more = len(error.problems) - 1
+        said = f"{error.problems[0]}{f' (and {more} more)' if more else ''}"
         yield Finding(
             state="missing", what="declaration", said=said, fix="kindinfra plan shows all of it"
         )
