@@ -114,6 +114,7 @@ CONTENDERS = {
         Contender("ours", "ours", ()),
         Contender("ours_archive", "ours, whole archives", ("load=archive",)),
         Contender("ours_one_build", "ours, one build at a time", ("build-jobs=1",)),
+        Contender("ours_booted", "ours, without a snapshot", ("snapshot=off",)),
         Contender("ours_plain_boot", "ours, without tuning of the boot", (), tuning=False),
     )
 }
