@@ -164,8 +164,7 @@ def push_snapshot(remote: str, *, say: Callable[[str], None]) -> Shared:
     """
     began = now()
     if not is_reference(remote) or has_digest(remote):
-        msg = f'"{remote}" is no name for an image in a registry, such as registry.example/ci:shop'
-        raise KindInfraError(msg)
+        raise KindInfraError(_no_name(remote))
     moving = _Moving.here()
     stored = moving.stored()
     if stored.notes is None:
@@ -190,10 +189,13 @@ def pull_snapshot(remote: str) -> Shared:
     """
     began = now()
     if not is_reference(remote):
-        msg = f'"{remote}" is no name of an image in a registry, such as registry.example/ci:shop'
-        raise KindInfraError(msg)
+        raise KindInfraError(_no_name(remote))
     moving = _Moving.here()
     return moving.shared("pulled", moving.pull(remote), remote, began)
+
+
+def _no_name(remote: str) -> str:
+    return f'"{remote}" is not a valid image name; use a name such as registry.example/ci:shop'
 
 
 @dataclass(frozen=True, slots=True)

@@ -284,7 +284,7 @@ class TestPush:
 
     @pytest.mark.parametrize("name", ["", "Not A Name", f"{REMOTE}@sha256:{'0' * 64}"])
     def test_a_name_that_no_registry_takes_is_refused(self, machine: Machine, name: str) -> None:
-        with pytest.raises(KindInfraError, match="is no name for an image in a registry"):
+        with pytest.raises(KindInfraError, match="is not a valid image name"):
             push_snapshot(name, say=machine.said.append)
 
 
@@ -390,3 +390,12 @@ def test_credentials_that_kind_puts_into_a_kind_node_are_named(
     config: dict[str, Any], environ: dict[str, str], found: tuple[str, ...]
 ) -> None:
     assert credentials_for(config, environ) == found
+
+
+def test_a_mistyped_name_in_a_registry_is_refused_before_any_work() -> None:
+    wrong = "is not a valid image name; use a name such as registry.example/ci:shop"
+
+    with pytest.raises(KindInfraError, match=f'^"ci shop" {wrong}$'):
+        pull_snapshot("ci shop")
+    with pytest.raises(KindInfraError, match=f'^"ci@sha256:0" {wrong}$'):
+        push_snapshot("ci@sha256:0", say=print)
