@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 Argv = tuple[str, ...]
 
 
-def eventually(condition: Callable[[], object], *, within: float = 5) -> bool:
+def eventually(condition: Callable[[], object], *, within: float = 60) -> bool:
     """Whether `condition` becomes true; a test waits for what it needs, and no longer."""
     return bool(wait_until(lambda: bool(condition()), Deadline.after(within), every=0.005))
 

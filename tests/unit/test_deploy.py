@@ -39,7 +39,7 @@ def pod(stack):
     spec = {{"containers": [{{"image": "${{image:wbe}}"}}]}}
     return {{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": "p"}}, "spec": spec}}
 def no_key(stack): return {{**MAP, "data": {{None: "a"}}}}
-def hangs(stack): threading.Event().wait(5)
+def hangs(stack): threading.Event().wait(2)
 """
 
 
@@ -176,7 +176,7 @@ def test_a_job_that_was_applied_says_only_what_was_written_about_its_failures(
         [job],
         images=ImagesInUse(written={}, loaded=frozenset(), declared={}),
         target=Target(kube=kube, namespace="ns"),
-        deadline=Deadline.after(5),
+        deadline=Deadline.after(60),
     )
 
     assert applied["metadata"]["uid"] == "u1"

@@ -147,13 +147,13 @@ class TestAFileThatMayStillChange:
 
         def slow(file: object, name: str) -> object:
             begun.set()
-            go.wait(5)
+            go.wait(60)
             return real(file, name)  # type: ignore[arg-type]
 
         monkeypatch.setattr(hashlib, "file_digest", slow)
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(ask, folder, cache, "pipe.txt")
-            assert begun.wait(5)
+            assert begun.wait(60)
             path.write_text("y" * 5_000_000)
             go.set()
             asked.result(5)

@@ -120,16 +120,16 @@ class TestExisting:
         kind, objects = FakeProvider(clusters={"k": (NODE,)}), FakeObjects()
         existing: Provider = Existing(kind, objects, (NODE,))
 
-        existing.delete("k", kubeconfig=tmp_path / "k", deadline=Deadline.after(5))
+        existing.delete("k", kubeconfig=tmp_path / "k", deadline=Deadline.after(60))
 
         assert (list(kind.clusters), objects.removed) == (["k"], [tmp_path / "k"])
-        assert existing.exists("k", Deadline.after(5))
+        assert existing.exists("k", Deadline.after(60))
         assert existing.delete_command("k") == ("remove", "objects")
 
     def test_without_kind_nodes_of_this_host_kind_is_not_asked(self, tmp_path: Path) -> None:
         kind = FakeProvider(version=ToolMissingError("no kind"))
         existing = Existing(kind, FakeObjects(), ())
-        soon = Deadline.after(5)
+        soon = Deadline.after(60)
 
         assert (existing.check(soon), existing.nodes("k", soon)) == ("", ())
         assert existing.image_ready_nodes("k", soon) == ()
@@ -139,7 +139,7 @@ class TestExisting:
     def test_with_kind_nodes_kind_is_asked_for_them(self, tmp_path: Path) -> None:
         kind = FakeProvider(clusters={"k": (NODE, "fake-worker")}, silent={"fake-worker"})
         existing = Existing(kind, FakeObjects(), (NODE, "fake-worker"))
-        soon = Deadline.after(5)
+        soon = Deadline.after(60)
 
         assert existing.check(soon) == kind.version
         assert existing.image_ready_nodes("k", soon) == (NODE,)

@@ -120,10 +120,10 @@ def test_it_is_started_again_on_the_same_port_when_it_ends_later(tmp_path: Path)
         os.kill(int(first), signal.SIGKILL)
         assert eventually(lambda: pid.read_text() not in {"", first})
         assert runs(pid.read_text())
+        assert eventually(lambda: ports.read_text().splitlines() == ["", str(port)])
 
     assert not runs(pid.read_text())
     assert given == port
-    assert ports.read_text().splitlines() == ["", str(port)]
     assert [one for one in threading.enumerate() if "kindinfra" in one.name] == []
 
 

@@ -116,7 +116,7 @@ def test_one_that_never_answers_fails_the_loads(bench: Bench) -> None:
         "k-control-plane"
     )
     with pytest.raises(ClusterError, match="accepted no images"):
-        loader.load("a", "localhost/a:1", Deadline.after(5))
+        loader.load("a", "localhost/a:1", Deadline.after(60))
 
 
 def test_what_cannot_be_sent_to_a_late_one_fails_the_loads(bench: Bench, soon: Deadline) -> None:

@@ -97,7 +97,7 @@ class TestDeferred:
         event = interrupts.next()
         with interrupts.deferred():
             send(signal.SIGINT)
-            assert event.wait(5)
+            assert event.wait(60)
             for number in ALL:
                 send(number)
             with pytest.raises(KeyboardInterrupt):
@@ -128,9 +128,9 @@ class TestDeferred:
             send(signal.SIGINT)
             second = interrupts.next()
 
-            assert (first.wait(5), second.is_set()) == (True, False)
+            assert (first.wait(60), second.is_set()) == (True, False)
             send(signal.SIGTERM)
-            assert second.wait(5)
+            assert second.wait(60)
 
     def test_one_that_comes_within_a_wait_for_the_event_blocks_nothing(
         self, interrupts: Interrupts
@@ -140,7 +140,7 @@ class TestDeferred:
             with event._cond:  # type: ignore[attr-defined]  # noqa: SLF001 - as `wait` holds it
                 send(signal.SIGTERM)
 
-            assert event.wait(5)
+            assert event.wait(60)
 
     def test_a_signal_that_is_ignored_stays_so(self, interrupts: Interrupts) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

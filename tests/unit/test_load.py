@@ -40,7 +40,7 @@ class Bench:
         )
 
     def stream(self, piped: Piped) -> tuple[int, ...]:
-        assert self.go_on.wait(10)
+        assert self.go_on.wait(60)
         for _, node in piped.sinks:
             self.provider.images.setdefault(node, set()).update(piped.source[1:])
         return tuple(1_500_000 for _ in piped.sinks)
@@ -101,7 +101,7 @@ class TestStreams:
         names = [f"image{number}" for number in range(8)]
 
         def load(name: str) -> None:
-            assert kind_nodes_answer.wait(10)
+            assert kind_nodes_answer.wait(60)
             bench.loader.load(name, f"localhost/{name}:1", soon)
 
         with ThreadPoolExecutor(len(names)) as pool:

@@ -20,7 +20,7 @@ def test_a_second_thread_waits_for_the_value_of_the_first(run: RunDirectory) -> 
 
     def produce() -> int:
         begun.set()
-        asked.wait(10)
+        asked.wait(60)
         asked.wait(0.2)  # time for the second thread to come to the lock
         return 42
 
@@ -30,7 +30,7 @@ def test_a_second_thread_waits_for_the_value_of_the_first(run: RunDirectory) -> 
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(once, "key", produce)
-        begun.wait(10)
+        begun.wait(60)
         second = pool.submit(ask)
 
         assert (first.result(10), second.result(10)) == (42, 42)

@@ -112,7 +112,7 @@ class TestLocks:
     def test_who_waits_is_told_by_whom_it_is_used(self, tmp_path: Path) -> None:
         directory = reused_directory(tmp_path, "shop")
         told: list[str] = []
-        lock = acquire(directory, user="run 1", waiting=told.append, deadline=Deadline.after(5))
+        lock = acquire(directory, user="run 1", waiting=told.append, deadline=Deadline.after(60))
 
         with pytest.raises(ClusterError) as caught:
             acquire(directory, user="run 2", waiting=told.append, deadline=Deadline.after(1.3))
@@ -131,9 +131,9 @@ class TestLocks:
         lock = hold(directory.lock)
         provider.clusters["shop"], provider.runs["shop"] = ("shop-control-plane",), directory.path
 
-        held, free = sweep(provider, Deadline.after(5)), None
+        held, free = sweep(provider, Deadline.after(60)), None
         lock.release()
-        free = sweep(provider, Deadline.after(5))
+        free = sweep(provider, Deadline.after(60))
 
         assert (held.deleted, free.deleted) == ([], ["shop"])
 
@@ -479,7 +479,7 @@ class TestDoctor:
 def test_a_lock_may_be_let_go_of_by_another_thread(tmp_path: Path) -> None:
     """The thread that provisions takes it, the main thread lets go."""
     directory, locks = reused_directory(tmp_path, "shop"), []
-    deadline = Deadline.after(5)
+    deadline = Deadline.after(60)
     thread = threading.Thread(
         target=lambda: locks.append(
             acquire(directory, user="a", waiting=lambda _: None, deadline=deadline)

@@ -548,7 +548,7 @@ class TestTheRunEnds:
             bench.cancelled.set()
 
         bench.engine.on_build = cancel
-        bench.provider.on_create = lambda *_: bench.cancelled.wait(10)
+        bench.provider.on_create = lambda *_: bench.cancelled.wait(60)
 
         bench.bring_up()
 
@@ -664,7 +664,7 @@ class TestWhatNothingBrings:
         def before(*, stack: Any, service: Service) -> None:
             if service.name == "api":
                 assert eventually(lambda: said)
-                stack.api.ensure_namespace("shop", Deadline.after(5), {})
+                stack.api.ensure_namespace("shop", Deadline.after(60), {})
                 made.set()
 
         def beat(running: tuple[Any, ...]) -> None:

@@ -152,14 +152,14 @@ class TestWhatAKilledRunLeft:
             delete(name, kubeconfig=kubeconfig, deadline=deadline)
 
         bench.provider.delete = delete_slowly  # type: ignore[method-assign]
-        other = threading.Thread(target=sweep, args=(bench.provider, Deadline.after(5)))
+        other = threading.Thread(target=sweep, args=(bench.provider, Deadline.after(60)))
         other.start()
-        assert begun.wait(5)
+        assert begun.wait(60)
 
         cluster = obtain(bench.context("next"))
 
         other.join()
-        observed = bench.provider.observe(NAME, Deadline.after(5))
+        observed = bench.provider.observe(NAME, Deadline.after(60))
         assert observed
         assert observed.folder == cluster.kubeconfig.parent != dead.path
 
@@ -188,7 +188,7 @@ class TestWhatAKilledRunLeft:
         following = bench.context("next")
         bench.meanwhile("run_directories", lambda: obtain(following))
 
-        swept = sweep(bench.provider, Deadline.after(5))
+        swept = sweep(bench.provider, Deadline.after(60))
 
         assert dead.lock.exists()
         assert swept.deleted == []
@@ -310,7 +310,7 @@ class TestTheTurnToCreate:
         """With ten runs of 70 s each on one host the last one failed at 600 s."""
         context = bench.context("next", timeout=5)
 
-        with locked_for_all_users("create", Deadline.after(5), say=print):
+        with locked_for_all_users("create", Deadline.after(60), say=print):
             made = threading.Thread(target=obtain, args=(context,))
             made.start()
             assert not eventually(lambda: not made.is_alive(), within=1.5)
@@ -325,7 +325,7 @@ class TestTheTurnToCreate:
         """Whoever holds the lock for ever would otherwise stop all runs of the host."""
         context = bench.context("next", timeout=0.05)
 
-        with locked_for_all_users("create", Deadline.after(5), say=print):
+        with locked_for_all_users("create", Deadline.after(60), say=print):
             obtain(context)
 
         assert list(bench.provider.clusters) == [NAME]

@@ -71,7 +71,7 @@ class TestDeadline:
         with pytest.raises(CancelledError):
             deadline.pause(30)
 
-        assert monotonic() - start < 5
+        assert monotonic() - start < 20
         timer.join()
 
     def test_a_pause_does_not_pass_the_deadline(self) -> None:
@@ -79,14 +79,14 @@ class TestDeadline:
 
         Deadline.after(0.02).pause(30)
 
-        assert monotonic() - start < 5
+        assert monotonic() - start < 20
 
 
 class TestWaitUntil:
     def test_what_the_probe_found_comes_back(self) -> None:
         answers = iter([None, "", 0, "found", "too late"])
 
-        assert wait_until(lambda: next(answers), Deadline.after(5), every=0.001) == "found"
+        assert wait_until(lambda: next(answers), Deadline.after(60), every=0.001) == "found"
 
     def test_the_probe_is_asked_once_though_the_deadline_has_passed(self) -> None:
         assert wait_until(lambda: "found", Deadline(monotonic() - 1), every=60) == "found"
@@ -117,7 +117,7 @@ class TestWaitUntil:
             raise LookupError(msg)
 
         with pytest.raises(LookupError, match="no such thing"):
-            wait_until(probe, Deadline.after(5), every=0.001)
+            wait_until(probe, Deadline.after(60), every=0.001)
 
 
 class TestTimeline:

@@ -32,7 +32,7 @@ CRASHED = {
 
 def deploy(kube: Kube, *objects: KubeObject) -> None:
     for obj in objects:
-        kube.apply(obj, namespace="default", deadline=Deadline.after(5))
+        kube.apply(obj, namespace="default", deadline=Deadline.after(60))
 
 
 def wait(
@@ -247,9 +247,9 @@ def test_a_k8s_service_is_looked_at_as_soon_as_its_pods_makers_are_ready(
     monkeypatch.setattr(ready, "FIRST_PAUSE", 60.0)
     start = monotonic()
 
-    wait(kube, service, web, seconds=8)
+    wait(kube, service, web, seconds=50)
 
-    assert monotonic() - start < 4
+    assert monotonic() - start < 50
 
 
 def test_a_k8s_service_is_ready_with_a_pod_behind_it(kube: Kube, fake: FakeKubernetes) -> None:
@@ -325,7 +325,7 @@ def test_the_end_of_the_run_ends_the_wait(kube: Kube, fake: FakeKubernetes) -> N
             [workload()], namespace="default", deadline=Deadline.after(9, cancelled), restarts=0
         )
 
-    assert monotonic() - start < 2
+    assert monotonic() - start < 8
 
 
 def test_a_container_without_a_probe_must_stay_up_for_a_moment(
@@ -336,15 +336,15 @@ def test_a_container_without_a_probe_must_stay_up_for_a_moment(
     start = monotonic()
 
     kube.wait_ready(
-        [workload()], namespace="default", deadline=Deadline.after(5), restarts=0, settle=0.4
+        [workload()], namespace="default", deadline=Deadline.after(60), restarts=0, settle=2.0
     )
     first = monotonic() - start
     kube.wait_ready(
-        [workload()], namespace="default", deadline=Deadline.after(5), restarts=0, settle=0.4
+        [workload()], namespace="default", deadline=Deadline.after(60), restarts=0, settle=2.0
     )
 
     assert first > 0.4
-    assert monotonic() - start - first < 0.3, "what was ready before is not doubted"
+    assert monotonic() - start - first < first, "what was ready before is not doubted"
 
 
 def test_what_was_ready_can_be_judged_later(kube: Kube, fake: FakeKubernetes) -> None:
