@@ -145,6 +145,7 @@ class Request:
         registry: The address of the user's own registry, None for the plugin's; only with
             `load` registry.
         image_registry: Where images are looked up and pushed to, None for none.
+        builder: The builder of docker buildx for all images, None for the engine's own.
         no_build: Every image must be there.
         images: A folder of saved images; only with `no_build`.
         build_anew: Build without any cache, also what the engine has.
@@ -168,6 +169,7 @@ class Request:
     load: Load = "auto"
     registry: str | None = None
     image_registry: str | None = None
+    builder: str | None = None
     no_build: bool = False
     images: Path | None = None
     build_anew: bool = False

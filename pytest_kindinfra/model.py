@@ -260,6 +260,7 @@ class Declaration:
         folder: Where the declaration lives; relative paths start here.
         source: The file's name for messages; None if there is no file.
         registry: Where images are looked up and pushed to, `HOST[:PORT][/PREFIX]`; None for none.
+        builder: The builder of docker buildx that builds the images; None for the engine's own.
         env: Variables for tests, as pairs of a name and a text with words in braces, sorted.
         options: The `[options]` table, keys without prefix, values as TOML gave them.
         from_hooks: The names of the services that hooks added; another run may not load them.
@@ -271,6 +272,7 @@ class Declaration:
     images: tuple[Image, ...] = ()
     services: tuple[Service, ...] = ()
     registry: str | None = None
+    builder: str | None = None
     env: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
     from_hooks: frozenset[str] = frozenset()

@@ -41,7 +41,7 @@ _REGISTRY = re.compile(r"localhost:[1-9]\d{0,4}")
 _IMAGE_NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
 
 
-_OF_ALL_IMAGES = ("registry",)
+_OF_ALL_IMAGES = ("registry", "builder")
 """The keys of `[images]` that are no names of images, unless they have a table."""
 
 
@@ -84,6 +84,7 @@ def parse_declaration(
         images=tuple(read_image(name, table) for name, table in root.tables("images")),
         services=tuple(read_service(name, table) for name, table in root.tables("services")),
         registry=_registry(images),
+        builder=images.text("builder"),
         env=root.pairs("env"),
         options=_options(root.raw("options"), problems),
     )

@@ -232,6 +232,12 @@ class Settings:
         parse=check_registry,
         expected=REGISTRY_FORM,
     )
+    builder: str | None = _option(
+        None,
+        "NAME",
+        "Build with this builder of docker buildx",
+        unset="that of [images] in the declaration, else the engine's own",
+    )
     no_build: bool = _option(
         False,  # noqa: FBT003
         "",

@@ -20,8 +20,8 @@ from pytest_kindinfra.clusters.existing import (
 )
 from pytest_kindinfra.context import Request, Reuse, Tools
 from pytest_kindinfra.engines.registry import with_registry
-from pytest_kindinfra.errors import DeclarationError, KindInfraError
-from pytest_kindinfra.images.checks import build_problems
+from pytest_kindinfra.errors import DeclarationError, KindInfraError, listed
+from pytest_kindinfra.images.checks import build_problems, unseen_bases
 from pytest_kindinfra.images.saved import read_saved_images
 from pytest_kindinfra.images.store import ImageStore
 from pytest_kindinfra.kube.kinds import numbers
@@ -226,6 +226,7 @@ def _problems_of_plan(
     yield from option_problems(plan, tools.engine)
     if door.purpose != "plan":
         yield from _problems_of_registry(plan, request, settings, tools.engine)
+        yield from _problems_of_builder(plan, request, settings, tools.engine)
     if door.purpose == "build":
         return
     yield from port_problems(request.kind_config, plan.ports)
@@ -288,6 +289,27 @@ def _problems_of_registry(
     store = ImageStore(address, engine, lambda: Deadline.after(_LOOK_SECONDS))
     if problem := store.problem(made[0]):
         yield f'{where}: "{address}" cannot be used: {problem}'
+
+
+def _problems_of_builder(
+    plan: Plan, request: Request, settings: Settings, engine: Engine
+) -> Iterator[str]:
+    """Yield why a builder cannot build the images: it is unknown, or does not see their bases."""
+    if (name := request.builder) is None or request.no_build or not plan.images:
+        return
+    where = settings.sources.get("builder", "[images] builder")
+    try:
+        if engine.shares_images(name, Deadline.after(_LOOK_SECONDS)):
+            return
+    except KindInfraError as error:
+        yield f"{where}: {error}"
+        return
+    if unseen := unseen_bases(plan.images, pushed=request.image_registry is not None):
+        yield (
+            f'{where}: the builder "{name}" cannot see the images that others start FROM: '
+            f"{listed(unseen)}; name a registry that it pulls them from (--kindinfra-registry), or "
+            "build with the engine's own builder"
+        )
 
 
 def _problems_of_mounts(request: Request, settings: Settings) -> list[str]:
@@ -393,6 +415,7 @@ def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:
         load=settings.load,
         registry=declared.registry,
         image_registry=settings.registry or plan.declaration.registry,
+        builder=settings.builder or plan.declaration.builder,
         no_build=settings.no_build or settings.images is not None,
         images=settings.images and folder / settings.images,
         tag=settings.tag,

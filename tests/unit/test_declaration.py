@@ -81,6 +81,8 @@ def test_a_registry_is_no_image_but_an_image_may_be_called_so() -> None:
     declaration = parsed('[images]\nregistry = "ghcr.io/team/shop"\n[images.web]')
 
     assert (declaration.registry, declaration.images) == ("ghcr.io/team/shop", (Image(name="web"),))
+    declaration = parsed('[images]\nbuilder = "farm"\n[images.web]')
+    assert (declaration.builder, declaration.images) == ("farm", (Image(name="web"),))
     declaration = parsed('[images.registry]\ncontext = "hub"')
     assert declaration.registry is None
     assert declaration.images == (Image(name="registry", context=Path("hub")),)

@@ -35,6 +35,10 @@ context = "api"
 [services.web]
 manifests = ["web.yaml"]
 """
+BASE = """
+[images.base]
+prebuilt = "base:1"
+"""
 WEB = """
 apiVersion: apps/v1
 kind: Deployment
@@ -244,6 +248,30 @@ def a_registry_of_images_with_podman(world: World) -> str:
     return "[images] registry: a registry of images needs Docker, but the engine is podman"
 
 
+def a_builder_that_does_not_exist(world: World) -> str:
+    world.option(builder="farm")
+    return 'environment KINDINFRA_BUILDER: `docker buildx inspect` knows no builder "farm"'
+
+
+def a_builder_with_podman(world: World) -> str:
+    world.write("kindinfra.toml", f'{DECLARATION}\n[images]\nbuilder = "farm"\n')
+    world.option(engine="podman")
+    return '[images] builder: "farm" is a builder of docker buildx, but the engine is podman'
+
+
+def a_builder_that_cannot_see_a_base(world: World) -> str:
+    world.engine.builders["farm"] = False
+    world.write("api/Dockerfile", "FROM base\n")
+    world.write(
+        "kindinfra.toml",
+        DECLARATION.replace("[images.api]", f"{BASE}[images.api]\nneeds = ['base']"),
+    )
+    world.option(builder="farm")
+    return (
+        'the builder "farm" cannot see the images that others start FROM: "base"; name a registry'
+    )
+
+
 def a_port_of_the_kind_config_twice(world: World) -> str:
     mapping = "extraPortMappings: [{containerPort: 31999, hostPort: 8123}]"
     world.write("kind.yaml", KIND.replace("control-plane", f"control-plane, {mapping}"))
@@ -312,6 +340,9 @@ CHECKS: tuple[Callable[[World], str], ...] = (
     a_registry_with_podman_alone_installed,
     a_registry_of_images_that_does_not_answer,
     a_registry_of_images_with_podman,
+    a_builder_that_does_not_exist,
+    a_builder_with_podman,
+    a_builder_that_cannot_see_a_base,
     a_port_of_the_kind_config_twice,
     a_kind_config_without_a_network,
     a_folder_that_cannot_be_mounted,
