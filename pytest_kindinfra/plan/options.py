@@ -343,11 +343,14 @@ class Option:
     @property
     def help(self) -> str:
         """One phrase that ends with the default, if there is one."""
-        default = self._row.unset or self._default
+        default = self.default
         return f"{self._row.help} (default: {default})" if default else self._row.help
 
     @property
-    def _default(self) -> str:
+    def default(self) -> str:
+        """The default in words; empty for none, and for a flag."""
+        if self._row.unset:
+            return self._row.unset
         value = self._field.default
         if value is MISSING or value is None or isinstance(value, bool):
             return ""
