@@ -294,11 +294,13 @@ class Settings:
     sources: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
 class Option:
     """One row of `Settings` as the parsers and the docs read it."""
 
-    _field: Field[Any]
+    __slots__ = ("_field",)
+
+    def __init__(self, row: Field[Any]) -> None:
+        self._field = row
 
     @property
     def _row(self) -> _Row:
