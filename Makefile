@@ -123,9 +123,10 @@ bench-copies: setup ## services for each of eight workers, beside one stack for 
 shape: venv ## the shape of the code: modules, lines, importers, arrows between packages
 	@$(BIN)/python tools/shape.py
 
-format: venv ## rewrite the sources as ruff wants them
+format: venv ## rewrite the sources as ruff wants them, and the tables of docs/ that are made of them
 	@$(BIN)/ruff check --quiet --fix-only .
 	@$(BIN)/ruff format .
+	@$(BIN)/python tools/docs/tables.py
 
 lock: ## newest versions into requirements/dev.lock
 	@tools/machine/lock

@@ -300,11 +300,13 @@ class Settings:
     sources: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
 class Option:
     """One row of `Settings` as the parsers and the docs read it."""
 
-    _field: Field[Any]
+    __slots__ = ("_field",)
+
+    def __init__(self, row: Field[Any]) -> None:
+        self._field = row
 
     @property
     def _row(self) -> _Row:
@@ -349,11 +351,14 @@ class Option:
     @property
     def help(self) -> str:
         """One phrase that ends with the default, if there is one."""
-        default = self._row.unset or self._default
+        default = self.default
         return f"{self._row.help} (default: {default})" if default else self._row.help
 
     @property
-    def _default(self) -> str:
+    def default(self) -> str:
+        """The default in words; empty for none, and for a flag."""
+        if self._row.unset:
+            return self._row.unset
         value = self._field.default
         if value is MISSING or value is None or isinstance(value, bool):
             return ""
