@@ -107,6 +107,9 @@ _UNAVAILABLE = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.SERVICE_UNAVAILABLE})
 _LEASES = "leases.coordination.k8s.io"
 
 
+_NAMESPACES = "namespaces"
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Where a run has put objects.
@@ -175,7 +178,7 @@ def remove_all(reader: Reader, run_id: str, deadline: Deadline, scope: Scope) ->
     if custom:
         gone = lambda: not any(reader.get(one.path) for one in custom)  # noqa: E731
         wait_until(gone, deadline.within(_CUSTOM_SECONDS), every=0.1)
-    going = {one.path for one in objects if one.kind.resource == "namespaces"}
+    going = {one.path for one in objects if one.kind.resource == _NAMESPACES}
     rest = [one for one in objects if one.kind.rank and one.namespace not in _names(going)]
     problems += _delete(reader, run_id, rest)
     problems += search.problems
@@ -221,6 +224,8 @@ class _Search:
                 return []
             if error.status not in _UNAVAILABLE:
                 raise
+            if kind.resource == _NAMESPACES and error.status == HTTPStatus.FORBIDDEN:
+                return self._own_namespaces(kind)
             paths = (
                 kind.paths(self._scope.namespaces) if error.status == HTTPStatus.FORBIDDEN else []
             )
@@ -228,6 +233,18 @@ class _Search:
                 self._complain(kind.resource, error)
         self.restricted = True
         return [obj for path in paths for obj in self._listed_in(kind, path)]
+
+    def _own_namespaces(self, kind: _Resource) -> list[dict[str, Any]]:
+        """Return the run's namespaces, asked for one by one; the right to list is cluster-wide."""
+        self.restricted, found = True, []
+        for name in sorted(self._scope.namespaces):
+            try:
+                found += [one] if (one := self._reader.get(f"{kind.path}/{name}")) else []
+            except ApiError as error:
+                if error.status not in _UNAVAILABLE:
+                    raise
+                self._complain(kind.resource, error)
+        return [one for one in found if run_of(one) == self._run]
 
     def _listed_in(self, kind: _Resource, path: str) -> list[dict[str, Any]]:
         try:

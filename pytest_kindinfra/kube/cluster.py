@@ -172,8 +172,16 @@ class SharedKube(Kube):
 
     def ensure_namespace(self, name: str, deadline: Deadline, labels: Mapping[str, str]) -> None:
         """Make the namespace unless it is there; only one that is made here gets the label."""
-        self._note("", "namespaces")
+        if not self._has_namespace(name):
+            self._note(name, "namespaces")
         super().ensure_namespace(name, deadline, {**labels, RUN_LABEL: self._run})
+
+    def _has_namespace(self, name: str) -> bool:
+        """Whether it is there already; False if that is unknown."""
+        try:
+            return self.get(f"/api/v1/namespaces/{name}") is not None
+        except KindInfraError:
+            return False
 
     def apply(
         self, obj: KubeObject, *, namespace: str, deadline: Deadline, outlook: Outlook = ALONE
@@ -201,8 +209,9 @@ class SharedKube(Kube):
             resource = self._discovery.resource(obj)
         except UnknownKindError:  # a CRD may bring it: then no right to list it is needed yet
             return
-        where = obj["metadata"].get("namespace") or namespace
-        self._note(where if resource.namespaced else "", resource.full_name)
+        meta = obj["metadata"]
+        where = (meta.get("namespace") or namespace) if resource.namespaced else ""
+        self._note(meta["name"] if obj["kind"] == "Namespace" else where, resource.full_name)
 
     @property
     def labels(self) -> dict[str, str]:

@@ -279,6 +279,7 @@ def test_with_rights_in_one_namespace_alone_all_is_deleted_and_the_next_run_gets
         run = run_pytest(restricted, "-p", "no:xdist", option)
         assert "1 passed" in run.output, run.output
         assert run.report["outcome"]["failures"] == {}
+        assert "teardown failed" not in run.output
 
         left = cluster.kubectl("get", kinds, "--namespace", "team", "-o", "name")
         assert left == before

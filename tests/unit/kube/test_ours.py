@@ -32,11 +32,28 @@ RUN = "20261126-1"
 CLUSTER_ROLES = "clusterroles.rbac.authorization.k8s.io"
 
 
+class Places:
+    """Where the run has put objects, as the run directory knows it."""
+
+    def __init__(self) -> None:
+        self.scope = Scope()
+
+    def add(self, namespace: str, resource: str) -> None:
+        self.scope = Scope(
+            self.scope.namespaces | ({namespace} - {""}), self.scope.resources | {resource}
+        )
+
+
 @pytest.fixture
-def shared(fake: FakeKubernetes, tmp_path: Path) -> Iterator[SharedKube]:
+def places() -> Places:
+    return Places()
+
+
+@pytest.fixture
+def shared(fake: FakeKubernetes, tmp_path: Path, places: Places) -> Iterator[SharedKube]:
     kubeconfig = fake.write_kubeconfig(tmp_path / "kubeconfig")
     forwards = Forwards(kubeconfig)
-    kube = SharedKube(kubeconfig, RUN, forwards)
+    kube = SharedKube(kubeconfig, RUN, forwards, note=places.add)
     yield kube
     kube.close()
     forwards.close()
@@ -274,6 +291,40 @@ class TestRemoving:
         assert f"kubectl delete {CLUSTER_ROLES} --all-namespaces --selector" in str(caught.value)
         assert "configmaps" not in str(caught.value)
         assert sorted(path.rpartition("/")[2] for path, _ in fake.deletions) == ["kindinfra", "x"]
+
+    def test_a_namespace_that_was_there_already_is_not_reported_as_left(
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline, places: Places
+    ) -> None:
+        shared.ensure_namespace("default", soon, {})
+        shared.apply(config_map("x"), namespace="default", deadline=soon)
+        fake.forbidden = only_in_namespaces
+
+        remove_all(shared, RUN, soon, places.scope)
+
+        assert [path.rpartition("/")[2] for path, _ in fake.deletions] == ["x"]
+
+    def test_a_namespace_of_ours_goes_though_namespaces_cannot_be_listed(
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline, places: Places
+    ) -> None:
+        shared.ensure_namespace("mine", soon, {})
+        shared.apply(namespace("declared"), namespace="", deadline=soon)
+        fake.forbidden = only_in_namespaces
+
+        remove_all(shared, RUN, soon, places.scope)
+
+        gone = {path.rpartition("/")[2] for path, _ in fake.deletions}
+        assert gone == {"mine", "declared"}
+
+    def test_a_namespace_of_ours_that_cannot_be_asked_for_is_reported(
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline, places: Places
+    ) -> None:
+        shared.ensure_namespace("mine", soon, {})
+        fake.forbidden = lambda method, path: (
+            only_in_namespaces(method, path) or path.endswith("/namespaces/mine")
+        )
+
+        with pytest.raises(KindInfraError, match="objects of kind namespaces may be left"):
+            remove_all(shared, RUN, soon, places.scope)
 
     def test_the_command_for_a_person_names_the_one_namespace_that_may_be_listed(
         self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline
