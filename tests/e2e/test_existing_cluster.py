@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from pytest_kindinfra.engines.registry import DockerRegistry, with_registry
 from pytest_kindinfra.system.runner import Runner
 from pytest_kindinfra.system.timeline import Deadline
-from tests.e2e.runs import ROOT, registry, run_command, run_pytest
+from tests.e2e.runs import LONGEST_RUN, ROOT, registry, run_command, run_pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -229,6 +230,15 @@ spec:
       terminationGracePeriodSeconds: 0
       containers: [{name: main, image: PAUSE, imagePullPolicy: IfNotPresent}]
 """
+SCRIPT = """
+import sys
+from pytest_kindinfra import build_and_deploy, create_cluster, resolve
+
+with create_cluster(resolve(), kubeconfig=sys.argv[1], context="team-dev") as stack:
+    build_and_deploy(stack)
+    (pod,) = stack.core.list_namespaced_pod("team", label_selector="app=idle").items
+    print(stack.cluster, pod.status.phase)
+"""
 IDLE_CASES = """
 import pytest
 
@@ -283,6 +293,14 @@ def test_with_rights_in_one_namespace_alone_all_is_deleted_and_the_next_run_gets
 
         left = cluster.kubectl("get", kinds, "--namespace", "team", "-o", "name")
         assert left == before
+
+    (restricted / "script.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, "script.py", str(file)],
+        cwd=restricted, capture_output=True, text=True, timeout=LONGEST_RUN, check=False,
+    )  # fmt: skip
+    assert done.stdout == "team-dev Running\n", done.stdout + done.stderr
+    assert cluster.kubectl("get", kinds, "--namespace", "team", "-o", "name") == before
 
 
 PUSHED = """

@@ -363,7 +363,7 @@ def test_all_problems_come_at_once(world: World, door: Callable[[World], object]
 
 
 class TestWhatDiffers:
-    def test_an_existing_cluster_is_for_pytest_alone(self, world: World) -> None:
+    def test_an_existing_cluster_is_used_and_reuse_is_refused_with_it(self, world: World) -> None:
         world.option(kubeconfig="missing", reuse="1")
 
         with pytest.raises(DeclarationError) as caught:
@@ -376,11 +376,16 @@ class TestWhatDiffers:
         self, world: World
     ) -> None:
         world.write("kindinfra.toml", f'{DECLARATION}before = "nodes"\n')
-        world.option(kubeconfig="missing")
 
         plan = resolve(folder=world.folder, services=[])
 
         assert [one.name for one in plan.services] == ["web"]
+
+    def test_functions_bring_up_nothing_of_that_in_an_existing_cluster(self, world: World) -> None:
+        world.write("kindinfra.toml", f'{DECLARATION}before = "nodes"\n')
+        world.option(kubeconfig="missing")
+
+        assert resolve(folder=world.folder, services=[]).services == ()
 
     @pytest.mark.parametrize("purpose", ["resolve", "build", "plan"])
     def test_the_machine_is_checked_for_a_run_alone(self, world: World, purpose: Any) -> None:
