@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_kindinfra.errors import CommandError, KindInfraError
 from pytest_kindinfra.kube.client import ApiError
 from pytest_kindinfra.kube.cluster import run_of
+from pytest_kindinfra.kube.expiry import OWNER_LABEL, has_expired
 from pytest_kindinfra.kube.kinds import GROUPS
 from pytest_kindinfra.kube.reader import Reader
 from pytest_kindinfra.model import RUN_LABEL
@@ -185,6 +186,38 @@ def remove_all(reader: Reader, run_id: str, deadline: Deadline, scope: Scope) ->
     if problems:
         command = ("DELETE", f"{RUN_LABEL}={run_id}")
         raise CommandError(command, exit_code=1, output="\n".join(problems))
+
+
+def remove_expired(reader: Reader, at: float, deadline: Deadline) -> list[str]:
+    """Delete what runs left whose namespaces have expired, and return these namespaces.
+
+    A namespace counts only if it has the marks of a run. All objects of that run go with it.
+
+    Args:
+        reader: The cluster.
+        at: The time now, in seconds since the epoch.
+        deadline: When to give up.
+
+    Raises:
+        KindInfraError: Something could not be deleted, or the cluster does not answer.
+    """
+    expired: dict[str, list[str]] = {}
+    for namespace in _marked(reader):
+        if has_expired(namespace, at):
+            expired.setdefault(run_of(namespace), []).append(namespace["metadata"]["name"])
+    for run_id, names in expired.items():
+        remove_all(reader, run_id, deadline, Scope(frozenset(names)))
+    return [name for names in expired.values() for name in names]
+
+
+def _marked(reader: Reader) -> list[KubeObject]:
+    """Return the namespaces with the marks of a run; none if they may not be listed."""
+    try:
+        return reader.list_("/api/v1/namespaces", labelSelector=f"{RUN_LABEL},{OWNER_LABEL}")
+    except ApiError as error:
+        if error.status != HTTPStatus.FORBIDDEN:
+            raise
+        return []
 
 
 class _Search:
