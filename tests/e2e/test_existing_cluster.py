@@ -356,7 +356,7 @@ def test_a_run_has_its_own_namespace_and_removes_what_expired_as_gc_does(
 
     assert "1 passed" in run.output, run.output
     assert left_of(cluster, run.folder.resolve().name) == []
-    assert left_of(cluster, "old-1") == []
+    assert left_of(cluster, "old-1") == [], run.output
 
     abandon(cluster, "old-2")
     done = run_command(restricted, "gc", "--kubeconfig", str(cluster.kubeconfig))

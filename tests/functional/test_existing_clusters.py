@@ -353,3 +353,20 @@ with create_cluster(resolve(), kubeconfig=Path("kube.yaml")) as stack:
     assert (done.returncode, done.stdout) == (0, "fake True\n"), done.stderr
     assert set(kubernetes.objects) == before
     assert any(path.endswith("/deployments/store") for _, path in kubernetes.requests)
+
+
+def test_what_a_run_of_another_machine_left_goes_when_it_has_expired(
+    project: Project, kubernetes: FakeKubernetes
+) -> None:
+    marks = {"dev.kindinfra/run": "old", "dev.kindinfra/owner": "somebody"}
+    meta = {"name": "kindinfra-old", "labels": marks}
+    expires = {"dev.kindinfra/expires": "2020-01-01T00:00:00Z"}
+    old = {"apiVersion": "v1", "kind": "Namespace", "metadata": {**meta, "annotations": expires}}
+    kubernetes.put(old)
+    project.service("store")
+    project.tests(TESTS)
+
+    run = project.run(OPTION)
+
+    assert run.code == 0, run.text
+    assert "/api/v1/namespaces/kindinfra-old" not in kubernetes.objects, run.text
