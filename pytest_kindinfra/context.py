@@ -134,6 +134,8 @@ class Request:
         named: The name is no new one: a cluster of that name may be there.
         run_id: The run's id.
         namespace: Where services go.
+        ttl: Seconds for which a namespace made in an existing cluster may stay.
+        quota: What it may use there: pairs as in a ResourceQuota's `hard`.
         build_jobs: Builds at a time.
         timeout: Seconds for the cluster, for each build, and for each service unless it says.
         kind_config: The user's kind config, parsed.
@@ -179,6 +181,8 @@ class Request:
     named: bool = False
     reuse: Reuse | None = None
     snapshot: SnapshotUse = "off"
+    ttl: float = 86400.0
+    quota: tuple[tuple[str, str], ...] = ()
 
 
 T = TypeVar("T")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_kindinfra.errors import CommandError, KindInfraError
 from pytest_kindinfra.kube.client import ApiError
 from pytest_kindinfra.kube.cluster import run_of
+from pytest_kindinfra.kube.expiry import OWNER_LABEL, has_expired
 from pytest_kindinfra.kube.kinds import GROUPS
 from pytest_kindinfra.kube.reader import Reader
 from pytest_kindinfra.model import RUN_LABEL
@@ -107,6 +108,9 @@ _UNAVAILABLE = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.SERVICE_UNAVAILABLE})
 _LEASES = "leases.coordination.k8s.io"
 
 
+_NAMESPACES = "namespaces"
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Where a run has put objects.
@@ -175,13 +179,45 @@ def remove_all(reader: Reader, run_id: str, deadline: Deadline, scope: Scope) ->
     if custom:
         gone = lambda: not any(reader.get(one.path) for one in custom)  # noqa: E731
         wait_until(gone, deadline.within(_CUSTOM_SECONDS), every=0.1)
-    going = {one.path for one in objects if one.kind.resource == "namespaces"}
+    going = {one.path for one in objects if one.kind.resource == _NAMESPACES}
     rest = [one for one in objects if one.kind.rank and one.namespace not in _names(going)]
     problems += _delete(reader, run_id, rest)
     problems += search.problems
     if problems:
         command = ("DELETE", f"{RUN_LABEL}={run_id}")
         raise CommandError(command, exit_code=1, output="\n".join(problems))
+
+
+def remove_expired(reader: Reader, at: float, deadline: Deadline) -> list[str]:
+    """Delete what runs left whose namespaces have expired, and return these namespaces.
+
+    A namespace counts only if it has the marks of a run. All objects of that run go with it.
+
+    Args:
+        reader: The cluster.
+        at: The time now, in seconds since the epoch.
+        deadline: When to give up.
+
+    Raises:
+        KindInfraError: Something could not be deleted, or the cluster does not answer.
+    """
+    expired: dict[str, list[str]] = {}
+    for namespace in _marked(reader):
+        if has_expired(namespace, at):
+            expired.setdefault(run_of(namespace), []).append(namespace["metadata"]["name"])
+    for run_id, names in expired.items():
+        remove_all(reader, run_id, deadline, Scope(frozenset(names)))
+    return [name for names in expired.values() for name in names]
+
+
+def _marked(reader: Reader) -> list[KubeObject]:
+    """Return the namespaces with the marks of a run; none if they may not be listed."""
+    try:
+        return reader.list_("/api/v1/namespaces", labelSelector=f"{RUN_LABEL},{OWNER_LABEL}")
+    except ApiError as error:
+        if error.status != HTTPStatus.FORBIDDEN:
+            raise
+        return []
 
 
 class _Search:
@@ -221,6 +257,8 @@ class _Search:
                 return []
             if error.status not in _UNAVAILABLE:
                 raise
+            if kind.resource == _NAMESPACES and error.status == HTTPStatus.FORBIDDEN:
+                return self._own_namespaces(kind)
             paths = (
                 kind.paths(self._scope.namespaces) if error.status == HTTPStatus.FORBIDDEN else []
             )
@@ -228,6 +266,18 @@ class _Search:
                 self._complain(kind.resource, error)
         self.restricted = True
         return [obj for path in paths for obj in self._listed_in(kind, path)]
+
+    def _own_namespaces(self, kind: _Resource) -> list[dict[str, Any]]:
+        """Return the run's namespaces, asked for one by one; the right to list is cluster-wide."""
+        self.restricted, found = True, []
+        for name in sorted(self._scope.namespaces):
+            try:
+                found += [one] if (one := self._reader.get(f"{kind.path}/{name}")) else []
+            except ApiError as error:
+                if error.status not in _UNAVAILABLE:
+                    raise
+                self._complain(kind.resource, error)
+        return [one for one in found if run_of(one) == self._run]
 
     def _listed_in(self, kind: _Resource, path: str) -> list[dict[str, Any]]:
         try:

@@ -184,14 +184,14 @@ class Settings:
         None,
         "FILE",
         "Use the existing cluster of this kubeconfig; only the run's objects are deleted",
-        used_by=("pytest",),  # commands and functions make clusters of their own
+        used_by=("pytest", "functions"),  # what commands make is there for the next one
     )
     context: str | None = _option(
         None,
         "NAME",
         "Use the existing cluster of this context, of --kindinfra-kubeconfig or of kubectl's files",
         unset="the current one of the kubeconfig",
-        used_by=("pytest",),
+        used_by=("pytest", "functions"),
     )
     node_image: str | None = _option(
         None, "IMAGE", "Image of the cluster's nodes, such as kindest/node:v1.34.4"

@@ -25,7 +25,7 @@ from pytest_kindinfra.images.checks import build_problems, unseen_bases
 from pytest_kindinfra.images.saved import read_saved_images
 from pytest_kindinfra.images.store import ImageStore
 from pytest_kindinfra.kube.kinds import numbers
-from pytest_kindinfra.model import Declaration, Image, Plan
+from pytest_kindinfra.model import ClusterSpec, Declaration, Image, Plan
 from pytest_kindinfra.plan.copies import with_copies
 from pytest_kindinfra.plan.declaration import parse_declaration
 from pytest_kindinfra.plan.facts import ClusterFacts
@@ -40,7 +40,7 @@ from pytest_kindinfra.references import is_loopback
 from pytest_kindinfra.run.machine import network_problem, problems_of_host
 from pytest_kindinfra.state.memory import cache_folder
 from pytest_kindinfra.state.reused import reused_directory
-from pytest_kindinfra.state.runnames import cluster_name
+from pytest_kindinfra.state.runnames import cluster_name, new_run_id
 from pytest_kindinfra.system.grpc import missing_package
 from pytest_kindinfra.system.machine import total_memory
 from pytest_kindinfra.system.timeline import Deadline
@@ -123,6 +123,7 @@ def prepare(
         DeclarationError: With all problems, each once.
     """
     settings, wrong = _settings(declaration, option, door)
+    declaration = _with_namespace(declaration, settings, door)
     door = replace(door, purpose="plan") if settings.plan else door
     tools = make_tools(settings.engine)
     found = [*problems, *wrong, *_problems_of_declaration(declaration, door)]
@@ -138,6 +139,21 @@ def prepare(
         raise DeclarationError(dict.fromkeys(found))
     notes = tuple(_notes(plan, settings, door))
     return Prepared(plan=plan, request=request, settings=settings, notes=notes)
+
+
+_PER_RUN = "per-run"
+
+
+def _with_namespace(declaration: Declaration, settings: Settings, door: Door) -> Declaration:
+    """Return the declaration with the namespace of this run, if each has its own.
+
+    A reused cluster is that of one folder, whose runs deploy to one place.
+    """
+    if declaration.cluster.namespace != _PER_RUN:
+        return declaration
+    run = (door.run_id or new_run_id()).lower().replace("_", "-")
+    name = ClusterSpec().namespace if settings.reuse else f"kindinfra-{run}"
+    return replace(declaration, cluster=replace(declaration.cluster, namespace=name))
 
 
 def _notes(plan: Plan, settings: Settings, door: Door) -> Iterator[str]:
@@ -405,6 +421,8 @@ def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:
         reuse=Reuse(reused_dir=reused) if settings.reuse else None,
         run_id=run_id,
         namespace=declared.namespace,
+        ttl=declared.ttl,
+        quota=declared.quota,
         build_jobs=settings.build_jobs,
         timeout=settings.timeout,
         kind_config=with_registry(config) if _pulls_here(settings, plan) else config,

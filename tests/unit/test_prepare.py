@@ -393,8 +393,35 @@ def test_all_problems_come_at_once(world: World, door: Callable[[World], object]
     assert [text for text in expected if text not in str(caught.value)] == []
 
 
+class TestNamespacePerRun:
+    @pytest.fixture
+    def own(self, world: World) -> World:
+        keys = 'namespace = "per-run"\nttl = "2h"\nquota = { pods = 9 }\n'
+        world.write("kindinfra.toml", DECLARATION.replace("[images.api]", f"{keys}[images.api]"))
+        return world
+
+    def test_it_is_named_after_the_run_everywhere(self, own: World) -> None:
+        prepared = by_pytest(own)
+
+        assert prepared.request.namespace == "kindinfra-run"
+        assert prepared.plan.declaration.cluster.namespace == "kindinfra-run"
+        assert (prepared.request.ttl, prepared.request.quota) == (7200.0, (("pods", "9"),))
+
+    def test_runs_that_reuse_a_cluster_share_the_default_one(self, own: World) -> None:
+        own.option(reuse="1")
+
+        assert by_pytest(own).request.namespace == "default"
+
+    def test_each_plan_of_a_script_has_its_own(self, own: World) -> None:
+        plans = [resolve(folder=own.folder, services=[]) for _ in range(2)]
+
+        first, second = [plan.declaration.cluster.namespace for plan in plans]
+        assert first.startswith("kindinfra-2")
+        assert first != second
+
+
 class TestWhatDiffers:
-    def test_an_existing_cluster_is_for_pytest_alone(self, world: World) -> None:
+    def test_an_existing_cluster_is_used_and_reuse_is_refused_with_it(self, world: World) -> None:
         world.option(kubeconfig="missing", reuse="1")
 
         with pytest.raises(DeclarationError) as caught:
@@ -407,11 +434,16 @@ class TestWhatDiffers:
         self, world: World
     ) -> None:
         world.write("kindinfra.toml", f'{DECLARATION}before = "nodes"\n')
-        world.option(kubeconfig="missing")
 
         plan = resolve(folder=world.folder, services=[])
 
         assert [one.name for one in plan.services] == ["web"]
+
+    def test_functions_bring_up_nothing_of_that_in_an_existing_cluster(self, world: World) -> None:
+        world.write("kindinfra.toml", f'{DECLARATION}before = "nodes"\n')
+        world.option(kubeconfig="missing")
+
+        assert resolve(folder=world.folder, services=[]).services == ()
 
     @pytest.mark.parametrize("purpose", ["resolve", "build", "plan"])
     def test_the_machine_is_checked_for_a_run_alone(self, world: World, purpose: Any) -> None:
