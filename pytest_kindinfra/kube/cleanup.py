@@ -14,7 +14,7 @@ from pytest_kindinfra.kube.expiry import OWNER_LABEL, has_expired
 from pytest_kindinfra.kube.kinds import GROUPS
 from pytest_kindinfra.kube.reader import Reader
 from pytest_kindinfra.model import RUN_LABEL
-from pytest_kindinfra.system.timeline import wait_until
+from pytest_kindinfra.system.timeline import retry, sleep, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -93,6 +93,12 @@ def _read_holder(lease: dict[str, Any]) -> LeaseHolder:
 
 _CUSTOM_SECONDS = 10.0
 """For finalizers of custom resources, while what serves them is still there."""
+
+
+_LIST_TRIES = 40
+
+
+_LIST_PAUSE = 0.5
 
 
 _NEEDED_VERBS = frozenset({"list", "delete"})
@@ -290,7 +296,13 @@ class _Search:
             return []
 
     def _list(self, path: str) -> list[dict[str, Any]]:
-        return self._reader.list_(path, labelSelector=f"{RUN_LABEL}={self._run}")
+        selector = f"{RUN_LABEL}={self._run}"
+        return retry(
+            lambda: self._reader.list_(path, labelSelector=selector),
+            tries=_LIST_TRIES,
+            on=ApiError,
+            between=_await_storage,
+        )
 
     def _complain(self, resource: str, error: ApiError) -> None:
         """Report a kind that cannot be listed if the run has applied objects of it."""
@@ -331,6 +343,13 @@ class _Search:
             if "/" not in name and set(entry.get("verbs") or ()) >= _NEEDED_VERBS:
                 resource = f"{name}.{group}" if group else name
                 yield _Resource(f"{base}/{name}", resource, group, entry["namespaced"])
+
+
+def _await_storage(error: ApiError) -> None:
+    """Pause if the API server said 429: it does so while it makes the storage of a new CRD."""
+    if error.status != HTTPStatus.TOO_MANY_REQUESTS:
+        raise error
+    sleep(_LIST_PAUSE)
 
 
 def _delete(reader: Reader, run_id: str, objects: Iterable[_RunObject]) -> list[str]:

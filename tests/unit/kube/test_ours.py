@@ -16,6 +16,7 @@ from pytest_kindinfra.kube.cleanup import (
     remove_command,
     remove_expired,
 )
+from pytest_kindinfra.kube.client import ApiError
 from pytest_kindinfra.kube.cluster import SharedKube, marked
 from pytest_kindinfra.kube.expiry import EXPIRES, OWNER_LABEL, NamespaceMarks
 from pytest_kindinfra.kube.portforward import Forwards
@@ -293,6 +294,28 @@ class TestRemoving:
         assert f"kubectl delete {CLUSTER_ROLES} --all-namespaces --selector" in str(caught.value)
         assert "configmaps" not in str(caught.value)
         assert sorted(path.rpartition("/")[2] for path, _ in fake.deletions) == ["kindinfra", "x"]
+
+    def test_a_kind_whose_storage_is_just_being_made_is_asked_for_again(
+        self,
+        shared: SharedKube,
+        fake: FakeKubernetes,
+        soon: Deadline,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        shared.apply(config_map("x"), namespace="default", deadline=soon)
+        busy = ApiError(status=429, reason="TooManyRequests", message="storage", what="GET")
+        answers, ask = [busy], shared.list_
+
+        def listed(path: str, **query: str) -> list[KubeObject]:
+            if path.endswith("/configmaps") and answers:
+                raise answers.pop()
+            return ask(path, **query)
+
+        monkeypatch.setattr(shared, "list_", listed)
+
+        remove_all(shared, RUN, soon, Scope())
+
+        assert [path.rpartition("/")[2] for path, _ in fake.deletions] == ["x"]
 
     def test_a_namespace_that_was_there_already_is_not_reported_as_left(
         self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline, places: Places
