@@ -54,11 +54,12 @@ def chosen_builder(image: Image, builder: str | None) -> tuple[str, ...]:
     return ("--builder", builder)
 
 
-def unseen_bases(images: Sequence[Image], *, pushed: bool) -> list[str]:
-    """Return the declared images that others start from, and a builder elsewhere cannot see.
+def unseen_bases(images: Sequence[Image], builder: str, *, pushed: bool) -> Iterator[str]:
+    """Yield why a builder that has no images of the engine cannot build all declared images.
 
     Args:
         images: All declared images.
+        builder: Its name.
         pushed: What is built is in a registry when others start from it.
     """
     out_of_reach = {
@@ -67,7 +68,12 @@ def unseen_bases(images: Sequence[Image], *, pushed: bool) -> list[str]:
         if not (has_digest(image.prebuilt) if image.prebuilt else pushed)
     }
     named = dict.fromkeys(name for image in images for name in image.needs)
-    return [name for name in named if name in out_of_reach]
+    if unseen := [name for name in named if name in out_of_reach]:
+        yield (
+            f'the builder "{builder}" cannot see the images that others start FROM: '
+            f"{listed(unseen)}; name a registry that it pulls them from (--kindinfra-registry), or "
+            "build with the engine's own builder"
+        )
 
 
 def _need_problems(image: Image, folder: Path, names: Mapping[str, Sequence[str]]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from pytest_kindinfra.clusters.existing import (
 )
 from pytest_kindinfra.context import Request, Reuse, Tools
 from pytest_kindinfra.engines.registry import with_registry
-from pytest_kindinfra.errors import DeclarationError, KindInfraError, listed
+from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.images.checks import build_problems, unseen_bases
 from pytest_kindinfra.images.saved import read_saved_images
 from pytest_kindinfra.images.store import ImageStore
@@ -314,18 +314,12 @@ def _problems_of_builder(
     if (name := request.builder) is None or request.no_build or not plan.images:
         return
     where = settings.sources.get("builder", "[images] builder")
+    pushed = request.image_registry is not None
     try:
-        if engine.shares_images(name, Deadline.after(_LOOK_SECONDS)):
-            return
+        if not engine.shares_images(name, Deadline.after(_LOOK_SECONDS)):
+            yield from (f"{where}: {one}" for one in unseen_bases(plan.images, name, pushed=pushed))
     except KindInfraError as error:
         yield f"{where}: {error}"
-        return
-    if unseen := unseen_bases(plan.images, pushed=request.image_registry is not None):
-        yield (
-            f'{where}: the builder "{name}" cannot see the images that others start FROM: '
-            f"{listed(unseen)}; name a registry that it pulls them from (--kindinfra-registry), or "
-            "build with the engine's own builder"
-        )
 
 
 def _problems_of_mounts(request: Request, settings: Settings) -> list[str]:
