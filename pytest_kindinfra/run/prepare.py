@@ -141,15 +141,12 @@ def prepare(
     return Prepared(plan=plan, request=request, settings=settings, notes=notes)
 
 
-_PER_RUN = "per-run"
-
-
 def _with_namespace(declaration: Declaration, settings: Settings, door: Door) -> Declaration:
     """Return the declaration with the namespace of this run, if each has its own.
 
     A reused cluster is that of one folder, whose runs deploy to one place.
     """
-    if declaration.cluster.namespace != _PER_RUN:
+    if declaration.cluster.namespace != "per-run":
         return declaration
     run = (door.run_id or new_run_id()).lower().replace("_", "-")
     name = ClusterSpec().namespace if settings.reuse else f"kindinfra-{run}"
