@@ -278,6 +278,8 @@ class SnapshotBoot:
             if not wait_until(lambda: _renewed(kube) > made, deadline, every=_LEASE_EVERY):
                 msg = f"its kubelet did not renew its lease{deadline.exceeded()}"
                 raise ClusterError(msg)
+            # Its service account takes a moment, in which the DNS service starts.
+            kube.ensure_namespace(self._context.request.namespace, deadline, {})
         finally:
             kube.close()
         self._await_names(snapshots, node, deadline)

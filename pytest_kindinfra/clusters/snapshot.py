@@ -28,7 +28,7 @@ REPOSITORY = "localhost/kindinfra-snapshot"
 """What all snapshots are called in the engine; the tag is the key."""
 
 
-_FORMAT = 2
+_FORMAT = 3
 """Goes up when restored kind nodes are made in another way."""
 
 

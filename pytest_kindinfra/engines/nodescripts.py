@@ -1,9 +1,10 @@
 """Shell scripts that make the snapshot of a kind node, and that run in a restored one.
 
 A kind node keeps its state in the volume `/var`, which no `docker commit` sees. So what differs
-there from the node image is put into an archive, which the restored node unpacks before it boots.
-It is an archive, since a layer of an image can hold no whiteouts and no `trusted.overlay`
-attributes of containerd's own layers. The scripts are files in the folder `node`.
+there from the node image is copied: blobs of images as the files that they are, and the rest into
+two archives, since a layer of an image can hold no whiteouts and no `trusted.overlay` attributes of
+containerd's own layers. The restored node unpacks the state before it boots, and the layers of images
+meanwhile, since no pod of the system needs them. The scripts are files in the folder `node`.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ ENTRYPOINT = "/kindinfra-snapshot/entrypoint"
 
 
 ANSWERS = "/kindinfra-snapshot/answers"
-"""The command that exits with 0 once the cluster's DNS service answers, or with 1."""
+"""The command that exits with 0 once the cluster's DNS service answers and all images are there, or
+with 1 and says what is missing."""
 
 
-_UNIT = "/etc/systemd/system/kindinfra-lead.service"
+_UNITS = ("kindinfra-lead.service", "kindinfra-layers.service")
 
 
-LINKS = {
-    "/etc/systemd/system/multi-user.target.wants/kindinfra-lead.service": (
-        "../kindinfra-lead.service"
-    )
-}
+_SYSTEMD = "/etc/systemd/system"
+
+
+LINKS = {f"{_SYSTEMD}/multi-user.target.wants/{unit}": f"../{unit}" for unit in _UNITS}
 """Symbolic links of a restored kind node: path to target."""
 
 
@@ -47,7 +48,8 @@ def scripts(entrypoint: str) -> dict[str, str]:
         ENTRYPOINT: _text("entrypoint.sh").replace("@ENTRYPOINT@", entrypoint),
         ANSWERS: _text("answers.sh"),
         "/kindinfra-snapshot/lead": _text("lead.sh"),
-        _UNIT: _text("kindinfra-lead.service"),
+        "/kindinfra-snapshot/unpack": _text("unpack.sh"),
+        **{f"{_SYSTEMD}/{unit}": _text(unit) for unit in _UNITS},
     }
 
 

@@ -1,7 +1,7 @@
 """Snapshots of kind nodes as images of a Docker engine, through the `docker` package.
 
 A kind node is a container whose state is in `/etc`, in `/kind` and in the anonymous volume `/var`.
-A snapshot is the node image with one more layer: `/etc` and `/kind` as they are, and an archive of
+A snapshot is the node image with one more layer: `/etc` and `/kind` as they are, and archives of
 what differs in `/var`. A restored kind node is made as kind made the first one: what `inspect` said
 of that is the template. It must not know Kubernetes, nor what a snapshot is good for.
 """
@@ -48,6 +48,10 @@ _VOLUME = "/var"
 
 _FOLDERS = ("/etc", "/kind")
 """What a kind node changes outside of its volume."""
+
+
+_READ_AT = "/mnt"
+"""Where the container that becomes a snapshot has the volume of the kind node."""
 
 
 _ADMIN = "/etc/kubernetes/admin.conf"
@@ -109,7 +113,7 @@ class DockerSnapshots:
         return None
 
     def pack(self, node: str, own: Container[str], *, lock: Path, deadline: Deadline) -> Packed:
-        """See `Snapshots.pack`; the node is paused for as long as its files are read."""
+        """See `Snapshots.pack`; the node is paused for as long as files that change are read."""
         with self._engine(deadline) as engine:
             item = engine.inspect_container(node)
             template = self._template(engine, item, own)
@@ -125,7 +129,8 @@ class DockerSnapshots:
                 files = nodescripts.scripts(template["entrypoint"][0])
                 engine.put_archive(container, "/", _archive(files, nodescripts.LINKS))
                 with _paused(engine, node):
-                    self._copy(engine, node, container, deadline)
+                    self._copy_folders(engine, node, container)
+                    _run_helper(engine, container, deadline)
             except BaseException:
                 self.discard(packed)
                 raise
@@ -139,33 +144,28 @@ class DockerSnapshots:
             command=[nodescripts.pack_script()],
             labels={_MAKING_LABEL: str(lock)},
             host_config=engine.create_host_config(
-                binds=[f"{volume}:/mnt:ro"],
+                binds=[f"{volume}:{_READ_AT}:ro"],
                 network_mode="none",
                 cap_add=["SYS_ADMIN"],  # to read trusted.overlay attributes
             ),
         )
         return str(made["Id"])
 
-    def _copy(self, engine: APIClient, node: str, container: str, deadline: Deadline) -> None:
+    def _copy_folders(self, engine: APIClient, node: str, container: str) -> None:
         for folder in _FOLDERS:
             stream, _ = engine.get_archive(node, folder)
             engine.put_archive(container, "/", b"".join(stream))
-        engine.start(container)
-        ended = engine.wait(container, timeout=int(_seconds(deadline)))
-        if code := ended["StatusCode"]:
-            printed = engine.logs(container).decode("utf-8", "replace")
-            msg = f"copying {_VOLUME} ended with exit code {code}: {last_lines(printed, 2)}"
-            raise EngineError(msg)
 
     def keep(
         self, packed: Packed, reference: str, notes: SnapshotNotes, deadline: Deadline
     ) -> None:
-        """See `Snapshots.keep`."""
+        """See `Snapshots.keep`; the layers of images are read now, while the node goes on."""
         repository, tag = split(reference)
         words = [nodescripts.ENTRYPOINT, *packed.template["entrypoint"][1:]]
         labels = {SNAPSHOT_LABEL: json.dumps(asdict(notes), sort_keys=True)}
         try:
             with self._engine(deadline) as engine:
+                _run_helper(engine, packed.container, deadline)
                 engine.commit(
                     packed.container,
                     repository=repository,
@@ -181,14 +181,14 @@ class DockerSnapshots:
         from docker.errors import DockerException
 
         with suppress(DockerException, OSError):
-            self._client().remove_container(packed.container, v=True, force=True)
+            _remove_helper(self._client(), packed.container)
 
     def remove_unfinished(self, lock: Path, deadline: Deadline) -> None:
         """See `Snapshots.remove_unfinished`."""
         with self._engine(deadline) as engine:
             label = {"label": f"{_MAKING_LABEL}={lock}"}
             for one in engine.containers(all=True, filters=label):
-                engine.remove_container(one["Id"], v=True, force=True)
+                _remove_helper(engine, one["Id"])
 
     def restore(self, snapshot: StoredSnapshot, node: NodeContainer, deadline: Deadline) -> bytes:
         """See `Snapshots.restore`."""
@@ -297,6 +297,32 @@ def _created(engine: APIClient, config: dict[str, Any], name: str) -> str:
     """Make a container and return its id; the package has no types for it."""
     made: Any = engine.create_container_from_config(config, name)  # type: ignore[no-untyped-call]
     return str(made["Id"])
+
+
+def _remove_helper(engine: APIClient, container: str) -> None:
+    """Remove the container that was to become a snapshot, and the volume that it read.
+
+    The volume is that of the kind node, and goes with it, unless the kind node went first. The
+    engine removes no volume that a container still has.
+    """
+    from docker.errors import APIError
+
+    mounts = engine.inspect_container(container)["Mounts"]
+    engine.remove_container(container, v=True, force=True)
+    for mount in mounts:
+        if mount["Type"] == "volume" and mount["Destination"] == _READ_AT:
+            with suppress(APIError):
+                engine.remove_volume(mount["Name"])
+
+
+def _run_helper(engine: APIClient, container: str, deadline: Deadline) -> None:
+    """Have the container that becomes the snapshot read the next part of the node's volume."""
+    engine.start(container)
+    ended = engine.wait(container, timeout=int(_seconds(deadline)))
+    if code := ended["StatusCode"]:
+        printed = engine.logs(container).decode("utf-8", "replace")
+        msg = f"copying {_VOLUME} ended with exit code {code}: {last_lines(printed, 2)}"
+        raise EngineError(msg)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Ask the cluster's DNS service for its own address, for as many seconds as the argument says.
-# Without kube-proxy's rules a resolver outside may answer, so there must be an address in it.
+# Without kube-proxy's rules a resolver outside may answer, so there must be an address in it. Then
+# wait for the layers of the snapshot's images: no pod of the system needs them, but others do.
 config=/var/lib/kubelet/config.yaml
 server=$(sed -n '/^clusterDNS:/{n;s/^- *"\{0,1\}\([0-9.]*\).*/\1/p}' "$config")
 domain=$(sed -n 's/^clusterDomain: *"\{0,1\}\([^"]*\).*/\1/p' "$config")
@@ -13,10 +14,20 @@ end=$((SECONDS + $1))
 for patience in 0.2 0.2 0.3 0.4 0.6 0.9 1.3 2 3 3 3 3 3 3 3 3 3 3; do
   if exec 3<>"/dev/udp/$server/53" && printf "$query" >&3; then
     reply=$(timeout "$patience" head --bytes=8 <&3 | od -An -tx1 | tr -d ' \n')
-    [[ ${reply:0:4} == 4b69 && ${reply:7:1} == 0 && ${reply:12:4} != 0000 ]] && exit 0
+    [[ ${reply:0:4} == 4b69 && ${reply:7:1} == 0 && ${reply:12:4} != 0000 ]] && answered=1 && break
   fi
   ((SECONDS <= end)) || break
   sleep 0.05
 done 2>/dev/null
-echo "the DNS service at $server does not answer"
-exit 1
+if [[ ! ${answered:-} ]]; then
+  echo "the DNS service at $server does not answer"
+  exit 1
+fi
+until [[ -e /var/lib/kindinfra-layers ]]; do
+  state=$(systemctl is-active kindinfra-layers.service)
+  if [[ $state == failed ]] || ((SECONDS > end)); then
+    echo "the layers of the snapshot's images are not unpacked (kindinfra-layers.service: $state)"
+    exit 1
+  fi
+  sleep 0.05
+done

@@ -1,11 +1,12 @@
 #!/bin/bash
-# Unpack the snapshot once; the container may be started again.
+# Unpack the state of the snapshot once; the container may be started again. The blobs of images stay
+# in the snapshot and get links: containerd forgets images whose blobs it does not see at its start.
 set -euo pipefail
 if [[ ! -e /var/lib/kindinfra-restored ]]; then
   cd /var
   xargs --no-run-if-empty --delimiter='\n' rm -rf -- </kindinfra-snapshot/gone
-  tar --extract --file=/kindinfra-snapshot/var.tar --overwrite --same-permissions --numeric-owner \
-    --xattrs --xattrs-include='*'
+  /bin/bash /kindinfra-snapshot/unpack var
+  cp --recursive --symbolic-link /kindinfra-snapshot/blobs/. .
   touch /var/lib/kindinfra-restored
   cd /
 fi
