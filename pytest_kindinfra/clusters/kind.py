@@ -79,6 +79,7 @@ class KindProvider:
         self._runner = runner
         self._program = program
         self._kill_first = kill_first
+        self._addresses: dict[tuple[str, bool], str] = {}
 
     def check(self, deadline: Deadline) -> str:
         """See `Provider.check`."""
@@ -201,7 +202,9 @@ class KindProvider:
         return (*into, *_CTR, "images", "import", "--digests", "-")
 
     def node_address(self, node: str, deadline: Deadline, *, ipv6: bool = False) -> str:
-        """See `KindNodes.node_address`."""
+        """See `KindNodes.node_address`; asked once, as each service's endpoints lead there."""
+        if known := self._addresses.get((node, ipv6)):
+            return known
         fields = "{{.IPAddress}} {{.GlobalIPv6Address}}"
         networks = f"{{{{range .NetworkSettings.Networks}}}}{fields} {{{{end}}}}"
         argv = [self._program, "inspect", "--format", networks, node]
@@ -209,7 +212,8 @@ class KindProvider:
         if not found:
             msg = f'kind node "{node}" has no address: its container is in no network, or ended'
             raise ClusterError(msg)
-        return next((one for one in found if (":" in one) == ipv6), found[0])
+        address = next((one for one in found if (":" in one) == ipv6), found[0])
+        return self._addresses.setdefault((node, ipv6), address)
 
     def machine_id(self, node: str, deadline: Deadline) -> str:
         """See `KindNodes.machine_id`."""

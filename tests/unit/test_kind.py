@@ -241,6 +241,13 @@ class TestNodes:
 
         assert kind.node_address("node", soon, ipv6=ipv6) == address
 
+    def test_its_address_is_asked_once_for_all_services(self, soon: Deadline) -> None:
+        runner = answering(inspect="172.18.0.2 \n")
+        kind = KindProvider(runner)
+
+        assert {kind.node_address("node", soon) for _ in range(3)} == {"172.18.0.2"}
+        assert len(runner.argvs) == 1
+
     def test_one_without_an_ipv4_address_is_reached_by_the_other(self, soon: Deadline) -> None:
         """It was an IndexError."""
         assert (

@@ -219,8 +219,14 @@ class TestTheContainer:
             entry = archive.extractfile("kindinfra-snapshot/entrypoint")
             assert entry is not None
             assert entry.read().decode().endswith('exec /usr/local/bin/entrypoint "$@"\n')
-            assert {one.name for one in archive if one.issym()} == {
-                "etc/systemd/system/multi-user.target.wants/kindinfra-lead.service"
+            wanted = "etc/systemd/system/multi-user.target.wants"
+            assert {one.name: one.linkname for one in archive if one.issym()} == {
+                f"{wanted}/kindinfra-lead.service": "../kindinfra-lead.service",
+                f"{wanted}/kindinfra-layers.service": "../kindinfra-layers.service",
+            }
+            units = {one.name for one in archive if one.name.endswith(".service") and one.isfile()}
+            assert units == {
+                f"etc/systemd/system/kindinfra-{name}.service" for name in ("lead", "layers")
             }
 
 

@@ -7,17 +7,19 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 from generated import EDITED, NAMES, PORTS, edit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from contenders import Contender
 
@@ -28,6 +30,18 @@ _PATIENCE = 0.15
 _GRACE = 30.0
 """Seconds between the end of a script and its services' answers."""
 _WARM_UP = 3.0
+
+
+def _cluster_name() -> str:
+    return f"bench-{secrets.token_hex(3)}"
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds until all had answered, and of all processors meanwhile (not idle)."""
+
+    seconds: float
+    processor: float
 
 
 @dataclass(frozen=True)
@@ -48,18 +62,37 @@ class Bench:
     edges: str
     node_image: str
     peers: Path
-    cluster: str = field(default_factory=lambda: f"bench-{secrets.token_hex(3)}")
+    cluster: str = field(default_factory=_cluster_name)
 
-    def run(self, contender: Contender) -> float:
-        """Return the seconds until all has answered; the cluster is gone afterwards."""
+    def anew(self) -> Bench:
+        """Return the same with the name of a new cluster."""
+        return replace(self, cluster=_cluster_name())
+
+    def make_snapshot(self) -> None:
+        """Leave a snapshot that has the images of the project."""
+        self._kindinfra("snapshot", "make")
+
+    def remove_snapshots(self) -> None:
+        """Remove all that this machine has."""
+        self._kindinfra("snapshot", "remove")
+
+    def _kindinfra(self, *words: str) -> None:
+        program = str(Path(sys.executable).with_name("kindinfra"))
+        variables = {**os.environ, "KINDINFRA_NODE_IMAGE": self.node_image}
+        subprocess.run(
+            [program, *words], cwd=self.folder, env=variables, check=True, capture_output=True
+        )
+
+    def run(self, contender: Contender) -> Spent:
+        """Return what it took until all has answered; the cluster is gone afterwards."""
         expected = dict.fromkeys(PORTS, self.salt)
         try:
             return self._timed(contender.name, contender.command(self.peers), expected)
         finally:
             self._delete_cluster()
 
-    def run_after_edit(self, contender: Contender) -> float:
-        """Return the seconds until an edited service answers, in the cluster that is there."""
+    def run_after_edit(self, contender: Contender) -> Spent:
+        """Return what it took until an edited service answers, in the cluster that is there."""
         salt = secrets.token_hex(8)
         try:
             everything = dict.fromkeys(PORTS, self.salt)
@@ -71,11 +104,12 @@ class Bench:
         finally:
             self._delete_cluster()
 
-    def _timed(self, name: str, command: Sequence[str], expected: Mapping[int, str]) -> float:
-        """Run a command; return the seconds until each port answers what is expected."""
-        start = time.monotonic()
+    def _timed(self, name: str, command: Sequence[str], expected: Mapping[int, str]) -> Spent:
+        """Run a command; return what it took until each port answers what is expected."""
+        start, worked = time.monotonic(), _processor_seconds()
         with self._running(name, command) as process:
-            return self._until_answered(process, expected, start)
+            seconds = self._until_answered(process, expected, start)
+            return Spent(seconds, _processor_seconds() - worked)
 
     @contextmanager
     def _running(self, name: str, command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
@@ -134,6 +168,11 @@ def remove_images() -> None:
     ours = [name for name in names if name.rpartition("/")[2].startswith("bench-")]
     if ours:
         subprocess.run(["docker", "image", "rm", *ours], check=True, capture_output=True)
+
+
+def _processor_seconds() -> float:
+    spent = psutil.cpu_times()
+    return spent.user + spent.nice + spent.system + spent.irq + spent.softirq
 
 
 def _answers(port: int, text: str) -> bool:

@@ -64,12 +64,19 @@ class Contender:
         about: For people.
         options: Of pytest with our plugin; None for others.
         tuning: Ours only: of the boot.
+        checkout: Ours only: the folder of the version; None for the one that is installed.
     """
 
     name: str
     about: str
     options: tuple[str, ...] | None = None
     tuning: bool = True
+    checkout: Path | None = None
+
+    @property
+    def snapshots(self) -> bool:
+        """Whether a snapshot changes what it does."""
+        return self.options is not None and "snapshot=off" not in self.options
 
     def edit_command(self) -> list[str]:
         """Return the argv that brings an edited image into the cluster that is there."""
@@ -96,11 +103,12 @@ class Contender:
         if self.options is None:
             return [str(peers), *quietly, str(HERE / "peers" / f"test_{self.name}.py")]
         options = [f"--kindinfra-{option}" for option in self.options]
-        ours = [sys.executable, *quietly, "-p", "no:xdist", *options, "test_ours.py"]
+        version = ["env", f"PYTHONPATH={self.checkout}"] if self.checkout else []
+        ours = [*version, sys.executable, *quietly, "-p", "no:xdist", *options, "test_ours.py"]
         return ours if self.tuning else ["bash", "-c", f'{_UNTUNED}; exec "$@"', "ours", *ours]
 
 
-EDITORS = ("serial", "ours")
+EDITORS = ("best", "serial", "ours", "other")
 """Those of whom it is known how they take an edit without a new cluster."""
 
 CONTENDERS = {
@@ -118,3 +126,8 @@ CONTENDERS = {
         Contender("ours_plain_boot", "ours, without tuning of the boot", (), tuning=False),
     )
 }
+
+
+def other_version(checkout: Path) -> Contender:
+    """Return the contender that runs the plugin of another checkout with our dependencies."""
+    return Contender("other", f"ours, of {checkout.name}", (), checkout=checkout)
