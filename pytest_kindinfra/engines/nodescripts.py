@@ -1,10 +1,10 @@
 """Shell scripts that make the snapshot of a kind node, and that run in a restored one.
 
 A kind node keeps its state in the volume `/var`, which no `docker commit` sees. So what differs
-there from the node image is copied: blobs of images as the files that they are, and the rest into
-two archives, since a layer of an image can hold no whiteouts and no `trusted.overlay` attributes of
-containerd's own layers. The restored node unpacks the state before it boots, and the layers of images
-meanwhile, since no pod of the system needs them. The scripts are files in the folder `node`.
+there from the node image is copied: blobs of images as the files that they are, the rest as two
+archives, since a layer of an image can hold no whiteouts and no `trusted.overlay` attributes of
+containerd's own layers. The restored node unpacks the state before it boots, and the layers of
+images meanwhile, since no pod of the system needs them. The scripts are files in the folder `node`.
 """
 
 from __future__ import annotations

@@ -6,10 +6,11 @@ import io
 import json
 import tarfile
 import threading
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pytest
 import yaml
+from docker.errors import APIError
 
 from pytest_kindinfra.clusters.config import kind_config
 from pytest_kindinfra.clusters.restore import SnapshotBoot
@@ -25,7 +26,7 @@ from pytest_kindinfra.clusters.snapshot import (
 from pytest_kindinfra.commands.snapshots import list_snapshots, remove_snapshots
 from pytest_kindinfra.context import Context, FirstFailure, Hooks, Request
 from pytest_kindinfra.engines.nodescripts import LINKS, scripts
-from pytest_kindinfra.engines.snapshots import _archive, _config_of
+from pytest_kindinfra.engines.snapshots import _archive, _config_of, _remove_helper
 from pytest_kindinfra.errors import EngineError
 from pytest_kindinfra.model import Declaration, Plan, Service
 from pytest_kindinfra.protocols import NodeContainer
@@ -523,3 +524,41 @@ def test_the_config_of_a_run_is_what_its_container_is_made_from(tmp_path: Path) 
         f"{tmp_path}/kubeadm:/kindinfra-kubeadm:ro",
     )
     assert made.ports["30000/tcp"] == ("127.0.0.1", 4000)
+
+
+class StubEngine:
+    """Has one container that was to become a snapshot, and the volume that it read."""
+
+    def __init__(self, *, node_is_there: bool) -> None:
+        self.node_is_there = node_is_there
+        self.removed: list[str] = []
+
+    def inspect_container(self, container: str) -> dict[str, Any]:
+        return {"Id": container, "Mounts": [mount("volume", "/mnt"), mount("bind", "/mnt")]}
+
+    def remove_container(self, container: str, *, v: bool, force: bool) -> None:
+        assert v
+        assert force
+        self.removed.append(container)
+
+    def remove_volume(self, name: str) -> None:
+        if self.node_is_there:
+            msg = "volume is in use"
+            raise APIError(msg)
+        self.removed.append(name)
+
+
+def mount(kind: str, path: str) -> dict[str, str]:
+    return {"Type": kind, "Name": f"the {kind}", "Destination": path}
+
+
+@pytest.mark.parametrize("node_is_there", [True, False])
+def test_the_volume_of_a_kind_node_that_went_first_goes_with_the_copy(
+    *, node_is_there: bool
+) -> None:
+    """It stayed for ever: `kind delete` cannot remove a volume that another container reads."""
+    engine = StubEngine(node_is_there=node_is_there)
+
+    _remove_helper(cast("Any", engine), "copy")
+
+    assert engine.removed == (["copy"] if node_is_there else ["copy", "the volume"])
