@@ -18,14 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.model import Image, Load, Plan, SnapshotUse
-    from pytest_kindinfra.protocols import (
-        ClusterCreator,
-        Engine,
-        KindNodes,
-        Provider,
-        RegistryHost,
-        Snapshots,
-    )
+    from pytest_kindinfra.protocols.cluster import ClusterCreator, KindNodes, Provider
+    from pytest_kindinfra.protocols.engine import Engine
+    from pytest_kindinfra.protocols.registry import RegistryHost
+    from pytest_kindinfra.protocols.snapshots import Snapshots
     from pytest_kindinfra.state.directory import RunDirectory
     from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Running, Timeline

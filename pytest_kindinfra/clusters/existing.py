@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.kube.reader import Reader
     from pytest_kindinfra.model import KubeObject, Plan
     from pytest_kindinfra.plan.options import Settings
-    from pytest_kindinfra.protocols import ClusterCreator, KindNodes, Provider
+    from pytest_kindinfra.protocols.cluster import ClusterCreator, KindNodes, Provider
     from pytest_kindinfra.state.directory import RunDirectory
     from pytest_kindinfra.system.timeline import Deadline
 

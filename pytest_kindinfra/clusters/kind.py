@@ -23,7 +23,7 @@ from pytest_kindinfra.errors import (
     PortTakenError,
     ToolMissingError,
 )
-from pytest_kindinfra.model import ObservedCluster
+from pytest_kindinfra.protocols.cluster import ObservedCluster
 from pytest_kindinfra.references import name_in_node, normalise
 from pytest_kindinfra.system.files import write_private
 from pytest_kindinfra.system.getting import how_to_get

@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     from pytest_kindinfra.context import Context, ExistingCluster
     from pytest_kindinfra.kube.cleanup import LeaseHolder
     from pytest_kindinfra.kube.cluster import Kube, SharedKube
-    from pytest_kindinfra.model import KubeObject, Registry
+    from pytest_kindinfra.model import KubeObject
+    from pytest_kindinfra.protocols.registry import Registry
 
 _ASK_ENGINE = 10.0
 

@@ -25,7 +25,7 @@ from pytest_kindinfra.images.slots import BuildSlots
 from pytest_kindinfra.images.store import open_store
 from pytest_kindinfra.images.tags import add_name, archive_reference, further_names, tag_image
 from pytest_kindinfra.model import BuiltImage
-from pytest_kindinfra.protocols import BuildRequest
+from pytest_kindinfra.protocols.engine import BuildRequest
 from pytest_kindinfra.references import name_in_node
 from pytest_kindinfra.state.memory import (
     ImageUse,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.images.store import ImageStore
     from pytest_kindinfra.images.tags import Circumstances, Tagged
     from pytest_kindinfra.model import Image, Plan
-    from pytest_kindinfra.protocols import Engine
+    from pytest_kindinfra.protocols.engine import Engine
     from pytest_kindinfra.state.memory import Layers
     from pytest_kindinfra.system.timeline import Deadline, Timeline
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.images.digests import Digests
     from pytest_kindinfra.images.store import ImageStore
     from pytest_kindinfra.model import Image, Plan
-    from pytest_kindinfra.protocols import Engine
+    from pytest_kindinfra.protocols.engine import Engine
     from pytest_kindinfra.system.timeline import Deadline
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.images.content import BuildSource, Content
     from pytest_kindinfra.images.digests import Digests
     from pytest_kindinfra.model import BuiltImage, Image, Plan
-    from pytest_kindinfra.protocols import Engine
+    from pytest_kindinfra.protocols.engine import Engine
     from pytest_kindinfra.system.runner import Runner
 
 

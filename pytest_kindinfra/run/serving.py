@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pytest_kindinfra.context import Context
     from pytest_kindinfra.kube.cluster import Kube
     from pytest_kindinfra.kube.refusals import Missing
-    from pytest_kindinfra.model import Cluster, Endpoint, ImagesInUse, Level, Plan, Service
+    from pytest_kindinfra.kube.rewrite import ImagesInUse
+    from pytest_kindinfra.model import Cluster, Endpoint, Level, Plan, Service
 
 
 @dataclass(frozen=True, slots=True)

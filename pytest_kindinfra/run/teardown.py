@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.context import Tools
     from pytest_kindinfra.kube.cluster import Kube
     from pytest_kindinfra.model import Plan
-    from pytest_kindinfra.protocols import Provider
+    from pytest_kindinfra.protocols.cluster import Provider
     from pytest_kindinfra.run.prepare import Prepared
     from pytest_kindinfra.system.interrupts import Haste
     from pytest_kindinfra.system.secrets import Redactor
