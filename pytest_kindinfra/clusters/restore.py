@@ -31,8 +31,8 @@ from pytest_kindinfra.clusters.snapshot import (
 from pytest_kindinfra.engines.nodescripts import ANSWERS
 from pytest_kindinfra.errors import CancelledError, ClusterError, EngineError, KindInfraError
 from pytest_kindinfra.protocols.snapshots import SnapshotNotes
+from pytest_kindinfra.state.clusterrecords import SnapshotUsed
 from pytest_kindinfra.state.locks import locked_alone
-from pytest_kindinfra.state.records import SnapshotUsed
 from pytest_kindinfra.system.files import free_port, write_private
 from pytest_kindinfra.system.timeline import Deadline, now, wait_until
 

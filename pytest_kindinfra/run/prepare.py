@@ -31,9 +31,10 @@ from pytest_kindinfra.plan.declaration import parse_declaration
 from pytest_kindinfra.plan.facts import ClusterFacts
 from pytest_kindinfra.plan.files import check_files, load_kind_config, load_tables
 from pytest_kindinfra.plan.graph import in_order
-from pytest_kindinfra.plan.options import Settings, read_settings
+from pytest_kindinfra.plan.options import Settings
 from pytest_kindinfra.plan.requests import Amount, crowding
 from pytest_kindinfra.plan.resolve import keep_out, resolve
+from pytest_kindinfra.plan.settings import read_settings
 from pytest_kindinfra.plan.source import RenderOptions, kubernetes_version
 from pytest_kindinfra.plan.sources import render
 from pytest_kindinfra.references import is_loopback

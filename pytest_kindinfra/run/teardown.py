@@ -26,7 +26,7 @@ from pytest_kindinfra.run.report import (
 )
 from pytest_kindinfra.run.surroundings import machine, versions
 from pytest_kindinfra.run.table import needs_of, table_lines
-from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed
+from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed, SnapshotUsed
 from pytest_kindinfra.state.codec import file_name, to_json
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.records import (
@@ -37,7 +37,6 @@ from pytest_kindinfra.state.records import (
     ImageReady,
     NodeLost,
     ServiceReady,
-    SnapshotUsed,
 )
 from pytest_kindinfra.state.results import Failed, Result, failure_of
 from pytest_kindinfra.state.rotation import rotate

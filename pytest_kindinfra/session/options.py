@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_kindinfra.errors import DeclarationError
-from pytest_kindinfra.plan.options import OPTIONS, Settings, read_settings
+from pytest_kindinfra.plan.options import OPTIONS, Settings
 
 if TYPE_CHECKING:
     import pytest
@@ -33,6 +33,7 @@ def look(config: pytest.Config) -> Outline:
         DeclarationError: The command line or the environment has a value that cannot be used.
     """
     from pytest_kindinfra.plan.files import load_tables
+    from pytest_kindinfra.plan.settings import read_settings
 
     # A run that needs nothing must not fail by a variable that is not ours.
     settings, problems = read_settings(config.getoption, (), source=None, overrides=False)
