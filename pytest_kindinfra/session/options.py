@@ -9,6 +9,8 @@ from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.plan.options import OPTIONS, Settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
 
@@ -24,6 +26,27 @@ class Outline(NamedTuple):
     settings: Settings
     source: str | None = None
     services: int = 0
+
+    def header(self, root: Path, run_id: str) -> str | None:
+        """Return the line for the report header, None where nothing is declared.
+
+        Args:
+            root: The declaration's folder.
+            run_id: Of the run that may begin.
+        """
+        if self.source is None:
+            return None
+        from pytest_kindinfra.state.runnames import cluster_name
+
+        settings = self.settings
+        context = f", context {settings.context}" if settings.context else ""
+        cluster = f"of {settings.kubeconfig}{context}"
+        if settings.kubeconfig is None:
+            named, reuse = settings.cluster_name, settings.reuse
+            cluster = cluster_name(root, named=named, reuse=reuse, run_id=run_id)
+        noun = "service" if self.services == 1 else "services"  # `count` is in a heavy module
+        declared = f"{self.services} {noun} in {self.source}"
+        return f"kindinfra: cluster {cluster}, engine {settings.engine}, {declared}"
 
 
 def look(config: pytest.Config) -> Outline:
