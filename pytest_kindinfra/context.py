@@ -213,7 +213,7 @@ class FirstFailure:
             name: What was lost.
             error: Why.
         """
-        self._error = self._error or blocked(name, error)
+        self._error = self._error or _blocked(name, error)
         self._cancelled.set()
 
     def explain(self, error: BaseException) -> BaseException:
@@ -317,10 +317,10 @@ def needed(name: str, future: Future[T]) -> T:
     except (CancelledError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # pytest.fail() in a hook is no Exception
-        raise blocked(name, error) from error
+        raise _blocked(name, error) from error
 
 
-def blocked(name: str, error: BaseException) -> BaseException:
+def _blocked(name: str, error: BaseException) -> BaseException:
     """Return the error for what needed `name`; a blocked error names its own root."""
     if isinstance(error, CancelledError | BlockedError):
         return error

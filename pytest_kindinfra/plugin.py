@@ -120,10 +120,9 @@ def pytest_configure(config: pytest.Config) -> None:
         _set_up_pause(config, outline(config).settings)
         return
     from pytest_kindinfra.session.controller import new_controller
-    from pytest_kindinfra.session.neighbours import refuse_remote_workers, warn_of_pytest_kind
+    from pytest_kindinfra.session.neighbours import check_neighbours
 
-    warn_of_pytest_kind(config)
-    refuse_remote_workers(config)
+    check_neighbours(config)
     first = outline(config)
     controller = new_controller(config, first)
     config.stash[CONTROLLER] = controller

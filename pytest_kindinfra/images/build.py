@@ -14,9 +14,9 @@ from pytest_kindinfra.images.buildlog import last_line, last_step
 from pytest_kindinfra.images.checks import chosen_builder
 from pytest_kindinfra.images.content import content_of, write_ignore_file
 from pytest_kindinfra.images.digests import Digests
-from pytest_kindinfra.images.dockerfile import build_secrets, unshown_arguments
 from pytest_kindinfra.images.names import find_by_context, give_names
 from pytest_kindinfra.images.saved import ImageSources, find_images, read_saved_images
+from pytest_kindinfra.images.secrets import build_secrets, unshown_arguments
 from pytest_kindinfra.images.slots import BuildSlots, build_ranks
 from pytest_kindinfra.images.store import open_store
 from pytest_kindinfra.images.tags import add_name, archive_reference, further_names, tag_image

@@ -29,7 +29,7 @@ TAG_FIELDS = ("service", "user", "git", "time", "content", "random")
 _TAG_FIELD = re.compile(r"\{(\w*)\}")
 
 
-def check_template(template: str) -> str:
+def _check_template(template: str) -> str:
     """Return the template of a tag.
 
     Raises:
@@ -249,7 +249,7 @@ class Settings:
         None,
         "TEMPLATE",
         "A further tag for each image; the environment variable IMAGE_TAG overrides it",
-        parse=check_template,
+        parse=_check_template,
         expected=f"a tag; it may contain {' '.join(f'{{{name}}}' for name in TAG_FIELDS)}",
         override="IMAGE_TAG",
     )

@@ -18,8 +18,8 @@ from pytest_kindinfra.deploy.renewal import forget_undeclared
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.build import Builds
 from pytest_kindinfra.images.cleanup import drop_old_images
-from pytest_kindinfra.images.dockerfile import build_secrets
 from pytest_kindinfra.images.load import open_loader
+from pytest_kindinfra.images.secrets import build_secrets
 from pytest_kindinfra.images.tags import ask_circumstances
 from pytest_kindinfra.kube.rewrite import ImagesInUse
 from pytest_kindinfra.run.serving import deploy_service, fail_service, service_tasks

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.deploy.renewal import Deployment, Renewal
 from pytest_kindinfra.deploy.service import Reached, serve
-from pytest_kindinfra.kube.origins import brings, pods_may_make
 from pytest_kindinfra.names import declared_name
 from pytest_kindinfra.plan.graph import in_order
+from pytest_kindinfra.plan.origins import brings, pods_may_make
 from pytest_kindinfra.run.tasks import Task
 from pytest_kindinfra.state.records import ServiceReady
 from pytest_kindinfra.state.reused import source_of

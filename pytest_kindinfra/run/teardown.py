@@ -224,7 +224,7 @@ def end(
     cut = interrupts.next()
     if made:
         careful("before teardown", lambda: _call_before_teardown(run, hook, evidence, cut))
-    stays = made and (kept or is_for_reuse(started))
+    stays = made and (kept or _is_for_reuse(started))
     if stays:
         careful("keeping", lambda: run.write(ClusterKept(cluster=cluster)))
     elif made:
@@ -288,7 +288,7 @@ def closing_lines(
     lines += [text for note in filter(None, notes) for text in ("", note)]
     lines += failure_lines(outcome.failures)
     name = started.prepared.request.cluster
-    if outcome.kept and (reused := _reused_dir(started)) and is_for_reuse(started):
+    if outcome.kept and (reused := _reused_dir(started)) and _is_for_reuse(started):
         lines += reused_lines(name, kubeconfig=reused.kubeconfig, end=_down(started))
     elif outcome.kept:
         delete = started.tools.provider.delete_command(name)
@@ -297,7 +297,7 @@ def closing_lines(
     return [*map(started.tools.redactor.text, lines), f"logs and details: {run.path}"]
 
 
-def is_for_reuse(started: Started) -> bool:
+def _is_for_reuse(started: Started) -> bool:
     """Whether the run's cluster is there for the next one; one that is unclear stays as well."""
     if (reused := _reused_dir(started)) is None:
         return False

@@ -182,13 +182,13 @@ def all_needs(items: Sequence[pytest.Item]) -> Needs | None:
         services={name: tuple(asking) for name, asking in services.items()},
         tests=tests,
         problems=tuple(problems),
-        turns=not problems and takes_turns(items),
+        turns=not problems and _takes_turns(items),
     )
 
 
 def _mark_problems(item: pytest.Item) -> Iterable[str]:
     for mark in item.iter_markers(MARK):
-        yield from (f"{item.nodeid}: {problem}" for problem in problems_of(mark))
+        yield from (f"{item.nodeid}: {problem}" for problem in _problems_of(mark))
         for name in mark.args:
             if not isinstance(name, str):
                 yield f"{item.nodeid}: the mark takes names of services, not {name!r}"
@@ -251,7 +251,7 @@ def heavy_of(item: pytest.Item) -> Heavy:
     )
 
 
-def takes_turns(items: Iterable[pytest.Item]) -> bool:
+def _takes_turns(items: Iterable[pytest.Item]) -> bool:
     """Whether a mark of some test asks for something that other tests must wait for."""
     return any(_is_heavy(heavy) for heavy in map(heavy_of, items))
 
@@ -260,7 +260,7 @@ def _is_heavy(heavy: Heavy) -> bool:
     return bool(heavy.fresh) or heavy.turn != _PLAIN.turn
 
 
-def problems_of(mark: pytest.Mark) -> Iterator[str]:
+def _problems_of(mark: pytest.Mark) -> Iterator[str]:
     """Yield what is wrong with the keyword arguments of a mark."""
     given: Mapping[str, Any] = mark.kwargs
     for key in given:
