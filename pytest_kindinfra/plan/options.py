@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_type_h
 from pytest_kindinfra.errors import did_you_mean, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from pytest_kindinfra.model import EngineName, Load, SnapshotUse
 
@@ -44,7 +44,7 @@ def _check_template(template: str) -> str:
     return template
 
 
-def check_registry(text: str) -> str:
+def _check_registry(text: str) -> str:
     """Return the address of a registry, with the prefix of its images.
 
     Raises:
@@ -61,11 +61,6 @@ def check_registry(text: str) -> str:
 
 REGISTRY_FORM = "HOST[:PORT][/PREFIX] in lower-case letters, such as ghcr.io/team"
 """What the address of a registry looks like."""
-
-
-def fill_template(template: str, values: Mapping[str, str]) -> str:
-    """Return a template with each `{FIELD}` replaced by its value."""
-    return _TAG_FIELD.sub(lambda match: values[match[1]], template)
 
 
 def _positive_int(text: str) -> int:
@@ -228,7 +223,7 @@ class Settings:
         "HOST/PREFIX",
         "Look images up in this registry by their content, and push there what is built",
         unset="that of [images] in the declaration, else none",
-        parse=check_registry,
+        parse=_check_registry,
         expected=REGISTRY_FORM,
     )
     builder: str | None = _option(

@@ -13,13 +13,12 @@ from pytest_kindinfra.plan.kustomize import Kustomize
 from pytest_kindinfra.plan.manifests import Manifests
 
 if TYPE_CHECKING:
-    from pytest_kindinfra.plan.source import SourceObjects
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
     from pathlib import Path
 
     from pytest_kindinfra.model import KubeObject, Plan, Release
-    from pytest_kindinfra.plan.source import RenderOptions, Source
+    from pytest_kindinfra.plan.source import RenderOptions, Source, SourceObjects
     from pytest_kindinfra.plan.tables import Table
 
 
