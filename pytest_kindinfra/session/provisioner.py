@@ -195,7 +195,7 @@ class Provisioner:
         self._process.wait()
 
     def settle_loss(self) -> Lock | None:
-        """Say at once that it is gone, and why nothing more will come of what is not there yet.
+        """Say at once that it is gone, also to those who wait for what it has not brought up.
 
         What this loads is not loaded before, since hardly any run needs it; if a test is in the way
         of that, waiters still see that the lock is free.
