@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.plan.facts import Facts
 
 
-_NAMESPACES = frozenset(
+NAMESPACES = frozenset(
     {"default", "kube-system", "kube-public", "kube-node-lease", "local-path-storage"}
 )
 """Those of a new kind cluster."""
@@ -113,7 +113,7 @@ def _mistaken_namespaces(
     Any other is made when the service is deployed.
     """
     releases = facts.rendered.releases
-    there = _NAMESPACES | {facts.declaration.cluster.namespace} | made_namespaces(near)
+    there = NAMESPACES | {facts.declaration.cluster.namespace} | made_namespaces(near)
     there |= {releases[maker].namespace for maker in makers if maker in releases}
     reported: set[object] = set()
     for obj in facts.objects[name]:
