@@ -250,7 +250,7 @@ class Controller:
     def _lose(self, provisioner: Provisioner) -> None:
         """Let waiters know that the provisioner is gone; called from a thread while tests run."""
         self._close_board()
-        self._reused_lock = provisioner.settle_loss()
+        self._reused_lock = provisioner.report_early_end()
 
     # -- end ---------------------------------------------------------------------------------
 

@@ -194,7 +194,7 @@ class Provisioner:
         self._errors.close()
         self._process.wait()
 
-    def settle_loss(self) -> Lock | None:
+    def report_early_end(self) -> Lock | None:
         """Say at once that it is gone, also to those who wait for what it has not brought up.
 
         What this loads is not loaded before, since hardly any run needs it; if a test is in the way
