@@ -30,7 +30,7 @@ def lack(wait: Callable[[Deadline], None]) -> str:
     try:
         wait(Deadline.after(0))
     except ClusterError as error:
-        return str(error).partition(" within 0 s: ")[2]
+        return str(error).partition(" within 0 s: ")[2] or str(error)
     return ""
 
 
