@@ -18,14 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.model import Image, Load, Plan, SnapshotUse
-    from pytest_kindinfra.protocols import (
-        ClusterCreator,
-        Engine,
-        KindNodes,
-        Provider,
-        RegistryHost,
-        Snapshots,
-    )
+    from pytest_kindinfra.protocols.cluster import ClusterCreator, KindNodes, Provider
+    from pytest_kindinfra.protocols.engine import Engine
+    from pytest_kindinfra.protocols.registry import RegistryHost
+    from pytest_kindinfra.protocols.snapshots import Snapshots
     from pytest_kindinfra.state.directory import RunDirectory
     from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Running, Timeline
@@ -217,7 +213,7 @@ class FirstFailure:
             name: What was lost.
             error: Why.
         """
-        self._error = self._error or blocked(name, error)
+        self._error = self._error or _blocked(name, error)
         self._cancelled.set()
 
     def explain(self, error: BaseException) -> BaseException:
@@ -321,10 +317,10 @@ def needed(name: str, future: Future[T]) -> T:
     except (CancelledError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # pytest.fail() in a hook is no Exception
-        raise blocked(name, error) from error
+        raise _blocked(name, error) from error
 
 
-def blocked(name: str, error: BaseException) -> BaseException:
+def _blocked(name: str, error: BaseException) -> BaseException:
     """Return the error for what needed `name`; a blocked error names its own root."""
     if isinstance(error, CancelledError | BlockedError):
         return error

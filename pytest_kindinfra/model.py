@@ -8,46 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Registry:
-    """A registry in a container.
-
-    Attributes:
-        container: The container's name, by which others in its networks find it.
-        address: What this host pushes to, and what pods name: `localhost:5001`.
-        port: The port that it listens to in its container.
-    """
-
-    container: str
-    address: str
-    port: int
-
-    @property
-    def inside(self) -> str:
-        """Its address in the networks that it has joined: `kind-registry:5000`."""
-        return f"{self.container}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImagesInUse:
-    """What becomes of image references in manifests.
-
-    Attributes:
-        written: Reference as written to the reference of this run.
-        loaded: External references that are in the kind nodes: never pulled again.
-        declared: Declared name to the reference of this run, for `${image:NAME}`.
-    """
-
-    written: Mapping[str, str]
-    loaded: frozenset[str]
-    declared: Mapping[str, str]
-
+from typing import Any, Literal
 
 RUN_LABEL = "dev.kindinfra/run"
 SERVICE_LABEL = "dev.kindinfra/service"
@@ -415,26 +376,6 @@ class Cluster:
     owned: bool
     reused_dir: Path | None = None
     ports: tuple[PortMapping, ...] = ()
-    hosts: dict[int, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObservedCluster:
-    """A cluster as its containers show it, whether it works or not.
-
-    Attributes:
-        nodes: The names of the kind nodes' containers.
-        running: All of them run.
-        folder: The run directory, or directory of a reused cluster, that is mounted in the kind
-            nodes; None if no run of this project created the cluster.
-        host_ports: Port of a kind node to port of this host.
-        hosts: Port of a kind node to the address on which its port is reached.
-    """
-
-    nodes: tuple[str, ...]
-    running: bool
-    folder: Path | None
-    host_ports: dict[int, int]
     hosts: dict[int, str] = field(default_factory=dict)
 
 

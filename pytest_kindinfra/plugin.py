@@ -105,7 +105,7 @@ def pytest_cmdline_main_outermost(config: pytest.Config) -> Generator[None, obje
 
 def pytest_configure(config: pytest.Config) -> None:
     """Find out which process this is, and where the run's folder will be."""
-    from pytest_kindinfra.session.selection import known_conftests
+    from pytest_kindinfra.session.options import known_conftests
 
     config.addinivalue_line(
         "markers",
@@ -120,10 +120,9 @@ def pytest_configure(config: pytest.Config) -> None:
         _set_up_pause(config, outline(config).settings)
         return
     from pytest_kindinfra.session.controller import new_controller
-    from pytest_kindinfra.session.neighbours import refuse_remote_workers, warn_of_pytest_kind
+    from pytest_kindinfra.session.neighbours import check_neighbours
 
-    warn_of_pytest_kind(config)
-    refuse_remote_workers(config)
+    check_neighbours(config)
     first = outline(config)
     controller = new_controller(config, first)
     config.stash[CONTROLLER] = controller
@@ -354,7 +353,7 @@ def _needs(session: pytest.Session) -> Needs | None:
     """Return what the selected tests need, with what is wrong about it."""
     from dataclasses import replace
 
-    from pytest_kindinfra.session.selection import nested_hooks
+    from pytest_kindinfra.session.options import nested_hooks
 
     if (needs := all_needs(session.items)) is None:
         return None

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.context import Request
     from pytest_kindinfra.engines.host import EngineAddress
     from pytest_kindinfra.model import Load
-    from pytest_kindinfra.protocols import Engine
+    from pytest_kindinfra.protocols.engine import Engine
 
 
 _ASK_SECONDS = 10.0

@@ -19,8 +19,10 @@ from pytest_kindinfra.engines.common import asked
 from pytest_kindinfra.engines.docker import Docker
 from pytest_kindinfra.engines.podman import Podman
 from pytest_kindinfra.errors import ClusterError, CommandError, EngineError
-from pytest_kindinfra.model import ObservedCluster, Registry
-from pytest_kindinfra.protocols import ImageContent, Packed, StoredSnapshot
+from pytest_kindinfra.protocols.cluster import ObservedCluster
+from pytest_kindinfra.protocols.engine import ImageContent
+from pytest_kindinfra.protocols.registry import Registry
+from pytest_kindinfra.protocols.snapshots import Packed, StoredSnapshot
 from pytest_kindinfra.references import name_in_node, normalise
 from pytest_kindinfra.state.locks import is_locked
 from pytest_kindinfra.system.runner import Completed, Runner
@@ -31,15 +33,8 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from pytest_kindinfra.protocols import (
-        BuildRequest,
-        Engine,
-        Finding,
-        ImageSize,
-        NodeContainer,
-        OwnImage,
-        SnapshotNotes,
-    )
+    from pytest_kindinfra.protocols.engine import BuildRequest, Engine, Finding, ImageSize, OwnImage
+    from pytest_kindinfra.protocols.snapshots import NodeContainer, SnapshotNotes
     from pytest_kindinfra.system.pipes import Copy
 
 Argv = tuple[str, ...]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.model import Plan, PortMapping
-    from pytest_kindinfra.protocols import ClusterCreator
+    from pytest_kindinfra.protocols.cluster import ClusterCreator
     from pytest_kindinfra.state.directory import RunDirectory
     from pytest_kindinfra.system.timeline import Deadline, Timeline
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pytest_kindinfra.context import ExistingCluster
 from pytest_kindinfra.errors import ClusterError, KindInfraError, StateError, did_you_mean
 from pytest_kindinfra.kube.yaml import load_documents
-from pytest_kindinfra.state.records import ObjectsApplied
+from pytest_kindinfra.state.clusterrecords import ObjectsApplied
 from pytest_kindinfra.system.files import read_text, write_private
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.kube.reader import Reader
     from pytest_kindinfra.model import KubeObject, Plan
     from pytest_kindinfra.plan.options import Settings
-    from pytest_kindinfra.protocols import ClusterCreator, KindNodes, Provider
+    from pytest_kindinfra.protocols.cluster import ClusterCreator, KindNodes, Provider
     from pytest_kindinfra.state.directory import RunDirectory
     from pytest_kindinfra.system.timeline import Deadline
 

@@ -23,7 +23,7 @@ from pytest_kindinfra.errors import (
     PortTakenError,
     ToolMissingError,
 )
-from pytest_kindinfra.model import ObservedCluster
+from pytest_kindinfra.protocols.cluster import ObservedCluster
 from pytest_kindinfra.references import name_in_node, normalise
 from pytest_kindinfra.system.files import write_private
 from pytest_kindinfra.system.getting import how_to_get
@@ -246,7 +246,7 @@ class KindProvider:
         argv = [self._program, "inspect", "--format", "{{json .}}", *ids]
         result = self._runner.run(argv, deadline=deadline.within(30), check=False)
         found = {
-            item["Config"]["Labels"][_LABEL]: run_folder_of(item)
+            item["Config"]["Labels"][_LABEL]: _run_folder_of(item)
             for item in inspected(result.stdout)
         }
         return {name: folder for name, folder in found.items() if folder}
@@ -294,7 +294,7 @@ def _version(reference: str) -> list[int]:
     return [int(digits) for digits in re.findall(r"\d+", reference.partition(":")[2])]
 
 
-def run_folder_of(container: dict[str, Any]) -> Path | None:
+def _run_folder_of(container: dict[str, Any]) -> Path | None:
     """Return the folder of this host that is mounted at `RUN_MOUNT`; None if nothing is.
 
     What the container was created with comes first (`Binds`, or `Mounts` of the host config): in a
@@ -317,7 +317,7 @@ def observed_cluster(containers: Sequence[dict[str, Any]]) -> ObservedCluster | 
     """Return what `docker inspect` shows of one cluster; None if all its containers are gone."""
     if not containers:
         return None
-    folders = [folder for item in containers if (folder := run_folder_of(item))]
+    folders = [folder for item in containers if (folder := _run_folder_of(item))]
     names = sorted(item["Name"].removeprefix("/") for item in containers)
     bindings = [(item.get("HostConfig") or {}).get("PortBindings") or {} for item in containers]
     mapped = {

@@ -30,9 +30,9 @@ from pytest_kindinfra.clusters.snapshot import (
 )
 from pytest_kindinfra.engines.nodescripts import ANSWERS
 from pytest_kindinfra.errors import CancelledError, ClusterError, EngineError, KindInfraError
-from pytest_kindinfra.protocols import SnapshotNotes
+from pytest_kindinfra.protocols.snapshots import SnapshotNotes
+from pytest_kindinfra.state.clusterrecords import SnapshotUsed
 from pytest_kindinfra.state.locks import locked_alone
-from pytest_kindinfra.state.records import SnapshotUsed
 from pytest_kindinfra.system.files import free_port, write_private
 from pytest_kindinfra.system.timeline import Deadline, now, wait_until
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.context import Context, Request
     from pytest_kindinfra.kube.cluster import Kube
     from pytest_kindinfra.model import Cluster, Service
-    from pytest_kindinfra.protocols import Packed, Snapshots, StoredSnapshot
+    from pytest_kindinfra.protocols.snapshots import Packed, Snapshots, StoredSnapshot
     from pytest_kindinfra.state.directory import RunDirectory
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.context import Context, Reuse
-    from pytest_kindinfra.model import ObservedCluster
+    from pytest_kindinfra.protocols.cluster import ObservedCluster
     from pytest_kindinfra.system.timeline import Deadline
 
 

@@ -15,13 +15,13 @@ from pytest_kindinfra.clusters.config import (
 )
 from pytest_kindinfra.kube.yaml import copied, dump, load_documents
 from pytest_kindinfra.model import url_of
-from pytest_kindinfra.protocols import NodeContainer
+from pytest_kindinfra.protocols.snapshots import NodeContainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from pytest_kindinfra.context import Request
-    from pytest_kindinfra.protocols import SnapshotNotes, StoredSnapshot
+    from pytest_kindinfra.protocols.snapshots import SnapshotNotes, StoredSnapshot
 
 
 REPOSITORY = "localhost/kindinfra-snapshot"

@@ -30,16 +30,15 @@ from pytest_kindinfra.errors import (
 )
 from pytest_kindinfra.kube.yaml import load_documents
 from pytest_kindinfra.model import Cluster
-from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed
+from pytest_kindinfra.state.clusterrecords import (
+    ClusterKept,
+    ClusterNamed,
+    KubernetesVersion,
+    ObjectsApplied,
+)
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import is_locked
-from pytest_kindinfra.state.records import (
-    ClusterReady,
-    KubernetesVersion,
-    NodeLost,
-    ObjectsApplied,
-    ProgramVersions,
-)
+from pytest_kindinfra.state.records import ClusterReady, NodeLost, ProgramVersions
 from pytest_kindinfra.system.files import is_there, read_text, write_private
 from pytest_kindinfra.system.secrets import credentials_in
 from pytest_kindinfra.system.timeline import Deadline, now
@@ -50,7 +49,8 @@ if TYPE_CHECKING:
     from pytest_kindinfra.context import Context, ExistingCluster
     from pytest_kindinfra.kube.cleanup import LeaseHolder
     from pytest_kindinfra.kube.cluster import Kube, SharedKube
-    from pytest_kindinfra.model import KubeObject, Registry
+    from pytest_kindinfra.model import KubeObject
+    from pytest_kindinfra.protocols.registry import Registry
 
 _ASK_ENGINE = 10.0
 

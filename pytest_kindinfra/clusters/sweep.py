@@ -21,7 +21,7 @@ from pytest_kindinfra.state.reused import forget_name, why_unclear, why_unknown
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_kindinfra.protocols import ClusterCreator
+    from pytest_kindinfra.protocols.cluster import ClusterCreator
     from pytest_kindinfra.system.timeline import Deadline
 
 

@@ -16,7 +16,7 @@ from pytest_kindinfra.engines.common import Oldest, asked, in_one_line, new_enou
 from pytest_kindinfra.errors import DeclarationError, EngineError, KindInfraError
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.plan.sources import SOURCES
-from pytest_kindinfra.protocols import Finding
+from pytest_kindinfra.protocols.engine import Finding
 from pytest_kindinfra.run.machine import disk_problem, network_problem
 from pytest_kindinfra.run.prepare import read_declaration
 from pytest_kindinfra.run.report import count
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.context import Tools
     from pytest_kindinfra.model import EngineName
-    from pytest_kindinfra.protocols import Engine
+    from pytest_kindinfra.protocols.engine import Engine
 
 
 _ASK_SECONDS = 20.0

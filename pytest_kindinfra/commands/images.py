@@ -22,8 +22,9 @@ from pytest_kindinfra.context import Hooks, new_context
 from pytest_kindinfra.errors import CancelledError, DeclarationError, KindInfraError
 from pytest_kindinfra.images import saved as save
 from pytest_kindinfra.images.build import Builds
-from pytest_kindinfra.images.dockerfile import build_secrets
-from pytest_kindinfra.plan.options import Settings, ignored_by, read_settings
+from pytest_kindinfra.images.secrets import build_secrets
+from pytest_kindinfra.plan.options import Settings, ignored_by
+from pytest_kindinfra.plan.settings import read_settings
 from pytest_kindinfra.run.prepare import Door, prepare, read_declaration
 from pytest_kindinfra.run.recipe import add_builds
 from pytest_kindinfra.run.tasks import Tasks, given

@@ -23,7 +23,7 @@ from pytest_kindinfra.wiring import make_tools
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pytest_kindinfra.protocols import Engine
+    from pytest_kindinfra.protocols.engine import Engine
     from pytest_kindinfra.run.prepare import Prepared
 
 

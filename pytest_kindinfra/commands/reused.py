@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_kindinfra.context import Tools
-    from pytest_kindinfra.model import Endpoint, EndpointSpec, KubeObject, ObservedCluster
+    from pytest_kindinfra.model import Endpoint, EndpointSpec, KubeObject
+    from pytest_kindinfra.protocols.cluster import ObservedCluster
     from pytest_kindinfra.state.codec import Note
 
 

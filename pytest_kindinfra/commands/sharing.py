@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.context import Context, Tools
     from pytest_kindinfra.model import Phase
-    from pytest_kindinfra.protocols import SnapshotNotes, Snapshots, StoredSnapshot
+    from pytest_kindinfra.protocols.snapshots import SnapshotNotes, Snapshots, StoredSnapshot
     from pytest_kindinfra.run.prepare import Prepared
 
 

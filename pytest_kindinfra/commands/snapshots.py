@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_kindinfra.context import Tools
-    from pytest_kindinfra.protocols import Snapshots, StoredSnapshot
+    from pytest_kindinfra.protocols.snapshots import Snapshots, StoredSnapshot
 
 
 _SECONDS = 60.0

@@ -60,7 +60,7 @@ _EVIDENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class StackParts:
+class _StackParts:
     """What lives as long as the cluster does; `images` are those that were loaded."""
 
     context: Context
@@ -73,7 +73,7 @@ class StackParts:
 class OwnStack(Stack):
     """A stack that this process brings up piece by piece; a `with` block deletes it at its end."""
 
-    def __init__(self, parts: StackParts) -> None:
+    def __init__(self, parts: _StackParts) -> None:
         super().__init__(parts.context.run, waits=False)
         self.parts = parts
 
@@ -140,7 +140,7 @@ def create_cluster(
         around = own_context(prepared, tools=tools, run=run)
         run.settle(PlanMade.of(plan, engine=tools.engine.name))
         line, images = _create(around)
-        parts = StackParts(around, line, cleanup.pop_all(), images)
+        parts = _StackParts(around, line, cleanup.pop_all(), images)
     return OwnStack(parts)
 
 
@@ -183,7 +183,7 @@ def _create_to_its_end(context: Context) -> tuple[ClusterTasks, dict[str, BuiltI
     Services that come before the nodes are brought up with it, and their images built for them.
     """
     made = context.request.existing is None  # an existing cluster has what its nodes need
-    early = context_for(
+    early = _context_for(
         context, [one for one in context.plan.services if made and one.before == "nodes"]
     )
     images: ImageTasks | None = None
@@ -201,7 +201,7 @@ def _create_to_its_end(context: Context) -> tuple[ClusterTasks, dict[str, BuiltI
     return cluster, {one.name: one for one in images.brought} if images else {}
 
 
-def context_for(context: Context, services: list[Service]) -> Context:
+def _context_for(context: Context, services: list[Service]) -> Context:
     """Return a bring-up of just these services, which need nothing else any more.
 
     The objects of all others stay known.
@@ -284,7 +284,7 @@ def deploy_service(stack: OwnStack, service: str) -> tuple[Endpoint, ...]:
     (wanted,) = _services(stack, [service])
     if not _is_settled(stack, wanted):
         _refuse_early(stack, wanted)
-        context = context_for(stack.parts.context, [wanted])
+        context = _context_for(stack.parts.context, [wanted])
         built = {name: given(f'image "{name}"', one) for name, one in stack.parts.images.items()}
         cluster, services = stack.parts.cluster, service_tasks(context.plan)
         with Tasks() as tasks:
@@ -312,7 +312,7 @@ def build_and_deploy(stack: OwnStack, *services: str) -> dict[str, tuple[Endpoin
     needs = {one.name: [need.name for need in one.needs] for one in plan.services}
     named = [one.name for one in _services(stack, services or needs)]
     wanted = _services(stack, in_order(named, needs))
-    context = context_for(stack.parts.context, _unsettled(stack, wanted))
+    context = _context_for(stack.parts.context, _unsettled(stack, wanted))
     cluster, task_of = stack.parts.cluster, service_tasks(context.plan)
     with Tasks() as tasks:
         builds = Builds(context)

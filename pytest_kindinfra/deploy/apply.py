@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from pytest_kindinfra.intests.stack import Stack
     from pytest_kindinfra.kube.apply import Outlook
     from pytest_kindinfra.kube.cluster import Kube
-    from pytest_kindinfra.model import ImagesInUse, KubeObject, PortMapping, Service
+    from pytest_kindinfra.kube.rewrite import ImagesInUse
+    from pytest_kindinfra.model import KubeObject, PortMapping, Service
     from pytest_kindinfra.system.timeline import Deadline
 
 

@@ -46,7 +46,7 @@ def _hooks_need_us(release: Release, rules: Rules) -> bool:
     return any(_needs_us(obj, release, rules) for obj in release.objects if is_hook(obj))
 
 
-def freeze(answer: str, described: str, *, rules: Rules, crds: str, into: Path) -> None:
+def _freeze(answer: str, described: str, *, rules: Rules, crds: str, into: Path) -> None:
     """Write a chart of what helm would install.
 
     Args:
@@ -236,7 +236,7 @@ def _frozen(release: Release, values: Sequence[str], rules: Rules, how: Helming)
 
     described, crds = ask("helm", "show", "chart", chart), ask("helm", "show", "crds", chart)
     folder = how.folder / release.name
-    freeze(ask(*shown), described, rules=rules, crds=crds, into=folder)
+    _freeze(ask(*shown), described, rules=rules, crds=crds, into=folder)
     return folder
 
 

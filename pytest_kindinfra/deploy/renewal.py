@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from pytest_kindinfra.kube.apply import Outlook
     from pytest_kindinfra.kube.cluster import Kube
     from pytest_kindinfra.kube.refusals import Missing
+    from pytest_kindinfra.kube.rewrite import ImagesInUse
     from pytest_kindinfra.model import (
         Cluster,
         Declaration,
         Endpoint,
-        ImagesInUse,
         KubeObject,
         PortMapping,
         Release,

@@ -17,12 +17,12 @@ from pytest_kindinfra.deploy.endpoints import prove
 from pytest_kindinfra.errors import did_you_mean
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.kube.objects import is_hook
-from pytest_kindinfra.kube.origins import NAMESPACES, made_namespaces
 from pytest_kindinfra.kube.readiness import rules_of
 from pytest_kindinfra.kube.refusals import Missing
 from pytest_kindinfra.kube.rewrite import content_hash
 from pytest_kindinfra.names import declared_name
 from pytest_kindinfra.plan.copies import near_objects
+from pytest_kindinfra.plan.origins import NAMESPACES, made_namespaces
 from pytest_kindinfra.state.records import ClusterReady, DeployedService
 from pytest_kindinfra.system.timeline import call_within
 

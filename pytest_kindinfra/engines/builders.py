@@ -18,7 +18,7 @@ from pytest_kindinfra.references import has_digest
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_kindinfra.protocols import BuildRequest
+    from pytest_kindinfra.protocols.engine import BuildRequest
     from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Deadline
 

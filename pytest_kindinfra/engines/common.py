@@ -24,14 +24,14 @@ from pytest_kindinfra.errors import (
     last_lines,
 )
 from pytest_kindinfra.model import IMAGE_LABEL
-from pytest_kindinfra.protocols import Finding, ImageContent, ImageSize, OwnImage
+from pytest_kindinfra.protocols.engine import Finding, ImageContent, ImageSize, OwnImage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pytest_kindinfra.engines.host import EngineAddress
-    from pytest_kindinfra.protocols import BuildRequest
+    from pytest_kindinfra.protocols.engine import BuildRequest
     from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Deadline
 

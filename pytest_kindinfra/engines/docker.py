@@ -36,13 +36,13 @@ from pytest_kindinfra.engines.host import EngineAddress, read_json
 from pytest_kindinfra.engines.refusals import lacks_image, remedy_of_registry
 from pytest_kindinfra.errors import CommandError, EngineError, KindInfraError, NothingHereError
 from pytest_kindinfra.plan.buildoptions import builder_of
-from pytest_kindinfra.protocols import Finding
+from pytest_kindinfra.protocols.engine import Finding
 from pytest_kindinfra.references import has_digest, name_in_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pytest_kindinfra.protocols import BuildRequest, Engine
+    from pytest_kindinfra.protocols.engine import BuildRequest, Engine
     from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Deadline
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_kindinfra.errors import CommandError, KindInfraError
-    from pytest_kindinfra.protocols import BuildRequest, Engine
+    from pytest_kindinfra.protocols.engine import BuildRequest, Engine
     from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Deadline
 

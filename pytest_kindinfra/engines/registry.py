@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.engines.common import remove_patiently
 from pytest_kindinfra.errors import ClusterError, CommandError
-from pytest_kindinfra.model import REGISTRY_LABEL, Registry
+from pytest_kindinfra.model import REGISTRY_LABEL
+from pytest_kindinfra.protocols.registry import Registry
 from pytest_kindinfra.references import normalise, split
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import is_locked, locked_for_all_users
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.model import KubeObject
-    from pytest_kindinfra.protocols import ClusterCreator, RegistryHost
+    from pytest_kindinfra.protocols.cluster import ClusterCreator
+    from pytest_kindinfra.protocols.registry import RegistryHost
     from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Deadline
 

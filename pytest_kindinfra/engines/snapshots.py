@@ -19,7 +19,12 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.engines import nodescripts
 from pytest_kindinfra.errors import EngineError, PortTakenError, last_lines
 from pytest_kindinfra.model import SNAPSHOT_LABEL
-from pytest_kindinfra.protocols import NodeContainer, Packed, SnapshotNotes, StoredSnapshot
+from pytest_kindinfra.protocols.snapshots import (
+    NodeContainer,
+    Packed,
+    SnapshotNotes,
+    StoredSnapshot,
+)
 from pytest_kindinfra.references import split
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from pytest_kindinfra.errors import CommandError, KindInfraError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_kindinfra.protocols import Engine
+    from pytest_kindinfra.protocols.engine import Engine
     from pytest_kindinfra.system.timeline import Deadline
 
 

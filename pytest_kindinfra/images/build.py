@@ -1,8 +1,4 @@
-"""How images come into the engine: built once per content, in the order that ends soonest.
-
-A build's rank is the longest path behind it: images that start from it, services that run it, and
-services that need those.
-"""
+"""How images come into the engine: built once per content, in the order that ends soonest."""
 
 from __future__ import annotations
 
@@ -18,14 +14,14 @@ from pytest_kindinfra.images.buildlog import last_line, last_step
 from pytest_kindinfra.images.checks import chosen_builder
 from pytest_kindinfra.images.content import content_of, write_ignore_file
 from pytest_kindinfra.images.digests import Digests
-from pytest_kindinfra.images.dockerfile import build_secrets, unshown_arguments
 from pytest_kindinfra.images.names import find_by_context, give_names
 from pytest_kindinfra.images.saved import ImageSources, find_images, read_saved_images
-from pytest_kindinfra.images.slots import BuildSlots
+from pytest_kindinfra.images.secrets import build_secrets, unshown_arguments
+from pytest_kindinfra.images.slots import BuildSlots, build_ranks
 from pytest_kindinfra.images.store import open_store
 from pytest_kindinfra.images.tags import add_name, archive_reference, further_names, tag_image
 from pytest_kindinfra.model import BuiltImage
-from pytest_kindinfra.protocols import BuildRequest
+from pytest_kindinfra.protocols.engine import BuildRequest
 from pytest_kindinfra.references import name_in_node
 from pytest_kindinfra.state.memory import (
     ImageUse,
@@ -35,7 +31,7 @@ from pytest_kindinfra.state.memory import (
     read_durations,
 )
 from pytest_kindinfra.state.records import CacheUsed, ImageFailed, ImageReady
-from pytest_kindinfra.system.timeline import PHASE_KINDS, call_within, now
+from pytest_kindinfra.system.timeline import call_within, now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,65 +40,10 @@ if TYPE_CHECKING:
     from pytest_kindinfra.context import Context
     from pytest_kindinfra.images.store import ImageStore
     from pytest_kindinfra.images.tags import Circumstances, Tagged
-    from pytest_kindinfra.model import Image, Plan
-    from pytest_kindinfra.protocols import Engine
+    from pytest_kindinfra.model import Image
+    from pytest_kindinfra.protocols.engine import Engine
     from pytest_kindinfra.state.memory import Layers
     from pytest_kindinfra.system.timeline import Deadline, Timeline
-
-
-_Node = tuple[str, str]
-"""`image` or `service`, and its name."""
-
-
-def build_ranks(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float]:
-    """Return, for each image of the plan, the seconds of its longest remaining path.
-
-    Args:
-        plan: Images and services, each after what it needs.
-        seconds: Phase to its seconds in an earlier run. Without any, the mean of others counts.
-    """
-    needs = _needs(plan)
-    own = {
-        **_filled({node: _known(node, seconds) for node in needs if node[0] == "image"}),
-        **_filled({node: _known(node, seconds) for node in needs if node[0] == "service"}),
-    }
-    paths = dict(own)
-    for node in reversed(needs):  # those that wait for it come before it
-        for need in needs[node]:
-            paths[need] = max(paths[need], own[need] + paths[node])
-    return {image.name: paths["image", image.name] for image in plan.images}
-
-
-def _needs(plan: Plan) -> dict[_Node, list[_Node]]:
-    """Return what each image and service waits for; each stands after that."""
-    images: dict[_Node, list[_Node]] = {
-        ("image", image.name): [("image", name) for name in image.needs] for image in plan.images
-    }
-    services: dict[_Node, list[_Node]] = {
-        ("service", service.name): [
-            *(("image", name) for name in service.images),
-            *(("service", need.name) for need in service.needs),
-        ]
-        for service in plan.services
-    }
-    return {**images, **services}
-
-
-def _known(node: _Node, seconds: Mapping[str, float]) -> float | None:
-    kind, name = node
-    phases = (f"{verb} {name}" for verb, one in PHASE_KINDS.items() if one.ranks == kind)
-    known = [seconds[phase] for phase in phases if phase in seconds]
-    return sum(known) if known else None
-
-
-def _filled(seconds: Mapping[_Node, float | None]) -> dict[_Node, float]:
-    usual = _mean(value for value in seconds.values() if value is not None)
-    return {node: usual if value is None else value for node, value in seconds.items()}
-
-
-def _mean(values: Iterable[float]) -> float:
-    known = list(values)
-    return sum(known) / len(known) if known else 1.0
 
 
 ATTEMPTS = 3

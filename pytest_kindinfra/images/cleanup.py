@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from pytest_kindinfra.context import Context
     from pytest_kindinfra.kube.cluster import Kube
     from pytest_kindinfra.model import BuiltImage, Cluster
-    from pytest_kindinfra.protocols import ClusterCreator, Engine, OwnImage
+    from pytest_kindinfra.protocols.cluster import ClusterCreator
+    from pytest_kindinfra.protocols.engine import Engine, OwnImage
     from pytest_kindinfra.state.memory import ImageUse
     from pytest_kindinfra.system.timeline import Deadline
 

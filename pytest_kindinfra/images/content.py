@@ -85,7 +85,7 @@ def read_source(image: Image, *, folder: Path) -> BuildSource:
     """
     context = folder / image.context
     with _reading(image):
-        dockerfile = dockerfile_of(image, folder=folder)
+        dockerfile = _dockerfile_of(image, folder=folder)
         text = _read(dockerfile)
         return BuildSource(
             context=context,
@@ -99,7 +99,7 @@ def read_source(image: Image, *, folder: Path) -> BuildSource:
         )
 
 
-def dockerfile_of(image: Image, *, folder: Path) -> Path:
+def _dockerfile_of(image: Image, *, folder: Path) -> Path:
     """Return where the Dockerfile of `image` is; BuildKit takes one in small letters too."""
     if image.dockerfile:
         return folder / image.dockerfile

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.context import Context
     from pytest_kindinfra.model import Cluster, Load
-    from pytest_kindinfra.protocols import Engine, KindNodes, Provider
+    from pytest_kindinfra.protocols.cluster import KindNodes, Provider
+    from pytest_kindinfra.protocols.engine import Engine
     from pytest_kindinfra.system.runner import Runner
     from pytest_kindinfra.system.timeline import Deadline, Timeline
 

@@ -17,7 +17,7 @@ from pytest_kindinfra.references import split
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pytest_kindinfra.protocols import Engine, ImageContent
+    from pytest_kindinfra.protocols.engine import Engine, ImageContent
     from pytest_kindinfra.system.timeline import Deadline
 
 

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.images.load import Sending, Sent
-    from pytest_kindinfra.model import Registry
-    from pytest_kindinfra.protocols import Engine, KindNodes, RegistryHost
+    from pytest_kindinfra.protocols.cluster import KindNodes
+    from pytest_kindinfra.protocols.engine import Engine
+    from pytest_kindinfra.protocols.registry import Registry, RegistryHost
 
 
 _TRIES = 3

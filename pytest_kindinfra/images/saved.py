@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.images.digests import Digests
     from pytest_kindinfra.images.store import ImageStore
     from pytest_kindinfra.model import Image, Plan
-    from pytest_kindinfra.protocols import Engine
+    from pytest_kindinfra.protocols.engine import Engine
     from pytest_kindinfra.system.timeline import Deadline
 
 
@@ -66,7 +66,7 @@ def read_saved_images(folder: Path) -> dict[str, SavedImage]:
     raise KindInfraError(msg)
 
 
-def write_saved_images(folder: Path, images: Mapping[str, SavedImage]) -> None:
+def _write_saved_images(folder: Path, images: Mapping[str, SavedImage]) -> None:
     """Say what the folder has; written last, when all of it is there."""
     records = {name: asdict(one) for name, one in sorted(images.items())}
     text = json.dumps({"images": records}, indent=1) + "\n"
@@ -267,5 +267,5 @@ def save_images(
         saved[image.name] = SavedImage(
             reference=one.reference, context=one.by_sources, file=file, bases=one.bases
         )
-    write_saved_images(into, saved)
+    _write_saved_images(into, saved)
     return saved

@@ -1,4 +1,8 @@
-"""How many builds run at a time, over all of a run, and which goes first."""
+"""How many builds run at a time, over all of a run, and which goes first.
+
+A build's rank is the longest path behind it: images that start from it, services that run it, and
+services that need those.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,67 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.system.timeline import Deadline
+from pytest_kindinfra.system.timeline import PHASE_KINDS, Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from pytest_kindinfra.model import Plan
+
+
+_Node = tuple[str, str]
+"""`image` or `service`, and its name."""
+
+
+def build_ranks(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Return, for each image of the plan, the seconds of its longest remaining path.
+
+    Args:
+        plan: Images and services, each after what it needs.
+        seconds: Phase to its seconds in an earlier run. Without any, the mean of others counts.
+    """
+    needs = _needs(plan)
+    own = {
+        **_filled({node: _known(node, seconds) for node in needs if node[0] == "image"}),
+        **_filled({node: _known(node, seconds) for node in needs if node[0] == "service"}),
+    }
+    paths = dict(own)
+    for node in reversed(needs):  # those that wait for it come before it
+        for need in needs[node]:
+            paths[need] = max(paths[need], own[need] + paths[node])
+    return {image.name: paths["image", image.name] for image in plan.images}
+
+
+def _needs(plan: Plan) -> dict[_Node, list[_Node]]:
+    """Return what each image and service waits for; each stands after that."""
+    images: dict[_Node, list[_Node]] = {
+        ("image", image.name): [("image", name) for name in image.needs] for image in plan.images
+    }
+    services: dict[_Node, list[_Node]] = {
+        ("service", service.name): [
+            *(("image", name) for name in service.images),
+            *(("service", need.name) for need in service.needs),
+        ]
+        for service in plan.services
+    }
+    return {**images, **services}
+
+
+def _known(node: _Node, seconds: Mapping[str, float]) -> float | None:
+    kind, name = node
+    phases = (f"{verb} {name}" for verb, one in PHASE_KINDS.items() if one.ranks == kind)
+    known = [seconds[phase] for phase in phases if phase in seconds]
+    return sum(known) if known else None
+
+
+def _filled(seconds: Mapping[_Node, float | None]) -> dict[_Node, float]:
+    usual = _mean(value for value in seconds.values() if value is not None)
+    return {node: usual if value is None else value for node, value in seconds.items()}
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = list(values)
+    return sum(known) / len(known) if known else 1.0
 
 
 _LOOK_EVERY = 0.1

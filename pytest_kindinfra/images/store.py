@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.context import Context
     from pytest_kindinfra.model import BuiltImage, Image
-    from pytest_kindinfra.protocols import Engine
+    from pytest_kindinfra.protocols.engine import Engine
 
 
 _FOREIGN = re.compile(r"[^\w.-]+", re.ASCII)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pytest_kindinfra.model import Load
-    from pytest_kindinfra.protocols import Engine, KindNodes
+    from pytest_kindinfra.protocols.cluster import KindNodes
+    from pytest_kindinfra.protocols.engine import Engine
     from pytest_kindinfra.system.pipes import Sink
     from pytest_kindinfra.system.runner import Runner
 

@@ -14,7 +14,6 @@ from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.content import bases_of, content_of, file_tag, read_source
 from pytest_kindinfra.images.names import content_name, context_tag
 from pytest_kindinfra.plan.buildoptions import with_images
-from pytest_kindinfra.plan.options import fill_template
 from pytest_kindinfra.references import is_tag, split
 from pytest_kindinfra.state.records import GitState
 from pytest_kindinfra.system.timeline import Deadline, now
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.images.content import BuildSource, Content
     from pytest_kindinfra.images.digests import Digests
     from pytest_kindinfra.model import BuiltImage, Image, Plan
-    from pytest_kindinfra.protocols import Engine
+    from pytest_kindinfra.protocols.engine import Engine
     from pytest_kindinfra.system.runner import Runner
 
 
@@ -77,7 +76,7 @@ def make_tag(template: str, *, image: str, content: str, around: Circumstances) 
         "content": content,
         "random": around.random,
     }
-    tag = fill_template(template, values)
+    tag = template.format_map(values)
     if not is_tag(tag):
         msg = (
             f'image "{image}": the template "{template}" makes "{tag}", which is no tag\n'

@@ -15,9 +15,14 @@ from pytest_kindinfra.kube.cluster import run_of
 from pytest_kindinfra.kube.discovery import UnknownKindError
 from pytest_kindinfra.kube.objects import applying_order, parse_objects
 from pytest_kindinfra.kube.pods import owner_uid
-from pytest_kindinfra.kube.rewrite import image_references_at, placeholder_names, rewrite
+from pytest_kindinfra.kube.rewrite import (
+    ImagesInUse,
+    image_references_at,
+    placeholder_names,
+    rewrite,
+)
 from pytest_kindinfra.kube.yaml import as_json
-from pytest_kindinfra.model import RUN_LABEL, TEST_LABEL, Image, ImagesInUse
+from pytest_kindinfra.model import RUN_LABEL, TEST_LABEL, Image
 from pytest_kindinfra.plan.facts import match_references
 from pytest_kindinfra.system.timeline import wait_until
 

@@ -187,7 +187,7 @@ def newest_ready(pods: Iterable[KubeObject]) -> KubeObject | None:
     return max(ready, key=lambda pod: pod["metadata"].get("creationTimestamp", ""), default=None)
 
 
-def redactor_of(reader: Reader) -> Redactor:
+def _redactor_of(reader: Reader) -> Redactor:
     """Return a redactor that knows the credentials of the cluster."""
     redactor = Redactor()
     with suppress(OSError):
@@ -232,7 +232,7 @@ def _failure(
     command: Sequence[str],
     done: Executed,
 ) -> str:
-    redactor = redactor_of(reader)
+    redactor = _redactor_of(reader)
     ended = f"exit code {done.exit_code}" if done.exit_code is not None else done.failure
     place = f'pod "{where.pod}", container "{where.container}"'
     head = f'a command in service "{record.service}" failed: {redactor.text(ended)} ({place})'

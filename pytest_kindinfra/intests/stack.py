@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_kindinfra.errors import KindInfraError, NotReadyError
 from pytest_kindinfra.intests.changes import Changes
-from pytest_kindinfra.intests.patience import eventually
 from pytest_kindinfra.names import copy_namespace
 from pytest_kindinfra.state.records import DeployedService
 from pytest_kindinfra.state.stack import StackView
-from pytest_kindinfra.system.timeline import Deadline
+from pytest_kindinfra.system.timeline import Deadline, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogLimits:
+class _LogLimits:
     """How much is shown or kept.
 
     Attributes:
@@ -37,11 +37,11 @@ class LogLimits:
     all_bytes: int
 
 
-SHOWN = LogLimits(lines=50, log_bytes=8 << 10, all_bytes=64 << 10)
+SHOWN = _LogLimits(lines=50, log_bytes=8 << 10, all_bytes=64 << 10)
 """In the report of a test."""
 
 
-KEPT = LogLimits(lines=1000, log_bytes=256 << 10, all_bytes=2 << 20)
+KEPT = _LogLimits(lines=1000, log_bytes=256 << 10, all_bytes=2 << 20)
 """In files."""
 
 
@@ -210,7 +210,7 @@ def _log(kube: Reader, pod: KubeObject, container: str, since: Moment, *, previo
     return ""
 
 
-def _ended_with(lines: Sequence[str], limits: LogLimits, *, more: bool = False) -> str:
+def _ended_with(lines: Sequence[str], limits: _LogLimits, *, more: bool = False) -> str:
     """Return the last lines that are within limits; whether there are more is said."""
     kept: list[str] = []
     room = limits.log_bytes

@@ -36,7 +36,7 @@ def wait_for_api(transport: Transport, deadline: Deadline) -> None:
 def wait_for_nodes(transport: Transport, deadline: Deadline) -> None:
     """Return when there are nodes and every one is Ready."""
     _wait(
-        lambda: missing_nodes(_ask(transport, "/api/v1/nodes")["items"]),
+        lambda: _missing_nodes(_ask(transport, "/api/v1/nodes")["items"]),
         deadline,
         "the cluster's nodes are not ready",
         every=0.2,
@@ -48,7 +48,7 @@ def wait_for_dns(transport: Transport, deadline: Deadline) -> None:
     query = {"labelSelector": "k8s-app=kube-dns"}
 
     def missing() -> str:
-        lack = missing_dns(_ask(transport, DNS, query)["items"])
+        lack = _missing_dns(_ask(transport, DNS, query)["items"])
         # Without the k8s service the cluster was made without DNS: nothing will come.
         return lack if lack and _ask(transport, _DNS_SERVICES, query)["items"] else ""
 
@@ -93,7 +93,7 @@ def delete_namespace(transport: Transport, name: str, labels: Mapping[str, str])
     delete_if(transport, f"/api/v1/namespaces/{name}", has_labels)
 
 
-def missing_nodes(nodes: list[dict[str, Any]]) -> str:
+def _missing_nodes(nodes: list[dict[str, Any]]) -> str:
     """Say which nodes are not Ready and why; nothing if all are."""
     if not nodes:
         return "there is no node"
@@ -115,7 +115,7 @@ def _lack_of(node: dict[str, Any]) -> str:
     return f'node "{name}" is not Ready ({"; ".join(bad) or "no conditions yet"})'
 
 
-def missing_dns(slices: list[dict[str, Any]]) -> str:
+def _missing_dns(slices: list[dict[str, Any]]) -> str:
     """Say what the DNS service lacks; nothing if one of its endpoints is ready."""
     endpoints = [entry for item in slices for entry in item.get("endpoints") or ()]
     if any(entry.get("conditions", {}).get("ready", True) for entry in endpoints):

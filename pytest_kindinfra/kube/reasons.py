@@ -255,7 +255,7 @@ off, it was not there any more; an object's condition or phase says it, or only 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
+class _Reason:
     """A row of the table.
 
     Attributes:
@@ -310,96 +310,96 @@ _CRI = "containerd: internal/cri/server/helpers.go"
 
 
 _ROWS = (
-    Reason(
+    _Reason(
         word="ErrImagePull", seen=("waiting",), family="pull", grace=_of_pull, fix=_fix_of_pull,
         source=_IMAGES,
     ),
-    Reason(
+    _Reason(
         word="ImagePullBackOff", seen=("waiting",), family="pull", grace=_of_pull,
         fix=_fix_of_pull, source=_IMAGES,
     ),
-    Reason(
+    _Reason(
         word="RegistryUnavailable", seen=("waiting",), family="pull", grace=_of_pull,
         fix=_fix_of_pull, source="kubernetes: staging/src/k8s.io/cri-api/pkg/errors/errors.go",
     ),
-    Reason(
+    _Reason(
         word="ImageInspectError", seen=("waiting",), family="pull", grace=_of_pull,
         fix=_fix_of_pull, source=_IMAGES,
     ),
-    Reason(
+    _Reason(
         word="ErrImageNeverPull", seen=("waiting",), family="never pull", fix=_IMAGE_FIX,
         source=_IMAGES,
     ),
-    Reason(
+    _Reason(
         word="InvalidImageName", seen=("waiting",), family="name",
         fix="correct the image's name in the manifest", source=_IMAGES,
     ),
-    Reason(  # a missing Secret may come
+    _Reason(  # a missing Secret may come
         word="CreateContainerConfigError", seen=("waiting",), family="config",
         grace=_unless(r"runasnonroot"), fix=_CONFIG_FIX, source=_CONTAINERS,
     ),
-    Reason(
+    _Reason(
         word="CreateContainerError", seen=("waiting",), family="create",
         grace=_unless(
             r"no command specified|no users found|unable to find (user|group)|runasnonroot"
         ),
         fix="correct the container's command or mounts", source=_CONTAINERS,
     ),
-    Reason(
+    _Reason(
         word="RunContainerError", seen=("waiting",), family="start", grace=_of_start,
         fix=_START_FIX, source=_SYNC,
     ),
-    Reason(
+    _Reason(
         word="StartError", seen=("not started",), family="start", grace=_of_start,
         fix=_START_FIX, source=_CRI,
     ),
-    Reason(
+    _Reason(
         word="ContainerCannotRun", seen=("not started",), family="start", grace=_of_start,
         source="Docker's shims for the kubelet (dockershim, cri-dockerd)",
     ),
-    Reason(
+    _Reason(
         word="PostStartHookError", seen=("crash",), fix="see the hook's message",
         source=_CONTAINERS,
     ),
-    Reason(word="CrashLoopBackOff", seen=("crash",), fix=_CRASH_FIX, source=_SYNC),
-    Reason(word="Error", seen=("crash",), fix=_CRASH_FIX, source=_CRI),
-    Reason(
+    _Reason(word="CrashLoopBackOff", seen=("crash",), fix=_CRASH_FIX, source=_SYNC),
+    _Reason(word="Error", seen=("crash",), fix=_CRASH_FIX, source=_CRI),
+    _Reason(
         word="Completed", seen=("crash",), fix="give the container a command that does not end",
         source=_CRI,
     ),
-    Reason(
+    _Reason(
         word="OOMKilled", seen=("crash",), fix="raise the container's memory limit", source=_CRI
     ),
     # How a container ended that was not there any more when the kind node came back.
-    Reason(word="Unknown", seen=("lost",), source=_CRI),
-    Reason(
+    _Reason(word="Unknown", seen=("lost",), source=_CRI),
+    _Reason(
         word="ContainerStatusUnknown", seen=("lost",),
         source="kubernetes: pkg/kubelet/container/runtime.go",
     ),
-    Reason(
+    _Reason(
         word="Unschedulable", seen=("condition",), grace=_of_scheduling, shortage=True,
         fix="ask for less, or remove what no kind node offers",
         source="kubernetes: staging/src/k8s.io/api/core/v1/types.go",
     ),
-    Reason(
+    _Reason(
         word="Lost", seen=("condition",),
         source="kubernetes: staging/src/k8s.io/api/core/v1/types.go",
     ),
-    Reason(  # a quota or an account may come
+    _Reason(  # a quota or an account may come
         word="FailedCreate", seen=("condition", "event"), shortage=True,
         grace=_unless(r"violates podsecurity|\bis invalid\b|invalid value", grace=1.0),
         fix="correct what the message names, or add it to the service or one that it needs",
         source="kubernetes: pkg/controller/controller_utils.go",
     ),
-    Reason(
+    _Reason(
         word="FailedMount", seen=("event",), grace=_patience, fix=_CONFIG_FIX, source=_EVENTS
     ),
-    Reason(word="FailedAttachVolume", seen=("event",), grace=_patience, source=_EVENTS),
-    Reason(
+    _Reason(word="FailedAttachVolume", seen=("event",), grace=_patience, source=_EVENTS),
+    _Reason(
         word="FailedCreatePodSandBox", seen=("event",), grace=_patience,
         fix="see the message; the network plugin of the cluster may not run", source=_EVENTS,
     ),
-    Reason(
+    _Reason(
         word="ProvisioningFailed", seen=("event",), grace=_patience,
         fix="name a storage class that the cluster has, or leave it out",
         source="kubernetes: pkg/controller/volume/events/event.go",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.kube.objects import (
@@ -30,6 +31,21 @@ if TYPE_CHECKING:
     """Pairs of a kind, as `Kind` or `Kind.group`, and a path with dots."""
 
 _CONTAINERS = ("initContainers", "containers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagesInUse:
+    """What becomes of image references in manifests.
+
+    Attributes:
+        written: Reference as written to the reference of this run.
+        loaded: External references that are in the kind nodes: never pulled again.
+        declared: Declared name to the reference of this run, for `${image:NAME}`.
+    """
+
+    written: Mapping[str, str]
+    loaded: frozenset[str]
+    declared: Mapping[str, str]
 
 
 def _containers_at(obj: KubeObject, paths: ImagePaths) -> Iterator[dict[str, Any]]:

@@ -11,11 +11,11 @@ from pytest_kindinfra.kube.readiness import is_meant
 from pytest_kindinfra.kube.rewrite import leads_somewhere
 from pytest_kindinfra.kube.targets import find_port, selector, target_name
 from pytest_kindinfra.plan.copies import problems_of_copies
-from pytest_kindinfra.plan.facts import may_be_shared, same_last_part
+from pytest_kindinfra.plan.facts import may_be_shared
 from pytest_kindinfra.plan.graph import cycles, in_order
 from pytest_kindinfra.plan.origins import origin_problems
 from pytest_kindinfra.plan.ports import written_node_port
-from pytest_kindinfra.references import split
+from pytest_kindinfra.references import last_part, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -257,7 +257,7 @@ def _placeholder_problems(facts: Facts, service: Service, name: str) -> Iterator
 
 def _names_hint(name: str, references: Iterable[str]) -> str:
     """Return how to have a reference with a registry or a digest mean the image."""
-    if same := same_last_part(references, name):
+    if same := _same_last_part(references, name):
         repository = split(same[0])[0]
         return f'\n  To fix: set [images.{name}] names = ["{repository}"], if that is this image'
     return ""
@@ -368,3 +368,8 @@ def _before_problems(facts: Facts, service: Service) -> Iterator[str]:
                 f"is deployed when the nodes are Ready: give [services.{need.name}] before = "
                 '"nodes" too, or remove the need'
             )
+
+
+def _same_last_part(references: Iterable[str], name: str) -> list[str]:
+    """Return those of the references that are not an image only for their registry or digest."""
+    return [reference for reference in references if last_part(reference) == name]

@@ -24,7 +24,7 @@ from pytest_kindinfra.model import (
     SnapshotUse,
 )
 from pytest_kindinfra.plan.checks import env_problems
-from pytest_kindinfra.plan.options import REGISTRY_FORM, check_registry
+from pytest_kindinfra.plan.options import REGISTRY_FORM, find_option
 from pytest_kindinfra.plan.sources import SOURCES, has_source, read_sources
 from pytest_kindinfra.plan.tables import Asked, Table, shown
 
@@ -114,7 +114,7 @@ def _registry(table: Table) -> str | None:
     address = table.text("registry")
     if address:
         try:
-            check_registry(address)
+            find_option("registry").parse(address)
         except ValueError:
             shown_as = address.rpartition("@")[2]  # without a password
             table.complain(f'registry "{shown_as}" must be {REGISTRY_FORM}')

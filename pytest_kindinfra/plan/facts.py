@@ -122,11 +122,6 @@ def _meant(reference: str, images: tuple[Image, ...]) -> str | None:
     return next((image.name for image in images if image.name == name), None)
 
 
-def same_last_part(references: Iterable[str], name: str) -> list[str]:
-    """Return those of the references that are not an image only for their registry or digest."""
-    return [reference for reference in references if last_part(reference) == name]
-
-
 def _near_miss(reference: str, images: tuple[Image, ...]) -> str | None:
     if not is_bare_or_local(reference) or has_digest(reference):
         return None

@@ -60,7 +60,7 @@ def load_kind_config(path: Path) -> dict[str, Any]:
     if len(documents) > 1 or not all(isinstance(part, dict) for part in documents):
         raise DeclarationError([f"{path.name}: a kind config is one document with keys"])
     config: dict[str, Any] = documents[0] if documents else {}
-    if problems := shape_problems(config):
+    if problems := _shape_problems(config):
         raise DeclarationError(f"{path.name}: {problem}" for problem in problems)
     return config
 
@@ -86,7 +86,7 @@ def is_ipv6(base: Mapping[str, Any] | None) -> bool:
     return str(((base or {}).get("networking") or {}).get("ipFamily", "")).lower() == "ipv6"
 
 
-def shape_problems(base: Mapping[str, Any]) -> list[str]:
+def _shape_problems(base: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with the outline of a user's config; all else is kind's to say."""
     problems = []
     if base.get("kind", "Cluster") != "Cluster":

@@ -48,12 +48,12 @@ class RemoteChart:
 
 def remote_chart(helm: Helm) -> RemoteChart | None:
     """Return the chart that must be pulled, None for one in a folder or a file."""
-    if helm.repo is None and not is_remote(str(helm.chart)):
+    if helm.repo is None and not _is_remote(str(helm.chart)):
         return None
     return RemoteChart(str(helm.chart), helm.version or "", helm.repo or "")
 
 
-def is_remote(chart: str) -> bool:
+def _is_remote(chart: str) -> bool:
     """Return whether a chart's address names a registry."""
     return chart.startswith(_REGISTRY)
 
@@ -68,9 +68,9 @@ def problems_of_remote(helm: Helm) -> Iterator[str]:
         )
         return
     if repo is not None and not repo.startswith(_WEB):
-        hint = f'; for a registry: chart = "{repo}/{chart}"' if is_remote(repo) else ""
+        hint = f'; for a registry: chart = "{repo}/{chart}"' if _is_remote(repo) else ""
         yield f'repo "{repo}" is no URL of a chart repository (https://...){hint}'
-    if repo is not None and is_remote(chart):
+    if repo is not None and _is_remote(chart):
         yield f'chart "{chart}" is of a registry, which needs no repo: leave it out'
     if chart.startswith(_WEB):
         yield f"chart \"{chart}\": give the repository's URL as repo, and the chart's name as chart"

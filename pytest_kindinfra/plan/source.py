@@ -9,14 +9,11 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_kindinfra.errors import indent
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
-    from pytest_kindinfra.errors import KindInfraError
     from pytest_kindinfra.model import KubeObject, Release
     from pytest_kindinfra.plan.tables import Table
     from pytest_kindinfra.system.runner import Runner
@@ -146,12 +143,6 @@ class Source(Protocol):
     def describe(self, value: Any, release: Release | None) -> str:
         """Return what `--kindinfra-plan` says of a service's source; empty for nothing."""
         return ""
-
-
-def problem_of(error: KindInfraError) -> str:
-    """Return an error as a problem of a declaration: its further lines are indented below it."""
-    first, _, rest = str(error).partition("\n")
-    return f"{first}\n{indent(rest)}" if rest else first
 
 
 def kubernetes_version(node_image: str | None) -> str | None:

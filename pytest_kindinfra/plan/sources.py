@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.errors import KindInfraError, listed
+from pytest_kindinfra.errors import KindInfraError, indent, listed
 from pytest_kindinfra.kube.objects import Rendered, applying_order
 from pytest_kindinfra.model import Service
 from pytest_kindinfra.plan.helm import Chart
 from pytest_kindinfra.plan.kustomize import Kustomize
 from pytest_kindinfra.plan.manifests import Manifests
-from pytest_kindinfra.plan.source import SourceObjects, problem_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.model import KubeObject, Plan, Release
-    from pytest_kindinfra.plan.source import RenderOptions, Source
+    from pytest_kindinfra.plan.source import RenderOptions, Source, SourceObjects
     from pytest_kindinfra.plan.tables import Table
 
 
@@ -124,7 +123,7 @@ class _Results:
         try:
             made = result.result()
         except KindInfraError as error:
-            self.complain(service, [problem_of(error)])
+            self.complain(service, [_problem_of(error)])
             return
         self.objects.setdefault(service, []).extend(made.objects)
         self.complain(service, made.problems)
@@ -195,7 +194,7 @@ def _begin(
                 list(sound.values()), folder=folder, options=options, submit=submit
             )
         except KindInfraError as error:
-            results.missing.append(f"{_of(list(values))}: {problem_of(error)}")
+            results.missing.append(f"{_of(list(values))}: {_problem_of(error)}")
             for name in values:
                 results.problems.setdefault(name, [])
             continue
@@ -217,3 +216,9 @@ def _at_once(function: Callable[..., Any], /, *args: Any, **given: Any) -> Futur
 
 def _of(names: list[str]) -> str:
     return f"[services.{names[0]}]" if len(names) == 1 else f"services {listed(names)}"
+
+
+def _problem_of(error: KindInfraError) -> str:
+    """Return an error as a problem of a declaration: its further lines are indented below it."""
+    first, _, rest = str(error).partition("\n")
+    return f"{first}\n{indent(rest)}" if rest else first

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.context import Request, Tools
-    from pytest_kindinfra.model import Image, ObservedCluster, Plan, PortMapping
+    from pytest_kindinfra.model import Image, Plan, PortMapping
     from pytest_kindinfra.plan.options import Settings
-    from pytest_kindinfra.protocols import ClusterCreator, Engine, ImageSize
+    from pytest_kindinfra.protocols.cluster import ClusterCreator, ObservedCluster
+    from pytest_kindinfra.protocols.engine import Engine, ImageSize
     from pytest_kindinfra.state.memory import Layers
 
 

@@ -31,9 +31,10 @@ from pytest_kindinfra.plan.declaration import parse_declaration
 from pytest_kindinfra.plan.facts import ClusterFacts
 from pytest_kindinfra.plan.files import check_files, load_kind_config, load_tables
 from pytest_kindinfra.plan.graph import in_order
-from pytest_kindinfra.plan.options import Settings, read_settings
+from pytest_kindinfra.plan.options import Settings
 from pytest_kindinfra.plan.requests import Amount, crowding
 from pytest_kindinfra.plan.resolve import keep_out, resolve
+from pytest_kindinfra.plan.settings import read_settings
 from pytest_kindinfra.plan.source import RenderOptions, kubernetes_version
 from pytest_kindinfra.plan.sources import render
 from pytest_kindinfra.references import is_loopback
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from pytest_kindinfra.protocols import Engine
+    from pytest_kindinfra.protocols.engine import Engine
     from pytest_kindinfra.system.runner import Runner
 
 
@@ -180,12 +181,12 @@ def _plan(
 ) -> Plan:
     if isinstance(wanted, Plan):
         return keep_out(wanted, settings.artifacts)
-    options = render_options(declaration, settings, tools.runner)
+    options = _render_options(declaration, settings, tools.runner)
     plan = resolve(
         declaration,
         wanted=wanted,
         rendered=render(declaration.services, folder=declaration.folder, options=options),
-        cluster=cluster_facts(declaration, settings, hooks=door.deploy_hooks),
+        cluster=_cluster_facts(declaration, settings, hooks=door.deploy_hooks),
     )
     if door.unused_images:
         plan = replace(plan, images=_all_images(declaration))
@@ -236,7 +237,7 @@ def _problems_of_plan(
     """Yield what forbids this plan with these options, and on this machine for a run."""
     if door.purpose == "resolve":
         return
-    yield from option_problems(plan, tools.engine)
+    yield from _option_problems(plan, tools.engine)
     if door.purpose != "plan":
         yield from _problems_of_registry(plan, request, settings, tools.engine)
         yield from _problems_of_builder(plan, request, settings, tools.engine)
@@ -325,7 +326,7 @@ def _problems_of_mounts(request: Request, settings: Settings) -> list[str]:
     return mount_problems(request.kind_config, folder=request.folder, artifacts=artifacts)
 
 
-def option_problems(plan: Plan, engine: Engine) -> Iterator[str]:
+def _option_problems(plan: Plan, engine: Engine) -> Iterator[str]:
     """Give a sentence for each image whose build options the engine cannot take."""
     for image in plan.images:
         if foreign := engine.foreign_options(image.build_options):
@@ -353,7 +354,7 @@ def read_declaration(folder: Path) -> Declaration:
     return parse_declaration(tables, folder=folder, source=source)
 
 
-def render_options(declaration: Declaration, settings: Settings, runner: Runner) -> RenderOptions:
+def _render_options(declaration: Declaration, settings: Settings, runner: Runner) -> RenderOptions:
     """Return how sources are rendered that need a program."""
     return RenderOptions(
         runner=runner,
@@ -377,7 +378,7 @@ def _node_image(declaration: Declaration, settings: Settings) -> str | None:
     return declared.node_image
 
 
-def cluster_facts(declaration: Declaration, settings: Settings, *, hooks: bool) -> ClusterFacts:
+def _cluster_facts(declaration: Declaration, settings: Settings, *, hooks: bool) -> ClusterFacts:
     """Return what is known of the cluster before it is there.
 
     Args:

@@ -18,10 +18,10 @@ from pytest_kindinfra.deploy.renewal import forget_undeclared
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.build import Builds
 from pytest_kindinfra.images.cleanup import drop_old_images
-from pytest_kindinfra.images.dockerfile import build_secrets
 from pytest_kindinfra.images.load import open_loader
+from pytest_kindinfra.images.secrets import build_secrets
 from pytest_kindinfra.images.tags import ask_circumstances
-from pytest_kindinfra.model import BuiltImage, ImagesInUse
+from pytest_kindinfra.kube.rewrite import ImagesInUse
 from pytest_kindinfra.run.serving import deploy_service, fail_service, service_tasks
 from pytest_kindinfra.run.supply import Registries, as_loaded, open_registries, sender_of
 from pytest_kindinfra.run.tasks import Task, Tasks, await_all
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.images.load import ImageLoader
     from pytest_kindinfra.images.tags import Circumstances
     from pytest_kindinfra.kube.cluster import Kube
-    from pytest_kindinfra.model import Cluster, Image, Service
+    from pytest_kindinfra.model import BuiltImage, Cluster, Image, Service
     from pytest_kindinfra.run.serving import ServiceTask
     from pytest_kindinfra.system.timeline import Deadline
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.deploy.renewal import Deployment, Renewal
 from pytest_kindinfra.deploy.service import Reached, serve
-from pytest_kindinfra.kube.origins import brings, pods_may_make
 from pytest_kindinfra.names import declared_name
 from pytest_kindinfra.plan.graph import in_order
+from pytest_kindinfra.plan.origins import brings, pods_may_make
 from pytest_kindinfra.run.tasks import Task
 from pytest_kindinfra.state.records import ServiceReady
 from pytest_kindinfra.state.reused import source_of
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pytest_kindinfra.context import Context
     from pytest_kindinfra.kube.cluster import Kube
     from pytest_kindinfra.kube.refusals import Missing
-    from pytest_kindinfra.model import Cluster, Endpoint, ImagesInUse, Level, Plan, Service
+    from pytest_kindinfra.kube.rewrite import ImagesInUse
+    from pytest_kindinfra.model import Cluster, Endpoint, Level, Plan, Service
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from pytest_kindinfra.references import is_loopback
 if TYPE_CHECKING:
     from pytest_kindinfra.context import Context
     from pytest_kindinfra.images.load import Sending
-    from pytest_kindinfra.model import BuiltImage, Registry
+    from pytest_kindinfra.model import BuiltImage
+    from pytest_kindinfra.protocols.registry import Registry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

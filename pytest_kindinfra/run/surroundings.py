@@ -9,7 +9,8 @@ from contextlib import suppress
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.state.records import KubernetesVersion, ProgramVersions
+from pytest_kindinfra.state.clusterrecords import KubernetesVersion
+from pytest_kindinfra.state.records import ProgramVersions
 
 if TYPE_CHECKING:
     from pytest_kindinfra.state.directory import RunDirectory

@@ -26,7 +26,7 @@ from pytest_kindinfra.run.report import (
 )
 from pytest_kindinfra.run.surroundings import machine, versions
 from pytest_kindinfra.run.table import needs_of, table_lines
-from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed
+from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed, SnapshotUsed
 from pytest_kindinfra.state.codec import file_name, to_json
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.records import (
@@ -37,7 +37,6 @@ from pytest_kindinfra.state.records import (
     ImageReady,
     NodeLost,
     ServiceReady,
-    SnapshotUsed,
 )
 from pytest_kindinfra.state.results import Failed, Result, failure_of
 from pytest_kindinfra.state.rotation import rotate
@@ -52,7 +51,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.context import Tools
     from pytest_kindinfra.kube.cluster import Kube
     from pytest_kindinfra.model import Plan
-    from pytest_kindinfra.protocols import Provider
+    from pytest_kindinfra.protocols.cluster import Provider
     from pytest_kindinfra.run.prepare import Prepared
     from pytest_kindinfra.system.interrupts import Haste
     from pytest_kindinfra.system.secrets import Redactor
@@ -225,7 +224,7 @@ def end(
     cut = interrupts.next()
     if made:
         careful("before teardown", lambda: _call_before_teardown(run, hook, evidence, cut))
-    stays = made and (kept or is_for_reuse(started))
+    stays = made and (kept or _is_for_reuse(started))
     if stays:
         careful("keeping", lambda: run.write(ClusterKept(cluster=cluster)))
     elif made:
@@ -289,7 +288,7 @@ def closing_lines(
     lines += [text for note in filter(None, notes) for text in ("", note)]
     lines += failure_lines(outcome.failures)
     name = started.prepared.request.cluster
-    if outcome.kept and (reused := _reused_dir(started)) and is_for_reuse(started):
+    if outcome.kept and (reused := _reused_dir(started)) and _is_for_reuse(started):
         lines += reused_lines(name, kubeconfig=reused.kubeconfig, end=_down(started))
     elif outcome.kept:
         delete = started.tools.provider.delete_command(name)
@@ -298,7 +297,7 @@ def closing_lines(
     return [*map(started.tools.redactor.text, lines), f"logs and details: {run.path}"]
 
 
-def is_for_reuse(started: Started) -> bool:
+def _is_for_reuse(started: Started) -> bool:
     """Whether the run's cluster is there for the next one; one that is unclear stays as well."""
     if (reused := _reused_dir(started)) is None:
         return False

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.errors import KindInfraError
-from pytest_kindinfra.images.dockerfile import build_secrets
+from pytest_kindinfra.images.secrets import build_secrets
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.kube.activity import Moment, happenings, shown
 from pytest_kindinfra.model import (
@@ -207,7 +207,7 @@ def _keep(
 def _new_folder(item: pytest.Item, run: RunDirectory) -> Path | None:
     """Make the folder of an attempt; None if the run has many already."""
     attempts = run.path / "attempts"
-    folder = attempts / folder_name(item.nodeid)
+    folder = attempts / _folder_name(item.nodeid)
     if sum(1 for _ in attempts.glob("*/*")) >= _MOST_ATTEMPTS:
         return None
     for path in (attempts, folder):
@@ -222,7 +222,7 @@ def _new_folder(item: pytest.Item, run: RunDirectory) -> Path | None:
             return folder / str(number)
 
 
-def folder_name(test: str) -> str:
+def _folder_name(test: str) -> str:
     """Return the name of a test's folder: the end of its node id, and a hash of it."""
     words = re.sub(r"[^\w.-]+", "-", test, flags=re.ASCII)[-_NAME_LETTERS:].strip("-.")
     return f"{words}-{sha256(test.encode(errors='replace')).hexdigest()[:8]}"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kindinfra.errors import DeclarationError, ProvisionerDiedError
+from pytest_kindinfra.errors import DeclarationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -235,7 +235,7 @@ class Controller:
             config=self._config,
             locks=locks,
             since=began,
-            lost=lambda: self._lose(terminal, prepared, provisioner),
+            lost=lambda: self._lose(provisioner),
         )
 
     def _open_board(self, prepared: Prepared, since: float) -> LiveBoard | None:
@@ -247,33 +247,10 @@ class Controller:
         if self._board:
             self._board.close()
 
-    def _lose(self, terminal: Terminal, prepared: Prepared, provisioner: Provisioner) -> None:
-        """Say at once that the provisioner is gone, here and to those who wait.
-
-        Called from a thread while tests run. What it loads is not loaded before, since hardly any
-        run needs it; if a test is in the way of that, waiters still see that the lock is free.
-        """
-        from pytest_kindinfra.run.messages import LOG
-        from pytest_kindinfra.system.files import size_of
-        from pytest_kindinfra.system.secrets import Redactor
-
+    def _lose(self, provisioner: Provisioner) -> None:
+        """Let waiters know that the provisioner is gone; called from a thread while tests run."""
         self._close_board()
-        log, redactor = self.run.path / LOG, Redactor()
-        said = f"the end of {log}" if size_of(log) else f"below\n{provisioner.last_words()}"
-        error = ProvisionerDiedError(
-            "the provisioner, the process that brings the stack up, ended before the run did\n"
-            f"To fix: find out what ended it (memory, a signal), and see {said}"
-        )
-        terminal.say(redactor.text(f"kindinfra: {error}"))
-        from pytest_kindinfra.run.teardown import settle_rest
-
-        settle_rest(prepared.plan, self.run, error=error, redactor=redactor)
-        if provisioner.reused_dir:  # or another run would take the cluster over
-            from pytest_kindinfra.state.directory import RunDirectory
-            from pytest_kindinfra.state.locks import hold
-
-            with suppress(OSError):
-                self._reused_lock = hold(RunDirectory(provisioner.reused_dir).lock)
+        self._reused_lock = provisioner.report_early_end()
 
     # -- end ---------------------------------------------------------------------------------
 
@@ -451,20 +428,7 @@ class Controller:
 
     def header(self) -> str | None:
         """Return the line for the report header, None where nothing is declared."""
-        first, settings = self._first, self._first.settings
-        if first.source is None:
-            return None
-        from pytest_kindinfra.state.runnames import cluster_name
-
-        context = f", context {settings.context}" if settings.context else ""
-        cluster = f"of {settings.kubeconfig}{context}"
-        if settings.kubeconfig is None:
-            named, reuse = settings.cluster_name, settings.reuse
-            root, run_id = self._config.rootpath, self._run_id
-            cluster = cluster_name(root, named=named, reuse=reuse, run_id=run_id)
-        noun = "service" if first.services == 1 else "services"  # `count` is in a heavy module
-        declared = f"{first.services} {noun} in {first.source}"
-        return f"kindinfra: cluster {cluster}, engine {settings.engine}, {declared}"
+        return self._first.header(self._config.rootpath, self._run_id)
 
     def summarise(self, reporter: pytest.TerminalReporter) -> None:
         """Show the closing table, the failures in full, and what was kept."""

@@ -44,7 +44,7 @@ _SAID_EVERY = 30.0
 
 
 @dataclass(slots=True)
-class TakenTurns:
+class _TakenTurns:
     """The turn of the test that runs in this process.
 
     Attributes:
@@ -88,7 +88,7 @@ _TURNS: pytest.StashKey[bool] = pytest.StashKey()
 """Whether some selected test may not run in parallel to others."""
 
 
-_TAKEN: pytest.StashKey[TakenTurns] = pytest.StashKey()
+_TAKEN: pytest.StashKey[_TakenTurns] = pytest.StashKey()
 """The turn of the test that runs in this process."""
 
 
@@ -200,7 +200,7 @@ def _take_turn(item: pytest.Item, around: TurnContext, turn: Turn) -> Refusal | 
     if (taken := item.config.stash.get(_TAKEN, None)) is None:
         worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
         turns = Turns(run=around.run, worker=worker, capacity=around.settings.capacity)
-        taken = item.config.stash[_TAKEN] = TakenTurns(turns)
+        taken = item.config.stash[_TAKEN] = _TakenTurns(turns)
     taken.waited = 0.0
     try:
         taken.take(turn, item.nodeid, meanwhile=around.meanwhile)

@@ -46,7 +46,17 @@ def forbid_reruns(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.flaky(reruns=0, condition=False), append=False)
 
 
-def warn_of_pytest_kind(config: pytest.Config) -> None:
+def check_neighbours(config: pytest.Config) -> None:
+    """Warn of pytest-kind, and refuse xdist workers on other machines.
+
+    Raises:
+        pytest.UsageError: The command line puts workers on other machines.
+    """
+    _warn_of_pytest_kind(config)
+    _refuse_remote_workers(config)
+
+
+def _warn_of_pytest_kind(config: pytest.Config) -> None:
     """Warn if pytest-kind is loaded too: which of the two `kind_cluster` tests get is chance."""
     if _is_loaded(config, _KIND):
         name = next(one for one in _KIND if config.pluginmanager.hasplugin(one))
@@ -57,12 +67,8 @@ def warn_of_pytest_kind(config: pytest.Config) -> None:
         config.issue_config_time_warning(pytest.PytestConfigWarning(msg), stacklevel=2)
 
 
-def refuse_remote_workers(config: pytest.Config) -> None:
-    """Refuse xdist workers on other machines: they cannot see a lock on a file.
-
-    Raises:
-        pytest.UsageError: The command line puts workers on other machines.
-    """
+def _refuse_remote_workers(config: pytest.Config) -> None:
+    """Refuse xdist workers on other machines: they cannot see a lock on a file."""
     if words := " ".join(_remote_words(config)):
         msg = (
             f"kindinfra: {words}: workers must run on this machine, since they "

@@ -148,7 +148,7 @@ class _Prompting(_Tests):
         from pytest_kindinfra.state.records import PauseOver
 
         with _stdin(self._config):
-            for line in pause_lines(self._config, self._run, paused):
+            for line in _pause_lines(self._config, self._run, paused):
                 write_line(self._config, line)
             while not self._over.is_set() and not _line_is_read():
                 pass
@@ -161,7 +161,7 @@ class _Prompting(_Tests):
             self._thread.join()
 
 
-def pause_lines(config: pytest.Config, run: RunDirectory, paused: Paused) -> Iterator[str]:
+def _pause_lines(config: pytest.Config, run: RunDirectory, paused: Paused) -> Iterator[str]:
     """Yield what is shown when the tests stop: the test, and commands to look with."""
     yield f"kindinfra: {paused.test} failed; the tests stop here, and the cluster stays meanwhile"
     if paused.evidence:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.errors import KindInfraError, last_lines
+from pytest_kindinfra.errors import KindInfraError, ProvisionerDiedError, last_lines
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.model import (
     Endpoint,
@@ -24,6 +24,7 @@ from pytest_kindinfra.model import (
 )
 from pytest_kindinfra.names import declared_name
 from pytest_kindinfra.run.messages import (
+    LOG,
     VERSION,
     Alive,
     CallHook,
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.run.messages import Message
     from pytest_kindinfra.run.prepare import Prepared
     from pytest_kindinfra.state.directory import RunDirectory
-    from pytest_kindinfra.state.locks import SharedLock
+    from pytest_kindinfra.state.locks import Lock, SharedLock
 
 HOOKS = ("before_build", "before_deploy", "after_deploy", "diagnose", "before_teardown")
 
@@ -193,7 +194,43 @@ class Provisioner:
         self._errors.close()
         self._process.wait()
 
-    def last_words(self) -> str:
+    def report_early_end(self) -> Lock | None:
+        """Say at once that it is gone, also to those who wait for what it has not brought up.
+
+        What this loads is not loaded before, since hardly any run needs it; if a test is in the way
+        of that, waiters still see that the lock is free.
+
+        Returns:
+            The lock of the reused directory, without which another run would acquire the cluster;
+            None if nothing outlives the run.
+        """
+        if not (self._run and self._prepared):  # set by `begin`
+            return None
+        from pytest_kindinfra.system.files import size_of
+        from pytest_kindinfra.system.secrets import Redactor
+
+        log, redactor = self._run.path / LOG, Redactor()
+        said = f"the end of {log}" if size_of(log) else f"below\n{self._last_words()}"
+        error = ProvisionerDiedError(
+            "the provisioner, the process that brings the stack up, ended before the run did\n"
+            f"To fix: find out what ended it (memory, a signal), and see {said}"
+        )
+        self._say(redactor.text(f"kindinfra: {error}"))
+        from pytest_kindinfra.run.teardown import settle_rest
+
+        settle_rest(self._prepared.plan, self._run, error=error, redactor=redactor)
+        return self._lock_of_reused()
+
+    def _lock_of_reused(self) -> Lock | None:
+        if self.reused_dir:
+            from pytest_kindinfra.state.directory import RunDirectory
+            from pytest_kindinfra.state.locks import hold
+
+            with suppress(OSError):
+                return hold(RunDirectory(self.reused_dir).lock)
+        return None
+
+    def _last_words(self) -> str:
         """Return the end of what it printed before it knew its log file."""
         self._errors.seek(0)
         return last_lines(self._errors.read().decode(errors="replace"), _LAST)

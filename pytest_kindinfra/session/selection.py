@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-import os
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pytest
 
-from pytest_kindinfra import hookspecs
 from pytest_kindinfra.errors import did_you_mean, listed
 
 if TYPE_CHECKING:
@@ -18,38 +15,6 @@ if TYPE_CHECKING:
 
 
 MARK = "kindinfra"
-
-
-_CONFTEST = f"{os.sep}conftest.py"
-
-
-def known_conftests(config: pytest.Config) -> frozenset[str]:
-    """Return the conftests that are loaded by now: the initial ones, if called in time."""
-    names = (name for name, _ in config.pluginmanager.list_name_plugin())
-    return frozenset(name for name in names if name.endswith(_CONFTEST))
-
-
-def nested_hooks(config: pytest.Config, initial: frozenset[str]) -> Iterator[str]:
-    """Yield a sentence for each of the plugin's hooks in a conftest that is not an initial one.
-
-    Args:
-        config: pytest's, after collection.
-        initial: What `known_conftests` returned before it.
-    """
-    root = f"{config.rootpath}{os.sep}"
-    for hook in _our_hooks():
-        for one in getattr(config.hook, hook).get_hookimpls():
-            if one.plugin_name.endswith(_CONFTEST) and one.plugin_name not in initial:
-                yield (
-                    f"{one.plugin_name.removeprefix(root)}: {hook} is never called from there "
-                    "under xdist; move it to the rootdir's conftest.py, to one that the "
-                    "arguments or testpaths name, or to a plugin"
-                )
-
-
-def _our_hooks() -> list[str]:
-    found = inspect.getmembers(hookspecs, inspect.isfunction)
-    return [name for name, _ in found if name.startswith("pytest_kindinfra_")]
 
 
 FIXTURES = frozenset(
@@ -182,13 +147,13 @@ def all_needs(items: Sequence[pytest.Item]) -> Needs | None:
         services={name: tuple(asking) for name, asking in services.items()},
         tests=tests,
         problems=tuple(problems),
-        turns=not problems and takes_turns(items),
+        turns=not problems and _takes_turns(items),
     )
 
 
 def _mark_problems(item: pytest.Item) -> Iterable[str]:
     for mark in item.iter_markers(MARK):
-        yield from (f"{item.nodeid}: {problem}" for problem in problems_of(mark))
+        yield from (f"{item.nodeid}: {problem}" for problem in _problems_of(mark))
         for name in mark.args:
             if not isinstance(name, str):
                 yield f"{item.nodeid}: the mark takes names of services, not {name!r}"
@@ -251,7 +216,7 @@ def heavy_of(item: pytest.Item) -> Heavy:
     )
 
 
-def takes_turns(items: Iterable[pytest.Item]) -> bool:
+def _takes_turns(items: Iterable[pytest.Item]) -> bool:
     """Whether a mark of some test asks for something that other tests must wait for."""
     return any(_is_heavy(heavy) for heavy in map(heavy_of, items))
 
@@ -260,7 +225,7 @@ def _is_heavy(heavy: Heavy) -> bool:
     return bool(heavy.fresh) or heavy.turn != _PLAIN.turn
 
 
-def problems_of(mark: pytest.Mark) -> Iterator[str]:
+def _problems_of(mark: pytest.Mark) -> Iterator[str]:
     """Yield what is wrong with the keyword arguments of a mark."""
     given: Mapping[str, Any] = mark.kwargs
     for key in given:

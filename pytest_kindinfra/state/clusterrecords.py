@@ -54,6 +54,42 @@ class ReusedCluster(Note):
     existed: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesVersion(Note):
+    """The version of the cluster's API server, `v1.34.4`; None if it did not say."""
+
+    FILE: ClassVar[str] = "kubernetes"
+
+    version: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotUsed(Note):
+    """The snapshot that the run's cluster was restored from.
+
+    Attributes:
+        reference: Its name in the engine.
+        id: The engine's id of it.
+        age_days: How old it was.
+    """
+
+    FILE: ClassVar[str] = "snapshot"
+
+    reference: str
+    id: str
+    age_days: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectsApplied(Note):
+    """Where a run may have put objects in an existing cluster: namespaces, and kinds by path."""
+
+    FILE: ClassVar[str] = "put-there"
+
+    namespaces: tuple[str, ...]
+    resources: tuple[str, ...]
+
+
 # -- what a reused directory holds --------------------------------------------------------------
 
 

@@ -106,7 +106,7 @@ class BlockedError(NeedFailedError):
 
     def __init__(self, *, root: str, error: BaseException) -> None:
         self.root = root
-        self.missing = is_missing(error)
+        self.missing = _is_missing(error)
         self.cause = text_of(error)
         self.verb = verb_of(root, error)
         super().__init__(f"{root} {self.verb}:\n{self.cause}")
@@ -152,7 +152,7 @@ def failure_of(
         root=redact(error.root if isinstance(error, BlockedError) else subject),
         verb=error.verb if isinstance(error, BlockedError) else verb_of(subject, error),
         cancelled=isinstance(error, CancelledError),
-        missing=is_missing(error),
+        missing=_is_missing(error),
     )
 
 
@@ -176,7 +176,7 @@ def verb_of(subject: str, error: BaseException) -> str:
     return verb or _VERBS.get(subject.partition(' "')[0], "failed")
 
 
-def is_missing(error: BaseException) -> bool:
+def _is_missing(error: BaseException) -> bool:
     """Whether an error says that engine or kind is not here, or comes of one that does."""
     return isinstance(error, NothingHereError) or getattr(error, "missing", False)
 

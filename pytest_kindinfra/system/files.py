@@ -135,7 +135,7 @@ def family_of(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def look(path: Path | str) -> os.stat_result | None:
+def _look(path: Path | str) -> os.stat_result | None:
     """Return what the path leads to, None if there is nothing.
 
     Raises:
@@ -149,24 +149,24 @@ def look(path: Path | str) -> os.stat_result | None:
 
 def is_there(path: Path | str) -> bool:
     """Whether the path leads to anything; raises OSError if that is unknown."""
-    return look(path) is not None
+    return _look(path) is not None
 
 
-def is_folder(path: Path | str) -> bool:
+def _is_folder(path: Path | str) -> bool:
     """Whether the path leads to a folder; raises OSError if that is unknown."""
-    found = look(path)
+    found = _look(path)
     return found is not None and stat.S_ISDIR(found.st_mode)
 
 
 def is_file(path: Path | str) -> bool:
     """Whether the path leads to a regular file; raises OSError if that is unknown."""
-    found = look(path)
+    found = _look(path)
     return found is not None and stat.S_ISREG(found.st_mode)
 
 
 def size_of(path: Path | str) -> int:
     """Return the bytes of a file, 0 if it is gone; raises OSError if that is unknown."""
-    found = look(path)
+    found = _look(path)
     return found.st_size if found else 0
 
 
@@ -177,7 +177,7 @@ def why_no_file(path: Path | str) -> str:
 
 def why_no_folder(path: Path | str) -> str:
     """Return why the path leads to no folder, for messages; empty if it does."""
-    return _why_not(path, is_folder, "no such folder")
+    return _why_not(path, _is_folder, "no such folder")
 
 
 def _why_not(path: Path | str, is_it: Callable[[Path | str], bool], missing: str) -> str:
@@ -204,10 +204,10 @@ def read_text(path: Path) -> str:
         OSError: It cannot be read.
         ValueError: It is not in its encoding.
     """
-    return decoded(path.read_bytes())
+    return _decoded(path.read_bytes())
 
 
-def decoded(content: bytes) -> str:
+def _decoded(content: bytes) -> str:
     """Return the text of a file's content; see `read_text`.
 
     Raises:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pytest_kindinfra.model import Registry
+    from pytest_kindinfra.protocols.registry import Registry
 
 MEGABYTE = 1_000_000
 DECLARATION = """

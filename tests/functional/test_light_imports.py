@@ -25,9 +25,10 @@ LOADED = {
 }  # fmt: skip
 """All that loading the plugin may import: each process of pytest pays for it."""
 NEEDS_NOTHING = LOADED | {
-    "pytest_kindinfra.plan.files", "pytest_kindinfra.session.controller",
-    "pytest_kindinfra.session.neighbours", "pytest_kindinfra.state",
-    "pytest_kindinfra.state.runnames", "pytest_kindinfra.system", "pytest_kindinfra.system.files",
+    "pytest_kindinfra.plan.files", "pytest_kindinfra.plan.settings",
+    "pytest_kindinfra.session.controller", "pytest_kindinfra.session.neighbours",
+    "pytest_kindinfra.state", "pytest_kindinfra.state.runnames", "pytest_kindinfra.system",
+    "pytest_kindinfra.system.files",
 }  # fmt: skip
 """What a whole run may import in which no test needs anything."""
 QUIET = ("-k", "free", "-W", "ignore")  # without the plugin the mark is unknown

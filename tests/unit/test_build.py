@@ -22,7 +22,7 @@ from tests.fakes import FakeEngine, eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_kindinfra.protocols import BuildRequest
+    from pytest_kindinfra.protocols.engine import BuildRequest
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kindinfra.images.dockerfile import build_secrets, unshown_arguments
+from pytest_kindinfra.images.secrets import build_secrets, unshown_arguments
 from pytest_kindinfra.model import Image
 
 TOKEN = "tok-4f3a9c2e77"

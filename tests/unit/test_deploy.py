@@ -10,7 +10,8 @@ import pytest
 
 from pytest_kindinfra.deploy.apply import Target, apply_objects, run_function
 from pytest_kindinfra.errors import KindInfraError, NotReadyError
-from pytest_kindinfra.model import ImagesInUse, Service
+from pytest_kindinfra.kube.rewrite import ImagesInUse
+from pytest_kindinfra.model import Service
 from pytest_kindinfra.system.timeline import Deadline
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_kindinfra.images.cleanup import Discarded, discard_images
 from pytest_kindinfra.model import BuiltImage
-from pytest_kindinfra.protocols import OwnImage
+from pytest_kindinfra.protocols.engine import OwnImage
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold
 from pytest_kindinfra.state.memory import ImageUse, note_use, read_uses

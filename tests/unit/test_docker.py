@@ -19,7 +19,7 @@ from pytest_kindinfra.errors import (
     NothingHereError,
     ToolMissingError,
 )
-from pytest_kindinfra.protocols import BuildRequest, OwnImage
+from pytest_kindinfra.protocols.engine import BuildRequest, OwnImage
 from pytest_kindinfra.system.runner import Completed
 from tests.fakes import FakeRunner
 

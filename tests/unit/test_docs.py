@@ -17,7 +17,8 @@ import yaml
 from pytest_kindinfra.commands.arguments import make_parser
 from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.plan.declaration import parse_declaration
-from pytest_kindinfra.plan.options import OPTIONS, read_settings
+from pytest_kindinfra.plan.options import OPTIONS
+from pytest_kindinfra.plan.settings import read_settings
 from pytest_kindinfra.plan.tables import Table
 from pytest_kindinfra.session.options import add_options
 

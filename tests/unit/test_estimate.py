@@ -8,7 +8,7 @@ import pytest
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.model import Declaration, Image, Plan, Service
-from pytest_kindinfra.protocols import ImageSize, OwnImage
+from pytest_kindinfra.protocols.engine import ImageSize, OwnImage
 from pytest_kindinfra.run.machine import Room, estimate_room
 from pytest_kindinfra.state.memory import file_for, keep_sizes, read_sizes
 from tests.fakes import FakeEngine

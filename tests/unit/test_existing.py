@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from pytest_kindinfra.protocols import Provider
+    from pytest_kindinfra.protocols.cluster import Provider
 
 NODE = "fake-control-plane"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_kindinfra.engines.registry import hosting_map, hosts_toml, pushed_name, with_registry
-from pytest_kindinfra.model import Registry
+from pytest_kindinfra.protocols.registry import Registry
 
 ID = "sha256:48f1635e4aa5c7d3e9a0"
 REGISTRY = Registry(container="kind-registry", address="localhost:5001", port=5000)

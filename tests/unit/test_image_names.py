@@ -16,7 +16,7 @@ from pytest_kindinfra.images.build import BuildSetup, build_image
 from pytest_kindinfra.images.names import find_by_context, give_names, is_context_name
 from pytest_kindinfra.images.slots import BuildSlots
 from pytest_kindinfra.model import BuiltImage, Image
-from pytest_kindinfra.protocols import BuildRequest, ImageContent
+from pytest_kindinfra.protocols.engine import BuildRequest, ImageContent
 from pytest_kindinfra.system.runner import Completed
 from pytest_kindinfra.system.timeline import Deadline, Timeline
 from tests.fakes import FakeEngine, FakeRunner

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from pytest_kindinfra.clusters.config import (
     port_problems,
     user_ports,
 )
+from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.kube.yaml import load_documents
 from pytest_kindinfra.model import PortMapping, Service
-from pytest_kindinfra.plan.files import shape_problems
+from pytest_kindinfra.plan.files import load_kind_config
 
 FOLDER = Path("/project")
 Config = dict[str, Any]
@@ -341,8 +343,18 @@ class TestTuning:
         ),
     ],
 )
-def test_a_config_of_another_shape_is_a_problem(base: Config, problems: list[str]) -> None:
-    assert shape_problems(base) == problems
+def test_a_config_of_another_shape_is_a_problem(
+    base: Config, problems: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "kind.yaml"
+    file.write_text(json.dumps(base))
+    found: tuple[str, ...] = ()
+    try:
+        load_kind_config(file)
+    except DeclarationError as error:
+        found = error.problems
+
+    assert list(found) == [f"kind.yaml: {problem}" for problem in problems]
 
 
 class TestNetworks:

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_kindinfra.clusters.existing import current_context, only_current
 from pytest_kindinfra.errors import ClusterError
-from pytest_kindinfra.plan.options import read_settings
+from pytest_kindinfra.plan.settings import read_settings
 
 FOLDER = Path("/home/me/.kube")
 

@@ -8,7 +8,7 @@ import pytest
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.tags import Circumstances, make_tag
-from pytest_kindinfra.plan.options import TAG_FIELDS, check_template
+from pytest_kindinfra.plan.options import TAG_FIELDS, find_option
 
 AROUND = Circumstances(user="jordi", commit="abc123f" + "0" * 33, time=1734278400, random="5a" * 8)
 
@@ -28,7 +28,7 @@ def tag(template: str, around: Circumstances = AROUND) -> str:
     ],
 )
 def test_fields_become_what_they_stand_for(template: str, made: str) -> None:
-    assert check_template(template) == template
+    assert find_option("tag").parse(template) == template
     assert tag(template) == made
 
 
@@ -69,7 +69,7 @@ def test_without_git_the_field_says_so() -> None:
 )
 def test_what_makes_no_tag_is_refused(template: str) -> None:
     with pytest.raises(ValueError, match="makes no tag"):
-        check_template(template)
+        find_option("tag").parse(template)
 
 
 def test_every_field_can_be_used() -> None:

@@ -11,15 +11,8 @@ from typing import Any, get_args
 import pytest
 
 from pytest_kindinfra.model import Load
-from pytest_kindinfra.plan.options import (
-    OPTIONS,
-    Caller,
-    Option,
-    Settings,
-    find_option,
-    ignored_by,
-    read_settings,
-)
+from pytest_kindinfra.plan.options import OPTIONS, Caller, Option, Settings, find_option, ignored_by
+from pytest_kindinfra.plan.settings import read_settings
 from pytest_kindinfra.session.options import add_options
 
 SOURCE = "kindinfra.toml"

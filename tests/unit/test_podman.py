@@ -11,7 +11,7 @@ import pytest
 
 from pytest_kindinfra.engines.podman import Podman
 from pytest_kindinfra.errors import CommandError, EngineError, KindInfraError
-from pytest_kindinfra.protocols import BuildRequest, OwnImage
+from pytest_kindinfra.protocols.engine import BuildRequest, OwnImage
 from pytest_kindinfra.system.runner import Completed
 from tests.fakes import Argv, FakeRunner
 

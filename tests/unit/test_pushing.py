@@ -10,7 +10,7 @@ import pytest
 from pytest_kindinfra.errors import CancelledError, CommandError, KindInfraError
 from pytest_kindinfra.images import registry as pushing
 from pytest_kindinfra.images.registry import Pushed, RegistrySender
-from pytest_kindinfra.model import Registry
+from pytest_kindinfra.protocols.registry import Registry
 from tests.fakes import FakeEngine, FakeProvider, FakeRegistries
 
 if TYPE_CHECKING:

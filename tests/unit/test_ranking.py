@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kindinfra.images.build import build_ranks
+from pytest_kindinfra.images.slots import build_ranks
 from pytest_kindinfra.model import Declaration, Image, Need, Plan, Service
 
 PLAN = Plan(

@@ -15,7 +15,7 @@ import pytest
 from pytest_kindinfra.engines import registry as container
 from pytest_kindinfra.engines.registry import DockerRegistry, close_registry, open_registry
 from pytest_kindinfra.errors import ClusterError
-from pytest_kindinfra.model import Registry
+from pytest_kindinfra.protocols.registry import Registry
 from pytest_kindinfra.state.locks import hold
 from pytest_kindinfra.system.runner import Completed
 from tests.fakes import Argv, FakeProvider, FakeRegistries, FakeRunner

@@ -19,7 +19,8 @@ from pytest_kindinfra.engines.docker import Docker
 from pytest_kindinfra.errors import ClusterError, ToolMissingError
 from pytest_kindinfra.kube import routes
 from pytest_kindinfra.kube.cluster import Kube
-from pytest_kindinfra.model import ObservedCluster, Service
+from pytest_kindinfra.model import Service
+from pytest_kindinfra.protocols.cluster import ObservedCluster
 from pytest_kindinfra.state.clusterrecords import ClusterKept, ClusterNamed, Deployed
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold

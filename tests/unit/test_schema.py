@@ -14,8 +14,9 @@ import pytest
 import pytest_kindinfra
 from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.plan.declaration import parse_declaration
-from pytest_kindinfra.plan.options import OPTIONS, read_settings
+from pytest_kindinfra.plan.options import OPTIONS
 from pytest_kindinfra.plan.schema import declaration_schema
+from pytest_kindinfra.plan.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = Path(pytest_kindinfra.__file__).parent / "plan" / "kindinfra.schema.json"

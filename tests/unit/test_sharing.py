@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindinfra.context import Tools
-    from pytest_kindinfra.protocols import StoredSnapshot
+    from pytest_kindinfra.protocols.snapshots import StoredSnapshot
 
 REMOTE = "registry.example:5000/ci/snapshot:shop"
 POD = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [%s]}}"

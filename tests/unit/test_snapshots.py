@@ -29,10 +29,10 @@ from pytest_kindinfra.engines.nodescripts import LINKS, scripts
 from pytest_kindinfra.engines.snapshots import _archive, _config_of, _remove_helper
 from pytest_kindinfra.errors import EngineError
 from pytest_kindinfra.model import Declaration, Plan, Service
-from pytest_kindinfra.protocols import NodeContainer
+from pytest_kindinfra.protocols.snapshots import NodeContainer
+from pytest_kindinfra.state.clusterrecords import SnapshotUsed
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import locked_alone
-from pytest_kindinfra.state.records import SnapshotUsed
 from pytest_kindinfra.system.timeline import now
 from tests.fake_kubernetes import FakeKubernetes
 from tests.fakes import FakeProvider, FakeSnapshots, fake_tools

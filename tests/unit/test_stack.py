@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from pytest_kindinfra.protocols import BuildRequest
+    from pytest_kindinfra.protocols.engine import BuildRequest
     from pytest_kindinfra.state.directory import RunDirectory
 
 

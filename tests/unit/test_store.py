@@ -14,7 +14,8 @@ from pytest_kindinfra.images.build import BuildSetup, build_image
 from pytest_kindinfra.images.registry import PullSender
 from pytest_kindinfra.images.slots import BuildSlots
 from pytest_kindinfra.images.store import ImageStore
-from pytest_kindinfra.model import BuiltImage, Image, Registry
+from pytest_kindinfra.model import BuiltImage, Image
+from pytest_kindinfra.protocols.registry import Registry
 from pytest_kindinfra.references import is_loopback
 from pytest_kindinfra.system.runner import Completed
 from pytest_kindinfra.system.timeline import Deadline, Timeline

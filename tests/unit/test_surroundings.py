@@ -10,8 +10,9 @@ import pytest
 
 from pytest_kindinfra import __version__
 from pytest_kindinfra.run.surroundings import machine, versions
+from pytest_kindinfra.state.clusterrecords import KubernetesVersion
 from pytest_kindinfra.state.directory import RunDirectory
-from pytest_kindinfra.state.records import KubernetesVersion, ProgramVersions
+from pytest_kindinfra.state.records import ProgramVersions
 
 if TYPE_CHECKING:
     from pathlib import Path

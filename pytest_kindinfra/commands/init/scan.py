@@ -95,10 +95,10 @@ def scan(folder: Path) -> Found:
         and not any(PurePosixPath(path).is_relative_to(one) for one in apart)
     ]
     return Found(
-        dockerfiles=[path for path in files if is_dockerfile(path)],
+        dockerfiles=[path for path in files if _is_dockerfile(path)],
         charts=charts,
         kustomizations=kustomizations.roots,
-        manifests=[one for path in plain if (one := read_manifest(folder, path))],
+        manifests=[one for path in plain if (one := _read_manifest(folder, path))],
         others={OTHERS[path]: path for path in reversed(files) if path in OTHERS},
     )
 
@@ -115,7 +115,7 @@ def _files(folder: Path) -> Iterator[str]:
             yield (here / name).as_posix()
 
 
-def is_dockerfile(path: str) -> bool:
+def _is_dockerfile(path: str) -> bool:
     """Whether a file's name is that of a Dockerfile."""
     name = PurePosixPath(path).name
     variant = name.startswith(("Dockerfile.", "Containerfile.")) or name.endswith(".Dockerfile")
@@ -159,12 +159,12 @@ def _kustomizations(folder: Path, files: Iterable[str]) -> _Kustomizations:
         for place, document in there.items()
         if place not in used and document.get("kind") != "Component"
     ]
-    outside = [str(PurePosixPath(one).parent) for one in used if is_yaml(one)]
+    outside = [str(PurePosixPath(one).parent) for one in used if _is_yaml(one)]
     taken = [one for one in (*there, *outside) if one != "."]
     return _Kustomizations(sorted(roots, key=_preference), taken)
 
 
-def is_yaml(path: str) -> bool:
+def _is_yaml(path: str) -> bool:
     """Whether a path ends as YAML files do."""
     return path.endswith((".yaml", ".yml"))
 
@@ -183,7 +183,7 @@ def first_document(path: Path) -> dict[str, Any]:
     return {}
 
 
-def read_manifest(folder: Path, path: str) -> Manifest | None:
+def _read_manifest(folder: Path, path: str) -> Manifest | None:
     """Return a file of Kubernetes objects; None for any other YAML."""
     try:
         text = (folder / path).read_text("utf-8")

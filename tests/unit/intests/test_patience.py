@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_kindinfra.intests.patience import eventually
+from pytest_kindinfra.system.timeline import eventually
 
 
 class Counter:

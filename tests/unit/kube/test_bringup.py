@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.errors import ClusterError
-from pytest_kindinfra.kube.boot import missing_dns, missing_nodes
 from pytest_kindinfra.system.timeline import Deadline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_kindinfra.kube.cluster import Kube
     from tests.fake_kubernetes import FakeKubernetes
 
@@ -20,7 +21,17 @@ TEAM = "/api/v1/namespaces/team"
 
 def node(*conditions: tuple[str, str, str]) -> dict[str, Any]:
     told = [{"type": kind, "status": status, "message": text} for kind, status, text in conditions]
-    return {"metadata": {"name": "n1"}, "status": {"conditions": told}}
+    head = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}
+    return {**head, "status": {"conditions": told}}
+
+
+def lack(wait: Callable[[Deadline], None]) -> str:
+    """Return what a wait says that is missing, empty if there is all."""
+    try:
+        wait(Deadline.after(0))
+    except ClusterError as error:
+        return str(error).partition(" within 0 s: ")[2] or str(error)
+    return ""
 
 
 def test_a_cluster_that_is_up_costs_one_request_each(
@@ -71,8 +82,15 @@ def test_an_api_server_that_does_not_start_is_told_with_its_last_answer(
         ),
     ],
 )
-def test_it_is_said_what_the_nodes_lack(nodes: list[dict[str, Any]], missing: str) -> None:
-    assert missing_nodes(nodes) == missing
+def test_it_is_said_what_the_nodes_lack(
+    nodes: list[dict[str, Any]], missing: str, kube: Kube, fake: FakeKubernetes
+) -> None:
+    for path in [path for path in fake.objects if "/nodes/" in path]:
+        fake.delete(path)
+    for one in nodes:
+        fake.put(one)
+
+    assert lack(kube.wait_for_nodes) == missing
 
 
 @pytest.mark.parametrize(
@@ -87,8 +105,13 @@ def test_it_is_said_what_the_nodes_lack(nodes: list[dict[str, Any]], missing: st
         ),
     ],
 )
-def test_it_is_said_what_dns_lacks(endpoints: list[dict[str, Any]] | None, missing: str) -> None:
-    assert missing_dns([{"endpoints": endpoints}]) == missing
+def test_it_is_said_what_dns_lacks(
+    endpoints: list[dict[str, Any]] | None, missing: str, kube: Kube, fake: FakeKubernetes
+) -> None:
+    (path,) = [path for path in fake.objects if "kube-dns-1" in path]
+    fake.objects[path]["endpoints"] = endpoints
+
+    assert lack(kube.wait_for_dns) == missing
 
 
 def test_a_cluster_without_dns_does_not_wait_for_it(kube: Kube, fake: FakeKubernetes) -> None:

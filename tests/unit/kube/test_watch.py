@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.kube import client
-from pytest_kindinfra.kube import watch as watching
+from pytest_kindinfra.kube import reader as watching
 from pytest_kindinfra.system.timeline import Deadline, monotonic, wait_until
 
 if TYPE_CHECKING:
