@@ -370,6 +370,15 @@ class TestBuilds:
 
         assert build_line([*others, *builds], cached=cached) == line
 
+    def test_it_says_what_more_builds_at_a_time_would_save_at_most(self) -> None:
+        builds = [phase("build", "a", 0, 10), phase("build", "b", 10, 30)]
+        images = [Image(name="a"), Image(name="b")]
+
+        assert build_line(builds, cached=0, images=images, jobs=1) == (
+            "builds: 30.0 s of build time in 30.0 s; "
+            "--kindinfra-build-jobs=2 instead of 1 would save at most 10 s of that"
+        )
+
 
 class TestARestoredClusterThatLoadedImages:
     LINE = (
