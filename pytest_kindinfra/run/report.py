@@ -164,6 +164,10 @@ def _phase(phase: Phase) -> dict[str, Any]:
     }
 
 
+SHORT = 0.2
+"""Seconds below which a phase gets no line and no row of its own."""
+
+
 OF_SERVICES = frozenset({"deploy", "wait", "run"})
 """Kinds of phases whose subject is a service, or a worker's copy of one."""
 

@@ -41,7 +41,8 @@ def slow(project: Project) -> Project:
     project.service("api", image=True)
     project.service("slow", image=True)
     project.behave("build slow", seconds=0.8)
-    project.behave("create", seconds=0.3)
+    for what in ("build api", "create", "ready slow", "delete"):
+        project.behave(what, seconds=0.3)  # shorter phases have no line
     project.tests(TESTS)
     return project
 
