@@ -43,7 +43,8 @@ def recipes() -> list[tuple[str, str]]:
 
 
 def check(files: list[Path], schema: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *files]
+    argv = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema]
+    argv += map(str, files)
     return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=600)
 
 
