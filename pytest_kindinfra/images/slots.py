@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.system.timeline import PHASE_KINDS, Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from pytest_kindinfra.model import Plan
+    from pytest_kindinfra.model import Image, Phase, Plan
 
 
 _Node = tuple[str, str]
@@ -168,3 +168,77 @@ class BuildSlots:
             if entry in self._queue:
                 self._queue.remove(entry)
                 self._changed.notify_all()
+
+
+@dataclass(frozen=True, slots=True)
+class MoreJobs:
+    """What a higher `--kindinfra-build-jobs` can save.
+
+    Attributes:
+        jobs: The lowest number with which it saves that much.
+        seconds: The most that it saves: builds that no longer wait for a slot may be slower.
+    """
+
+    jobs: int
+    seconds: float
+
+
+_WORTH_SECONDS = 1.0
+
+
+def gain_of_more_jobs(
+    builds: Sequence[Phase], images: Sequence[Image], *, jobs: int
+) -> MoreJobs | None:
+    """Return what more slots could have saved, None if that is less than a second.
+
+    Args:
+        builds: The builds of a run.
+        images: The images, for their needs and weights.
+        jobs: The slots that the run had.
+    """
+    declared = {image.name: image for image in images}
+    past = [
+        _PastBuild(
+            name=build.subject,
+            seconds=build.end - build.start,
+            needs=declared[build.subject].needs,
+            weight=None if declared[build.subject].exclusive else declared[build.subject].weight,
+        )
+        for build in sorted(builds, key=lambda build: build.start)
+        if build.subject in declared
+    ]
+    most = max(jobs, sum(build.weight or 1 for build in past))
+    elapsed = {number: _elapsed(past, number) for number in range(jobs, most + 1)}
+    enough = next(one for one in elapsed if elapsed[one] < elapsed[most] + _WORTH_SECONDS)
+    seconds = elapsed[jobs] - elapsed[enough]
+    return MoreJobs(enough, seconds) if seconds >= _WORTH_SECONDS else None
+
+
+@dataclass(frozen=True, slots=True)
+class _PastBuild:
+    name: str
+    seconds: float
+    needs: tuple[str, ...]
+    weight: int | None
+
+    def count(self, jobs: int) -> int:
+        """Return the slots that it takes."""
+        return jobs if self.weight is None else min(self.weight, jobs)
+
+
+def _elapsed(builds: Sequence[_PastBuild], jobs: int) -> float:
+    """Return the seconds that the builds take in so many slots; earlier ones go first."""
+    queue, running, at = list(builds), dict[_PastBuild, float](), 0.0
+    while queue:
+        unfinished = {build.name for build in (*queue, *running)}
+        free = jobs - sum(build.count(jobs) for build in running)
+        first = next((one for one in queue if not unfinished & {*one.needs}), None)
+        if first and first.count(jobs) <= free:
+            queue.remove(first)
+            running[first] = at + first.seconds
+        elif running:
+            done = min(running, key=lambda build: running[build])
+            at = running.pop(done)
+        else:  # an image that needs itself in a circle is no build that began
+            break
+    return max(running.values(), default=at)

@@ -6,13 +6,11 @@ other keys or on files only the reader knows.
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import DeclarationError
-from pytest_kindinfra.model import ClusterSpec, Declaration, EndpointSpec, Helm, Image, Service
 from pytest_kindinfra.plan.declaration import (
     _DURATION,
     _FUNCTION,
@@ -25,20 +23,14 @@ from pytest_kindinfra.plan.declaration import (
 from pytest_kindinfra.plan.options import OPTIONS
 from pytest_kindinfra.plan.tables import Asked
 
+if TYPE_CHECKING:
+    import re
+
 _EVERY_TABLE = {
     "images": {"x": {}},
     "services": {"x": {"endpoints": {"y": {}}, "helm": {}}},
 }
 """A declaration in which the reader comes to each kind of table."""
-
-
-_RECORDS = {
-    "[cluster]": ClusterSpec,
-    "[images.x]": Image,
-    "[services.x]": Service,
-    "[services.x.endpoints.y]": EndpointSpec,
-    "[services.x.helm]": Helm,
-}
 
 
 _NEED = rf"^{_LABEL.pattern}(:({'|'.join(_LEVELS)}))?$"
@@ -58,10 +50,102 @@ _FORMS: dict[tuple[str, str], dict[str, Any]] = {
 """What the reader checks of a value beyond its type."""
 
 
-_TITLES = {
-    "image": "The declared image that it runs",
-    "images": "The declared images that it runs",
+_SAID = {
+    "": {
+        "cluster": "The cluster: its kind config, node image and namespace.",
+        "env": "Environment variables for tests. `{url:web}` becomes the URL of the service `web`.",
+        "images": "The images that services run, by name.",
+        "options": "Values for the options of pytest; the command line overrides them.",
+        "services": "What tests need, by name: manifests, charts, endpoints.",
+    },
+    "[cluster]": {
+        "config": "A kind config to start from, for more nodes, feature gates or mounts.",
+        "namespace": "The namespace of objects without one; `per-run`: a new one for each run. "
+        "Default: `default`.",
+        "node_image": "The node image, and so the Kubernetes version. Default: kind's own.",
+        "quota": "In an existing cluster: the `hard` limits of a ResourceQuota in the namespace.",
+        "registry": "Your own registry in a container on this host, for "
+        "`--kindinfra-load=registry`. Default: one that the plugin starts.",
+        "snapshot": "Whether the cluster may boot from a snapshot of an earlier one, and leave "
+        "one. Default: `auto`.",
+        "ttl": "In an existing cluster: how long a namespace of a run may stay, such as `30m`, "
+        "`24h` or `2d`. Default: `24h`.",
+        "tuning": "Change settings of Kubernetes so that the cluster starts faster. "
+        "Default: `true`.",
+    },
+    "[images]": {
+        "builder": "The builder of `docker buildx` that builds the images. "
+        "Default: the engine's own.",
+        "registry": "A registry in which images are looked up by their content, and to which they "
+        "are pushed: `HOST[:PORT][/PREFIX]`.",
+    },
+    "[images.x]": {
+        "archive": "A file with the image, as `docker save` writes it, or an OCI layout. The "
+        "plugin builds nothing.",
+        "build_args": "Build arguments. Values may name variables of the environment: `${NAME}`.",
+        "build_options": "Further flags of `docker buildx build`. If they change, the image is "
+        "built again.",
+        "context": "The build context, a folder. Default: the rootdir.",
+        "dockerfile": "The Dockerfile, relative to the rootdir. Default: `Dockerfile` in the "
+        "context.",
+        "exclusive": "Build this image while no other build runs. Default: `false`.",
+        "ignore": "Patterns in addition to those of `.dockerignore`.",
+        "names": "Other references in manifests that mean this image.",
+        "needs": "Declared images that the Dockerfile starts from or copies from.",
+        "prebuilt": "The reference of an image that exists. The plugin builds nothing.",
+        "target": "The stage of the Dockerfile to build. Default: the last.",
+        "timeout": "The time limit of the build, in seconds. Default: `--kindinfra-timeout`.",
+        "weight": "The number of builds that this one counts as. Default: 1.",
+    },
+    "[services.x]": {
+        "endpoints": "The ports that tests use, by name.",
+        "before": "`nodes`: deploy the service before the nodes are Ready, such as a network "
+        "plugin.",
+        "helm": "A Helm chart, installed as a release.",
+        "image": "The declared image that the manifests must run.",
+        "images": "The declared images that the manifests must run.",
+        "images_at": "Where custom resources name images: kind to path, such as "
+        '`Widget = "spec.template"`.',
+        "inputs": "Files or patterns that `run` reads. In a reused cluster, the plugin calls `run` "
+        "again only if one of them, its module or a service in `needs` changed.",
+        "kustomize": "A folder with a kustomization.",
+        "manifests": "Files or patterns of YAML or JSON, relative to the rootdir.",
+        "needs": "Services that must be ready first. `x:started` waits until the containers run, "
+        "`x:applied` until the objects exist.",
+        "patience": "How long a problem that may pass, such as a missing Secret, may last, in "
+        "seconds. Default: 45.",
+        "per": "`worker`: each xdist worker has its own copy of the service.",
+        "ready": "When custom resources are ready: kind to condition, such as "
+        '`Widget = "condition=Ready"`.',
+        "restarts": "The number of restarts of a container that do not fail the service. "
+        "Default: 2.",
+        "run": "A Python function that deploys a part of the service: `module:function`.",
+        "timeout": "The time limit until the service is ready, in seconds. "
+        "Default: `--kindinfra-timeout`.",
+    },
+    "[services.x.endpoints.y]": {
+        "expect": "For tcp: the beginning of the answer that counts as ready.",
+        "host_port": "A fixed port on 127.0.0.1. Default: a free one.",
+        "node_port": "A fixed NodePort. Default: a free one from 30000.",
+        "path": "For http and https: the path that must answer 2xx or 3xx.",
+        "port": "The port of the Kubernetes Service, a number or a name.",
+        "scheme": "How the plugin checks that the endpoint answers. Default: `http`.",
+        "send": "For tcp: the text to send before an answer is expected.",
+        "service": "The Kubernetes Service. Default: the one with the service's name.",
+        "workload": "For a port without a Kubernetes Service: `deployment/NAME`, `pod/NAME` and "
+        "the like.",
+    },
+    "[services.x.helm]": {
+        "chart": "A folder or a packed chart; with `repo` the chart's name; or `oci://...`.",
+        "namespace": "The namespace of the release. Default: `[cluster] namespace`.",
+        "release": "The name of the release. Default: the service's name.",
+        "repo": "The URL of the repository that has the chart.",
+        "set": "Values that override all files.",
+        "values": "Values files; later ones override earlier ones.",
+        "version": "The exact version of the chart, required with `repo` and `oci://`.",
+    },
 }
+"""What editors show for a key, and the table of keys in the documentation."""
 
 
 _TYPES: dict[str, dict[str, Any]] = {
@@ -93,26 +177,26 @@ def declaration_schema() -> dict[str, Any]:
         "title": "kindinfra.toml",
         "description": "What pytest-kindinfra builds and deploys",
         "type": "object",
-        "properties": dict(sorted(properties.items())),
+        "properties": {
+            key: schema | {"description": _SAID[""][key]}
+            for key, schema in sorted(properties.items())
+        },
         "additionalProperties": False,
     }
 
 
 def _of_all_images(asked: Asked) -> dict[str, Any]:
     """Return what the keys of `[images]` may be; an image may have such a name too."""
-    image, said = _table("[images.x]", asked), _attributes(Declaration)
+    image = _table("[images.x]", asked)
     return {
-        key: {"anyOf": [schema, image], "description": said[key]}
+        key: {"anyOf": [schema, image], "description": _SAID["[images]"][key]}
         for key, schema in sorted(asked.schemas["[images]"].items())
     }
 
 
 def _table(place: str, asked: Asked, *, required: list[str] | None = None) -> dict[str, Any]:
-    descriptions = _attributes(_RECORDS[place]) | _TITLES
     properties = {
-        key: schema
-        | _FORMS.get((place, key), {})
-        | ({"description": descriptions[key]} if key in descriptions else {})
+        key: schema | _FORMS.get((place, key), {}) | {"description": _SAID[place].get(key, "")}
         for key, schema in sorted(asked.schemas[place].items())
     }
     table: dict[str, Any] = {"type": "object", "properties": properties}
@@ -141,10 +225,3 @@ def _options() -> dict[str, Any]:
 
 def _type(annotation: str) -> dict[str, Any]:
     return _TYPES.get(annotation, {"type": "string"})
-
-
-def _attributes(record: type) -> dict[str, str]:
-    """Return what a record's docstring says of its attributes, each in one line."""
-    _, _, text = (record.__doc__ or "").partition("Attributes:\n")
-    found = re.findall(r"^ {8}(\w+): (.+(?:\n {9,}.+)*)", text, re.MULTILINE)
-    return {name: re.sub(r"\s+", " ", said) for name, said in found}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.run.report import heartbeat_line, progress_line, running_line
+from pytest_kindinfra.run.report import SHORT, heartbeat_line, progress_line, running_line
 from pytest_kindinfra.system.timeline import now, phase_kind
 
 if TYPE_CHECKING:
@@ -48,12 +48,21 @@ class ProgressLines:
 
     Args:
         write: Called with each line, from any thread.
-        how: How much is wanted.
+        how: How much is wanted; `auto` leaves phases out that were good within 0.2 s.
         since: When the run began, in seconds since the epoch.
+        write_short: Called with the lines of those that are left out.
     """
 
-    def __init__(self, write: Callable[[str], object], *, how: Progress, since: float) -> None:
+    def __init__(
+        self,
+        write: Callable[[str], object],
+        *,
+        how: Progress,
+        since: float,
+        write_short: Callable[[str], object],
+    ) -> None:
         self._write = write
+        self._write_short = write_short
         self._how = how
         self._since = since
         self._last = since
@@ -63,7 +72,12 @@ class ProgressLines:
         """Take the start or the end of a phase, from any thread."""
         if self._how == "off" or not (ended or self._how == "plain"):
             return
-        self._add(progress_line(phase, ended=ended, since=self._since))
+        line = progress_line(phase, ended=ended, since=self._since)
+        short = phase.ok and not phase.note and phase.end - phase.start < SHORT
+        if self._how == "auto" and short:
+            self._write_short(line)
+        else:
+            self._add(line)
 
     def say(self, text: str) -> None:
         """Say something of the bring-up as a whole, however little is wanted."""

@@ -303,10 +303,10 @@ class _Work:
     def _reports(self, start: Start, how: How) -> _Reports:
         """Return what reports the bring-up: lines, or a board and lines about failures."""
         if not start.board:
-            lines = ProgressLines(self._say, how=how, since=start.since)
+            lines = ProgressLines(self._say, how=how, since=start.since, write_short=write_log)
             return _Reports((lines,), lines.heartbeat, lines.say)
         started = self._started
-        lines = ProgressLines(write_log, how=how, since=start.since)
+        lines = ProgressLines(write_log, how=how, since=start.since, write_short=write_log)
         failures = failures_only(lambda line: self._send(Say(line=line)), start.since)
         observer = Observer(
             started.prepared.plan,

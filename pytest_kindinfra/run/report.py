@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.images.slots import gain_of_more_jobs
 from pytest_kindinfra.names import (
     declared_name,
     worker_of,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.context import Request
     from pytest_kindinfra.images.tags import Known
-    from pytest_kindinfra.model import BuiltImage, Endpoint, Phase, Plan, Service
+    from pytest_kindinfra.model import BuiltImage, Endpoint, Image, Phase, Plan, Service
     from pytest_kindinfra.state.records import CacheUsed, GitState
     from pytest_kindinfra.state.results import Failed
     from pytest_kindinfra.system.timeline import Running
@@ -161,6 +162,10 @@ def _phase(phase: Phase) -> dict[str, Any]:
         "ok": phase.ok,
         **({} if phase.sent is None else {"bytes": phase.sent}),
     }
+
+
+SHORT = 0.2
+"""Seconds below which a phase gets no line and no row of its own."""
 
 
 OF_SERVICES = frozenset({"deploy", "wait", "run"})
@@ -358,10 +363,18 @@ def failure_lines(failures: Mapping[str, Failed]) -> list[str]:
     return lines
 
 
-def build_line(phases: Iterable[Phase], *, cached: int) -> str:
+def build_line(
+    phases: Iterable[Phase], *, cached: int, images: Sequence[Image] = (), jobs: int = 1
+) -> str:
     """Return the line that sets the builds' sum against their wall time, empty without images.
 
     The sum is no promise of what is saved: in parallel to others a build takes longer than alone.
+
+    Args:
+        phases: All of the run.
+        cached: How many images needed no build.
+        images: Those of the plan.
+        jobs: The value of `--kindinfra-build-jobs`.
     """
     builds = [phase for phase in phases if phase.kind == "build"]
     if not builds:
@@ -370,7 +383,14 @@ def build_line(phases: Iterable[Phase], *, cached: int) -> str:
     wall = max(phase.end for phase in builds) - min(phase.start for phase in builds)
     unchanged = f", {count(cached, 'image')} unchanged" if cached else ""
     work = f"{added_up:.1f} s of build time in {wall:.1f} s"
-    return f"builds: {work}{unchanged}"
+    return f"builds: {work}{unchanged}{_gain(builds, images, jobs)}"
+
+
+def _gain(builds: Sequence[Phase], images: Sequence[Image], jobs: int) -> str:
+    if (gain := gain_of_more_jobs(builds, images, jobs=jobs)) is None:
+        return ""
+    option = f"--kindinfra-build-jobs={gain.jobs}"
+    return f"; {option} instead of {jobs} would save at most {gain.seconds:.0f} s of that"
 
 
 def outdated_line(phases: Iterable[Phase]) -> str:

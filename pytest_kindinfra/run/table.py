@@ -10,17 +10,13 @@ from pytest_kindinfra.names import (
     declared_name,
     worker_of,
 )
-from pytest_kindinfra.run.report import OF_SERVICES
+from pytest_kindinfra.run.report import OF_SERVICES, SHORT
 from pytest_kindinfra.system.timeline import PHASE_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from pytest_kindinfra.model import Plan
-
-
-_SHORT = 0.2
-"""Seconds below which a phase has no row of its own."""
 
 
 _BAR = 24
@@ -75,12 +71,12 @@ def rows_of(phases: Sequence[Phase]) -> list[Row]:
         mark = phase.note or ("" if phase.ok else "failed")
         row = Row(phase.kind, phase.subject, phase.start - begin, phase.end - begin, mark,
                   not phase.ok)  # fmt: skip
-        (shown if mark or row.end - row.start >= _SHORT else rest).append(row)
+        (shown if mark or row.end - row.start >= SHORT else rest).append(row)
     if len(rest) == 1:
         return sorted([*shown, *rest], key=lambda row: row.start)
     if rest:
         seconds = sum(row.end - row.start for row in rest)
-        shown.append(Row("", f"{len(rest)} under {_SHORT} s", 0.0, seconds))
+        shown.append(Row("", f"{len(rest)} under {SHORT} s", 0.0, seconds))
     return shown
 
 
@@ -210,7 +206,7 @@ def total_line(phases: Sequence[Phase], needs: Mapping[str, Collection[str]]) ->
     steps = [
         f"{phase.name} {phase.end - phase.start:.1f}"
         for phase in path
-        if phase.end - phase.start >= _SHORT
+        if phase.end - phase.start >= SHORT
     ]
     said = f"; critical path: {', '.join(steps)} (seconds)" if len(steps) > 1 else ""
     return f"{_TOTAL}{seconds:.1f} s{said}"

@@ -280,20 +280,20 @@ def closing_lines(
 ) -> list[str]:
     """Return the closing table, the failures in full, and what was kept."""
     phases, images = started.tools.timeline.phases, run.read_all(ImageReady)
+    plan, request = started.prepared.plan, started.prepared.request
     cached = [name for name, ready in images.items() if ready.image.cached]
-    needs = needs_of(started.prepared.plan)
-    lines = table_lines(phases, cached=cached, width=width, color=color, needs=needs)
+    lines = table_lines(phases, cached=cached, width=width, color=color, needs=needs_of(plan))
     lines[:-1] = folded("kindinfra: all phases", lines[:-1], environ=os.environ, at=now())
-    notes = (build_line(phases, cached=len(cached)), outdated_line(phases))
+    builds = build_line(phases, cached=len(cached), images=plan.images, jobs=request.build_jobs)
+    notes = (builds, outdated_line(phases))
     lines += [text for note in filter(None, notes) for text in ("", note)]
     lines += failure_lines(outcome.failures)
-    name = started.prepared.request.cluster
     if outcome.kept and (reused := _reused_dir(started)) and _is_for_reuse(started):
-        lines += reused_lines(name, kubeconfig=reused.kubeconfig, end=_down(started))
+        lines += reused_lines(request.cluster, kubeconfig=reused.kubeconfig, end=_down(started))
     elif outcome.kept:
-        delete = started.tools.provider.delete_command(name)
-        what = f"what is of run {run.path.name} in " if started.prepared.request.existing else ""
-        lines += kept_lines(f"{what}cluster {name}", kubeconfig=run.kubeconfig, delete=delete)
+        delete = started.tools.provider.delete_command(request.cluster)
+        what = f"what is of run {run.path.name} in cluster" if request.existing else "cluster"
+        lines += kept_lines(f"{what} {request.cluster}", kubeconfig=run.kubeconfig, delete=delete)
     return [*map(started.tools.redactor.text, lines), f"logs and details: {run.path}"]
 
 

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+PAGES = ("docs/ci/github.md", "docs/ci/gitlab.md")
 _YAML = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_OF_THE_CACHE = re.compile(
+    r"((?:test ! -d pulled|(?:\.venv/bin/)?kindinfra pull) .*)$", re.MULTILINE
+)
 OF_THE_MACHINE = re.compile(r"pip\b.* install|-m venv")
 """Lines that a CI machine needs and this one has done."""
 
@@ -51,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "hello"
 
 
-@pytest.mark.parametrize("page", ["docs/ci/github.md", "docs/ci/gitlab.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_the_lines_of_a_recipe_pass(page: str, folder: Path) -> None:
     """The second recipe of each page builds in one job and tests in the next ones.
 
@@ -67,3 +71,19 @@ def test_the_lines_of_a_recipe_pass(page: str, folder: Path) -> None:
     assert done.stdout.count("2 passed") == 2
     assert "saved 1 of 1 in images" in done.stdout
     assert (folder / "junit.xml").exists()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_second_job_loads_the_images_that_the_first_one_pulled(page: str, folder: Path) -> None:
+    """The folder is what the CI service keeps between the two."""
+    load, pull = map(for_here, _OF_THE_CACHE.findall((ROOT / page).read_text("utf-8")))
+    without_node_image = "unset KINDINFRA_NODE_IMAGE"  # it is large, and hello does not name one
+
+    script = f"set -e\n{without_node_image}\n{load}\n{pull}\necho second\n{load}\n{pull}"
+    done = run_printed(script, folder=folder)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, second = done.stdout.split("second\n")
+    assert "busybox: saved in pulled/images/busybox.tar" in first
+    assert "Loaded image" not in first
+    assert "Loaded image: busybox:latest" in second

@@ -97,7 +97,7 @@ def test_a_broken_snapshot_is_replaced_and_the_tests_pass(small: Path, tmp_path:
 
 
 SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-OF_SNAPSHOTS = re.compile(r"((?:docker load|kindinfra snapshot) .*)$", re.MULTILINE)
+OF_SNAPSHOTS = re.compile(r"(docker load --input=snapshot.*|kindinfra snapshot .*)$", re.MULTILINE)
 
 
 def printed(script: str, folder: Path, snapshot: str) -> str:

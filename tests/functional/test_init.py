@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,8 @@ from pytest_kindinfra.kube.yaml import load_documents
 
 if TYPE_CHECKING:
     from tests.functional.project import Project
+
+HELLO = Path(__file__).parents[2] / "examples" / "hello"
 
 COMPOSE = """
 services:
@@ -174,6 +177,16 @@ class TestManifests:
         assert "# commented out: " in text
         assert "# [services.ui]" in text
         assert '# commented out: its need "ui" is commented out\n# [services.front]' in text
+
+    def test_a_container_that_declares_no_ports_and_no_probe_has_an_http_endpoint(
+        self, project: Project
+    ) -> None:
+        for file in ("web/Dockerfile", "k8s/web.yaml"):
+            project.write(file, (HELLO / file).read_text())
+
+        tables = begun(project)
+
+        assert tables["services"]["web"]["endpoints"] == {"http": {"port": 80}}
 
 
 class TestCharts:

@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
@@ -17,6 +17,9 @@ from pytest_kindinfra.plan.declaration import parse_declaration
 from pytest_kindinfra.plan.options import OPTIONS
 from pytest_kindinfra.plan.schema import declaration_schema
 from pytest_kindinfra.plan.settings import read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = Path(pytest_kindinfra.__file__).parent / "plan" / "kindinfra.schema.json"
@@ -118,19 +121,26 @@ def test_a_capacity_in_whole_slots_is_accepted_by_both() -> None:
     assert accepted_by_schema(tables)
 
 
-def test_each_key_says_what_it_is_for() -> None:
-    schema = declaration_schema()["properties"]
-    tables = {
-        "images": schema["images"]["additionalProperties"],
-        "services": schema["services"]["additionalProperties"],
-        "options": schema["options"],
-    }
-    silent = {
-        f"{name}.{key}"
-        for name, table in tables.items()
-        for key, one in table["properties"].items()
-        if "description" not in one
-    }
+def descriptions(place: str, schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each key of the tables in a schema with its description, which may be empty."""
+    tables = [schema, schema.get("additionalProperties")]
+    for table in tables:
+        for key, one in table.get("properties", {}).items() if isinstance(table, dict) else ():
+            yield f"{place}.{key}", one.get("description", "")
+            yield from descriptions(f"{place}.{key}", one)
 
-    assert silent == set()
-    assert len(schema["options"]["properties"]) == len(OPTIONS)
+
+def test_each_key_says_what_it_is_for() -> None:
+    found = dict(descriptions("", declaration_schema()))
+
+    assert [key for key, text in found.items() if not text] == []
+    assert {".env", ".cluster.ttl", ".services.helm.chart", ".options.reuse"} <= found.keys()
+    assert len(declaration_schema()["properties"]["options"]["properties"]) == len(OPTIONS)
+
+
+def test_descriptions_speak_of_the_file_and_not_of_records_in_python() -> None:
+    found = dict(descriptions("", declaration_schema()))
+
+    assert {
+        key: text for key, text in found.items() if re.search(r"\b(None|tuple|pairs)\b", text)
+    } == {}

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindinfra.errors import CancelledError
-from pytest_kindinfra.images.slots import BuildSlots
+from pytest_kindinfra.images.slots import BuildSlots, MoreJobs, gain_of_more_jobs
+from pytest_kindinfra.model import Image, Phase
 from pytest_kindinfra.system.timeline import Deadline
 from tests.fakes import eventually
 
@@ -274,3 +275,48 @@ class TestTheOrder:
             slow.hold = Deadline.after(0)
             with turn(slots, soon, rank=1):
                 pass
+
+
+def built(name: str, start: float, end: float) -> Phase:
+    return Phase(kind="build", subject=name, start=start, end=end)
+
+
+class TestWhatMoreSlotsWouldHaveSaved:
+    THREE = (built("a", 0, 10), built("b", 10, 30), built("c", 30, 40))
+    """In one slot."""
+
+    def test_as_much_as_the_longest_build_leaves(self) -> None:
+        images = [Image(name=name) for name in "abc"]
+
+        assert gain_of_more_jobs(self.THREE, images, jobs=1) == MoreJobs(2, 20.0)
+
+    def test_an_image_waits_for_those_that_it_needs(self) -> None:
+        images = [Image(name="a"), Image(name="b", needs=("a",)), Image(name="c", needs=("b",))]
+
+        assert gain_of_more_jobs(self.THREE, images, jobs=1) is None
+
+    def test_needs_that_were_not_built_are_there(self) -> None:
+        images = [Image(name="a"), Image(name="b", needs=("cached",)), Image(name="c")]
+
+        assert gain_of_more_jobs(self.THREE, images, jobs=1) == MoreJobs(2, 20.0)
+
+    def test_a_heavy_build_takes_more_of_them(self) -> None:
+        images = [Image(name="a"), Image(name="b", weight=3), Image(name="c")]
+
+        assert gain_of_more_jobs(self.THREE, images, jobs=1) == MoreJobs(4, 20.0)
+
+    def test_a_build_that_runs_alone_gains_nothing(self) -> None:
+        images = [Image(name="a"), Image(name="b", exclusive=True), Image(name="c")]
+        builds = (built("a", 0, 10), built("b", 10, 30), built("c", 30, 40))
+
+        assert gain_of_more_jobs(builds, images, jobs=2) is None
+
+    def test_less_than_a_second_is_not_worth_it(self) -> None:
+        builds = (built("a", 0, 30), built("b", 30, 30.9))
+
+        assert gain_of_more_jobs(builds, [Image(name="a"), Image(name="b")], jobs=1) is None
+
+    def test_builds_that_waited_for_no_slot_gain_nothing(self) -> None:
+        builds = (built("a", 0, 10), built("b", 50, 60))
+
+        assert gain_of_more_jobs(builds, [Image(name="a"), Image(name="b")], jobs=2) is None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_kindinfra.context import Request
 from pytest_kindinfra.images.tags import Known
 from pytest_kindinfra.model import Declaration, Image, Need, Phase, Plan, PortMapping, Service
-from pytest_kindinfra.run.progress import Heartbeats
+from pytest_kindinfra.run.progress import Heartbeats, ProgressLines
 from pytest_kindinfra.run.report import (
     build_line,
     count,
@@ -26,6 +26,9 @@ from pytest_kindinfra.run.report import (
 )
 from pytest_kindinfra.state.results import Failed
 from pytest_kindinfra.system.timeline import Running
+
+if TYPE_CHECKING:
+    from pytest_kindinfra.plan.options import Progress
 
 EPOCH = 1_800_000_000.0
 """When invented runs begin: floating point has few digits left there."""
@@ -164,6 +167,34 @@ def test_what_the_api_server_says_of_an_object_is_shown_while_it_is_not_applied(
     assert running_line([web], at=EPOCH + 16, since=EPOCH) == (
         'kindinfra   16.0 s  still [web] applying (16 s; namespaces "shop" not found)'
     )
+
+
+class TestWhichPhasesHaveALine:
+    LONG, QUICK = phase("wait", "api", 1, 3), phase("deploy", "api", 0.9, 1)
+    FAILED = phase("build", "web", 0, 0.1, ok=False)
+
+    @pytest.mark.parametrize(
+        ("how", "shown", "left_out"),
+        [
+            ("auto", ["[api] ready in", "[web] FAILED building in"], ["[api] applied in"]),
+            ("plain", ["[api] ready in", "[api] applied in", "[web] FAILED building in"], []),
+            ("off", [], []),
+        ],
+    )
+    def test_those_that_took_a_moment_are_left_out(
+        self, how: Progress, shown: list[str], left_out: list[str]
+    ) -> None:
+        written, short = list[str](), list[str]()
+        lines = ProgressLines(written.append, how=how, since=EPOCH, write_short=short.append)
+
+        for one in (self.LONG, self.QUICK, self.FAILED):
+            lines(one, True)  # noqa: FBT003 - as Timeline calls it
+
+        assert [self.words(line) for line in written] == shown
+        assert [self.words(line) for line in short] == left_out
+
+    def words(self, line: str) -> str:
+        return line.partition(" s  ")[2].rpartition(" in ")[0] + " in"
 
 
 class TestHeartbeats:
@@ -369,6 +400,15 @@ class TestBuilds:
         others = [phase("create", "cluster", 0, 60), phase("wait", "api", 60, 90)]
 
         assert build_line([*others, *builds], cached=cached) == line
+
+    def test_it_says_what_more_builds_at_a_time_would_save_at_most(self) -> None:
+        builds = [phase("build", "a", 0, 10), phase("build", "b", 10, 30)]
+        images = [Image(name="a"), Image(name="b")]
+
+        assert build_line(builds, cached=0, images=images, jobs=1) == (
+            "builds: 30.0 s of build time in 30.0 s; "
+            "--kindinfra-build-jobs=2 instead of 1 would save at most 10 s of that"
+        )
 
 
 class TestARestoredClusterThatLoadedImages:

@@ -58,7 +58,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Have links to pages from outside docs/ lead to where those are on the site."""
+    """Have links to pages from outside docs/ lead to where those are on the site.
+
+    Decisions are for contributors: the search finds them after the other pages.
+    """
+    if page.file.src_uri.startswith("decisions/"):
+        page.meta["search"] = {"boost": 0.2}
     source = next((one for one, there in OUTSIDE.items() if there == page.file.src_uri), None)
     here = posixpath.dirname(page.file.src_uri)
 

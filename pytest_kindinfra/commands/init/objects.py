@@ -154,7 +154,7 @@ def _scheme(port: Mapping[str, Any], workloads: Iterable[KubeObject]) -> tuple[s
     target = port.get("targetPort", port["port"])
     for workload in workloads:
         for container in containers(workload):
-            meant = {target, _number(target, container)}
+            meant = {target, _number(target, container)} - {None}  # a missing probe has no port
             for kind in ("readinessProbe", "livenessProbe", "startupProbe"):
                 probe = container.get(kind) or {}
                 if (get := probe.get("httpGet")) and get.get("port") in meant:

@@ -21,7 +21,7 @@ class Skaffold:
         images: Its artifacts that have a Dockerfile.
         manifests: Globs of files; None if it names none, so that those found count.
         kustomizations: Folders.
-        charts: Services that are charts in folders.
+        charts: Services that are charts, in folders or of repositories.
         notes: What of it was not read.
     """
 
@@ -88,16 +88,26 @@ _OTHER_BUILDERS = ("bazel", "buildpacks", "custom", "jib", "kaniko", "ko")
 
 
 def _chart(release: Mapping[str, Any]) -> DraftService | None:
-    chart = release.get("chartPath")
-    if not chart:
+    if not (helm := _source(release)):
         return None
     name = label(str(release.get("name", "chart")))
-    helm: dict[str, Any] = {"chart": str(chart)}
     helm |= {"values": list(map(str, files))} if (files := _list(release, "valuesFiles")) else {}
     if (given := _at(release, "setValues")) and all(_is_plain(one) for one in given.values()):
         helm["set"] = given
     helm |= {"namespace": str(where)} if (where := release.get("namespace")) else {}
     return DraftService(name=name, keys={"helm": helm})
+
+
+def _source(release: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys that say where the chart is; none for one without repository or version."""
+    if chart := release.get("chartPath"):
+        return {"chart": str(chart)}
+    remote, version = str(release.get("remoteChart") or ""), release.get("version")
+    if remote.startswith("oci://") and version:
+        return {"chart": remote, "version": str(version)}
+    if remote and version and (repository := release.get("repo")):
+        return {"chart": remote, "repo": str(repository), "version": str(version)}
+    return {}
 
 
 def _is_plain(value: Any) -> bool:
@@ -113,9 +123,23 @@ def _notes(document: Mapping[str, Any], releases: list[Any]) -> Iterator[str]:
                     " or `archive`"
                 )
     for release in releases:
-        if isinstance(release, dict) and (remote := release.get("remoteChart")):
-            yield f"skaffold installs the chart {remote} from a repository: pull it into a folder"
+        if isinstance(release, dict) and not _source(release):
+            chart = release.get("remoteChart") or release.get("name")
+            yield (
+                f"skaffold installs the chart {chart} without a repository or a version: declare it"
+                " as `helm` with `chart`, `repo` and `version`"
+            )
+    for forward in _list(document, "portForward"):
+        if isinstance(forward, dict):
+            yield _forwarded(forward)
     if document.get("requires"):
         yield "skaffold.yaml requires further configurations, which were not read"
     if document.get("profiles"):
         yield "skaffold.yaml has profiles, which were not read"
+
+
+def _forwarded(forward: Mapping[str, Any]) -> str:
+    kind, name = str(forward.get("resourceType", "service")), forward.get("resourceName")
+    port, here = forward.get("port"), forward.get("localPort")
+    fixed = f", at port {here}: `host_port = {here}` of an endpoint keeps that" if here else ""
+    return f"skaffold forwards port {port} of {kind.lower()}/{name}{fixed}"

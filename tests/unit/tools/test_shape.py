@@ -57,7 +57,6 @@ EXPLAINED = {
     "engines.docker": SECOND,
     "engines.snapshots": DOOR,
     "images.ignore": PURE,
-    "images.slots": SIZE,
     "images.buildlog": SIZE,
     "intests.objects": SIZE,
     "kube.apis": DOOR,
