@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import DeclarationError
+from pytest_kindinfra.frozen import Frozen
 from pytest_kindinfra.plan.options import OPTIONS, Settings, read_settings
 
 if TYPE_CHECKING:
     import pytest
 
 
-class Outline(NamedTuple):
+class Outline(Frozen):
     """What is known before collection.
 
     Attributes:
