@@ -25,7 +25,7 @@ CONTAINERD_short := tests/e2e/test_loading.py
 CONTAINERD_all := $(CONTAINERD_short) tests/e2e/test_images_from_elsewhere.py tests/e2e/test_registry.py tests/e2e/test_reuse.py tests/e2e/test_example.py
 PROSE := README.md CONTRIBUTING.md CHANGELOG.md docs $(wildcard examples/*/README.md)
 # The tests that the page names, in a folder.
-named = $(shell grep -oE '`$(1)/\w+\.py::[A-Za-z0-9_:]+' docs/crash-safety.md | sed 's|^`|tests/|' | sort -u)
+named = $(shell grep -oE '`$(1)/[a-z0-9_/]+\.py::[A-Za-z0-9_:]+' docs/crash-safety.md | sed 's|^`|tests/|' | sort -u)
 
 .PHONY: help setup registry-image podman venv demo test lint docs unit functional e2e e2e-containerd test-python313 stress stress-cluster matrix shape bench bench-boot bench-crowd bench-busy bench-load bench-waiting bench-copies format lock clean
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import os.path
 import re
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from pytest_kindinfra.errors import did_you_mean, listed
+from pytest_kindinfra.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +88,7 @@ def _yes(text: str) -> bool:
     return words[text.lower()]
 
 
-class _Type(NamedTuple):
+class _Type(Frozen):
     """How a text becomes a value of a type, and what to say of a text that cannot."""
 
     parse: Callable[[str], Any]
@@ -95,10 +96,10 @@ class _Type(NamedTuple):
 
 
 _TYPES = {
-    "bool": _Type(_yes, "yes or no"),
-    "int": _Type(_positive_int, "a whole number, 1 or more"),
-    "float": _Type(_positive_float, "a number of seconds above 0"),
-    "Path": _Type(expand_path),
+    "bool": _Type(parse=_yes, expected="yes or no"),
+    "int": _Type(parse=_positive_int, expected="a whole number, 1 or more"),
+    "float": _Type(parse=_positive_float, expected="a number of seconds above 0"),
+    "Path": _Type(parse=expand_path),
 }
 """By annotation, without `| None`; any other is a text or one of the choices of a Literal."""
 
@@ -106,7 +107,7 @@ _TYPES = {
 Caller = Literal["pytest", "command", "functions"]
 
 
-class _Row(NamedTuple):
+class _Row(Frozen):
     """What a field of `Settings` says in addition to its name and type; see `_option`."""
 
     metavar: str
@@ -141,7 +142,15 @@ def _option(
         override: A variable of the environment that overrides everything else.
         used_by: Who uses the option; for others it keeps its default.
     """
-    row = _Row(metavar, help, unset, parse, expected, override, used_by)
+    row = _Row(
+        metavar=metavar,
+        help=help,
+        unset=unset,
+        parse=parse,
+        expected=expected,
+        override=override,
+        used_by=used_by,
+    )
     if callable(default):
         return field(default_factory=default, metadata={"row": row})
     return field(default=default, metadata={"row": row})
@@ -154,8 +163,7 @@ def _build_jobs() -> int:
 Progress = Literal["auto", "plain", "off"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Frozen):
     """The value of each option; every field but the last is a row of the table.
 
     Attributes:
@@ -375,7 +383,7 @@ class Option:
 
     @property
     def _type(self) -> _Type:
-        return _TYPES.get(self.type_name, _Type(str))
+        return _TYPES.get(self.type_name, _Type(parse=str))
 
     def parse(self, text: str) -> Any:
         """Return the value that a text stands for.

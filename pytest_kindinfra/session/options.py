@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra import hookspecs
 from pytest_kindinfra.errors import DeclarationError
+from pytest_kindinfra.frozen import Frozen
 from pytest_kindinfra.plan.options import OPTIONS, Settings
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import pytest
 
 
-class Outline(NamedTuple):
+class Outline(Frozen):
     """What is known before collection.
 
     Attributes:

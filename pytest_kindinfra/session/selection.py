@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 from pytest_kindinfra.errors import did_you_mean, listed
+from pytest_kindinfra.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -168,7 +169,7 @@ Fresh = Literal["", "always", "on-rerun"]
 _ON_RERUN: Fresh = "on-rerun"
 
 
-class Heavy(NamedTuple):
+class Heavy(Frozen):
     """What a test asks for besides services.
 
     Attributes:

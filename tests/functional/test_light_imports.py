@@ -17,7 +17,8 @@ HEAVY = {
     "http.client", "ssl", "multiprocessing", "psutil",
 }  # fmt: skip
 LOADED = {
-    "pytest_kindinfra", "pytest_kindinfra.errors", "pytest_kindinfra.hookspecs",
+    "pytest_kindinfra", "pytest_kindinfra.errors", "pytest_kindinfra.frozen",
+    "pytest_kindinfra.hookspecs",
     "pytest_kindinfra.plan", "pytest_kindinfra.plan.options", "pytest_kindinfra.plugin",
     "pytest_kindinfra.session", "pytest_kindinfra.session.given",
     "pytest_kindinfra.session.options", "pytest_kindinfra.session.selection",
@@ -41,6 +42,20 @@ import pytest_kindinfra.plugin
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
+COMPILED = """
+import json, sys
+import pytest
+found = []
+
+def hook(event, arguments):
+    if event == "compile" and not str(arguments[1]).endswith(".py"):
+        found.append(str(arguments[0]))
+
+sys.addaudithook(hook)
+import pytest_kindinfra.plugin
+print(json.dumps(found))
+"""
+
 TELL_MODULES = """
 import json, sys
 from story import note
@@ -56,6 +71,14 @@ def test_loading_the_plugin_imports_a_few_modules_of_its_own_and_no_other() -> N
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
 
     assert set(json.loads(done.stdout)) == LOADED
+
+
+def test_loading_the_plugin_compiles_no_method_of_a_record() -> None:
+    """`dataclass` and `NamedTuple` do it at each import, which takes longer than all else."""
+    argv = [sys.executable, "-c", COMPILED]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+
+    assert json.loads(done.stdout) == []
 
 
 def modules_at_the_end(run: Run) -> dict[str, set[str]]:

@@ -66,7 +66,7 @@ _ADVERTISING = re.compile(
 )
 
 
-_NAMED_TEST = re.compile(r"`((?:unit|functional|e2e)/\w+\.py)::(?:\w+::)?(\w+)`")
+_NAMED_TEST = re.compile(r"`((?:unit|functional|e2e)/[\w/]+\.py)::(?:\w+::)?(\w+)`")
 
 
 def page_id(path: Path) -> str:
