@@ -278,13 +278,16 @@ def problems_of_images(
             )
 
 
-def problems_of_rights(plan: Plan, existing: ExistingCluster, namespace: str) -> Iterator[str]:
+def problems_of_rights(
+    plan: Plan, existing: ExistingCluster, namespace: str, secret: str | None = None
+) -> Iterator[str]:
     """Yield a sentence if the user lacks rights that the run's objects need; it names all of them.
 
     Args:
         plan: Has the objects.
         existing: The cluster.
         namespace: Where objects go that name none.
+        secret: The name of the pull secret that goes beside them; None for none.
 
     Raises:
         KindInfraError: The cluster does not answer any more.
@@ -295,6 +298,9 @@ def problems_of_rights(plan: Plan, existing: ExistingCluster, namespace: str) ->
         for service in plan.services
         for obj in plan.objects.get(service.name, ())
     ]
+    if secret:
+        made = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": secret}}
+        objects += [(made, plan.namespaces.get(one.name, namespace)) for one in plan.services]
     forwards = any(service.endpoints for service in plan.services)
     with _opened(only_current(_read_kubeconfig(path), path.parent, existing.context)) as reader:
         from pytest_kindinfra.kube.rights import missing_rights, rights_for, shown

@@ -19,6 +19,7 @@ from pytest_kindinfra.clusters.existing import (
     problems_of_rights,
 )
 from pytest_kindinfra.context import Request, Reuse, Tools
+from pytest_kindinfra.engines.credentials import find_login
 from pytest_kindinfra.engines.registry import with_registry
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.images.checks import build_problems, unseen_bases
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_kindinfra.context import ExistingCluster
     from pytest_kindinfra.protocols import Engine
     from pytest_kindinfra.system.runner import Runner
 
@@ -148,9 +150,14 @@ def _with_namespace(declaration: Declaration, settings: Settings, door: Door) ->
     """
     if declaration.cluster.namespace != "per-run":
         return declaration
-    run = (door.run_id or new_run_id()).lower().replace("_", "-")
+    run = _label_form(door.run_id or new_run_id())
     name = ClusterSpec().namespace if settings.reuse else f"kindinfra-{run}"
     return replace(declaration, cluster=replace(declaration.cluster, namespace=name))
+
+
+def _label_form(run_id: str) -> str:
+    """Return a run's id as names of objects may have it."""
+    return run_id.lower().replace("_", "-")
 
 
 def _notes(plan: Plan, settings: Settings, door: Door) -> Iterator[str]:
@@ -237,8 +244,14 @@ def _problems_of_plan(
     if door.purpose == "resolve":
         return
     yield from option_problems(plan, tools.engine)
+    if plan.declaration.pull_secret and request.image_registry is None:
+        yield (
+            "[images] pull_secret: no registry is named for which nodes would need credentials: set"
+            " [images] registry or --kindinfra-registry, or remove pull_secret"
+        )
     if door.purpose != "plan":
         yield from _problems_of_registry(plan, request, settings, tools.engine)
+        yield from _problems_of_pull_secret(request, tools)
         yield from _problems_of_builder(plan, request, settings, tools.engine)
     if door.purpose == "build":
         return
@@ -279,13 +292,29 @@ def _with_existing(
             Deadline.after(_LOOK_SECONDS),
             context=settings.context,
         )
-        found = list(problems_of_rights(plan, existing, request.namespace))
+        secret = _pull_secret(plan, request, existing)
+        found = list(problems_of_rights(plan, existing, request.namespace, secret))
     except KindInfraError as error:
         return request, [f"{settings.sources['kubeconfig']} {file}: {error}"]
-    request = replace(request, existing=existing, cluster=existing.name, kind_config=None)
+    request = replace(
+        request,
+        existing=existing,
+        cluster=existing.name,
+        kind_config=None,
+        pull_secret=secret,
+    )
     where = f"{settings.sources['kubeconfig']} {file}"
     lacking = [f"{where}: {problem}" for problem in found]
     return request, [*lacking, *problems_of_images(plan, existing, request.image_registry)]
+
+
+def _pull_secret(plan: Plan, request: Request, existing: ExistingCluster) -> str | None:
+    """Return the name of the Secret by which pods pull; None where nodes pull nothing private.
+
+    Each run has its own: others in the same namespace keep theirs when this one ends.
+    """
+    wanted = plan.declaration.pull_secret and request.image_registry and not existing.nodes
+    return f"kindinfra-pull-{_label_form(request.run_id)}" if wanted else None
 
 
 def _problems_of_registry(
@@ -302,6 +331,18 @@ def _problems_of_registry(
     store = ImageStore(address, engine, lambda: Deadline.after(_LOOK_SECONDS))
     if problem := store.problem(made[0]):
         yield f'{where}: "{address}" cannot be used: {problem}'
+
+
+def _problems_of_pull_secret(request: Request, tools: Tools) -> Iterator[str]:
+    """Yield why the engine's credentials for the registry cannot be given to pods."""
+    address = request.image_registry
+    if request.pull_secret is None or address is None or not tools.engine.runs_registries:
+        return
+    limit = Deadline.after(_LOOK_SECONDS)
+    try:
+        find_login(address, runner=tools.runner, environ=os.environ, deadline=limit)
+    except KindInfraError as error:
+        yield f"[images] pull_secret: {error}"
 
 
 def _problems_of_builder(

@@ -23,7 +23,13 @@ from pytest_kindinfra.images.load import open_loader
 from pytest_kindinfra.images.tags import ask_circumstances
 from pytest_kindinfra.model import BuiltImage, ImagesInUse
 from pytest_kindinfra.run.serving import deploy_service, fail_service, service_tasks
-from pytest_kindinfra.run.supply import Registries, as_loaded, open_registries, sender_of
+from pytest_kindinfra.run.supply import (
+    Registries,
+    as_loaded,
+    find_pull_secret,
+    open_registries,
+    sender_of,
+)
 from pytest_kindinfra.run.tasks import Task, Tasks, await_all
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.records import ClusterReady, ImageLoaded
@@ -37,7 +43,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.images.load import ImageLoader
     from pytest_kindinfra.images.tags import Circumstances
     from pytest_kindinfra.kube.cluster import Kube
-    from pytest_kindinfra.model import Cluster, Image, Service
+    from pytest_kindinfra.model import Cluster, Image, PullSecret, Service
     from pytest_kindinfra.run.serving import ServiceTask
     from pytest_kindinfra.system.timeline import Deadline
 
@@ -251,14 +257,15 @@ def add_services(
     images: ImageTasks,
 ) -> None:
     """Deploy each service once its images are loaded and its needs have come far enough."""
+    pull = tasks.add("the pull secret", lambda: find_pull_secret(context), after=[cluster.checked])
     for service in context.plan.services:
         task = services[service.name]
         here = cluster.answering if service.before == "nodes" else cluster.ready
         needs = [services[need.name].at(need.level) for need in service.needs]
         tasks.begin(
             task.ready,
-            partial(_deploy, context, service, cluster, here, images, services),
-            after=[here, *_tasks_of(service, context, images), *needs],
+            partial(_deploy, context, service, cluster, here, images, services, pull),
+            after=[here, pull, *_tasks_of(service, context, images), *needs],
             reaching=task.points,
             failed=partial(fail_service, context, service),
         )
@@ -417,7 +424,9 @@ def _tasks_of(service: Service, context: Context, images: ImageTasks) -> list[Ta
     return [*(images.external[ref] for ref in foreign if ref in images.external), *loaded]
 
 
-def _in_use(service: Service, context: Context, images: ImageTasks) -> ImagesInUse:
+def _in_use(
+    service: Service, context: Context, images: ImageTasks, pull: PullSecret | None
+) -> ImagesInUse:
     """Return what references in manifests become, once the tasks of the service are done."""
     uses = context.plan.image_uses.get(service.name, {})
     foreign = context.plan.external.get(service.name, ())
@@ -428,6 +437,7 @@ def _in_use(service: Service, context: Context, images: ImageTasks) -> ImagesInU
         written={**others, **{ref: images.loaded[name].result() for ref, name in uses.items()}},
         loaded=frozenset(ref for ref, name in there.items() if name == ref),
         declared={name: images.loaded[name].result() for name in service.images},
+        pull=pull,
     )
 
 
@@ -438,8 +448,9 @@ def _deploy(
     here: Task[Kube],
     images: ImageTasks,
     services: Mapping[str, ServiceTask],
+    pull: Task[PullSecret | None],
 ) -> Any:
-    in_use = _in_use(service, context, images)
+    in_use = _in_use(service, context, images, pull.result())
     return deploy_service(
         context, service, cluster.created.result(), here.result(), in_use, services
     )
