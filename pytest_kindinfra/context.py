@@ -148,8 +148,6 @@ class Request:
             `load` registry.
         image_registry: Where images are looked up and pushed to, None for none.
         builder: The builder of docker buildx for all images, None for the engine's own.
-        pull_secret: The name of the Secret by which pods pull images of `image_registry`; None
-            for none.
         no_build: Every image must be there.
         images: A folder of saved images; only with `no_build`.
         build_anew: Build without any cache, also what the engine has.
@@ -174,7 +172,6 @@ class Request:
     registry: str | None = None
     image_registry: str | None = None
     builder: str | None = None
-    pull_secret: str | None = None
     no_build: bool = False
     images: Path | None = None
     build_anew: bool = False

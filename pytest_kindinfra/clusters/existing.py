@@ -19,7 +19,7 @@ from pytest_kindinfra.state.records import ObjectsApplied
 from pytest_kindinfra.system.files import read_text, write_private
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pytest_kindinfra.kube.cleanup import Scope
     from pytest_kindinfra.kube.reader import Reader
@@ -279,7 +279,10 @@ def problems_of_images(
 
 
 def problems_of_rights(
-    plan: Plan, existing: ExistingCluster, namespace: str, secret: str | None = None
+    plan: Plan,
+    existing: ExistingCluster,
+    namespace: str,
+    more: Iterable[tuple[KubeObject, str]] = (),
 ) -> Iterator[str]:
     """Yield a sentence if the user lacks rights that the run's objects need; it names all of them.
 
@@ -287,20 +290,20 @@ def problems_of_rights(
         plan: Has the objects.
         existing: The cluster.
         namespace: Where objects go that name none.
-        secret: The name of the pull secret that goes beside them; None for none.
+        more: Objects that the run adds to those of the plan, each with its namespace.
 
     Raises:
         KindInfraError: The cluster does not answer any more.
     """
     path = existing.kubeconfig
     objects = [
-        (obj, plan.namespaces.get(service.name, namespace))
-        for service in plan.services
-        for obj in plan.objects.get(service.name, ())
+        *more,
+        *(
+            (obj, plan.namespaces.get(service.name, namespace))
+            for service in plan.services
+            for obj in plan.objects.get(service.name, ())
+        ),
     ]
-    if secret:
-        made = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": secret}}
-        objects += [(made, plan.namespaces.get(one.name, namespace)) for one in plan.services]
     forwards = any(service.endpoints for service in plan.services)
     with _opened(only_current(_read_kubeconfig(path), path.parent, existing.context)) as reader:
         from pytest_kindinfra.kube.rights import missing_rights, rights_for, shown

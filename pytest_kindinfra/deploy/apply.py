@@ -139,7 +139,7 @@ def apply_objects(
             paths=service.images_at,
             pull=images.pull,
         )
-        secrets.serve([ready], namespace)
+        secrets.serve(ready, namespace)
         stored = kube.apply(ready, namespace=namespace, deadline=deadline, **hopes)
         applied.append(_as_written(stored, ready))
         if obj["kind"] == "CustomResourceDefinition":

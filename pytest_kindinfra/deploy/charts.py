@@ -112,13 +112,14 @@ def _rules(
 
 
 def _bring_pull_secret(deployment: Deployment, release: Release, rules: Mapping[str, Any]) -> None:
+    """Have the Secret before helm makes the first pod, which may be a hook's."""
+    if (pull := deployment.images.pull) is None:
+        return
     images, placeholders = rules["images"], rules["placeholders"]
-    objects = [
-        rewrite(obj, images=images, placeholders=placeholders, namespace=None, labels={})
-        for obj in release.objects
-    ]
-    places = PullSecretPlaces(deployment.images.pull, deployment.kube, deployment.deadline)
-    places.serve(objects, release.namespace)
+    places = PullSecretPlaces(pull, deployment.kube, deployment.deadline)
+    for obj in release.objects:
+        made = rewrite(obj, images=images, placeholders=placeholders, namespace=None, labels={})
+        places.serve(made, release.namespace)
 
 
 def _recorded(release: Release, how: Helming, kube: Kube) -> tuple[KubeObject, ...] | None:

@@ -2,7 +2,8 @@
 
 `docker login` leaves them in config.json, or with a program `docker-credential-NAME` that is asked
 by its protocol: the registry on standard input, a JSON object on standard output
-(github.com/docker/docker-credential-helpers). Nothing of them is in an error.
+(github.com/docker/docker-credential-helpers). CI services set DOCKER_AUTH_CONFIG, which comes
+first, as in the `docker` command. No error shows a password or a token.
 """
 
 from __future__ import annotations
@@ -29,11 +30,18 @@ _DOCKER_HUB = "https://index.docker.io/v1/"
 """What Docker and the kubelet call the registry of `docker.io/NAME`."""
 
 
+_VARIABLE = "DOCKER_AUTH_CONFIG"
+
+
 _HELPER_SECONDS = 30.0
 
 
 _NOT_THERE = "credentials not found"
 """What a helper prints for a registry that it does not know, with exit code 1."""
+
+
+_ANSWERS = '"Secret"'
+"""In what a helper prints there is a password: its key."""
 
 
 _OF_A_TOKEN = "<token>"  # noqa: S105 - the user name that a helper gives for an identity token
@@ -75,7 +83,7 @@ def find_login(
     Args:
         address: `HOST[:PORT][/PREFIX]`.
         runner: Starts the credential helper.
-        environ: Says where the Docker config is.
+        environ: Has DOCKER_AUTH_CONFIG, or says where the Docker config is.
         deadline: When to give up.
 
     Raises:
@@ -85,16 +93,9 @@ def find_login(
     """
     host = address.partition("/")[0]
     registry = _DOCKER_HUB if host == "docker.io" else host
-    folder = Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME", "/")) / ".docker")
-    file = folder / "config.json"
-    config = read_json(file)
-    helpers = _table(config, "credHelpers")
-    helper = helpers.get(registry) or helpers.get(_host(registry)) or config.get("credsStore")
-    if helper:
-        found = _asked(str(helper), registry, runner, deadline)
-        source = f"docker-credential-{helper}"
-    else:
-        found, source = _written(_table(config, "auths"), registry), str(file)
+    source, found = _VARIABLE, _written(_parsed(environ.get(_VARIABLE, "")), registry)
+    if not found:
+        source, found = _of_config(registry, runner, environ, deadline)
     if found.get("identitytoken") or found.get("registrytoken"):
         raise EngineError(_only_a_token(host, source))
     user, password = _pair(found)
@@ -103,30 +104,48 @@ def find_login(
     return Login(registry=registry, user=user, password=password)
 
 
+def _of_config(
+    registry: str, runner: Runner, environ: Mapping[str, str], deadline: Deadline
+) -> tuple[str, Mapping[str, Any]]:
+    """Return where config.json has its credentials for a registry, and these; maybe none."""
+    folder = Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME", "/")) / ".docker")
+    file = folder / "config.json"
+    config = read_json(file)
+    helpers = _table(config, "credHelpers")
+    # As in the `docker` command, what is in the file does not count beside a helper.
+    if helper := helpers.get(registry) or helpers.get(_host(registry)) or config.get("credsStore"):
+        return f"docker-credential-{helper}", _asked(str(helper), registry, runner, deadline)
+    return str(file), _written(config, registry)
+
+
 def _asked(helper: str, registry: str, runner: Runner, deadline: Deadline) -> Mapping[str, Any]:
     """Return what a credential helper answers; nothing if it does not know the registry."""
-    argv = [f"docker-credential-{helper}", "get"]
-    what = f'asking for the credentials of "{registry}"'
+    argv, limit = [f"docker-credential-{helper}", "get"], deadline.within(_HELPER_SECONDS)
+    what = f'asking for the credentials of "{_host(registry)}"'
     try:
-        printed = runner.run(
-            argv, deadline=deadline.within(_HELPER_SECONDS), what=what, given=registry
-        ).stdout
+        done = runner.run(argv, deadline=limit, what=what, given=registry)
     except CommandError as error:
         if _NOT_THERE in error.output:
             return {}
-        raise
-    answer: Any = {}
-    with suppress(ValueError):
-        answer = json.loads(printed)
-    if not isinstance(answer, dict):
-        return {}
+        raise _without_answer(error, registry) from None
+    answer = _parsed(done.stdout)
     if answer.get("Username") == _OF_A_TOKEN:
         return {"identitytoken": answer.get("Secret")}
     return {"username": answer.get("Username"), "password": answer.get("Secret")}
 
 
-def _written(auths: Mapping[str, Any], registry: str) -> Mapping[str, Any]:
-    """Return what the config itself has of a registry, which may be called by its URL there."""
+def _without_answer(error: CommandError, registry: str) -> CommandError:
+    """Return the failure of a helper with what it said, unless that may be an answer."""
+    said = "" if _ANSWERS in error.output else error.output
+    return error.about(said).with_remedy(
+        f"`echo {registry} | {' '.join(error.argv)}` must print the credentials; or docker login"
+        f" {_host(registry)}"
+    )
+
+
+def _written(config: Mapping[str, Any], registry: str) -> Mapping[str, Any]:
+    """Return what a config itself has of a registry, which may be called by its URL there."""
+    auths = _table(config, "auths")
     names = [registry, *(name for name in auths if _host(name) == _host(registry))]
     found = [auths.get(name) for name in names]
     return next((one for one in found if isinstance(one, dict) and one), {})
@@ -143,6 +162,14 @@ def _pair(found: Mapping[str, Any]) -> tuple[str, str]:
 
 def _host(name: str) -> str:
     return _AROUND_HOST.sub("", name)
+
+
+def _parsed(text: str) -> Mapping[str, Any]:
+    """Return the object in a text of JSON; an empty one if there is none."""
+    with suppress(ValueError):
+        found = json.loads(text)
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def _table(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ from pytest_kindinfra.clusters.existing import (
     problems_of_rights,
 )
 from pytest_kindinfra.context import Request, Reuse, Tools
-from pytest_kindinfra.engines.credentials import find_login
+from pytest_kindinfra.deploy.pullsecret import needed_secrets, problems_of_pull_secret
 from pytest_kindinfra.engines.registry import with_registry
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.images.checks import build_problems, unseen_bases
@@ -41,7 +41,7 @@ from pytest_kindinfra.references import is_loopback
 from pytest_kindinfra.run.machine import network_problem, problems_of_host
 from pytest_kindinfra.state.memory import cache_folder
 from pytest_kindinfra.state.reused import reused_directory
-from pytest_kindinfra.state.runnames import cluster_name, new_run_id
+from pytest_kindinfra.state.runnames import cluster_name, in_names, new_run_id
 from pytest_kindinfra.system.grpc import missing_package
 from pytest_kindinfra.system.machine import total_memory
 from pytest_kindinfra.system.timeline import Deadline
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from pytest_kindinfra.context import ExistingCluster
     from pytest_kindinfra.protocols import Engine
     from pytest_kindinfra.system.runner import Runner
 
@@ -150,14 +149,9 @@ def _with_namespace(declaration: Declaration, settings: Settings, door: Door) ->
     """
     if declaration.cluster.namespace != "per-run":
         return declaration
-    run = _label_form(door.run_id or new_run_id())
+    run = in_names(door.run_id or new_run_id())
     name = ClusterSpec().namespace if settings.reuse else f"kindinfra-{run}"
     return replace(declaration, cluster=replace(declaration.cluster, namespace=name))
-
-
-def _label_form(run_id: str) -> str:
-    """Return a run's id as names of objects may have it."""
-    return run_id.lower().replace("_", "-")
 
 
 def _notes(plan: Plan, settings: Settings, door: Door) -> Iterator[str]:
@@ -244,14 +238,9 @@ def _problems_of_plan(
     if door.purpose == "resolve":
         return
     yield from option_problems(plan, tools.engine)
-    if plan.declaration.pull_secret and request.image_registry is None:
-        yield (
-            "[images] pull_secret: no registry is named for which nodes would need credentials: set"
-            " [images] registry or --kindinfra-registry, or remove pull_secret"
-        )
+    yield from problems_of_pull_secret(plan, request, tools)
     if door.purpose != "plan":
         yield from _problems_of_registry(plan, request, settings, tools.engine)
-        yield from _problems_of_pull_secret(request, tools)
         yield from _problems_of_builder(plan, request, settings, tools.engine)
     if door.purpose == "build":
         return
@@ -284,37 +273,19 @@ def _with_existing(
     if settings.kubeconfig is None or door.purpose != "run":
         return request, []
     file = request.folder / settings.kubeconfig
+    where = f"{settings.sources['kubeconfig']} {file}"
+    limit = Deadline.after(_LOOK_SECONDS)
     try:
         existing = find_existing(
-            file,
-            tools.creator,
-            tools.kind_nodes,
-            Deadline.after(_LOOK_SECONDS),
-            context=settings.context,
+            file, tools.creator, tools.kind_nodes, limit, context=settings.context
         )
-        secret = _pull_secret(plan, request, existing)
-        found = list(problems_of_rights(plan, existing, request.namespace, secret))
+        request = replace(request, existing=existing, cluster=existing.name, kind_config=None)
+        more = needed_secrets(plan, request)
+        found = problems_of_rights(plan, existing, request.namespace, more)
+        problems = [f"{where}: {one}" for one in found]
     except KindInfraError as error:
-        return request, [f"{settings.sources['kubeconfig']} {file}: {error}"]
-    request = replace(
-        request,
-        existing=existing,
-        cluster=existing.name,
-        kind_config=None,
-        pull_secret=secret,
-    )
-    where = f"{settings.sources['kubeconfig']} {file}"
-    lacking = [f"{where}: {problem}" for problem in found]
-    return request, [*lacking, *problems_of_images(plan, existing, request.image_registry)]
-
-
-def _pull_secret(plan: Plan, request: Request, existing: ExistingCluster) -> str | None:
-    """Return the name of the Secret by which pods pull; None where nodes pull nothing private.
-
-    Each run has its own: others in the same namespace keep theirs when this one ends.
-    """
-    wanted = plan.declaration.pull_secret and request.image_registry and not existing.nodes
-    return f"kindinfra-pull-{_label_form(request.run_id)}" if wanted else None
+        return request, [f"{where}: {error}"]
+    return request, [*problems, *problems_of_images(plan, existing, request.image_registry)]
 
 
 def _problems_of_registry(
@@ -331,18 +302,6 @@ def _problems_of_registry(
     store = ImageStore(address, engine, lambda: Deadline.after(_LOOK_SECONDS))
     if problem := store.problem(made[0]):
         yield f'{where}: "{address}" cannot be used: {problem}'
-
-
-def _problems_of_pull_secret(request: Request, tools: Tools) -> Iterator[str]:
-    """Yield why the engine's credentials for the registry cannot be given to pods."""
-    address = request.image_registry
-    if request.pull_secret is None or address is None or not tools.engine.runs_registries:
-        return
-    limit = Deadline.after(_LOOK_SECONDS)
-    try:
-        find_login(address, runner=tools.runner, environ=os.environ, deadline=limit)
-    except KindInfraError as error:
-        yield f"[images] pull_secret: {error}"
 
 
 def _problems_of_builder(

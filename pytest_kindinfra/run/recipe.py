@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.clusters.steps import ClusterSteps, cluster_steps, obtain_watched
 from pytest_kindinfra.context import CLUSTER, Context
+from pytest_kindinfra.deploy.pullsecret import find_pull_secret
 from pytest_kindinfra.deploy.renewal import forget_undeclared
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.build import Builds
@@ -23,13 +24,7 @@ from pytest_kindinfra.images.load import open_loader
 from pytest_kindinfra.images.tags import ask_circumstances
 from pytest_kindinfra.model import BuiltImage, ImagesInUse
 from pytest_kindinfra.run.serving import deploy_service, fail_service, service_tasks
-from pytest_kindinfra.run.supply import (
-    Registries,
-    as_loaded,
-    find_pull_secret,
-    open_registries,
-    sender_of,
-)
+from pytest_kindinfra.run.supply import Registries, as_loaded, open_registries, sender_of
 from pytest_kindinfra.run.tasks import Task, Tasks, await_all
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.records import ClusterReady, ImageLoaded
@@ -82,11 +77,13 @@ class ImageTasks:
         built: Declared name to the image, in the engine.
         loaded: Declared name to the reference that pods run.
         external: Reference in manifests to the one that pods run, None if kind nodes pull it.
+        pull: The Secret by which nodes pull; None in a cluster into which images are loaded.
     """
 
     built: Mapping[str, Task[BuiltImage]]
     loaded: Mapping[str, Task[str]]
     external: Mapping[str, Task[str | None]]
+    pull: Task[PullSecret | None] | None = None
 
     @property
     def brought(self) -> list[BuiltImage]:
@@ -257,15 +254,14 @@ def add_services(
     images: ImageTasks,
 ) -> None:
     """Deploy each service once its images are loaded and its needs have come far enough."""
-    pull = tasks.add("the pull secret", lambda: find_pull_secret(context), after=[cluster.checked])
     for service in context.plan.services:
         task = services[service.name]
         here = cluster.answering if service.before == "nodes" else cluster.ready
         needs = [services[need.name].at(need.level) for need in service.needs]
         tasks.begin(
             task.ready,
-            partial(_deploy, context, service, cluster, here, images, services, pull),
-            after=[here, pull, *_tasks_of(service, context, images), *needs],
+            partial(_deploy, context, service, cluster, here, images, services),
+            after=[here, *_tasks_of(service, context, images), *needs],
             reaching=task.points,
             failed=partial(fail_service, context, service),
         )
@@ -405,7 +401,8 @@ def _images_elsewhere(
         name: tasks.add(f'image "{name}"', partial(_pushed, context, name, task), after=[task])
         for name, task in built.items()
     }
-    return ImageTasks(built, pushed, {})
+    pull = tasks.add("the pull secret", lambda: find_pull_secret(context), after=[cluster.checked])
+    return ImageTasks(built, pushed, {}, pull)
 
 
 def _pushed(context: Context, name: str, task: Task[BuiltImage]) -> str:
@@ -419,14 +416,12 @@ def _pushed(context: Context, name: str, task: Task[BuiltImage]) -> str:
 def _tasks_of(service: Service, context: Context, images: ImageTasks) -> list[Task[Any]]:
     """Return the tasks that bring what a service runs into the kind nodes."""
     foreign = context.plan.external.get(service.name, ())
-    uses = context.plan.image_uses.get(service.name, {})
-    loaded = [images.loaded[name] for name in (*uses.values(), *service.images)]
+    uses = (*context.plan.image_uses.get(service.name, {}).values(), *service.images)
+    loaded = [*(images.loaded[name] for name in uses), *filter(None, [images.pull])]
     return [*(images.external[ref] for ref in foreign if ref in images.external), *loaded]
 
 
-def _in_use(
-    service: Service, context: Context, images: ImageTasks, pull: PullSecret | None
-) -> ImagesInUse:
+def _in_use(service: Service, context: Context, images: ImageTasks) -> ImagesInUse:
     """Return what references in manifests become, once the tasks of the service are done."""
     uses = context.plan.image_uses.get(service.name, {})
     foreign = context.plan.external.get(service.name, ())
@@ -437,7 +432,7 @@ def _in_use(
         written={**others, **{ref: images.loaded[name].result() for ref, name in uses.items()}},
         loaded=frozenset(ref for ref, name in there.items() if name == ref),
         declared={name: images.loaded[name].result() for name in service.images},
-        pull=pull,
+        pull=images.pull.result() if images.pull else None,
     )
 
 
@@ -448,9 +443,8 @@ def _deploy(
     here: Task[Kube],
     images: ImageTasks,
     services: Mapping[str, ServiceTask],
-    pull: Task[PullSecret | None],
 ) -> Any:
-    in_use = _in_use(service, context, images, pull.result())
+    in_use = _in_use(service, context, images)
     return deploy_service(
         context, service, cluster.created.result(), here.result(), in_use, services
     )

@@ -8,18 +8,15 @@ everything itself.
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.engines.credentials import find_login
 from pytest_kindinfra.engines.registry import open_registry
 from pytest_kindinfra.errors import ClusterError
 from pytest_kindinfra.images.registry import PullSender, RegistrySender
 from pytest_kindinfra.images.store import open_store
 from pytest_kindinfra.images.stream import Sender
-from pytest_kindinfra.model import PullSecret
 from pytest_kindinfra.references import is_loopback
 
 if TYPE_CHECKING:
@@ -116,22 +113,3 @@ def as_loaded(context: Context, registries: Registries, image: BuiltImage) -> st
         return image.pushed
     store = open_store(context)
     return store.fetch(image).reference if store else image.reference
-
-
-def find_pull_secret(context: Context) -> PullSecret | None:
-    """Return the Secret with the engine's credentials for the registry of images, None for none.
-
-    What must not be shown of it is masked from now on.
-
-    Raises:
-        KindInfraError: There are no credentials that a cluster can use.
-    """
-    name, address = context.request.pull_secret, context.request.image_registry
-    if name is None or address is None:
-        return None
-    tools = context.tools
-    login = find_login(
-        address, runner=tools.runner, environ=os.environ, deadline=context.deadline()
-    )
-    tools.redactor.learn([login.password, login.auth, login.config])
-    return PullSecret(name=name, registry=address, config=login.config)
