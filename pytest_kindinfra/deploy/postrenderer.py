@@ -57,6 +57,11 @@ class Rules:
     pull: dict[str, str] = field(default_factory=dict)
     made: str
 
+    @property
+    def pull_secret(self) -> PullSecret | None:
+        """The Secret for pods that pull, without its data; None for none."""
+        return PullSecret(**self.pull) if self.pull else None
+
     def to_json(self) -> str:
         """Return the rules as a file has them."""
         return json.dumps(asdict(self), default=str)
@@ -93,7 +98,7 @@ def _rewritten(obj: Any, rules: Rules) -> Any:
         labels=rules.labels,
         content=rules.content,
         paths=rules.paths,
-        pull=PullSecret(**rules.pull) if rules.pull else None,
+        pull=rules.pull_secret,
     )
 
 
