@@ -112,7 +112,7 @@ def _of_config(
     file = folder / "config.json"
     config = read_json(file)
     helpers = _table(config, "credHelpers")
-    # As in the `docker` command, what is in the file does not count beside a helper.
+    # As in the `docker` command, the file's own credentials do not count if there is a helper.
     if helper := helpers.get(registry) or helpers.get(_host(registry)) or config.get("credsStore"):
         return f"docker-credential-{helper}", _asked(str(helper), registry, runner, deadline)
     return str(file), _written(config, registry)

@@ -239,10 +239,22 @@ class DockerRegistry:
 
     def _answering(self, container: str, address: str, port: int, deadline: Deadline) -> Registry:
         """Return the registry once it answers."""
-        soon = deadline.within(_STARTS_IN)
-        if not wait_until(
-            lambda: _ask(address, "/v2/", deadline)[0] == HTTPStatus.OK, soon, every=_ASKS_EVERY
-        ):
+        soon, status = deadline.within(_STARTS_IN), None
+
+        def answers() -> bool:
+            nonlocal status
+            status = _ask(address, "/v2/", deadline)[0]
+            return status in {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED}
+
+        answered = wait_until(answers, soon, every=_ASKS_EVERY)
+        if status == HTTPStatus.UNAUTHORIZED:
+            msg = (
+                f'the registry at "{address}" (container "{container}") asks for a password, which'
+                " kind nodes do not have\n"
+                "To fix: use a registry of this host without a password, or remove the key"
+            )
+            raise ClusterError(msg)
+        if not answered:
             msg = (
                 f'the registry at "{address}" (container "{container}") does not answer\n'
                 f"To fix: docker logs {container}"
