@@ -71,6 +71,7 @@ class Builders:
         self._runner = runner
         self._lock = threading.Lock()
         self._found: dict[str, tuple[str, str] | None] = {}
+        self._slow: set[str] = set()
         self._own = ""
 
     def builder(self, name: str, deadline: Deadline) -> Builder | None:
@@ -78,10 +79,13 @@ class Builders:
 
         None if buildx does not say: the build will say what is wrong.
         """
-        try:
-            return self._asked(name, deadline)
-        except CommandError:
-            return None
+        with self._lock:
+            if name not in self._slow:
+                try:
+                    return self._asked(name, deadline)
+                except CommandError:
+                    self._slow.add(name)
+        return None
 
     def own(self, deadline: Deadline) -> str:
         """Return the name of the engine's own builder: that of the context in use."""
@@ -95,16 +99,16 @@ class Builders:
             CommandError: buildx did not answer in time.
             KindInfraError: There is none; names those there are.
         """
-        if found := self._asked(name, deadline):
-            return found
+        with self._lock:
+            if found := self._asked(name, deadline):
+                return found
         known = self._names(deadline)
         hint = did_you_mean(name, known) or f"; known: {listed(known)}"
         msg = f'`docker buildx inspect` knows no builder "{name}"{hint}'
         raise KindInfraError(msg)
 
     def _asked(self, name: str, deadline: Deadline) -> Builder | None:
-        with self._lock:
-            found, own = self._inspected(name, deadline), self._context(deadline)
+        found, own = self._inspected(name, deadline), self._context(deadline)
         return Builder(*found, own=own) if found else None
 
     def _names(self, deadline: Deadline) -> list[str]:
@@ -122,7 +126,11 @@ class Builders:
         return self._own
 
     def _inspected(self, name: str, deadline: Deadline) -> tuple[str, str] | None:
-        """Return name and driver of a builder; one that is slow to answer is asked again later."""
+        """Return name and driver of a builder; None if there is none of that name.
+
+        Raises:
+            CommandError: buildx did not answer in time.
+        """
         if name not in self._found:
             argv = ["docker", "buildx", "inspect", *((name,) if name else ())]
             what = f'asking buildx for the builder "{name}"' if name else "asking buildx"

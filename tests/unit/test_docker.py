@@ -402,7 +402,13 @@ class TestTheBuilder:
                 raise late(*argv)
             return "default\n"
 
-        assert self.build(FakeRunner(answer), soon) == ()
+        runner = FakeRunner(answer)
+        engine = Docker(runner)
+        for _ in range(3):
+            engine.build(REQUEST, deadline=soon, log=Path("/out/api.log"))
+
+        assert runner.argvs.count(("docker", "buildx", "inspect")) == 1
+        assert [argv[:3] for argv in runner.argvs].count(("docker", "buildx", "build")) == 3
 
     def test_each_is_asked_for_once(self, soon: Deadline) -> None:
         runner = with_builders({"": CI})
