@@ -283,6 +283,7 @@ def test_who_may_not_make_secrets_is_told_before_anything_is_deployed(
 def test_pods_of_a_chart_get_it_too_before_helm_runs(
     private: Project, kubernetes: FakeKubernetes
 ) -> None:
+    kubernetes.happened = []  # type: ignore[attr-defined]
     private.clusters.made.append(kubernetes)  # type: ignore[arg-type] - for the fake helm
     labels = {"app": "charted"}
     container = {"name": "main", "image": f"{PRIVATE}/charted:1"}
