@@ -226,6 +226,7 @@ class Declaration:
         source: The file's name for messages; None if there is no file.
         registry: Where images are looked up and pushed to, `HOST[:PORT][/PREFIX]`; None for none.
         builder: The builder of docker buildx that builds the images; None for the engine's own.
+        pull_secret: Pods of an existing cluster get the engine's credentials for the registry.
         env: Variables for tests, as pairs of a name and a text with words in braces, sorted.
         options: The `[options]` table, keys without prefix, values as TOML gave them.
         from_hooks: The names of the services that hooks added; another run may not load them.
@@ -238,6 +239,7 @@ class Declaration:
     services: tuple[Service, ...] = ()
     registry: str | None = None
     builder: str | None = None
+    pull_secret: bool = False
     env: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
     from_hooks: frozenset[str] = frozenset()
@@ -425,3 +427,19 @@ class Phase:
     def name(self) -> str:
         """The name under which run.json lists it."""
         return f"{self.kind} {self.subject}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullSecret:
+    """The Secret by which pods pull images of the registry of images.
+
+    Attributes:
+        name: What it is called in each namespace.
+        registry: `HOST[:PORT][/PREFIX]`.
+        config: The text of a Docker config with the credentials; empty for those who only name
+            the Secret.
+    """
+
+    name: str
+    registry: str
+    config: str = field(default="", repr=False)

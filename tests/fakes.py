@@ -82,6 +82,7 @@ class Call:
     env: Mapping[str, str]
     cwd: Path | None
     log: Path | None
+    given: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,11 +126,13 @@ class FakeRunner(Runner):
         cwd: Path | None = None,
         log: Path | None = None,
         check: bool = True,
+        given: str = "",
     ) -> Completed:
         words = tuple(argv)
         self.calls.append(
-            Call(argv=words, deadline=deadline, what=what, env=env or {}, cwd=cwd, log=log)
-        )
+            Call(argv=words, deadline=deadline, what=what, env=env or {}, cwd=cwd, log=log,
+                 given=given)
+        )  # fmt: skip
         answer = self.handler(words)
         result = answer if isinstance(answer, Completed) else Completed(answer, "")
         if check and result.exit_code:

@@ -19,7 +19,7 @@ from pytest_kindinfra.state.clusterrecords import ObjectsApplied
 from pytest_kindinfra.system.files import read_text, write_private
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pytest_kindinfra.kube.cleanup import Scope
     from pytest_kindinfra.kube.reader import Reader
@@ -278,22 +278,31 @@ def problems_of_images(
             )
 
 
-def problems_of_rights(plan: Plan, existing: ExistingCluster, namespace: str) -> Iterator[str]:
+def problems_of_rights(
+    plan: Plan,
+    existing: ExistingCluster,
+    namespace: str,
+    more: Iterable[tuple[KubeObject, str]] = (),
+) -> Iterator[str]:
     """Yield a sentence if the user lacks rights that the run's objects need; it names all of them.
 
     Args:
         plan: Has the objects.
         existing: The cluster.
         namespace: Where objects go that name none.
+        more: Objects that the run adds to those of the plan, each with its namespace.
 
     Raises:
         KindInfraError: The cluster does not answer any more.
     """
     path = existing.kubeconfig
     objects = [
-        (obj, plan.namespaces.get(service.name, namespace))
-        for service in plan.services
-        for obj in plan.objects.get(service.name, ())
+        *more,
+        *(
+            (obj, plan.namespaces.get(service.name, namespace))
+            for service in plan.services
+            for obj in plan.objects.get(service.name, ())
+        ),
     ]
     forwards = any(service.endpoints for service in plan.services)
     with _opened(only_current(_read_kubeconfig(path), path.parent, existing.context)) as reader:

@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.deploy.pullsecret import PullSecretPlaces
 from pytest_kindinfra.errors import KindInfraError, listed
 from pytest_kindinfra.kube.objects import group
 from pytest_kindinfra.kube.rewrite import content_hash, placeholder_names, rewrite
@@ -121,6 +122,7 @@ def apply_objects(
     """
     content = content or content_hash(objects)  # a changed ConfigMap restarts who reads it
     applied, named = [], set()
+    secrets = PullSecretPlaces(images.pull, target.kube, deadline)
     hopes: dict[str, Any] = {} if outlook is None else {"outlook": outlook}
     for obj in objects:
         kube, namespace = target.kube, _namespace(obj, target)
@@ -136,7 +138,9 @@ def apply_objects(
             labels=service_labels(SHARED if obj in shared else service.name),
             content=content,
             paths=service.images_at,
+            pull=images.pull,
         )
+        secrets.serve(ready, namespace)
         stored = kube.apply(ready, namespace=namespace, deadline=deadline, **hopes)
         applied.append(_as_written(stored, ready))
         if obj["kind"] == "CustomResourceDefinition":

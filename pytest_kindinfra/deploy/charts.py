@@ -9,19 +9,20 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.deploy.pullsecret import PullSecretPlaces
 from pytest_kindinfra.deploy.records import Records
 from pytest_kindinfra.deploy.release import Helming, install_release, recorded_objects
 from pytest_kindinfra.errors import CommandError, KindInfraError, shortened
 from pytest_kindinfra.kube.cluster import SharedKube
 from pytest_kindinfra.kube.discovery import UnknownKindError
 from pytest_kindinfra.kube.objects import is_builtin, is_hook
-from pytest_kindinfra.kube.rewrite import content_hash
+from pytest_kindinfra.kube.rewrite import content_hash, rewrite
 from pytest_kindinfra.kube.troubles import ServiceFailedError
 from pytest_kindinfra.names import service_labels
 from pytest_kindinfra.plan.helm import placed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pytest_kindinfra.deploy.renewal import Deployment
     from pytest_kindinfra.kube.cluster import Kube
@@ -60,6 +61,7 @@ def install(
     records = Records(kube, release)
     records.refuse_foreign()
     rules = _rules(deployment, release, beside)
+    _bring_pull_secret(deployment, release, rules)
     content = content_hash([rules])
     how = Helming(
         runner=context.tools.runner,
@@ -94,6 +96,7 @@ def _rules(
     """Return what becomes of the release's objects: the fields of `postrenderer.Rules`."""
     images, kube = deployment.images, deployment.kube
     labels = kube.labels if isinstance(kube, SharedKube) else {}
+    pull = images.pull
     return {
         # Values with placeholders render to the reference of this run itself.
         "images": {**{one: one for one in images.declared.values()}, **images.written},
@@ -103,7 +106,20 @@ def _rules(
         "content": release.content,
         "paths": [list(pair) for pair in deployment.service.images_at],
         "beside": list(beside),
+        # Without one there is no key: the content of a release is a hash of all of this.
+        **({"pull": {"name": pull.name, "registry": pull.registry}} if pull else {}),
     }
+
+
+def _bring_pull_secret(deployment: Deployment, release: Release, rules: Mapping[str, Any]) -> None:
+    """Have the Secret before helm makes the first pod, which may be a hook's."""
+    if (pull := deployment.images.pull) is None:
+        return
+    images, placeholders = rules["images"], rules["placeholders"]
+    places = PullSecretPlaces(pull, deployment.kube, deployment.deadline)
+    for obj in release.objects:
+        made = rewrite(obj, images=images, placeholders=placeholders, namespace=None, labels={})
+        places.serve(made, release.namespace)
 
 
 def _recorded(release: Release, how: Helming, kube: Kube) -> tuple[KubeObject, ...] | None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.kube.objects import flattened
 from pytest_kindinfra.kube.rewrite import rewrite
 from pytest_kindinfra.kube.yaml import load_documents
+from pytest_kindinfra.model import PullSecret
 from pytest_kindinfra.system.files import write_private
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Rules:
         content: Put into pod templates.
         paths: Where custom resources name what they run: pairs of a kind and a path.
         beside: Further objects.
+        pull: Name and registry of the Secret for pods that pull; empty for none.
         made: A file for what came of it.
     """
 
@@ -52,7 +54,13 @@ class Rules:
     content: str | None = None
     paths: list[list[str]] = field(default_factory=list)
     beside: list[KubeObject] = field(default_factory=list)
+    pull: dict[str, str] = field(default_factory=dict)
     made: str
+
+    @property
+    def pull_secret(self) -> PullSecret | None:
+        """The Secret for pods that pull, without its data; None for none."""
+        return PullSecret(**self.pull) if self.pull else None
 
     def to_json(self) -> str:
         """Return the rules as a file has them."""
@@ -90,6 +98,7 @@ def _rewritten(obj: Any, rules: Rules) -> Any:
         labels=rules.labels,
         content=rules.content,
         paths=rules.paths,
+        pull=rules.pull_secret,
     )
 
 

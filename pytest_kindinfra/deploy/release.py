@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.deploy.postrenderer import Rules, post_render, to_stream
 from pytest_kindinfra.errors import CommandError, KindInfraError
 from pytest_kindinfra.kube.objects import flattened, image_fields, is_hook, parse_objects
-from pytest_kindinfra.kube.rewrite import rewrite
+from pytest_kindinfra.kube.rewrite import rewrite, runs_images_of
 from pytest_kindinfra.kube.yaml import load_documents
 from pytest_kindinfra.plan.charts import HELM_ENVIRONMENT
 from pytest_kindinfra.plan.helm import values_options
@@ -87,7 +87,15 @@ def _needs_us(hook: KubeObject, release: Release, rules: Rules) -> bool:
         field.table.get(field.key) in stand_ins and field.table.get(field.policy or "") == "Always"
         for field in image_fields(hook)
     )
-    return pulled or with_us != plain
+    return pulled or _is_private(hook, rules) or with_us != plain
+
+
+def _is_private(hook: KubeObject, rules: Rules) -> bool:
+    """Whether pods of a hook need the Secret for the registry of images."""
+    made = rewrite(
+        hook, images=rules.images, placeholders=rules.placeholders, namespace=None, labels={}
+    )
+    return rules.pull_secret is not None and runs_images_of(made, rules.pull_secret.registry)
 
 
 def _documents(answer: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -115,6 +115,7 @@ def _note_deployed(
         loaded=tuple(sorted(images.loaded)),
         images_at=service.images_at,
         content=content,
+        pull=images.pull and replace(images.pull, config=""),
     )
     context.run.write(record, service.name)
     deployment.renewal.keep(record)

@@ -71,6 +71,7 @@ class Builders:
         self._runner = runner
         self._lock = threading.Lock()
         self._found: dict[str, tuple[str, str] | None] = {}
+        self._slow: set[str] = set()
         self._own = ""
 
     def builder(self, name: str, deadline: Deadline) -> Builder | None:
@@ -79,8 +80,12 @@ class Builders:
         None if buildx does not say: the build will say what is wrong.
         """
         with self._lock:
-            found, own = self._inspected(name, deadline), self._context(deadline)
-        return Builder(*found, own=own) if found else None
+            if name not in self._slow:
+                try:
+                    return self._asked(name, deadline)
+                except CommandError:
+                    self._slow.add(name)
+        return None
 
     def own(self, deadline: Deadline) -> str:
         """Return the name of the engine's own builder: that of the context in use."""
@@ -91,14 +96,20 @@ class Builders:
         """Return the builder of that name.
 
         Raises:
+            CommandError: buildx did not answer in time.
             KindInfraError: There is none; names those there are.
         """
-        if found := self.builder(name, deadline):
-            return found
+        with self._lock:
+            if found := self._asked(name, deadline):
+                return found
         known = self._names(deadline)
         hint = did_you_mean(name, known) or f"; known: {listed(known)}"
         msg = f'`docker buildx inspect` knows no builder "{name}"{hint}'
         raise KindInfraError(msg)
+
+    def _asked(self, name: str, deadline: Deadline) -> Builder | None:
+        found, own = self._inspected(name, deadline), self._context(deadline)
+        return Builder(*found, own=own) if found else None
 
     def _names(self, deadline: Deadline) -> list[str]:
         """Return the names of all builders; none if buildx does not say."""
@@ -115,12 +126,17 @@ class Builders:
         return self._own
 
     def _inspected(self, name: str, deadline: Deadline) -> tuple[str, str] | None:
+        """Return name and driver of a builder; None if there is none of that name.
+
+        Raises:
+            CommandError: buildx did not answer in time.
+        """
         if name not in self._found:
             argv = ["docker", "buildx", "inspect", *((name,) if name else ())]
-            try:
-                printed = self._runner.run(argv, deadline=deadline.within(_BUILDX_SECONDS)).stdout
-            except CommandError:
-                printed = ""
+            what = f'asking buildx for the builder "{name}"' if name else "asking buildx"
+            limit = deadline.within(_BUILDX_SECONDS)
+            done = self._runner.run(argv, deadline=limit, what=what, check=False)
+            printed = "" if done.exit_code else done.stdout
             fields = dict(
                 reversed(_BUILDER_FIELD.findall(printed))
             )  # a builder's nodes have names too

@@ -241,10 +241,21 @@ class DockerRegistry:
 
     def _answering(self, container: str, address: str, port: int, deadline: Deadline) -> Registry:
         """Return the registry once it answers."""
-        soon = deadline.within(_STARTS_IN)
-        if not wait_until(
-            lambda: _ask(address, "/v2/", deadline)[0] == HTTPStatus.OK, soon, every=_ASKS_EVERY
-        ):
+        said: list[int | None] = []
+
+        def answers() -> bool:
+            said.append(_ask(address, "/v2/", deadline)[0])
+            return said[-1] in {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED}
+
+        answered = wait_until(answers, deadline.within(_STARTS_IN), every=_ASKS_EVERY)
+        if said[-1:] == [HTTPStatus.UNAUTHORIZED]:
+            msg = (
+                f'the registry at "{address}" (container "{container}") asks for a password, which'
+                " kind nodes do not have\n"
+                "To fix: use a registry of this host without a password, or remove the key"
+            )
+            raise ClusterError(msg)
+        if not answered:
             msg = (
                 f'the registry at "{address}" (container "{container}") does not answer\n'
                 f"To fix: docker logs {container}"

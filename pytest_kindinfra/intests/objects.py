@@ -119,6 +119,7 @@ class Images:
         self._references: dict[str, str] = {}
         self._written: dict[str, str] = {}
         self._loaded: set[str] = set()
+        self._pull = next((record.pull for record in records if record.pull), None)
         names: dict[str, tuple[str, ...]] = {}
         for record in records:
             self._references |= record.references
@@ -142,6 +143,7 @@ class Images:
             labels=labels,
             pin=images.loaded,
             placeholders=images.declared,
+            pull=images.pull,
         )
 
     def of(self, objects: Iterable[KubeObject], paths: ImagePaths = ()) -> ImagesInUse:
@@ -165,7 +167,10 @@ class Images:
                 raise KindInfraError(msg)
             written |= {text: self._references[name] for text, name in uses.images.items()}
         return ImagesInUse(
-            written=written, loaded=frozenset(self._loaded), declared=self._references
+            written=written,
+            loaded=frozenset(self._loaded),
+            declared=self._references,
+            pull=self._pull,
         )
 
     def _not_loaded(self, external: Iterable[str]) -> list[str]:

@@ -60,7 +60,7 @@ _ABSENT_FIX = (
 _DENIED_FIX = (
     "correct the image's name, or log in on this machine (`docker login`) and `docker pull "
     "{image}`: an image that the engine has is loaded into the kind nodes. Otherwise give the pod "
-    "an imagePullSecret"
+    "an imagePullSecret; in an existing cluster, [images] pull_secret = true does that"
 )
 
 

@@ -15,6 +15,7 @@ from pytest_kindinfra.kube.objects import (
     image_fields,
     image_volumes,
     place_of,
+    pod_specs,
     pod_templates,
     written_references,
 )
@@ -25,7 +26,7 @@ from pytest_kindinfra.references import split
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from pytest_kindinfra.model import KubeObject
+    from pytest_kindinfra.model import KubeObject, PullSecret
 
     ImagePaths = Iterable[Sequence[str]]
     """Pairs of a kind, as `Kind` or `Kind.group`, and a path with dots."""
@@ -41,11 +42,13 @@ class ImagesInUse:
         written: Reference as written to the reference of this run.
         loaded: External references that are in the kind nodes: never pulled again.
         declared: Declared name to the reference of this run, for `${image:NAME}`.
+        pull: By which nodes pull them; None where they need no Secret for that.
     """
 
     written: Mapping[str, str]
     loaded: frozenset[str]
     declared: Mapping[str, str]
+    pull: PullSecret | None = None
 
 
 def _containers_at(obj: KubeObject, paths: ImagePaths) -> Iterator[dict[str, Any]]:
@@ -134,6 +137,7 @@ def rewrite(
     placeholders: Mapping[str, str] | None = None,
     content: str | None = None,
     paths: ImagePaths = (),
+    pull: PullSecret | None = None,
 ) -> KubeObject:
     """Return a copy of `obj` as it is to be applied; what was written stays untouched.
 
@@ -147,6 +151,7 @@ def rewrite(
             and environment.
         content: The service's hash, put into pod templates.
         paths: Where custom resources name what they run.
+        pull: Named by pods that run images of its registry; None for no Secret.
     """
     made: KubeObject = Written(copied(obj), place=place_of(obj))
     metadata = _table(made, "metadata")
@@ -159,7 +164,15 @@ def rewrite(
         _set_image(field, images, pin, placeholders or {})
     for container in _containers_at(made, paths):
         _fill_in(container, placeholders or {})
+    if pull and runs_images_of(made, pull.registry):
+        _add_pull_secret(made, pull.name)
     return made
+
+
+def runs_images_of(obj: KubeObject, registry: str) -> bool:
+    """Whether pods of `obj` run an image of a registry, `HOST[:PORT][/PREFIX]`."""
+    references = written_references(image_fields(obj))
+    return any(reference.startswith(f"{registry}/") for reference in references)
 
 
 def content_hash(objects: Iterable[KubeObject]) -> str:
@@ -207,6 +220,13 @@ def _mark(metadata: dict[str, Any], labels: Mapping[str, str], content: str | No
     _table(metadata, "labels").update(labels)
     if content is not None:
         _table(metadata, "annotations")[CONTENT_ANNOTATION] = content
+
+
+def _add_pull_secret(obj: KubeObject, name: str) -> None:
+    for spec in pod_specs(obj):
+        named = spec.get("imagePullSecrets") or []
+        if {"name": name} not in named:
+            spec["imagePullSecrets"] = [*named, {"name": name}]
 
 
 def _set_image(

@@ -41,7 +41,7 @@ _REGISTRY = re.compile(r"localhost:[1-9]\d{0,4}")
 _IMAGE_NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
 
 
-_OF_ALL_IMAGES = ("registry", "builder")
+_OF_ALL_IMAGES = ("registry", "builder", "pull_secret")
 """The keys of `[images]` that are no names of images, unless they have a table."""
 
 
@@ -85,6 +85,7 @@ def parse_declaration(
         services=tuple(read_service(name, table) for name, table in root.tables("services")),
         registry=_registry(images),
         builder=images.text("builder"),
+        pull_secret=images.flag("pull_secret", default=False),
         env=root.pairs("env"),
         options=_options(root.raw("options"), problems),
     )

@@ -19,6 +19,7 @@ from pytest_kindinfra.clusters.existing import (
     problems_of_rights,
 )
 from pytest_kindinfra.context import Request, Reuse, Tools
+from pytest_kindinfra.deploy.pullsecret import needed_secrets, problems_of_pull_secret
 from pytest_kindinfra.engines.registry import with_registry
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.images.checks import build_problems, unseen_bases
@@ -41,7 +42,7 @@ from pytest_kindinfra.references import is_loopback
 from pytest_kindinfra.run.machine import network_problem, problems_of_host
 from pytest_kindinfra.state.memory import cache_folder
 from pytest_kindinfra.state.reused import reused_directory
-from pytest_kindinfra.state.runnames import cluster_name, new_run_id
+from pytest_kindinfra.state.runnames import cluster_name, in_names, new_run_id
 from pytest_kindinfra.system.grpc import missing_package
 from pytest_kindinfra.system.machine import total_memory
 from pytest_kindinfra.system.timeline import Deadline
@@ -149,7 +150,7 @@ def _with_namespace(declaration: Declaration, settings: Settings, door: Door) ->
     """
     if declaration.cluster.namespace != "per-run":
         return declaration
-    run = (door.run_id or new_run_id()).lower().replace("_", "-")
+    run = in_names(door.run_id or new_run_id())
     name = ClusterSpec().namespace if settings.reuse else f"kindinfra-{run}"
     return replace(declaration, cluster=replace(declaration.cluster, namespace=name))
 
@@ -238,6 +239,7 @@ def _problems_of_plan(
     if door.purpose == "resolve":
         return
     yield from _option_problems(plan, tools.engine)
+    yield from problems_of_pull_secret(plan, request, tools)
     if door.purpose != "plan":
         yield from _problems_of_registry(plan, request, settings, tools.engine)
         yield from _problems_of_builder(plan, request, settings, tools.engine)
@@ -272,21 +274,19 @@ def _with_existing(
     if settings.kubeconfig is None or door.purpose != "run":
         return request, []
     file = request.folder / settings.kubeconfig
+    where = f"{settings.sources['kubeconfig']} {file}"
+    limit = Deadline.after(_LOOK_SECONDS)
     try:
         existing = find_existing(
-            file,
-            tools.creator,
-            tools.kind_nodes,
-            Deadline.after(_LOOK_SECONDS),
-            context=settings.context,
+            file, tools.creator, tools.kind_nodes, limit, context=settings.context
         )
-        found = list(problems_of_rights(plan, existing, request.namespace))
+        request = replace(request, existing=existing, cluster=existing.name, kind_config=None)
+        more = needed_secrets(plan, request)
+        found = problems_of_rights(plan, existing, request.namespace, more)
+        problems = [f"{where}: {one}" for one in found]
     except KindInfraError as error:
-        return request, [f"{settings.sources['kubeconfig']} {file}: {error}"]
-    request = replace(request, existing=existing, cluster=existing.name, kind_config=None)
-    where = f"{settings.sources['kubeconfig']} {file}"
-    lacking = [f"{where}: {problem}" for problem in found]
-    return request, [*lacking, *problems_of_images(plan, existing, request.image_registry)]
+        return request, [f"{where}: {error}"]
+    return request, [*problems, *problems_of_images(plan, existing, request.image_registry)]
 
 
 def _problems_of_registry(

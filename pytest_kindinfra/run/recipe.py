@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.clusters.steps import ClusterSteps, cluster_steps, obtain_watched
 from pytest_kindinfra.context import CLUSTER, Context
+from pytest_kindinfra.deploy.pullsecret import find_pull_secret
 from pytest_kindinfra.deploy.renewal import forget_undeclared
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.images.build import Builds
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from pytest_kindinfra.images.load import ImageLoader
     from pytest_kindinfra.images.tags import Circumstances
     from pytest_kindinfra.kube.cluster import Kube
-    from pytest_kindinfra.model import BuiltImage, Cluster, Image, Service
+    from pytest_kindinfra.model import BuiltImage, Cluster, Image, PullSecret, Service
     from pytest_kindinfra.run.serving import ServiceTask
     from pytest_kindinfra.system.timeline import Deadline
 
@@ -76,11 +77,13 @@ class ImageTasks:
         built: Declared name to the image, in the engine.
         loaded: Declared name to the reference that pods run.
         external: Reference in manifests to the one that pods run, None if kind nodes pull it.
+        pull: The Secret by which nodes pull; None in a cluster into which images are loaded.
     """
 
     built: Mapping[str, Task[BuiltImage]]
     loaded: Mapping[str, Task[str]]
     external: Mapping[str, Task[str | None]]
+    pull: Task[PullSecret | None] | None = None
 
     @property
     def brought(self) -> list[BuiltImage]:
@@ -398,7 +401,8 @@ def _images_elsewhere(
         name: tasks.add(f'image "{name}"', partial(_pushed, context, name, task), after=[task])
         for name, task in built.items()
     }
-    return ImageTasks(built, pushed, {})
+    pull = tasks.add("the pull secret", lambda: find_pull_secret(context), after=[cluster.checked])
+    return ImageTasks(built, pushed, {}, pull)
 
 
 def _pushed(context: Context, name: str, task: Task[BuiltImage]) -> str:
@@ -412,8 +416,8 @@ def _pushed(context: Context, name: str, task: Task[BuiltImage]) -> str:
 def _tasks_of(service: Service, context: Context, images: ImageTasks) -> list[Task[Any]]:
     """Return the tasks that bring what a service runs into the kind nodes."""
     foreign = context.plan.external.get(service.name, ())
-    uses = context.plan.image_uses.get(service.name, {})
-    loaded = [images.loaded[name] for name in (*uses.values(), *service.images)]
+    uses = (*context.plan.image_uses.get(service.name, {}).values(), *service.images)
+    loaded: list[Task[Any]] = [*(images.loaded[one] for one in uses), *filter(None, [images.pull])]
     return [*(images.external[ref] for ref in foreign if ref in images.external), *loaded]
 
 
@@ -428,6 +432,7 @@ def _in_use(service: Service, context: Context, images: ImageTasks) -> ImagesInU
         written={**others, **{ref: images.loaded[name].result() for ref, name in uses.items()}},
         loaded=frozenset(ref for ref, name in there.items() if name == ref),
         declared={name: images.loaded[name].result() for name in service.images},
+        pull=images.pull.result() if images.pull else None,
     )
 
 

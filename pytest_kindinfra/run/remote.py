@@ -297,8 +297,13 @@ class _Work:
         return Done(lines=lines, failed=outcome.state == "failed")
 
     def _say(self, line: str) -> None:
-        write_log(line)
-        self._send(Say(line=line))
+        shown = self._shown(line)
+        write_log(shown)
+        self._send(Say(line=shown))
+
+    def _shown(self, line: str) -> str:
+        """Return a line without secrets: it may have the words of a registry or a container."""
+        return self._started.tools.redactor.text(line)
 
     def _reports(self, start: Start, how: How) -> _Reports:
         """Return what reports the bring-up: lines, or a board and lines about failures."""
@@ -306,8 +311,13 @@ class _Work:
             lines = ProgressLines(self._say, how=how, since=start.since, write_short=write_log)
             return _Reports((lines,), lines.heartbeat, lines.say)
         started = self._started
-        lines = ProgressLines(write_log, how=how, since=start.since, write_short=write_log)
-        failures = failures_only(lambda line: self._send(Say(line=line)), start.since)
+        lines = ProgressLines(
+            lambda line: write_log(self._shown(line)),
+            how=how,
+            since=start.since,
+            write_short=lambda line: write_log(self._shown(line)),
+        )
+        failures = failures_only(lambda line: self._send(Say(line=self._shown(line))), start.since)
         observer = Observer(
             started.prepared.plan,
             self.run,

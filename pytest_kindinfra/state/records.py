@@ -18,6 +18,7 @@ from pytest_kindinfra.model import (
     EndpointSpec,
     EngineName,
     KubeObject,
+    PullSecret,
 )
 from pytest_kindinfra.names import copy_name
 from pytest_kindinfra.state.codec import Note
@@ -394,6 +395,7 @@ class DeployedService(Note):
         loaded: External references that are in the kind nodes as they are.
         images_at: Where its custom resources name their images, as in the declaration.
         content: The hash of its objects, as it is in their pod templates.
+        pull: The Secret by which its pods pull images, without credentials; None for none.
     """
 
     FILE: ClassVar[str] = "deployed-"
@@ -414,6 +416,7 @@ class DeployedService(Note):
     loaded: tuple[str, ...] = ()
     images_at: tuple[tuple[str, str], ...] = ()
     content: str = ""
+    pull: PullSecret | None = None
 
     @property
     def namespaces(self) -> list[str]:

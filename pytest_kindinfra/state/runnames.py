@@ -28,6 +28,11 @@ def new_run_id() -> str:
     return f"{stamp}-{os.urandom(_DIGITS // 2).hex()}"
 
 
+def in_names(run_id: str) -> str:
+    """Return a run's id as names of Kubernetes objects may have it."""
+    return run_id.lower().replace("_", "-")
+
+
 def name_after(folder: Path) -> str:
     """Return the name of the cluster that runs in `folder` share: `kindinfra-shop-3f2a91`."""
     from hashlib import sha256

@@ -101,6 +101,7 @@ class Runner:
         cwd: Path | None = None,
         log: Path | None = None,
         check: bool = True,
+        given: str = "",
     ) -> Completed:
         """Run `argv` to its end.
 
@@ -113,6 +114,7 @@ class Runner:
             log: A file that gets both streams as they come, without the secrets of the run and
                 with mode 0600; the result then holds its text.
             check: Whether another exit code than 0 is an error.
+            given: Its standard input.
 
         Raises:
             CommandError: It failed, or the deadline passed; shows no secrets.
@@ -120,8 +122,8 @@ class Runner:
             ToolMissingError: There is no such program.
         """
         with _output_files(log) as (out, err):
-            with self._sinks(out, err) as (to_out, to_err):
-                process = start(argv, stdout=to_out, stderr=to_err, env=env, cwd=cwd)
+            with self._sinks(out, err) as (to_out, to_err), _input_file(given) as stdin:
+                process = start(argv, stdin=stdin, stdout=to_out, stderr=to_err, env=env, cwd=cwd)
                 exit_code = wait([process], deadline)[0]
             stdout, stderr = _text(out), "" if log else _text(err)
         if exit_code is None or (check and exit_code != 0):
@@ -245,6 +247,18 @@ def _output_files(log: Path | None) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         return
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         yield out, err
+
+
+@contextmanager
+def _input_file(text: str) -> Iterator[int | IO[bytes]]:
+    """Give a program's standard input: a file that vanishes, or nothing."""
+    if not text:
+        yield subprocess.DEVNULL
+        return
+    with tempfile.TemporaryFile() as file:
+        file.write(text.encode())
+        file.seek(0)
+        yield file
 
 
 def _text(file: IO[bytes]) -> str:

@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
+import urllib.error
 import urllib.request
 import uuid
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,22 +172,42 @@ def _docker(*words: str) -> str:
 
 
 def _answers(address: str) -> bool:
-    with suppress(OSError):
+    try:
         return bool(urllib.request.urlopen(f"http://{address}/v2/", timeout=5).status)
-    return False
+    except urllib.error.HTTPError as error:
+        return error.code == HTTPStatus.UNAUTHORIZED
+    except OSError:
+        return False
+
+
+_WITH_USERS = (
+    *("--env", "REGISTRY_AUTH=htpasswd"),
+    *("--env", "REGISTRY_AUTH_HTPASSWD_REALM=tests"),
+    *("--env", "REGISTRY_AUTH_HTPASSWD_PATH=/htpasswd"),
+)
 
 
 @contextmanager
-def registry() -> Iterator[str]:
+def registry(users: str = "") -> Iterator[str]:
     """Run a registry of its own; give its address once it answers.
 
     Its port is named: Docker draws another one when the container joins a cluster's network.
+
+    Args:
+        users: The lines of its htpasswd file; without any, everyone may pull and push.
     """
     with ExitStack() as sockets:
         port = free_port(sockets)
     name = f"kindinfra-e2e-{uuid.uuid4().hex[:8]}"
-    _docker("run", "--detach", "--name", name, "--publish", f"127.0.0.1:{port}:5000", "registry:2")
+    options = ("--name", name, "--publish", f"127.0.0.1:{port}:5000")
+    _docker("create", *options, *(_WITH_USERS if users else ()), "registry:2")
     try:
+        if users:
+            with tempfile.NamedTemporaryFile("w", suffix="htpasswd") as file:
+                file.write(users)
+                file.flush()
+                _docker("cp", file.name, f"{name}:/htpasswd")
+        _docker("start", name)
         address = _docker("port", name, "5000/tcp").strip()
         wait_until(partial(_answers, address), Deadline.after(30), every=0.1)
         yield address

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindinfra.engines.registry import DockerRegistry, with_registry
+from pytest_kindinfra.protocols.registry import Registry
 from pytest_kindinfra.system.runner import Runner
 from pytest_kindinfra.system.timeline import Deadline
 from tests.e2e.runs import LONGEST_RUN, ROOT, registry, run_command, run_pytest
@@ -411,6 +413,15 @@ def forget_images(folder: Path) -> None:
     subprocess.run(["docker", "image", "rm", "-f", *names], check=False, capture_output=True)
 
 
+def let_nodes_pull(address: str, folder: Path) -> None:
+    """Have the nodes find a registry of this host, as the nodes of a real cluster would."""
+    deadline, publish = Deadline.after(60), f"publish={address.rpartition(':')[2]}"
+    container = docker("ps", "--format", "{{.Names}}", "--filter", publish).strip()
+    found = Registry(container=container, address=address, port=5000)
+    for node in docker("ps", "--format", "{{.Names}}", "--filter", f"name={NAME}").split():
+        DockerRegistry(Runner()).open_to(node, found, folder, deadline)
+
+
 @pytest.fixture
 def pushing(restricted: Path, project: Path) -> Iterator[Path]:
     """Return a project whose images are in a registry, with a marker that no other run has."""
@@ -431,9 +442,7 @@ def test_images_are_pushed_once_and_pulled_by_both_kinds_of_clusters(
 ) -> None:
     with registry() as address:
         (pushing / "kindinfra.toml").write_text(PUSHED.format(address=address))
-        deadline, host = Deadline.after(60), DockerRegistry(Runner())
-        for node in docker("ps", "--format", "{{.Names}}", "--filter", f"name={NAME}").split():
-            host.open_to(node, host.find(address, deadline), pushing / "certs", deadline)
+        let_nodes_pull(address, pushing / "certs")
 
         # This user may not ask for nodes, so that the cluster might be anywhere.
         first = run_pytest(
@@ -461,3 +470,49 @@ def test_images_are_pushed_once_and_pulled_by_both_kinds_of_clusters(
         assert load["subject"] == "pushed-idler"
         assert "1 pulled by the kind nodes" in again.output
         assert "localhost/pushed-idler" not in docker("image", "ls", "--format", "{{.Repository}}")
+
+
+PASSWORD = "tok-4f3a9c2e77"
+USERS = "ann:$2b$04$abcdefghijklmnopqrstuuFOzwC2tbwr6rv4.ncfj25aQqRfym5b6\n"
+PRIVATE_CASES = """
+import pytest
+
+@pytest.mark.kindinfra("idle")
+def test_its_pod_pulled_with_the_secret(kindinfra):
+    secrets = kindinfra.core.list_namespaced_secret("team").items
+    (name,) = [one.metadata.name for one in secrets if "dockerconfigjson" in one.type]
+    (pod,) = kindinfra.core.list_namespaced_pod("team", label_selector="app=idle").items
+    assert [one.name for one in pod.spec.image_pull_secrets] == [name]
+    assert pod.spec.containers[0].image == kindinfra.images["pushed-idler"]
+"""
+
+
+def test_pods_pull_from_a_private_registry_with_a_secret_of_the_run_alone(
+    cluster: Cluster, pushing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pushing / "test_idle.py").write_text(PRIVATE_CASES)
+    option = f"--kindinfra-kubeconfig={pushing}/kubeconfig"
+    with registry(USERS) as address:
+        let_nodes_pull(address, pushing / "certs")
+        auth = base64.b64encode(f"ann:{PASSWORD}".encode()).decode()
+        (pushing / "docker").mkdir()
+        (pushing / "docker" / "config.json").write_text(
+            json.dumps({"auths": {address: {"auth": auth}}})
+        )
+        monkeypatch.setenv("DOCKER_CONFIG", str(pushing / "docker"))
+        text = PUSHED.format(address=address) + "patience = 1\n"
+
+        (pushing / "kindinfra.toml").write_text(text)
+        without = run_pytest(pushing, "-p", "no:xdist", option)
+        (pushing / "kindinfra.toml").write_text(
+            text.replace("]\nreg", "]\npull_secret = true\nreg")
+        )
+        with_it = run_pytest(pushing, "-p", "no:xdist", option)
+
+    assert "1 error" in without.output, without.output
+    assert "in an existing cluster, [images] pull_secret = true does that" in without.output
+    assert "1 passed" in with_it.output, with_it.output
+    assert with_it.phases("push") == []
+    assert "Secret" not in cluster.kubectl("get", "secrets", "-n", "team", "-o", "yaml").split()
+    shown = [with_it.output, *(one.read_text() for one in with_it.folder.rglob("*.json"))]
+    assert [text for text in shown if PASSWORD in text or auth in text] == []

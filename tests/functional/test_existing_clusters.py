@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -13,7 +17,8 @@ from tests.fake_kubernetes import FakeKubernetes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.functional.project import Project
+    from tests.fake_kubernetes_http import Address, Object
+    from tests.functional.project import Project, Run
 
 OPTION = "--kindinfra-kubeconfig=kube.yaml"
 TESTS = """
@@ -146,6 +151,164 @@ def test_rights_that_the_user_lacks_are_a_usage_error_that_names_all_of_them(
         'delete, patch deployments.apps in namespace "default"',
     ]
     assert [path for method, path in kubernetes.requests if method != "GET"] == []
+
+
+PASSWORD = "tok-4f3a9c2e77"
+AUTH = base64.b64encode(f"ann:{PASSWORD}".encode()).decode()
+PRIVATE = "registry.example.com/team"
+HELPER = """#!/bin/sh
+read registry
+[ "$1 $registry" = "get registry.example.com" ] || exit 5
+echo '{"ServerURL": "registry.example.com", "Username": "ann", "Secret": "PASSWORD"}'
+exit CODE
+"""
+SECRET_PATH = re.compile(r"/api/v1/namespaces/default/secrets/kindinfra-pull-[a-z0-9-]+")
+
+
+@pytest.fixture
+def private(project: Project, kubernetes: FakeKubernetes) -> Project:
+    """A project whose image is in a private registry, and a user who has logged in there."""
+    project.declare(f'[images]\nregistry = "{PRIVATE}"\npull_secret = true\n')
+    project.declare(f'[images.store]\nprebuilt = "{PRIVATE}/store:7"\n')
+    project.manifest("store", image="store")
+    project.declare("[services.store]\nmanifests = ['store.yaml']\nimage = 'store'\n")
+    project.service("public")
+    project.tests("""
+        @pytest.mark.kindinfra("store", "public")
+        def test_store(kindinfra): ...
+    """)
+    project.write(".docker/config.json", '{"credHelpers": {"registry.example.com": "fake"}}')
+    log_in(project, code=0)
+    kubernetes.allows = lambda asked: asked["verb"] != "*"
+    return project
+
+
+def log_in(project: Project, *, code: int) -> None:
+    """Have a credential helper that prints what it knows, and ends with an exit code."""
+    helper = project.fakes / "bin" / "docker-credential-fake"
+    helper.write_text(HELPER.replace("PASSWORD", PASSWORD).replace("CODE", str(code)))
+    helper.chmod(0o755)
+
+
+def run_private(project: Project, *arguments: str) -> Run:
+    """Run the tests; what is said and left has nothing of the credentials, in any notation."""
+    folder = str(project.folder / ".docker")
+    run = project.run(OPTION, *arguments, DOCKER_CONFIG=folder)
+    left = [path for path in (project.folder / ".kindinfra").rglob("*") if path.is_file()]
+    encoded = base64.b64encode(f'"auth": "{AUTH}"'.encode()).decode()
+    for secret in (PASSWORD, AUTH, encoded[8:-8], base64.b64encode(PASSWORD.encode()).decode()):
+        assert secret not in run.text
+        assert [path for path in left if secret.encode() in path.read_bytes()] == []
+    return run
+
+
+def test_pods_of_a_private_registry_get_a_secret_that_goes_with_the_run(
+    private: Project, kubernetes: FakeKubernetes
+) -> None:
+    before = set(kubernetes.objects)
+
+    run = run_private(private)
+
+    assert (run.code, run.outcomes) == (0, {"passed": 1}), run.text
+    (path,) = [path for path in kubernetes.bodies if "/secrets/" in path]
+    assert SECRET_PATH.fullmatch(path)
+    body = json.loads(kubernetes.bodies[path])
+    config = json.loads(base64.b64decode(body["data"][".dockerconfigjson"]))
+    assert config == {"auths": {"registry.example.com": {"auth": AUTH}}}
+    store, public = (
+        json.loads(kubernetes.bodies[f"/apis/apps/v1/namespaces/default/deployments/{name}"])
+        for name in ("store", "public")
+    )
+    name = body["metadata"]["name"]
+    assert store["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": name}]
+    assert "imagePullSecrets" not in public["spec"]["template"]["spec"]
+    assert set(kubernetes.objects) == before
+
+
+def test_what_is_kept_of_a_failed_run_has_no_credentials(
+    private: Project, kubernetes: FakeKubernetes
+) -> None:
+    waiting = {"reason": "ImagePullBackOff", "message": f"unauthorized: ann:{PASSWORD}"}
+    broken = {"state": {"waiting": waiting}, "ready": False, "restartCount": 0}
+    kubernetes.breaks["store"] = broken
+
+    run = run_private(private, "--kindinfra-keep=always", "--showlocals")
+
+    assert run.outcomes == {"errors": 1}, run.text
+    assert "unauthorized: ann:***" in run.text
+    assert list(Path(run.folder).glob("pods/default.store*"))
+    assert [path for path in kubernetes.objects if SECRET_PATH.fullmatch(path)]
+
+
+def test_a_cluster_that_refuses_the_secret_fails_what_needs_it(
+    private: Project, kubernetes: FakeKubernetes
+) -> None:
+    kubernetes.fail("PATCH", "/secrets/", 422, f"Secret is invalid: data: {AUTH}", times=1000)
+
+    run = run_private(private)
+
+    assert run.outcomes == {"errors": 1}, run.text
+    (failure,) = run.report["outcome"]["failures"].items()
+    assert failure[0] == "store"
+    assert 'cannot apply Secret "kindinfra-pull-' in failure[1]
+    assert "Secret is invalid: data: ***" in failure[1]
+
+
+def test_a_helper_that_fails_is_a_usage_error_without_what_it_printed(private: Project) -> None:
+    log_in(private, code=3)
+
+    run = run_private(private)
+
+    assert run.code == 4, run.text
+    assert (
+        '[images] pull_secret: asking for the credentials of "registry.example.com": exit code 3'
+        in run.text
+    )
+    assert "$ docker-credential-fake get" in run.text
+
+
+def test_who_may_not_make_secrets_is_told_before_anything_is_deployed(
+    private: Project, kubernetes: FakeKubernetes
+) -> None:
+    kubernetes.allows = lambda asked: asked["verb"] != "*" and asked["resource"] != "secrets"
+
+    run = run_private(private)
+
+    assert run.code == 4, run.text
+    (line,) = [line.strip() for line in run.text.splitlines() if " secrets in namespace" in line]
+    assert line == 'create, delete, get, list, patch secrets in namespace "default"'
+    assert [path for method, path in kubernetes.requests if method == "PATCH"] == []
+
+
+def test_pods_of_a_chart_get_it_too_before_helm_runs(
+    private: Project, kubernetes: FakeKubernetes
+) -> None:
+    kubernetes.happened = []  # type: ignore[attr-defined]
+    private.clusters.made.append(cast("Any", kubernetes))  # for the fake helm
+    labels = {"app": "charted"}
+    container = {"name": "main", "image": f"{PRIVATE}/charted:1"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    private.chart("charted", {
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "charted"},
+        "spec": {"selector": {"matchLabels": labels}, "template": template},
+    })  # fmt: skip
+    private.declare("[services.charted]\nhelm = { chart = 'charted' }")
+    private.tests("@pytest.mark.kindinfra('charted')\ndef test_it(): ...\n")
+    seen: list[bool] = []
+    apply = kubernetes.apply
+
+    def noted(address: Address, body: Object) -> Object:
+        if body["kind"] == "Deployment":
+            seen.append(any(map(SECRET_PATH.fullmatch, kubernetes.objects)))
+            seen.append("imagePullSecrets" in body["spec"]["template"]["spec"])
+        return apply(address, body)
+
+    kubernetes.apply = noted  # type: ignore[method-assign]
+
+    run = run_private(private)
+
+    assert (run.code, run.outcomes) == (0, {"passed": 1}), run.text
+    assert seen == [True, True]
 
 
 def test_options_for_a_cluster_that_is_made_are_refused_beside_it(

@@ -99,6 +99,9 @@ def test_a_registry_is_no_image_but_an_image_may_be_called_so() -> None:
     assert (declaration.registry, declaration.images) == ("ghcr.io/team/shop", (Image(name="web"),))
     declaration = parsed('[images]\nbuilder = "farm"\n[images.web]')
     assert (declaration.builder, declaration.images) == ("farm", (Image(name="web"),))
+    declaration = parsed("[images]\npull_secret = true\n[images.web]")
+    assert (declaration.pull_secret, declaration.images) == (True, (Image(name="web"),))
+    assert parsed("[images.web]").pull_secret is False
     declaration = parsed('[images.registry]\ncontext = "hub"')
     assert declaration.registry is None
     assert declaration.images == (Image(name="registry", context=Path("hub")),)

@@ -236,6 +236,12 @@ def with_builders(
     return FakeRunner(answer)
 
 
+def late(*argv: str) -> CommandError:
+    """Return the error about a command that was ended at its deadline."""
+    what = f'asking buildx for the builder "{argv[3]}"' if len(argv) > 3 else "asking buildx"
+    return CommandError(argv, exit_code=None, output="", what=what, limit=" within 30 s")
+
+
 class TestTheBuilder:
     """A builder of another driver than docker sees no image that only the engine has."""
 
@@ -368,6 +374,41 @@ class TestTheBuilder:
             Docker(runner).shares_images(name, soon)
 
         assert str(caught.value) == f'`docker buildx inspect` knows no builder "{name}"{hint}'
+
+    def test_one_that_is_not_described_in_time_is_not_called_unknown(self, soon: Deadline) -> None:
+        answers: Iterator[CommandError | str] = iter(
+            [late("docker", "buildx", "inspect", "farm"), "Name: farm\nDriver: remote\n"]
+        )
+
+        def answer(argv: tuple[str, ...]) -> str:
+            found = next(answers) if argv[2] == "inspect" and argv[1] == "buildx" else "default"
+            if isinstance(found, CommandError):
+                raise found
+            return found
+
+        engine = Docker(FakeRunner(answer))
+        with pytest.raises(CommandError) as caught:
+            engine.shares_images("farm", soon)
+
+        assert str(caught.value) == (
+            'asking buildx for the builder "farm": stopped, since it did not end within 30 s\n'
+            "  $ docker buildx inspect farm"
+        )
+        assert not engine.shares_images("farm", soon)  # it is asked again
+
+    def test_a_build_does_not_wait_for_what_buildx_is_slow_to_say(self, soon: Deadline) -> None:
+        def answer(argv: tuple[str, ...]) -> str:
+            if argv[1:3] == ("buildx", "inspect"):
+                raise late(*argv)
+            return "default\n"
+
+        runner = FakeRunner(answer)
+        engine = Docker(runner)
+        for _ in range(3):
+            engine.build(REQUEST, deadline=soon, log=Path("/out/api.log"))
+
+        assert runner.argvs.count(("docker", "buildx", "inspect")) == 1
+        assert [argv[:3] for argv in runner.argvs].count(("docker", "buildx", "build")) == 3
 
     def test_each_is_asked_for_once(self, soon: Deadline) -> None:
         runner = with_builders({"": CI})

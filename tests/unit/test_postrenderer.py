@@ -83,6 +83,21 @@ def test_images_labels_and_hash_are_put_in_and_the_rest_stays(tmp_path: Path) ->
     ]
 
 
+def test_pods_that_pull_from_a_private_registry_name_the_secret_for_it(tmp_path: Path) -> None:
+    text = "{kind: Pod, metadata: {name: a}, spec: {containers: [{image: IMAGE}]}}\n---\n"
+    pull = {"name": "kindinfra-pull-1", "registry": "hub.example/team"}
+
+    made = post_render(
+        text.replace("IMAGE", "web") + text.replace("IMAGE", "redis"),
+        rules(tmp_path, images={"web": "hub.example/team/web@sha256:1"}, pull=pull),
+    )
+
+    assert [one["spec"].get("imagePullSecrets") for one in made] == [
+        [{"name": "kindinfra-pull-1"}],
+        None,
+    ]
+
+
 def test_a_list_is_taken_apart_and_what_is_no_object_is_left_to_helm(tmp_path: Path) -> None:
     text = "{kind: List, apiVersion: v1, items: [{kind: A, metadata: {name: a}}]}\n---\n[1]\n"
 

@@ -248,6 +248,11 @@ def a_registry_of_images_with_podman(world: World) -> str:
     return "[images] registry: a registry of images needs Docker, but the engine is podman"
 
 
+def a_pull_secret_without_a_registry(world: World) -> str:
+    world.write("kindinfra.toml", f"{DECLARATION}\n[images]\npull_secret = true\n")
+    return "[images] pull_secret: no registry of images is named"
+
+
 def a_builder_that_does_not_exist(world: World) -> str:
     world.option(builder="farm")
     return 'environment KINDINFRA_BUILDER: `docker buildx inspect` knows no builder "farm"'
@@ -340,6 +345,7 @@ CHECKS: tuple[Callable[[World], str], ...] = (
     a_registry_with_podman_alone_installed,
     a_registry_of_images_that_does_not_answer,
     a_registry_of_images_with_podman,
+    a_pull_secret_without_a_registry,
     a_builder_that_does_not_exist,
     a_builder_with_podman,
     a_builder_that_cannot_see_a_base,
@@ -429,6 +435,12 @@ class TestWhatDiffers:
 
         assert "environment KINDINFRA_REUSE keeps services" in str(caught.value)
         assert "environment KINDINFRA_KUBECONFIG" in str(caught.value)
+
+    def test_a_kind_cluster_needs_no_pull_secret_and_so_no_login(self, world: World) -> None:
+        table = '[images]\nregistry = "hub.example/team"\npull_secret = true\n'
+        world.write("kindinfra.toml", f"{DECLARATION}\n{table}")
+
+        assert by_pytest(world).plan.declaration.pull_secret
 
     def test_functions_bring_up_what_their_own_cluster_needs_before_its_nodes(
         self, world: World

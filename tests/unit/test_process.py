@@ -70,6 +70,9 @@ class TestRun:
     def test_a_program_gets_no_input(self, soon: Deadline) -> None:
         assert runner.run(["cat"], deadline=soon).stdout == ""
 
+    def test_a_program_reads_what_it_is_given(self, soon: Deadline) -> None:
+        assert runner.run(["cat"], deadline=soon, given="hüb\n" * 9999).stdout == "hüb\n" * 9999
+
     def test_its_environment_is_ours_with_additions(
         self, soon: Deadline, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -198,6 +198,29 @@ class TestTheUsers:
             " key to use a registry that the plugin starts"
         )
 
+    def test_that_it_asks_for_a_password_is_said_at_once(
+        self, port: int, soon: Deadline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[str] = []
+
+        def refuse(_address: str, path: str, _deadline: Deadline) -> tuple[int, bytes]:
+            asked.append(path)
+            return 401, b""
+
+        monkeypatch.setattr(container, "_ask", refuse)
+        engine = Engine(port)
+        engine.add("my-registry")
+
+        with pytest.raises(ClusterError) as caught:
+            engine.host.find(f"localhost:{port}", soon)
+
+        assert str(caught.value) == (
+            f'the registry at "localhost:{port}" (container "my-registry") asks for a password,'
+            " which kind nodes do not have\n"
+            "To fix: use a registry of this host without a password, or remove the key"
+        )
+        assert asked == ["/v2/"]
+
     def test_that_it_does_not_answer_is_told(
         self, port: int, soon: Deadline, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -182,7 +182,12 @@ class TestHooksOfHelm3:
         return {"apiVersion": "batch/v1", **HOOK, "spec": spec}
 
     def install(
-        self, folder: Path, hook: dict[str, Any], version: str = "3.19.2", **given: Any
+        self,
+        folder: Path,
+        hook: dict[str, Any],
+        version: str = "3.19.2",
+        pull: dict[str, str] | None = None,
+        **given: Any,
     ) -> FakeRunner:
         def helm(argv: Argv) -> str:
             if argv[1] == "show":
@@ -198,7 +203,7 @@ class TestHooksOfHelm3:
         images = {"web": reference["web"], "localhost/web:kindinfra": reference["web"]}
         install_release(
             one,
-            rules=rules(images=images, placeholders=reference, pin=["redis"]),
+            rules=rules(images=images, placeholders=reference, pin=["redis"], pull=pull or {}),
             how=helming(folder, runner),
         )
         return runner
@@ -235,6 +240,18 @@ class TestHooksOfHelm3:
         assert pod["kind"] == "Pod"
         (made,) = job["spec"]["template"]["spec"]["containers"]
         assert made != container
+
+    @pytest.mark.parametrize("image", ["localhost/web:kindinfra", "localhost/other:1"])
+    def test_a_hook_of_a_private_registry_names_the_secret_for_it(
+        self, tmp_path: Path, image: str
+    ) -> None:
+        pull = {"name": "kindinfra-pull-1", "registry": "localhost"}
+
+        self.install(tmp_path, self.hook(image=image), mentions=("web",), pull=pull)
+
+        text = (tmp_path / "helm" / "api" / "templates" / "all.yaml").read_text()
+        (_, job) = load_documents(text)
+        assert job["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": pull["name"]}]
 
     @pytest.mark.parametrize(
         ("version", "container"),
