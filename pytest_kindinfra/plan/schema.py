@@ -76,6 +76,8 @@ _SAID = {
     "[images]": {
         "builder": "The builder of `docker buildx` that builds the images. "
         "Default: the engine's own.",
+        "pull_secret": "In an existing cluster that pulls images of `registry`: pods use a Secret "
+        "with the credentials that `docker` has for it. Default: `false`.",
         "registry": "A registry in which images are looked up by their content, and to which they "
         "are pushed: `HOST[:PORT][/PREFIX]`.",
     },

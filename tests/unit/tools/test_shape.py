@@ -53,6 +53,7 @@ EXPLAINED = {
     "deploy.release": SIZE,
     "deploy.endpoints": SIZE,
     "deploy.service": LAYER,
+    "engines.credentials": SIZE,
     "engines.builders": SIZE,
     "engines.docker": SECOND,
     "engines.snapshots": DOOR,
