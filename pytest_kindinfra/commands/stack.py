@@ -261,7 +261,7 @@ def load_images(stack: OwnStack, images: Mapping[str, BuiltImage]) -> None:
     """
     loader, context = stack.parts.cluster.nodes.result(), stack.parts.context
     registries = stack.parts.cluster.registries.result()
-    names = {as_loaded(context, registries, image): name for name, image in images.items()}
+    names = {as_loaded(registries, image): name for name, image in images.items()}
     loader.load_together(names, context.deadline())
     for name, image in images.items():
         context.run.write(ImageReady(image=image), name)

@@ -322,11 +322,12 @@ class CliEngine(ABC):
     def build(self, request: BuildRequest, *, deadline: Deadline, log: Path) -> None:
         """See `Engine.build`."""
         argv = self._build_command(request, deadline)
+        doing = "exporting the build cache of" if request.exports else "building"
         try:
             self._runner.run(
                 argv,
                 deadline=deadline,
-                what=f'building image "{request.name}"',
+                what=f'{doing} image "{request.name}"',
                 env={**self.build_env, **given_by_environment(request, read=self.reads)},
                 cwd=request.folder,
                 log=log,

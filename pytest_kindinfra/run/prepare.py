@@ -328,11 +328,17 @@ def _problems_of_mounts(request: Request, settings: Settings) -> list[str]:
 def option_problems(plan: Plan, engine: Engine) -> Iterator[str]:
     """Give a sentence for each image whose build options the engine cannot take."""
     for image in plan.images:
-        if foreign := engine.foreign_options(image.build_options):
-            yield (
-                f"[images.{image.name}] build_options: {engine.name} does not know "
-                f"{', '.join(foreign)}; leave it out, or --kindinfra-engine=docker"
-            )
+        options = {
+            "build_options": image.build_options,
+            "cache_from": ("--cache-from=type=registry",) if image.cache_from else (),
+            "cache_to": ("--cache-to=type=registry",) if image.cache_to else (),
+        }
+        for key, flags in options.items():
+            if foreign := engine.foreign_options(flags):
+                yield (
+                    f"[images.{image.name}] {key}: {engine.name} does not know "
+                    f"{', '.join(foreign)}; leave it out, or --kindinfra-engine=docker"
+                )
 
 
 def _problems_of_network(plan: Plan, request: Request, settings: Settings) -> list[str]:

@@ -108,6 +108,8 @@ def bring_up(context: Context) -> None:
             drop_old_images(context, cluster.created.result(), cluster.ready.result())
         close_cluster(cluster)
     builds.remember(images.brought, layers_seen(cluster))
+    if builds.caches and not context.cancelled.is_set():
+        context.later(builds.caches.run)
 
 
 def add_cluster(
@@ -347,7 +349,7 @@ def _load(
     context: Context, built: Mapping[str, Task[BuiltImage]], name: str, cluster: ClusterTasks
 ) -> str:
     loader, image = cluster.nodes.result(), built[name].result()
-    reference = as_loaded(context, cluster.registries.result(), image)
+    reference = as_loaded(cluster.registries.result(), image)
     loader.more_come = lambda: not all(one.future.done() for one in built.values())
     runs = _load_to_last(context, cluster, name, reference)
     if runs != image.reference:

@@ -22,6 +22,7 @@ from pytest_kindinfra.references import is_loopback
 if TYPE_CHECKING:
     from pytest_kindinfra.context import Context
     from pytest_kindinfra.images.load import Sending
+    from pytest_kindinfra.images.store import ImageStore
     from pytest_kindinfra.model import BuiltImage, Registry
 
 
@@ -32,10 +33,12 @@ class Registries:
     Attributes:
         load: The one that images are loaded through, None if they are not.
         images: The registry of images, None if it is no container of this host.
+        store: Fetches what only the registry of images has; None without such a registry.
     """
 
     load: Registry | None = None
     images: Registry | None = None
+    store: ImageStore | None = None
 
     @property
     def announced(self) -> Registry | None:
@@ -49,7 +52,8 @@ def open_registries(context: Context) -> Registries:
     Raises:
         ClusterError: One that images are to be loaded through cannot be used.
     """
-    return Registries(load=_for_loads(context), images=_of_images(context))
+    store = open_store(context)
+    return Registries(load=_for_loads(context), images=_of_images(context), store=store)
 
 
 def _for_loads(context: Context) -> Registry | None:
@@ -103,7 +107,7 @@ def sender_of(context: Context, registries: Registries) -> Sending | None:
     )
 
 
-def as_loaded(context: Context, registries: Registries, image: BuiltImage) -> str:
+def as_loaded(registries: Registries, image: BuiltImage) -> str:
     """Return the reference by which an image is loaded, which its sender has or can pull.
 
     Raises:
@@ -111,5 +115,4 @@ def as_loaded(context: Context, registries: Registries, image: BuiltImage) -> st
     """
     if image.pushed and registries.images:
         return image.pushed
-    store = open_store(context)
-    return store.fetch(image).reference if store else image.reference
+    return registries.store.fetch(image).reference if registries.store else image.reference

@@ -298,6 +298,18 @@ class TestTheBuilder:
             *("--build-context", "python:3.12=docker-image://python@sha256:bb"),
         )
 
+    def test_its_cache_is_exported_by_the_builder_that_built_it(self, soon: Deadline) -> None:
+        cache: dict[str, Any] = {"cache_to": ("type=registry,ref=hub.example/cache",)}
+        runner = with_builders({"": CI})
+
+        assert self.build(runner, soon, **cache) == ()
+        argv = TestBuild().build(runner, soon, **cache, exports=True)
+
+        exports = ("--output=type=cacheonly", "--cache-to", *cache["cache_to"])
+        assert argv[:6] == ("docker", "buildx", "build", *exports)
+        assert "--load" not in argv
+        assert "--builder" not in argv
+
     def test_the_builder_of_another_context_is_never_taken(self, soon: Deadline) -> None:
         """Its images would end in another engine."""
         assert self.build(with_builders({"": ("remote", "docker")}), soon) == (
