@@ -77,10 +77,10 @@ class _Export:
 
 
 class CacheExports:
-    """The build caches of a run's images, exported when nobody waits for them any more.
+    """The build caches of a run's images, exported when no test waits for the machine.
 
     Args:
-        context: The bring-up; its hooks are told what could not be exported.
+        context: The bring-up; its hook `say` gets a text for each that could not be exported.
     """
 
     def __init__(self, context: Context) -> None:

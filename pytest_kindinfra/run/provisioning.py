@@ -170,8 +170,7 @@ class Provisioning:
         with suppress(OSError):  # a full disk must not keep us from deleting the cluster
             self.run.close()
         self._join(thread, join)
-        if not (interrupted or self._later.done):
-            write("kindinfra: waiting until the build caches are exported")
+        if not interrupted:
             self._await_later()
         self._later.end()
         outcome = end(
@@ -194,6 +193,8 @@ class Provisioning:
         def over() -> bool:
             return self._later.done or self.haste.hurried
 
+        if not over():
+            self.hooks.say("waiting until the build caches are exported")
         while not over():
             self.hooks.heartbeat(self.started.tools.timeline.running)
             wait_until(over, Deadline.after(_HEARTBEAT), every=_LOOK_EVERY)

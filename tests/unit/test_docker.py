@@ -455,6 +455,30 @@ ERROR: failed to solve: process "/bin/sh -c echo hello" failed: exit code: 3
     def test_what_is_not_known_is_shown_as_it_is(self, soon: Deadline) -> None:
         assert self.failure("ERROR: no space left\n", soon) == "    ERROR: no space left"
 
+    @pytest.mark.parametrize(
+        ("said", "what", "fix"),
+        [
+            (
+                "failed to receive status: rpc error: code = Unavailable desc = error reading from"
+                " server: EOF",
+                "the builder ended, or the connection to it, before the build did",
+                "see its state (`docker buildx ls`)",
+            ),
+            (
+                'failed to list workers: Unavailable: connection error: desc = "transport: Error'
+                ' while dialing: dial tcp 127.0.0.1:1234: connect: connection refused"',
+                "the builder cannot be reached",
+                "start the builder or correct its address",
+            ),
+        ],
+    )
+    def test_a_builder_that_is_gone_is_the_cause(
+        self, said: str, what: str, fix: str, soon: Deadline
+    ) -> None:
+        shown = self.failure(f"#5 [2/2] RUN make\nERROR: {said}\n", soon)
+
+        assert f"    {what}\n    To fix: {fix}" in shown
+
 
 REQUEST = BuildRequest(
     name="api",

@@ -287,6 +287,10 @@ class TestDockersAnswers:
                 "ERROR: failed to do request: dial tcp: lookup registry.example: no such host",
                 "let this machine reach registry.example:5000",
             ),
+            (
+                "unsupported: The operation is unsupported.",
+                "have registry.example:5000 take pushes",
+            ),
             ("ERROR: x509: certificate signed by unknown authority", "certificate authority"),
             ("ERROR: 418", "check that a registry answers at registry.example:5000"),
         ],
