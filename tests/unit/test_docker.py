@@ -459,14 +459,18 @@ ERROR: failed to solve: process "/bin/sh -c echo hello" failed: exit code: 3
         ("said", "what", "fix"),
         [
             (
-                "failed to receive status: rpc error: code = Unavailable desc = error reading from"
-                " server: EOF",
+                (
+                    "failed to receive status: rpc error: code = Unavailable desc = error reading "
+                    "from server: EOF"
+                ),
                 "the builder ended, or the connection to it, before the build did",
                 "see its state (`docker buildx ls`)",
             ),
             (
-                'failed to list workers: Unavailable: connection error: desc = "transport: Error'
-                ' while dialing: dial tcp 127.0.0.1:1234: connect: connection refused"',
+                (
+                    'failed to list workers: Unavailable: connection error: desc = "transport: '
+                    'Error while dialing: dial tcp 127.0.0.1:1234: connect: connection refused"'
+                ),
                 "the builder cannot be reached",
                 "start the builder or correct its address",
             ),
