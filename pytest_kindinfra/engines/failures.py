@@ -194,7 +194,12 @@ def buildkit_failure(output: str, *, dockerfile: str, program: str) -> str:
     return "\n".join([*lines, errors[-1], *_pull_fix(output, program)])
 
 
-_UNREACHABLE = re.compile(r"^ERROR: .*error while dialing", re.MULTILINE | re.IGNORECASE)
+_UNREACHABLE = re.compile(
+    r"^ERROR: .*error while dialing"
+    r"|^#\d+ \[internal\] (?:waiting for connection|booting buildkit)\n#\d+ ERROR",
+    re.MULTILINE | re.IGNORECASE,
+)
+"""What buildx says of a builder that does not answer; it waits 20 s for one that is remote."""
 
 
 _ENDED = re.compile(

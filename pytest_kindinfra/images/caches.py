@@ -87,7 +87,8 @@ class CacheExports:
         self._context = context
         self._waiting: list[_Export] = []
 
-    def __bool__(self) -> bool:
+    @property
+    def wanted(self) -> bool:
         """Whether there is anything to export."""
         return bool(self._waiting)
 

@@ -108,7 +108,7 @@ def bring_up(context: Context) -> None:
             drop_old_images(context, cluster.created.result(), cluster.ready.result())
         close_cluster(cluster)
     builds.remember(images.brought, layers_seen(cluster))
-    if builds.caches and not context.cancelled.is_set():
+    if builds.caches.wanted and not context.cancelled.is_set():
         context.later(builds.caches.run)
 
 

@@ -115,14 +115,14 @@ def bench(run: RunDirectory, tmp_path: Path) -> Bench:
 def test_an_image_without_a_cache_needs_no_export(bench: Bench) -> None:
     bench.add("api")
 
-    assert not bench.exports
+    assert not bench.exports.wanted
 
 
 def test_caches_are_exported_with_every_step_from_the_builders_cache(bench: Bench) -> None:
     bench.add("api", HUB, options=("--no-cache", "--builder", "farm"))
     bench.add("web", HUB)
 
-    assert bench.exports
+    assert bench.exports.wanted
     bench.run()
 
     first, second = bench.engine.builds
@@ -130,7 +130,7 @@ def test_caches_are_exported_with_every_step_from_the_builders_cache(bench: Benc
     assert first.options == ("--builder", "farm")
     assert second.name == "web"
     assert [one.name for one in bench.timeline.phases] == ["export api", "export web"]
-    assert not bench.exports
+    assert not bench.exports.wanted
 
 
 def test_a_failure_is_said_and_the_next_is_exported(bench: Bench) -> None:

@@ -474,6 +474,11 @@ ERROR: failed to solve: process "/bin/sh -c echo hello" failed: exit code: 3
                 "the builder cannot be reached",
                 "start the builder or correct its address",
             ),
+            (
+                "late\n#1 [internal] waiting for connection\n#1 ERROR: context deadline exceeded",
+                "the builder cannot be reached",
+                "start the builder or correct its address",
+            ),
         ],
     )
     def test_a_builder_that_is_gone_is_the_cause(
