@@ -8,6 +8,7 @@ each step from the cache there and exports it (docs/decisions/0090).
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 
 
 _NOTE = 100
+
+
+_REFUSED_INDEX = re.compile(r"^ERROR: .*error writing manifest blob: .*\b40[04]\b", re.MULTILINE)
+"""Distribution 3 and others check the layers of an index, which a cache is by default, as images
+(docs.docker.com, "Registry cache", `image-manifest`)."""
 
 
 def cache_problems(image: Image, *, prepared: bool) -> Iterator[str]:
@@ -170,6 +176,11 @@ def _remedy(request: BuildRequest, output: str) -> str:
         return (
             "name a builder that can export caches (--kindinfra-builder), or have the engine keep"
             f" images in containerd's image store, or remove cache_to from [images.{request.name}]"
+        )
+    if _REFUSED_INDEX.search(output):
+        return (
+            f"add image-manifest=true to cache_to in [images.{request.name}]: the registry takes no"
+            " other form of caches"
         )
     references = [_fields(value).get("ref", "") for value in request.cache_to]
     hosts = [reference.partition("/")[0] for reference in references if reference]

@@ -38,12 +38,12 @@ registry = "{address}/farm"
 builder = "{builder}"
 [images.farm-base]
 context = "base"
-cache_to = ["type=registry,ref={address}/cache/base,mode=max"]
+cache_to = ["type=registry,ref={address}/cache/base,mode=max,image-manifest=true"]
 cache_from = ["{address}/cache/base"]
 [images.farm-web]
 context = "web"
 needs = ["farm-base"]
-cache_to = ["type=registry,ref={address}/cache/web,mode=max"]
+cache_to = ["type=registry,ref={address}/cache/web,mode=max,image-manifest=true"]
 cache_from = ["{address}/cache/web"]
 
 [services.web]

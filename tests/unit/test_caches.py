@@ -152,9 +152,27 @@ def test_a_failure_is_said_and_the_next_is_exported(bench: Bench) -> None:
     assert web.ok
 
 
-def test_a_builder_that_exports_no_caches_has_its_own_remedy(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("output", "fix"),
+    [
+        (
+            "ERROR: Cache export is not supported for the docker driver.",
+            "name a builder that can export caches (--kindinfra-builder)",
+        ),
+        (
+            (
+                "ERROR: failed to solve: error writing manifest blob: failed commit on ref "
+                '"sha256:ee": unexpected status from PUT request to '
+                "http://hub.example:5000/v2/cache/manifests/latest: 400 Bad Request"
+            ),
+            "add image-manifest=true to cache_to in [images.api]",
+        ),
+    ],
+)
+def test_what_a_builder_or_a_registry_lacks_has_its_own_remedy(
+    output: str, fix: str, bench: Bench
+) -> None:
     def refuse(_: BuildRequest) -> None:
-        output = "ERROR: Cache export is not supported for the docker driver."
         raise CommandError(["docker"], exit_code=1, output=output)
 
     bench.engine.on_build = refuse
@@ -162,7 +180,7 @@ def test_a_builder_that_exports_no_caches_has_its_own_remedy(bench: Bench) -> No
 
     bench.run()
 
-    assert "To fix: name a builder that can export caches (--kindinfra-builder)" in bench.said[0]
+    assert f"To fix: {fix}" in bench.said[0]
 
 
 def test_what_changed_since_the_build_is_not_exported(bench: Bench) -> None:
