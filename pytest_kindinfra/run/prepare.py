@@ -26,6 +26,7 @@ from pytest_kindinfra.images.saved import read_saved_images
 from pytest_kindinfra.images.store import ImageStore
 from pytest_kindinfra.kube.kinds import numbers
 from pytest_kindinfra.model import ClusterSpec, Declaration, Image, Plan
+from pytest_kindinfra.plan.buildoptions import flags_by_key
 from pytest_kindinfra.plan.copies import with_copies
 from pytest_kindinfra.plan.declaration import parse_declaration
 from pytest_kindinfra.plan.facts import ClusterFacts
@@ -328,12 +329,7 @@ def _problems_of_mounts(request: Request, settings: Settings) -> list[str]:
 def option_problems(plan: Plan, engine: Engine) -> Iterator[str]:
     """Give a sentence for each image whose build options the engine cannot take."""
     for image in plan.images:
-        options = {
-            "build_options": image.build_options,
-            "cache_from": ("--cache-from=type=registry",) if image.cache_from else (),
-            "cache_to": ("--cache-to=type=registry",) if image.cache_to else (),
-        }
-        for key, flags in options.items():
+        for key, flags in flags_by_key(image).items():
             if foreign := engine.foreign_options(flags):
                 yield (
                     f"[images.{image.name}] {key}: {engine.name} does not know "

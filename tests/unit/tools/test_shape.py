@@ -66,7 +66,6 @@ EXPLAINED = {
     "engines.snapshots": DOOR,
     "images.ignore": PURE,
     "images.slots": SIZE,
-    "images.buildlog": SIZE,
     "intests.objects": SIZE,
     "kube.apis": DOOR,
     "kube.boot": SIZE,
