@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.clusters.steps import ClusterSteps, cluster_steps, obtain_watched
 from pytest_kindinfra.context import CLUSTER, Context
 from pytest_kindinfra.deploy.renewal import forget_undeclared
-from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.errors import CancelledError, KindInfraError
 from pytest_kindinfra.images.build import Builds
 from pytest_kindinfra.images.cleanup import drop_old_images
 from pytest_kindinfra.images.dockerfile import build_secrets
@@ -101,14 +101,16 @@ def bring_up(context: Context) -> None:
         builds, services = Builds(context), service_tasks(plan)
         cluster = add_cluster(tasks, context, services, preflight=builds.find)
         images = add_stack(tasks, context, builds, services, cluster)
-        await_tasks(context, [cluster.ready, *(one.ready for one in services.values())])
+        ended = [cluster.ready, *(one.ready for one in services.values())]
+        await_tasks(context, ended)
         if cluster.ready.error:
             context.cancelled.set()  # builds would go on in vain
         elif not context.cancelled.is_set():
             drop_old_images(context, cluster.created.result(), cluster.ready.result())
         close_cluster(cluster)
     builds.remember(images.brought, layers_seen(cluster))
-    if builds.caches.wanted and not context.cancelled.is_set():
+    # Also if the tests are over by now: the run's end waits for it.
+    if builds.caches.wanted and not any(isinstance(one.error, CancelledError) for one in ended):
         context.later(builds.caches.run)
 
 
