@@ -101,7 +101,7 @@ def bring_up(context: Context) -> None:
         builds, services = Builds(context), service_tasks(plan)
         cluster = add_cluster(tasks, context, services, preflight=builds.find)
         images = add_stack(tasks, context, builds, services, cluster)
-        ended = [cluster.ready, *(one.ready for one in services.values())]
+        ended: list[Task[Any]] = [cluster.ready, *(one.ready for one in services.values())]
         await_tasks(context, ended)
         if cluster.ready.error:
             context.cancelled.set()  # builds would go on in vain

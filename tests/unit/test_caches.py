@@ -66,7 +66,9 @@ def test_a_variable_that_is_empty_leaves_a_cache_out(monkeypatch: pytest.MonkeyP
     ],
 )
 def test_a_mistake_is_named_with_its_place(key: str, value: str, problem: str) -> None:
-    assert problems(**{key: (value,)}) == [f'[images.api] {key} has "{value}": {problem}']
+    keys: dict[str, Any] = {key: (value,)}
+
+    assert problems(**keys) == [f'[images.api] {key} has "{value}": {problem}']
 
 
 def test_a_hook_may_still_set_a_variable() -> None:
