@@ -175,19 +175,15 @@ def _answers(address: str) -> bool:
 
 
 @contextmanager
-def registry(*options: str) -> Iterator[str]:
+def registry() -> Iterator[str]:
     """Run a registry of its own; give its address once it answers.
 
     Its port is named: Docker draws another one when the container joins a cluster's network.
-
-    Args:
-        options: Further ones of `docker run`.
     """
     with ExitStack() as sockets:
         port = free_port(sockets)
     name = f"kindinfra-e2e-{uuid.uuid4().hex[:8]}"
-    publish = ("--publish", f"127.0.0.1:{port}:5000")
-    _docker("run", "--detach", "--name", name, *publish, *options, "registry:2")
+    _docker("run", "--detach", "--name", name, "--publish", f"127.0.0.1:{port}:5000", "registry:2")
     try:
         address = _docker("port", name, "5000/tcp").strip()
         wait_until(partial(_answers, address), Deadline.after(30), every=0.1)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import uuid
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BUILDKIT = "moby/buildkit:v0.12.5"
-READ_ONLY = ("--env", 'REGISTRY_STORAGE_MAINTENANCE_READONLY={"enabled": true}')
 DECLARATION = """
 [cluster]
 node_image = "kindest/node:v1.34.4"
@@ -116,6 +117,37 @@ def farm() -> Iterator[Farm]:
             capture_output=True,
             env=environment(),
         )
+
+
+class PullsOnly(BaseHTTPRequestHandler):
+    """A registry that has nothing, and from which all may pull, but not push."""
+
+    def do_GET(self) -> None:
+        root = self.path == "/v2/"  # asked for how to log in
+        self.send_response(401 if root else 404)
+        if root:
+            self.send_header("WWW-Authenticate", 'Basic realm="team"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET  # noqa: N815 - as http.server calls it
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def refusing() -> Iterator[str]:
+    """Run a registry that refuses each push; Docker would ask one that is read-only for 50 s."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), PullsOnly)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"localhost:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -207,14 +239,13 @@ def test_each_image_is_built_once_and_workers_share_what_was_pushed(
         assert (again.phases("build"), again.phases("push"), again.phases("export")) == ([], [], [])
         assert {name: builder.steps(text) for name, text in steps.items()} == {"base": 1, "web": 1}
 
-        with registry(*READ_ONLY) as closed:
-            option = f"--kindinfra-registry=localhost:{closed.rpartition(':')[2]}/farm"
-            refused = run_pytest(project, *reuse, option)
+        with refusing() as closed:
+            refused = run_pytest(project, *reuse, f"--kindinfra-registry={closed}/farm")
 
         assert "4 errors" in refused.output, refused.output
-        assert 'pushing "localhost:' in refused.output
-        assert "exit code 1\n  $ docker push localhost:" in refused.output
-        assert f"To fix: have localhost:{closed.rpartition(':')[2]} take pushes" in refused.output
+        assert f'pushing "{closed}/farm/farm-base:' in refused.output
+        assert f"exit code 1\n  $ docker push {closed}/farm/farm-base:" in refused.output
+        assert f"To fix: `docker login {closed}` as a user who may pull and push" in refused.output
 
 
 def test_a_builder_that_ends_is_named_with_what_to_do(project: Path, address: str) -> None:

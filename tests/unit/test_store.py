@@ -288,7 +288,7 @@ class TestDockersAnswers:
                 "let this machine reach registry.example:5000",
             ),
             (
-                "unsupported: The operation is unsupported.",
+                "unknown: Method not allowed",
                 "have registry.example:5000 take pushes",
             ),
             ("ERROR: x509: certificate signed by unknown authority", "certificate authority"),
