@@ -27,7 +27,7 @@ PROSE := README.md CONTRIBUTING.md CHANGELOG.md docs $(wildcard examples/*/READM
 # The tests that the page names, in a folder.
 named = $(shell grep -oE '`$(1)/[a-z0-9_/]+\.py::[A-Za-z0-9_:]+' docs/crash-safety.md | sed 's|^`|tests/|' | sort -u)
 
-.PHONY: help setup registry-image podman venv demo test lint docs unit functional e2e e2e-containerd test-python313 stress stress-cluster matrix shape bench bench-boot bench-crowd bench-busy bench-load bench-waiting bench-copies format lock clean
+.PHONY: help setup registry-image buildkit-image podman venv demo test lint docs unit functional e2e e2e-containerd test-python313 stress stress-cluster matrix shape bench bench-boot bench-crowd bench-busy bench-load bench-waiting bench-copies format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,10 +69,13 @@ functional: venv ## pytest runs inside pytest, without an engine
 registry-image: setup
 	@tools/machine/registry-image
 
+buildkit-image: setup
+	@tools/machine/buildkit-image
+
 podman: setup
 	@tools/machine/podman
 
-e2e: setup registry-image podman ## tests on real clusters: first by two, then those that want to be alone
+e2e: setup registry-image buildkit-image podman ## tests on real clusters: first by two, then those that want to be alone
 	@$(AGAIN) $(BIN)/pytest tests/e2e -m "not alone" -n 2 --dist loadfile
 	@$(AGAIN) $(BIN)/pytest tests/e2e -m alone
 

@@ -235,6 +235,8 @@ class Context:
         failure: Takes failures.
         watchers: Gets the threads that watch the kind nodes.
         cleanup: Gets what is to be closed or released after the run's end.
+        later: Takes work that no test waits for, to be done when the stack is up; it is called with
+            an event that ends it.
     """
 
     plan: Plan
@@ -246,6 +248,7 @@ class Context:
     failure: FirstFailure
     watchers: list[threading.Thread] = field(default_factory=list)
     cleanup: ExitStack = field(default_factory=ExitStack)
+    later: Callable[[Callable[[threading.Event], object]], object] = lambda _work: None
 
     @overload
     def failure_of(self, error: BaseException, *, subject: str) -> Failed: ...
@@ -286,6 +289,7 @@ def new_context(
     cancelled: threading.Event,
     watchers: list[threading.Thread] | None = None,
     cleanup: ExitStack | None = None,
+    later: Callable[[Callable[[threading.Event], object]], object] = lambda _work: None,
 ) -> Context:
     """Return the context of a bring-up; see `Context` for the arguments."""
     return Context(
@@ -298,6 +302,7 @@ def new_context(
         failure=FirstFailure(cancelled, fast=request.fail_fast),
         watchers=[] if watchers is None else watchers,
         cleanup=cleanup or ExitStack(),
+        later=later,
     )
 
 

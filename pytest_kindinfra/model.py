@@ -59,6 +59,8 @@ class Image:
         timeout: Seconds for its build; None means `--kindinfra-timeout`.
         names: Further references in manifests that mean this image.
         build_options: Further flags of `docker buildx build`; part of the tag.
+        cache_from: Build caches that the build reads: values of `--cache-from`, no part of the tag.
+        cache_to: Where its build cache goes when the stack is up: values of `--cache-to`.
         ignore: Patterns added to those of the ignore file.
         prebuilt: A reference that exists already: nothing is built.
         archive: An image archive to load: nothing is built.
@@ -75,6 +77,8 @@ class Image:
     timeout: float | None = None
     names: tuple[str, ...] = ()
     build_options: tuple[str, ...] = ()
+    cache_from: tuple[str, ...] = ()
+    cache_to: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     prebuilt: str | None = None
     archive: Path | None = None

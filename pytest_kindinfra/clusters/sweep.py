@@ -1,6 +1,6 @@
-"""Delete the clusters of runs that were killed: known by their mount, dead by their free lock.
+"""Delete the cluster of a run, and the clusters of runs that were killed.
 
-A cluster is known by the run directory that is mounted in its kind nodes. Only the lock in
+The latter are known by their mount, and dead by their free lock. A cluster is known by the run directory that is mounted in its kind nodes. Only the lock in
 there says whether the run lives: a process id may be another process's by now, and an age says
 nothing. What was kept on purpose is never touched, nor is a cluster whose run directory tells
 nothing.
@@ -17,12 +17,22 @@ from pytest_kindinfra.state.clusterrecords import ClusterKept, SweepBegun
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import is_locked, locked_alone
 from pytest_kindinfra.state.reused import forget_name, why_unclear, why_unknown
+from pytest_kindinfra.system.files import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
+    from pytest_kindinfra.context import Tools
     from pytest_kindinfra.protocols.cluster import ClusterCreator
     from pytest_kindinfra.system.timeline import Deadline
+
+
+_LATE = 3.0
+"""Seconds in which a container may appear that was asked for before."""
+
+
+_LATE_EVERY = 0.5
 
 
 _DELETE_SECONDS = 120.0
@@ -113,3 +123,21 @@ def _is_swept(name: str, run: RunDirectory) -> bool:
 def _is_garbage(run: RunDirectory) -> bool:
     """Whether the run is dead and its cluster was not kept on purpose."""
     return not is_locked(run.lock) and run.read(ClusterKept) is None
+
+
+def tear_down(name: str, *, tools: Tools, kubeconfig: Path, deadline: Deadline) -> None:
+    """Delete the cluster `name`; do nothing if there is none.
+
+    A creation that was cut short may have asked the engine for a container that appears only
+    after the deletion; so the cluster is looked for once more, for a few seconds.
+
+    Raises:
+        CommandError: It could not be deleted.
+    """
+    finished = size_of(kubeconfig) > 0  # the last thing it writes
+    tools.provider.delete(name, kubeconfig=kubeconfig, deadline=deadline)
+    late = deadline.within(0.0 if finished else _LATE)
+    while not late.passed:
+        late.pause(_LATE_EVERY)
+        if tools.provider.exists(name, deadline):
+            tools.provider.delete(name, kubeconfig=kubeconfig, deadline=deadline)

@@ -246,6 +246,7 @@ def _build(context: Context) -> dict[str, BuiltImage]:
     builds.remember([image for task in built.values() if (image := task.made)])
     if failed := {name: error for name, error in errors.items() if error}:
         raise KindInfraError(context.tools.redactor.text(_failures(failed, context)))
+    builds.caches.run(context.cancelled)
     return {name: task.result() for name, task in built.items()}
 
 

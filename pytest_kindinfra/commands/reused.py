@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pytest_kindinfra.clusters.sweep import tear_down
 from pytest_kindinfra.commands.images import settings_of
 from pytest_kindinfra.errors import ClusterError, KindInfraError, NotReadyError, StateError
 from pytest_kindinfra.kube.cluster import Kube
@@ -22,7 +23,6 @@ from pytest_kindinfra.names import (
 )
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.run.prepare import read_declaration
-from pytest_kindinfra.run.recipe import tear_down
 from pytest_kindinfra.state.clusterrecords import Deployed
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import locked_alone

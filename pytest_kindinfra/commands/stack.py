@@ -17,6 +17,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
+from pytest_kindinfra.clusters.sweep import tear_down
 from pytest_kindinfra.commands.images import given_options, new_run, new_tools, own_context
 from pytest_kindinfra.errors import KindInfraError, did_you_mean, listed
 from pytest_kindinfra.images.build import Builds
@@ -32,7 +33,6 @@ from pytest_kindinfra.run.recipe import (
     await_tasks,
     close_cluster,
     layers_seen,
-    tear_down,
 )
 from pytest_kindinfra.run.serving import service_tasks
 from pytest_kindinfra.run.supply import as_loaded
@@ -261,7 +261,7 @@ def load_images(stack: OwnStack, images: Mapping[str, BuiltImage]) -> None:
     """
     loader, context = stack.parts.cluster.nodes.result(), stack.parts.context
     registries = stack.parts.cluster.registries.result()
-    names = {as_loaded(context, registries, image): name for name, image in images.items()}
+    names = {as_loaded(registries, image): name for name, image in images.items()}
     loader.load_together(names, context.deadline())
     for name, image in images.items():
         context.run.write(ImageReady(image=image), name)

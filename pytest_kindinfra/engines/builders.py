@@ -170,9 +170,15 @@ def builder_flags(
         return ()
     if explicit and needed:
         raise KindInfraError(_unseen(request.name, builder, needed))
-    if explicit or (builder.driver != "docker" and not needed and _wants_cache(request.options)):
+    caches = (*request.options, *cache_flags(request))
+    if explicit or (builder.driver != "docker" and not needed and _wants_cache(caches)):
         return _pinned(digests)
     return ("--builder", own)
+
+
+def cache_flags(request: BuildRequest) -> tuple[str, ...]:
+    """Return the flags that export a build's cache."""
+    return tuple(word for value in request.cache_to for word in ("--cache-to", value))
 
 
 def _wants_cache(options: Sequence[str]) -> bool:

@@ -322,11 +322,14 @@ class CliEngine(ABC):
     def build(self, request: BuildRequest, *, deadline: Deadline, log: Path) -> None:
         """See `Engine.build`."""
         argv = self._build_command(request, deadline)
+        what = f'building image "{request.name}"'
+        if request.exports:
+            what = f'exporting the build cache of image "{request.name}"'
         try:
             self._runner.run(
                 argv,
                 deadline=deadline,
-                what=f'building image "{request.name}"',
+                what=what,
                 env={**self.build_env, **given_by_environment(request, read=self.reads)},
                 cwd=request.folder,
                 log=log,

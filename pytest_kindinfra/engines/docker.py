@@ -22,7 +22,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.engines.builders import Builders, builder_flags
+from pytest_kindinfra.engines.builders import Builders, builder_flags, cache_flags
 from pytest_kindinfra.engines.common import (
     CliEngine,
     Oldest,
@@ -255,7 +255,8 @@ def _is_absent(output: str) -> bool:
 def _build_command(request: BuildRequest, builder: tuple[str, ...] = ()) -> list[str]:
     """Return the argv; without provenance, since kind cannot load attestations (kind#3795)."""
     elsewhere = given_by_environment(request, read=_READ_BY_DOCKER)
-    argv = ["docker", "buildx", "build", "--load", "--provenance=false", "--sbom=false"]
+    makes = ("--output=type=cacheonly", *cache_flags(request)) if request.exports else ("--load",)
+    argv = ["docker", "buildx", "build", *makes, "--provenance=false", "--sbom=false"]
     argv += build_flags(request, elsewhere=elsewhere)
     for name, reference in sorted(request.contexts.items()):
         argv += ["--build-context", f"{name}=docker-image://{reference}"]

@@ -182,7 +182,7 @@ def buildkit_failure(output: str, *, dockerfile: str, program: str) -> str:
     """
     frames, errors = list(_FRAME.finditer(output)), _ERROR.findall(output)
     if not frames or not errors:
-        return output
+        return output + _builder_fix(output)
     code = _FAILING_LINE.findall(frames[-1][2])
     lines = [f"{dockerfile}:{frames[-1][1]}: {code[0].strip() if code else ''}"]
     lines += [f"  {line.strip()}" for line in code[1:_CODE_LINES]]
@@ -192,6 +192,39 @@ def buildkit_failure(output: str, *, dockerfile: str, program: str) -> str:
         printed = last_lines("\n".join(_printed_by(failed[-1][0], output)), _LINES)
         lines += [f"  | {line}" for line in printed.splitlines()]
     return "\n".join([*lines, errors[-1], *_pull_fix(output, program)])
+
+
+_UNREACHABLE = re.compile(
+    r"^ERROR: .*error while dialing"
+    r"|^#\d+ \[internal\] (?:waiting for connection|booting buildkit)\n#\d+ ERROR",
+    re.MULTILINE | re.IGNORECASE,
+)
+"""What buildx says of a builder that does not answer; it waits 20 s for one that is remote."""
+
+
+_ENDED = re.compile(
+    r"^ERROR: .*(?:code = Unavailable|error reading from server|transport is closing"
+    r"|client connection is closing)",
+    re.MULTILINE,
+)
+"""What buildx says of a lost connection to a builder (google.golang.org/grpc)."""
+
+
+def _builder_fix(output: str) -> str:
+    """Return what is wrong with the builder itself and what to do; empty if nothing is."""
+    if _UNREACHABLE.search(output):
+        return (
+            "\nthe builder cannot be reached\n"
+            "To fix: start the builder or correct its address (`docker buildx ls` shows both), or"
+            " build without it"
+        )
+    if _ENDED.search(output):
+        return (
+            "\nthe builder ended, or the connection to it, before the build did\n"
+            "To fix: see its state (`docker buildx ls`) and its log, start it and run again; or"
+            " build with another one"
+        )
+    return ""
 
 
 def podman_failure(output: str, *, dockerfile: str, program: str) -> str:

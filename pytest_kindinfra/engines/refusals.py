@@ -18,6 +18,11 @@ _REFUSES = re.compile(
 )
 
 
+_READS_ONLY = re.compile(
+    r"read.?only|\b405\b|method not allowed|operation is unsupported", re.IGNORECASE
+)
+
+
 _UNREACHABLE = re.compile(
     r"no such host|server misbehaving|connection refused|network is unreachable|no route to host"
     r"|i/o timeout|timed out|handshake timeout|connection reset|deadline exceeded"
@@ -43,6 +48,8 @@ def remedy_of_registry(output: str, host: str) -> str:
             f"`docker login {host}` as a user who may pull and push there; a registry that makes no"
             " repositories by itself needs them to be created first"
         )
+    if _READS_ONLY.search(output):
+        return f"have {host} take pushes (it is read-only), or name another registry"
     if _UNREACHABLE.search(output):
         return (
             f"start the registry, correct its address, or let this machine reach {host} (network,"

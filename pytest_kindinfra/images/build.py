@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.errors import CommandError, ImageMissingError, KindInfraError
 from pytest_kindinfra.images.archive import load_image_file
 from pytest_kindinfra.images.buildlog import last_line, last_step
+from pytest_kindinfra.images.caches import CacheExports, cache_sources, cache_values
 from pytest_kindinfra.images.checks import chosen_builder
 from pytest_kindinfra.images.content import content_of, write_ignore_file
 from pytest_kindinfra.images.digests import Digests
@@ -68,6 +69,7 @@ class BuildSetup:
         names: Declared images to the further names that a Dockerfile may call them.
         store: The registry of images, None without one.
         builder: Builds the images whose options name none; None for the engine's own.
+        caches: Gets each image that is built, whose build cache may have to be exported.
     """
 
     folder: Path
@@ -80,6 +82,7 @@ class BuildSetup:
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     store: ImageStore | None = None
     builder: str | None = None
+    caches: CacheExports | None = None
 
 
 def build_image(
@@ -127,6 +130,8 @@ def build_image(
                 )
             _drop(request.reference, engine, deadline(None))
             if reference:
+                if setup.caches:
+                    setup.caches.add(request, partial(_changed_since, image, tagged, setup))
                 return _built(image, reference, contexts, tagged, cached=False)
     raise KindInfraError(_unsteady(image, changed))
 
@@ -252,10 +257,14 @@ def _request(
         build_args=source.build_args,
         unshown=unshown_arguments(image),
         contexts={name: pushed.get(one, one) for name, one in tagged.contexts.items()},
-        options=(*tagged.options, *builder, *(("--no-cache",) if setup.anew else ())),
+        options=(
+            *(*tagged.options, *cache_sources(image), *builder),
+            *(("--no-cache",) if setup.anew else ()),
+        ),
         bases=tuple(tagged.bases),
         folder=setup.folder,
         source=source.dockerfile,
+        cache_to=cache_values(image.cache_to),
     )
 
 
@@ -282,7 +291,11 @@ def _prebuilt(image: Image, engine: Engine, deadline: Deadline) -> BuiltImage:
 
 
 class Builds:
-    """How the images of a run come into the engine: built, found, or named by the user."""
+    """How the images of a run come into the engine: built, found, or named by the user.
+
+    Attributes:
+        caches: The build caches to export when all is up.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -291,6 +304,7 @@ class Builds:
         self._digests = Digests(context.request.cache)
         self._found: dict[str, BuiltImage] = {}
         self._store = open_store(context)
+        self.caches = CacheExports(context)
         self._setup = self._make_setup()
 
     def find(self) -> None:
@@ -339,7 +353,9 @@ class Builds:
             return
         phases = self._context.tools.timeline.phases
         self._note(keep_durations(cache, self._context.plan.declaration, phases))
-        self._note(keep_sizes(cache, self._context.request.folder, _named(layers or {}, built)))
+        names = {name_in_node(one.reference): one.name for one in built}  # later tags are others
+        seen = {names.get(name, name): found for name, found in (layers or {}).items()}
+        self._note(keep_sizes(cache, self._context.request.folder, seen))
         problems = (*self._problems, *self._digests.keep())
         self._context.run.write(CacheUsed(folder=cache, problems=problems))
 
@@ -356,6 +372,7 @@ class Builds:
             anew=context.request.build_anew,
             store=self._store,
             builder=context.request.builder,
+            caches=self.caches,
         )
 
     def _recall(self) -> dict[str, float]:
@@ -430,9 +447,3 @@ class Builds:
             self._context.deadline(),
             what=f'a hook for image "{image.name}"',
         )
-
-
-def _named(layers: Mapping[str, Layers], built: Iterable[BuiltImage]) -> dict[str, Layers]:
-    """Return layers by declared name where there is one: the next run has other tags."""
-    names = {name_in_node(one.reference): one.name for one in built}
-    return {names.get(reference, reference): found for reference, found in layers.items()}

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError, listed
+from pytest_kindinfra.images.caches import cache_problems
 from pytest_kindinfra.images.content import argument_problems, bases_of, read_source
 from pytest_kindinfra.images.dockerfile import has_own_syntax
 from pytest_kindinfra.images.expansion import expand
@@ -38,6 +39,7 @@ def build_problems(images: Sequence[Image], *, folder: Path, prepared: bool) -> 
         if image.prebuilt or image.archive:
             continue
         yield from option_problems(image)
+        yield from cache_problems(image, prepared=prepared)
         wrong = tuple(argument_problems(image))
         asks = any(expand(value, os.environ).names for _, value in image.build_args)
         if prepared and asks:

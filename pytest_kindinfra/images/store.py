@@ -62,6 +62,7 @@ class ImageStore:
         self._timeline = timeline or Timeline()
         # One after another: Docker would send a layer that two images share twice.
         self._pushing = threading.Lock()
+        self._lacking: set[str] = set()
 
     def problem(self, image: str) -> str | None:
         """Return why the registry cannot be asked for an image of that name, None if it can."""
@@ -84,6 +85,7 @@ class ImageStore:
         for name in self._names(image, contexts):
             if digest := self._engine.digest_of(name, self._deadline()):
                 return f"{self._address}/{image.name}@{digest}"
+            self._lacking.add(name)
         return None
 
     def keep(self, image: Image, built: BuiltImage, *, anew: bool = False) -> BuiltImage:
@@ -101,11 +103,15 @@ class ImageStore:
         if built.pushed or not built.contexts:  # a prebuilt one has a registry of its own
             return built
         with self._pushing, self._timeline.span("push", image.name) as span:
-            there = None if anew else self.find(image, built.contexts)
+            there = None if anew or self._lacks(image, built) else self.find(image, built.contexts)
             span.counts = there is None  # another machine was quicker
             if there is None:
                 there, span.note = self._push_all(image, built)
         return replace(built, pushed=there)
+
+    def _lacks(self, image: Image, built: BuiltImage) -> bool:
+        """Whether it was just asked for an image that needed no build, and does not have it."""
+        return built.cached and self._lacking.issuperset(self._names(image, built.contexts))
 
     def _push_all(self, image: Image, built: BuiltImage) -> tuple[str, str]:
         """Push an image under all its names; return its name by digest, and how much was pushed.

@@ -127,6 +127,15 @@ def builder_of(options: Sequence[str]) -> str | None:
     return found[-1] if found else None
 
 
+def flags_by_key(image: Image) -> dict[str, tuple[str, ...]]:
+    """Return the keys of an image that become flags, each with those that an engine must know."""
+    return {
+        "build_options": image.build_options,
+        "cache_from": ("--cache-from=type=registry",) if image.cache_from else (),
+        "cache_to": ("--cache-to=type=registry",) if image.cache_to else (),
+    }
+
+
 def option_problems(image: Image) -> Iterator[str]:
     """Yield what is wrong with an image's build options, whichever engine takes them."""
     place = f"[images.{image.name}] build_options:"

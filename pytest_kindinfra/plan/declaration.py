@@ -53,7 +53,7 @@ _LEVELS = ("applied", "started", "ready")
 
 _BUILD_KEYS = (
     *("context", "dockerfile", "target", "build_args", "needs", "build_options", "ignore"),
-    *("exclusive", "weight", "timeout"),
+    *("cache_from", "cache_to", "exclusive", "weight", "timeout"),
 )
 
 
@@ -180,6 +180,8 @@ def read_image(name: str, table: Table) -> Image:
         timeout=table.seconds("timeout"),
         names=table.texts("names"),
         build_options=table.texts("build_options"),
+        cache_from=table.texts("cache_from"),
+        cache_to=table.texts("cache_to"),
         ignore=table.texts("ignore"),
         prebuilt=table.text("prebuilt"),
         archive=table.path("archive"),

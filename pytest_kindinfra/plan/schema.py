@@ -87,6 +87,8 @@ _SAID = {
         "build_args": "Build arguments. Values may name variables of the environment: `${NAME}`.",
         "build_options": "Further flags of `docker buildx build`. If they change, the image is "
         "built again.",
+        "cache_from": "Build caches that the build reads: values of `--cache-from`.",
+        "cache_to": "Where the build cache goes when the stack is up: values of `--cache-to`.",
         "context": "The build context, a folder. Default: the rootdir.",
         "dockerfile": "The Dockerfile, relative to the rootdir. Default: `Dockerfile` in the "
         "context.",

@@ -29,6 +29,8 @@ class BuildRequest:
         bases: The other images that it starts from, as the Dockerfile names them.
         folder: Where relative paths in `options` start; None means the current folder.
         source: The Dockerfile that the user wrote, for messages; None means `dockerfile`.
+        cache_to: Where its build cache goes, which has a say in the choice of a builder.
+        exports: Export that cache and no image; a build does not export it.
     """
 
     name: str
@@ -43,6 +45,8 @@ class BuildRequest:
     bases: tuple[str, ...] = ()
     folder: Path | None = None
     source: Path | None = None
+    cache_to: tuple[str, ...] = ()
+    exports: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,9 @@ _DOING = {
 """What a row says of a phase where the timeline's words are too long for it."""
 
 
+_OF_IMAGES = frozenset({"build", "push", "export", "load"})
+
+
 _NODES_READY = "waiting until nodes and DNS are ready"
 
 
@@ -307,9 +310,9 @@ def _running(scene: Scene, key: str) -> Work | None:
 
 def _key_of(work: Work) -> str:
     """Return what a phase is about; the cluster's waits and those of services share a kind."""
-    if work.subject == _CLUSTER and work.kind not in {"build", "load", "deploy", "run"}:
+    if work.subject == _CLUSTER and work.kind not in {*_OF_IMAGES, "deploy", "run"}:
         return _CLUSTER
-    return _key("image" if work.kind in {"build", "load"} else "service", work.subject)
+    return _key("image" if work.kind in _OF_IMAGES else "service", work.subject)
 
 
 def _key(kind: str, name: str) -> str:

@@ -22,11 +22,11 @@ from pytest_kindinfra.context import Request, Reuse, Tools
 from pytest_kindinfra.deploy.pullsecret import needed_secrets, problems_of_pull_secret
 from pytest_kindinfra.engines.registry import with_registry
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
-from pytest_kindinfra.images.checks import build_problems, unseen_bases
+from pytest_kindinfra.images.checks import build_problems
 from pytest_kindinfra.images.saved import read_saved_images
-from pytest_kindinfra.images.store import ImageStore
 from pytest_kindinfra.kube.kinds import numbers
 from pytest_kindinfra.model import ClusterSpec, Declaration, Image, Plan
+from pytest_kindinfra.plan.buildoptions import flags_by_key
 from pytest_kindinfra.plan.copies import with_copies
 from pytest_kindinfra.plan.declaration import parse_declaration
 from pytest_kindinfra.plan.facts import ClusterFacts
@@ -40,6 +40,7 @@ from pytest_kindinfra.plan.source import RenderOptions, kubernetes_version
 from pytest_kindinfra.plan.sources import render
 from pytest_kindinfra.references import is_loopback
 from pytest_kindinfra.run.machine import network_problem, problems_of_host
+from pytest_kindinfra.run.supply import problems_of_supply
 from pytest_kindinfra.state.memory import cache_folder
 from pytest_kindinfra.state.reused import reused_directory
 from pytest_kindinfra.state.runnames import cluster_name, in_names, new_run_id
@@ -241,8 +242,7 @@ def _problems_of_plan(
     yield from _option_problems(plan, tools.engine)
     yield from problems_of_pull_secret(plan, request, tools)
     if door.purpose != "plan":
-        yield from _problems_of_registry(plan, request, settings, tools.engine)
-        yield from _problems_of_builder(plan, request, settings, tools.engine)
+        yield from problems_of_supply(plan, request, settings, tools.engine)
     if door.purpose == "build":
         return
     yield from port_problems(request.kind_config, plan.ports)
@@ -289,37 +289,6 @@ def _with_existing(
     return request, [*problems, *problems_of_images(plan, existing, request.image_registry)]
 
 
-def _problems_of_registry(
-    plan: Plan, request: Request, settings: Settings, engine: Engine
-) -> Iterator[str]:
-    """Yield why images cannot be looked up in the registry of images, which is asked for one."""
-    made = [image.name for image in plan.images if image.prebuilt is None]
-    if (address := request.image_registry) is None or not made:
-        return
-    where = settings.sources.get("registry", "[images] registry")
-    if not engine.runs_registries:
-        yield f"{where}: a registry of images needs Docker, but the engine is {engine.name}"
-        return
-    store = ImageStore(address, engine, lambda: Deadline.after(_LOOK_SECONDS))
-    if problem := store.problem(made[0]):
-        yield f'{where}: "{address}" cannot be used: {problem}'
-
-
-def _problems_of_builder(
-    plan: Plan, request: Request, settings: Settings, engine: Engine
-) -> Iterator[str]:
-    """Yield why a builder cannot build the images: it is unknown, or does not see their bases."""
-    if (name := request.builder) is None or request.no_build or not plan.images:
-        return
-    where = settings.sources.get("builder", "[images] builder")
-    pushed = request.image_registry is not None
-    try:
-        if not engine.shares_images(name, Deadline.after(_LOOK_SECONDS)):
-            yield from (f"{where}: {one}" for one in unseen_bases(plan.images, name, pushed=pushed))
-    except KindInfraError as error:
-        yield f"{where}: {error}"
-
-
 def _problems_of_mounts(request: Request, settings: Settings) -> list[str]:
     """Return a sentence for each folder that cannot be mounted into a cluster to be made."""
     artifacts = request.folder / settings.artifacts
@@ -329,11 +298,12 @@ def _problems_of_mounts(request: Request, settings: Settings) -> list[str]:
 def _option_problems(plan: Plan, engine: Engine) -> Iterator[str]:
     """Give a sentence for each image whose build options the engine cannot take."""
     for image in plan.images:
-        if foreign := engine.foreign_options(image.build_options):
-            yield (
-                f"[images.{image.name}] build_options: {engine.name} does not know "
-                f"{', '.join(foreign)}; leave it out, or --kindinfra-engine=docker"
-            )
+        for key, flags in flags_by_key(image).items():
+            if foreign := engine.foreign_options(flags):
+                yield (
+                    f"[images.{image.name}] {key}: {engine.name} does not know "
+                    f"{', '.join(foreign)}; leave it out, or --kindinfra-engine=docker"
+                )
 
 
 def _problems_of_network(plan: Plan, request: Request, settings: Settings) -> list[str]:

@@ -35,6 +35,32 @@ _HURRIED_JOIN = 11.0
 
 _LOOK_EVERY = 0.05
 
+_HEARTBEAT = 1.0
+
+
+class _Later:
+    """Work that goes on when the stack is up, in threads, until it is done or given up."""
+
+    def __init__(self) -> None:
+        self._threads: list[threading.Thread] = []
+        self._over = threading.Event()
+
+    def begin(self, work: Callable[[threading.Event], object]) -> None:
+        """Begin it; it is called with an event that ends it."""
+        thread = threading.Thread(target=work, args=(self._over,), name="kindinfra", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    @property
+    def done(self) -> bool:
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def end(self) -> None:
+        """Give up what still goes on, and return when its programs have ended."""
+        self._over.set()
+        for thread in self._threads:
+            thread.join(_HURRIED_JOIN)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provisioning:
@@ -57,6 +83,7 @@ class Provisioning:
     settled: Callable[[], object] = lambda: None
     cancelled: threading.Event = field(default_factory=threading.Event)
     cleanup: ExitStack = field(default_factory=ExitStack)
+    _later: _Later = field(default_factory=_Later, init=False)
 
     def begin(self) -> threading.Thread:
         """Bring the stack up in a thread, which also watches the cluster until the run ends."""
@@ -75,7 +102,7 @@ class Provisioning:
         """
         watchers: list[threading.Thread] = []
         try:
-            error = self._bring_up(watchers)
+            error = self._bring_up(watchers, to_its_end=not watching)
             if not watching:
                 self.cancel()
             settle_rest(
@@ -90,7 +117,9 @@ class Provisioning:
             watcher.join()
         return error
 
-    def _bring_up(self, watchers: list[threading.Thread]) -> BaseException | None:
+    def _bring_up(
+        self, watchers: list[threading.Thread], *, to_its_end: bool
+    ) -> BaseException | None:
         try:
             context = new_context(
                 self.started.prepared.plan,
@@ -101,9 +130,13 @@ class Provisioning:
                 cancelled=self.cancelled,
                 watchers=watchers,
                 cleanup=self.cleanup,
+                later=self._later.begin,
             )
             bring_up(context)
+            if to_its_end:
+                self._await_later()
         except BaseException as error:  # noqa: BLE001 - waiters in other processes must learn of it
+            self._later.end()
             return error
         return None
 
@@ -137,6 +170,9 @@ class Provisioning:
         with suppress(OSError):  # a full disk must not keep us from deleting the cluster
             self.run.close()
         self._join(thread, join)
+        if not interrupted:
+            self._await_later()
+        self._later.end()
         outcome = end(
             self.started,
             self.run,
@@ -150,6 +186,18 @@ class Provisioning:
         self.run.release_reserve()
         self.cleanup.close()
         return outcome
+
+    def _await_later(self) -> None:
+        """Wait for the work that no test waits for, unless the end is interrupted."""
+
+        def over() -> bool:
+            return self._later.done or self.haste.hurried
+
+        if not over():
+            self.hooks.say("waiting until the build caches are exported")
+        while not over():
+            self.hooks.heartbeat(self.started.tools.timeline.running)
+            wait_until(over, Deadline.after(_HEARTBEAT), every=_LOOK_EVERY)
 
     def _join(self, thread: threading.Thread, seconds: float) -> None:
         """Wait for the thread; for as long as its programs need, once the end is interrupted."""

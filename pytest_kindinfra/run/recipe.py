@@ -16,7 +16,7 @@ from pytest_kindinfra.clusters.steps import ClusterSteps, cluster_steps, obtain_
 from pytest_kindinfra.context import CLUSTER, Context
 from pytest_kindinfra.deploy.pullsecret import find_pull_secret
 from pytest_kindinfra.deploy.renewal import forget_undeclared
-from pytest_kindinfra.errors import KindInfraError
+from pytest_kindinfra.errors import CancelledError, KindInfraError
 from pytest_kindinfra.images.build import Builds
 from pytest_kindinfra.images.cleanup import drop_old_images
 from pytest_kindinfra.images.load import open_loader
@@ -28,24 +28,18 @@ from pytest_kindinfra.run.supply import Registries, as_loaded, open_registries, 
 from pytest_kindinfra.run.tasks import Task, Tasks, await_all
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.records import ClusterReady, ImageLoaded
-from pytest_kindinfra.system.files import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
 
-    from pytest_kindinfra.context import Tools
     from pytest_kindinfra.images.load import ImageLoader
     from pytest_kindinfra.images.tags import Circumstances
     from pytest_kindinfra.kube.cluster import Kube
     from pytest_kindinfra.model import BuiltImage, Cluster, Image, PullSecret, Service
     from pytest_kindinfra.run.serving import ServiceTask
-    from pytest_kindinfra.system.timeline import Deadline
 
 _PREFLIGHT = "the set-up"
 _HEARTBEAT = 1.0
-_LATE = 3.0
-_LATE_EVERY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +98,17 @@ def bring_up(context: Context) -> None:
         builds, services = Builds(context), service_tasks(plan)
         cluster = add_cluster(tasks, context, services, preflight=builds.find)
         images = add_stack(tasks, context, builds, services, cluster)
-        await_tasks(context, [cluster.ready, *(one.ready for one in services.values())])
+        ended: list[Task[Any]] = [cluster.ready, *(one.ready for one in services.values())]
+        await_tasks(context, ended)
         if cluster.ready.error:
             context.cancelled.set()  # builds would go on in vain
         elif not context.cancelled.is_set():
             drop_old_images(context, cluster.created.result(), cluster.ready.result())
         close_cluster(cluster)
     builds.remember(images.brought, layers_seen(cluster))
+    # Also if the tests are over by now: the run's end waits for it.
+    if builds.caches.wanted and not any(isinstance(one.error, CancelledError) for one in ended):
+        context.later(builds.caches.run)
 
 
 def add_cluster(
@@ -289,24 +287,6 @@ def layers_seen(cluster: ClusterTasks) -> dict[str, dict[str, int]]:
     return loader.layers if loader else {}
 
 
-def tear_down(name: str, *, tools: Tools, kubeconfig: Path, deadline: Deadline) -> None:
-    """Delete the cluster `name`; do nothing if there is none.
-
-    A creation that was cut short may have asked the engine for a container that appears only
-    after the deletion; so the cluster is looked for once more, for a few seconds.
-
-    Raises:
-        CommandError: It could not be deleted.
-    """
-    finished = size_of(kubeconfig) > 0  # the last thing it writes
-    tools.provider.delete(name, kubeconfig=kubeconfig, deadline=deadline)
-    late = deadline.within(0.0 if finished else _LATE)
-    while not late.passed:
-        late.pause(_LATE_EVERY)
-        if tools.provider.exists(name, deadline):
-            tools.provider.delete(name, kubeconfig=kubeconfig, deadline=deadline)
-
-
 def _check(steps: ClusterSteps, preflight: Callable[[], None]) -> str:
     version = steps.check()
     preflight()  # last: no cluster is made if it raises
@@ -350,7 +330,7 @@ def _load(
     context: Context, built: Mapping[str, Task[BuiltImage]], name: str, cluster: ClusterTasks
 ) -> str:
     loader, image = cluster.nodes.result(), built[name].result()
-    reference = as_loaded(context, cluster.registries.result(), image)
+    reference = as_loaded(cluster.registries.result(), image)
     loader.more_come = lambda: not all(one.future.done() for one in built.values())
     runs = _load_to_last(context, cluster, name, reference)
     if runs != image.reference:

@@ -45,7 +45,8 @@ _NARROW = 80
 _TOTAL = "total: "
 
 
-_END = frozenset({"delete", "clear"})
+_END = frozenset({"delete", "clear", "export"})
+"""Kinds of phases that no test waits for."""
 
 
 class Row(NamedTuple):

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.clusters.sweep import tear_down
 from pytest_kindinfra.errors import CancelledError, KindInfraError, StateError
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.run.ci import folded
 from pytest_kindinfra.run.page import write_timeline
-from pytest_kindinfra.run.recipe import tear_down
 from pytest_kindinfra.run.report import (
     Outcome,
     build_line,

@@ -279,6 +279,7 @@ PHASE_KINDS = {
     "snapshot": PhaseKind("copying the cluster for a snapshot", "cluster copied for a snapshot"),
     "enter": PhaseKind("connecting to the cluster", "cluster connected"),
     "push": PhaseKind("pushing", "pushed", ranks="image"),
+    "export": PhaseKind("exporting its build cache", "build cache exported"),
     "load": PhaseKind("loading", "loaded"),
     "deploy": PhaseKind(
         "applying", "applied", ranks="service", shows_trouble=True, first_line=5.0

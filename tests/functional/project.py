@@ -502,7 +502,8 @@ class Project:
         """Say how a call is to go.
 
         Args:
-            what: `build api`, `create`, `save`, ...; `ready api` is when the workload gets ready.
+            what: `build api`, `cache api` (its export), `create`, `save`, ...; `ready api` is when
+                the workload gets ready.
             how: `seconds` it takes, the gate `until` whose opening it takes, the `exit` code, how
                 many `times` it fails so (always without it), what it `says` and what it
                 `complains` to standard error; the `images` that are in each kind node from its

@@ -11,6 +11,7 @@ from pytest_kindinfra.model import Declaration, Image, Need, Plan, Service
 from pytest_kindinfra.run.board import BoardRow, Scene, critical_names, fold, rows_of
 from pytest_kindinfra.run.drawing import Look, draw, elapsed
 from pytest_kindinfra.run.messages import Progress, Work
+from pytest_kindinfra.system.timeline import PHASE_KINDS
 
 EPOCH = 1_800_000_000.0
 AT = EPOCH + 42
@@ -147,6 +148,12 @@ class TestRows:
         loading = scene(work("load", "web", 1), settled=settled)
 
         assert texts(loading.after(Progress(settled=settled)))["image web"] == "loaded"
+
+    @pytest.mark.parametrize("kind", ["build", "push", "load"])
+    def test_what_is_done_with_an_image_is_in_its_row(self, kind: str) -> None:
+        doing = PHASE_KINDS[kind].doing
+
+        assert texts(scene(work(kind, "web", 1)))["image web"] == doing
 
     def test_an_image_that_only_manifests_name_has_a_row_while_it_is_loaded(self) -> None:
         shown = scene(work("load", "postgres:16", 41, "7 MB"))

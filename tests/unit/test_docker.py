@@ -304,6 +304,18 @@ class TestTheBuilder:
             *("--build-context", "python:3.12=docker-image://python@sha256:bb"),
         )
 
+    def test_its_cache_is_exported_by_the_builder_that_built_it(self, soon: Deadline) -> None:
+        cache: dict[str, Any] = {"cache_to": ("type=registry,ref=hub.example/cache",)}
+        runner = with_builders({"": CI})
+
+        assert self.build(runner, soon, **cache) == ()
+        argv = TestBuild().build(runner, soon, **cache, exports=True)
+
+        exports = ("--output=type=cacheonly", "--cache-to", *cache["cache_to"])
+        assert argv[:6] == ("docker", "buildx", "build", *exports)
+        assert "--load" not in argv
+        assert "--builder" not in argv
+
     def test_the_builder_of_another_context_is_never_taken(self, soon: Deadline) -> None:
         """Its images would end in another engine."""
         assert self.build(with_builders({"": ("remote", "docker")}), soon) == (
@@ -483,6 +495,39 @@ ERROR: failed to solve: process "/bin/sh -c echo hello" failed: exit code: 3
 
     def test_what_is_not_known_is_shown_as_it_is(self, soon: Deadline) -> None:
         assert self.failure("ERROR: no space left\n", soon) == "    ERROR: no space left"
+
+    @pytest.mark.parametrize(
+        ("said", "what", "fix"),
+        [
+            (
+                (
+                    "failed to receive status: rpc error: code = Unavailable desc = error reading "
+                    "from server: EOF"
+                ),
+                "the builder ended, or the connection to it, before the build did",
+                "see its state (`docker buildx ls`)",
+            ),
+            (
+                (
+                    'failed to list workers: Unavailable: connection error: desc = "transport: '
+                    'Error while dialing: dial tcp 127.0.0.1:1234: connect: connection refused"'
+                ),
+                "the builder cannot be reached",
+                "start the builder or correct its address",
+            ),
+            (
+                "late\n#1 [internal] waiting for connection\n#1 ERROR: context deadline exceeded",
+                "the builder cannot be reached",
+                "start the builder or correct its address",
+            ),
+        ],
+    )
+    def test_a_builder_that_is_gone_is_the_cause(
+        self, said: str, what: str, fix: str, soon: Deadline
+    ) -> None:
+        shown = self.failure(f"#5 [2/2] RUN make\nERROR: {said}\n", soon)
+
+        assert f"    {what}\n    To fix: {fix}" in shown
 
 
 REQUEST = BuildRequest(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_kindinfra.clusters.sweep import tear_down
 from pytest_kindinfra.context import Hooks, Request, Tools, new_context
 from pytest_kindinfra.errors import ClusterError, CommandError, ToolMissingError
 from pytest_kindinfra.kube import client, refusals, troubles
@@ -26,7 +27,7 @@ from pytest_kindinfra.model import (
     PortMapping,
     Service,
 )
-from pytest_kindinfra.run.recipe import bring_up, tear_down
+from pytest_kindinfra.run.recipe import bring_up
 from pytest_kindinfra.state.clusterrecords import ClusterNamed
 from pytest_kindinfra.state.records import ClusterReady, ImageReady, PlanMade, ServiceReady
 from pytest_kindinfra.state.results import Failed, Result

@@ -156,6 +156,19 @@ def test_what_the_registry_lost_is_pushed_again_without_a_build(hub: Hub, projec
     assert machine.pushes == ["api", "api"]
 
 
+def test_the_registry_is_asked_once_for_what_needs_no_build(hub: Hub, project: Path) -> None:
+    machine = Machine(project, hub.machine())
+    machine.bring(API)
+    for there in (dict(hub.has), {}):
+        hub.has.clear()
+        hub.has.update(there)
+        machine.engine.asked.clear()
+
+        machine.bring(API)
+
+        assert len(machine.engine.asked) == 1
+
+
 def test_an_image_for_another_platform_is_another_image(hub: Hub, project: Path) -> None:
     """With DOCKER_DEFAULT_PLATFORM or on another kind of machine the sources are the same."""
     machine = Machine(project, hub.machine())
@@ -274,6 +287,10 @@ class TestDockersAnswers:
             (
                 "ERROR: failed to do request: dial tcp: lookup registry.example: no such host",
                 "let this machine reach registry.example:5000",
+            ),
+            (
+                "unknown: Method not allowed",
+                "have registry.example:5000 take pushes",
             ),
             ("ERROR: x509: certificate signed by unknown authority", "certificate authority"),
             ("ERROR: 418", "check that a registry answers at registry.example:5000"),

@@ -120,6 +120,7 @@ class TestTheCriticalPath:
             phase("load", "api", 30, 31),
             phase("deploy", "api", 31, 31.1),
             phase("wait", "api", 31.1, 35),
+            phase("export", "api", 35, 41),
             phase("delete", "cluster", 40, 42),
         ]
 
