@@ -1,9 +1,9 @@
 """Delete the cluster of a run, and the clusters of runs that were killed.
 
-The latter are known by their mount, and dead by their free lock. A cluster is known by the run directory that is mounted in its kind nodes. Only the lock in
-there says whether the run lives: a process id may be another process's by now, and an age says
-nothing. What was kept on purpose is never touched, nor is a cluster whose run directory tells
-nothing.
+The latter are known by their mount, and dead by their free lock. A cluster is known by the run
+directory that is mounted in its kind nodes. Only the lock in there says whether the run lives: a
+process id may be another process's by now, and an age says nothing. What was kept on purpose is
+never touched, nor is a cluster whose run directory tells nothing.
 """
 
 from __future__ import annotations
