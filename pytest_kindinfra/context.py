@@ -113,16 +113,18 @@ class ExistingCluster:
     """A cluster that runs did not create.
 
     Attributes:
-        kubeconfig: The user's file.
+        kubeconfig: The user's file, or several as in KUBECONFIG.
         name: What kind calls it; the context's name if it is no kind cluster of this host.
         nodes: Its kind nodes; none if it is not a kind cluster of this host.
         context: Which context of the file; None means the current one.
+        owner: The id in the labels of what stays there between runs; empty if nothing does.
     """
 
     kubeconfig: Path
     name: str
     nodes: tuple[str, ...] = ()
     context: str | None = None
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +185,11 @@ class Request:
     snapshot: SnapshotUse = "off"
     ttl: float = 86400.0
     quota: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def owner(self) -> str:
+        """The id in the labels of the run's objects in an existing cluster."""
+        return (self.existing.owner if self.existing else "") or self.run_id
 
 
 T = TypeVar("T")

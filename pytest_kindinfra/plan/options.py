@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import os.path
 import re
-from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_type_hints
@@ -21,6 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pytest_kindinfra.model import EngineName, Load, SnapshotUse
+
+
+IN_CLUSTER = "in-cluster"
+"""The name of the context that is the service account of the pod in which this process runs."""
+
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where a pod's containers find it (kubernetes.io, "Accessing the Kubernetes API from a Pod")."""
 
 
 TAG_FIELDS = ("service", "user", "git", "time", "content", "random")
@@ -184,14 +191,12 @@ class Settings:
         None,
         "FILE",
         "Use the existing cluster of this kubeconfig; only the run's objects are deleted",
-        used_by=("pytest", "functions"),  # what commands make is there for the next one
     )
     context: str | None = _option(
         None,
         "NAME",
         "Use the existing cluster of this context, of --kindinfra-kubeconfig or of kubectl's files",
         unset="the current one of the kubeconfig",
-        used_by=("pytest", "functions"),
     )
     node_image: str | None = _option(
         None, "IMAGE", "Image of the cluster's nodes, such as kindest/node:v1.34.4"
@@ -448,29 +453,18 @@ def read_settings(
 
 
 def _with_kubeconfig(settings: Settings) -> Settings:
-    """Return the settings with kubectl's file if only a context is given."""
-    if settings.context is None or settings.kubeconfig is not None:
-        return settings
-    sources = {**settings.sources, "kubeconfig": settings.sources["context"]}
-    return replace(settings, kubeconfig=_file_of_context(settings.context), sources=sources)
-
-
-def _file_of_context(name: str) -> Path:
-    """Return the first of kubectl's files that has a context, else the first of them.
+    """Return the settings with kubectl's files, or a pod's service account, for a context alone.
 
     kubectl reads the files of KUBECONFIG, else ~/.kube/config (kubernetes.io, "Organizing Cluster
     Access Using kubeconfig Files").
     """
-    from pytest_kindinfra.kube.yaml import load_documents
-
+    if settings.context is None or settings.kubeconfig is not None:
+        return settings
     texts = [text for text in os.environ.get("KUBECONFIG", "").split(os.pathsep) if text]
-    files = [Path(os.path.abspath(expand_path(text))) for text in texts or ["~/.kube/config"]]  # noqa: PTH100
-    for file in files:
-        with suppress(OSError, ValueError, AttributeError, TypeError):
-            config = next(iter(load_documents(file.read_text("utf-8"))), None) or {}
-            if any(one.get("name") == name for one in config.get("contexts") or ()):
-                return file
-    return files[0]
+    files = [os.path.abspath(expand_path(text)) for text in texts or ["~/.kube/config"]]  # noqa: PTH100
+    file = SERVICE_ACCOUNT if settings.context == IN_CLUSTER else Path(os.pathsep.join(files))
+    sources = {**settings.sources, "kubeconfig": settings.sources["context"]}
+    return replace(settings, kubeconfig=file, sources=sources)
 
 
 def _shown_at(row: Option, value: Any, place: str) -> str:

@@ -18,6 +18,8 @@ from pytest_kindinfra.clusters.existing import (
     problems_of_options,
     problems_of_rights,
 )
+from pytest_kindinfra.clusters.kubeconfigs import all_files
+from pytest_kindinfra.clusters.placement import own_namespace, placed
 from pytest_kindinfra.context import Request, Reuse, Tools
 from pytest_kindinfra.engines.registry import with_registry
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
@@ -25,7 +27,7 @@ from pytest_kindinfra.images.checks import build_problems, unseen_bases
 from pytest_kindinfra.images.saved import read_saved_images
 from pytest_kindinfra.images.store import ImageStore
 from pytest_kindinfra.kube.kinds import numbers
-from pytest_kindinfra.model import ClusterSpec, Declaration, Image, Plan
+from pytest_kindinfra.model import Declaration, Image, Plan
 from pytest_kindinfra.plan.copies import with_copies
 from pytest_kindinfra.plan.declaration import parse_declaration
 from pytest_kindinfra.plan.facts import ClusterFacts
@@ -142,14 +144,10 @@ def prepare(
 
 
 def _with_namespace(declaration: Declaration, settings: Settings, door: Door) -> Declaration:
-    """Return the declaration with the namespace of this run, if each has its own.
-
-    A reused cluster is that of one folder, whose runs deploy to one place.
-    """
+    """Return the declaration with the namespace of this run, if each has its own."""
     if declaration.cluster.namespace != "per-run":
         return declaration
-    run = (door.run_id or new_run_id()).lower().replace("_", "-")
-    name = ClusterSpec().namespace if settings.reuse else f"kindinfra-{run}"
+    name = own_namespace(settings, declaration.folder, door.run_id or new_run_id())
     return replace(declaration, cluster=replace(declaration.cluster, namespace=name))
 
 
@@ -270,7 +268,7 @@ def _with_existing(
     """Return the request with the existing cluster, if one is named, and what is wrong with it."""
     if settings.kubeconfig is None or door.purpose != "run":
         return request, []
-    file = request.folder / settings.kubeconfig
+    file = all_files(settings.kubeconfig, request.folder)
     try:
         existing = find_existing(
             file,
@@ -279,10 +277,10 @@ def _with_existing(
             Deadline.after(_LOOK_SECONDS),
             context=settings.context,
         )
+        request = placed(request, existing, settings)
         found = list(problems_of_rights(plan, existing, request.namespace))
     except KindInfraError as error:
         return request, [f"{settings.sources['kubeconfig']} {file}: {error}"]
-    request = replace(request, existing=existing, cluster=existing.name, kind_config=None)
     where = f"{settings.sources['kubeconfig']} {file}"
     lacking = [f"{where}: {problem}" for problem in found]
     return request, [*lacking, *problems_of_images(plan, existing, request.image_registry)]

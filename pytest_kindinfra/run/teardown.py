@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.clusters.placement import option_words
 from pytest_kindinfra.errors import CancelledError, KindInfraError, StateError
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.run.ci import folded
@@ -290,7 +291,8 @@ def closing_lines(
     lines += failure_lines(outcome.failures)
     name = started.prepared.request.cluster
     if outcome.kept and (reused := _reused_dir(started)) and is_for_reuse(started):
-        lines += reused_lines(name, kubeconfig=reused.kubeconfig, end=_down(started))
+        what = f"services in {name}" if started.prepared.request.existing else f"cluster {name}"
+        lines += reused_lines(what, kubeconfig=reused.kubeconfig, end=_down(started))
     elif outcome.kept:
         delete = started.tools.provider.delete_command(name)
         what = f"what is of run {run.path.name} in " if started.prepared.request.existing else ""
@@ -328,9 +330,7 @@ def _restore(run: RunDirectory, write: Callable[[str], None]) -> None:
 
 def _down(started: Started) -> list[str]:
     """Return the command that ends the cluster."""
-    settings = started.prepared.settings
-    named = [f"--cluster-name={settings.cluster_name}"] if settings.cluster_name else []
-    return ["kindinfra", "down", *named]
+    return ["kindinfra", "down", *option_words(started.prepared.settings)]
 
 
 def _write_safely(write: Callable[[str], None], line: str) -> None:

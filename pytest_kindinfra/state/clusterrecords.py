@@ -54,6 +54,21 @@ class ReusedCluster(Note):
     existed: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployedTo(Note):
+    """Where runs with reuse have put objects in an existing cluster.
+
+    Attributes:
+        owner: The id in the labels of their objects: that of the first such run.
+        namespace: Where objects are that name none.
+    """
+
+    FILE: ClassVar[str] = "deployed-to"
+
+    owner: str
+    namespace: str
+
+
 # -- what a reused directory holds --------------------------------------------------------------
 
 

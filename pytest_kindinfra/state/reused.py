@@ -18,13 +18,14 @@ from pytest_kindinfra.state.clusterrecords import (
     ClusterKept,
     ClusterNamed,
     Deployed,
+    DeployedTo,
     Fingerprint,
     ReusedBy,
     SweepBegun,
 )
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import hold_within, is_locked
-from pytest_kindinfra.state.records import DeployedService
+from pytest_kindinfra.state.records import DeployedService, ObjectsApplied
 from pytest_kindinfra.system.files import is_there
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def is_kept(directory: RunDirectory) -> bool:
 
 def forget(directory: RunDirectory) -> None:
     """Remove what is known of a cluster that is gone; the lock stays, since others may wait."""
-    for kind in (ClusterKept, Fingerprint, SweepBegun, ClusterNamed):
+    for kind in (ClusterKept, Fingerprint, SweepBegun, ClusterNamed, DeployedTo, ObjectsApplied):
         directory.remove(kind)
     for service in services_in(directory):
         drop_deployed(directory, service)
