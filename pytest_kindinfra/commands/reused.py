@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,12 +147,14 @@ class Status:
         kubeconfig: Its credentials; None if it cannot be used.
         services: Those that were brought up, sorted by name.
         problem: Why it cannot be used, or what stopped answering.
+        forward: The beginning of the command that leads to an endpoint of an existing cluster.
     """
 
     cluster: str
     kubeconfig: Path | None = None
     services: Sequence[ServiceState] = ()
     problem: str = ""
+    forward: str = ""
 
     @property
     def well(self) -> bool:
@@ -170,7 +173,7 @@ class Status:
         for one in self.services:
             yield f"  {one.name:<20} {f'not ready: {one.why}' if one.why else 'ready'}"
             for name, url in one.endpoints.items():
-                yield f"    {name:<18} {url or f'kindinfra url --forward {one.name} {name}'}"
+                yield f"    {name:<18} {url or f'{self.forward} {one.name} {name}'}"
 
     @property
     def record(self) -> dict[str, Any]:
@@ -212,7 +215,8 @@ def status(cluster: Mapping[str, Any]) -> Status:
             services = _services(place, kube)
         except ClusterError as error:
             return Status(cluster=place.name, kubeconfig=kubeconfig, problem=str(error))
-    return Status(cluster=place.name, kubeconfig=kubeconfig, services=services)
+    forward = shlex.join(["kindinfra", "url", "--forward", *place.words])
+    return Status(cluster=place.name, kubeconfig=kubeconfig, services=services, forward=forward)
 
 
 def _services(place: Place, kube: Kube) -> list[ServiceState]:
