@@ -117,14 +117,14 @@ class ExistingCluster:
         name: What kind calls it; the context's name if it is no kind cluster of this host.
         nodes: Its kind nodes; none if it is not a kind cluster of this host.
         context: Which context of the file; None means the current one.
-        owner: The id in the labels of what stays there between runs; empty if nothing does.
+        run_id: The id in the labels of what stays there between runs; empty if nothing does.
     """
 
     kubeconfig: Path
     name: str
     nodes: tuple[str, ...] = ()
     context: str | None = None
-    owner: str = ""
+    run_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,9 +187,9 @@ class Request:
     quota: tuple[tuple[str, str], ...] = ()
 
     @property
-    def owner(self) -> str:
+    def label_id(self) -> str:
         """The id in the labels of the run's objects in an existing cluster."""
-        return (self.existing.owner if self.existing else "") or self.run_id
+        return (self.existing.run_id if self.existing else "") or self.run_id
 
 
 T = TypeVar("T")

@@ -221,7 +221,7 @@ def remove_expired_in(existing: ExistingCluster, at: float, deadline: Deadline) 
     with _opened(own_config(existing)) as reader:
         from pytest_kindinfra.kube.cleanup import remove_expired
 
-        return remove_expired(reader, at, deadline, but=existing.owner)
+        return remove_expired(reader, at, deadline, but=existing.run_id)
 
 
 class _Objects(Protocol):

@@ -1,7 +1,7 @@
 """What stays in an existing cluster between runs: whose it is, and in which namespace.
 
-The reused directory of an existing cluster holds an id, the owner, which is in the labels of all
-objects that runs with reuse put there. So each of these runs knows the objects of the ones before.
+The reused directory of an existing cluster holds the id of the first run with reuse there. It is in
+the labels of all objects of such runs, so that each of them knows the objects of those before it.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ def own_namespace(settings: Settings, folder: Path, run_id: str) -> str:
     """
     if settings.reuse and settings.kubeconfig is None:
         return ClusterSpec().namespace
-    owner = _kept_owner(settings, folder) if settings.reuse else None
-    return f"kindinfra-{(owner or run_id).lower().replace('_', '-')}"
+    first = _kept_run(settings, folder) if settings.reuse else None
+    return f"kindinfra-{(first or run_id).lower().replace('_', '-')}"
 
 
-def _kept_owner(settings: Settings, folder: Path) -> str | None:
-    """Return the owner of what runs with reuse have put into the existing cluster of the options.
+def _kept_run(settings: Settings, folder: Path) -> str | None:
+    """Return the id of what runs with reuse have put into the existing cluster of the options.
 
     None before the first such run, and if the kubeconfig or the record cannot be read, which is
     reported elsewhere.
@@ -75,7 +75,7 @@ def _kept_owner(settings: Settings, folder: Path) -> str | None:
     with suppress(KindInfraError):
         config = read_context(all_files(settings.kubeconfig, folder), settings.context)
         record = directory_of(config, folder / settings.artifacts).read(DeployedTo)
-        return record.owner if record else None
+        return record.run_id if record else None
     return None
 
 
@@ -88,7 +88,7 @@ def placed(request: Request, existing: ExistingCluster, settings: Settings) -> R
         settings: The options.
 
     Raises:
-        ClusterError: What is there is in another namespace; or as `read_context`.
+        ClusterError: The services of earlier runs are in another namespace; or as `read_context`.
         StateError: The record of it cannot be read.
     """
     request = replace(request, existing=existing, cluster=existing.name, kind_config=None)
@@ -103,10 +103,10 @@ def placed(request: Request, existing: ExistingCluster, settings: Settings) -> R
             f'namespace is "{request.namespace}" now\nTo fix: {down}'
         )
         raise ClusterError(msg)
-    owner = record.owner if record else request.run_id
+    first = record.run_id if record else request.run_id
     return replace(
         request,
-        existing=replace(existing, owner=owner),
+        existing=replace(existing, run_id=first),
         reuse=replace(request.reuse, reused_dir=directory.path),
     )
 
@@ -123,13 +123,13 @@ def enter(directory: RunDirectory, request: Request, kubeconfig: str) -> Deploye
         ClusterError: Another run has been the first one meanwhile.
     """
     before = directory.read(DeployedTo)
-    if before and before.owner != request.owner:
+    if before and before.run_id != request.label_id:
         msg = (
             f'another run deployed to cluster "{request.cluster}" in the meantime\n'
             "To fix: run again, which uses what that run has deployed"
         )
         raise ClusterError(msg)
-    record = DeployedTo(owner=request.owner, namespace=request.namespace)
+    record = DeployedTo(run_id=request.label_id, namespace=request.namespace)
     directory.write(record)
     directory.write(ClusterNamed(name=request.cluster))
     write_private(directory.kubeconfig, kubeconfig)

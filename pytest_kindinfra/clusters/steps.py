@@ -256,7 +256,7 @@ class _ExistingClusterSteps:
         noted = _Places(context.run, reused)
         kube = SharedKube(
             cluster.kubeconfig,
-            context.request.owner,
+            context.request.label_id,
             forwards,
             note=noted.add,
             marks=NamespaceMarks(user_here(), now() + context.request.ttl),
@@ -386,7 +386,7 @@ def _acquire_namespace(
     kube.announce(LEASE, namespace)
     reuse = context.request.reuse
     holder = LeaseHolder(
-        run_id=context.request.owner,
+        run_id=context.request.label_id,
         host=socket.gethostname(),
         folder=str(reuse.reused_dir if reuse else context.run.path),
     )

@@ -144,7 +144,7 @@ def _kept(folder: Path, settings: Settings, kubeconfig: Path) -> Kept:
         kubeconfig=file,
         name=name,
         context=settings.context,
-        owner=record.owner if record else "",
+        run_id=record.run_id if record else "",
     )
     return Kept(cluster=cluster, directory=directory, record=record)
 
@@ -218,7 +218,7 @@ def opened(place: Place, kubeconfig: Path) -> Iterator[Kube]:
         if place.kept:
             forwards = Forwards(kubeconfig)
             cleanup.callback(forwards.close)
-            kube: Kube = SharedKube(kubeconfig, place.kept.cluster.owner, forwards)
+            kube: Kube = SharedKube(kubeconfig, place.kept.cluster.run_id, forwards)
         else:
             kube = Kube(kubeconfig)
         cleanup.callback(kube.close)

@@ -103,7 +103,7 @@ def _clear(place: Place, kept: Kept) -> str:
         with closing(Reader(kubeconfig)) as reader:
             deadline = Deadline.after(_DELETE_SECONDS)
             scope = scope_of(directory, kept.record.namespace)
-            remove_all(reader, kept.record.owner, deadline, scope)
+            remove_all(reader, kept.record.run_id, deadline, scope)
         forget(directory)
     return f"deleted the services of this folder in cluster {place.name}; the cluster stays"
 

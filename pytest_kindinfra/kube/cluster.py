@@ -186,7 +186,7 @@ class SharedKube(Kube):
             self._prolong(name, annotations)
 
     def _prolong(self, name: str, annotations: Mapping[str, str]) -> None:
-        """Have a namespace that an earlier run of the same owner made stay as long as a new one."""
+        """Have a namespace that exists, with the label of this run, stay as long as a new one."""
         with suppress(ApiError):  # we may not, so that others will delete it
             if self.has_made(name):
                 self.request(

@@ -218,7 +218,7 @@ def _secrets_in(env: Mapping[str, str]) -> list[str]:
 
 
 def _asked(spec: Mapping[str, Any], cluster: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a plugin is told, in the variable KUBERNETES_EXEC_INFO."""
+    """Return what a plugin gets in the variable KUBERNETES_EXEC_INFO."""
     told: dict[str, Any] = {"interactive": False}
     if spec.get("provideClusterInfo"):
         told["cluster"] = dict(_cluster_info(cluster))

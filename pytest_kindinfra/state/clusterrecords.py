@@ -59,13 +59,13 @@ class DeployedTo(Note):
     """Where runs with reuse have put objects in an existing cluster.
 
     Attributes:
-        owner: The id in the labels of their objects: that of the first such run.
+        run_id: The id in the labels of their objects: that of the first such run.
         namespace: Where objects are that name none.
     """
 
     FILE: ClassVar[str] = "deployed-to"
 
-    owner: str
+    run_id: str
     namespace: str
 
 

@@ -147,7 +147,7 @@ class StackView:
         In an existing cluster with reuse it is the id of the first run there.
         """
         record = self._run.read(DeployedTo)
-        return record.owner if record else self._run.path.name
+        return record.run_id if record else self._run.path.name
 
     @property
     def images(self) -> dict[str, str]:
