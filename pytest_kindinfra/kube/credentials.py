@@ -196,19 +196,23 @@ def _call(name: str, spec: Mapping[str, Any], cluster: Mapping[str, Any]) -> _Cr
         )
     except ToolMissingError as error:
         hint = str(spec.get("installHint") or "").strip() or f"install {argv[0]}"
-        msg = f"{who} is not on PATH: {argv[0]}\nTo fix: {hint}"
+        msg = f'the exec plugin of user "{name}" is not on PATH: {argv[0]}\nTo fix: {hint}'
         raise CredentialError(msg) from error
     except CommandError as error:  # without its output, which may have half a token
         msg = (
-            f"{who} did not end within {PLUGIN_SECONDS:g} s: {shown}\n"
+            f'the exec plugin of user "{name}" did not end within {PLUGIN_SECONDS:g} s: {shown}\n'
             "To fix: log in by hand first, as with kubectl get namespaces; it gets no terminal"
         )
         raise CredentialError(msg) from error
     if done.exit_code:
-        secrets = [*_TOKEN.findall(done.stdout), *_secrets_in(env)]
-        said = indent(last_lines(Redactor(secrets).text(done.stderr), _SHOWN_LINES))
-        head = f"{who} failed: exit code {done.exit_code}\n  $ {shown}"
-        msg = f"{head}\n{said}".rstrip() + "\nTo fix: run the command by hand, or log in again"
+        redactor = Redactor([*_TOKEN.findall(done.stdout), *_secrets_in(env)])
+        said = indent(last_lines(redactor.text(done.stderr), _SHOWN_LINES))
+        said = f"\n{said}" if said else ""
+        msg = (
+            f'the exec plugin of user "{name}" failed: exit code {done.exit_code}\n'
+            f"  $ {redactor.text(shown)}{said}\n"
+            "To fix: run the command by hand, or log in again"
+        )
         raise CredentialError(msg)
     return _credential(done.stdout, f"{who} ({shown})", str(spec.get("apiVersion")))
 
