@@ -210,8 +210,8 @@ def status(cluster: Mapping[str, Any]) -> Status:
             kube.wait_for_api(Deadline.after(_FAR_WITHIN if place.kept else _ANSWERS_WITHIN))
             directory = place.directory
             if directory and (why := why_unknown(directory, place.name)):
-                told = unclear(place, why)
-                return Status(cluster=place.name, kubeconfig=kubeconfig, problem=told)
+                message = unclear(place, why)
+                return Status(cluster=place.name, kubeconfig=kubeconfig, problem=message)
             services = _services(place, kube)
         except ClusterError as error:
             return Status(cluster=place.name, kubeconfig=kubeconfig, problem=str(error))

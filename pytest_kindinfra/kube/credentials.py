@@ -223,10 +223,10 @@ def _secrets_in(env: Mapping[str, str]) -> list[str]:
 
 def _asked(spec: Mapping[str, Any], cluster: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a plugin gets in the variable KUBERNETES_EXEC_INFO."""
-    told: dict[str, Any] = {"interactive": False}
+    asked: dict[str, Any] = {"interactive": False}
     if spec.get("provideClusterInfo"):
-        told["cluster"] = dict(_cluster_info(cluster))
-    return {"apiVersion": spec.get("apiVersion"), "kind": "ExecCredential", "spec": told}
+        asked["cluster"] = dict(_cluster_info(cluster))
+    return {"apiVersion": spec.get("apiVersion"), "kind": "ExecCredential", "spec": asked}
 
 
 def _cluster_info(cluster: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
