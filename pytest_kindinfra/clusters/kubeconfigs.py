@@ -19,6 +19,8 @@ from pytest_kindinfra.system.files import is_folder, is_there, read_text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from pytest_kindinfra.plan.options import Settings
+
 
 _FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 
@@ -45,6 +47,20 @@ def all_files(value: Path, folder: Path) -> Path:
     # Not resolved, since a link may be changed meanwhile.
     paths = [os.path.abspath(folder / expand_path(text)) for text in whole if text]  # noqa: PTH100
     return Path(os.pathsep.join(paths))
+
+
+def option_words(settings: Settings) -> list[str]:
+    """Return what a `kindinfra` command needs to find the cluster of the options of a run.
+
+    What the declaration says of an existing cluster it finds by itself.
+    """
+    sources = settings.sources
+    words = [f"--cluster-name={settings.cluster_name}"] if settings.cluster_name else []
+    for key, value in (("kubeconfig", settings.kubeconfig), ("context", settings.context)):
+        derived = key == "kubeconfig" and sources.get(key) == sources.get("context")
+        if value and not derived and not sources[key].endswith(" [options]"):
+            words.append(f"--{key}={value}")
+    return words
 
 
 def read_context(kubeconfig: Path, wanted: str | None = None) -> dict[str, Any]:

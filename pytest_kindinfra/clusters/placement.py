@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pytest_kindinfra.clusters.existing import own_config
-from pytest_kindinfra.clusters.kubeconfigs import all_files, read_context
+from pytest_kindinfra.clusters.kubeconfigs import all_files, option_words, read_context
 from pytest_kindinfra.errors import ClusterError, KindInfraError, StateError
 from pytest_kindinfra.model import ClusterSpec
 from pytest_kindinfra.state.clusterrecords import ClusterNamed, DeployedTo
@@ -136,7 +136,7 @@ def enter(directory: RunDirectory, request: Request, kubeconfig: str) -> Deploye
     return record
 
 
-def why_held(folder: RunDirectory, namespace: str) -> str:
+def why_occupied(folder: RunDirectory, namespace: str) -> str:
     """Return why a namespace is not free if what stays between runs is in it; empty else.
 
     Args:
@@ -154,17 +154,3 @@ def why_held(folder: RunDirectory, namespace: str) -> str:
         "To fix: use them with --kindinfra-reuse, delete them with kindinfra down, or use another "
         "[cluster] namespace"
     )
-
-
-def option_words(settings: Settings) -> list[str]:
-    """Return what a `kindinfra` command needs to find the cluster of the options of a run.
-
-    What the declaration says of an existing cluster it finds by itself.
-    """
-    sources = settings.sources
-    words = [f"--cluster-name={settings.cluster_name}"] if settings.cluster_name else []
-    for key, value in (("kubeconfig", settings.kubeconfig), ("context", settings.context)):
-        derived = key == "kubeconfig" and sources.get(key) == sources.get("context")
-        if value and not derived and not sources[key].endswith(" [options]"):
-            words.append(f"--{key}={value}")
-    return words

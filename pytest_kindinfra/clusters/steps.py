@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_kindinfra.clusters.existing import own_config, remove_expired_in, scope_of
-from pytest_kindinfra.clusters.placement import enter, why_held
+from pytest_kindinfra.clusters.placement import enter, why_occupied
 from pytest_kindinfra.clusters.restore import SnapshotBoot
 from pytest_kindinfra.clusters.reuse import obtain_cluster
 from pytest_kindinfra.clusters.sweep import sweep
@@ -230,6 +230,7 @@ class _ExistingClusterSteps:
                 f"end, {deadline.left:.0f} s at most"
             ),
             deadline=deadline,
+            way_out="",
         )
         context.cleanup.callback(lock.release)
         existed = is_kept(directory)
@@ -416,7 +417,7 @@ def _in_use(other: LeaseHolder, namespace: str, context: Context) -> str:
     from pytest_kindinfra.kube.cleanup import remove_command
 
     here = other.host == socket.gethostname()
-    if here and (why := why_held(RunDirectory(Path(other.folder)), namespace)):
+    if here and (why := why_occupied(RunDirectory(Path(other.folder)), namespace)):
         return why
     existing = context.request.existing
     command = remove_command(

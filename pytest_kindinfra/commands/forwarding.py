@@ -1,4 +1,4 @@
-"""Endpoints of services in an existing cluster: ports of this process that lead to their pods.
+"""Endpoints for commands; in an existing cluster, ports of this process that lead to their pods.
 
 A run forwards them for as long as it goes on, so that a command has to do it again for itself.
 """
@@ -16,8 +16,14 @@ if TYPE_CHECKING:
     from pytest_kindinfra.kube.cluster import SharedKube
     from pytest_kindinfra.kube.portforward import Forward
     from pytest_kindinfra.model import Endpoint
+    from pytest_kindinfra.state.clusterrecords import Deployed
     from pytest_kindinfra.state.records import DeployedService, Probe, ProbedPods
     from pytest_kindinfra.system.timeline import Deadline
+
+
+def urls_of(deployed: Deployed) -> dict[str, str]:
+    """Return endpoint to URL of a service, in the order of declaration."""
+    return {one.name: one.url for one in deployed.endpoints}
 
 
 def led_here(kube: SharedKube, record: DeployedService) -> DeployedService:

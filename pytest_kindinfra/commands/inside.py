@@ -9,7 +9,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pytest_kindinfra.commands.forwarding import forwarded, led_here
+from pytest_kindinfra.commands.forwarding import forwarded, led_here, urls_of
 from pytest_kindinfra.commands.places import (
     connected,
     deployed_of,
@@ -18,7 +18,6 @@ from pytest_kindinfra.commands.places import (
     opened,
     record_of,
 )
-from pytest_kindinfra.commands.reused import urls_of
 from pytest_kindinfra.errors import KindInfraError, did_you_mean
 from pytest_kindinfra.intests.pods import newest_ready
 from pytest_kindinfra.intests.workloads import RESTARTED, Workloads

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_kindinfra.clusters.existing import own_config
-from pytest_kindinfra.clusters.kubeconfigs import all_files
-from pytest_kindinfra.clusters.placement import directory_of, option_words
+from pytest_kindinfra.clusters.kubeconfigs import all_files, option_words
+from pytest_kindinfra.clusters.placement import directory_of
 from pytest_kindinfra.commands.images import settings_of
 from pytest_kindinfra.context import ExistingCluster
 from pytest_kindinfra.errors import KindInfraError, StateError

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.clusters.existing import scope_of
-from pytest_kindinfra.commands.forwarding import why_silent
+from pytest_kindinfra.commands.forwarding import urls_of, why_silent
 from pytest_kindinfra.commands.places import (
     connected,
     deployed_of,
@@ -127,7 +127,7 @@ _FAR_WITHIN = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceState:
+class _ServiceState:
     """One service: why it is not ready (empty if it is), and endpoint to URL.
 
     In an existing cluster an endpoint has no URL: a port leads there only while a process forwards.
@@ -152,7 +152,7 @@ class Status:
 
     cluster: str
     kubeconfig: Path | None = None
-    services: Sequence[ServiceState] = ()
+    services: Sequence[_ServiceState] = ()
     problem: str = ""
     forward: str = ""
 
@@ -219,12 +219,12 @@ def status(cluster: Mapping[str, Any]) -> Status:
     return Status(cluster=place.name, kubeconfig=kubeconfig, services=services, forward=forward)
 
 
-def _services(place: Place, kube: Kube) -> list[ServiceState]:
+def _services(place: Place, kube: Kube) -> list[_ServiceState]:
     directory = place.directory
     deployed = dict(deployed_services(directory)) if directory else {}
     specs = _specs() if deployed and not place.kept else {}
     return [
-        ServiceState(
+        _ServiceState(
             name=name,
             why=_why_not_ready(name, state, kube, specs) or _why_silent(place, name, kube),
             endpoints=dict.fromkeys(urls_of(state)) if place.kept else urls_of(state),
@@ -239,11 +239,6 @@ def _why_silent(place: Place, name: str, kube: Kube) -> str:
     if record is None or not isinstance(kube, SharedKube):
         return ""
     return why_silent(kube, record, Deadline.after(_FAR_WITHIN))
-
-
-def urls_of(deployed: Deployed) -> dict[str, str]:
-    """Return endpoint to URL of a service, in the order of declaration."""
-    return {one.name: one.url for one in deployed.endpoints}
 
 
 def _specs() -> Mapping[tuple[str, str], EndpointSpec]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.clusters.placement import option_words
+from pytest_kindinfra.clusters.kubeconfigs import option_words
 from pytest_kindinfra.commands.images import new_folder, new_tools, prepare_services
 from pytest_kindinfra.context import Hooks
 from pytest_kindinfra.errors import KindInfraError

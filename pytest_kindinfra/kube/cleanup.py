@@ -173,6 +173,10 @@ class _RunObject(NamedTuple):
     path: str
     namespace: str
 
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
 
 def remove_all(reader: Reader, run_id: str, deadline: Deadline, scope: Scope) -> None:
     """Ask for the end of all that a run has put there; pods and namespaces are not waited for.
@@ -247,7 +251,15 @@ class _Search:
     def objects(self) -> list[_RunObject]:
         """Return each object with the run's label, of whatever kind, in the order of deletion."""
         objects = [one for kind in self._kinds() for one in self._of(kind)]
-        return sorted(objects, key=lambda one: one.kind.rank)
+        services = {(one.namespace, one.name) for one in objects if one.kind.resource == "services"}
+        own = [
+            one
+            for one in objects
+            # Kubernetes makes these of k8s services, whose labels they get; users with the role
+            # `admin` of a namespace may not delete them.
+            if one.kind.resource != "endpoints" or (one.namespace, one.name) not in services
+        ]
+        return sorted(own, key=lambda one: one.kind.rank)
 
     def _of(self, kind: _Resource) -> Iterator[_RunObject]:
         for obj in self._listed(kind):

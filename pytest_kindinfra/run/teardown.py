@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.clusters.placement import option_words
+from pytest_kindinfra.clusters.kubeconfigs import option_words
 from pytest_kindinfra.errors import CancelledError, KindInfraError, StateError
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.run.ci import folded

@@ -173,7 +173,7 @@ def pause_lines(config: pytest.Config, run: RunDirectory, paused: Paused) -> Ite
 
 
 def _commands(config: pytest.Config, run: RunDirectory, services: tuple[str, ...]) -> Iterator[str]:
-    from pytest_kindinfra.clusters.placement import option_words
+    from pytest_kindinfra.clusters.kubeconfigs import option_words
     from pytest_kindinfra.model import SERVICE_LABEL
     from pytest_kindinfra.state.records import ClusterReady
 

@@ -376,7 +376,11 @@ WEB = """
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: web}
-data: {Corefile: "example.org:1053 {health :8080}"}
+data:
+  Corefile: |
+    example.org:1053 {
+      health :8080
+    }
 ---
 apiVersion: v1
 kind: Service

@@ -485,11 +485,10 @@ class TestCommand:
     def test_down_leaves_what_others_have_in_the_same_namespace(
         self, shop: Project, kubernetes: FakeKubernetes
     ) -> None:
-        meta = {"namespace": "default", "labels": {"dev.kindinfra/service": "store"}}
-        for name, run in (("theirs", "another-run"), ("nobodys", "")):
-            labels = {**meta["labels"], **({"dev.kindinfra/run": run} if run else {})}
-            where = {**meta, "name": name, "labels": labels}
-            kubernetes.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": where})
+        for name, run in (("theirs", {"dev.kindinfra/run": "another-run"}), ("nobodys", {})):
+            labels = {"dev.kindinfra/service": "store", **run}
+            meta = {"name": name, "namespace": "default", "labels": labels}
+            kubernetes.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta})
         before = set(kubernetes.objects)
 
         self.up(shop, HERE)

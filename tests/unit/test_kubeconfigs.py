@@ -203,7 +203,7 @@ class TestSeveralFiles:
     @pytest.mark.parametrize(
         ("text", "why"),
         [
-            ("a: [", "it cannot be read: line 1, column 5"),
+            ("a: [", "it cannot be read: line 2: "),
             ("[]", "it is no kubeconfig: it has no contexts"),
             ("contexts: none", "it is no kubeconfig: it has no contexts"),
         ],
