@@ -235,7 +235,8 @@ def _services(place: Place, kube: Kube) -> list[_ServiceState]:
 
 def _why_silent(place: Place, name: str, kube: Kube) -> str:
     """Return why an endpoint of a service in an existing cluster does not answer."""
-    record = place.directory and place.directory.read(DeployedService, name)
+    directory = place.directory
+    record = directory.read(DeployedService, name) if directory else None
     if record is None or not isinstance(kube, SharedKube):
         return ""
     return why_silent(kube, record, Deadline.after(_FAR_WITHIN))
