@@ -30,6 +30,11 @@ _OF_A_PROJECT = frozenset(
 """Commands that look for a declaration, from the current folder upwards."""
 
 
+_NAMING = frozenset({"--cluster-name", "--kubeconfig", "--context"})
+"""Flags of our own before the words of kubectl; `kindinfra kubectl get pods --context=x` has none.
+"""
+
+
 _WRONG_ARGUMENTS = 2
 
 
@@ -67,7 +72,7 @@ def _separated(words: Sequence[str]) -> list[str]:
     words = list(words)
     if words[:1] == ["kubectl"] and len(words) > 1:
         own = 1
-        while words[own : own + 1] and words[own].startswith("--cluster-name"):
+        while words[own : own + 1] and words[own].partition("=")[0] in _NAMING:
             own += 1 if "=" in words[own] else 2
         if words[own : own + 1] not in (["-h"], ["--help"], ["--"]):
             words.insert(own, "--")
@@ -131,12 +136,23 @@ def _pull(given: argparse.Namespace) -> int:
     return 0 if pull(given.services, save=given.save, say=_say) else 1
 
 
+def _cluster(given: argparse.Namespace) -> dict[str, Any]:
+    """Return the options that name the cluster of a command; paths start in the current folder."""
+    from pytest_kindinfra.clusters.kubeconfigs import all_files
+
+    return {
+        "cluster_name": given.cluster_name,
+        "kubeconfig": given.kubeconfig and all_files(given.kubeconfig, Path.cwd()),
+        "context": given.context,
+    }
+
+
 def _up(given: argparse.Namespace) -> int:
     from pytest_kindinfra.commands.up import up
 
     well = up(
         given.services,
-        cluster=given.cluster_name,
+        cluster=_cluster(given),
         progress=_progress(),
         say=_say,
         width=shutil.get_terminal_size((100, 24)).columns,
@@ -151,7 +167,7 @@ def _dev(given: argparse.Namespace) -> None:
     dev(
         given.services,
         given.after or TESTS,
-        cluster=given.cluster_name,
+        cluster=_cluster(given),
         bring_up=lambda: _up(given) == 0,
         say=_say,
     )
@@ -160,13 +176,13 @@ def _dev(given: argparse.Namespace) -> None:
 def _down(given: argparse.Namespace) -> None:
     from pytest_kindinfra.commands.reused import down
 
-    _say(down(given.cluster_name))
+    _say(down(_cluster(given)))
 
 
 def _status(given: argparse.Namespace) -> int:
     from pytest_kindinfra.commands.reused import status
 
-    found = status(given.cluster_name)
+    found = status(_cluster(given))
     if given.json:
         _say_json(found.record)
     else:
@@ -180,19 +196,23 @@ def _logs(given: argparse.Namespace) -> None:
     if given.follow:
         follow(
             given.service,
-            cluster=given.cluster_name,
+            cluster=_cluster(given),
             lines=given.lines,
             say=_write,
             is_read=_is_read,
         )
     else:
-        _say_all(logs(given.service, cluster=given.cluster_name, lines=given.lines))
+        _say_all(logs(given.service, cluster=_cluster(given), lines=given.lines))
 
 
 def _url(given: argparse.Namespace) -> None:
-    from pytest_kindinfra.commands.inside import url
+    from pytest_kindinfra.commands.inside import forward, url
 
-    _say(url(given.service, given.endpoint, cluster=given.cluster_name))
+    cluster = _cluster(given)
+    if given.forward:
+        forward(given.service, given.endpoint, cluster=cluster, say=_write, is_read=_is_read)
+    else:
+        _say(url(given.service, given.endpoint, cluster=cluster))
 
 
 def _exec(given: argparse.Namespace) -> int:
@@ -208,7 +228,7 @@ def _exec(given: argparse.Namespace) -> int:
             command,
             container=given.container,
             stdin=given.stdin,
-            cluster=given.cluster_name,
+            cluster=_cluster(given),
         )
     except BrokenPipeError:  # `kindinfra exec web -- cat log | head`
         _silence(sys.stdout)
@@ -219,14 +239,14 @@ def _restart(given: argparse.Namespace) -> None:
     from pytest_kindinfra.commands.inside import restart
 
     for service in given.services:
-        _say(f"{service}: {restart(service, cluster=given.cluster_name)}")
+        _say(f"{service}: {restart(service, cluster=_cluster(given))}")
 
 
 def _kubectl(given: argparse.Namespace) -> None:
     from pytest_kindinfra.commands.inside import kubectl
 
     words = given.words[1:] if given.words[:1] == ["--"] else given.words
-    kubectl(words, cluster=given.cluster_name)
+    kubectl(words, cluster=_cluster(given))
 
 
 def _snapshot(given: argparse.Namespace) -> int:

@@ -109,16 +109,18 @@ class ExistingCluster:
     """A cluster that runs did not create.
 
     Attributes:
-        kubeconfig: The user's file.
+        kubeconfig: The user's file, or several as in KUBECONFIG.
         name: What kind calls it; the context's name if it is no kind cluster of this host.
         nodes: Its kind nodes; none if it is not a kind cluster of this host.
         context: Which context of the file; None means the current one.
+        run_id: The id in the labels of what stays there between runs; empty if nothing does.
     """
 
     kubeconfig: Path
     name: str
     nodes: tuple[str, ...] = ()
     context: str | None = None
+    run_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +181,11 @@ class Request:
     snapshot: SnapshotUse = "off"
     ttl: float = 86400.0
     quota: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def label_id(self) -> str:
+        """The id in the labels of the run's objects in an existing cluster."""
+        return (self.existing.run_id if self.existing else "") or self.run_id
 
 
 T = TypeVar("T")

@@ -120,7 +120,7 @@ def tools_for(request: Request, kubeconfig: Path, tools: Tools) -> Tools:
     if (existing := request.existing) is None:
         return tools
     run = RunDirectory(kubeconfig.parent)
-    objects = OwnedObjects(request.run_id, kubeconfig, lambda: scope_of(run, request.namespace))
+    objects = OwnedObjects(request.label_id, kubeconfig, lambda: scope_of(run, request.namespace))
     return replace(tools, provider=Existing(tools.provider, objects, existing.nodes))
 
 

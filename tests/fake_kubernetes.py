@@ -76,6 +76,7 @@ class FakeKubernetes:
         ports: A pod's name (empty for every other pod) and port to the port of this host that
             plays it.
         requests: Method and path of each request so far.
+        authorizations: The credentials of each of them, as its header has them.
         deletions: Path and preconditions of each request to delete so far.
         before_deletion: Called once, with the path, before something is deleted.
         forbidden: Whether a request of that method and path is answered by 403.
@@ -90,6 +91,7 @@ class FakeKubernetes:
     logs: dict[str, str] = field(default_factory=dict)
     ports: dict[tuple[str, int], int] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
+    authorizations: list[str] = field(default_factory=list)
     deletions: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     before_deletion: Callable[[str], object] | None = None
     forbidden: Callable[[str, str], bool] = lambda _method, _path: False

@@ -140,6 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
         query = {key: values[0] for key, values in parse_qs(split.query).items()}
         if not split.path.endswith("/selfsubjectaccessreviews"):  # they change nothing
             fake.requests.append((method, split.path))
+            fake.authorizations.append(self.headers.get("Authorization", ""))
         address, fault = Address.parse(split.path), None
         if address and address.part == "portforward":
             port = int(query["ports"])

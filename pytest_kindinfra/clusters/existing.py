@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import warnings
 from contextlib import closing, contextmanager
@@ -12,11 +11,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pytest_kindinfra.clusters.kubeconfigs import read_context
 from pytest_kindinfra.context import ExistingCluster
-from pytest_kindinfra.errors import ClusterError, KindInfraError, StateError, did_you_mean
-from pytest_kindinfra.kube.yaml import load_documents
+from pytest_kindinfra.errors import KindInfraError, StateError
 from pytest_kindinfra.state.clusterrecords import ObjectsApplied
-from pytest_kindinfra.system.files import read_text, write_private
+from pytest_kindinfra.system.files import write_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -44,88 +43,6 @@ def scope_of(run: RunDirectory, *namespaces: str) -> Scope:
     )
 
 
-_FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
-
-
-_FIX = "To fix: kubectl config use-context NAME, or use another kubeconfig"
-
-
-def current_context(config: Any, wanted: str | None = None) -> str:
-    """Return the name of the context that is used.
-
-    Args:
-        config: What the file says.
-        wanted: The context that was asked for; None means the current one.
-
-    Raises:
-        ClusterError: It is no kubeconfig, or does not have the context, or no current one.
-    """
-    if not isinstance(config, dict) or not isinstance(config.get("contexts"), list):
-        msg = "it is no kubeconfig: it has no contexts"
-        raise ClusterError(msg)
-    if wanted is not None:
-        return _known_context(config, wanted)
-    name = config.get("current-context")
-    if not name or not isinstance(name, str):
-        msg = f"it has no current-context\n{_FIX}"
-        raise ClusterError(msg)
-    return name
-
-
-def _known_context(config: dict[str, Any], wanted: str) -> str:
-    names = [str(one.get("name")) for one in config["contexts"] if isinstance(one, dict)]
-    if wanted not in names:
-        hint = did_you_mean(wanted, names) or f"; it has: {', '.join(names) or 'none'}"
-        msg = f'it has no context "{wanted}"{hint}'
-        raise ClusterError(msg)
-    return wanted
-
-
-def only_current(config: Any, folder: Path, wanted: str | None = None) -> dict[str, Any]:
-    """Return a kubeconfig with the current context alone, which works in any folder.
-
-    Args:
-        config: What the file says.
-        folder: Where the file is: relative paths in it start there.
-        wanted: The context that was asked for; None means the current one.
-
-    Raises:
-        ClusterError: The current context, or what it names, is not in it.
-    """
-    name = current_context(config, wanted)
-    context = _named(config, "contexts", "context", name)
-    cluster = _named(config, "clusters", "cluster", str(context.get("cluster")))
-    users = []
-    if user := context.get("user"):
-        found = _named(config, "users", "user", str(user))
-        users = [{"name": user, "user": _absolute(found, folder)}]
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": context["cluster"], "cluster": _absolute(cluster, folder)}],
-        "users": users,
-        "contexts": [{"name": name, "context": context}],
-        "current-context": name,
-    }
-
-
-def _named(config: dict[str, Any], table: str, key: str, name: str) -> dict[str, Any]:
-    for entry in config.get(table) or ():
-        if entry.get("name") == name:
-            return dict(entry.get(key) or {})
-    msg = f'it has no {key} "{name}"\n{_FIX}'
-    raise ClusterError(msg)
-
-
-def _absolute(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the entry with its files by their full paths, as kubectl reads them."""
-    made: dict[str, Any] = {key: str(folder / entry[key]) for key in _FILES if entry.get(key)}
-    plugin = entry.get("exec")
-    if isinstance(plugin, dict) and "/" in str(plugin.get("command")):
-        made["exec"] = {**plugin, "command": str(folder / plugin["command"])}
-    return {**entry, **made}
-
-
 _NODE_OF_KIND = re.compile(r"(.+)-(?:control-plane|worker)\d*")
 
 
@@ -143,7 +60,7 @@ def find_existing(
     """Return the cluster of a kubeconfig, which must answer.
 
     Args:
-        file: The user's kubeconfig.
+        file: The user's kubeconfig, as `all_files` returns it.
         creator: Knows the kind clusters of this host.
         kind_nodes: Asks their kind nodes.
         deadline: When to give up.
@@ -152,32 +69,24 @@ def find_existing(
     Raises:
         KindInfraError: The file is no good, or the cluster does not answer.
     """
-    path = Path(os.path.abspath(file.expanduser()))  # noqa: PTH100 - a link may be changed meanwhile
-    own = only_current(_read_kubeconfig(path), path.parent, context)
+    own = read_context(file, context)
     nodes = _nodes(own)
     here = nodes and _name_here(nodes, creator, kind_nodes, deadline)
     return ExistingCluster(
-        kubeconfig=path,
+        kubeconfig=file,
         context=context,
         name=here or str(own["current-context"]),
         nodes=tuple(nodes) if here else (),
     )
 
 
-def _read_kubeconfig(path: Path) -> Any:
-    """Return what a kubeconfig says.
+def own_config(existing: ExistingCluster) -> dict[str, Any]:
+    """Return what the user's kubeconfig says now of a cluster, and of no other.
 
     Raises:
-        ClusterError: It cannot be read.
+        ClusterError: It cannot be read any more, or has no such context any more.
     """
-    try:
-        return next(iter(load_documents(read_text(path))), None)
-    except OSError as error:
-        msg = f"it cannot be read: {error.strerror}"
-        raise ClusterError(msg) from error
-    except ValueError as error:  # no UTF-8, or no YAML
-        msg = f"it cannot be read: {error}"
-        raise ClusterError(msg) from error
+    return read_context(existing.kubeconfig, existing.context)
 
 
 @contextmanager
@@ -255,11 +164,6 @@ def problems_of_options(settings: Settings) -> Iterator[str]:
                 f"{settings.sources[key]} is for a cluster that the run creates, but "
                 f"{settings.sources['kubeconfig']} names an existing one: remove one of the two"
             )
-    if settings.kubeconfig and settings.reuse:
-        yield (
-            f"{settings.sources['reuse']} keeps services for the next run, but a run's objects in "
-            f"the cluster of {settings.sources['kubeconfig']} are always deleted: drop one of them"
-        )
 
 
 def problems_of_images(
@@ -295,7 +199,6 @@ def problems_of_rights(
     Raises:
         KindInfraError: The cluster does not answer any more.
     """
-    path = existing.kubeconfig
     objects = [
         *more,
         *(
@@ -305,7 +208,7 @@ def problems_of_rights(
         ),
     ]
     forwards = any(service.endpoints for service in plan.services)
-    with _opened(only_current(_read_kubeconfig(path), path.parent, existing.context)) as reader:
+    with _opened(own_config(existing)) as reader:
         from pytest_kindinfra.kube.rights import missing_rights, rights_for, shown
 
         rights = rights_for(reader, objects, namespace, forwards=forwards)
@@ -320,12 +223,14 @@ def problems_of_rights(
 
 
 def remove_expired_in(existing: ExistingCluster, at: float, deadline: Deadline) -> list[str]:
-    """Delete what runs left in a cluster and has expired; see `kube.cleanup.remove_expired`."""
-    path = existing.kubeconfig
-    with _opened(only_current(_read_kubeconfig(path), path.parent, existing.context)) as reader:
+    """Delete what runs left in a cluster and has expired; see `kube.cleanup.remove_expired`.
+
+    What stays there for the run of `existing` itself is left out: the run prolongs it.
+    """
+    with _opened(own_config(existing)) as reader:
         from pytest_kindinfra.kube.cleanup import remove_expired
 
-        return remove_expired(reader, at, deadline)
+        return remove_expired(reader, at, deadline, but=existing.run_id)
 
 
 class _Objects(Protocol):

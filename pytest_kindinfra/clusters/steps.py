@@ -15,7 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_kindinfra.clusters.existing import only_current, remove_expired_in, scope_of
+from pytest_kindinfra.clusters.existing import own_config, remove_expired_in, scope_of
+from pytest_kindinfra.clusters.placement import enter, why_occupied
 from pytest_kindinfra.clusters.restore import SnapshotBoot
 from pytest_kindinfra.clusters.reuse import obtain_cluster
 from pytest_kindinfra.clusters.sweep import sweep
@@ -28,18 +29,19 @@ from pytest_kindinfra.errors import (
     KindInfraError,
     StateError,
 )
-from pytest_kindinfra.kube.yaml import load_documents
 from pytest_kindinfra.model import Cluster
 from pytest_kindinfra.state.clusterrecords import (
     ClusterKept,
     ClusterNamed,
     KubernetesVersion,
     ObjectsApplied,
+    ReusedCluster,
 )
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.locks import is_locked
 from pytest_kindinfra.state.records import ClusterReady, NodeLost, ProgramVersions
-from pytest_kindinfra.system.files import is_there, read_text, write_private
+from pytest_kindinfra.state.reused import acquire, is_kept
+from pytest_kindinfra.system.files import is_there, write_private
 from pytest_kindinfra.system.secrets import credentials_in
 from pytest_kindinfra.system.timeline import Deadline, now
 
@@ -200,10 +202,9 @@ class _ExistingClusterSteps:
         """Use it; from now on every object with the run's label is deleted at the end."""
         context = self._context
         with context.tools.timeline.span("enter", "cluster"):
-            file = self._existing.kubeconfig
-            config = next(iter(load_documents(read_text(file))), None)
-            own = only_current(config, file.parent, self._existing.context)
-            write_private(context.run.kubeconfig, json.dumps(own))  # JSON is YAML
+            own = json.dumps(own_config(self._existing))  # JSON is YAML
+            write_private(context.run.kubeconfig, own)
+            reused_dir = self._enter_reused(own)
             context.tools.own.begun = True
             context.run.write(ClusterNamed(name=context.request.cluster))
             begin(len(self._existing.nodes))
@@ -213,7 +214,31 @@ class _ExistingClusterSteps:
             nodes=self._existing.nodes,
             host_ports={},
             owned=False,
+            reused_dir=reused_dir,
         )
+
+    def _enter_reused(self, kubeconfig: str) -> Path | None:
+        """Lock what is known of earlier runs with reuse, and note that this run goes on from it."""
+        context, request = self._context, self._context.request
+        if request.reuse is None:
+            return None
+        directory, deadline = RunDirectory(request.reuse.reused_dir), context.deadline()
+        lock = acquire(
+            directory,
+            user=f"the run in {context.run.path}",
+            waiting=lambda user: context.hooks.say(
+                f'what stays in cluster "{request.cluster}" is in use by {user}; waiting for its '
+                f"end, {deadline.left:.0f} s at most"
+            ),
+            deadline=deadline,
+            way_out="",
+        )
+        context.cleanup.callback(lock.release)
+        existed = is_kept(directory)
+        context.run.write(enter(directory, request, kubeconfig))
+        context.run.write(ReusedCluster(path=directory.path, existed=existed))
+        context.tools.own.reused_dir = directory.path
+        return directory.path
 
     def await_pods(
         self,
@@ -229,10 +254,11 @@ class _ExistingClusterSteps:
         context = self._context
         forwards = Forwards(cluster.kubeconfig)
         context.tools.closing.callback(forwards.close)
-        noted = _Places(context.run)
+        reused = RunDirectory(cluster.reused_dir) if cluster.reused_dir else None
+        noted = _Places(context.run, reused)
         kube = SharedKube(
             cluster.kubeconfig,
-            context.request.run_id,
+            context.request.label_id,
             forwards,
             note=noted.add,
             marks=NamespaceMarks(user_here(), now() + context.request.ttl),
@@ -245,6 +271,8 @@ class _ExistingClusterSteps:
                 _acquire_namespace(kube, namespace, context, deadline)
             if context.request.quota and kube.has_made(namespace):
                 kube.apply(_quota(context.request.quota), namespace=namespace, deadline=deadline)
+        if reused:
+            reused.write(ClusterKept(cluster=cluster.name))
         return kube
 
 
@@ -317,13 +345,19 @@ def _end_error(node: str, status: str, cluster: Cluster, context: Context) -> Cl
 
 
 class _Places:
-    """Records in the run directory where a run puts objects; safe from several threads."""
+    """Records where a run puts objects; safe from several threads.
 
-    def __init__(self, run: RunDirectory) -> None:
-        self._run = run
+    Args:
+        run: The run directory.
+        reused: The reused directory, which has what earlier runs have recorded.
+    """
+
+    def __init__(self, run: RunDirectory, reused: RunDirectory | None = None) -> None:
+        self._folders = [run, reused] if reused else [run]
         self._lock = threading.Lock()
-        self._namespaces: set[str] = set()
-        self._resources: set[str] = set()
+        before = reused.read(ObjectsApplied) if reused else None
+        self._namespaces = set(before.namespaces if before else ())
+        self._resources = set(before.resources if before else ())
 
     def add(self, namespace: str, resource: str) -> None:
         """Note that there may be an object of a kind in a namespace; none for the cluster's."""
@@ -333,12 +367,12 @@ class _Places:
                 return
             self._namespaces |= {namespace} - {""}
             self._resources.add(resource)
-            self._run.write(
-                ObjectsApplied(
-                    namespaces=tuple(sorted(self._namespaces)),
-                    resources=tuple(sorted(self._resources)),
-                )
+            record = ObjectsApplied(
+                namespaces=tuple(sorted(self._namespaces)),
+                resources=tuple(sorted(self._resources)),
             )
+            for folder in self._folders:
+                folder.write(record)
 
 
 def _acquire_namespace(
@@ -352,10 +386,15 @@ def _acquire_namespace(
     from pytest_kindinfra.kube.cleanup import LEASE, LeaseHolder, acquire_lease, remove_all
 
     kube.announce(LEASE, namespace)
+    reuse = context.request.reuse
     holder = LeaseHolder(
-        run_id=context.request.run_id, host=socket.gethostname(), folder=str(context.run.path)
+        run_id=context.request.label_id,
+        host=socket.gethostname(),
+        folder=str(reuse.reused_dir if reuse else context.run.path),
     )
     other = acquire_lease(kube, namespace, holder)
+    if other and other.run_id == holder.run_id:
+        return  # it stays between runs with reuse
     if other and _is_dead(other, holder.host):
         scope = scope_of(RunDirectory(Path(other.folder)), namespace)
         remove_all(kube, other.run_id, deadline, scope)
@@ -378,6 +417,9 @@ def _is_dead(holder: LeaseHolder, host: str) -> bool:
 def _in_use(other: LeaseHolder, namespace: str, context: Context) -> str:
     from pytest_kindinfra.kube.cleanup import remove_command
 
+    here = other.host == socket.gethostname()
+    if here and (why := why_occupied(RunDirectory(Path(other.folder)), namespace)):
+        return why
     existing = context.request.existing
     command = remove_command(
         existing.kubeconfig if existing else context.run.kubeconfig,

@@ -22,6 +22,9 @@ _OLD_IMAGES_DAYS = 7.0
 _LOG_LINES = 100
 
 
+_NAMED = "[--cluster-name NAME] [--kubeconfig FILE] [--context NAME]"
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = argparse.ArgumentParser(prog="kindinfra", description=DESCRIPTION)
@@ -85,13 +88,17 @@ def _add_lasting(commands: Any) -> None:
     dev = commands.add_parser(
         "dev",
         parents=[named],
-        usage="kindinfra dev [-h] [--cluster-name NAME] [SERVICE ...] [-- CMD ...]",
+        usage=f"kindinfra dev [-h] {_NAMED} [SERVICE ...] [-- CMD ...]",
         help="Deploy services again after each change, then run the tests",
         epilog="After --: the command to run after each change, in the folder of the declaration "
         "(default: pytest --lf --kindinfra-reuse). Ctrl-C ends it; the services stay.",
     )
     _add_services(dev)
-    commands.add_parser("down", parents=[named], help="Delete the reused cluster")
+    commands.add_parser(
+        "down",
+        parents=[named],
+        help="Delete the reused cluster; in an existing one, our services",
+    )
     commands.add_parser("status", parents=[named, _json()], help="Show which services are ready")
     logs = commands.add_parser("logs", parents=[named], help="Show the logs of the services")
     logs.add_argument("service", nargs="?", metavar="SERVICE", help="default: all")
@@ -110,12 +117,17 @@ def _add_inside(commands: Any) -> None:
     """Add the commands that reach into the services of that cluster."""
     named = _named()
     url = commands.add_parser("url", parents=[named], help="Show the URL of an endpoint")
+    url.add_argument(
+        "--forward",
+        action="store_true",
+        help="In an existing cluster: forward a port to it until Ctrl-C",
+    )
     url.add_argument("service", metavar="SERVICE")
     url.add_argument("endpoint", nargs="?", metavar="ENDPOINT", help="default: the first declared")
     execute = commands.add_parser(
         "exec",
         parents=[named],
-        usage="kindinfra exec [-h] [--cluster-name NAME] [-c CONTAINER] [-i] SERVICE -- CMD ...",
+        usage=f"kindinfra exec [-h] {_NAMED} [-c CONTAINER] [-i] SERVICE -- CMD ...",
         help="Run a command in a ready pod of a service",
     )
     execute.add_argument("-c", "--container", metavar="CONTAINER", help="default: the first one")
@@ -131,7 +143,7 @@ def _add_inside(commands: Any) -> None:
     kubectl = commands.add_parser(
         "kubectl",
         parents=[named],
-        usage="kindinfra kubectl [-h] [--cluster-name NAME] ...",
+        usage=f"kindinfra kubectl [-h] {_NAMED} ...",
         help="Call kubectl with the kubeconfig and the namespace of the services",
     )
     kubectl.add_argument("words", nargs=argparse.REMAINDER, metavar="...")
@@ -198,6 +210,15 @@ def _named() -> argparse.ArgumentParser:
         "--cluster-name",
         metavar=find_option("cluster_name").metavar,
         help="Name of the cluster, if not the default",
+    )
+    named.add_argument(
+        "--kubeconfig",
+        type=expand_path,
+        metavar="FILE",
+        help="An existing cluster instead: that of this kubeconfig",
+    )
+    named.add_argument(
+        "--context", metavar="NAME", help="Which context of it, or of the files of kubectl"
     )
     return named
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.commands.images import prepare_services
 from pytest_kindinfra.errors import KindInfraError
@@ -13,13 +13,13 @@ from pytest_kindinfra.kube.rewrite import content_hash
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.plan.kustomize import local_folders
 from pytest_kindinfra.plan.manifests import matching_files
-from pytest_kindinfra.plan.options import ignored_by
+from pytest_kindinfra.plan.options import find_option, ignored_by
 from pytest_kindinfra.run.prepare import Door
 from pytest_kindinfra.system.programs import run_here
 from pytest_kindinfra.wiring import make_tools
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from pytest_kindinfra.run.prepare import Prepared
 
@@ -43,7 +43,7 @@ def dev(
     services: Sequence[str],
     command: Sequence[str],
     *,
-    cluster: str | None,
+    cluster: Mapping[str, Any],
     bring_up: Callable[[], bool],
     say: Callable[[str], object],
 ) -> None:
@@ -55,7 +55,7 @@ def dev(
     Args:
         services: Their names; none means all that are declared.
         command: The words to run.
-        cluster: kind's name for the cluster if not what the options say.
+        cluster: The options that name the cluster: key as in `[options]` to value.
         bring_up: Does what `kindinfra up` does, and returns whether all is ready.
         say: Shows a line.
 
@@ -64,8 +64,8 @@ def dev(
         KindInfraError: The extra `dev` is not installed.
     """
     _check_extra()
-    env = {"KINDINFRA_CLUSTER_NAME": cluster} if cluster else {}
-    prepared = _prepare(services)
+    env = {find_option(key).variable: str(value) for key, value in cluster.items() if value}
+    prepared = _prepare(services, cluster)
     known = _fingerprint(prepared)
     artifacts = (prepared.request.folder / prepared.settings.artifacts).resolve()
     watched = _watched(prepared)
@@ -81,7 +81,7 @@ def dev(
         if not files:
             continue
         try:
-            prepared = _prepare(services)
+            prepared = _prepare(services, cluster)
             fingerprint = _fingerprint(prepared)
         except KindInfraError as error:
             say(f"kindinfra: {error}")
@@ -140,11 +140,11 @@ def _go(
         say("kindinfra: the tests were not run; waiting for changes")
 
 
-def _prepare(services: Sequence[str]) -> Prepared:
+def _prepare(services: Sequence[str], cluster: Mapping[str, Any]) -> Prepared:
     return prepare_services(
         declaration_folder(Path.cwd()),
         services or None,
-        options={"reuse": True},
+        options={"reuse": True, **cluster},
         door=Door(purpose="plan", run_id="RUN_ID", ignored=ignored_by("command")),
     )
 

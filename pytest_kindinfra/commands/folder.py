@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.commands.images import settings_of
-from pytest_kindinfra.commands.reused import look
+from pytest_kindinfra.commands.places import look
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.plan.finding import declaration_folder
 from pytest_kindinfra.run.prepare import read_declaration
@@ -58,11 +58,14 @@ def _declaration(declaration: Declaration, folder: Path) -> Iterator[str]:
 
 def _cluster() -> Iterator[str]:
     try:
-        place = look(None)
+        place = look({})
     except KindInfraError as error:
         yield _row("cluster", f"unknown: {str(error).splitlines()[0]}")
         return
-    if place.there is None:
+    if place.kept:
+        services = services_in(place.directory) if place.directory else []
+        yield _row("cluster", f"existing, {place.name}: {', '.join(services) or 'no services'}")
+    elif place.there is None:
         yield _row("cluster", f"none ({place.name} will be created by kindinfra up)")
     elif not place.there.running:
         yield _row("cluster", f"{place.name}, whose kind nodes do not run")

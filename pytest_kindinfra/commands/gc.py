@@ -191,12 +191,13 @@ def collect_garbage(
 def _expired(kubeconfig: Path | None, context: str | None) -> Expired | None:
     """Delete what has expired in an existing cluster; None if none is named."""
     from pytest_kindinfra.clusters.existing import remove_expired_in
+    from pytest_kindinfra.clusters.kubeconfigs import all_files
 
     given = {"kubeconfig": kubeconfig, "context": context}
     settings = settings_of(Declaration(folder=Path.cwd()), given)
     if (file := settings.kubeconfig) is None:
         return None
-    path = Path.cwd() / file.expanduser()
+    path = all_files(file, Path.cwd())
     existing = ExistingCluster(kubeconfig=path, name="", context=settings.context)
     try:
         deleted = remove_expired_in(existing, now(), Deadline.after(_SECONDS))

@@ -51,8 +51,8 @@ if TYPE_CHECKING:
 _MB = 1_000_000
 
 
-_UNUSED = ("keep", "reuse", "cluster_name")
-"""Options about a cluster that lasts."""
+_UNUSED = ("keep", "reuse", "cluster_name", "kubeconfig", "context")
+"""Options about a cluster that lasts, or was there before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +210,8 @@ class _Moving:
     @classmethod
     def here(cls) -> _Moving:
         """Return that of the declaration of the current folder."""
-        door = Door(purpose="plan", run_id="RUN_ID", ignored=ignored_by("command"))
+        ignored = ignored_by("command") | {"kubeconfig", "context"}
+        door = Door(purpose="plan", run_id="RUN_ID", ignored=ignored)
         prepared = prepare_services(declaration_folder(Path.cwd()), [], options={}, door=door)
         tools = make_tools(prepared.settings.engine)
         snapshots = _wanted(prepared, tools)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.clusters.kubeconfigs import option_words
 from pytest_kindinfra.commands.images import new_folder, new_tools, prepare_services
 from pytest_kindinfra.context import Hooks
 from pytest_kindinfra.errors import KindInfraError
@@ -25,9 +27,10 @@ from pytest_kindinfra.state.records import PlanMade
 from pytest_kindinfra.state.runnames import new_run_id
 from pytest_kindinfra.system.interrupts import Haste, deferring
 from pytest_kindinfra.system.timeline import now
+from pytest_kindinfra.wiring import tools_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_kindinfra.model import Phase
     from pytest_kindinfra.run.prepare import Prepared
@@ -45,7 +48,7 @@ _NO_BOARD = NoBoard()
 def up(
     services: Sequence[str],
     *,
-    cluster: str | None,
+    cluster: Mapping[str, Any],
     progress: Callable[[Phase, bool], None],
     say: Callable[[str], None],
     width: int,
@@ -53,11 +56,13 @@ def up(
 ) -> bool:
     """Bring services up on the cluster that runs with reuse share, and leave them there.
 
+    That may be an existing cluster; then only what this declaration says is changed there.
+
     If standard output is a terminal with a person before it, a board is shown instead of lines.
 
     Args:
         services: Their names; none means all that are declared.
-        cluster: kind's name for the cluster if not what the options say.
+        cluster: The options that name the cluster: key as in `[options]` to value.
         progress: Called with each phase at its start and end.
         say: Shows a line.
         width: Columns of the terminal.
@@ -77,7 +82,9 @@ def up(
         board = _open_board(prepared, color=color)
         cleanup.callback(board.close)
         watch = progress if board is _NO_BOARD else failures_only(say, now())
-        started = Started(prepared=prepared, tools=new_tools(prepared, progress=watch))
+        tools = new_tools(prepared, progress=watch)
+        tools = tools_for(prepared.request, run.kubeconfig, tools)
+        started = Started(prepared=prepared, tools=tools)
         interrupted = _bring_up(started, run, say, cleanup, board)
         board.end()
         with deferring() as interrupts:
@@ -101,11 +108,11 @@ def up(
     return outcome.state == "passed"
 
 
-def _prepare(services: Sequence[str], cluster: str | None) -> Prepared:
+def _prepare(services: Sequence[str], cluster: Mapping[str, Any]) -> Prepared:
     return prepare_services(
         declaration_folder(Path.cwd()),
         services or None,
-        options={"reuse": True, "cluster_name": cluster},
+        options={"reuse": True, **cluster},
         door=Door(purpose="run", run_id=new_run_id(), ignored=ignored_by("command")),
     )
 
@@ -136,7 +143,11 @@ def _bring_up(
 
 
 def _endpoint_lines(run: RunDirectory, prepared: Prepared) -> Iterator[str]:
-    """Yield where the services that are ready answer."""
+    """Yield where the services that are ready answer; in an existing cluster, how to get there."""
+    if prepared.request.existing:
+        words = ["kindinfra", "url", "--forward", *option_words(prepared.settings), "SERVICE"]
+        yield f"  forward:   {shlex.join(words)}"
+        return
     stack = Stack(run, waits=False)
     for service in prepared.plan.services:
         with suppress(KindInfraError):

@@ -73,7 +73,10 @@ def forget_release(kube: Kube, name: str, namespace: str) -> None:
     """Delete the records of a release whose objects are gone."""
     for record in _records_of(kube, name, namespace):
         uid = record["metadata"]["uid"]
-        kube.delete_if(_path_of(record), lambda now, uid=uid: now["metadata"]["uid"] == uid)  # type: ignore[misc]
+        kube.delete_if(
+            _path_of(record),
+            lambda now, uid=uid: now["metadata"]["uid"] == uid and kube.is_owned(now),  # type: ignore[misc]
+        )
 
 
 def _records_of(kube: Kube, name: str, namespace: str) -> list[KubeObject]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kindinfra.deploy.apply import inputs_hash
 from pytest_kindinfra.deploy.records import forget_release
+from pytest_kindinfra.kube.cluster import SharedKube
 from pytest_kindinfra.kube.objects import is_hook
 from pytest_kindinfra.kube.rewrite import content_hash
 from pytest_kindinfra.kube.routes import await_routes, pods_of
@@ -144,7 +145,7 @@ class Renewal:
         keep = {key(obj) for obj in wanted}
         there = {key(obj): obj for obj in before.objects}
         if self._before and changed:
-            self._replaced = pods_of(self._kube, self._service.name)
+            self._replaced = pods_of(self._kube, self._service.name, namespaces=self._places)
         self._delete([obj for name, obj in there.items() if name not in keep], awaited=False)
         self._part_from(before, release, keep)
         known = [*(obj for obj in wanted if key(obj) in there), *chart]
@@ -184,7 +185,22 @@ class Renewal:
     def await_routes(self) -> None:
         """Return once requests reach the new pods; call it when these are ready."""
         if self._replaced:
-            await_routes(self._kube, self._service.name, self._replaced, self._deadline)
+            await_routes(
+                self._kube,
+                self._service.name,
+                self._replaced,
+                self._deadline,
+                namespaces=self._places,
+            )
+
+    @property
+    def _places(self) -> set[str] | None:
+        """The namespaces of its pods in an existing cluster, which has pods of others too."""
+        if not isinstance(self._kube, SharedKube):
+            return None
+        before = self._before.objects if self._before else ()
+        objects = (*before, *self._deployed.objects)
+        return {self._namespace, *(obj["metadata"]["namespace"] for obj in objects)} - {""}
 
     def keep(self, record: DeployedService) -> None:
         """Keep what is needed to restart the service later, from outside of a run."""
@@ -229,13 +245,14 @@ def delete_objects(
 ) -> list[tuple[str, str]]:
     """Delete those of the objects that have the service's label; return their paths and uids.
 
-    An object that another service applied meanwhile has another label, and stays. The end of
-    the others is not waited for: a namespace may never go.
+    An object that another service applied meanwhile has another label, and stays, as does one of
+    others in an existing cluster. The end of the rest is not waited for: a namespace may never go.
     """
     paths = [path for obj in objects if (path := _path(kube, obj))]
 
     def is_of_service(found: KubeObject) -> bool:
-        return labelled_service(found["metadata"].get("labels")) == service
+        labelled = labelled_service(found["metadata"].get("labels")) == service
+        return labelled and kube.is_owned(found)
 
     going = [(path, kube.delete_if(path, is_of_service)) for path in paths]
     return [(path, uid) for path, uid in going if uid]

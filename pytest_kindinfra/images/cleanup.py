@@ -113,7 +113,7 @@ def drop_old_images(context: Context, cluster: Cluster, kube: Kube) -> None:
     loaded = {one.subject for one in context.tools.timeline.phases if one.kind == "load" and one.ok}
     built = context.run.read_all(ImageReady)
     current = {name: built[name].image for name in loaded if name in built}
-    if cluster.reused_dir is None or not current:
+    if cluster.reused_dir is None or not cluster.owned or not current:
         return
     with suppress(KindInfraError):
         pods = kube.list_("/api/v1/pods")

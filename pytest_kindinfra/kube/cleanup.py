@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -14,6 +15,7 @@ from pytest_kindinfra.kube.expiry import OWNER_LABEL, has_expired
 from pytest_kindinfra.kube.kinds import GROUPS
 from pytest_kindinfra.kube.reader import Reader
 from pytest_kindinfra.model import RUN_LABEL
+from pytest_kindinfra.system.files import is_there
 from pytest_kindinfra.system.timeline import retry, sleep, wait_until
 
 if TYPE_CHECKING:
@@ -171,6 +173,10 @@ class _RunObject(NamedTuple):
     path: str
     namespace: str
 
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
 
 def remove_all(reader: Reader, run_id: str, deadline: Deadline, scope: Scope) -> None:
     """Ask for the end of all that a run has put there; pods and namespaces are not waited for.
@@ -194,7 +200,7 @@ def remove_all(reader: Reader, run_id: str, deadline: Deadline, scope: Scope) ->
         raise CommandError(command, exit_code=1, output="\n".join(problems))
 
 
-def remove_expired(reader: Reader, at: float, deadline: Deadline) -> list[str]:
+def remove_expired(reader: Reader, at: float, deadline: Deadline, *, but: str = "") -> list[str]:
     """Delete what runs left whose namespaces have expired, and return these namespaces.
 
     A namespace counts only if it has the marks of a run. All objects of that run go with it.
@@ -203,13 +209,14 @@ def remove_expired(reader: Reader, at: float, deadline: Deadline) -> list[str]:
         reader: The cluster.
         at: The time now, in seconds since the epoch.
         deadline: When to give up.
+        but: A run of which nothing is deleted.
 
     Raises:
         KindInfraError: Something could not be deleted, or the cluster does not answer.
     """
     expired: dict[str, list[str]] = {}
     for namespace in _marked(reader):
-        if has_expired(namespace, at):
+        if has_expired(namespace, at) and run_of(namespace) != but:
             expired.setdefault(run_of(namespace), []).append(namespace["metadata"]["name"])
     for run_id, names in expired.items():
         remove_all(reader, run_id, deadline, Scope(frozenset(names)))
@@ -244,7 +251,15 @@ class _Search:
     def objects(self) -> list[_RunObject]:
         """Return each object with the run's label, of whatever kind, in the order of deletion."""
         objects = [one for kind in self._kinds() for one in self._of(kind)]
-        return sorted(objects, key=lambda one: one.kind.rank)
+        services = {(one.namespace, one.name) for one in objects if one.kind.resource == "services"}
+        own = [
+            one
+            for one in objects
+            # Kubernetes makes these of k8s services, whose labels they get; users with the role
+            # `admin` of a namespace may not delete them.
+            if one.kind.resource != "endpoints" or (one.namespace, one.name) not in services
+        ]
+        return sorted(own, key=lambda one: one.kind.rank)
 
     def _of(self, kind: _Resource) -> Iterator[_RunObject]:
         for obj in self._listed(kind):
@@ -417,5 +432,12 @@ def remove_command(
     named = ",".join(dict.fromkeys(resources)) or "all,namespaces"
     place = ("--namespace", *namespaces) if len(namespaces) == 1 else ("--all-namespaces",)
     chosen = ("--context", context) if context else ()
-    words = ("kubectl", "--kubeconfig", str(kubeconfig), *chosen, "delete", named, *place)
+    words = (*_kubectl(kubeconfig), *chosen, "delete", named, *place)
     return (*words, "--wait=false", "--selector", f"{RUN_LABEL}={run_id}")
+
+
+def _kubectl(kubeconfig: Path) -> tuple[str, ...]:
+    """Return how kubectl is called with a kubeconfig, which may be several files."""
+    if os.pathsep in str(kubeconfig) and not is_there(kubeconfig):
+        return ("env", f"KUBECONFIG={kubeconfig}", "kubectl")
+    return ("kubectl", "--kubeconfig", str(kubeconfig))

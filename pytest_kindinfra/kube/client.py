@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from pytest_kindinfra.errors import ClusterError, KindInfraError
+from pytest_kindinfra.kube.credentials import renewed_user
 from pytest_kindinfra.system.timeline import Deadline, retry, sleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_kindinfra.kube.credentials import RenewedUser
     from pytest_kindinfra.model import KubeObject
 
     Query = Mapping[str, Any] | Sequence[tuple[str, str]]
@@ -273,7 +275,10 @@ def _make_client(kubeconfig: Path) -> Any:
     configuration = client.Configuration()
     load: Any = config.load_kube_config
     try:
-        load(config_file=str(kubeconfig), client_configuration=configuration)
+        if found := renewed_user(kubeconfig):
+            _load_renewed(*found, configuration)
+        else:
+            load(config_file=str(kubeconfig), client_configuration=configuration)
     except config.ConfigException as error:  # such as a missing file of a certificate
         msg = f"{kubeconfig}: {error}"
         raise ClusterError(msg) from error
@@ -282,6 +287,16 @@ def _make_client(kubeconfig: Path) -> Any:
         # HTTPS_PROXY in the environment would be asked for this machine's own port.
         configuration.proxy = None
     return client.ApiClient(configuration)
+
+
+def _load_renewed(said: dict[str, Any], user: RenewedUser, configuration: Any) -> None:
+    """Load a kubeconfig with the credentials that its user has now, and renew them later."""
+    from kubernetes import config
+
+    load: Any = config.load_kube_config_from_dict
+    users = [{"name": said["users"][0]["name"], "user": user.entry()}]
+    load({**said, "users": users}, client_configuration=configuration, persist_config=False)
+    configuration.refresh_api_key_hook = user.renew
 
 
 def _is_here(host: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import KindInfraError
@@ -176,11 +177,24 @@ class SharedKube(Kube):
 
     def ensure_namespace(self, name: str, deadline: Deadline, labels: Mapping[str, str]) -> None:
         """Make the namespace unless it is there; only one that is made here gets the label."""
-        if not self._has_namespace(name):
+        if not (existed := self._has_namespace(name)):
             self._note(name, "namespaces")
         own = {RUN_LABEL: self._run, **(self._marks.labels if self._marks else {})}
         annotations = self._marks.annotations if self._marks else {}
         boot.ensure_namespace(self.transport, name, deadline, {**labels, **own}, annotations)
+        if existed and annotations:
+            self._prolong(name, annotations)
+
+    def _prolong(self, name: str, annotations: Mapping[str, str]) -> None:
+        """Have a namespace that exists, with the label of this run, stay as long as a new one."""
+        with suppress(ApiError):  # we may not, so that others will delete it
+            if self.has_made(name):
+                self.request(
+                    "PATCH",
+                    f"/api/v1/namespaces/{name}",
+                    body={"metadata": {"annotations": dict(annotations)}},
+                    content_type="application/merge-patch+json",
+                )
 
     def _has_namespace(self, name: str) -> bool:
         """Whether it exists; False if that is unknown."""

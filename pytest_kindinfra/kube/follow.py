@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.kube.client import ApiRequest, hang_up
 from pytest_kindinfra.kube.client import lines as lines_of
+from pytest_kindinfra.kube.routes import pods_paths
 from pytest_kindinfra.names import labelled_service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from pytest_kindinfra.kube.cluster import Kube
     from pytest_kindinfra.model import KubeObject
@@ -36,6 +37,7 @@ class Following:
         say: Callable[[str], object],
         is_read: Callable[[], bool] = lambda: True,
         lines: int,
+        namespaces: Iterable[str] | None = None,
     ) -> None:
         """Prepare it; nothing is asked before `run`.
 
@@ -47,7 +49,9 @@ class Following:
             is_read: Called now and then: whether the lines are still read. A closed pipe would
                 not be noticed otherwise while there are no new lines.
             lines: How many earlier lines of each container are shown.
+            namespaces: Where the pods are; None looks in the whole cluster.
         """
+        self._paths = pods_paths(namespaces)
         self._kube = kube
         self._selector = selector
         self._say = say
@@ -89,7 +93,7 @@ class Following:
 
         A container that was restarted is a new one, whose log begins again.
         """
-        for pod in self._kube.list_("/api/v1/pods", labelSelector=self._selector):
+        for pod in self._pods():
             meta, status = pod["metadata"], pod.get("status") or {}
             path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/log"
             for one in _statuses(status):
@@ -97,6 +101,10 @@ class Following:
                 if seen not in self._seen and not (one.get("state") or {}).get("waiting"):
                     self._seen.add(seen)
                     yield _title(pod, one["name"]), path, one["name"]
+
+    def _pods(self) -> Iterator[KubeObject]:
+        for path in self._paths:
+            yield from self._kube.list_(path, labelSelector=self._selector)
 
     def _start(self, container: tuple[str, str, str]) -> threading.Thread:
         thread = threading.Thread(target=self._show, args=container, daemon=True)

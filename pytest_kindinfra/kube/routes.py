@@ -75,12 +75,17 @@ def live_pods(
         service: The service's name.
         namespaces: Where to look; None looks in the whole cluster.
     """
-    paths = ["/api/v1/pods"]
-    if namespaces is not None:
-        paths = [f"/api/v1/namespaces/{name}/pods" for name in namespaces]
+    paths = pods_paths(namespaces)
     labels = service_selector(service)
     found = [pod for path in paths for pod in reader.list_(path, labelSelector=labels)]
     return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
+
+
+def pods_paths(namespaces: Iterable[str] | None) -> list[str]:
+    """Return where pods are listed: in some namespaces, or with None in the whole cluster."""
+    if namespaces is None:
+        return ["/api/v1/pods"]
+    return [f"/api/v1/namespaces/{name}/pods" for name in namespaces]
 
 
 def pods_of(

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import EngineName, Load, SnapshotUse
 
 
+IN_CLUSTER = "in-cluster"
+"""The name of the context that is the service account of the pod in which this process runs."""
+
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where a pod's containers find it (kubernetes.io, "Accessing the Kubernetes API from a Pod")."""
+
+
 TAG_FIELDS = ("service", "user", "git", "time", "content", "random")
 """The fields that a template of tags may have in braces."""
 
@@ -186,14 +194,12 @@ class Settings(Frozen):
         None,
         "FILE",
         "Use the existing cluster of this kubeconfig; only the run's objects are deleted",
-        used_by=("pytest", "functions"),  # what commands make is there for the next one
     )
     context: str | None = _option(
         None,
         "NAME",
         "Use the existing cluster of this context, of --kindinfra-kubeconfig or of kubectl's files",
         unset="the current one of the kubeconfig",
-        used_by=("pytest", "functions"),
     )
     node_image: str | None = _option(
         None, "IMAGE", "Image of the cluster's nodes, such as kindest/node:v1.34.4"

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import os
 import os.path
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import did_you_mean
-from pytest_kindinfra.plan.options import OPTIONS, Settings, expand_path
+from pytest_kindinfra.plan.options import (
+    IN_CLUSTER,
+    OPTIONS,
+    SERVICE_ACCOUNT,
+    Settings,
+    expand_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -57,29 +62,18 @@ def read_settings(
 
 
 def _with_kubeconfig(settings: Settings) -> Settings:
-    """Return the settings with kubectl's file if only a context is given."""
-    if settings.context is None or settings.kubeconfig is not None:
-        return settings
-    sources = {**settings.sources, "kubeconfig": settings.sources["context"]}
-    return replace(settings, kubeconfig=_file_of_context(settings.context), sources=sources)
-
-
-def _file_of_context(name: str) -> Path:
-    """Return the first of kubectl's files that has a context, else the first of them.
+    """Return the settings with kubectl's files, or a pod's service account, for a context alone.
 
     kubectl reads the files of KUBECONFIG, else ~/.kube/config (kubernetes.io, "Organizing Cluster
     Access Using kubeconfig Files").
     """
-    from pytest_kindinfra.kube.yaml import load_documents
-
+    if settings.context is None or settings.kubeconfig is not None:
+        return settings
     texts = [text for text in os.environ.get("KUBECONFIG", "").split(os.pathsep) if text]
-    files = [Path(os.path.abspath(expand_path(text))) for text in texts or ["~/.kube/config"]]  # noqa: PTH100
-    for file in files:
-        with suppress(OSError, ValueError, AttributeError, TypeError):
-            config = next(iter(load_documents(file.read_text("utf-8"))), None) or {}
-            if any(one.get("name") == name for one in config.get("contexts") or ()):
-                return file
-    return files[0]
+    files = [os.path.abspath(expand_path(text)) for text in texts or ["~/.kube/config"]]  # noqa: PTH100
+    file = SERVICE_ACCOUNT if settings.context == IN_CLUSTER else Path(os.pathsep.join(files))
+    sources = {**settings.sources, "kubeconfig": settings.sources["context"]}
+    return replace(settings, kubeconfig=file, sources=sources)
 
 
 def _shown_at(row: Option, value: Any, place: str) -> str:

@@ -18,6 +18,8 @@ from pytest_kindinfra.clusters.existing import (
     problems_of_options,
     problems_of_rights,
 )
+from pytest_kindinfra.clusters.kubeconfigs import all_files
+from pytest_kindinfra.clusters.placement import own_namespace, placed
 from pytest_kindinfra.context import Request, Reuse, Tools
 from pytest_kindinfra.deploy.pullsecret import needed_secrets, problems_of_pull_secret
 from pytest_kindinfra.engines.registry import with_registry
@@ -25,7 +27,7 @@ from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.images.checks import build_problems
 from pytest_kindinfra.images.saved import read_saved_images
 from pytest_kindinfra.kube.kinds import numbers
-from pytest_kindinfra.model import ClusterSpec, Declaration, Image, Plan
+from pytest_kindinfra.model import Declaration, Image, Plan
 from pytest_kindinfra.plan.buildoptions import flags_by_key
 from pytest_kindinfra.plan.copies import with_copies
 from pytest_kindinfra.plan.declaration import parse_declaration
@@ -43,7 +45,7 @@ from pytest_kindinfra.run.machine import network_problem, problems_of_host
 from pytest_kindinfra.run.supply import problems_of_supply
 from pytest_kindinfra.state.memory import cache_folder
 from pytest_kindinfra.state.reused import reused_directory
-from pytest_kindinfra.state.runnames import cluster_name, in_names, new_run_id
+from pytest_kindinfra.state.runnames import cluster_name, new_run_id
 from pytest_kindinfra.system.grpc import missing_package
 from pytest_kindinfra.system.machine import total_memory
 from pytest_kindinfra.system.timeline import Deadline
@@ -145,14 +147,10 @@ def prepare(
 
 
 def _with_namespace(declaration: Declaration, settings: Settings, door: Door) -> Declaration:
-    """Return the declaration with the namespace of this run, if each has its own.
-
-    A reused cluster is that of one folder, whose runs deploy to one place.
-    """
+    """Return the declaration with the namespace of this run, if each has its own."""
     if declaration.cluster.namespace != "per-run":
         return declaration
-    run = in_names(door.run_id or new_run_id())
-    name = ClusterSpec().namespace if settings.reuse else f"kindinfra-{run}"
+    name = own_namespace(settings, declaration.folder, door.run_id or new_run_id())
     return replace(declaration, cluster=replace(declaration.cluster, namespace=name))
 
 
@@ -273,14 +271,14 @@ def _with_existing(
     """Return the request with the existing cluster, if one is named, and what is wrong with it."""
     if settings.kubeconfig is None or door.purpose != "run":
         return request, []
-    file = request.folder / settings.kubeconfig
+    file = all_files(settings.kubeconfig, request.folder)
     where = f"{settings.sources['kubeconfig']} {file}"
     limit = Deadline.after(_LOOK_SECONDS)
     try:
         existing = find_existing(
             file, tools.creator, tools.kind_nodes, limit, context=settings.context
         )
-        request = replace(request, existing=existing, cluster=existing.name, kind_config=None)
+        request = placed(request, existing, settings)
         more = needed_secrets(plan, request)
         found = problems_of_rights(plan, existing, request.namespace, more)
         problems = [f"{where}: {one}" for one in found]

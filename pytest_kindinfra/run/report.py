@@ -421,11 +421,11 @@ def kept_lines(what: str, *, kubeconfig: Path, delete: Sequence[str]) -> list[st
     ]
 
 
-def reused_lines(cluster: str, *, kubeconfig: Path, end: Sequence[str]) -> list[str]:
-    """Return how to use and how to delete a cluster that is kept for the next run."""
+def reused_lines(what: str, *, kubeconfig: Path, end: Sequence[str]) -> list[str]:
+    """Return how to use and how to delete what is kept for the next run, such as a cluster."""
     return [
         "",
-        f"kept for the next run: cluster {cluster}",
+        f"kept for the next run: {what}",
         f"  use it:    export KUBECONFIG={shlex.quote(str(kubeconfig))}",
         f"  delete it: {shlex.join(end)}",
     ]

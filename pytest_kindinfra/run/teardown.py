@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.clusters.kubeconfigs import option_words
 from pytest_kindinfra.clusters.sweep import tear_down
 from pytest_kindinfra.errors import CancelledError, KindInfraError, StateError
 from pytest_kindinfra.intests.stack import Stack
@@ -289,7 +290,9 @@ def closing_lines(
     lines += [text for note in filter(None, notes) for text in ("", note)]
     lines += failure_lines(outcome.failures)
     if outcome.kept and (reused := _reused_dir(started)) and _is_for_reuse(started):
-        lines += reused_lines(request.cluster, kubeconfig=reused.kubeconfig, end=_down(started))
+        what = "services in" if request.existing else "cluster"
+        name, end = f"{what} {request.cluster}", _down(started)
+        lines += reused_lines(name, kubeconfig=reused.kubeconfig, end=end)
     elif outcome.kept:
         delete = started.tools.provider.delete_command(request.cluster)
         what = f"what is of run {run.path.name} in cluster" if request.existing else "cluster"
@@ -327,9 +330,7 @@ def _restore(run: RunDirectory, write: Callable[[str], None]) -> None:
 
 def _down(started: Started) -> list[str]:
     """Return the command that ends the cluster."""
-    settings = started.prepared.settings
-    named = [f"--cluster-name={settings.cluster_name}"] if settings.cluster_name else []
-    return ["kindinfra", "down", *named]
+    return ["kindinfra", "down", *option_words(started.prepared.settings)]
 
 
 def _write_safely(write: Callable[[str], None], line: str) -> None:

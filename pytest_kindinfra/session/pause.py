@@ -173,17 +173,20 @@ def _pause_lines(config: pytest.Config, run: RunDirectory, paused: Paused) -> It
 
 
 def _commands(config: pytest.Config, run: RunDirectory, services: tuple[str, ...]) -> Iterator[str]:
+    from pytest_kindinfra.clusters.kubeconfigs import option_words
     from pytest_kindinfra.model import SERVICE_LABEL
     from pytest_kindinfra.state.records import ClusterReady
 
     cluster = run.settled(ClusterReady)
     namespace = cluster.namespace if isinstance(cluster, ClusterReady) else "default"
     yield f"kubectl --namespace={namespace} get pods,events"
-    reuse = outline(config).settings.reuse
+    settings = outline(config).settings
+    words = option_words(settings) if settings.kubeconfig else []
+    named = "".join(f" {shlex.quote(word)}" for word in words)
     for name in services:
-        if reuse:
-            yield f"kindinfra logs {name}"
-            yield f"kindinfra exec {name} -- sh -c 'COMMAND'"
+        if settings.reuse:
+            yield f"kindinfra logs{named} {name}"
+            yield f"kindinfra exec{named} {name} -- sh -c 'COMMAND'"
         else:
             yield f"kubectl --namespace={namespace} logs --selector={SERVICE_LABEL}={name} --prefix"
 

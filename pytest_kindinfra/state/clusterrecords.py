@@ -90,6 +90,21 @@ class ObjectsApplied(Note):
     resources: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployedTo(Note):
+    """Where runs with reuse have put objects in an existing cluster.
+
+    Attributes:
+        run_id: The id in the labels of their objects: that of the first such run.
+        namespace: Where objects are that name none.
+    """
+
+    FILE: ClassVar[str] = "deployed-to"
+
+    run_id: str
+    namespace: str
+
+
 # -- what a reused directory holds --------------------------------------------------------------
 
 

@@ -18,7 +18,9 @@ from pytest_kindinfra.state.clusterrecords import (
     ClusterKept,
     ClusterNamed,
     Deployed,
+    DeployedTo,
     Fingerprint,
+    ObjectsApplied,
     ReusedBy,
     SweepBegun,
 )
@@ -57,7 +59,7 @@ def is_kept(directory: RunDirectory) -> bool:
 
 def forget(directory: RunDirectory) -> None:
     """Remove what is known of a cluster that is gone; the lock stays, since others may wait."""
-    for kind in (ClusterKept, Fingerprint, SweepBegun, ClusterNamed):
+    for kind in (ClusterKept, Fingerprint, SweepBegun, ClusterNamed, DeployedTo, ObjectsApplied):
         directory.remove(kind)
     for service in services_in(directory):
         drop_deployed(directory, service)
@@ -74,7 +76,12 @@ def forget_name(directory: RunDirectory) -> None:
 
 
 def acquire(
-    directory: RunDirectory, *, user: str, waiting: Callable[[str], object], deadline: Deadline
+    directory: RunDirectory,
+    *,
+    user: str,
+    waiting: Callable[[str], object],
+    deadline: Deadline,
+    way_out: str = ", or use another --kindinfra-cluster-name",
 ) -> Lock:
     """Wait until no other process uses a reused cluster, and keep it for this process.
 
@@ -83,6 +90,7 @@ def acquire(
         user: The name of this process's work, for the message to those that wait for it.
         waiting: Called once with the user that has it, if there is one.
         deadline: When to give up.
+        way_out: What can be done instead of waiting.
 
     Raises:
         ClusterError: It was in use until the deadline, or its folder cannot be used.
@@ -103,7 +111,7 @@ def acquire(
         msg = (
             f'cluster "{directory.path.name}" did not become free{deadline.exceeded()}: it is in '
             f"use by {user_of(directory)}\n"
-            "To fix: wait until it ends, or use another --kindinfra-cluster-name"
+            f"To fix: wait until it ends{way_out}"
         )
         raise ClusterError(msg)
     directory.write(ReusedBy(user=user))

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_kindinfra.errors import KindInfraError, NotReadyError
+from pytest_kindinfra.state.clusterrecords import DeployedTo
 from pytest_kindinfra.state.codec import file_name, to_json
 from pytest_kindinfra.state.records import (
     ClusterReady,
@@ -141,8 +142,12 @@ class StackView:
 
     @property
     def run_id(self) -> str:
-        """The run's id, which is in the names and labels of what it makes."""
-        return self._run.path.name
+        """The run's id, which is in the names and labels of what it makes.
+
+        In an existing cluster with reuse it is the id of the first run there.
+        """
+        record = self._run.read(DeployedTo)
+        return record.run_id if record else self._run.path.name
 
     @property
     def images(self) -> dict[str, str]:

@@ -152,7 +152,7 @@ def is_there(path: Path | str) -> bool:
     return _look(path) is not None
 
 
-def _is_folder(path: Path | str) -> bool:
+def is_folder(path: Path | str) -> bool:
     """Whether the path leads to a folder; raises OSError if that is unknown."""
     found = _look(path)
     return found is not None and stat.S_ISDIR(found.st_mode)
@@ -177,7 +177,7 @@ def why_no_file(path: Path | str) -> str:
 
 def why_no_folder(path: Path | str) -> str:
     """Return why the path leads to no folder, for messages; empty if it does."""
-    return _why_not(path, _is_folder, "no such folder")
+    return _why_not(path, is_folder, "no such folder")
 
 
 def _why_not(path: Path | str, is_it: Callable[[Path | str], bool], missing: str) -> str:

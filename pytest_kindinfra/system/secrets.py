@@ -43,7 +43,7 @@ _NAME = re.compile(
 )
 
 
-_FLAG = re.compile(r"--?[\w-]*(?:token|password|passwd|passphrase)$", re.IGNORECASE)
+_FLAG = re.compile(r"--?[\w-]*(?:token|password|passwd|passphrase|client-secret)$", re.IGNORECASE)
 
 
 _VARIABLE = re.compile(r"[A-Za-z_][\w.-]*")
@@ -73,7 +73,7 @@ _FORMS = tuple(
         rb"(token[\"']?[ \t]*[:=][ \t]*[\"']?)[\w.~+/-]{16,}=*",
         rb"([Bb]earer[ \t]+)[\w.~+/-]{16,}=*",
         rb"(uthorization[\"']?[ \t]*[:=][ \t]*[\"']?[BbTt][a-z]+[ \t]+)[^\s\"']+",
-        rb"(--[\w-]{0,40}?(?:token|password|passwd)[\"']?[=, \t]+[\"']?)[^\s\"',]+",
+        rb"(--[\w-]{0,40}?(?:token|password|passwd|client-secret)[\"']?[=, \t]+[\"']?)[^\s\"',]+",
         rb"(://[^\s/:@\"'<>]{0,256}:)[^\s/@\"'<>]+(?=@(?!sha256:))",
         rb"(https?://)[^\s/:@\"'<>]{16,}(?=@)",
     )

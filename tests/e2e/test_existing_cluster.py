@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +22,6 @@ from tests.e2e.runs import LONGEST_RUN, ROOT, registry, run_command, run_pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.e2e.runs import Run
 
@@ -364,6 +365,119 @@ def test_a_run_has_its_own_namespace_and_removes_what_expired_as_gc_does(
     done = run_command(restricted, "gc", "--kubeconfig", str(cluster.kubeconfig))
     assert "deleted namespace kindinfra-old-2\n" in done.stdout, done.stdout + done.stderr
     assert left_of(cluster, "old-2") == []
+
+
+LASTING = """
+[cluster]
+namespace = "team"
+[services.web]
+manifests = ["web.yaml"]
+endpoints.http = { port = 8080, path = "/health" }
+"""
+WEB = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: web}
+data:
+  Corefile: |
+    example.org:1053 {
+      health :8080
+    }
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 8080}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      volumes: [{name: web, configMap: {name: web}}]
+      containers:
+        - name: main
+          image: COREDNS
+          imagePullPolicy: IfNotPresent
+          args: [-conf, /etc/web/Corefile]
+          volumeMounts: [{name: web, mountPath: /etc/web}]
+"""
+LASTING_CASES = """
+import urllib.request
+import pytest
+
+@pytest.mark.kindinfra("web")
+def test_it_answers(kindinfra):
+    with urllib.request.urlopen(kindinfra.url("web") + "/health", timeout=10) as answer:
+        assert answer.read() == b"OK"
+"""
+LOGIN = """#!/bin/sh
+cat <<END
+{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential",
+ "status": {"token": "%s"}}
+END
+"""
+
+
+def test_the_command_keeps_services_there_until_down(
+    cluster: Cluster, restricted: Path, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a user with rights in one namespace, known by an exec plugin, from one of two files."""
+    config = json.loads((restricted / "kubeconfig").read_text())
+    called = {"apiVersion": "client.authentication.k8s.io/v1", "command": "./login",
+              "interactiveMode": "Never"}  # fmt: skip
+    users = [{"name": config["users"][0]["name"], "user": {"exec": called}}]
+    (restricted / "users").write_text(json.dumps({"users": users}))
+    (restricted / "kubeconfig").write_text(json.dumps({**config, "users": []}))
+    (restricted / "login").write_text(LOGIN % token)
+    (restricted / "login").chmod(0o700)
+    files = [str(restricted / name) for name in ("users", "kubeconfig")]
+    monkeypatch.setenv("KUBECONFIG", os.pathsep.join(files))
+    images = cluster.kubectl("get", "nodes", "-o", "jsonpath={.items[0].status.images[*].names[*]}")
+    coredns = next(one for one in images.split() if "/coredns:" in one)
+    (restricted / "kindinfra.toml").write_text(LASTING)
+    (restricted / "web.yaml").write_text(WEB.replace("COREDNS", coredns))
+    (restricted / "test_idle.py").write_text(LASTING_CASES)
+    kinds = "configmaps,services,deployments,leases"
+    before = cluster.kubectl("get", kinds, "--namespace", "team", "-o", "name")
+
+    up = run_command(restricted, "up", "--context=team-dev")
+    assert up.returncode == 0, up.stdout + up.stderr
+    uid = ("get", "deployment", "web", "-n", "team", "-o", "jsonpath={.metadata.uid}")
+    first = cluster.kubectl(*uid)
+
+    status = run_command(restricted, "status", "--context=team-dev", "--json")
+    assert json.loads(status.stdout)["services"] == {
+        "web": {"ready": True, "why": "", "endpoints": {"http": None}}
+    }, status.stdout
+    words = ("get", "deployments", "-o", "name")
+    asked = run_command(restricted, "kubectl", "--context=team-dev", *words)
+    assert asked.stdout == "deployment.apps/web\n", asked.stderr
+
+    program = [str(Path(sys.executable).with_name("kindinfra")), "url", "--forward"]
+    argv = [*program, "--context=team-dev", "web"]
+    with subprocess.Popen(argv, cwd=restricted, stdout=subprocess.PIPE, text=True) as forwarding:
+        try:
+            assert forwarding.stdout is not None
+            port = forwarding.stdout.readline().strip().removeprefix("http://127.0.0.1:")
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30) as answer:
+                assert answer.read() == b"OK"
+        finally:
+            forwarding.terminate()
+
+    run = run_pytest(
+        restricted, "-p", "no:xdist", "--kindinfra-context=team-dev", "--kindinfra-reuse"
+    )
+    assert "1 passed" in run.output, run.output
+    assert cluster.kubectl(*uid) == first
+
+    down = run_command(restricted, "down", "--context=team-dev")
+    assert down.returncode == 0, down.stdout + down.stderr
+    assert cluster.kubectl("get", kinds, "--namespace", "team", "-o", "name") == before
 
 
 PUSHED = """

@@ -5,16 +5,20 @@ from __future__ import annotations
 import base64
 import json
 import re
+import signal
 import threading
+import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+import yaml
 
 from tests.fake_kubernetes import FakeKubernetes
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
 
     from tests.fake_kubernetes_http import Address, Object
@@ -327,22 +331,6 @@ def test_options_for_a_cluster_that_is_made_are_refused_beside_it(
     ) in run.text
 
 
-def test_reuse_is_refused_with_an_existing_cluster(
-    project: Project, kubernetes: FakeKubernetes
-) -> None:
-    project.service("store")
-    project.tests(TESTS)
-
-    run = project.run(OPTION, KINDINFRA_REUSE="1")
-
-    assert run.code == 4, run.text
-    assert (
-        "environment KINDINFRA_REUSE keeps services for the next run, but a run's objects in the "
-        "cluster of --kindinfra-kubeconfig are always deleted: drop one of them"
-    ) in run.text
-    assert [path for method, path in kubernetes.requests if method != "GET"] == []
-
-
 @pytest.mark.parametrize("workers", [None, 2])
 def test_a_file_that_is_not_there_is_a_usage_error(project: Project, workers: int | None) -> None:
     project.service("store")
@@ -533,3 +521,299 @@ def test_what_a_run_of_another_machine_left_goes_when_it_has_expired(
 
     assert run.code == 0, run.text
     assert "/api/v1/namespaces/kindinfra-old" not in kubernetes.objects, run.text
+
+
+def test_contexts_are_looked_for_in_all_files_of_kubectl(
+    project: Project, kubernetes: FakeKubernetes
+) -> None:
+    assert kubernetes.url
+    project.service("store")
+    project.tests(TESTS)
+    files = f"{project.folder}/missing:{project.folder}/kube.yaml"
+
+    wrong = project.run("--kindinfra-context=fak", KUBECONFIG=files)
+    right = project.run("--kindinfra-context=fake", KUBECONFIG=files)
+
+    assert wrong.code == 4, wrong.text
+    assert (
+        f'--kindinfra-context {files}: it has no context "fak"; did you mean "fake"? (it has: fake)'
+    ) in wrong.text
+    assert (right.code, right.outcomes) == (0, {"passed": 5}), right.text
+
+
+def test_an_exec_plugin_that_fails_is_a_usage_error(
+    project: Project, kubernetes: FakeKubernetes
+) -> None:
+    plugin = project.folder / "login"
+    plugin.write_text("#!/bin/sh\necho 'session expired' >&2\nexit 3\n")
+    plugin.chmod(0o755)
+    config = yaml.safe_load((project.folder / "kube.yaml").read_text())
+    called = {"apiVersion": "client.authentication.k8s.io/v1", "command": "./login"}
+    config["users"] = [{"name": "fake", "user": {"exec": called}}]
+    (project.folder / "kube.yaml").write_text(yaml.safe_dump(config))
+    project.service("store")
+    project.tests(TESTS)
+
+    run = project.run(OPTION)
+
+    assert run.code == 4, run.text
+    assert (
+        f'--kindinfra-kubeconfig {project.folder}/kube.yaml: the exec plugin of user "fake" '
+        f"failed: exit code 3\n  $ {project.folder}/login\n    session expired\nTo fix: "
+    ) in run.text
+    assert kubernetes.requests == []
+
+
+def test_without_a_pod_there_are_no_credentials_of_one(project: Project) -> None:
+    project.service("store")
+    project.tests(TESTS)
+
+    run = project.run("--kindinfra-context=in-cluster", KUBERNETES_SERVICE_HOST="")
+
+    assert run.code == 4, run.text
+    assert "there are no credentials of a pod: /var/run/secrets/" in run.text
+
+
+STORE = "/apis/apps/v1/namespaces/default/deployments/store"
+HERE = "--kubeconfig=kube.yaml"
+
+
+class TestCommand:
+    """What `kindinfra up` leaves in a cluster of others, and what later commands know of it."""
+
+    @pytest.fixture
+    def shop(self, project: Project, kubernetes: FakeKubernetes) -> Project:
+        assert kubernetes.url
+        project.service("store")
+        project.service("other")
+        project.tests(TESTS)
+        return project
+
+    @staticmethod
+    def up(shop: Project, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        done = shop.command("up", *words, **env)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def test_services_stay_for_the_next_run_and_for_down(
+        self, shop: Project, kubernetes: FakeKubernetes
+    ) -> None:
+        before = set(kubernetes.objects)
+
+        done = self.up(shop, HERE)
+        first = kubernetes.objects[STORE]["metadata"]
+        run = shop.run(OPTION, "--kindinfra-reuse", workers=2)
+        (kubeconfig,) = shop.folder.glob(".kindinfra/reused/existing-127.0.0.1-*/kubeconfig")
+
+        assert done.stdout.splitlines()[-5:-1] == [
+            "kept for the next run: services in fake",
+            f"  use it:    export KUBECONFIG={kubeconfig}",
+            f"  delete it: kindinfra down --kubeconfig={shop.folder}/kube.yaml",
+            f"logs and details: {done.stdout.splitlines()[-2].rpartition(' ')[2]}",
+        ]
+        assert (run.code, run.outcomes) == (0, {"passed": 5}), run.text
+        second = kubernetes.objects[STORE]["metadata"]
+        assert [second[key] for key in ("uid", "generation", "labels")] == [
+            first[key] for key in ("uid", "generation", "labels")
+        ]
+
+        ended = shop.command("down", HERE)
+
+        assert (ended.returncode, ended.stdout) == (
+            0,
+            "deleted the services of this folder in cluster fake; the cluster stays\n",
+        )
+        assert set(kubernetes.objects) == before
+        assert shop.command("down", HERE).stdout == (
+            "no services of this folder are in cluster fake\n"
+        )
+
+    def test_only_what_changed_is_deployed_again(
+        self, shop: Project, kubernetes: FakeKubernetes
+    ) -> None:
+        self.up(shop, HERE)
+        other = STORE.replace("store", "other")
+        before = {path: kubernetes.objects[path]["metadata"] for path in (STORE, other)}
+        file = shop.folder / "store.yaml"
+        file.write_text(file.read_text().replace("path: /,", "path: /ready,"))
+
+        self.up(shop, HERE)
+
+        after = {path: kubernetes.objects[path]["metadata"] for path in (STORE, other)}
+        changed = {path: after[path]["generation"] - before[path]["generation"] for path in after}
+        assert changed == {STORE: 1, other: 0}
+        assert {after[path]["uid"] == before[path]["uid"] for path in after} == {True}
+
+    def test_down_leaves_what_others_have_in_the_same_namespace(
+        self, shop: Project, kubernetes: FakeKubernetes
+    ) -> None:
+        for name, run in (("theirs", {"dev.kindinfra/run": "another-run"}), ("nobodys", {})):
+            labels = {"dev.kindinfra/service": "store", **run}
+            meta = {"name": name, "namespace": "default", "labels": labels}
+            kubernetes.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta})
+        before = set(kubernetes.objects)
+
+        self.up(shop, HERE)
+        done = shop.command("down", HERE)
+
+        assert done.returncode == 0, done.stderr
+        assert set(kubernetes.objects) == before
+
+    def test_status_asks_endpoints_and_says_how_to_reach_them(
+        self, shop: Project, kubernetes: FakeKubernetes
+    ) -> None:
+        early = shop.command("status", HERE)
+        self.up(shop, HERE, "store")
+
+        done, plain = shop.command("status", HERE, "--json"), shop.command("status", HERE)
+        kubernetes.ports.clear()
+        silent = shop.command("status", HERE)
+
+        option = f"--kubeconfig={shop.folder}/kube.yaml"
+        assert (early.returncode, early.stdout) == (
+            1,
+            f'no services of this folder are in cluster "fake"\nTo fix: kindinfra up {option}\n',
+        )
+        found = json.loads(done.stdout)
+        assert found["services"] == {
+            "store": {"ready": True, "why": "", "endpoints": {"http": None}}
+        }
+        assert plain.stdout.splitlines()[1:] == [
+            "  store                ready",
+            f"    http               kindinfra url --forward {option} store http",
+        ]
+        assert silent.returncode == 1
+        assert 'not ready: endpoint "http" of "store" did not answer' in silent.stdout
+
+    def test_a_port_leads_to_an_endpoint_as_long_as_the_command_runs(self, shop: Project) -> None:
+        self.up(shop, HERE, "store")
+
+        refused = shop.command("url", HERE, "store")
+        running = shop.begin_command("url", "--forward", HERE, "store")
+        running.until(lambda: running.so_far().endswith("\n"))
+        port = running.so_far().strip().removeprefix("http://127.0.0.1:")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}") as answer:
+            assert answer.read() == b"here"
+        running.signal(signal.SIGINT)
+
+        assert running.finish().code == 130
+        with pytest.raises(OSError, match="refused"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}")
+        assert refused.returncode == 1
+        assert refused.stderr == (
+            'kindinfra: endpoint "http" of "store" has no URL while nothing forwards a port to it: '
+            'cluster "fake" is an existing one\n'
+            f"To fix: kindinfra url --forward --kubeconfig={shop.folder}/kube.yaml store http "
+            "forwards one until Ctrl-C\n"
+        )
+
+    def test_logs_exec_restart_and_kubectl_work_there(
+        self, shop: Project, kubernetes: FakeKubernetes
+    ) -> None:
+        kubernetes.logs["store"] = "listening\n"
+        kubernetes.execs = lambda *_: (3, "out", "err")
+        program = shop.fakes / "bin" / "kubectl"
+        program.write_text('#!/bin/sh\necho "$KUBECONFIG" "$@"\n')
+        program.chmod(0o755)
+        self.up(shop, HERE, "store")
+        kubernetes.forbidden = lambda _, path: path in {"/api/v1/pods", "/apis/apps/v1/deployments"}
+
+        logs = shop.command("logs", HERE, "store")
+        ran = shop.command("exec", HERE, "store", "--", "ls")
+        restarted = shop.command("restart", HERE, "store")
+        kubectl = shop.command("kubectl", HERE, "get", "pods", "--context=theirs")
+
+        assert logs.stdout.splitlines() == ["==> store: default/store-1-0 store <==", "listening"]
+        assert (ran.returncode, ran.stdout, ran.stderr) == (3, "out", "err")
+        assert restarted.stdout == "store: restarted Deployment store\n", restarted.stderr
+        (kubeconfig,) = shop.folder.glob(".kindinfra/reused/*/kubeconfig")
+        assert kubectl.stdout == f"{kubeconfig} --namespace=default get pods --context=theirs\n"
+
+    def test_a_namespace_per_run_is_that_of_the_first_one(
+        self, shop: Project, kubernetes: FakeKubernetes
+    ) -> None:
+        shop.declare('[cluster]\nnamespace = "per-run"\nttl = "2h"\n')
+        before = set(kubernetes.objects)
+        self.up(shop, HERE, "store")
+        (path,) = [path for path in kubernetes.objects if path.endswith("/deployments/store")]
+        name = path.split("/")[5]
+        namespace = kubernetes.objects[f"/api/v1/namespaces/{name}"]
+        namespace["metadata"]["annotations"]["dev.kindinfra/expires"] = "2020-01-01T00:00:00Z"
+
+        self.up(shop, HERE, "store")
+
+        again = kubernetes.objects[f"/api/v1/namespaces/{name}"]["metadata"]
+        assert (again["uid"], again["labels"]["dev.kindinfra/run"]) == (
+            namespace["metadata"]["uid"],
+            name.removeprefix("kindinfra-"),
+        )
+        assert again["annotations"]["dev.kindinfra/expires"] > "2021"
+        assert [one for one in kubernetes.objects if one.endswith("/deployments/store")] == [path]
+        assert shop.command("down", HERE).returncode == 0
+        assert {one for one in set(kubernetes.objects) - before if f"/{name}/" not in one} == set()
+
+    def test_another_namespace_needs_down_first(
+        self, shop: Project, kubernetes: FakeKubernetes
+    ) -> None:
+        self.up(shop, HERE, "store")
+        shop.declare('[cluster]\nnamespace = "shop"\n')
+
+        done = shop.command("up", HERE, "store")
+
+        assert done.returncode == 1
+        assert (
+            'the services of earlier runs are in namespace "default", but [cluster] namespace is '
+            f'"shop" now\nTo fix: kindinfra down --kubeconfig={shop.folder}/kube.yaml'
+        ) in done.stderr
+        assert STORE in kubernetes.objects
+
+    def test_a_run_without_reuse_is_told_what_has_the_namespace(
+        self, shop: Project, kubernetes: FakeKubernetes
+    ) -> None:
+        self.up(shop, HERE)
+
+        run = shop.run(OPTION)
+
+        assert run.code == 1, run.text
+        assert 'namespace "default" has services that stay between runs with reuse' in run.text
+        assert "To fix: use them with --kindinfra-reuse, delete them with kindinfra dow" in run.text
+        assert STORE in kubernetes.objects
+
+    def test_a_first_one_that_was_killed_is_gone_on_with(
+        self, shop: Project, kubernetes: FakeKubernetes
+    ) -> None:
+        kubernetes.ready_after = 3600
+        running = shop.begin_command("up", HERE)
+        running.until(lambda: STORE in kubernetes.objects)
+        running.kill()
+        running.finish()
+        before = kubernetes.objects[STORE]["metadata"]["labels"]["dev.kindinfra/run"]
+        kubernetes.ready_after = 0.02
+
+        self.up(shop, HERE)
+
+        assert kubernetes.objects[STORE]["metadata"]["labels"]["dev.kindinfra/run"] == before
+
+    def test_what_is_not_declared_any_more_is_deleted_if_it_is_ours(
+        self, shop: Project, kubernetes: FakeKubernetes
+    ) -> None:
+        self.up(shop, HERE)
+        declared = (shop.folder / "kindinfra.toml").read_text()
+        before, _, _ = declared.partition("[services.other]")
+        (shop.folder / "kindinfra.toml").write_text(before)
+
+        run = shop.run(OPTION, "--kindinfra-reuse", workers=None)
+
+        assert run.code == 0, run.text
+        assert STORE in kubernetes.objects
+        assert STORE.replace("store", "other") not in kubernetes.objects
+
+    def test_the_overview_says_which_services_are_there(self, shop: Project) -> None:
+        env = {"KINDINFRA_KUBECONFIG": str(shop.folder / "kube.yaml")}
+        empty = shop.command(**env)
+        self.up(shop, "store", **env)
+
+        done = shop.command(**env)
+
+        assert "  cluster      existing, fake: no services\n" in empty.stdout
+        assert "  cluster      existing, fake: store\n" in done.stdout

@@ -249,7 +249,7 @@ class TestTheTable:
         ("caller", "ignored"),
         [
             ("pytest", set()),
-            ("command", {"capacity", "context", "kubeconfig", "pause", "plan"}),
+            ("command", {"capacity", "pause", "plan"}),
             ("functions", {"capacity", "pause", "plan", "reuse"}),
         ],
     )

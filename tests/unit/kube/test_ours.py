@@ -262,6 +262,30 @@ class TestRemoving:
             *("--wait=false", "--selector", f"{RUN_LABEL}={RUN}"),
         )
 
+    def test_endpoints_are_left_to_the_k8s_service_that_they_were_made_of(
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        """They have its labels, and who may do all in one namespace may not delete them."""
+        fake.kinds["v1"]["Endpoints"] = ("endpoints", True)
+        for kind, name in (("Service", "web"), ("Endpoints", "web"), ("Endpoints", "by-hand")):
+            meta = {"name": name, "namespace": "default", "labels": {RUN_LABEL: RUN}}
+            fake.put({"apiVersion": "v1", "kind": kind, "metadata": meta})
+
+        remove_all(shared, RUN, soon, Scope())
+
+        assert {path.split("/", 5)[5] for path, _ in fake.deletions} == {
+            "services/web",
+            "endpoints/by-hand",
+        }
+
+    def test_the_command_names_several_files_as_kubectl_reads_them(self, tmp_path: Path) -> None:
+        files = tmp_path / f"a:{tmp_path}/b"
+
+        assert remove_command(files, RUN, ["pods"])[:4] == (
+            *("env", f"KUBECONFIG={files}", "kubectl"),
+            "delete",
+        )
+
     def test_objects_are_found_where_only_one_namespace_may_be_listed(
         self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline
     ) -> None:
@@ -473,6 +497,23 @@ class TestExpiry:
 
         assert remove_expired(marking, EXPIRY + 299, soon) == []
         assert fake.deletions == []
+
+    def test_what_the_run_itself_goes_on_with_is_prolonged_and_stays(
+        self, marking: SharedKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        for name, run in (("mine", RUN), ("theirs", "other")):
+            expired = namespace(name, **{RUN_LABEL: run, OWNER_LABEL: "somebody"})
+            expired["metadata"]["annotations"] = {EXPIRES: "2020-01-01T00:00:00Z"}
+            fake.put(expired)
+        fake.put({"apiVersion": "v1", "kind": "ServiceAccount",
+                  "metadata": {"name": "default", "namespace": "mine"}})  # fmt: skip
+
+        assert remove_expired(marking, EXPIRY, soon, but=RUN) == ["theirs"]
+        marking.ensure_namespace("mine", soon, {})
+
+        meta = fake.objects["/api/v1/namespaces/mine"]["metadata"]
+        assert meta["annotations"] == {EXPIRES: "2027-01-15T08:00:00Z"}
+        assert meta["labels"] == {RUN_LABEL: RUN, OWNER_LABEL: "somebody"}
 
     @pytest.mark.parametrize(
         ("labels", "annotations"),
