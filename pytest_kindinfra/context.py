@@ -114,6 +114,7 @@ class ExistingCluster:
         nodes: Its kind nodes; none if it is not a kind cluster of this host.
         context: Which context of the file; None means the current one.
         run_id: The id in the labels of what stays there between runs; empty if nothing does.
+        inside: This process runs in a pod of it.
     """
 
     kubeconfig: Path
@@ -121,6 +122,7 @@ class ExistingCluster:
     nodes: tuple[str, ...] = ()
     context: str | None = None
     run_id: str = ""
+    inside: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

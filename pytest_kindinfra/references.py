@@ -1,12 +1,14 @@
 """Image references: their parts, and the one full form in which they can be compared.
 
 `redis`, `docker.io/redis` and `docker.io/library/redis:latest` are one image, which kind nodes
-list under its full name only. Pure; it must not know engines or clusters.
+list under its full name only. Beside them is what pods need to pull from a private registry. Pure;
+it must not know engines or clusters.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 
 _DEFAULT_DOMAIN = "docker.io"
 
@@ -158,3 +160,19 @@ def _suffix(tag: str, digest: str, *, default: str) -> str:
     tagged = f":{tag}" if tag else ""
     digested = f"@{digest}" if digest else ""
     return tagged + digested or f":{default}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullSecret:
+    """The Secret by which pods pull images of the registry of images.
+
+    Attributes:
+        name: What it is called in each namespace.
+        registry: `HOST[:PORT][/PREFIX]`.
+        config: The text of a Docker config with the credentials; empty for those who only name
+            the Secret.
+    """
+
+    name: str
+    registry: str
+    config: str = field(default="", repr=False)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError
-from pytest_kindinfra.kube.portforward import Backend
+from pytest_kindinfra.kube.backends import Backend
 from pytest_kindinfra.system.answers import HOST, prove_endpoint
 
 if TYPE_CHECKING:

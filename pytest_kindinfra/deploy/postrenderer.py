@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindinfra.kube.objects import flattened
 from pytest_kindinfra.kube.rewrite import rewrite
 from pytest_kindinfra.kube.yaml import load_documents
-from pytest_kindinfra.model import PullSecret
+from pytest_kindinfra.references import PullSecret
 from pytest_kindinfra.system.files import write_private
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.engines.credentials import find_login
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.kube.rewrite import rewrite, runs_images_of
-from pytest_kindinfra.model import PullSecret
+from pytest_kindinfra.references import PullSecret
 from pytest_kindinfra.state.runnames import in_names
 from pytest_kindinfra.system.timeline import Deadline
 

@@ -21,12 +21,12 @@ from pytest_kindinfra.kube.objects import (
 )
 from pytest_kindinfra.kube.readiness import is_meant
 from pytest_kindinfra.kube.yaml import copied
-from pytest_kindinfra.references import split
+from pytest_kindinfra.references import PullSecret, split
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from pytest_kindinfra.model import KubeObject, PullSecret
+    from pytest_kindinfra.model import KubeObject
 
     ImagePaths = Iterable[Sequence[str]]
     """Pairs of a kind, as `Kind` or `Kind.group`, and a path with dots."""

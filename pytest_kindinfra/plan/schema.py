@@ -128,7 +128,9 @@ _SAID = {
         "Default: `--kindinfra-timeout`.",
     },
     "[services.x.endpoints.y]": {
+        "address": "Where the Ingress is reached, `HOST[:PORT]`. Default: what the Ingress says.",
         "expect": "For tcp: the beginning of the answer that counts as ready.",
+        "expose": "How tests reach the endpoint. Default: what suits the cluster.",
         "host_port": "A fixed port on 127.0.0.1. Default: a free one.",
         "node_port": "A fixed NodePort. Default: a free one from 30000.",
         "path": "For http and https: the path that must answer 2xx or 3xx.",

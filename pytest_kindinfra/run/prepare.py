@@ -21,6 +21,7 @@ from pytest_kindinfra.clusters.existing import (
 from pytest_kindinfra.clusters.kubeconfigs import all_files
 from pytest_kindinfra.clusters.placement import own_namespace, placed
 from pytest_kindinfra.context import Request, Reuse, Tools
+from pytest_kindinfra.deploy.exposure import problems_of_exposure
 from pytest_kindinfra.deploy.pullsecret import needed_secrets, problems_of_pull_secret
 from pytest_kindinfra.engines.registry import with_registry
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
@@ -248,6 +249,7 @@ def _problems_of_plan(
         yield from _problems_of_network(plan, request, settings)
         yield from _problems_of_mounts(request, settings)
     if door.purpose == "run":
+        yield from problems_of_exposure(plan, request)
         yield from problems_of_host(plan, request, settings, tools)
 
 

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from pytest_kindinfra.images.load import ImageLoader
     from pytest_kindinfra.images.tags import Circumstances
     from pytest_kindinfra.kube.cluster import Kube
-    from pytest_kindinfra.model import BuiltImage, Cluster, Image, PullSecret, Service
+    from pytest_kindinfra.model import BuiltImage, Cluster, Image, Service
+    from pytest_kindinfra.references import PullSecret
     from pytest_kindinfra.run.serving import ServiceTask
 
 _PREFLIGHT = "the set-up"

@@ -18,9 +18,9 @@ from pytest_kindinfra.model import (
     EndpointSpec,
     EngineName,
     KubeObject,
-    PullSecret,
 )
 from pytest_kindinfra.names import copy_name
+from pytest_kindinfra.references import PullSecret
 from pytest_kindinfra.state.codec import Note
 from pytest_kindinfra.state.results import Failed, Result
 
@@ -345,6 +345,7 @@ class Probe:
         node_address: The kind node's address; None where there is none.
         node_port: The NodePort there; 0 where there is none.
         behind: The pods that a port-forward leads to; None where there is no port-forward.
+        virtual_host: What requests say in their header `Host`; empty if that is `host`.
     """
 
     spec: EndpointSpec
@@ -353,6 +354,7 @@ class Probe:
     node_address: str | None = None
     node_port: int = 0
     behind: ProbedPods | None = None
+    virtual_host: str = ""
 
     @property
     def node(self) -> tuple[str, int] | None:
@@ -367,6 +369,7 @@ class Probe:
             scheme=self.spec.scheme,
             host=self.host,
             port=self.host_port,
+            virtual_host=self.virtual_host,
         )
 
 

@@ -36,6 +36,7 @@ KNOWN_HOSTS = {
     "helm.sh",
     "keepachangelog.com",
     "kind.sigs.k8s.io",
+    "kubernetes.default.svc",
     "kubernetes.io",
     "semver.org",
     "taplo.tamasfe.dev",

@@ -25,9 +25,9 @@ from pytest_kindinfra.model import (
     Image,
     KubeObject,
     Plan,
-    PullSecret,
     Service,
 )
+from pytest_kindinfra.references import PullSecret
 from tests.fakes import FakeEngine, fake_tools
 
 if TYPE_CHECKING:

@@ -378,8 +378,8 @@ class TestEverythingWorks:
                 if len(deletions) == 1:
                     self.clusters[name] = (f"{name}-control-plane",)
 
-        monkeypatch.setattr("pytest_kindinfra.run.recipe._LATE_EVERY", 0.01)
-        monkeypatch.setattr("pytest_kindinfra.run.recipe._LATE", 0.1)
+        monkeypatch.setattr("pytest_kindinfra.clusters.sweep._LATE_EVERY", 0.01)
+        monkeypatch.setattr("pytest_kindinfra.clusters.sweep._LATE", 0.1)
         bench.provider = Late()
 
         tear_down("k", tools=bench.tools, kubeconfig=bench.run.kubeconfig, deadline=soon)

@@ -59,7 +59,6 @@ EXPLAINED = {
     "engines.docker": SECOND,
     "engines.snapshots": DOOR,
     "images.ignore": PURE,
-    "images.buildlog": SIZE,
     "intests.objects": SIZE,
     "kube.apis": DOOR,
     "kube.boot": SIZE,
