@@ -128,6 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._serve("POST")
 
+    def do_PUT(self) -> None:
+        self._serve("PUT")
+
     def do_PATCH(self) -> None:
         self._serve("PATCH")
 
@@ -201,7 +204,19 @@ class _Handler(BaseHTTPRequestHandler):
             return self._get(address, query)
         if method == "DELETE":
             return self._delete(address, json.loads(body or "{}"))
-        return self._write(method, address, body, dry_run="dryRun" in query)
+        refusal = self._refused(address, body) if method == "PUT" else None
+        return refusal or self._write(method, address, body, dry_run="dryRun" in query)
+
+    def _refused(self, address: Address, body: bytes) -> tuple[int, Any] | None:
+        """Return why an object cannot be replaced: it is not there, or has another version."""
+        stored = self.server.fake.objects.get(address.path)
+        if stored is None:
+            return self._found(None, address)
+        wanted = json.loads(body)["metadata"]["resourceVersion"]
+        if stored["metadata"]["resourceVersion"] == wanted:
+            return None
+        said = "the object has been modified; please apply your changes to the latest one"
+        return 409, status_object(409, said, "Conflict")
 
     def _delete(self, address: Address, options: Object) -> tuple[int, Any]:
         fake = self.server.fake
