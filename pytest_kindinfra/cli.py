@@ -281,7 +281,13 @@ def _gc(given: argparse.Namespace) -> int:
     from pytest_kindinfra.commands.gc import collect_garbage
 
     say = _complain if given.json else _say
-    done = collect_garbage(images=given.images, days=given.older_than, say=say)
+    done = collect_garbage(
+        images=given.images,
+        days=given.older_than,
+        say=say,
+        kubeconfig=given.kubeconfig,
+        context=given.context,
+    )
     if given.json:
         _say_json(done.record)
     else:

@@ -134,6 +134,8 @@ class Request:
         named: The name is no new one: a cluster of that name may be there.
         run_id: The run's id.
         namespace: Where services go.
+        ttl: Seconds for which a namespace made in an existing cluster may stay.
+        quota: What it may use there: pairs as in a ResourceQuota's `hard`.
         build_jobs: Builds at a time.
         timeout: Seconds for the cluster, for each build, and for each service unless it says.
         kind_config: The user's kind config, parsed.
@@ -145,6 +147,7 @@ class Request:
         registry: The address of the user's own registry, None for the plugin's; only with
             `load` registry.
         image_registry: Where images are looked up and pushed to, None for none.
+        builder: The builder of docker buildx for all images, None for the engine's own.
         no_build: Every image must be there.
         images: A folder of saved images; only with `no_build`.
         build_anew: Build without any cache, also what the engine has.
@@ -168,6 +171,7 @@ class Request:
     load: Load = "auto"
     registry: str | None = None
     image_registry: str | None = None
+    builder: str | None = None
     no_build: bool = False
     images: Path | None = None
     build_anew: bool = False
@@ -177,6 +181,8 @@ class Request:
     named: bool = False
     reuse: Reuse | None = None
     snapshot: SnapshotUse = "off"
+    ttl: float = 86400.0
+    quota: tuple[tuple[str, str], ...] = ()
 
 
 T = TypeVar("T")

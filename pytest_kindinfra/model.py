@@ -237,7 +237,9 @@ class ClusterSpec:
     Attributes:
         config: A kind config to start from.
         node_image: None means kind's own choice.
-        namespace: Where services go.
+        namespace: Where services go; `per-run` is a new one for each run.
+        ttl: Seconds for which a namespace that a run makes in an existing cluster may stay.
+        quota: The resources that it may use there: pairs as in a ResourceQuota's `hard`.
         tuning: Boot faster than kind does.
         registry: The address of a registry of the user's on this host, `localhost:5001`; None
             means the plugin's own, where one is asked for.
@@ -247,6 +249,8 @@ class ClusterSpec:
     config: Path | None = None
     node_image: str | None = None
     namespace: str = "default"
+    ttl: float = 86400.0
+    quota: tuple[tuple[str, str], ...] = ()
     tuning: bool = True
     registry: str | None = None
     snapshot: SnapshotUse = "auto"
@@ -260,6 +264,7 @@ class Declaration:
         folder: Where the declaration lives; relative paths start here.
         source: The file's name for messages; None if there is no file.
         registry: Where images are looked up and pushed to, `HOST[:PORT][/PREFIX]`; None for none.
+        builder: The builder of docker buildx that builds the images; None for the engine's own.
         env: Variables for tests, as pairs of a name and a text with words in braces, sorted.
         options: The `[options]` table, keys without prefix, values as TOML gave them.
         from_hooks: The names of the services that hooks added; another run may not load them.
@@ -271,6 +276,7 @@ class Declaration:
     images: tuple[Image, ...] = ()
     services: tuple[Service, ...] = ()
     registry: str | None = None
+    builder: str | None = None
     env: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
     from_hooks: frozenset[str] = frozenset()

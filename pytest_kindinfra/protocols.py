@@ -243,6 +243,14 @@ class Engine(Protocol):
         """Return those of the flags of `docker buildx build` that it cannot take."""
         ...
 
+    def shares_images(self, builder: str, deadline: Deadline) -> bool:
+        """Return whether a builder sees the images that the engine has.
+
+        Raises:
+            KindInfraError: There is no such builder, or the engine has none but its own.
+        """
+        ...
+
     def image_ids(self, references: Sequence[str], deadline: Deadline) -> dict[str, str]:
         """Return the ids of those images that the engine has, by reference as given."""
         ...

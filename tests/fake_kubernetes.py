@@ -40,6 +40,7 @@ KINDS: dict[str, dict[str, tuple[str, bool]]] = {
         "ServiceAccount": ("serviceaccounts", True),
         "PersistentVolumeClaim": ("persistentvolumeclaims", True),
         "Event": ("events", True),
+        "ResourceQuota": ("resourcequotas", True),
     },
     "apps/v1": {
         "Deployment": ("deployments", True),

@@ -179,6 +179,7 @@ class FakeEngine:
         pulled: References that were pulled so far.
         on_ask: Called with each name that a registry is asked for: returns its digest, or raises.
         asked: Names that registries were asked for so far.
+        builders: Builders of buildx, to whether they share the engine's images.
         version: What `check` says; an exception is raised instead.
         name: What the user calls it.
         foreign: Build options that it does not know.
@@ -205,6 +206,8 @@ class FakeEngine:
     pulled: list[str] = field(default_factory=list)
     on_ask: Callable[[str], str | None] = lambda _name: None
     asked: list[str] = field(default_factory=list)
+
+    builders: dict[str, bool] = field(default_factory=dict)
 
     holds: Callable[[BuildRequest], str] = lambda request: request.reference.rpartition("-")[0]
     contents: dict[str, str] = field(default_factory=dict)
@@ -244,6 +247,12 @@ class FakeEngine:
 
     def foreign_options(self, options: Sequence[str]) -> tuple[str, ...]:
         return tuple(option for option in options if option in self.foreign)
+
+    def shares_images(self, builder: str, deadline: Deadline) -> bool:
+        deadline.check()
+        if self.name == "podman" or builder not in self.builders:
+            return self.real.shares_images(builder, deadline)
+        return self.builders[builder]
 
     def image_ids(self, references: Sequence[str], deadline: Deadline) -> dict[str, str]:
         deadline.check()

@@ -310,6 +310,15 @@ def problems_of_rights(plan: Plan, existing: ExistingCluster, namespace: str) ->
         )
 
 
+def remove_expired_in(existing: ExistingCluster, at: float, deadline: Deadline) -> list[str]:
+    """Delete what runs left in a cluster and has expired; see `kube.cleanup.remove_expired`."""
+    path = existing.kubeconfig
+    with _opened(only_current(_read_kubeconfig(path), path.parent, existing.context)) as reader:
+        from pytest_kindinfra.kube.cleanup import remove_expired
+
+        return remove_expired(reader, at, deadline)
+
+
 class _Objects(Protocol):
     """What a run put into a cluster."""
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_kindinfra.clusters.existing import only_current, scope_of
+from pytest_kindinfra.clusters.existing import only_current, remove_expired_in, scope_of
 from pytest_kindinfra.clusters.restore import SnapshotBoot
 from pytest_kindinfra.clusters.reuse import obtain_cluster
 from pytest_kindinfra.clusters.sweep import sweep
@@ -42,15 +42,15 @@ from pytest_kindinfra.state.records import (
 )
 from pytest_kindinfra.system.files import is_there, read_text, write_private
 from pytest_kindinfra.system.secrets import credentials_in
-from pytest_kindinfra.system.timeline import Deadline
+from pytest_kindinfra.system.timeline import Deadline, now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pytest_kindinfra.context import Context, ExistingCluster
     from pytest_kindinfra.kube.cleanup import LeaseHolder
     from pytest_kindinfra.kube.cluster import Kube, SharedKube
-    from pytest_kindinfra.model import Registry
+    from pytest_kindinfra.model import KubeObject, Registry
 
 _ASK_ENGINE = 10.0
 
@@ -187,7 +187,14 @@ class _ExistingClusterSteps:
         return _KindClusterSteps(self._context).check() if self._existing.nodes else ""
 
     def sweep(self) -> None:
-        """Do nothing: killed runs are the business of runs that make clusters."""
+        """Delete what runs left there and has expired; say what could not be deleted."""
+        context = self._context
+        try:
+            remove_expired_in(self._existing, now(), context.deadline())
+        except CancelledError:
+            return
+        except (KindInfraError, OSError) as error:
+            context.hooks.say(f"namespaces that have expired could not be deleted: {error}")
 
     def obtain(self, version: str, begin: Callable[[int], None]) -> Cluster:  # noqa: ARG002 - the protocol's
         """Use it; from now on every object with the run's label is deleted at the end."""
@@ -216,20 +223,38 @@ class _ExistingClusterSteps:
     ) -> Kube:
         """Wait for the API and hold the namespace; nodes and DNS are not this run's business."""
         from pytest_kindinfra.kube.cluster import SharedKube
+        from pytest_kindinfra.kube.expiry import NamespaceMarks, user_here
         from pytest_kindinfra.kube.portforward import Forwards
 
         context = self._context
         forwards = Forwards(cluster.kubeconfig)
         context.tools.closing.callback(forwards.close)
         noted = _Places(context.run)
-        kube = SharedKube(cluster.kubeconfig, context.request.run_id, forwards, note=noted.add)
+        kube = SharedKube(
+            cluster.kubeconfig,
+            context.request.run_id,
+            forwards,
+            note=noted.add,
+            marks=NamespaceMarks(user_here(), now() + context.request.ttl),
+        )
         namespace, deadline = context.request.namespace, context.deadline()
         with context.tools.timeline.span("wait", "cluster"):
             kube.wait_for_api(deadline)
             kube.ensure_namespace(namespace, deadline, {})
             if context.plan.services:
                 _acquire_namespace(kube, namespace, context, deadline)
+            if context.request.quota and kube.has_made(namespace):
+                kube.apply(_quota(context.request.quota), namespace=namespace, deadline=deadline)
         return kube
+
+
+def _quota(hard: Sequence[tuple[str, str]]) -> KubeObject:
+    return {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "kindinfra"},
+        "spec": {"hard": dict(hard)},
+    }
 
 
 def obtain_watched(

@@ -174,6 +174,15 @@ def _add_general(commands: Any) -> None:
         metavar="DAYS",
         help="With --images: unused for at least so many days (default: %(default)s)",
     )
+    gc.add_argument(
+        "--kubeconfig",
+        type=expand_path,
+        metavar="FILE",
+        help="Also delete what has expired in the existing cluster of this kubeconfig",
+    )
+    gc.add_argument(
+        "--context", metavar="NAME", help="Which context of it, or of the files of kubectl"
+    )
     commands.add_parser("schema", help="Print the JSON Schema of kindinfra.toml, for editors")
     completion = commands.add_parser("completion", help="Print a completion script for a shell")
     completion.add_argument("shell", choices=SHELLS)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import shlex
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.clusters.sweep import Swept, sweep
+from pytest_kindinfra.commands.images import settings_of
 from pytest_kindinfra.commands.snapshots import Removed, kept_here, remove_snapshots
+from pytest_kindinfra.context import ExistingCluster
 from pytest_kindinfra.errors import EngineError, KindInfraError
-from pytest_kindinfra.system.timeline import Deadline
+from pytest_kindinfra.model import Declaration
+from pytest_kindinfra.system.timeline import Deadline, now
 from pytest_kindinfra.wiring import engines_here, make_tools
 
 if TYPE_CHECKING:
@@ -96,17 +100,42 @@ class ImagesSwept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Expired:
+    """What became of the namespaces in an existing cluster that have expired.
+
+    Attributes:
+        kubeconfig: Of the cluster.
+        deleted: Namespaces that were deleted, with all else of their runs.
+        problem: Why not all of that could be done; empty if it was.
+    """
+
+    kubeconfig: str
+    deleted: list[str] = field(default_factory=list)
+    problem: str = ""
+
+    @property
+    def lines(self) -> Iterator[str]:
+        """What is shown of it."""
+        for name in self.deleted:
+            yield f"deleted namespace {name}"
+        if self.problem:
+            yield f"{self.kubeconfig}: {self.problem}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
     """What `gc` did, engine by engine."""
 
     clusters: list[Clusters]
     images: list[ImagesSwept]
     snapshots: list[Removed]
+    expired: Expired | None = None
 
     @property
     def well(self) -> bool:
         """Whether all went that should."""
         well = all(not (one.failed or one.problem) for one in self.clusters)
+        well = well and not (self.expired and self.expired.problem)
         return well and not any(one.problem for one in self.images)
 
     @property
@@ -114,6 +143,7 @@ class Collected:
         """What is shown of it."""
         found = [line for one in self.clusters for line in one.lines]
         found += [line for one in self.snapshots for line in one.lines]
+        found += self.expired.lines if self.expired else []
         yield from found or ["nothing was left behind"]
         for images in self.images:
             yield from images.lines
@@ -125,16 +155,26 @@ class Collected:
             "clusters": [asdict(one) for one in self.clusters],
             "images": [asdict(one) for one in self.images],
             "snapshots": [asdict(one) for one in self.snapshots],
+            "expired": self.expired and asdict(self.expired),
         }
 
 
-def collect_garbage(*, images: bool, days: float, say: Callable[[str], object]) -> Collected:
+def collect_garbage(
+    *,
+    images: bool,
+    days: float,
+    say: Callable[[str], object],
+    kubeconfig: Path | None = None,
+    context: str | None = None,
+) -> Collected:
     """Delete the clusters of killed runs, a registry and snapshots that are not in use.
 
     Args:
         images: Old images of this plugin are removed too.
         days: How long no run made or used those.
         say: Shows a line while another process is waited for.
+        kubeconfig: Of an existing cluster whose expired namespaces are deleted too.
+        context: Which of the contexts of the kubeconfig, or of kubectl's files.
 
     Returns:
         What was done; what could not be done for one engine is a `problem` there.
@@ -144,7 +184,25 @@ def collect_garbage(*, images: bool, days: float, say: Callable[[str], object]) 
         clusters=[_clusters(one, say) for one in tools],
         images=[_images(one, days=days) for one in tools] if images else [],
         snapshots=[_snapshots(one) for one in tools],
+        expired=_expired(kubeconfig, context),
     )
+
+
+def _expired(kubeconfig: Path | None, context: str | None) -> Expired | None:
+    """Delete what has expired in an existing cluster; None if none is named."""
+    from pytest_kindinfra.clusters.existing import remove_expired_in
+
+    given = {"kubeconfig": kubeconfig, "context": context}
+    settings = settings_of(Declaration(folder=Path.cwd()), given)
+    if (file := settings.kubeconfig) is None:
+        return None
+    path = Path.cwd() / file.expanduser()
+    existing = ExistingCluster(kubeconfig=path, name="", context=settings.context)
+    try:
+        deleted = remove_expired_in(existing, now(), Deadline.after(_SECONDS))
+    except KindInfraError as error:
+        return Expired(kubeconfig=str(file), problem=str(error))
+    return Expired(kubeconfig=str(file), deleted=deleted)
 
 
 def _clusters(tools: Tools, say: Callable[[str], object]) -> Clusters:
@@ -203,7 +261,6 @@ def _images(tools: Tools, *, days: float) -> ImagesSwept:
 def _discard(tools: Tools, *, days: float) -> ImagesSwept:
     from pytest_kindinfra.images.cleanup import discard_images
     from pytest_kindinfra.state.memory import cache_folder
-    from pytest_kindinfra.system.timeline import now
 
     done = discard_images(
         tools.engine,

@@ -43,6 +43,7 @@ from pytest_kindinfra.state.results import Failed
 from pytest_kindinfra.state.runnames import new_run_id
 from pytest_kindinfra.system.interrupts import deferring
 from pytest_kindinfra.system.timeline import Deadline
+from pytest_kindinfra.wiring import tools_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -89,15 +90,20 @@ def create_cluster(
     plan: Plan,
     *,
     name: str | None = None,
+    kubeconfig: Path | str | None = None,
+    context: str | None = None,
     timeout: float | None = None,
     artifacts: Path | str | None = None,
     progress: Callable[[Phase, bool], None] | None = None,
 ) -> OwnStack:
-    """Create a kind cluster with ports for all declared endpoints, ready for pods.
+    """Create a kind cluster with ports for all declared endpoints, or enter an existing cluster.
 
     Args:
         plan: What `resolve` returned.
         name: kind's name for it; None means `--kindinfra-cluster-name`'s value, or a new one.
+        kubeconfig: Of an existing cluster to use, of which only the objects that this process
+            makes are deleted; None means `--kindinfra-kubeconfig`'s value, or a new cluster.
+        context: Which of the kubeconfig's contexts; None means `--kindinfra-context`'s value.
         timeout: Seconds for each piece of work; None means `--kindinfra-timeout`'s value.
         artifacts: Where to leave logs, in a folder of their own; None means
             `--kindinfra-artifacts`'s value.
@@ -113,7 +119,13 @@ def create_cluster(
         ToolMissingError: Engine or kind is missing.
         KindInfraError: It did not come up; nothing is left but the evidence.
     """
-    given = {"cluster_name": name, "timeout": timeout, "artifacts": artifacts}
+    given = {
+        "cluster_name": name,
+        "kubeconfig": kubeconfig,
+        "context": context,
+        "timeout": timeout,
+        "artifacts": artifacts,
+    }
     prepared = prepare(
         plan.declaration,
         plan,
@@ -123,10 +135,12 @@ def create_cluster(
     tools = new_tools(prepared, progress=progress)
     with ExitStack() as cleanup:
         run = cleanup.enter_context(new_run(prepared))
-        context = own_context(prepared, tools=tools, run=run)
+        tools = tools_for(prepared.request, run.kubeconfig, tools)
+        cleanup.callback(tools.closing.close)
+        around = own_context(prepared, tools=tools, run=run)
         run.settle(PlanMade.of(plan, engine=tools.engine.name))
-        line, images = _create(context)
-        parts = StackParts(context, line, cleanup.pop_all(), images)
+        line, images = _create(around)
+        parts = StackParts(around, line, cleanup.pop_all(), images)
     return OwnStack(parts)
 
 
@@ -152,7 +166,8 @@ def delete_cluster(stack: OwnStack) -> None:
 
 
 def _create(context: Context) -> tuple[ClusterTasks, dict[str, BuiltImage]]:
-    context.tools.engine.check(context.deadline())
+    if context.request.existing is None:  # else it is needed for kind nodes only
+        context.tools.engine.check(context.deadline())
     try:
         return _create_to_its_end(context)
     except BaseException:
@@ -167,7 +182,10 @@ def _create_to_its_end(context: Context) -> tuple[ClusterTasks, dict[str, BuiltI
 
     Services that come before the nodes are brought up with it, and their images built for them.
     """
-    early = context_for(context, [one for one in context.plan.services if one.before == "nodes"])
+    made = context.request.existing is None  # an existing cluster has what its nodes need
+    early = context_for(
+        context, [one for one in context.plan.services if made and one.before == "nodes"]
+    )
     images: ImageTasks | None = None
     with Tasks() as tasks:
         builds, services = Builds(early), service_tasks(early.plan)

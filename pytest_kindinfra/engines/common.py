@@ -266,6 +266,11 @@ class CliEngine(ABC):
     def _unfit(self, version: str) -> str:
         """Return why an engine of this version cannot be used; empty if it can."""
 
+    def shares_images(self, builder: str, deadline: Deadline) -> bool:  # noqa: ARG002
+        """See `Engine.shares_images`."""
+        msg = f'"{builder}" is a builder of docker buildx, but the engine is {self.name}'
+        raise KindInfraError(msg)
+
     def foreign_options(self, options: Sequence[str]) -> tuple[str, ...]:
         """See `Engine.foreign_options`; the declaration's options are Docker's."""
         del options

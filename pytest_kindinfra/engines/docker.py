@@ -7,7 +7,7 @@ Each context of Docker has a builder of the driver `docker`, which is the engine
 context's name. Any other (`docker buildx use`, BUILDX_BUILDER, what docker/setup-buildx-action
 makes) has images of its own: it sees none that only the engine has, and may resolve `python:3.12`
 to another image than the engine (moby/buildkit#2343). So it is used only for what it is asked for:
-a name in `build_options`, or a cache that the engine's own builder cannot keep.
+a name in `build_options` or `--kindinfra-builder`, or a cache that the engine's own cannot keep.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import json
 import os
 import re
 import socket
-import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindinfra.engines.builders import Builders, builder_flags
 from pytest_kindinfra.engines.common import (
     CliEngine,
     Oldest,
@@ -35,7 +35,7 @@ from pytest_kindinfra.engines.failures import buildkit_failure
 from pytest_kindinfra.engines.host import EngineAddress, read_json
 from pytest_kindinfra.engines.refusals import lacks_image, remedy_of_registry
 from pytest_kindinfra.errors import CommandError, EngineError, KindInfraError, NothingHereError
-from pytest_kindinfra.plan.buildoptions import builder_of, flags
+from pytest_kindinfra.plan.buildoptions import builder_of
 from pytest_kindinfra.protocols import Finding
 from pytest_kindinfra.references import has_digest, name_in_node
 
@@ -88,24 +88,7 @@ _USUAL = frozenset({"", "unix:///var/run/docker.sock", "unix:///run/docker.sock"
 """The addresses of the engine that a host has by default."""
 
 
-_DEFAULT = "default"
-"""The context without any setting, and with DOCKER_HOST."""
-
-
-_BUILDER_FIELD = re.compile(r"^(Name|Driver):[ \t]*(\S+)", re.MULTILINE)
-
-
-_BUILDX_SECONDS = 30.0
-
-
 _REGISTRY_SECONDS = 30.0
-
-
-_OWN_CACHES = {"--cache-to": ("inline",), "--cache-from": ("inline", "registry")}
-"""What the engine's own builder can do without a containerd image store."""
-
-
-_CACHE_TYPE = re.compile(r"(?:^|,)\s*type=([\w-]+)")
 
 
 _FIX = "install Docker with buildx and start it (`docker version` must show a server)"
@@ -128,7 +111,7 @@ class Docker(CliEngine):
 
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)
-        self._builders = _Builders(runner)
+        self._builders = Builders(runner)
 
     def disk_root(self, environ: Mapping[str, str]) -> Path | None:
         """See `Engine.disk_root`."""
@@ -202,7 +185,11 @@ class Docker(CliEngine):
         items = self._inspect(request.bases, deadline)
         digests = {name: _in_registry(name, item) for name, item in items.items()}
         own = self._builders.own(deadline)
-        return _builder_flags(request, builder, digests, own=own)
+        return builder_flags(request, builder, digests, own=own)
+
+    def shares_images(self, builder: str, deadline: Deadline) -> bool:
+        """See `Engine.shares_images`."""
+        return self._builders.named(builder, deadline).is_own
 
     def tag(self, reference: str, name: str, deadline: Deadline) -> None:
         """See `Engine.tag`."""
@@ -282,129 +269,6 @@ def _familiar(reference: str) -> str:
     """
     full = name_in_node(reference)
     return full.removeprefix("docker.io/library/").removeprefix("docker.io/")
-
-
-@dataclass(frozen=True, slots=True)
-class _Builder:
-    """A builder of buildx.
-
-    Attributes:
-        name: Its name.
-        driver: `docker`, `docker-container`, `kubernetes` or `remote`.
-        own: The name of the engine's own builder.
-    """
-
-    name: str
-    driver: str
-    own: str
-
-    @property
-    def is_own(self) -> bool:
-        """Whether it is the engine's own."""
-        return (self.name, self.driver) == (self.own, "docker")
-
-
-class _Builders:
-    """The builders of one Docker engine; each is asked for once, by any thread."""
-
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-        self._lock = threading.Lock()
-        self._found: dict[str, tuple[str, str] | None] = {}
-        self._own = ""
-
-    def builder(self, name: str, deadline: Deadline) -> _Builder | None:
-        """Return the builder of that name, or the one in use for an empty one.
-
-        None if buildx does not say: the build will say what is wrong.
-        """
-        with self._lock:
-            found, own = self._inspected(name, deadline), self._context(deadline)
-        return _Builder(*found, own=own) if found else None
-
-    def own(self, deadline: Deadline) -> str:
-        """Return the name of the engine's own builder: that of the context in use."""
-        with self._lock:
-            return self._context(deadline)
-
-    def _context(self, deadline: Deadline) -> str:
-        if not self._own:
-            argv = ["docker", "context", "inspect", "--format", "{{.Name}}"]
-            result = self._runner.run(argv, deadline=deadline.within(_BUILDX_SECONDS), check=False)
-            known = "" if result.exit_code else result.stdout.strip()
-            self._own = known or _DEFAULT
-        return self._own
-
-    def _inspected(self, name: str, deadline: Deadline) -> tuple[str, str] | None:
-        if name not in self._found:
-            argv = ["docker", "buildx", "inspect", *((name,) if name else ())]
-            try:
-                printed = self._runner.run(argv, deadline=deadline.within(_BUILDX_SECONDS)).stdout
-            except CommandError:
-                printed = ""
-            fields = dict(
-                reversed(_BUILDER_FIELD.findall(printed))
-            )  # a builder's nodes have names too
-            complete = "Name" in fields and "Driver" in fields
-            self._found[name] = (fields["Name"], fields["Driver"]) if complete else None
-        return self._found[name]
-
-
-def _builder_flags(
-    request: BuildRequest, builder: _Builder | None, digests: Mapping[str, str | None], *, own: str
-) -> tuple[str, ...]:
-    """Return the flags by which a build takes its images from where its tag says.
-
-    Args:
-        request: What is to be built.
-        builder: The one that is used without a flag.
-        digests: Those bases that the engine has, to what a registry calls them, as NAME@DIGEST;
-            None for one that no registry knows.
-        own: The name of the engine's own builder.
-
-    Raises:
-        KindInfraError: `build_options` names a builder that cannot see an image.
-    """
-    explicit = builder_of(request.options)
-    needed = [*request.contexts, *(name for name, known in digests.items() if known is None)]
-    if builder is None:
-        return ("--builder", own) if needed and not explicit else ()
-    if builder.is_own:
-        return ()
-    if explicit and needed:
-        raise KindInfraError(_unseen(request.name, builder, needed))
-    if explicit or (builder.driver != "docker" and not needed and _wants_cache(request.options)):
-        return _pinned(digests)
-    return ("--builder", own)
-
-
-def _wants_cache(options: Sequence[str]) -> bool:
-    """Whether a flag asks for a cache that may be why another builder is in use."""
-    for flag in flags(options):
-        if flag.name in _OWN_CACHES and flag.value:
-            match = _CACHE_TYPE.search(flag.value)
-            if match and match[1] not in _OWN_CACHES[flag.name]:
-                return True
-    return False
-
-
-def _pinned(digests: Mapping[str, str | None]) -> tuple[str, ...]:
-    """Return flags that have another builder take just the bases that the engine has."""
-    pairs = [
-        ("--build-context", f"{name}=docker-image://{known}")
-        for name, known in sorted(digests.items())
-        if known and "@" not in name
-    ]
-    return tuple(word for pair in pairs for word in pair)
-
-
-def _unseen(name: str, builder: _Builder, needed: Sequence[str]) -> str:
-    images = ", ".join(f'"{one}"' for one in dict.fromkeys(needed))
-    return (
-        f'image "{name}": the builder "{builder.name}" ({builder.driver}) in build_options cannot'
-        f" see images that only the engine has: {images}\n"
-        "To fix: remove --builder from build_options, and the engine's own builder is used"
-    )
 
 
 def docker_root(environ: Mapping[str, str], *, daemon: Path = _DAEMON) -> Path | None:

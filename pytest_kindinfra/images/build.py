@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pytest_kindinfra.errors import CommandError, ImageMissingError, KindInfraError
 from pytest_kindinfra.images.archive import load_image_file
 from pytest_kindinfra.images.buildlog import last_line, last_step
+from pytest_kindinfra.images.checks import chosen_builder
 from pytest_kindinfra.images.content import content_of, write_ignore_file
 from pytest_kindinfra.images.digests import Digests
 from pytest_kindinfra.images.dockerfile import build_secrets, unshown_arguments
@@ -125,6 +126,7 @@ class BuildSetup:
         anew: Build without any cache, also what the engine has.
         names: Declared images to the further names that a Dockerfile may call them.
         store: The registry of images, None without one.
+        builder: Builds the images whose options name none; None for the engine's own.
     """
 
     folder: Path
@@ -136,6 +138,7 @@ class BuildSetup:
     anew: bool = False
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     store: ImageStore | None = None
+    builder: str | None = None
 
 
 def build_image(
@@ -173,7 +176,7 @@ def build_image(
             contexts = _contexts(tagged, bases)
             if not setup.anew and (found := _found(image, contexts, tagged, setup, deadline)):
                 return found
-            request = _request(image, tagged, setup)
+            request = _request(image, tagged, bases, setup)
             with setup.slots.turn(place, deadline(None)):
                 _build(image, request, setup, deadline(image.timeout))
             reference = ""
@@ -294,8 +297,11 @@ def _unsteady(image: Image, changed: Sequence[str]) -> str:
     )
 
 
-def _request(image: Image, tagged: Tagged, setup: BuildSetup) -> BuildRequest:
-    source = tagged.source
+def _request(
+    image: Image, tagged: Tagged, bases: Sequence[BuiltImage], setup: BuildSetup
+) -> BuildRequest:
+    source, builder = tagged.source, chosen_builder(image, setup.builder)
+    pushed = {base.reference: base.pushed for base in bases if builder and base.pushed}
     return BuildRequest(
         name=image.name,
         reference=f"{tagged.reference}-{secrets.token_hex(4)}",
@@ -304,8 +310,8 @@ def _request(image: Image, tagged: Tagged, setup: BuildSetup) -> BuildRequest:
         target=image.target,
         build_args=source.build_args,
         unshown=unshown_arguments(image),
-        contexts=tagged.contexts,
-        options=(*tagged.options, *(("--no-cache",) if setup.anew else ())),
+        contexts={name: pushed.get(one, one) for name, one in tagged.contexts.items()},
+        options=(*tagged.options, *builder, *(("--no-cache",) if setup.anew else ())),
         bases=tuple(tagged.bases),
         folder=setup.folder,
         source=source.dockerfile,
@@ -408,6 +414,7 @@ class Builds:
             names=further_names(context.plan.images),
             anew=context.request.build_anew,
             store=self._store,
+            builder=context.request.builder,
         )
 
     def _recall(self) -> dict[str, float]:

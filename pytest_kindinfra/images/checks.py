@@ -13,7 +13,8 @@ from pytest_kindinfra.errors import KindInfraError, listed
 from pytest_kindinfra.images.content import argument_problems, bases_of, read_source
 from pytest_kindinfra.images.dockerfile import has_own_syntax
 from pytest_kindinfra.images.expansion import expand
-from pytest_kindinfra.plan.buildoptions import option_problems
+from pytest_kindinfra.plan.buildoptions import builder_of, option_problems
+from pytest_kindinfra.references import has_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -44,6 +45,35 @@ def build_problems(images: Sequence[Image], *, folder: Path, prepared: bool) -> 
         yield from wrong
         if not wrong:
             yield from _need_problems(image, folder, names)
+
+
+def chosen_builder(image: Image, builder: str | None) -> tuple[str, ...]:
+    """Return the flags for the builder of all images, none for an image that names its own."""
+    if builder is None or builder_of(image.build_options):
+        return ()
+    return ("--builder", builder)
+
+
+def unseen_bases(images: Sequence[Image], builder: str, *, pushed: bool) -> Iterator[str]:
+    """Yield why a builder that has no images of the engine cannot build all declared images.
+
+    Args:
+        images: All declared images.
+        builder: Its name.
+        pushed: What is built is in a registry when others start from it.
+    """
+    out_of_reach = {
+        image.name
+        for image in images
+        if not (has_digest(image.prebuilt) if image.prebuilt else pushed)
+    }
+    named = dict.fromkeys(name for image in images for name in image.needs)
+    if unseen := [name for name in named if name in out_of_reach]:
+        yield (
+            f'the builder "{builder}" cannot see the images that others start FROM: '
+            f"{listed(unseen)}; name a registry that it pulls them from (--kindinfra-registry), or "
+            "build with the engine's own builder"
+        )
 
 
 def _need_problems(image: Image, folder: Path, names: Mapping[str, Sequence[str]]) -> Iterator[str]:

@@ -61,12 +61,17 @@ def wait_for_dns(transport: Transport, deadline: Deadline) -> None:
 
 
 def ensure_namespace(
-    transport: Transport, name: str, deadline: Deadline, labels: Mapping[str, str]
+    transport: Transport,
+    name: str,
+    deadline: Deadline,
+    labels: Mapping[str, str],
+    annotations: Mapping[str, str] | None = None,
 ) -> None:
     """Make the namespace unless it is there, and wait for its default service account."""
     path = f"/api/v1/namespaces/{name}"
+    marks = {"labels": dict(labels), **({"annotations": annotations} if annotations else {})}
     _wait(
-        lambda: _missing_namespace(transport, name, labels),
+        lambda: _missing_namespace(transport, name, marks),
         deadline,
         f'namespace "{name}" cannot be created',
         every=0.2,
@@ -119,10 +124,10 @@ def missing_dns(slices: list[dict[str, Any]]) -> str:
     return f"the service kube-dns has {count} endpoints, none of them ready"
 
 
-def _missing_namespace(transport: Transport, name: str, labels: Mapping[str, str]) -> str:
+def _missing_namespace(transport: Transport, name: str, marks: Mapping[str, Any]) -> str:
     found = _ask(transport, f"/api/v1/namespaces/{name}")
     if found is None:
-        meta = {"name": name, "labels": dict(labels)}
+        meta = {"name": name, **marks}
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": meta}
         found = json.loads(transport.send(ApiRequest("POST", "/api/v1/namespaces", body)))
     ending = found.get("status", {}).get("phase") == "Terminating"

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_kindinfra.errors import CommandError, KindInfraError
 from pytest_kindinfra.kube.client import ApiError
 from pytest_kindinfra.kube.cluster import run_of
+from pytest_kindinfra.kube.expiry import OWNER_LABEL, has_expired
 from pytest_kindinfra.kube.kinds import GROUPS
 from pytest_kindinfra.kube.reader import Reader
 from pytest_kindinfra.model import RUN_LABEL
-from pytest_kindinfra.system.timeline import wait_until
+from pytest_kindinfra.system.timeline import retry, sleep, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -94,6 +95,12 @@ _CUSTOM_SECONDS = 10.0
 """For finalizers of custom resources, while what serves them is still there."""
 
 
+_LIST_TRIES = 40
+
+
+_LIST_PAUSE = 0.5
+
+
 _NEEDED_VERBS = frozenset({"list", "delete"})
 
 
@@ -105,6 +112,9 @@ _UNAVAILABLE = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
 _LEASES = "leases.coordination.k8s.io"
+
+
+_NAMESPACES = "namespaces"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +185,45 @@ def remove_all(reader: Reader, run_id: str, deadline: Deadline, scope: Scope) ->
     if custom:
         gone = lambda: not any(reader.get(one.path) for one in custom)  # noqa: E731
         wait_until(gone, deadline.within(_CUSTOM_SECONDS), every=0.1)
-    going = {one.path for one in objects if one.kind.resource == "namespaces"}
+    going = {one.path for one in objects if one.kind.resource == _NAMESPACES}
     rest = [one for one in objects if one.kind.rank and one.namespace not in _names(going)]
     problems += _delete(reader, run_id, rest)
     problems += search.problems
     if problems:
         command = ("DELETE", f"{RUN_LABEL}={run_id}")
         raise CommandError(command, exit_code=1, output="\n".join(problems))
+
+
+def remove_expired(reader: Reader, at: float, deadline: Deadline) -> list[str]:
+    """Delete what runs left whose namespaces have expired, and return these namespaces.
+
+    A namespace counts only if it has the marks of a run. All objects of that run go with it.
+
+    Args:
+        reader: The cluster.
+        at: The time now, in seconds since the epoch.
+        deadline: When to give up.
+
+    Raises:
+        KindInfraError: Something could not be deleted, or the cluster does not answer.
+    """
+    expired: dict[str, list[str]] = {}
+    for namespace in _marked(reader):
+        if has_expired(namespace, at):
+            expired.setdefault(run_of(namespace), []).append(namespace["metadata"]["name"])
+    for run_id, names in expired.items():
+        remove_all(reader, run_id, deadline, Scope(frozenset(names)))
+    return [name for names in expired.values() for name in names]
+
+
+def _marked(reader: Reader) -> list[KubeObject]:
+    """Return the namespaces with the marks of a run; none if they may not be listed."""
+    try:
+        return reader.list_("/api/v1/namespaces", labelSelector=f"{RUN_LABEL},{OWNER_LABEL}")
+    except ApiError as error:
+        if error.status != HTTPStatus.FORBIDDEN:
+            raise
+        return []
 
 
 class _Search:
@@ -221,6 +263,8 @@ class _Search:
                 return []
             if error.status not in _UNAVAILABLE:
                 raise
+            if kind.resource == _NAMESPACES and error.status == HTTPStatus.FORBIDDEN:
+                return self._own_namespaces(kind)
             paths = (
                 kind.paths(self._scope.namespaces) if error.status == HTTPStatus.FORBIDDEN else []
             )
@@ -228,6 +272,18 @@ class _Search:
                 self._complain(kind.resource, error)
         self.restricted = True
         return [obj for path in paths for obj in self._listed_in(kind, path)]
+
+    def _own_namespaces(self, kind: _Resource) -> list[dict[str, Any]]:
+        """Return the run's namespaces, asked for one by one; the right to list is cluster-wide."""
+        self.restricted, found = True, []
+        for name in sorted(self._scope.namespaces):
+            try:
+                found += [one] if (one := self._reader.get(f"{kind.path}/{name}")) else []
+            except ApiError as error:
+                if error.status not in _UNAVAILABLE:
+                    raise
+                self._complain(kind.resource, error)
+        return [one for one in found if run_of(one) == self._run]
 
     def _listed_in(self, kind: _Resource, path: str) -> list[dict[str, Any]]:
         try:
@@ -240,7 +296,13 @@ class _Search:
             return []
 
     def _list(self, path: str) -> list[dict[str, Any]]:
-        return self._reader.list_(path, labelSelector=f"{RUN_LABEL}={self._run}")
+        selector = f"{RUN_LABEL}={self._run}"
+        return retry(
+            lambda: self._reader.list_(path, labelSelector=selector),
+            tries=_LIST_TRIES,
+            on=ApiError,
+            between=_await_storage,
+        )
 
     def _complain(self, resource: str, error: ApiError) -> None:
         """Report a kind that cannot be listed if the run has applied objects of it."""
@@ -281,6 +343,13 @@ class _Search:
             if "/" not in name and set(entry.get("verbs") or ()) >= _NEEDED_VERBS:
                 resource = f"{name}.{group}" if group else name
                 yield _Resource(f"{base}/{name}", resource, group, entry["namespaced"])
+
+
+def _await_storage(error: ApiError) -> None:
+    """Pause if the API server said 429: it does so while it makes the storage of a new CRD."""
+    if error.status != HTTPStatus.TOO_MANY_REQUESTS:
+        raise error
+    sleep(_LIST_PAUSE)
 
 
 def _delete(reader: Reader, run_id: str, objects: Iterable[_RunObject]) -> list[str]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_kindinfra.kube.expiry import NamespaceMarks
     from pytest_kindinfra.kube.portforward import Forwards
     from pytest_kindinfra.kube.readiness import Rules
     from pytest_kindinfra.model import KubeObject, Level
@@ -148,6 +149,7 @@ class SharedKube(Kube):
         run_id: The run's id.
         forwards: See below.
         note: Called before each object is put there, with its namespace and kind.
+        marks: Written on each namespace that this run makes.
         patience: As in `Kube`.
 
     Attributes:
@@ -161,19 +163,31 @@ class SharedKube(Kube):
         forwards: Forwards,
         *,
         note: Callable[[str, str], object] = lambda _namespace, _resource: None,
+        marks: NamespaceMarks | None = None,
         patience: float = 0.0,
     ) -> None:
         super().__init__(kubeconfig, patience=patience)
         self.forwards = forwards
         self._note = note
+        self._marks = marks
         self._run = run_id
         self._made: dict[str, bool] = {}
         self._known = threading.Lock()
 
     def ensure_namespace(self, name: str, deadline: Deadline, labels: Mapping[str, str]) -> None:
         """Make the namespace unless it is there; only one that is made here gets the label."""
-        self._note("", "namespaces")
-        super().ensure_namespace(name, deadline, {**labels, RUN_LABEL: self._run})
+        if not self._has_namespace(name):
+            self._note(name, "namespaces")
+        own = {RUN_LABEL: self._run, **(self._marks.labels if self._marks else {})}
+        annotations = self._marks.annotations if self._marks else {}
+        boot.ensure_namespace(self.transport, name, deadline, {**labels, **own}, annotations)
+
+    def _has_namespace(self, name: str) -> bool:
+        """Whether it exists; False if that is unknown."""
+        try:
+            return self.get(f"/api/v1/namespaces/{name}") is not None
+        except KindInfraError:
+            return False
 
     def apply(
         self, obj: KubeObject, *, namespace: str, deadline: Deadline, outlook: Outlook = ALONE
@@ -201,8 +215,9 @@ class SharedKube(Kube):
             resource = self._discovery.resource(obj)
         except UnknownKindError:  # a CRD may bring it: then no right to list it is needed yet
             return
-        where = obj["metadata"].get("namespace") or namespace
-        self._note(where if resource.namespaced else "", resource.full_name)
+        meta = obj["metadata"]
+        where = (meta.get("namespace") or namespace) if resource.namespaced else ""
+        self._note(meta["name"] if obj["kind"] == "Namespace" else where, resource.full_name)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -230,9 +245,9 @@ class SharedKube(Kube):
     def is_owned(self, obj: KubeObject) -> bool:
         """Whether an object in the cluster was made by this run."""
         meta = obj["metadata"]
-        return self._has_label(obj) or self._made_namespace(meta.get("namespace") or "")
+        return self._has_label(obj) or self.has_made(meta.get("namespace") or "")
 
-    def _made_namespace(self, name: str) -> bool:
+    def has_made(self, name: str) -> bool:
         """Whether this run made the namespace, so that nothing of others was in it before."""
         if not name:
             return False

@@ -41,7 +41,7 @@ _REGISTRY = re.compile(r"localhost:[1-9]\d{0,4}")
 _IMAGE_NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
 
 
-_OF_ALL_IMAGES = ("registry",)
+_OF_ALL_IMAGES = ("registry", "builder")
 """The keys of `[images]` that are no names of images, unless they have a table."""
 
 
@@ -84,6 +84,7 @@ def parse_declaration(
         images=tuple(read_image(name, table) for name, table in root.tables("images")),
         services=tuple(read_service(name, table) for name, table in root.tables("services")),
         registry=_registry(images),
+        builder=images.text("builder"),
         env=root.pairs("env"),
         options=_options(root.raw("options"), problems),
     )
@@ -127,11 +128,30 @@ def _options(value: Any, problems: list[str]) -> tuple[tuple[str, Any], ...]:
     return tuple((value or {}).items())
 
 
+_UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+_DURATION = re.compile(r"[1-9]\d{0,5}[mhd]")
+"""Minutes, hours or days: `90m`, `2h`, `7d`."""
+
+
+def _duration(table: Table, key: str, *, default: float) -> float:
+    """Return seconds."""
+    if (text := table.text(key)) is None:
+        return default
+    if not _DURATION.fullmatch(text):
+        table.complain(f'{key} "{text}" must be minutes, hours or days: "90m", "2h", "7d"')
+        return default
+    return int(text[:-1]) * _UNITS[text[-1]]
+
+
 def _cluster(table: Table) -> ClusterSpec:
     spec = ClusterSpec(
         config=table.path("config"),
         node_image=table.text("node_image"),
         namespace=table.text("namespace") or "default",
+        ttl=_duration(table, "ttl", default=ClusterSpec().ttl),
+        quota=table.pairs("quota"),
         tuning=table.flag("tuning", default=True),
         registry=table.text("registry"),
         snapshot=cast("SnapshotUse", table.choice("snapshot", SnapshotUse, default="auto")),

@@ -184,14 +184,14 @@ class Settings:
         None,
         "FILE",
         "Use the existing cluster of this kubeconfig; only the run's objects are deleted",
-        used_by=("pytest",),  # commands and functions make clusters of their own
+        used_by=("pytest", "functions"),  # what commands make is there for the next one
     )
     context: str | None = _option(
         None,
         "NAME",
         "Use the existing cluster of this context, of --kindinfra-kubeconfig or of kubectl's files",
         unset="the current one of the kubeconfig",
-        used_by=("pytest",),
+        used_by=("pytest", "functions"),
     )
     node_image: str | None = _option(
         None, "IMAGE", "Image of the cluster's nodes, such as kindest/node:v1.34.4"
@@ -231,6 +231,12 @@ class Settings:
         unset="that of [images] in the declaration, else none",
         parse=check_registry,
         expected=REGISTRY_FORM,
+    )
+    builder: str | None = _option(
+        None,
+        "NAME",
+        "Build with this builder of docker buildx",
+        unset="that of [images] in the declaration, else the engine's own",
     )
     no_build: bool = _option(
         False,  # noqa: FBT003
@@ -294,11 +300,13 @@ class Settings:
     sources: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
 class Option:
     """One row of `Settings` as the parsers and the docs read it."""
 
-    _field: Field[Any]
+    __slots__ = ("_field",)
+
+    def __init__(self, row: Field[Any]) -> None:
+        self._field = row
 
     @property
     def _row(self) -> _Row:
@@ -343,11 +351,14 @@ class Option:
     @property
     def help(self) -> str:
         """One phrase that ends with the default, if there is one."""
-        default = self._row.unset or self._default
+        default = self.default
         return f"{self._row.help} (default: {default})" if default else self._row.help
 
     @property
-    def _default(self) -> str:
+    def default(self) -> str:
+        """The default in words; empty for none, and for a flag."""
+        if self._row.unset:
+            return self._row.unset
         value = self._field.default
         if value is MISSING or value is None or isinstance(value, bool):
             return ""

@@ -14,6 +14,7 @@ from typing import Any
 from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.model import ClusterSpec, Declaration, EndpointSpec, Helm, Image, Service
 from pytest_kindinfra.plan.declaration import (
+    _DURATION,
     _FUNCTION,
     _IMAGE_NAME,
     _LABEL,
@@ -45,6 +46,7 @@ _NEED = rf"^{_LABEL.pattern}(:({'|'.join(_LEVELS)}))?$"
 
 _FORMS: dict[tuple[str, str], dict[str, Any]] = {
     ("[cluster]", "namespace"): {"pattern": f"^{_LABEL.pattern}$"},
+    ("[cluster]", "ttl"): {"pattern": f"^{_DURATION.pattern}$"},
     ("[cluster]", "registry"): {"pattern": f"^{_REGISTRY.pattern}$"},
     ("[services.x]", "needs"): {"items": {"type": "string", "pattern": _NEED}},
     ("[services.x]", "run"): {"pattern": f"^{_FUNCTION.pattern}$"},

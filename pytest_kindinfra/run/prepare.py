@@ -21,11 +21,11 @@ from pytest_kindinfra.clusters.existing import (
 from pytest_kindinfra.context import Request, Reuse, Tools
 from pytest_kindinfra.engines.registry import with_registry
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
-from pytest_kindinfra.images.checks import build_problems
+from pytest_kindinfra.images.checks import build_problems, unseen_bases
 from pytest_kindinfra.images.saved import read_saved_images
 from pytest_kindinfra.images.store import ImageStore
 from pytest_kindinfra.kube.kinds import numbers
-from pytest_kindinfra.model import Declaration, Image, Plan
+from pytest_kindinfra.model import ClusterSpec, Declaration, Image, Plan
 from pytest_kindinfra.plan.copies import with_copies
 from pytest_kindinfra.plan.declaration import parse_declaration
 from pytest_kindinfra.plan.facts import ClusterFacts
@@ -40,7 +40,7 @@ from pytest_kindinfra.references import is_loopback
 from pytest_kindinfra.run.machine import network_problem, problems_of_host
 from pytest_kindinfra.state.memory import cache_folder
 from pytest_kindinfra.state.reused import reused_directory
-from pytest_kindinfra.state.runnames import cluster_name
+from pytest_kindinfra.state.runnames import cluster_name, new_run_id
 from pytest_kindinfra.system.grpc import missing_package
 from pytest_kindinfra.system.machine import total_memory
 from pytest_kindinfra.system.timeline import Deadline
@@ -123,6 +123,7 @@ def prepare(
         DeclarationError: With all problems, each once.
     """
     settings, wrong = _settings(declaration, option, door)
+    declaration = _with_namespace(declaration, settings, door)
     door = replace(door, purpose="plan") if settings.plan else door
     tools = make_tools(settings.engine)
     found = [*problems, *wrong, *_problems_of_declaration(declaration, door)]
@@ -138,6 +139,18 @@ def prepare(
         raise DeclarationError(dict.fromkeys(found))
     notes = tuple(_notes(plan, settings, door))
     return Prepared(plan=plan, request=request, settings=settings, notes=notes)
+
+
+def _with_namespace(declaration: Declaration, settings: Settings, door: Door) -> Declaration:
+    """Return the declaration with the namespace of this run, if each has its own.
+
+    A reused cluster is that of one folder, whose runs deploy to one place.
+    """
+    if declaration.cluster.namespace != "per-run":
+        return declaration
+    run = (door.run_id or new_run_id()).lower().replace("_", "-")
+    name = ClusterSpec().namespace if settings.reuse else f"kindinfra-{run}"
+    return replace(declaration, cluster=replace(declaration.cluster, namespace=name))
 
 
 def _notes(plan: Plan, settings: Settings, door: Door) -> Iterator[str]:
@@ -226,6 +239,7 @@ def _problems_of_plan(
     yield from option_problems(plan, tools.engine)
     if door.purpose != "plan":
         yield from _problems_of_registry(plan, request, settings, tools.engine)
+        yield from _problems_of_builder(plan, request, settings, tools.engine)
     if door.purpose == "build":
         return
     yield from port_problems(request.kind_config, plan.ports)
@@ -288,6 +302,21 @@ def _problems_of_registry(
     store = ImageStore(address, engine, lambda: Deadline.after(_LOOK_SECONDS))
     if problem := store.problem(made[0]):
         yield f'{where}: "{address}" cannot be used: {problem}'
+
+
+def _problems_of_builder(
+    plan: Plan, request: Request, settings: Settings, engine: Engine
+) -> Iterator[str]:
+    """Yield why a builder cannot build the images: it is unknown, or does not see their bases."""
+    if (name := request.builder) is None or request.no_build or not plan.images:
+        return
+    where = settings.sources.get("builder", "[images] builder")
+    pushed = request.image_registry is not None
+    try:
+        if not engine.shares_images(name, Deadline.after(_LOOK_SECONDS)):
+            yield from (f"{where}: {one}" for one in unseen_bases(plan.images, name, pushed=pushed))
+    except KindInfraError as error:
+        yield f"{where}: {error}"
 
 
 def _problems_of_mounts(request: Request, settings: Settings) -> list[str]:
@@ -383,6 +412,8 @@ def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:
         reuse=Reuse(reused_dir=reused) if settings.reuse else None,
         run_id=run_id,
         namespace=declared.namespace,
+        ttl=declared.ttl,
+        quota=declared.quota,
         build_jobs=settings.build_jobs,
         timeout=settings.timeout,
         kind_config=with_registry(config) if _pulls_here(settings, plan) else config,
@@ -393,6 +424,7 @@ def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:
         load=settings.load,
         registry=declared.registry,
         image_registry=settings.registry or plan.declaration.registry,
+        builder=settings.builder or plan.declaration.builder,
         no_build=settings.no_build or settings.images is not None,
         images=settings.images and folder / settings.images,
         tag=settings.tag,

@@ -11,6 +11,7 @@ from pytest_kindinfra.names import (
     worker_of,
 )
 from pytest_kindinfra.run.report import OF_SERVICES
+from pytest_kindinfra.system.timeline import PHASE_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -28,14 +29,18 @@ _BAR = 24
 _LEAST_BAR = 6
 
 
-_FIXED = 6 + 3 * 7 + 5 * 2
+_KIND = max(map(len, PHASE_KINDS))
+"""Columns of the phase, which has room for each kind."""
+
+
+_FIXED = _KIND + 3 * 7 + 5 * 2
 """Columns of the phase, of the three numbers, and between them all."""
 
 
 _NAME = 24
 
 
-_NARROW_NAME = 12
+_NARROW_NAME = 10
 
 
 _NARROW = 80
@@ -236,7 +241,7 @@ def _drawn(rows: Sequence[Row], *, cached: Sequence[str], width: int, color: boo
     name, bar, mark = _widths(width, longest=max(map(len, marks), default=0))
     total = max((row.end for row in rows if row.phase), default=0.0) or 1.0
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("phase", width=6, no_wrap=True)
+    table.add_column("phase", width=_KIND, no_wrap=True)
     table.add_column("what", width=name, no_wrap=True)
     for header in ("start", "end", "seconds"):
         table.add_column(header, justify="right", width=7, no_wrap=True)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_kindinfra.errors import DeclarationError
 from pytest_kindinfra.plan.options import OPTIONS, Settings, read_settings
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
     import pytest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outline:
+class Outline(NamedTuple):
     """What is known before collection.
 
     Attributes:

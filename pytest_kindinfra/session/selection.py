@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pytest
 
@@ -204,8 +203,7 @@ Fresh = Literal["", "always", "on-rerun"]
 _ON_RERUN: Fresh = "on-rerun"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heavy:
+class Heavy(NamedTuple):
     """What a test asks for besides services.
 
     Attributes:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from pytest_kindinfra.engines.registry import DockerRegistry, with_registry
 from pytest_kindinfra.system.runner import Runner
 from pytest_kindinfra.system.timeline import Deadline
-from tests.e2e.runs import ROOT, registry, run_command, run_pytest
+from tests.e2e.runs import LONGEST_RUN, ROOT, registry, run_command, run_pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -229,6 +230,15 @@ spec:
       terminationGracePeriodSeconds: 0
       containers: [{name: main, image: PAUSE, imagePullPolicy: IfNotPresent}]
 """
+SCRIPT = """
+import sys
+from pytest_kindinfra import build_and_deploy, create_cluster, resolve
+
+with create_cluster(resolve(), kubeconfig=sys.argv[1], context="team-dev") as stack:
+    build_and_deploy(stack)
+    (pod,) = stack.core.list_namespaced_pod("team", label_selector="app=idle").items
+    print(stack.cluster, pod.status.phase)
+"""
 IDLE_CASES = """
 import pytest
 
@@ -279,9 +289,79 @@ def test_with_rights_in_one_namespace_alone_all_is_deleted_and_the_next_run_gets
         run = run_pytest(restricted, "-p", "no:xdist", option)
         assert "1 passed" in run.output, run.output
         assert run.report["outcome"]["failures"] == {}
+        assert "teardown failed" not in run.output
 
         left = cluster.kubectl("get", kinds, "--namespace", "team", "-o", "name")
         assert left == before
+
+    (restricted / "script.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, "script.py", str(file)],
+        cwd=restricted, capture_output=True, text=True, timeout=LONGEST_RUN, check=False,
+    )  # fmt: skip
+    assert done.stdout == "team-dev Running\n", done.stdout + done.stderr
+    assert cluster.kubectl("get", kinds, "--namespace", "team", "-o", "name") == before
+
+
+PER_RUN = """
+[cluster]
+namespace = "per-run"
+ttl = "2h"
+quota = { pods = 3 }
+[services.idle]
+manifests = ["idle.yaml"]
+"""
+PER_RUN_CASES = """
+import pytest
+
+@pytest.mark.kindinfra("idle")
+def test_it_has_a_namespace_of_its_own(kindinfra):
+    meta = kindinfra.core.read_namespace(kindinfra.namespace).metadata
+    assert meta.name == f"kindinfra-{meta.labels['dev.kindinfra/run']}"
+    assert meta.labels["dev.kindinfra/owner"]
+    assert meta.annotations["dev.kindinfra/expires"] > meta.creation_timestamp.isoformat()
+    (quota,) = kindinfra.core.list_namespaced_resource_quota(meta.name).items
+    assert quota.spec.hard == {"pods": "3"}
+"""
+
+
+def abandon(cluster: Cluster, run: str) -> None:
+    """Leave what a killed run of another machine leaves: a namespace that expired long ago."""
+    cluster.kubectl("create", "namespace", f"kindinfra-{run}")
+    cluster.kubectl("create", "clusterrole", f"left-{run}", "--verb=get", "--resource=pods")
+    for kind_, name in (("namespace", f"kindinfra-{run}"), ("clusterrole", f"left-{run}")):
+        labels = (f"dev.kindinfra/run={run}", "dev.kindinfra/owner=somebody")
+        cluster.kubectl("label", kind_, name, *labels)
+    expires = "dev.kindinfra/expires=2020-01-01T00:00:00Z"
+    cluster.kubectl("annotate", "namespace", f"kindinfra-{run}", expires)
+
+
+def left_of(cluster: Cluster, run: str) -> list[str]:
+    """Return what is there of a run, but for namespaces that are on their way out."""
+    kinds, label = "namespaces,clusterroles", f"dev.kindinfra/run={run}"
+    found = json.loads(cluster.kubectl("get", kinds, "-l", label, "-o", "json"))["items"]
+    stays = [one for one in found if one.get("status", {}).get("phase") != "Terminating"]
+    return [one["metadata"]["name"] for one in stays]
+
+
+def test_a_run_has_its_own_namespace_and_removes_what_expired_as_gc_does(
+    cluster: Cluster, restricted: Path
+) -> None:
+    (restricted / "kindinfra.toml").write_text(PER_RUN)
+    (restricted / "test_idle.py").write_text(PER_RUN_CASES)
+    abandon(cluster, "old-1")
+
+    option = f"--kindinfra-kubeconfig={cluster.kubeconfig}"
+    run = run_pytest(restricted, "-p", "no:xdist", option)
+
+    assert "1 passed" in run.output, run.output
+    assert left_of(cluster, run.folder.resolve().name) == []
+    assert left_of(cluster, "old-1") == [], run.output
+
+    abandon(cluster, "old-2")
+    done = run_command(restricted, "gc", "--kubeconfig", str(cluster.kubeconfig))
+    assert "deleted namespace kindinfra-old-2\n" in done.stdout, done.stdout + done.stderr
+    assert left_of(cluster, "old-2") == []
 
 
 PUSHED = """

@@ -103,7 +103,7 @@ class Ports:
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def open(self, address: str, port: int, node_port: int) -> None:
-        listener = socket.create_server((address, port), backlog=16)
+        listener = socket.create_server((address, port), backlog=128)
         self._open.append(listener)
         self._selector.register(listener, selectors.EVENT_READ, node_port)
 

@@ -25,7 +25,7 @@ def test_the_total_names_the_critical_path(shop: Project) -> None:
 
     (line,) = run.lines("total: ")
     assert re.search(r"critical path: \w+ \w+ \d+\.\d, ", line)
-    assert run.lines("phase   what")
+    assert run.lines("phase     what")
 
 
 def test_q_shortens_and_qq_is_silent(shop: Project) -> None:
@@ -33,7 +33,7 @@ def test_q_shortens_and_qq_is_silent(shop: Project) -> None:
 
     assert quiet.lines("total: ")
     assert quiet.lines("logs and details: ")
-    assert quiet.lines("phase   what") == []
+    assert quiet.lines("phase     what") == []
     assert silent.lines("total: ") == silent.lines("all of it") == []
 
 

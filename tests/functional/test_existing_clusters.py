@@ -332,3 +332,41 @@ def test_a_kubeconfig_that_is_no_good_is_a_usage_error(
     assert f"--kindinfra-kubeconfig {file}: " in run.text
     assert why in run.text
     assert "INTERNALERROR" not in run.text
+
+
+def test_functions_use_it_too_and_leave_nothing_there(
+    project: Project, kubernetes: FakeKubernetes
+) -> None:
+    before = set(kubernetes.objects)
+    project.service("store")
+    project.write("script.py", """
+from pathlib import Path
+from pytest_kindinfra import build_and_deploy, create_cluster, resolve
+
+with create_cluster(resolve(), kubeconfig=Path("kube.yaml")) as stack:
+    (endpoint,) = build_and_deploy(stack)["store"]
+    print(stack.cluster, endpoint.url == stack.url("store"))
+""")  # fmt: skip
+
+    done = project.python("script.py")
+
+    assert (done.returncode, done.stdout) == (0, "fake True\n"), done.stderr
+    assert set(kubernetes.objects) == before
+    assert any(path.endswith("/deployments/store") for _, path in kubernetes.requests)
+
+
+def test_what_a_run_of_another_machine_left_goes_when_it_has_expired(
+    project: Project, kubernetes: FakeKubernetes
+) -> None:
+    marks = {"dev.kindinfra/run": "old", "dev.kindinfra/owner": "somebody"}
+    meta = {"name": "kindinfra-old", "labels": marks}
+    expires = {"dev.kindinfra/expires": "2020-01-01T00:00:00Z"}
+    old = {"apiVersion": "v1", "kind": "Namespace", "metadata": {**meta, "annotations": expires}}
+    kubernetes.put(old)
+    project.service("store")
+    project.tests(TESTS)
+
+    run = project.run(OPTION)
+
+    assert run.code == 0, run.text
+    assert "/api/v1/namespaces/kindinfra-old" not in kubernetes.objects, run.text

@@ -59,7 +59,7 @@ def test_interrupts_at_random_leave_nothing_behind(
     run = running.finish()
 
     # A third one leaves the rest to the provisioner.
-    assert eventually(lambda: not provisioners(running.process.pid), within=15)
+    assert eventually(lambda: not provisioners(running.process.pid))
     assert project.standing() == [], run.text
     if creates := run.calls("create"):
         deletes = [call for call in project.calls() if call.what == "delete"]
@@ -67,9 +67,9 @@ def test_interrupts_at_random_leave_nothing_behind(
         assert deletes[-1].start > creates[-1].start
     assert run.code == pytest.ExitCode.INTERRUPTED, run.text
     assert "INTERNALERROR" not in run.text
-    assert eventually(lambda: not processes_of(project), within=10), processes_of(project)
+    assert eventually(lambda: not processes_of(project)), processes_of(project)
     workers = [int(what.split()[-1]) for what in project.told_in_order("in test")]
-    assert eventually(lambda: not any(map(is_alive, workers)), within=20)
+    assert eventually(lambda: not any(map(is_alive, workers)))
     assert [
         path.name
         for path in temporary.iterdir()

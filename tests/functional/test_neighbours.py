@@ -42,7 +42,8 @@ def test_a_hook_in_a_nested_conftest_is_refused_with_and_without_workers(
         "xdist; move it to the rootdir's conftest.py, to one that the arguments or testpaths "
         "name, or to a plugin"
     ) in run.text
-    assert run.all_calls == []
+    # With less than 50 GB free, how large an image is decides whether a run has room.
+    assert [call for call in run.all_calls if call.what != "image inspect"] == []
 
 
 @pytest.mark.parametrize("workers", [None, 2])

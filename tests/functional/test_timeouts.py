@@ -127,6 +127,6 @@ def test_a_timeout_that_ends_the_only_process_leaves_the_cluster_to_the_provisio
 
     assert ended.code == 1, ended.text
     assert "+ Timeout +" in ended.text
-    assert eventually((Path(ended.folder) / "run.json").exists, within=15)
+    assert eventually((Path(ended.folder) / "run.json").exists)
     assert project.standing() == []
     assert ended.report["outcome"]["kept"] is False

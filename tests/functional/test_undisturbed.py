@@ -285,7 +285,7 @@ def test_the_provisioner_is_a_process_of_its_own_which_ends_with_the_run(project
 
     assert_undisturbed(run)
     assert running.process.pid not in stat.values()  # nobody ends it with pytest and its children
-    assert eventually(lambda: provisioners(running.process.pid) == [], within=1)
+    assert eventually(lambda: provisioners(running.process.pid) == [])
 
 
 def test_nothing_is_started_without_a_need(project: Project) -> None:

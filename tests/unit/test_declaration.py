@@ -67,6 +67,8 @@ def test_a_cluster_is_read() -> None:
         node_image = "kindest/node:v1.34.4"
         namespace = "shop"
         tuning = false
+        ttl = "90m"
+        quota = { "requests.cpu" = "4", pods = 20 }
     """)
 
     assert declaration.cluster == ClusterSpec(
@@ -74,13 +76,29 @@ def test_a_cluster_is_read() -> None:
         node_image="kindest/node:v1.34.4",
         namespace="shop",
         tuning=False,
+        ttl=5400.0,
+        quota=(("pods", "20"), ("requests.cpu", "4")),
     )
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("2h", 7200.0), ("7d", 604800.0)])
+def test_a_time_to_live_is_in_minutes_hours_or_days(text: str, seconds: float) -> None:
+    assert parsed(f'[cluster]\nttl = "{text}"').cluster.ttl == seconds
+
+
+@pytest.mark.parametrize("text", ["2", "0h", "2 h", "h", "2w"])
+def test_another_time_to_live_is_a_problem(text: str) -> None:
+    assert problems(f'[cluster]\nttl = "{text}"') == [
+        f'[cluster] ttl "{text}" must be minutes, hours or days: "90m", "2h", "7d"'
+    ]
 
 
 def test_a_registry_is_no_image_but_an_image_may_be_called_so() -> None:
     declaration = parsed('[images]\nregistry = "ghcr.io/team/shop"\n[images.web]')
 
     assert (declaration.registry, declaration.images) == ("ghcr.io/team/shop", (Image(name="web"),))
+    declaration = parsed('[images]\nbuilder = "farm"\n[images.web]')
+    assert (declaration.builder, declaration.images) == ("farm", (Image(name="web"),))
     declaration = parsed('[images.registry]\ncontext = "hub"')
     assert declaration.registry is None
     assert declaration.images == (Image(name="registry", context=Path("hub")),)
@@ -247,7 +265,7 @@ MANIFESTS = 'manifests = ["a.yaml"]'
         pytest.param(
             "[cluster]\nnodes = 3",
             '[cluster] has an unknown key "nodes"; known: "config", "namespace", "node_image",'
-            ' "registry", "snapshot", "tuning"',
+            ' "quota", "registry", "snapshot", "ttl", "tuning"',
             id="unknown key without a near one",
         ),
         pytest.param(

@@ -314,9 +314,10 @@ class TestTheBuilder:
             self.build(runner, soon, bases=("mine:1",), options=flag)
 
         assert str(caught.value) == (
-            'image "api": the builder "ci" (docker-container) in build_options cannot see images'
-            ' that only the engine has: "mine:1"\n'
-            "To fix: remove --builder from build_options, and the engine's own builder is used"
+            'image "api": the builder "ci" (docker-container) cannot see images that'
+            ' only the engine has: "mine:1"\n'
+            "To fix: remove --builder from build_options, or --kindinfra-builder, and the engine's"
+            " own builder is used"
         )
 
     def test_one_that_buildx_does_not_know_is_the_builds_to_tell(self, soon: Deadline) -> None:
@@ -324,6 +325,49 @@ class TestTheBuilder:
         assert self.build(with_builders({}), soon, contexts={"base": "localhost/base:1"})[-2:] == (
             *("--builder", "default"),
         )
+
+    def test_one_elsewhere_pulls_a_base_that_a_registry_has(self, soon: Deadline) -> None:
+        argv = self.build(
+            with_builders({"": OWN, "ci": CI}),
+            soon,
+            contexts={"base": "hub.example/base@sha256:bb"},
+            options=("--builder", "ci"),
+        )
+
+        assert argv == (
+            *("--build-context", "base=docker-image://hub.example/base@sha256:bb"),
+            *("--builder", "ci"),
+        )
+
+    def test_only_the_engines_own_shares_its_images(self, soon: Deadline) -> None:
+        engine = Docker(with_builders({"default": OWN, "ci": CI}))
+
+        assert engine.shares_images("default", soon)
+        assert not engine.shares_images("ci", soon)
+
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("farn", '; did you mean "farm"?'),
+            ("other", '; known: "farm", "default"'),
+        ],
+    )
+    def test_one_that_does_not_exist_is_named_with_those_that_do(
+        self, name: str, hint: str, soon: Deadline
+    ) -> None:
+        listing = (
+            "NAME/NODE     DRIVER/ENDPOINT    STATUS\n"
+            "farm          remote\n \\_ farm0      \\_ tcp://farm:1234   running\n"
+            "default*      docker\n  default     default            running\n"
+        )
+        runner = FakeRunner(
+            lambda argv: listing if argv[2] == "ls" else Completed("", "no builder", 1)
+        )
+
+        with pytest.raises(KindInfraError) as caught:
+            Docker(runner).shares_images(name, soon)
+
+        assert str(caught.value) == f'`docker buildx inspect` knows no builder "{name}"{hint}'
 
     def test_each_is_asked_for_once(self, soon: Deadline) -> None:
         runner = with_builders({"": CI})

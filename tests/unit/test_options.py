@@ -257,7 +257,7 @@ class TestTheTable:
         [
             ("pytest", set()),
             ("command", {"capacity", "context", "kubeconfig", "pause", "plan"}),
-            ("functions", {"capacity", "context", "kubeconfig", "pause", "plan", "reuse"}),
+            ("functions", {"capacity", "pause", "plan", "reuse"}),
         ],
     )
     def test_commands_and_functions_ignore_what_is_of_pytest(

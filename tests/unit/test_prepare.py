@@ -35,6 +35,10 @@ context = "api"
 [services.web]
 manifests = ["web.yaml"]
 """
+BASE = """
+[images.base]
+prebuilt = "base:1"
+"""
 WEB = """
 apiVersion: apps/v1
 kind: Deployment
@@ -244,6 +248,30 @@ def a_registry_of_images_with_podman(world: World) -> str:
     return "[images] registry: a registry of images needs Docker, but the engine is podman"
 
 
+def a_builder_that_does_not_exist(world: World) -> str:
+    world.option(builder="farm")
+    return 'environment KINDINFRA_BUILDER: `docker buildx inspect` knows no builder "farm"'
+
+
+def a_builder_with_podman(world: World) -> str:
+    world.write("kindinfra.toml", f'{DECLARATION}\n[images]\nbuilder = "farm"\n')
+    world.option(engine="podman")
+    return '[images] builder: "farm" is a builder of docker buildx, but the engine is podman'
+
+
+def a_builder_that_cannot_see_a_base(world: World) -> str:
+    world.engine.builders["farm"] = False
+    world.write("api/Dockerfile", "FROM base\n")
+    world.write(
+        "kindinfra.toml",
+        DECLARATION.replace("[images.api]", f"{BASE}[images.api]\nneeds = ['base']"),
+    )
+    world.option(builder="farm")
+    return (
+        'the builder "farm" cannot see the images that others start FROM: "base"; name a registry'
+    )
+
+
 def a_port_of_the_kind_config_twice(world: World) -> str:
     mapping = "extraPortMappings: [{containerPort: 31999, hostPort: 8123}]"
     world.write("kind.yaml", KIND.replace("control-plane", f"control-plane, {mapping}"))
@@ -312,6 +340,9 @@ CHECKS: tuple[Callable[[World], str], ...] = (
     a_registry_with_podman_alone_installed,
     a_registry_of_images_that_does_not_answer,
     a_registry_of_images_with_podman,
+    a_builder_that_does_not_exist,
+    a_builder_with_podman,
+    a_builder_that_cannot_see_a_base,
     a_port_of_the_kind_config_twice,
     a_kind_config_without_a_network,
     a_folder_that_cannot_be_mounted,
@@ -362,8 +393,35 @@ def test_all_problems_come_at_once(world: World, door: Callable[[World], object]
     assert [text for text in expected if text not in str(caught.value)] == []
 
 
+class TestNamespacePerRun:
+    @pytest.fixture
+    def own(self, world: World) -> World:
+        keys = 'namespace = "per-run"\nttl = "2h"\nquota = { pods = 9 }\n'
+        world.write("kindinfra.toml", DECLARATION.replace("[images.api]", f"{keys}[images.api]"))
+        return world
+
+    def test_it_is_named_after_the_run_everywhere(self, own: World) -> None:
+        prepared = by_pytest(own)
+
+        assert prepared.request.namespace == "kindinfra-run"
+        assert prepared.plan.declaration.cluster.namespace == "kindinfra-run"
+        assert (prepared.request.ttl, prepared.request.quota) == (7200.0, (("pods", "9"),))
+
+    def test_runs_that_reuse_a_cluster_share_the_default_one(self, own: World) -> None:
+        own.option(reuse="1")
+
+        assert by_pytest(own).request.namespace == "default"
+
+    def test_each_plan_of_a_script_has_its_own(self, own: World) -> None:
+        plans = [resolve(folder=own.folder, services=[]) for _ in range(2)]
+
+        first, second = [plan.declaration.cluster.namespace for plan in plans]
+        assert first.startswith("kindinfra-2")
+        assert first != second
+
+
 class TestWhatDiffers:
-    def test_an_existing_cluster_is_for_pytest_alone(self, world: World) -> None:
+    def test_an_existing_cluster_is_used_and_reuse_is_refused_with_it(self, world: World) -> None:
         world.option(kubeconfig="missing", reuse="1")
 
         with pytest.raises(DeclarationError) as caught:
@@ -376,11 +434,16 @@ class TestWhatDiffers:
         self, world: World
     ) -> None:
         world.write("kindinfra.toml", f'{DECLARATION}before = "nodes"\n')
-        world.option(kubeconfig="missing")
 
         plan = resolve(folder=world.folder, services=[])
 
         assert [one.name for one in plan.services] == ["web"]
+
+    def test_functions_bring_up_nothing_of_that_in_an_existing_cluster(self, world: World) -> None:
+        world.write("kindinfra.toml", f'{DECLARATION}before = "nodes"\n')
+        world.option(kubeconfig="missing")
+
+        assert resolve(folder=world.folder, services=[]).services == ()
 
     @pytest.mark.parametrize("purpose", ["resolve", "build", "plan"])
     def test_the_machine_is_checked_for_a_run_alone(self, world: World, purpose: Any) -> None:

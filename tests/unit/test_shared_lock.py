@@ -40,7 +40,7 @@ def test_it_is_held_until_the_last_of_two_processes_has_ended(tmp_path: Path) ->
             hold_shared(path)
         assert other.stdin
         other.stdin.close()
-    assert eventually(lambda: not is_locked(path), within=5)
+    assert eventually(lambda: not is_locked(path))
 
 
 def test_it_is_held_after_the_other_process_was_killed(tmp_path: Path) -> None:

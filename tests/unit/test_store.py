@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -64,7 +64,13 @@ class Machine:
             ADDRESS, self.engine, lambda: Deadline.after(20), timeline=self.timeline
         )
 
-    def bring(self, image: Image, *bases: BuiltImage, anew: bool = False) -> BuiltImage:
+    def bring(
+        self,
+        image: Image,
+        *bases: BuiltImage,
+        anew: bool = False,
+        builder: str | None = None,
+    ) -> BuiltImage:
         setup = BuildSetup(
             folder=self.folder,
             output=self.folder / "out",
@@ -73,6 +79,7 @@ class Machine:
             timeline=self.timeline,
             store=self.store,
             anew=anew,
+            builder=builder,
         )
         built = build_image(
             image, bases=bases, setup=setup, deadline=lambda seconds: Deadline.after(seconds or 20)
@@ -384,3 +391,25 @@ class FakeSent:
 )
 def test_loopback_addresses_are_known(host: str, *, here: bool) -> None:
     assert is_loopback(host) == here
+
+
+def test_a_builder_elsewhere_pulls_a_declared_base_from_the_registry(
+    hub: Hub, project: Path
+) -> None:
+    machine = Machine(project, hub.machine())
+    api = machine.bring(API)
+
+    machine.bring(Image(name="top", context=Path("top"), needs=("api",)), api, builder="farm")
+
+    (_, request) = machine.engine.builds
+    assert request.options == ("--builder", "farm")
+    assert request.contexts == {"api": api.pushed}
+
+
+def test_an_image_that_names_its_builder_keeps_it(hub: Hub, project: Path) -> None:
+    machine = Machine(project, hub.machine())
+    own = ("--builder", "mine")
+
+    machine.bring(replace(API, build_options=own), builder="farm")
+
+    assert machine.engine.builds[0].options == own

@@ -18,6 +18,7 @@ from pytest_kindinfra.run.table import (
     table_lines,
     total_line,
 )
+from pytest_kindinfra.system.timeline import PHASE_KINDS
 
 
 def phase(
@@ -39,12 +40,12 @@ class TestTheTable:
         lines = table_lines(PHASES, cached=["db"], width=100, color=False)
 
         assert "\n".join(lines) == (
-            "phase   what                        start      end  seconds\n"
-            "build   db                                                   unchanged\n"
-            "create  cluster                       0.0     20.0     20.0  ████████████████████\n"
-            "build   api                           0.0     10.0     10.0  ██████████ failed\n"
-            "load    db                           10.0     12.0      2.0            ██\n"
-            "wait    db                           20.0     24.0      4.0                      "
+            "phase     what                        start      end  seconds\n"
+            "build     db                                                   unchanged\n"
+            "create    cluster                       0.0     20.0     20.0  ████████████████████\n"
+            "build     api                           0.0     10.0     10.0  ██████████ failed\n"
+            "load      db                           10.0     12.0      2.0            ██\n"
+            "wait      db                           20.0     24.0      4.0                      "
             "████ given up\n"
             "total: 24.0 s; critical path: create cluster 20.0, wait db 4.0 (seconds)"
         )
@@ -58,6 +59,12 @@ class TestTheTable:
 
         assert first.index("0.0") == second.index("0.0")
         assert "a-service-w…name-backend" in second
+
+    @pytest.mark.parametrize("kind", PHASE_KINDS)
+    def test_each_kind_of_phase_is_shown_in_full(self, kind: str) -> None:
+        _, row, _ = table_lines([phase(kind, "cluster", 0, 5)], cached=[], width=80, color=False)
+
+        assert row.split()[:3] == [kind, "cluster", "0.0"]
 
     def test_short_phases_are_one_row(self) -> None:
         short = [phase("deploy", f"s{number}", number, number + 0.1) for number in range(3)]

@@ -14,8 +14,11 @@ from pytest_kindinfra.kube.cleanup import (
     acquire_lease,
     remove_all,
     remove_command,
+    remove_expired,
 )
+from pytest_kindinfra.kube.client import ApiError
 from pytest_kindinfra.kube.cluster import SharedKube, marked
+from pytest_kindinfra.kube.expiry import EXPIRES, OWNER_LABEL, NamespaceMarks
 from pytest_kindinfra.kube.portforward import Forwards
 from pytest_kindinfra.model import RUN_LABEL
 from tests.unit.kube.objects import config_map, crd, end_soon, workload
@@ -32,11 +35,28 @@ RUN = "20261126-1"
 CLUSTER_ROLES = "clusterroles.rbac.authorization.k8s.io"
 
 
+class Places:
+    """Where the run has put objects, as the run directory knows it."""
+
+    def __init__(self) -> None:
+        self.scope = Scope()
+
+    def add(self, namespace: str, resource: str) -> None:
+        self.scope = Scope(
+            self.scope.namespaces | ({namespace} - {""}), self.scope.resources | {resource}
+        )
+
+
 @pytest.fixture
-def shared(fake: FakeKubernetes, tmp_path: Path) -> Iterator[SharedKube]:
+def places() -> Places:
+    return Places()
+
+
+@pytest.fixture
+def shared(fake: FakeKubernetes, tmp_path: Path, places: Places) -> Iterator[SharedKube]:
     kubeconfig = fake.write_kubeconfig(tmp_path / "kubeconfig")
     forwards = Forwards(kubeconfig)
-    kube = SharedKube(kubeconfig, RUN, forwards)
+    kube = SharedKube(kubeconfig, RUN, forwards, note=places.add)
     yield kube
     kube.close()
     forwards.close()
@@ -275,6 +295,62 @@ class TestRemoving:
         assert "configmaps" not in str(caught.value)
         assert sorted(path.rpartition("/")[2] for path, _ in fake.deletions) == ["kindinfra", "x"]
 
+    def test_a_kind_whose_storage_is_just_being_made_is_asked_for_again(
+        self,
+        shared: SharedKube,
+        fake: FakeKubernetes,
+        soon: Deadline,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        shared.apply(config_map("x"), namespace="default", deadline=soon)
+        busy = ApiError(status=429, reason="TooManyRequests", message="storage", what="GET")
+        answers, ask = [busy], shared.list_
+
+        def listed(path: str, **query: str) -> list[KubeObject]:
+            if path.endswith("/configmaps") and answers:
+                raise answers.pop()
+            return ask(path, **query)
+
+        monkeypatch.setattr(shared, "list_", listed)
+
+        remove_all(shared, RUN, soon, Scope())
+
+        assert [path.rpartition("/")[2] for path, _ in fake.deletions] == ["x"]
+
+    def test_a_namespace_that_was_there_already_is_not_reported_as_left(
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline, places: Places
+    ) -> None:
+        shared.ensure_namespace("default", soon, {})
+        shared.apply(config_map("x"), namespace="default", deadline=soon)
+        fake.forbidden = only_in_namespaces
+
+        remove_all(shared, RUN, soon, places.scope)
+
+        assert [path.rpartition("/")[2] for path, _ in fake.deletions] == ["x"]
+
+    def test_a_namespace_of_ours_goes_though_namespaces_cannot_be_listed(
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline, places: Places
+    ) -> None:
+        shared.ensure_namespace("mine", soon, {})
+        shared.apply(namespace("declared"), namespace="", deadline=soon)
+        fake.forbidden = only_in_namespaces
+
+        remove_all(shared, RUN, soon, places.scope)
+
+        gone = {path.rpartition("/")[2] for path, _ in fake.deletions}
+        assert gone == {"mine", "declared"}
+
+    def test_a_namespace_of_ours_that_cannot_be_asked_for_is_reported(
+        self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline, places: Places
+    ) -> None:
+        shared.ensure_namespace("mine", soon, {})
+        fake.forbidden = lambda method, path: (
+            only_in_namespaces(method, path) or path.endswith("/namespaces/mine")
+        )
+
+        with pytest.raises(KindInfraError, match="objects of kind namespaces may be left"):
+            remove_all(shared, RUN, soon, places.scope)
+
     def test_the_command_for_a_person_names_the_one_namespace_that_may_be_listed(
         self, shared: SharedKube, fake: FakeKubernetes, soon: Deadline
     ) -> None:
@@ -353,3 +429,78 @@ class TestTakingANamespace:
 
         assert acquire_lease(shared, "default", first) is None
         assert acquire_lease(shared, "default", second) == first
+
+
+EXPIRY = 1_800_000_000.0
+
+
+class TestExpiry:
+    @pytest.fixture
+    def marking(self, fake: FakeKubernetes, tmp_path: Path) -> Iterator[SharedKube]:
+        """A run whose namespaces expire; it is killed before it deletes them."""
+        kubeconfig = fake.write_kubeconfig(tmp_path / "kubeconfig")
+        forwards = Forwards(kubeconfig)
+        kube = SharedKube(kubeconfig, RUN, forwards, marks=NamespaceMarks("kim", EXPIRY))
+        yield kube
+        kube.close()
+        forwards.close()
+
+    def test_a_namespace_says_whose_it_is_and_until_when(
+        self, marking: SharedKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        marking.ensure_namespace("mine", soon, {"more": "yes"})
+
+        meta = fake.objects["/api/v1/namespaces/mine"]["metadata"]
+        assert meta["labels"] == {RUN_LABEL: RUN, OWNER_LABEL: "kim", "more": "yes"}
+        assert meta["annotations"] == {EXPIRES: "2027-01-15T08:00:00Z"}
+
+    def test_what_has_expired_goes_with_all_else_of_its_run(
+        self, marking: SharedKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        marking.ensure_namespace("mine", soon, {})
+        marking.apply(cluster_role(), namespace="", deadline=soon)
+        fake.put(namespace("theirs"))
+
+        assert remove_expired(marking, EXPIRY + 301, soon) == ["mine"]
+
+        gone = {path.rpartition("/")[2] for path, _ in fake.deletions}
+        assert gone == {"mine", "reader"}
+
+    def test_what_has_just_expired_stays_for_clocks_differ(
+        self, marking: SharedKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        marking.ensure_namespace("mine", soon, {})
+
+        assert remove_expired(marking, EXPIRY + 299, soon) == []
+        assert fake.deletions == []
+
+    @pytest.mark.parametrize(
+        ("labels", "annotations"),
+        [
+            ({}, {EXPIRES: "2020-01-01T00:00:00Z"}),
+            ({RUN_LABEL: RUN}, {EXPIRES: "2020-01-01T00:00:00Z"}),
+            ({RUN_LABEL: RUN, OWNER_LABEL: "kim"}, {}),
+            ({RUN_LABEL: RUN, OWNER_LABEL: "kim"}, {EXPIRES: "soon"}),
+        ],
+    )
+    def test_what_is_not_provably_of_a_run_that_expired_stays(
+        self,
+        marking: SharedKube,
+        fake: FakeKubernetes,
+        soon: Deadline,
+        labels: dict[str, str],
+        annotations: dict[str, str],
+    ) -> None:
+        meta = {"name": "other", "labels": labels, "annotations": annotations}
+        fake.put({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
+
+        assert remove_expired(marking, EXPIRY, soon) == []
+        assert fake.deletions == []
+
+    def test_who_may_not_list_namespaces_deletes_none(
+        self, marking: SharedKube, fake: FakeKubernetes, soon: Deadline
+    ) -> None:
+        marking.ensure_namespace("mine", soon, {})
+        fake.forbidden = only_in_namespaces
+
+        assert remove_expired(marking, EXPIRY + 301, soon) == []

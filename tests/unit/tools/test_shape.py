@@ -61,6 +61,7 @@ EXPLAINED = {
     "deploy.release": SIZE,
     "deploy.endpoints": SIZE,
     "deploy.service": SIZE,
+    "engines.builders": SIZE,
     "engines.docker": SECOND,
     "engines.snapshots": DOOR,
     "images.ignore": PURE,
