@@ -44,12 +44,15 @@ class OwnCluster:
         reused_dir: Its reused directory if it outlives the run.
         restoring: It is being restored from a snapshot, or was.
         generation: Goes up when it is created again since that failed.
+        leave: Leaves the group of runs, and returns whether this was the last one; None until the
+            run has joined one.
     """
 
     begun: bool = False
     reused_dir: Path | None = None
     restoring: bool = False
     generation: int = 0
+    leave: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +138,8 @@ class Request:
         run_id: The run's id.
         namespace: Where services go.
         ttl: Seconds for which a namespace made in an existing cluster may stay.
+        group: The id of the group of runs that shares the stack, empty for none: it is in the
+            labels of its objects in place of the run's id.
         quota: What it may use there: pairs as in a ResourceQuota's `hard`.
         build_jobs: Builds at a time.
         timeout: Seconds for the cluster, for each build, and for each service unless it says.
@@ -183,6 +188,12 @@ class Request:
     snapshot: SnapshotUse = "off"
     ttl: float = 86400.0
     quota: tuple[tuple[str, str], ...] = ()
+    group: str = ""
+
+    @property
+    def owner(self) -> str:
+        """Whose objects these are: the id of the group, or of the run."""
+        return self.group or self.run_id
 
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, get_args
 
 from pytest_kindinfra import engines
-from pytest_kindinfra.clusters.existing import Existing, scope_of
+from pytest_kindinfra.clusters.existing import Existing, SharedObjects, scope_of
 from pytest_kindinfra.clusters.kind import KindProvider
 from pytest_kindinfra.context import Tools
 from pytest_kindinfra.engines.docker import Docker
@@ -120,8 +120,13 @@ def tools_for(request: Request, kubeconfig: Path, tools: Tools) -> Tools:
     if (existing := request.existing) is None:
         return tools
     run = RunDirectory(kubeconfig.parent)
-    objects = OwnedObjects(request.run_id, kubeconfig, lambda: scope_of(run, request.namespace))
-    return replace(tools, provider=Existing(tools.provider, objects, existing.nodes))
+    scope = lambda: scope_of(run, request.namespace)  # noqa: E731 - asked at the end
+    objects = OwnedObjects(request.owner, kubeconfig, scope)
+    if not request.group:
+        return replace(tools, provider=Existing(tools.provider, objects, existing.nodes))
+    of_tests, own = OwnedObjects(request.run_id, kubeconfig, scope), tools.own
+    shared = SharedObjects(of_tests, objects, lambda: own.leave is not None and own.leave())
+    return replace(tools, provider=Existing(tools.provider, shared, existing.nodes))
 
 
 def load_one_image(

@@ -19,7 +19,7 @@ from pytest_kindinfra.state.records import ObjectsApplied
 from pytest_kindinfra.system.files import read_text, write_private
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pytest_kindinfra.kube.cleanup import Scope
     from pytest_kindinfra.kube.reader import Reader
@@ -262,6 +262,29 @@ def problems_of_options(settings: Settings) -> Iterator[str]:
         )
 
 
+def problems_of_group(settings: Settings, plan: Plan) -> Iterator[str]:
+    """Yield a sentence for each thing that runs which share a stack cannot do."""
+    if settings.group is None:
+        return
+    where = settings.sources.get("group", "--kindinfra-group")
+    if settings.kubeconfig is None:
+        yield (
+            f"{where} shares a stack among runs in an existing cluster, but none is named: add "
+            "--kindinfra-kubeconfig or --kindinfra-context, or remove it"
+        )
+    if settings.keep != "never":
+        yield (
+            f"{where}: the last run of a group deletes the stack, but {settings.sources['keep']} "
+            "keeps it: remove one of the two"
+        )
+    for service in plan.declaration.services:
+        if service.per == "worker":
+            yield (
+                f'{where}: [services.{service.name}] has per = "worker", but workers of several '
+                "runs have the same names: remove one of the two"
+            )
+
+
 def problems_of_images(
     plan: Plan, existing: ExistingCluster, registry: str | None
 ) -> Iterator[str]:
@@ -333,6 +356,33 @@ class _Objects(Protocol):
     def remove_command(self) -> Sequence[str]:
         """Return what a person types to delete it."""
         ...
+
+
+class SharedObjects:
+    """What a run of a group puts into the cluster: objects of its tests, and the group's.
+
+    Args:
+        of_tests: Objects that tests of this run made.
+        of_group: The stack that the runs share.
+        leave: Leaves the group, and returns whether this was the last run.
+    """
+
+    def __init__(self, of_tests: _Objects, of_group: _Objects, leave: Callable[[], bool]) -> None:
+        self._of_tests = of_tests
+        self._of_group = of_group
+        self._leave = leave
+
+    def remove(self, kubeconfig: Path, deadline: Deadline) -> None:
+        """Delete what the tests made; if this was the last run of the group, its stack too."""
+        try:
+            self._of_tests.remove(kubeconfig, deadline)
+        finally:
+            if self._leave():
+                self._of_group.remove(kubeconfig, deadline)
+
+    def remove_command(self) -> Sequence[str]:
+        """Return what a person types to delete the group's stack."""
+        return self._of_group.remove_command()
 
 
 class Existing:

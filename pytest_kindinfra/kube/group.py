@@ -7,6 +7,7 @@ of its own claim. Pure: the stores and the clock come from outside.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pytest_kindinfra.errors import KindInfraError
@@ -89,6 +90,18 @@ class Results:
     def reopen(self) -> None:
         """Take the mark of `close` back."""
         self._mark(lambda data: {key: text for key, text in data.items() if key != _CLOSED})
+
+    def begin_anew(self, observed: Observed, *, after: float) -> None:
+        """Forget the results if they have been closed for too long: who closed them is dead.
+
+        Args:
+            observed: For how long this run has seen them closed.
+            after: Seconds that a teardown can take.
+        """
+        entry = self._store.read(self._name)
+        if entry and _CLOSED in entry.data and observed.age(entry) >= after:
+            with suppress(ConflictError):
+                self._put(entry, {})
 
     def _mark(self, change: Callable[[Mapping[str, str]], Mapping[str, str]]) -> Mapping[str, str]:
         while True:

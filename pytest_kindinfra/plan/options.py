@@ -193,6 +193,12 @@ class Settings:
         unset="the current one of the kubeconfig",
         used_by=("pytest", "functions"),
     )
+    group: str | None = _option(
+        None,
+        "KEY",
+        "Share one stack in an existing cluster with all runs that have the same key",
+        used_by=("pytest",),
+    )
     node_image: str | None = _option(
         None, "IMAGE", "Image of the cluster's nodes, such as kindest/node:v1.34.4"
     )

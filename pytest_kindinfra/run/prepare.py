@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytest_kindinfra.clusters.config import mount_problems, network_problems, port_problems
 from pytest_kindinfra.clusters.existing import (
     find_existing,
+    problems_of_group,
     problems_of_images,
     problems_of_options,
     problems_of_rights,
@@ -40,7 +41,7 @@ from pytest_kindinfra.references import is_loopback
 from pytest_kindinfra.run.machine import network_problem, problems_of_host
 from pytest_kindinfra.state.memory import cache_folder
 from pytest_kindinfra.state.reused import reused_directory
-from pytest_kindinfra.state.runnames import cluster_name, new_run_id
+from pytest_kindinfra.state.runnames import cluster_name, group_id, new_run_id
 from pytest_kindinfra.system.grpc import missing_package
 from pytest_kindinfra.system.machine import total_memory
 from pytest_kindinfra.system.timeline import Deadline
@@ -142,10 +143,13 @@ def prepare(
 
 
 def _with_namespace(declaration: Declaration, settings: Settings, door: Door) -> Declaration:
-    """Return the declaration with the namespace of this run, if each has its own.
+    """Return the declaration with the namespace of this run or group, if each has its own.
 
     A reused cluster is that of one folder, whose runs deploy to one place.
     """
+    if settings.group and settings.kubeconfig:
+        name = group_id(settings.group)
+        return replace(declaration, cluster=replace(declaration.cluster, namespace=name))
     if declaration.cluster.namespace != "per-run":
         return declaration
     run = (door.run_id or new_run_id()).lower().replace("_", "-")
@@ -237,6 +241,7 @@ def _problems_of_plan(
     if door.purpose == "resolve":
         return
     yield from option_problems(plan, tools.engine)
+    yield from problems_of_group(settings, plan)
     if door.purpose != "plan":
         yield from _problems_of_registry(plan, request, settings, tools.engine)
         yield from _problems_of_builder(plan, request, settings, tools.engine)
@@ -414,6 +419,7 @@ def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:
         namespace=declared.namespace,
         ttl=declared.ttl,
         quota=declared.quota,
+        group=group_id(settings.group) if settings.group and settings.kubeconfig else "",
         build_jobs=settings.build_jobs,
         timeout=settings.timeout,
         kind_config=with_registry(config) if _pulls_here(settings, plan) else config,

@@ -102,7 +102,12 @@ class Provisioning:
                 watchers=watchers,
                 cleanup=self.cleanup,
             )
-            bring_up(context)
+            if context.request.group:
+                from pytest_kindinfra.run.shards import bring_up_in_group
+
+                bring_up_in_group(context)
+            else:
+                bring_up(context)
         except BaseException as error:  # noqa: BLE001 - waiters in other processes must learn of it
             return error
         return None

@@ -1,0 +1,151 @@
+"""Runs of several projects that share one stack in an existing cluster."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_kindinfra.state.runnames import group_id
+from tests.fake_kubernetes import FakeKubernetes
+from tests.functional.project import Project
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+OPTIONS = ("--kindinfra-kubeconfig=kube.yaml", "--kindinfra-group=ci-7")
+NAMESPACE = group_id("ci-7")
+WORKLOADS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
+TESTS = """
+import urllib.request
+
+@pytest.mark.kindinfra("store")
+def test_store(kindinfra):
+    assert urllib.request.urlopen(kindinfra.url("store")).read() == b"here"
+    note("ready")
+    await_gate("both")
+"""
+
+
+class Web(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "4")
+        self.end_headers()
+        self.wfile.write(b"here")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def kubernetes() -> Iterator[FakeKubernetes]:
+    with FakeKubernetes() as fake, ThreadingHTTPServer(("127.0.0.1", 0), Web) as web:
+        thread = threading.Thread(target=web.serve_forever, args=(0.01,))
+        thread.start()
+        fake.ports["", 8080] = web.server_port
+        yield fake
+        web.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def machines(tmp_path: Path, kubernetes: FakeKubernetes) -> Iterator[tuple[Project, Project]]:
+    """Two checkouts, as on two machines, each with its own home and temporary folder."""
+    folders = [tmp_path / name for name in ("one", "two")]
+    one, two = (Project(folder, temporary=folder / "tmp") for folder in folders)
+    for project in (one, two):
+        kubernetes.write_kubeconfig(project.folder / "kube.yaml")
+        for program in ("docker", "kind"):
+            project.remove(program)
+        project.service("store")
+        project.tests(TESTS)
+    with one, two:
+        yield one, two
+
+
+def writes(kubernetes: FakeKubernetes, method: str, path: str) -> int:
+    return sum(1 for sent, to in kubernetes.requests if (sent, to) == (method, path))
+
+
+def test_two_runs_deploy_once_and_the_last_one_tears_down(
+    machines: tuple[Project, Project], kubernetes: FakeKubernetes
+) -> None:
+    first, second = (one.start(*OPTIONS, HOME=str(one.folder)) for one in machines)
+    first.until_at("ready")
+    second.until_at("ready")
+    machines[0].open("both")
+    one = first.finish()
+    there = f"{WORKLOADS}/store" in kubernetes.objects
+    machines[1].open("both")
+    two = second.finish()
+
+    assert (one.code, one.outcomes) == (0, {"passed": 1}), one.text
+    assert (two.code, two.outcomes) == (0, {"passed": 1}), two.text
+    assert there, one.text
+    assert writes(kubernetes, "PATCH", f"{WORKLOADS}/store") == 1
+    assert writes(kubernetes, "DELETE", f"/api/v1/namespaces/{NAMESPACE}") == 1, two.text
+    assert f"/api/v1/namespaces/{NAMESPACE}" not in kubernetes.objects
+
+
+def test_another_run_takes_over_from_one_that_was_killed(
+    machines: tuple[Project, Project], kubernetes: FakeKubernetes
+) -> None:
+    one, two = machines
+    kubernetes.ready_after = 600.0  # the first one waits for its pods when it is killed
+    first = one.start(*OPTIONS, HOME=str(one.folder))
+    first.until(lambda: f"{WORKLOADS}/store" in kubernetes.objects)
+    second = two.start(*OPTIONS, HOME=str(two.folder))
+    members = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/kindinfra-member-"
+    second.until(lambda: sum(path.startswith(members) for path in [*kubernetes.objects]) == 2)
+    first.kill()
+    first.finish()
+    kubernetes.ready_after = 0.0
+    kubernetes.delete(f"{WORKLOADS}/store")
+    two.open("both")
+
+    run = second.finish()
+
+    assert (run.code, run.outcomes) == (0, {"passed": 1}), run.text
+    assert f"/api/v1/namespaces/{NAMESPACE}" not in kubernetes.objects
+
+
+def test_a_failure_is_the_failure_of_every_run(
+    machines: tuple[Project, Project], kubernetes: FakeKubernetes
+) -> None:
+    kubernetes.fail("PATCH", f"{WORKLOADS}/store", 422, "no such field", times=1)
+    for one in machines:
+        one.write("conftest.py", """
+            from story import await_gate
+
+            def pytest_sessionfinish():
+                await_gate("both")
+        """)  # fmt: skip
+    runs = [one.start(*OPTIONS, HOME=str(one.folder)) for one in machines]
+    runs[0].until_said("ERROR")
+    runs[1].until_said("ERROR")
+    for one in machines:
+        one.open("both")
+    ended = [run.finish() for run in runs]
+
+    for run in ended:
+        assert run.code == 1, run.text
+        assert "no such field" in run.text
+    assert writes(kubernetes, "PATCH", f"{WORKLOADS}/store") == 1
+
+
+def test_a_group_without_an_existing_cluster_is_a_usage_error(project: Project) -> None:
+    project.service("store")
+    project.tests(TESTS)
+
+    run = project.run("--kindinfra-group=ci-7", "--kindinfra-keep=always")
+
+    assert run.code == 4, run.text
+    assert (
+        "--kindinfra-group shares a stack among runs in an existing cluster, but none" in run.text
+    )
+    assert "--kindinfra-keep keeps it" in run.text
+    assert run.calls("create") == []
