@@ -1,4 +1,4 @@
-"""One run of a group: it brings up what no other run has, and takes over what others brought up.
+"""One run of a group: it brings up what no other run has, and uses what others brought up.
 
 The election, the results and the membership are in `kube/election.py` and `kube/group.py`; this
 says when a run does what. Endpoints are ports of this machine, so each run opens its own.
@@ -102,7 +102,7 @@ def remaining(plan: Plan, names: Collection[str]) -> Plan:
 
 
 class _Publisher:
-    """Publishes results of services from several threads, until another run has taken over."""
+    """Publishes results of services from several threads, until another run provisions."""
 
     def __init__(self, results: Results) -> None:
         self._results = results
@@ -128,7 +128,7 @@ class _Publisher:
 class _PublishingRun(RunDirectory):
     """The run directory of the run that provisions: its services' results are the group's.
 
-    Once another run has taken over, it settles nothing more: the other's results count.
+    Once another run provisions, it settles nothing more: the other's results count.
     """
 
     publisher: _Publisher = field(kw_only=True)

@@ -118,15 +118,11 @@ def test_a_failure_is_the_failure_of_every_run(
 ) -> None:
     kubernetes.fail("PATCH", f"{WORKLOADS}/store", 422, "no such field", times=1)
     for one in machines:
-        one.write("conftest.py", """
-            from story import await_gate
-
-            def pytest_sessionfinish():
-                await_gate("both")
-        """)  # fmt: skip
-    runs = [one.start(*OPTIONS, HOME=str(one.folder)) for one in machines]
-    runs[0].until_said("ERROR")
-    runs[1].until_said("ERROR")
+        one.tests(TESTS + "\ndef test_free():\n    await_gate('both')\n")
+    options = (*OPTIONS, "--kindinfra-order=collected")
+    runs = [one.start(*options, HOME=str(one.folder)) for one in machines]
+    for run in runs:
+        run.until_at("error test_store")
     for one in machines:
         one.open("both")
     ended = [run.finish() for run in runs]
