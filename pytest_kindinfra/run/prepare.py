@@ -143,17 +143,14 @@ def prepare(
 
 
 def _with_namespace(declaration: Declaration, settings: Settings, door: Door) -> Declaration:
-    """Return the declaration with the namespace of this run or group, if each has its own.
-
-    A reused cluster is that of one folder, whose runs deploy to one place.
-    """
+    """Return the declaration with the namespace of this run or group; of none if it is reused."""
     if settings.group and settings.kubeconfig:
         name = group_id(settings.group)
-        return replace(declaration, cluster=replace(declaration.cluster, namespace=name))
-    if declaration.cluster.namespace != "per-run":
+    elif declaration.cluster.namespace != "per-run":
         return declaration
-    run = (door.run_id or new_run_id()).lower().replace("_", "-")
-    name = ClusterSpec().namespace if settings.reuse else f"kindinfra-{run}"
+    else:
+        run = (door.run_id or new_run_id()).lower().replace("_", "-")
+        name = ClusterSpec().namespace if settings.reuse else f"kindinfra-{run}"
     return replace(declaration, cluster=replace(declaration.cluster, namespace=name))
 
 
@@ -240,8 +237,7 @@ def _problems_of_plan(
     """Yield what forbids this plan with these options, and on this machine for a run."""
     if door.purpose == "resolve":
         return
-    yield from option_problems(plan, tools.engine)
-    yield from problems_of_group(settings, plan)
+    yield from (*option_problems(plan, tools.engine), *problems_of_group(settings, plan))
     if door.purpose != "plan":
         yield from _problems_of_registry(plan, request, settings, tools.engine)
         yield from _problems_of_builder(plan, request, settings, tools.engine)
