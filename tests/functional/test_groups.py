@@ -121,8 +121,8 @@ def test_a_failure_is_the_failure_of_every_run(
         one.tests(TESTS + "\ndef test_free():\n    await_gate('both')\n")
     options = (*OPTIONS, "--kindinfra-order=collected")
     runs = [one.start(*options, HOME=str(one.folder)) for one in machines]
-    for run in runs:
-        run.until_at("error test_store")
+    for running in runs:
+        running.until_at("error test_store")
     for one in machines:
         one.open("both")
     ended = [run.finish() for run in runs]
