@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -160,6 +161,8 @@ class _Handler(BaseHTTPRequestHandler):
             review = json.loads(body)
             allowed = fake.allows(review["spec"]["resourceAttributes"])
             self._send(201, {**review, "status": {"allowed": allowed}})
+        elif query.get("watch") and "fieldSelector" in query:
+            self._watch_one(f"{split.path}/{query['fieldSelector'].partition('=')[2]}", query)
         elif method == "GET" and query.get("watch"):
             self._watch(split.path, int(query["resourceVersion"]))
         else:
@@ -316,6 +319,22 @@ class _Handler(BaseHTTPRequestHandler):
                     self.wfile.write(b"0\r\n\r\n")
                     return
         self.close_connection = True
+
+    def _watch_one(self, path: str, query: dict[str, str]) -> None:
+        """Send an object as it is, and then each of its versions, for so long as was asked for."""
+        fake, sent, end = self.server.fake, "", time.monotonic() + int(query["timeoutSeconds"])
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        with fake.changed:
+            while not fake.ended and (left := end - time.monotonic()) > 0:
+                obj = fake.objects.get(path)
+                if obj and obj["metadata"]["resourceVersion"] != sent:
+                    sent = obj["metadata"]["resourceVersion"]
+                    self._chunk({"type": "MODIFIED", "object": obj})
+                else:
+                    fake.changed.wait(left)
+        self.wfile.write(b"0\r\n\r\n")
 
     def _chunk(self, change: Object) -> None:
         data = json.dumps(change).encode() + b"\n"

@@ -262,29 +262,6 @@ def problems_of_options(settings: Settings) -> Iterator[str]:
         )
 
 
-def problems_of_group(settings: Settings, plan: Plan) -> Iterator[str]:
-    """Yield a sentence for each thing that runs which share a stack cannot do."""
-    if settings.group is None:
-        return
-    where = settings.sources.get("group", "--kindinfra-group")
-    if settings.kubeconfig is None:
-        yield (
-            f"{where} shares a stack among runs in an existing cluster, but none is named: add "
-            "--kindinfra-kubeconfig or --kindinfra-context, or remove it"
-        )
-    if settings.keep != "never":
-        yield (
-            f"{where}: the last run of a group deletes the stack, but {settings.sources['keep']} "
-            "keeps it: remove one of the two"
-        )
-    for service in plan.declaration.services:
-        if service.per == "worker":
-            yield (
-                f'{where}: [services.{service.name}] has per = "worker", but workers of several '
-                "runs have the same names: remove one of the two"
-            )
-
-
 def problems_of_images(
     plan: Plan, existing: ExistingCluster, registry: str | None
 ) -> Iterator[str]:
@@ -301,13 +278,16 @@ def problems_of_images(
             )
 
 
-def problems_of_rights(plan: Plan, existing: ExistingCluster, namespace: str) -> Iterator[str]:
+def problems_of_rights(
+    plan: Plan, existing: ExistingCluster, namespace: str, *, grouped: bool
+) -> Iterator[str]:
     """Yield a sentence if the user lacks rights that the run's objects need; it names all of them.
 
     Args:
         plan: Has the objects.
         existing: The cluster.
         namespace: Where objects go that name none.
+        grouped: The run shares its stack with others.
 
     Raises:
         KindInfraError: The cluster does not answer any more.
@@ -322,24 +302,42 @@ def problems_of_rights(plan: Plan, existing: ExistingCluster, namespace: str) ->
     with _opened(only_current(_read_kubeconfig(path), path.parent, existing.context)) as reader:
         from pytest_kindinfra.kube.rights import missing_rights, rights_for, shown
 
-        rights = rights_for(reader, objects, namespace, forwards=forwards)
+        rights = rights_for(reader, objects, namespace, forwards=forwards, grouped=grouped)
         lines = shown(missing_rights(reader, rights))
     if lines:
         listed = "".join(f"\n    {line}" for line in lines)
+        alone = ", or add --kindinfra-group=off: a stack of its own needs fewer" if grouped else ""
         yield (
             f'rights are missing in "{existing.name}":{listed}\n  To fix: have them granted by a'
             " Role (a ClusterRole for the whole cluster), or use another user; `kubectl auth can-i"
-            f" --list --namespace {namespace}` shows what this user may do"
+            f" --list --namespace {namespace}` shows what this user may do{alone}"
         )
 
 
-def remove_expired_in(existing: ExistingCluster, at: float, deadline: Deadline) -> list[str]:
-    """Delete what runs left in a cluster and has expired; see `kube.cleanup.remove_expired`."""
+def remove_expired_in(
+    existing: ExistingCluster, at: float, deadline: Deadline, *, groups: bool = False
+) -> list[str]:
+    """Delete what runs left in a cluster, and return the namespaces that were deleted.
+
+    Args:
+        existing: The cluster.
+        at: The time now, in seconds since the epoch; what has expired by then is deleted.
+        deadline: When to give up.
+        groups: Stacks of groups are deleted too if all of their runs are dead: that takes a while.
+
+    Raises:
+        KindInfraError: Something could not be deleted, or the cluster does not answer.
+    """
     path = existing.kubeconfig
     with _opened(only_current(_read_kubeconfig(path), path.parent, existing.context)) as reader:
         from pytest_kindinfra.kube.cleanup import remove_expired
 
-        return remove_expired(reader, at, deadline)
+        removed = remove_expired(reader, at, deadline)
+        if groups:
+            from pytest_kindinfra.kube.membership import remove_abandoned
+
+            removed += remove_abandoned(reader, deadline)
+        return removed
 
 
 class _Objects(Protocol):

@@ -15,6 +15,7 @@ from pytest_kindinfra.errors import KindInfraError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+
 HOLDER = "holder"
 RENEWAL = "renewal"
 """A count: a Lease that is written without a change keeps its version, and would look dead."""
@@ -63,6 +64,16 @@ class Store(Protocol):
 
         Raises:
             ConflictError: It has another version.
+        """
+        ...
+
+    def await_change(self, name: str, *, version: str, seconds: int) -> None:
+        """Return when an entry has another version than that, or after so many seconds.
+
+        Args:
+            name: The entry's; it need not exist.
+            version: Empty if it did not exist.
+            seconds: The longest wait.
         """
         ...
 

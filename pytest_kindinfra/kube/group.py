@@ -8,7 +8,8 @@ of its own claim. Pure: the stores and the clock come from outside.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.kube.election import HOLDER, RENEWAL, ConflictError, Entry, Observed
@@ -18,8 +19,49 @@ if TYPE_CHECKING:
 
     from pytest_kindinfra.kube.election import Store
 
+T = TypeVar("T")
+
 _CLAIM = ".holder"
 _CLOSED = ".closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """Repeats a write that other runs get ahead of, but not without end.
+
+    Attributes:
+        clock: Seconds, on a clock that never goes back.
+        pause: Called between two tries.
+        seconds: How long it is repeated; less than a term, in which a Lease must be renewed.
+    """
+
+    clock: Callable[[], float]
+    pause: Callable[[], object]
+    seconds: float = 10.0
+
+    def until_written(self, what: str, write: Callable[[], T]) -> T:
+        """Return what `write` returns as soon as it raises no `ConflictError`.
+
+        Args:
+            what: What is written, for the message.
+            write: Reads the newest entry and writes it.
+
+        Raises:
+            KindInfraError: Others were quicker each time, for so many seconds.
+        """
+        began = self.clock()
+        while True:
+            try:
+                return write()
+            except ConflictError as error:
+                if self.clock() - began >= self.seconds:
+                    msg = (
+                        f"{what} could not be written within {self.seconds:g} s, since other runs "
+                        f"of the group changed it each time: {error}\n"
+                        "To fix: run again, or use another --kindinfra-group"
+                    )
+                    raise KindInfraError(msg) from error
+            self.pause()
 
 
 class ReplacedError(KindInfraError):
@@ -33,35 +75,38 @@ class Results:
         store: Where the results are.
         name: The entry that has all of them.
         identity: Who this is; no other has the same.
+        retries: Repeats what other runs get ahead of.
     """
 
-    def __init__(self, store: Store, name: str, identity: str) -> None:
+    def __init__(self, store: Store, name: str, identity: str, retries: Retries) -> None:
         self._store = store
         self._name = name
         self._identity = identity
+        self._retries = retries
         self._mine: Entry | None = None
+        self._read = ""
 
     def claim(self) -> Mapping[str, str]:
         """Become the only one who can publish, and return what earlier holders published.
 
         Only the elected run calls this. Of two that believe they are, the later one stays.
+
+        Raises:
+            KindInfraError: Other runs were quicker each time.
         """
-        while True:
-            entry = self._store.read(self._name)
-            data = {**(entry.data if entry else {}), _CLAIM: self._identity}
-            try:
-                self._mine = self._put(entry, data)
-            except ConflictError:
-                continue
-            return _records(self._mine)
+        mine = self._mark(lambda data: {**data, _CLAIM: self._identity})
+        self._mine = mine
+        return _records(mine)
 
     def publish(self, key: str, text: str) -> str:
         """Publish a record, and return what stands: an earlier holder's if there was one.
 
         Raises:
             ReplacedError: Another run has claimed the results, or they are gone.
+            KindInfraError: Other runs were quicker each time.
         """
-        while True:
+
+        def write() -> str:
             entry = self._claimed()
             if key in entry.data:
                 return entry.data[key]
@@ -69,12 +114,20 @@ class Results:
                 self._mine = self._put(entry, {**entry.data, key: text})
             except ConflictError:  # a request that was sent twice, or a leaving run's mark
                 self._mine = self._store.read(self._name)
-                continue
+                raise
             return text
+
+        return self._retries.until_written(f"the result {key}", write)
 
     def published(self) -> Mapping[str, str]:
         """Return the records that there are, by their keys."""
-        return _records(self._store.read(self._name))
+        entry = self._store.read(self._name)
+        self._read = entry.version if entry else ""
+        return _records(entry)
+
+    def await_news(self, seconds: int) -> None:
+        """Return when something has changed since `published`, or after so many seconds."""
+        self._store.await_change(self._name, version=self._read, seconds=seconds)
 
     @property
     def is_closed(self) -> bool:
@@ -85,7 +138,7 @@ class Results:
     def close(self) -> bool:
         """Mark the results as those of a stack that this run tears down; False if another does."""
         closed = self._mark(lambda data: {_CLOSED: self._identity, **data})
-        return closed[_CLOSED] == self._identity
+        return closed.data[_CLOSED] == self._identity
 
     def reopen(self) -> None:
         """Take the mark of `close` back."""
@@ -103,16 +156,17 @@ class Results:
             with suppress(ConflictError):
                 self._put(entry, {})
 
-    def _mark(self, change: Callable[[Mapping[str, str]], Mapping[str, str]]) -> Mapping[str, str]:
-        while True:
+    def _mark(self, change: Callable[[Mapping[str, str]], Mapping[str, str]]) -> Entry:
+        """Write what `change` makes of the newest data, unless it leaves them as they are."""
+
+        def write() -> Entry:
             entry = self._store.read(self._name)
             data = entry.data if entry else {}
             if (changed := change(data)) == data:
-                return data
-            try:
-                return self._put(entry, changed).data
-            except ConflictError:
-                continue
+                return entry or Entry(name=self._name, version="")
+            return self._put(entry, changed)
+
+        return self._retries.until_written("the results", write)
 
     def _claimed(self) -> Entry:
         if self._mine is None or self._mine.data.get(_CLAIM) != self._identity:
@@ -138,8 +192,7 @@ class Members:
         prefix: How the names of the group's Leases begin.
         identity: Who this is; no other has the same.
         term: Seconds without a renewal after which a member is dead.
-        clock: Seconds, on a clock that never goes back.
-        pause: Called between two looks at a member that may be dead.
+        retries: Repeats what other runs get ahead of, and has the clock by which members are dead.
     """
 
     def __init__(
@@ -149,15 +202,14 @@ class Members:
         identity: str,
         *,
         term: float,
-        clock: Callable[[], float],
-        pause: Callable[[], object],
+        retries: Retries,
     ) -> None:
         self._store = store
         self._prefix = prefix
         self._identity = identity
         self._term = term
-        self._observed = Observed(clock)
-        self._pause = pause
+        self._observed = Observed(retries.clock)
+        self._retries = retries
 
     def join(self, results: Results) -> bool:
         """Become a member; False if the stack is being torn down: join again a little later.
@@ -168,20 +220,23 @@ class Members:
         self.renew()
         if not results.is_closed:
             return True
-        self._remove(self._name)
+        self._remove_own()
         return False
 
     def renew(self) -> None:
-        """Show that this run is alive; called several times in a term."""
-        while True:
+        """Show that this run is alive; called several times in a term.
+
+        Raises:
+            KindInfraError: Other runs were quicker each time.
+        """
+
+        def write() -> None:
             entry = self._store.read(self._name)
             count = int(entry.data.get(RENEWAL, "0")) + 1 if entry else 1
             data = {HOLDER: self._identity, RENEWAL: str(count)}
-            try:
-                self._store.write(self._name, data, version=entry.version if entry else None)
-            except ConflictError:
-                continue
-            return
+            self._store.write(self._name, data, version=entry.version if entry else None)
+
+        self._retries.until_written(f"Lease {self._name}", write)
 
     def leave(self, results: Results) -> bool:
         """Stop being a member, and return whether this was the last one: it tears down.
@@ -189,7 +244,7 @@ class Members:
         It blocks for up to a term while it finds out whether the others are alive. Of several that
         leave at the same time, exactly one is the last.
         """
-        self._remove(self._name)
+        self._remove_own()
         if self._any_alive() or not results.close():
             return False
         if not self._others():
@@ -209,19 +264,17 @@ class Members:
                 return True
             for entry in there:
                 if self._observed.age(entry) >= self._term:
-                    self._remove_if(entry)
-            self._pause()
+                    with suppress(ConflictError):  # it was renewed meanwhile
+                        self._store.remove(entry)
+            self._retries.pause()
         return False
 
     def _others(self) -> list[Entry]:
         return [one for one in self._store.read_all(self._prefix) if one.name != self._name]
 
-    def _remove(self, name: str) -> None:
-        while entry := self._store.read(name):
-            self._remove_if(entry)
+    def _remove_own(self) -> None:
+        def remove() -> None:
+            if entry := self._store.read(self._name):
+                self._store.remove(entry)
 
-    def _remove_if(self, entry: Entry) -> None:
-        try:
-            self._store.remove(entry)
-        except ConflictError:  # it was renewed meanwhile
-            return
+        self._retries.until_written(f"Lease {self._name}", remove)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.kube.client import ApiError
+from pytest_kindinfra.kube.client import ApiError, ApiRequest, lines
 from pytest_kindinfra.kube.election import HOLDER, ConflictError, Entry
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import KubeObject
 
 _ANNOTATION = "dev.kindinfra/"
+_LATE = 10.0
+"""Seconds by which the server may be late with the end of a watch."""
+
 _CHANGED = frozenset({HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND})
 
 
@@ -63,6 +67,19 @@ class _Objects:
                 raise ConflictError(str(error)) from error
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
+
+    def await_change(self, name: str, *, version: str, seconds: int) -> None:
+        """See `Store.await_change`: a watch from no version begins with the newest one."""
+        query = {
+            "watch": "true",
+            "fieldSelector": f"metadata.name={name}",
+            "timeoutSeconds": seconds,
+        }
+        request = ApiRequest("GET", self._folder, query=query, timeout=seconds + _LATE)
+        with self._reader.transport.exchange(request) as response:
+            for line in lines(response):
+                if json.loads(line)["object"]["metadata"].get("resourceVersion") != version:
+                    return
 
     def _send(self, method: str, path: str, body: KubeObject) -> Entry:
         try:

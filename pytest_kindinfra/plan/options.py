@@ -196,7 +196,8 @@ class Settings:
     group: str | None = _option(
         None,
         "KEY",
-        "Share one stack in an existing cluster with all runs that have the same key",
+        "Share one stack in an existing cluster with all runs that have the same key, or off",
+        unset="that of the CI's pipeline with namespace per-run, else none",
         used_by=("pytest",),
     )
     node_image: str | None = _option(

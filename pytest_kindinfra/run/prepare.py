@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytest_kindinfra.clusters.config import mount_problems, network_problems, port_problems
 from pytest_kindinfra.clusters.existing import (
     find_existing,
-    problems_of_group,
     problems_of_images,
     problems_of_options,
     problems_of_rights,
@@ -26,7 +25,7 @@ from pytest_kindinfra.images.checks import build_problems, unseen_bases
 from pytest_kindinfra.images.saved import read_saved_images
 from pytest_kindinfra.images.store import ImageStore
 from pytest_kindinfra.kube.kinds import numbers
-from pytest_kindinfra.model import ClusterSpec, Declaration, Image, Plan
+from pytest_kindinfra.model import Declaration, Image, Plan
 from pytest_kindinfra.plan.copies import with_copies
 from pytest_kindinfra.plan.declaration import parse_declaration
 from pytest_kindinfra.plan.facts import ClusterFacts
@@ -38,10 +37,16 @@ from pytest_kindinfra.plan.resolve import keep_out, resolve
 from pytest_kindinfra.plan.source import RenderOptions, kubernetes_version
 from pytest_kindinfra.plan.sources import render
 from pytest_kindinfra.references import is_loopback
+from pytest_kindinfra.run.grouping import (
+    group_note,
+    problems_of_group,
+    with_group,
+    with_namespace,
+)
 from pytest_kindinfra.run.machine import network_problem, problems_of_host
 from pytest_kindinfra.state.memory import cache_folder
 from pytest_kindinfra.state.reused import reused_directory
-from pytest_kindinfra.state.runnames import cluster_name, group_id, new_run_id
+from pytest_kindinfra.state.runnames import cluster_name, group_id
 from pytest_kindinfra.system.grpc import missing_package
 from pytest_kindinfra.system.machine import total_memory
 from pytest_kindinfra.system.timeline import Deadline
@@ -124,7 +129,7 @@ def prepare(
         DeclarationError: With all problems, each once.
     """
     settings, wrong = _settings(declaration, option, door)
-    declaration = _with_namespace(declaration, settings, door)
+    declaration = with_namespace(declaration, settings, door.run_id)
     door = replace(door, purpose="plan") if settings.plan else door
     tools = make_tools(settings.engine)
     found = [*problems, *wrong, *_problems_of_declaration(declaration, door)]
@@ -142,20 +147,9 @@ def prepare(
     return Prepared(plan=plan, request=request, settings=settings, notes=notes)
 
 
-def _with_namespace(declaration: Declaration, settings: Settings, door: Door) -> Declaration:
-    """Return the declaration with the namespace of this run or group; of none if it is reused."""
-    if settings.group and settings.kubeconfig:
-        name = group_id(settings.group)
-    elif declaration.cluster.namespace != "per-run":
-        return declaration
-    else:
-        run = (door.run_id or new_run_id()).lower().replace("_", "-")
-        name = ClusterSpec().namespace if settings.reuse else f"kindinfra-{run}"
-    return replace(declaration, cluster=replace(declaration.cluster, namespace=name))
-
-
 def _notes(plan: Plan, settings: Settings, door: Door) -> Iterator[str]:
     """Yield what the user should know of a plan that nothing forbids."""
+    yield from group_note(settings)
     if settings.kubeconfig is None and door.purpose in {"plan", "run"}:
         machine = Amount(cpus=float(os.cpu_count() or 0), memory=total_memory() or 0)
         yield from crowding(plan, machine)
@@ -169,6 +163,8 @@ def _settings(
     sources = {key: where for key, where in read.sources.items() if key not in door.ignored}
     plain: dict[str, Any] = {key: getattr(Settings(), key) for key in door.ignored}
     settings = replace(read, sources=sources, **plain)
+    if "group" not in door.ignored:
+        settings = with_group(settings, declaration, os.environ)
     return replace(settings, engine=choose_engine(settings.engine)), problems
 
 
@@ -280,7 +276,9 @@ def _with_existing(
             Deadline.after(_LOOK_SECONDS),
             context=settings.context,
         )
-        found = list(problems_of_rights(plan, existing, request.namespace))
+        found = list(
+            problems_of_rights(plan, existing, request.namespace, grouped=bool(request.group))
+        )
     except KindInfraError as error:
         return request, [f"{settings.sources['kubeconfig']} {file}: {error}"]
     request = replace(request, existing=existing, cluster=existing.name, kind_config=None)

@@ -10,7 +10,6 @@ import json
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.clusters.steps import cluster_steps
@@ -19,18 +18,18 @@ from pytest_kindinfra.deploy.endpoints import Forwarding
 from pytest_kindinfra.errors import CancelledError, ClusterError, KindInfraError
 from pytest_kindinfra.kube.client import ApiError
 from pytest_kindinfra.kube.cluster import SharedKube
-from pytest_kindinfra.kube.election import Election, Observed
-from pytest_kindinfra.kube.group import Members, ReplacedError, Results
-from pytest_kindinfra.kube.leases import ConfigMaps, Leases
+from pytest_kindinfra.kube.election import Observed
+from pytest_kindinfra.kube.group import ReplacedError, Results
+from pytest_kindinfra.kube.membership import TEARDOWN_SECONDS, is_ending, open_membership
 from pytest_kindinfra.kube.reader import Reader
-from pytest_kindinfra.model import RUN_LABEL, BuiltImage
+from pytest_kindinfra.model import BuiltImage
 from pytest_kindinfra.run.recipe import bring_up
 from pytest_kindinfra.state.codec import from_json, to_json
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.state.records import ClusterReady, DeployedService, ImageReady, ServiceReady
 from pytest_kindinfra.state.results import Failed, result_of, value_of
 from pytest_kindinfra.system.secrets import credentials_in
-from pytest_kindinfra.system.timeline import monotonic, sleep, wait_until
+from pytest_kindinfra.system.timeline import monotonic, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -39,22 +38,19 @@ if TYPE_CHECKING:
     from pytest_kindinfra.model import Plan, Service
     from pytest_kindinfra.state.results import Result
 
-_TERM = 15.0
-"""Seconds without a renewal after which a run is dead; as in client-go."""
-
 _RENEW_EVERY = 3.0
+"""Seconds; five times in a term."""
+
 _LOOK_EVERY = 0.5
 
-_TEARDOWN_SECONDS = 180.0
-"""A run that has closed the results and is not done by then is dead: its own limit is shorter."""
+_WATCH_SECONDS = 3
+"""Of one watch of the results, for which an interrupt waits; then the holder is looked at."""
+
+_BETWEEN_LOOKS = 0.2
+"""Seconds in which several results become one piece of news."""
 
 _LONGEST_TEXT = 8000
 """Characters of a failure; all results of a group are in one ConfigMap of 1 MiB."""
-
-_HOLDER, _RESULTS, _MEMBER = "kindinfra-holder", "kindinfra-results", "kindinfra-member-"
-
-_ENDING = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
-"""What a namespace that is being deleted says to a creation, and one that is gone."""
 
 
 def bring_up_in_group(context: Context) -> None:
@@ -167,15 +163,10 @@ class _Shard:
         self._context = context
         self._kube = kube
         self._reader = Reader(context.run.kubeconfig)
-        request, labels = context.request, {RUN_LABEL: context.request.group}
-        leases = Leases(self._reader, request.namespace, labels)
-        maps = ConfigMaps(self._reader, request.namespace, labels)
-        who = request.run_id
-        self._results = Results(maps, _RESULTS, who)
-        self._election = Election(leases, _HOLDER, who, term=_TERM, clock=monotonic)
-        self._members = Members(
-            leases, _MEMBER, who, term=_TERM, clock=monotonic, pause=lambda: sleep(_LOOK_EVERY)
+        self._membership = open_membership(
+            self._reader, context.request.group, context.request.run_id
         )
+        self._results = self._membership.results
         self._observed = Observed(monotonic)
         self._lock = threading.Lock()
         self._holds = False
@@ -200,11 +191,11 @@ class _Shard:
 
     def _has_joined(self) -> bool:
         try:
-            if self._members.join(self._results):
+            if self._membership.members.join(self._results):
                 return True
-            self._results.begin_anew(self._observed, after=_TEARDOWN_SECONDS)
+            self._results.begin_anew(self._observed, after=TEARDOWN_SECONDS)
         except ApiError as error:
-            if error.status not in _ENDING:
+            if not is_ending(error):
                 raise
             deadline = self._context.deadline()
             self._kube.ensure_namespace(self._context.request.namespace, deadline, {})
@@ -213,18 +204,17 @@ class _Shard:
     def _renew(self) -> None:
         while not self._stop.wait(_RENEW_EVERY):
             with suppress(KindInfraError):  # an API server that is away, as long as a term
-                self._members.renew()
+                self._membership.members.renew()
             with suppress(KindInfraError), self._lock:
                 if self._holds:
-                    self._election.step()
+                    self._membership.election.step()
 
     def leave(self) -> bool:
         """Stop being a member, and return whether this was the last one: it tears down."""
         self._stop.set()
         self._renewing.join()
         try:
-            self._resign()
-            return self._members.leave(self._results)
+            return self._membership.leave()
         finally:
             self._reader.close()
 
@@ -249,7 +239,9 @@ class _Shard:
             if elected:
                 self._provision()
             else:
-                self._context.cancelled.wait(_LOOK_EVERY)
+                with suppress(KindInfraError):  # an API server that is away
+                    self._results.await_news(_WATCH_SECONDS)
+                self._context.cancelled.wait(_BETWEEN_LOOKS)
 
     @property
     def _open(self) -> list[str]:
@@ -263,14 +255,13 @@ class _Shard:
         if not self._open:
             return False
         with self._lock:
-            self._holds = self._election.step()
+            self._holds = self._membership.election.step()
             return self._holds
 
     def _resign(self) -> None:
         with self._lock:
             self._holds = False
-            with suppress(KindInfraError):  # then a term has to pass
-                self._election.resign()
+            self._membership.resign()
 
     def _provision(self) -> None:
         context = self._context

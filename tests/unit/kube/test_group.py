@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_kindinfra.errors import KindInfraError
 from pytest_kindinfra.kube.client import ApiError
-from pytest_kindinfra.kube.election import ConflictError, Election, Entry
-from pytest_kindinfra.kube.group import Members, ReplacedError, Results
+from pytest_kindinfra.kube.election import ConflictError, Election, Entry, Observed
+from pytest_kindinfra.kube.group import Members, ReplacedError, Results, Retries
 from pytest_kindinfra.kube.leases import ConfigMaps, Leases
+from tests.fakes import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,12 +22,17 @@ if TYPE_CHECKING:
     from tests.fake_kubernetes import FakeKubernetes
 
 TERM = 15.0
+TEARDOWN = 180.0
 
 
 class FakeStore:
-    """Entries in memory; `before_write` happens once, right before the next write."""
+    """Entries in memory; `before_write` happens once, right before the next write.
+
+    While it is `contended`, another run changes each entry right before it is written or removed.
+    """
 
     def __init__(self) -> None:
+        self.contended = False
         self.entries: dict[str, Entry] = {}
         self.before_write: Callable[[], object] | None = None
         self.sent_twice = False
@@ -40,6 +48,7 @@ class FakeStore:
         happen, self.before_write = self.before_write, None
         if happen:
             happen()
+        self._contend(name)
         there = self.entries.get(name)
         if (there.version if there else None) != version:
             raise ConflictError(name)
@@ -50,11 +59,20 @@ class FakeStore:
             return self.write(name, data, version=version)
         return entry
 
+    def _contend(self, name: str) -> None:
+        if self.contended:
+            data = self.entries[name].data if name in self.entries else {}
+            self.entries[name] = Entry(name=name, version=str(next(self._versions)), data=data)
+
     def remove(self, entry: Entry) -> None:
+        self._contend(entry.name)
         there = self.entries.get(entry.name)
         if there and there.version != entry.version:
             raise ConflictError(entry.name)
         self.entries.pop(entry.name, None)
+
+    def await_change(self, name: str, *, version: str, seconds: int) -> None:
+        """Return at once: nothing else happens meanwhile."""
 
 
 class Clock:
@@ -65,6 +83,16 @@ class Clock:
 
     def __call__(self) -> float:
         return self.at
+
+
+def retries(clock: Clock, meanwhile: Callable[[], object] = lambda: None) -> Retries:
+    """Return what repeats writes: a pause takes a third of a term, in which something happens."""
+
+    def pause() -> None:
+        meanwhile()
+        clock.at += TERM / 3
+
+    return Retries(clock, pause)
 
 
 @pytest.fixture
@@ -174,8 +202,8 @@ def test_a_resignation_changes_nothing_for_another_holder(store: FakeStore) -> N
     assert first.step()
 
 
-def results(store: FakeStore, who: str) -> Results:
-    return Results(store, "results", who)
+def results(store: FakeStore, who: str, clock: Clock | None = None) -> Results:
+    return Results(store, "results", who, retries(clock or Clock()))
 
 
 def test_what_the_holder_publishes_is_read_by_the_others(store: FakeStore) -> None:
@@ -244,20 +272,19 @@ def test_a_record_that_was_sent_twice_is_published(store: FakeStore) -> None:
     assert holder.publish("cluster", "ready") == "ready"
 
 
-def member(store: FakeStore, who: str, clock: Clock) -> Members:
-    def pause() -> None:
-        clock.at += TERM / 3
-
-    return Members(store, "member-", who, term=TERM, clock=clock, pause=pause)
+def member(
+    store: FakeStore, who: str, clock: Clock, meanwhile: Callable[[], object] = lambda: None
+) -> Members:
+    repeating = retries(clock, meanwhile)
+    return Members(store, "member-", who, term=TERM, retries=repeating)
 
 
 def test_the_last_one_out_is_told_so(store: FakeStore) -> None:
     shared, clock = results(store, "any"), Clock()
-    first, second = member(store, "a", clock), member(store, "b", clock)
+    second = member(store, "b", clock)
+    first = member(store, "a", clock, meanwhile=second.renew)  # the other is alive
     assert first.join(shared)
     assert second.join(shared)
-    # The other is alive: it renews while the first one looks.
-    first._pause = second.renew  # noqa: SLF001 - what happens elsewhere meanwhile
 
     assert not first.leave(shared)
     assert second.leave(shared)
@@ -310,6 +337,112 @@ def test_nobody_joins_a_stack_that_is_being_torn_down(store: FakeStore) -> None:
     assert store.read_all("member-") == []
 
 
+def closed_by_a_dead_run(store: FakeStore) -> Results:
+    """Return the results of a stack whose last run was killed while it tore it down."""
+    holder = results(store, "dead")
+    holder.claim()
+    holder.publish("service-web", "ready")
+    member(store, "dead", Clock()).leave(holder)
+    assert holder.is_closed
+    return results(store, "b")
+
+
+def test_results_are_forgotten_if_a_teardown_does_not_end(store: FakeStore) -> None:
+    shared, clock = closed_by_a_dead_run(store), Clock(-3600)
+    observed, late = Observed(clock), member(store, "b", clock)
+
+    assert not late.join(shared)
+    shared.begin_anew(observed, after=TEARDOWN)
+    clock.at += TEARDOWN - 1
+    shared.begin_anew(observed, after=TEARDOWN)
+    assert not late.join(shared)
+    clock.at += 1
+    shared.begin_anew(observed, after=TEARDOWN)
+
+    assert late.join(shared)
+    assert shared.published() == {}
+
+
+def test_results_of_a_stack_that_is_used_are_never_forgotten(store: FakeStore) -> None:
+    shared, clock = results(store, "a"), Clock()
+    shared.claim()
+    shared.publish("service-web", "ready")
+    observed = Observed(clock)
+    for _ in range(3):
+        shared.begin_anew(observed, after=TEARDOWN)
+        clock.at += TEARDOWN
+
+    assert shared.published() == {"service-web": "ready"}
+
+
+def test_of_two_that_forget_results_neither_forgets_what_came_after(store: FakeStore) -> None:
+    clock = Clock()
+    first, second = closed_by_a_dead_run(store), results(store, "c")
+    observed = Observed(clock)
+    first.begin_anew(observed, after=TEARDOWN)
+    clock.at += TEARDOWN
+
+    def quicker() -> None:
+        second.begin_anew(observed, after=TEARDOWN)
+        second.claim()
+        second.publish("service-web", "by c")
+
+    store.before_write = quicker
+    first.begin_anew(observed, after=TEARDOWN)
+
+    assert second.published() == {"service-web": "by c"}
+
+
+@pytest.mark.parametrize(
+    ("what", "write"),
+    [
+        ("the results", lambda results, _: results.claim()),
+        ("the results", lambda results, _: results.close()),
+        ("Lease member-a", lambda _, members: members.renew()),
+        ("Lease member-a", lambda results, members: members.join(results)),
+        ("Lease member-a", lambda results, members: members.leave(results)),
+    ],
+)
+def test_a_write_that_others_get_ahead_of_is_not_repeated_without_end(
+    store: FakeStore, what: str, write: Callable[[Results, Members], object]
+) -> None:
+    clock = Clock()
+    shared, members = results(store, "a", clock), member(store, "a", clock)
+    members.renew()
+    store.contended = True
+
+    expected = f"{what} could not be written within 10 s, since other runs .*\nTo fix: run again"
+    with pytest.raises(KindInfraError, match=expected):
+        write(shared, members)
+    assert clock.at < TERM
+
+
+def test_a_publication_that_a_mark_gets_ahead_of_is_not_repeated_without_end(
+    store: FakeStore,
+) -> None:
+    clock = Clock()
+    holder = results(store, "a", clock)
+    holder.claim()
+    store.contended = True
+
+    with pytest.raises(KindInfraError, match="the result service-web could not be written within"):
+        holder.publish("service-web", "ready")
+    assert clock.at < TERM
+
+
+def test_a_write_that_others_got_ahead_of_a_few_times_is_repeated(store: FakeStore) -> None:
+    clock = Clock()
+
+    def calm() -> None:
+        store.contended = False
+
+    shared = Results(store, "results", "a", retries(clock, meanwhile=calm))
+    store.contended = True
+
+    assert shared.claim() == {}
+    assert shared.publish("service-web", "ready") == "ready"
+
+
 LABELS = {"dev.kindinfra/group": "one"}
 
 
@@ -332,7 +465,7 @@ def test_leases_of_a_cluster_elect_one_holder(fake: FakeKubernetes, kube: Kube) 
 
 def test_config_maps_of_a_cluster_fence_a_holder_that_was_replaced(kube: Kube) -> None:
     maps = ConfigMaps(kube, "default", LABELS)
-    first, second = Results(maps, "results", "a"), Results(maps, "results", "b")
+    first, second = (Results(maps, "results", who, retries(Clock())) for who in ("a", "b"))
     first.claim()
     first.publish("cluster", "ready")
     second.claim()
@@ -374,3 +507,37 @@ def test_only_entries_of_the_same_group_are_seen(kube: Kube) -> None:
 def test_a_namespace_that_is_missing_is_no_conflict(kube: Kube) -> None:
     with pytest.raises(ApiError, match="not found"):
         Leases(kube, "nowhere", LABELS).write("group", {"holder": "a"}, version=None)
+
+
+def test_news_of_results_come_as_soon_as_they_are_there(fake: FakeKubernetes, kube: Kube) -> None:
+    maps = ConfigMaps(kube, "default", LABELS)
+    holder, follower = (Results(maps, "results", who, retries(Clock())) for who in ("a", "b"))
+    at = len(fake.requests)
+    found: list[Mapping[str, str]] = []
+
+    def follow() -> None:
+        found.append(follower.published())
+        while not found[-1]:
+            follower.await_news(100)
+            found.append(follower.published())
+
+    following = threading.Thread(target=follow)
+    following.start()
+    eventually(lambda: ("GET", "/api/v1/namespaces/default/configmaps") in fake.requests[at:])
+    holder.claim()
+    holder.publish("cluster", "ready")
+    following.join(60)
+
+    assert not following.is_alive()
+    assert found[-1] == {"cluster": "ready"}
+    assert len(found) <= 4
+
+
+def test_a_watch_of_results_ends_without_news(kube: Kube) -> None:
+    shared = Results(ConfigMaps(kube, "default", LABELS), "results", "a", retries(Clock()))
+    shared.claim()
+    shared.published()
+
+    shared.await_news(1)
+
+    assert shared.published() == {}
