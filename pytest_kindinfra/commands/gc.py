@@ -186,7 +186,7 @@ def collect_garbage(
         clusters=[_clusters(one, say) for one in tools],
         images=[_images(one, days=days) for one in tools] if images else [],
         snapshots=[_snapshots(one) for one in tools],
-        expired=existing and _expired(existing),
+        expired=_expired(existing) if existing else None,
     )
 
 
