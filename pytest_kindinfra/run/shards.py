@@ -342,7 +342,7 @@ class _Shard:
 
 
 def _key(service: str) -> str:
-    return f"service-{service}"
+    return f"service.{service}"
 
 
 def _shorter(failure: Failed) -> Failed:
