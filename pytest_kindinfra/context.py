@@ -40,12 +40,15 @@ class OwnCluster:
         reused_dir: Its reused directory if it outlives the run.
         restoring: It is being restored from a snapshot, or was.
         generation: Goes up when it is created again since that failed.
+        leave: Leaves the group of runs, and returns whether this was the last one; None until the
+            run has joined one.
     """
 
     begun: bool = False
     reused_dir: Path | None = None
     restoring: bool = False
     generation: int = 0
+    leave: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +138,8 @@ class Request:
         run_id: The run's id.
         namespace: Where services go.
         ttl: Seconds for which a namespace made in an existing cluster may stay.
+        group: The id of the group of runs that shares the stack, empty for none: it is in the
+            labels of its objects in place of the run's id.
         quota: What it may use there: pairs as in a ResourceQuota's `hard`.
         build_jobs: Builds at a time.
         timeout: Seconds for the cluster, for each build, and for each service unless it says.
@@ -183,11 +188,12 @@ class Request:
     snapshot: SnapshotUse = "off"
     ttl: float = 86400.0
     quota: tuple[tuple[str, str], ...] = ()
+    group: str = ""
 
     @property
     def label_id(self) -> str:
-        """The id in the labels of the run's objects in an existing cluster."""
-        return (self.existing.run_id if self.existing else "") or self.run_id
+        """The id in the labels of the run's objects in an existing cluster, or of its group's."""
+        return self.group or (self.existing.run_id if self.existing else "") or self.run_id
 
 
 T = TypeVar("T")

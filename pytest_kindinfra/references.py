@@ -1,8 +1,8 @@
 """Image references: their parts, and the one full form in which they can be compared.
 
 `redis`, `docker.io/redis` and `docker.io/library/redis:latest` are one image, which kind nodes
-list under its full name only. Beside them is what pods need to pull from a private registry. Pure;
-it must not know engines or clusters.
+list under its full name only. And what pods need to pull from a private registry. Pure; it must
+not know engines or clusters.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, get_args
 
 from pytest_kindinfra import engines
-from pytest_kindinfra.clusters.existing import Existing, scope_of
+from pytest_kindinfra.clusters.existing import Existing, SharedObjects, scope_of
 from pytest_kindinfra.clusters.kind import KindProvider
 from pytest_kindinfra.context import Tools
 from pytest_kindinfra.engines.docker import Docker
@@ -20,6 +20,7 @@ from pytest_kindinfra.engines.snapshots import DockerSnapshots
 from pytest_kindinfra.errors import ClusterError, KindInfraError
 from pytest_kindinfra.images.load import ImageLoader
 from pytest_kindinfra.kube.cleanup import OwnedObjects
+from pytest_kindinfra.kube.membership import leave_group
 from pytest_kindinfra.model import EngineName
 from pytest_kindinfra.state.directory import RunDirectory
 from pytest_kindinfra.system.runner import Runner
@@ -64,8 +65,14 @@ def choose_engine(wanted: EngineName) -> EngineName:
     return here[0]
 
 
-def engines_here() -> tuple[EngineName, ...]:
-    """Return all engines that answer; the first if none does, whose check says what is wrong."""
+def engines_here(*, required: bool = True) -> tuple[EngineName, ...]:
+    """Return all engines that answer; the first if none does, whose check says what is wrong.
+
+    Args:
+        required: False returns none where no program of an engine is installed.
+    """
+    if not required and not any(map(shutil.which, _ENGINES)):
+        return ()
     return tuple(filter(_answers, _ENGINES)) or tuple(_ENGINES)[:1]
 
 
@@ -120,8 +127,18 @@ def tools_for(request: Request, kubeconfig: Path, tools: Tools) -> Tools:
     if (existing := request.existing) is None:
         return tools
     run = RunDirectory(kubeconfig.parent)
-    objects = OwnedObjects(request.label_id, kubeconfig, lambda: scope_of(run, request.namespace))
-    return replace(tools, provider=Existing(tools.provider, objects, existing.nodes))
+    scope = lambda: scope_of(run, request.namespace)  # noqa: E731 - asked at the end
+    objects = OwnedObjects(request.label_id, kubeconfig, scope)
+    if not request.group:
+        return replace(tools, provider=Existing(tools.provider, objects, existing.nodes))
+    of_tests, own = OwnedObjects(request.run_id, kubeconfig, scope), tools.own
+
+    def leave() -> bool:
+        """Leave the group, also for a provisioner that has ended."""
+        return (own.leave or partial(leave_group, kubeconfig, request.group, request.run_id))()
+
+    shared = SharedObjects(of_tests, objects, leave)
+    return replace(tools, provider=Existing(tools.provider, shared, existing.nodes))
 
 
 def load_one_image(

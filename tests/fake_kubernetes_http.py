@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -128,6 +129,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._serve("POST")
 
+    def do_PUT(self) -> None:
+        self._serve("PUT")
+
     def do_PATCH(self) -> None:
         self._serve("PATCH")
 
@@ -158,6 +162,8 @@ class _Handler(BaseHTTPRequestHandler):
             review = json.loads(body)
             allowed = fake.allows(review["spec"]["resourceAttributes"])
             self._send(201, {**review, "status": {"allowed": allowed}})
+        elif query.get("watch") and "fieldSelector" in query:
+            self._watch_one(f"{split.path}/{query['fieldSelector'].partition('=')[2]}", query)
         elif method == "GET" and query.get("watch"):
             self._watch(split.path, int(query["resourceVersion"]))
         else:
@@ -202,7 +208,19 @@ class _Handler(BaseHTTPRequestHandler):
             return self._get(address, query)
         if method == "DELETE":
             return self._delete(address, json.loads(body or "{}"))
-        return self._write(method, address, body, dry_run="dryRun" in query)
+        refusal = self._refused(address, body) if method == "PUT" else None
+        return refusal or self._write(method, address, body, dry_run="dryRun" in query)
+
+    def _refused(self, address: Address, body: bytes) -> tuple[int, Any] | None:
+        """Return why an object cannot be replaced: it is not there, or has another version."""
+        stored = self.server.fake.objects.get(address.path)
+        if stored is None:
+            return self._found(None, address)
+        wanted = json.loads(body)["metadata"]["resourceVersion"]
+        if stored["metadata"]["resourceVersion"] == wanted:
+            return None
+        said = "the object has been modified; please apply your changes to the latest one"
+        return 409, status_object(409, said, "Conflict")
 
     def _delete(self, address: Address, options: Object) -> tuple[int, Any]:
         fake = self.server.fake
@@ -302,6 +320,22 @@ class _Handler(BaseHTTPRequestHandler):
                     self.wfile.write(b"0\r\n\r\n")
                     return
         self.close_connection = True
+
+    def _watch_one(self, path: str, query: dict[str, str]) -> None:
+        """Send an object as it is, and then each of its versions, for so long as was asked for."""
+        fake, sent, end = self.server.fake, "", time.monotonic() + int(query["timeoutSeconds"])
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        with fake.changed:
+            while not fake.ended and (left := end - time.monotonic()) > 0:
+                obj = fake.objects.get(path)
+                if obj and obj["metadata"]["resourceVersion"] != sent:
+                    sent = obj["metadata"]["resourceVersion"]
+                    self._chunk({"type": "MODIFIED", "object": obj})
+                else:
+                    fake.changed.wait(left)
+        self.wfile.write(b"0\r\n\r\n")
 
     def _chunk(self, change: Object) -> None:
         data = json.dumps(change).encode() + b"\n"

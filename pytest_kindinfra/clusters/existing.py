@@ -23,7 +23,7 @@ from pytest_kindinfra.state.clusterrecords import ObjectsApplied
 from pytest_kindinfra.system.files import write_private
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pytest_kindinfra.kube.cleanup import Scope
     from pytest_kindinfra.kube.reader import Reader
@@ -230,6 +230,8 @@ def problems_of_rights(
     existing: ExistingCluster,
     namespace: str,
     more: Iterable[tuple[KubeObject, str]] = (),
+    *,
+    grouped: bool = False,
 ) -> Iterator[str]:
     """Yield a sentence if the user lacks rights that the run's objects need; it names all of them.
 
@@ -238,6 +240,7 @@ def problems_of_rights(
         existing: The cluster.
         namespace: Where objects go that name none.
         more: Objects that the run adds to those of the plan, each with its namespace.
+        grouped: The run shares its stack with others.
 
     Raises:
         KindInfraError: The cluster does not answer any more.
@@ -260,26 +263,44 @@ def problems_of_rights(
     with _opened(own_config(existing)) as reader:
         from pytest_kindinfra.kube.rights import missing_rights, rights_for, shown
 
-        rights = rights_for(reader, objects, namespace, forwards="port-forward" in ways)
+        forwards = "port-forward" in ways
+        rights = rights_for(reader, objects, namespace, forwards=forwards, grouped=grouped)
         lines = shown(missing_rights(reader, rights))
     if lines:
         listed = "".join(f"\n    {line}" for line in lines)
+        alone = ", or add --kindinfra-group=off: a stack of its own needs fewer" if grouped else ""
         yield (
             f'rights are missing in "{existing.name}":{listed}\n  To fix: have them granted by a'
             " Role (a ClusterRole for the whole cluster), or use another user; `kubectl auth can-i"
-            f" --list --namespace {namespace}` shows what this user may do"
+            f" --list --namespace {namespace}` shows what this user may do{alone}"
         )
 
 
-def remove_expired_in(existing: ExistingCluster, at: float, deadline: Deadline) -> list[str]:
-    """Delete what runs left in a cluster and has expired; see `kube.cleanup.remove_expired`.
+def remove_expired_in(
+    existing: ExistingCluster, at: float, deadline: Deadline, *, groups: bool = False
+) -> list[str]:
+    """Delete what runs left in a cluster, and return the namespaces that were deleted.
 
     What stays there for the run of `existing` itself is left out: the run prolongs it.
+
+    Args:
+        existing: The cluster.
+        at: The time now, in seconds since the epoch; what has expired by then is deleted.
+        deadline: When to give up.
+        groups: Stacks of groups are deleted too if all of their runs are dead: that takes a while.
+
+    Raises:
+        KindInfraError: Something could not be deleted, or the cluster does not answer.
     """
     with _opened(own_config(existing)) as reader:
         from pytest_kindinfra.kube.cleanup import remove_expired
 
-        return remove_expired(reader, at, deadline, but=existing.run_id)
+        removed = remove_expired(reader, at, deadline, but=existing.run_id)
+        if groups:
+            from pytest_kindinfra.kube.membership import remove_abandoned
+
+            removed += remove_abandoned(reader, deadline)
+        return removed
 
 
 class _Objects(Protocol):
@@ -296,6 +317,33 @@ class _Objects(Protocol):
     def remove_command(self) -> Sequence[str]:
         """Return what a person types to delete it."""
         ...
+
+
+class SharedObjects:
+    """What a run of a group puts into the cluster: objects of its tests, and the group's.
+
+    Args:
+        of_tests: Objects that tests of this run made.
+        of_group: The stack that the runs share.
+        leave: Leaves the group, and returns whether this was the last run.
+    """
+
+    def __init__(self, of_tests: _Objects, of_group: _Objects, leave: Callable[[], bool]) -> None:
+        self._of_tests = of_tests
+        self._of_group = of_group
+        self._leave = leave
+
+    def remove(self, kubeconfig: Path, deadline: Deadline) -> None:
+        """Delete what the tests made; if this was the last run of the group, its stack too."""
+        try:
+            self._of_tests.remove(kubeconfig, deadline)
+        finally:
+            if self._leave():
+                self._of_group.remove(kubeconfig, deadline)
+
+    def remove_command(self) -> Sequence[str]:
+        """Return what a person types to delete the group's stack."""
+        return self._of_group.remove_command()
 
 
 class Existing:

@@ -267,7 +267,7 @@ class _ExistingClusterSteps:
         with context.tools.timeline.span("wait", "cluster"):
             kube.wait_for_api(deadline)
             kube.ensure_namespace(namespace, deadline, {})
-            if context.plan.services:
+            if context.plan.services and not context.request.group:
                 _acquire_namespace(kube, namespace, context, deadline)
             if context.request.quota and kube.has_made(namespace):
                 kube.apply(_quota(context.request.quota), namespace=namespace, deadline=deadline)

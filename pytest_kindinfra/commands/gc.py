@@ -101,7 +101,7 @@ class ImagesSwept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expired:
-    """What became of the namespaces in an existing cluster that have expired.
+    """What became of the namespaces in an existing cluster that no run needs any more.
 
     Attributes:
         kubeconfig: Of the cluster.
@@ -179,18 +179,19 @@ def collect_garbage(
     Returns:
         What was done; what could not be done for one engine is a `problem` there.
     """
-    tools = [make_tools(engine) for engine in engines_here()]
+    existing = _existing(kubeconfig, context)
+    # A pod that cleans its own cluster up has no engine.
+    tools = [make_tools(engine) for engine in engines_here(required=existing is None)]
     return Collected(
         clusters=[_clusters(one, say) for one in tools],
         images=[_images(one, days=days) for one in tools] if images else [],
         snapshots=[_snapshots(one) for one in tools],
-        expired=_expired(kubeconfig, context),
+        expired=_expired(existing) if existing else None,
     )
 
 
-def _expired(kubeconfig: Path | None, context: str | None) -> Expired | None:
-    """Delete what has expired in an existing cluster; None if none is named."""
-    from pytest_kindinfra.clusters.existing import remove_expired_in
+def _existing(kubeconfig: Path | None, context: str | None) -> ExistingCluster | None:
+    """Return the existing cluster that is named, if one is."""
     from pytest_kindinfra.clusters.kubeconfigs import all_files
 
     given = {"kubeconfig": kubeconfig, "context": context}
@@ -198,12 +199,18 @@ def _expired(kubeconfig: Path | None, context: str | None) -> Expired | None:
     if (file := settings.kubeconfig) is None:
         return None
     path = all_files(file, Path.cwd())
-    existing = ExistingCluster(kubeconfig=path, name="", context=settings.context)
+    return ExistingCluster(kubeconfig=path, name=str(file), context=settings.context)
+
+
+def _expired(existing: ExistingCluster) -> Expired:
+    """Delete what has expired in a cluster, and the stacks of groups whose runs are dead."""
+    from pytest_kindinfra.clusters.existing import remove_expired_in
+
     try:
-        deleted = remove_expired_in(existing, now(), Deadline.after(_SECONDS))
+        deleted = remove_expired_in(existing, now(), Deadline.after(_SECONDS), groups=True)
     except KindInfraError as error:
-        return Expired(kubeconfig=str(file), problem=str(error))
-    return Expired(kubeconfig=str(file), deleted=deleted)
+        return Expired(kubeconfig=existing.name, problem=str(error))
+    return Expired(kubeconfig=existing.name, deleted=deleted)
 
 
 def _clusters(tools: Tools, say: Callable[[str], object]) -> Clusters:

@@ -49,6 +49,53 @@ def prove(deployment: Deployment, applied: tuple[KubeObject, ...]) -> tuple[Prob
     return tuple(endpoints.probe(spec) for spec in service.endpoints)
 
 
+def prove_again(exposure: Exposure, forwards: Forwards, *, inside: bool) -> tuple[Probe, ...]:
+    """Prove the endpoints of a service in an existing cluster that another run has deployed.
+
+    Args:
+        exposure: The service.
+        forwards: Those of this process.
+        inside: This process runs in a pod of the cluster.
+
+    Returns:
+        How they were asked, in the order of declaration.
+
+    Raises:
+        NotReadyError: One did not answer in time.
+        KindInfraError: There is nothing that one of them could lead to.
+    """
+
+    def probe(spec: EndpointSpec) -> Probe:
+        way = exposed_by(spec, existing=True, inside=inside)
+        if way == "port-forward":
+            return _forwarded(exposure, forwards, spec)
+        return exposure.probe(spec, way)
+
+    return tuple(probe(spec) for spec in exposure.service.endpoints)
+
+
+def _forwarded(exposure: Exposure, forwards: Forwards, spec: EndpointSpec) -> Probe:
+    """Prove an endpoint through a port of this process that leads to its pods."""
+    name, backend = exposure.service.name, exposure.backend(spec)
+    forward = forwards.open(backend, port=spec.host_port, name=f"{name}.{spec.name}")
+    if spec.scheme == "tcp" and not spec.expect:
+        forward.await_far_end(
+            f'endpoint "{spec.name}" of "{name}"',
+            meanwhile=exposure.meanwhile,
+            deadline=exposure.deadline,
+        )
+    prove_endpoint(
+        name,
+        spec,
+        host_port=forward.port,
+        node=None,
+        meanwhile=exposure.meanwhile,
+        deadline=exposure.deadline,
+    )
+    behind = ProbedPods(namespace=backend.namespace, labels=dict(backend.labels), port=backend.port)
+    return Probe(spec=spec, host=HOST, host_port=forward.port, behind=behind)
+
+
 @dataclass(frozen=True)
 class _Endpoints:
     """Those of one service, which is ready.
@@ -69,7 +116,7 @@ class _Endpoints:
         inside = existing is not None and existing.inside
         way = exposed_by(spec, existing=existing is not None, inside=inside)
         if way == "port-forward":
-            return self._forwarded(spec)
+            return _forwarded(self._exposure, self._forwards, spec)
         if way == "node-port" and existing is None:
             return self._mapped(spec)
         return self._exposure.probe(spec, way)
@@ -98,28 +145,6 @@ class _Endpoints:
         forwards = Forwards(deployment.cluster.kubeconfig)
         deployment.context.tools.closing.callback(forwards.close)
         return forwards
-
-    def _forwarded(self, spec: EndpointSpec) -> Probe:
-        """Prove an endpoint through a port of this process that leads to its pods."""
-        name, deadline = self.deployment.service.name, self.deployment.deadline
-        backend = self._exposure.backend(spec)
-        forward = self._forwards.open(backend, port=spec.host_port, name=f"{name}.{spec.name}")
-        if spec.scheme == "tcp" and not spec.expect:
-            forward.await_far_end(
-                f'endpoint "{spec.name}" of "{name}"', meanwhile=self.meanwhile, deadline=deadline
-            )
-        prove_endpoint(
-            name,
-            spec,
-            host_port=forward.port,
-            node=None,
-            meanwhile=self.meanwhile,
-            deadline=deadline,
-        )
-        behind = ProbedPods(
-            namespace=backend.namespace, labels=dict(backend.labels), port=backend.port
-        )
-        return Probe(spec=spec, host=HOST, host_port=forward.port, behind=behind)
 
     @cached_property
     def _node_address(self) -> str | None:

@@ -215,7 +215,7 @@ def remove_expired(reader: Reader, at: float, deadline: Deadline, *, but: str = 
         KindInfraError: Something could not be deleted, or the cluster does not answer.
     """
     expired: dict[str, list[str]] = {}
-    for namespace in _marked(reader):
+    for namespace in marked_namespaces(reader):
         if has_expired(namespace, at) and run_of(namespace) != but:
             expired.setdefault(run_of(namespace), []).append(namespace["metadata"]["name"])
     for run_id, names in expired.items():
@@ -223,7 +223,7 @@ def remove_expired(reader: Reader, at: float, deadline: Deadline, *, but: str = 
     return [name for names in expired.values() for name in names]
 
 
-def _marked(reader: Reader) -> list[KubeObject]:
+def marked_namespaces(reader: Reader) -> list[KubeObject]:
     """Return the namespaces with the marks of a run; none if they may not be listed."""
     try:
         return reader.list_("/api/v1/namespaces", labelSelector=f"{RUN_LABEL},{OWNER_LABEL}")

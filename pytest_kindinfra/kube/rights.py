@@ -27,6 +27,13 @@ _OF_OBJECTS = ("create", "delete", "get", "list", "patch")
 """Server-side apply is a patch that creates (kubernetes.io, "Server-Side Apply")."""
 
 
+_OF_GROUPS = {
+    ("", "configmaps"): ("create", "get", "update", "watch"),
+    ("coordination.k8s.io", "leases"): ("create", "delete", "get", "list", "update"),
+}
+"""What runs that share a stack do in its namespace: see `kube/leases.py`."""
+
+
 class Right(NamedTuple):
     """A verb on a resource.
 
@@ -44,7 +51,12 @@ class Right(NamedTuple):
 
 
 def rights_for(
-    reader: Reader, objects: Iterable[tuple[KubeObject, str]], namespace: str, *, forwards: bool
+    reader: Reader,
+    objects: Iterable[tuple[KubeObject, str]],
+    namespace: str,
+    *,
+    forwards: bool,
+    grouped: bool = False,
 ) -> list[Right]:
     """Return what a run needs to do with its objects in an existing cluster.
 
@@ -55,6 +67,7 @@ def rights_for(
         objects: Each with the namespace where it goes if it names none.
         namespace: The run's own, which it holds by a Lease.
         forwards: Endpoints are forwarded to pods.
+        grouped: It shares its stack with other runs, the last of which deletes the namespace.
     """
     rights = {
         Right("create", "coordination.k8s.io", "leases", namespace): None,
@@ -63,12 +76,21 @@ def rights_for(
     }
     if forwards:
         rights[Right("create", "", "pods/portforward", namespace)] = None
+    if grouped:
+        rights |= dict.fromkeys(_of_group(namespace))
     if not _exists(reader, f"/api/v1/namespaces/{namespace}"):
-        rights[Right("create", "", "namespaces", "")] = None
+        for verb in ("create", "delete") if grouped else ("create",):
+            rights[Right(verb, "", "namespaces", "")] = None
     for obj, place in objects:
         for right in _of_object(reader, obj, place):
             rights[right] = None
     return list(rights)
+
+
+def _of_group(namespace: str) -> Iterator[Right]:
+    for (group, resource), verbs in _OF_GROUPS.items():
+        for verb in verbs:
+            yield Right(verb, group, resource, namespace)
 
 
 def _exists(reader: Reader, path: str) -> bool:

@@ -201,6 +201,13 @@ class Settings(Frozen):
         "Use the existing cluster of this context, of --kindinfra-kubeconfig or of kubectl's files",
         unset="the current one of the kubeconfig",
     )
+    group: str | None = _option(
+        None,
+        "KEY",
+        "Share one stack in an existing cluster with all runs that have the same key, or off",
+        unset="that of the CI's pipeline with namespace per-run, else none",
+        used_by=("pytest",),
+    )
     node_image: str | None = _option(
         None, "IMAGE", "Image of the cluster's nodes, such as kindest/node:v1.34.4"
     )

@@ -19,7 +19,7 @@ from pytest_kindinfra.clusters.existing import (
     problems_of_rights,
 )
 from pytest_kindinfra.clusters.kubeconfigs import all_files
-from pytest_kindinfra.clusters.placement import own_namespace, placed
+from pytest_kindinfra.clusters.placement import placed
 from pytest_kindinfra.context import Request, Reuse, Tools
 from pytest_kindinfra.deploy.exposure import problems_of_exposure
 from pytest_kindinfra.deploy.pullsecret import needed_secrets, problems_of_pull_secret
@@ -42,11 +42,17 @@ from pytest_kindinfra.plan.settings import read_settings
 from pytest_kindinfra.plan.source import RenderOptions, kubernetes_version
 from pytest_kindinfra.plan.sources import render
 from pytest_kindinfra.references import is_loopback
+from pytest_kindinfra.run.grouping import (
+    group_note,
+    problems_of_group,
+    with_group,
+    with_namespace,
+)
 from pytest_kindinfra.run.machine import network_problem, problems_of_host
 from pytest_kindinfra.run.supply import problems_of_supply
 from pytest_kindinfra.state.memory import cache_folder
 from pytest_kindinfra.state.reused import reused_directory
-from pytest_kindinfra.state.runnames import cluster_name, new_run_id
+from pytest_kindinfra.state.runnames import cluster_name, group_id
 from pytest_kindinfra.system.grpc import missing_package
 from pytest_kindinfra.system.machine import total_memory
 from pytest_kindinfra.system.timeline import Deadline
@@ -129,7 +135,7 @@ def prepare(
         DeclarationError: With all problems, each once.
     """
     settings, wrong = _settings(declaration, option, door)
-    declaration = _with_namespace(declaration, settings, door)
+    declaration = with_namespace(declaration, settings, door.run_id)
     door = replace(door, purpose="plan") if settings.plan else door
     tools = make_tools(settings.engine)
     found = [*problems, *wrong, *_problems_of_declaration(declaration, door)]
@@ -147,16 +153,9 @@ def prepare(
     return Prepared(plan=plan, request=request, settings=settings, notes=notes)
 
 
-def _with_namespace(declaration: Declaration, settings: Settings, door: Door) -> Declaration:
-    """Return the declaration with the namespace of this run, if each has its own."""
-    if declaration.cluster.namespace != "per-run":
-        return declaration
-    name = own_namespace(settings, declaration.folder, door.run_id or new_run_id())
-    return replace(declaration, cluster=replace(declaration.cluster, namespace=name))
-
-
 def _notes(plan: Plan, settings: Settings, door: Door) -> Iterator[str]:
     """Yield what the user should know of a plan that nothing forbids."""
+    yield from group_note(settings)
     if settings.kubeconfig is None and door.purpose in {"plan", "run"}:
         machine = Amount(cpus=float(os.cpu_count() or 0), memory=total_memory() or 0)
         yield from crowding(plan, machine)
@@ -170,6 +169,8 @@ def _settings(
     sources = {key: where for key, where in read.sources.items() if key not in door.ignored}
     plain: dict[str, Any] = {key: getattr(Settings(), key) for key in door.ignored}
     settings = replace(read, sources=sources, **plain)
+    if "group" not in door.ignored:
+        settings = with_group(settings, declaration, os.environ)
     return replace(settings, engine=choose_engine(settings.engine)), problems
 
 
@@ -240,6 +241,7 @@ def _problems_of_plan(
         return
     yield from _option_problems(plan, tools.engine)
     yield from problems_of_pull_secret(plan, request, tools)
+    yield from problems_of_group(settings, plan)
     if door.purpose != "plan":
         yield from problems_of_supply(plan, request, settings, tools.engine)
     if door.purpose == "build":
@@ -282,7 +284,8 @@ def _with_existing(
         )
         request = placed(request, existing, settings)
         more = needed_secrets(plan, request)
-        found = problems_of_rights(plan, existing, request.namespace, more)
+        grouped = bool(request.group)
+        found = problems_of_rights(plan, existing, request.namespace, more, grouped=grouped)
         problems = [f"{where}: {one}" for one in found]
     except KindInfraError as error:
         return request, [f"{where}: {error}"]
@@ -385,6 +388,7 @@ def make_request(settings: Settings, plan: Plan, run_id: str) -> Request:
         namespace=declared.namespace,
         ttl=declared.ttl,
         quota=declared.quota,
+        group=group_id(settings.group) if settings.group and settings.kubeconfig else "",
         build_jobs=settings.build_jobs,
         timeout=settings.timeout,
         kind_config=with_registry(config) if _pulls_here(settings, plan) else config,

@@ -132,7 +132,12 @@ class Provisioning:
                 cleanup=self.cleanup,
                 later=self._later.begin,
             )
-            bring_up(context)
+            if context.request.group:
+                from pytest_kindinfra.run.shards import bring_up_in_group
+
+                bring_up_in_group(context)
+            else:
+                bring_up(context)
             if to_its_end:
                 self._await_later()
         except BaseException as error:  # noqa: BLE001 - waiters in other processes must learn of it

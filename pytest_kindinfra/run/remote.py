@@ -246,10 +246,8 @@ class _Work:
         lock, provisioning = map(SharedLock, files)
         self._lock = lock
         self.ended = threading.Event()
-        tools = replace(
-            tools_for(prepared.request, self.run.kubeconfig, make_tools(prepared.settings.engine)),
-            own=_Own(send),
-        )
+        made = replace(make_tools(prepared.settings.engine), own=_Own(send))
+        tools = tools_for(prepared.request, self.run.kubeconfig, made)
         self._started = Started(prepared=prepared, tools=tools)
         self.hooks = RemoteHooks(send, start.hooks)
         reports = self._reports(start, prepared.settings.progress)

@@ -383,10 +383,9 @@ class Controller:
         from pytest_kindinfra.wiring import make_tools, tools_for
 
         begun = provisioner.begun or is_there(self.run.file(ClusterNamed))
-        tools = replace(
-            tools_for(prepared.request, self.run.kubeconfig, make_tools(prepared.settings.engine)),
-            own=OwnCluster(begun=begun, reused_dir=provisioner.reused_dir),
-        )
+        own = OwnCluster(begun=begun, reused_dir=provisioner.reused_dir)
+        made = replace(make_tools(prepared.settings.engine), own=own)
+        tools = tools_for(prepared.request, self.run.kubeconfig, made)
         for phase in provisioner.phases:
             tools.timeline.add(phase)
         started = Started(prepared=prepared, tools=tools)

@@ -55,3 +55,15 @@ def cluster_name(folder: Path, *, named: str | None, reuse: bool, run_id: str) -
     if named:
         return named
     return name_after(folder) if reuse else f"kindinfra-{run_id}"
+
+
+def group_id(key: str) -> str:
+    """Return the id of a group of runs, which is its namespace's name too.
+
+    It is the same on all machines for the same key, and a DNS label: `kindinfra-group-ci-7-3f2a91`.
+    """
+    from hashlib import sha256
+
+    word = re.sub(r"[^a-z0-9]+", "-", key.lower())[:_LONGEST_WORD].strip("-")
+    digits = sha256(key.encode()).hexdigest()[:12]
+    return "-".join(part for part in ("kindinfra-group", word, digits) if part)

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -16,9 +17,20 @@ import pytest
 
 from pytest_kindinfra.engines.registry import DockerRegistry, with_registry
 from pytest_kindinfra.protocols.registry import Registry
+from pytest_kindinfra.state.runnames import group_id
 from pytest_kindinfra.system.runner import Runner
 from pytest_kindinfra.system.timeline import Deadline
-from tests.e2e.runs import LONGEST_RUN, ROOT, registry, run_command, run_pytest
+from tests.e2e.runs import (
+    LONGEST_RUN,
+    ROOT,
+    background_pytest,
+    registry,
+    run_command,
+    run_of,
+    run_pytest,
+    until,
+)
+from tests.functional.project import provisioners
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -354,8 +366,8 @@ def test_a_run_has_its_own_namespace_and_removes_what_expired_as_gc_does(
     (restricted / "test_idle.py").write_text(PER_RUN_CASES)
     abandon(cluster, "old-1")
 
-    option = f"--kindinfra-kubeconfig={cluster.kubeconfig}"
-    run = run_pytest(restricted, "-p", "no:xdist", option)
+    options = (f"--kindinfra-kubeconfig={cluster.kubeconfig}", "--kindinfra-group=off")
+    run = run_pytest(restricted, "-p", "no:xdist", *options)
 
     assert "1 passed" in run.output, run.output
     assert left_of(cluster, run.folder.resolve().name) == []
@@ -630,6 +642,140 @@ def test_pods_pull_from_a_private_registry_with_a_secret_of_the_run_alone(
     assert "Secret" not in cluster.kubectl("get", "secrets", "-n", "team", "-o", "yaml").split()
     shown = [with_it.output, *(one.read_text() for one in with_it.folder.rglob("*.json"))]
     assert [text for text in shown if PASSWORD in text or auth in text] == []
+
+
+SHARED = """
+[images.shared]
+context = "svc"
+[services.web]
+image = "shared"
+manifests = ["web.yaml"]
+endpoints.http = { port = 80, path = "/" }
+"""
+SHARED_WEB = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+        - name: main
+          image: shared
+          readinessProbe: {exec: {command: [test, -e, /tmp/open]}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+"""
+SHARED_CASES = """
+import time
+import urllib.request
+from pathlib import Path
+import pytest
+
+@pytest.mark.kindinfra("web")
+@pytest.mark.parametrize("number", range(2))
+def test_it(kindinfra, number):
+    (web,) = kindinfra.apps.list_namespaced_deployment(kindinfra.namespace).items
+    assert web.metadata.generation == 1
+    assert urllib.request.urlopen(kindinfra.url("web"), timeout=30).read() == b"hello\\n"
+    Path(f"saw-{number}").write_text(web.metadata.uid)
+    end = time.monotonic() + 300
+    while not Path("go").exists():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+"""
+
+
+class Shard:
+    """One of several runs that share a stack, with a folder and a home of its own."""
+
+    def __init__(self, folder: Path, svc: Path, option: str) -> None:
+        self.folder = folder
+        shutil.copytree(svc, folder / "svc")
+        for name, text in (
+            ("kindinfra.toml", SHARED),
+            ("web.yaml", SHARED_WEB),
+            ("test_shared.py", SHARED_CASES),
+            ("pytest.ini", ""),
+        ):
+            (folder / name).write_text(text)
+        (folder / "home").mkdir()
+        own = {"HOME": str(folder / "home"), "XDG_CACHE_HOME": str(folder / "home")}
+        options = (option, f"--kindinfra-group={KEY}")
+        self.process = background_pytest(folder, "-n", "2", *options, env=own)
+
+    def kill(self) -> None:
+        """Kill all that could tear something down."""
+        if self.process.poll() is not None:
+            return
+        self.process.send_signal(signal.SIGSTOP)  # or it would see the end of the other
+        for provisioner in provisioners(self.process.pid):
+            os.kill(provisioner, signal.SIGKILL)
+        self.process.kill()
+        self.process.communicate(timeout=60)
+
+    def saw(self) -> list[str]:
+        return [path.read_text() for path in self.folder.glob("saw-*")]
+
+    def finish(self) -> Run:
+        (self.folder / "go").touch()
+        output, _ = self.process.communicate(timeout=LONGEST_RUN)
+        return run_of(self.folder, self.process.returncode, output)
+
+
+KEY = "e2e-shards"
+GROUP = group_id(KEY)
+
+
+def objects_of_group(cluster: Cluster, kind_: str, field: str) -> list[str]:
+    words = ("get", kind_, "--namespace", GROUP, "--ignore-not-found", "-o")
+    return cluster.kubectl(*words, f"jsonpath={{range .items[*]}}{field} {{end}}").split()
+
+
+def test_runs_of_a_group_share_a_stack_though_the_one_that_deploys_is_killed(
+    cluster: Cluster, project: Path, tmp_path: Path
+) -> None:
+    option, shards = f"--kindinfra-kubeconfig={cluster.kubeconfig}", list[Shard]()
+
+    def start(name: str) -> Shard:
+        (tmp_path / name).mkdir()
+        shards.append(Shard(tmp_path / name, project / "svc", option))
+        return shards[-1]
+
+    def members() -> int:
+        names = objects_of_group(cluster, "leases", "{.metadata.name}")
+        return sum(name.startswith("kindinfra-member-") for name in names)
+
+    try:
+        killed = start("killed")
+        started = "{.status.containerStatuses[0].started}"
+        until(lambda: "true" in objects_of_group(cluster, "pods", started))
+        others = start("first"), start("last")
+        until(lambda: members() == len(shards))
+        (uid,) = objects_of_group(cluster, "deployments", "{.metadata.uid}")
+        killed.kill()
+        cluster.kubectl("exec", "--namespace", GROUP, "deploy/web", "--", "touch", "/tmp/open")  # noqa: S108 - in a pod
+        until(lambda: all(len(one.saw()) == 2 for one in others))
+        runs = [others[0].finish()]
+        there = objects_of_group(cluster, "deployments", "{.metadata.uid}")
+        runs.append(others[1].finish())
+    finally:
+        for one in shards:
+            one.kill()
+            forget_images(one.folder)
+
+    for run in runs:
+        assert run.exit_code == 0, run.output
+        assert "2 passed" in run.output
+    assert {text for one in others for text in one.saw()} == {uid}
+    assert there == [uid], "the first one out deleted the stack"
+    assert left_of(cluster, GROUP) == []
 
 
 def test_a_forward_outlasts_its_pod_and_the_api_server(cluster: Cluster, project: Path) -> None:

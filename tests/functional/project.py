@@ -46,7 +46,16 @@ LONGEST_RUN = 180.0
 PROMPT = "shell> "
 FOLDERS = ("bin", "gates", "images", "clusters")
 HERE = Path(__file__).parent
-FOREIGN = ("KINDINFRA_", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "IMAGE_TAG", "COLUMNS", "CI", "GIT")
+FOREIGN = (
+    "KINDINFRA_",
+    "PYTEST_ADDOPTS",
+    "PYTEST_PLUGINS",
+    "IMAGE_TAG",
+    "COLUMNS",
+    "CI",
+    "GIT",
+    "BUILD",
+)
 
 PYTEST_INI = """
 [pytest]

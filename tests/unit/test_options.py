@@ -249,8 +249,8 @@ class TestTheTable:
         ("caller", "ignored"),
         [
             ("pytest", set()),
-            ("command", {"capacity", "pause", "plan"}),
-            ("functions", {"capacity", "pause", "plan", "reuse"}),
+            ("command", {"capacity", "group", "pause", "plan"}),
+            ("functions", {"capacity", "group", "pause", "plan", "reuse"}),
         ],
     )
     def test_commands_and_functions_ignore_what_is_of_pytest(

@@ -27,3 +27,9 @@ def test_the_option_offers_no_other_engine_first(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PATH", "/nowhere")
 
     assert CHOICES[:2] == ("auto", *engines_here())
+
+
+def test_an_engine_is_not_missed_where_none_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    assert engines_here(required=False) == ()
