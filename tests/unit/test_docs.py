@@ -235,6 +235,8 @@ def with_key(section: str, example: str) -> dict[str, Any]:
         "port": 80,
         "scheme": "tcp" if "=" in example and {"send", "expect"} & given.keys() else "http",
     }
+    if "address" in given:
+        endpoint |= {"expose": "ingress", "path": "/"}
     return {"services": {"x": {**service, "endpoints": {"y": {**endpoint, **given}}}}}
 
 
