@@ -117,12 +117,14 @@ class ExistingCluster:
         name: What kind calls it; the context's name if it is no kind cluster of this host.
         nodes: Its kind nodes; none if it is not a kind cluster of this host.
         context: Which context of the file; None means the current one.
+        inside: This process runs in a pod of it.
     """
 
     kubeconfig: Path
     name: str
     nodes: tuple[str, ...] = ()
     context: str | None = None
+    inside: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,6 +69,7 @@ EngineName = Literal["auto", "docker", "podman"]
 """The choices of the option; each but `auto` is a module in `engines/` with its class, `ENGINE`."""
 Load = Literal["auto", "archive", "delta", "registry"]
 SnapshotUse = Literal["auto", "off"]
+Expose = Literal["port-forward", "node-port", "load-balancer", "ingress", "in-cluster"]
 
 
 PATIENCE = 45.0
@@ -134,6 +135,8 @@ class EndpointSpec:
         node_port: A fixed NodePort; None means one that we allot.
         send: What a tcp probe sends.
         expect: What a tcp probe's answer must start with.
+        expose: How tests reach it; None means what suits the cluster.
+        address: Where its Ingress is reached, `HOST[:PORT]`; None means what the Ingress says.
     """
 
     name: str
@@ -146,6 +149,8 @@ class EndpointSpec:
     node_port: int | None = None
     send: str | None = None
     expect: str | None = None
+    expose: Expose | None = None
+    address: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -445,13 +450,17 @@ def url_of(scheme: str, host: str, port: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A scheme, host and port on the test's side that has answered."""
+    """A scheme, host and port on the test's side that has answered.
+
+    `virtual_host` is what requests must say in their header `Host`; empty if that is `host`.
+    """
 
     service: str
     name: str
     scheme: str
     host: str
     port: int
+    virtual_host: str = ""
 
     @property
     def url(self) -> str:

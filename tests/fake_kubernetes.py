@@ -80,6 +80,9 @@ class FakeKubernetes:
         before_deletion: Called once, with the path, before something is deleted.
         forbidden: Whether a request of that method and path is answered by 403.
         allows: Whether a user may do what the attributes of an access review say.
+        node_port: The nodePort that k8s services get which want one; 0 gives none.
+        balancer: The address that controllers write into Ingresses and k8s services of type
+            LoadBalancer; empty if there are no such controllers.
         execs: Plays the commands in pods: gets a pod's name, a command and its standard input, and
             returns the exit code and both streams.
     """
@@ -94,6 +97,8 @@ class FakeKubernetes:
     before_deletion: Callable[[str], object] | None = None
     forbidden: Callable[[str, str], bool] = lambda _method, _path: False
     allows: Callable[[dict[str, str]], bool] = lambda _: True
+    node_port: int = 0
+    balancer: str = ""
     execs: Callable[[str, list[str], bytes], tuple[int, str, str]] = lambda *_: (0, "", "")
     bodies: dict[str, bytes] = field(default_factory=dict)
     objects: dict[str, Object] = field(default_factory=dict)
@@ -291,6 +296,17 @@ class FakeKubernetes:
             self._later(lambda: self._run_pod(obj, name))
         elif kind in {"Deployment", "StatefulSet", "DaemonSet", "Job"}:
             self._start_workload(obj)
+        elif kind in {"Service", "Ingress"}:
+            self._expose(obj)
+
+    def _expose(self, obj: Object) -> None:
+        """Give it what controllers give it from outside of the cluster."""
+        spec = obj.get("spec") or {}
+        kind = spec.get("type", obj["kind"])
+        if kind in {"NodePort", "LoadBalancer"} and self.node_port:
+            spec["ports"][0].setdefault("nodePort", self.node_port)
+        if kind in {"Ingress", "LoadBalancer"} and self.balancer:
+            obj["status"] = {"loadBalancer": {"ingress": [{"ip": self.balancer}]}}
 
     def _serve(self, crd: Object) -> None:
         spec = crd["spec"]
@@ -334,6 +350,7 @@ class FakeKubernetes:
         ready = {"type": "Ready", "status": "False" if broken else "True"}
         pod["status"] = {
             "phase": "Running" if status.get("state", {}).get("running") is not None else "Pending",
+            "hostIP": "127.0.0.1",
             "conditions": [ready],
             "containerStatuses": [status],
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import os
 import re
@@ -11,10 +13,12 @@ from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
 from pytest_kindinfra.context import ExistingCluster
 from pytest_kindinfra.errors import ClusterError, KindInfraError, StateError, did_you_mean
 from pytest_kindinfra.kube.yaml import load_documents
+from pytest_kindinfra.plan.exposure import exposed_by
 from pytest_kindinfra.state.records import ObjectsApplied
 from pytest_kindinfra.system.files import read_text, write_private
 
@@ -161,7 +165,42 @@ def find_existing(
         context=context,
         name=here or str(own["current-context"]),
         nodes=tuple(nodes) if here else (),
+        inside=is_inside(own["clusters"][0]["cluster"]),
     )
+
+
+_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""What Kubernetes mounts into each container of a pod."""
+
+
+_API_SERVICE = ("kubernetes.default.svc", "kubernetes.default", "kubernetes")
+
+
+def is_inside(cluster: dict[str, Any], account: Path = _ACCOUNT) -> bool:
+    """Whether this process runs in a pod of a cluster.
+
+    A pod of another cluster was given another certificate authority.
+
+    Args:
+        cluster: What a kubeconfig says of it.
+        account: Where pods have their service account's credentials.
+    """
+    try:
+        given = (account / "ca.crt").read_bytes().strip()
+        own = _authority(cluster).strip()
+    except (OSError, binascii.Error):
+        return False
+    host = urlsplit(str(cluster.get("server"))).hostname or ""
+    inner = (*_API_SERVICE, os.environ.get("KUBERNETES_SERVICE_HOST"))
+    return own in given if own else host.removesuffix(".cluster.local") in inner
+
+
+def _authority(cluster: dict[str, Any]) -> bytes:
+    """Return the certificates that a kubeconfig trusts; none if it names none."""
+    if data := cluster.get("certificate-authority-data"):
+        return base64.b64decode(str(data))
+    file = cluster.get("certificate-authority")
+    return Path(str(file)).read_bytes() if file else b""
 
 
 def _read_kubeconfig(path: Path) -> Any:
@@ -278,6 +317,9 @@ def problems_of_images(
             )
 
 
+_SOME_SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "kindinfra"}}
+
+
 def problems_of_rights(plan: Plan, existing: ExistingCluster, namespace: str) -> Iterator[str]:
     """Yield a sentence if the user lacks rights that the run's objects need; it names all of them.
 
@@ -295,11 +337,17 @@ def problems_of_rights(plan: Plan, existing: ExistingCluster, namespace: str) ->
         for service in plan.services
         for obj in plan.objects.get(service.name, ())
     ]
-    forwards = any(service.endpoints for service in plan.services)
+    ways = {
+        exposed_by(spec, existing=True, inside=existing.inside)
+        for service in plan.services
+        for spec in service.endpoints
+    }
+    if "node-port" in ways:  # some get a further k8s service
+        objects.append((_SOME_SERVICE, namespace))
     with _opened(only_current(_read_kubeconfig(path), path.parent, existing.context)) as reader:
         from pytest_kindinfra.kube.rights import missing_rights, rights_for, shown
 
-        rights = rights_for(reader, objects, namespace, forwards=forwards)
+        rights = rights_for(reader, objects, namespace, forwards="port-forward" in ways)
         lines = shown(missing_rights(reader, rights))
     if lines:
         listed = "".join(f"\n    {line}" for line in lines)

@@ -48,7 +48,8 @@ def plan_record(services: Sequence[str], *, workers: int = 0) -> dict[str, Any]:
         answer), `prebuilt` and `archive`;
         `external_images`: reference to whether the engine has it; `services`: in the order of
         their needs, each with `name`, `needs`, `images`, `before`, `per` and `namespace`;
-        `endpoints`: service to endpoint to `host_port` (None for any free one) and `node_port`.
+        `endpoints`: service to endpoint to `host_port` (None for any free one) and `node_port`
+        (None for one that is reached in another way than through a NodePort).
 
     Raises:
         DeclarationError: With all problems.
@@ -122,10 +123,15 @@ def _endpoints(plan: Plan) -> dict[str, dict[str, dict[str, int | None]]]:
     for port in plan.ports:
         if port.endpoint and port.service in found:
             found[port.service].append(port)
-    return {
+    mapped: dict[str, dict[str, dict[str, int | None]]] = {
         name: {
             one.endpoint: {"host_port": one.host_port or None, "node_port": one.node_port}
             for one in ports
         }
         for name, ports in found.items()
     }
+    for service in plan.services:
+        for spec in service.endpoints:
+            other = {"host_port": spec.host_port, "node_port": None}
+            mapped[service.name].setdefault(spec.name, other)
+    return mapped

@@ -318,6 +318,7 @@ def _why_endpoint(
             host=endpoint.host,
             host_port=endpoint.port,
             node=None,
+            virtual_host=endpoint.virtual_host,
             deadline=Deadline.after(_ANSWERS_WITHIN),
         )
     except NotReadyError as error:

@@ -1,118 +1,32 @@
 """Endpoints: a request from this host must be answered before a test gets the address.
 
-Through a NodePort where the cluster has kind nodes here, else through a port-forward.
+How each of them is reached is declared, or follows from the cluster: see `plan/exposure.py`.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+from pytest_kindinfra.deploy.exposure import Exposure
 from pytest_kindinfra.errors import KindInfraError, NotReadyError
 from pytest_kindinfra.kube.cluster import SharedKube
-from pytest_kindinfra.kube.targets import find_port, find_target, selector, target_name
+from pytest_kindinfra.kube.targets import find_target
 from pytest_kindinfra.kube.troubles import ServiceFailedError
 from pytest_kindinfra.plan.copies import near_objects
+from pytest_kindinfra.plan.exposure import exposed_by
 from pytest_kindinfra.plan.files import is_ipv6
 from pytest_kindinfra.state.records import Probe, ProbedPods
 from pytest_kindinfra.system.answers import HOST, prove_endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from pytest_kindinfra.deploy.renewal import Deployment
-    from pytest_kindinfra.kube.portforward import Backend
-    from pytest_kindinfra.model import EndpointSpec, KubeObject, Plan, Service
-    from pytest_kindinfra.system.timeline import Deadline
-
-
-_VERSIONS = {"Service": "v1", "Pod": "v1", "Job": "batch/v1"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forwarding:
-    """One service whose endpoints are asked through forwards.
-
-    Attributes:
-        service: The service, which is ready.
-        plan: Among whose objects the endpoints' k8s services and workloads are.
-        namespace: Where objects are that name none.
-        kube: The cluster.
-        meanwhile: May raise because waiting makes no sense.
-        deadline: When to give up.
-    """
-
-    service: Service
-    plan: Plan
-    namespace: str
-    kube: SharedKube
-    meanwhile: Callable[[], object]
-    deadline: Deadline
-
-    def probes(self) -> tuple[Probe, ...]:
-        """Return how the service's endpoints are asked; each of them has answered.
-
-        Raises:
-            NotReadyError: One did not answer in time.
-            KindInfraError: There is nothing that it could lead to.
-        """
-        return tuple(self._prove(spec) for spec in self.service.endpoints)
-
-    def _prove(self, spec: EndpointSpec) -> Probe:
-        name, backend = self.service.name, self._backend(spec)
-        forward = self.kube.forwards.open(backend, port=spec.host_port, name=f"{name}.{spec.name}")
-        if spec.scheme == "tcp" and not spec.expect:
-            forward.await_far_end(
-                f'endpoint "{spec.name}" of "{name}"',
-                meanwhile=self.meanwhile,
-                deadline=self.deadline,
-            )
-        prove_endpoint(
-            name,
-            spec,
-            host_port=forward.port,
-            node=None,
-            meanwhile=self.meanwhile,
-            deadline=self.deadline,
-        )
-        behind = ProbedPods(
-            namespace=backend.namespace, labels=dict(backend.labels), port=backend.port
-        )
-        return Probe(spec=spec, host=HOST, host_port=forward.port, behind=behind)
-
-    def _backend(self, spec: EndpointSpec) -> Backend:
-        from pytest_kindinfra.kube.portforward import Backend
-
-        target = self._live_target(spec)
-        kind, name, port = target["kind"], target["metadata"]["name"], spec.port
-        if spec.workload is None:
-            entry = find_port(target, spec.port)
-            if entry is None:
-                msg = f'endpoint "{spec.name}": k8s service "{name}" has no TCP port {spec.port}'
-                raise KindInfraError(msg)
-            port = entry.get("targetPort") or entry["port"]
-        if not (labels := selector(target)):
-            msg = f'endpoint "{spec.name}": {kind} "{name}" selects no pods to lead to'
-            raise KindInfraError(msg)
-        return Backend(namespace=target["metadata"]["namespace"], labels=labels, port=port)
-
-    def _live_target(self, spec: EndpointSpec) -> KubeObject:
-        """Return the k8s service or workload as the cluster has it, which may be another's."""
-        kind, name = target_name(spec, self.service.name)
-        known = near_objects(self.plan, self.service)
-        written = find_target(spec, self.service.name, known) or {
-            "apiVersion": _VERSIONS.get(kind, "apps/v1"),
-            "kind": kind,
-            "metadata": {"name": name},
-        }
-        if live := self.kube.get(self.kube.path_of(written, namespace=self.namespace)):
-            return live
-        msg = (
-            f'endpoint "{spec.name}": there is no {kind} "{name}", neither among the manifests '
-            "nor in the cluster"
-        )
-        raise KindInfraError(msg)
+    from pytest_kindinfra.kube.portforward import Forwards
+    from pytest_kindinfra.model import EndpointSpec, KubeObject
 
 
 def prove(deployment: Deployment, applied: tuple[KubeObject, ...]) -> tuple[Probe, ...]:
@@ -124,56 +38,123 @@ def prove(deployment: Deployment, applied: tuple[KubeObject, ...]) -> tuple[Prob
     Raises:
         NotReadyError: One did not answer in time, or something is broken.
     """
-    context, service = deployment.context, deployment.service
+    service = deployment.service
     if not service.endpoints:
         return ()
     health = deployment.kube.judge(
         applied, namespace=deployment.namespace, restarts=service.restarts,
         excused=deployment.unready, patience=service.patience,
     )  # fmt: skip
-    if isinstance(deployment.kube, SharedKube):
-        return Forwarding(
-            service=service,
-            plan=context.plan,
+    endpoints = _Endpoints(deployment, applied, health.check)
+    return tuple(endpoints.probe(spec) for spec in service.endpoints)
+
+
+@dataclass(frozen=True)
+class _Endpoints:
+    """Those of one service, which is ready.
+
+    Attributes:
+        deployment: The service.
+        applied: Its objects.
+        meanwhile: Raises once something behind them is broken for good.
+    """
+
+    deployment: Deployment
+    applied: tuple[KubeObject, ...]
+    meanwhile: Callable[[], object]
+
+    def probe(self, spec: EndpointSpec) -> Probe:
+        """Return how an endpoint is asked; it has answered."""
+        existing = self.deployment.context.request.existing
+        inside = existing is not None and existing.inside
+        way = exposed_by(spec, existing=existing is not None, inside=inside)
+        if way == "port-forward":
+            return self._forwarded(spec)
+        if way == "node-port" and existing is None:
+            return self._mapped(spec)
+        return self._exposure.probe(spec, way)
+
+    @cached_property
+    def _exposure(self) -> Exposure:
+        deployment = self.deployment
+        return Exposure(
+            service=deployment.service,
+            plan=deployment.context.plan,
+            applied=self.applied,
             namespace=deployment.namespace,
             kube=deployment.kube,
-            meanwhile=health.check,
+            meanwhile=self.meanwhile,
             deadline=deployment.deadline,
-        ).probes()
-    return tuple(_mapped(deployment, meanwhile=health.check))
+        )
 
+    @cached_property
+    def _forwards(self) -> Forwards:
+        """The forwards of the run in a cluster of others; those of this service in its own."""
+        from pytest_kindinfra.kube.portforward import Forwards
 
-def _mapped(deployment: Deployment, *, meanwhile: Callable[[], object]) -> Iterator[Probe]:
-    """Prove the endpoints whose NodePorts are mapped to this host."""
-    context, service, cluster = deployment.context, deployment.service, deployment.cluster
-    ports = deployment.ports
-    address = context.tools.kind_nodes.node_address(
-        cluster.nodes[0], deployment.deadline, ipv6=is_ipv6(context.request.kind_config)
-    )
-    for spec in service.endpoints:
-        node_port = ports[spec.name].node_port
+        deployment = self.deployment
+        if isinstance(deployment.kube, SharedKube):
+            return deployment.kube.forwards
+        forwards = Forwards(deployment.cluster.kubeconfig)
+        deployment.context.tools.closing.callback(forwards.close)
+        return forwards
+
+    def _forwarded(self, spec: EndpointSpec) -> Probe:
+        """Prove an endpoint through a port of this process that leads to its pods."""
+        name, deadline = self.deployment.service.name, self.deployment.deadline
+        backend = self._exposure.backend(spec)
+        forward = self._forwards.open(backend, port=spec.host_port, name=f"{name}.{spec.name}")
+        if spec.scheme == "tcp" and not spec.expect:
+            forward.await_far_end(
+                f'endpoint "{spec.name}" of "{name}"', meanwhile=self.meanwhile, deadline=deadline
+            )
+        prove_endpoint(
+            name,
+            spec,
+            host_port=forward.port,
+            node=None,
+            meanwhile=self.meanwhile,
+            deadline=deadline,
+        )
+        behind = ProbedPods(
+            namespace=backend.namespace, labels=dict(backend.labels), port=backend.port
+        )
+        return Probe(spec=spec, host=HOST, host_port=forward.port, behind=behind)
+
+    @cached_property
+    def _node_address(self) -> str | None:
+        context, deployment = self.deployment.context, self.deployment
+        ipv6 = is_ipv6(context.request.kind_config)
+        return context.tools.kind_nodes.node_address(
+            deployment.cluster.nodes[0], deployment.deadline, ipv6=ipv6
+        )
+
+    def _mapped(self, spec: EndpointSpec) -> Probe:
+        """Prove an endpoint whose NodePort is mapped to this host."""
+        deployment, cluster = self.deployment, self.deployment.cluster
+        node_port = deployment.ports[spec.name].node_port
         probe = Probe(
             spec=spec,
             host=cluster.hosts.get(node_port, HOST),
             host_port=cluster.host_ports[node_port],
-            node_address=address,
+            node_address=self._node_address,
             node_port=node_port,
         )
         try:
             prove_endpoint(
-                service.name,
+                deployment.service.name,
                 spec,
                 host=probe.host,
                 host_port=probe.host_port,
                 node=probe.node,
-                meanwhile=meanwhile,
+                meanwhile=self.meanwhile,
                 deadline=deployment.deadline,
             )
         except ServiceFailedError:
             raise
         except NotReadyError as error:
             raise _with_lack(error, deployment, spec) from error
-        yield probe
+        return probe
 
 
 def _with_lack(error: NotReadyError, deployment: Deployment, spec: EndpointSpec) -> NotReadyError:

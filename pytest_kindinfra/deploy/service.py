@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pytest_kindinfra.deploy.apply import Target, apply_objects, node_port_services, run_function
+from pytest_kindinfra.deploy.apply import Target, apply_objects, run_function
 from pytest_kindinfra.deploy.charts import install, own_objects
 from pytest_kindinfra.deploy.endpoints import prove
+from pytest_kindinfra.deploy.exposure import added_services
 from pytest_kindinfra.errors import did_you_mean
 from pytest_kindinfra.intests.stack import Stack
 from pytest_kindinfra.kube.objects import is_hook
@@ -161,8 +162,7 @@ def _deploy(
     # An endpoint's k8s service may stand among another service's manifests; ours come first.
     own = (*objects, *(release.objects if release else ()))
     known = [*own, *near_objects(plan, service)]
-    shared = deployment.context.request.existing
-    beside = () if shared else node_port_services(service, known, deployment.ports.values())
+    beside = added_services(deployment, known)
     renewal.make_way(objects, beside, release, deployment.images)
     applied = _bring(deployment, objects, beside, release)
     renewal.note(applied)

@@ -208,6 +208,7 @@ class Workloads:
             host=probe.host,
             host_port=probe.host_port,
             node=probe.node,
+            virtual_host=probe.virtual_host,
             meanwhile=meanwhile,
             deadline=deadline,
         )
@@ -220,7 +221,8 @@ class Workloads:
         deadline: Deadline,
     ) -> None:
         """Wait until a pod takes connections: the forwarded port does so before."""
-        from pytest_kindinfra.kube.portforward import Backend, Forward, Forwards
+        from pytest_kindinfra.kube.backends import Backend
+        from pytest_kindinfra.kube.portforward import Forward, Forwards
 
         with closing(Forwards(self._kube.kubeconfig)) as forwards:
             backend = Backend(namespace=behind.namespace, labels=behind.labels, port=behind.port)

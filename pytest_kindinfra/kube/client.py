@@ -167,7 +167,7 @@ class Transport:
             try:
                 return self._answer(request)
             except ApiError as error:
-                if last or not away or not _is_starting(error):
+                if last or not away or not is_starting(error):
                     raise
             except ClusterError as error:
                 if last:
@@ -243,7 +243,8 @@ class Transport:
         )
 
 
-def _is_starting(error: ApiError) -> bool:
+def is_starting(error: ApiError) -> bool:
+    """Whether an API server that was away may answer so until it has read the roles."""
     return error.status in _STARTING or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 

@@ -1,4 +1,8 @@
-"""Forward ports of this host to pods, over a websocket, through restarts of the pods."""
+"""Forward ports of this host to pods, over a websocket.
+
+They outlast restarts of the pods, since each connection goes to a pod that is ready then, and of
+the API server, since a connection waits for it.
+"""
 
 from __future__ import annotations
 
@@ -8,90 +12,19 @@ import socket
 import ssl
 import threading
 from contextlib import closing, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError, KindInfraError, NotReadyError
+from pytest_kindinfra.kube.client import AWAY, ApiError, is_starting
 from pytest_kindinfra.kube.reader import Reader
 from pytest_kindinfra.system.timeline import Deadline, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
+    from pytest_kindinfra.kube.backends import Backend
     from pytest_kindinfra.kube.client import Transport
-    from pytest_kindinfra.model import KubeObject
-
-
-class _PodPort(NamedTuple):
-    """A port of a pod."""
-
-    namespace: str
-    pod: str
-    port: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backend:
-    """The pods with these labels, and a port that each of them has, by number or name."""
-
-    namespace: str
-    labels: Mapping[str, str]
-    port: int | str
-
-    @property
-    def path(self) -> str:
-        """Where pods of the namespace are listed."""
-        return f"/api/v1/namespaces/{self.namespace}/pods"
-
-    @property
-    def query(self) -> dict[str, str]:
-        """What selects the pods there."""
-        return {"labelSelector": ",".join(f"{key}={value}" for key, value in self.labels.items())}
-
-    def pick(self, pods: Sequence[KubeObject]) -> _PodPort:
-        """Return the port of a ready pod, of the newest where there are several.
-
-        Raises:
-            NotReadyError: None is ready, or none has a port of that name.
-        """
-        ready = [pod for pod in pods if _is_ready(pod)]
-        if not ready:
-            msg = "no pod behind it is ready" if pods else "there is no pod behind it"
-            raise NotReadyError(msg)
-        for pod in sorted(ready, key=_age, reverse=True):
-            if (number := _number(self.port, pod)) is not None:
-                return _PodPort(self.namespace, pod["metadata"]["name"], number)
-        msg = f'no container of the pods behind it has a port named "{self.port}"'
-        raise NotReadyError(msg)
-
-
-def _is_ready(pod: KubeObject) -> bool:
-    status = pod.get("status") or {}
-    conditions = {one["type"]: one["status"] for one in status.get("conditions") or ()}
-    ending = pod["metadata"].get("deletionTimestamp")
-    return not ending and conditions.get("Ready") == "True"
-
-
-def _age(pod: KubeObject) -> str:
-    return str(pod["metadata"].get("creationTimestamp", ""))
-
-
-def _number(port: int | str, pod: KubeObject) -> int | None:
-    if isinstance(port, int):
-        return port
-    if port.isdecimal():
-        return int(port)
-    for entry in _ports(pod):
-        if entry.get("name") == port and entry.get("protocol", "TCP") == "TCP":
-            return int(entry["containerPort"])
-    return None
-
-
-def _ports(pod: KubeObject) -> Iterator[dict[str, Any]]:
-    spec = pod.get("spec") or {}
-    for container in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
-        yield from container.get("ports") or ()
 
 
 _PROTOCOL = "v4.channel.k8s.io"
@@ -264,6 +197,10 @@ _TRIES = 3
 """A pod may go between the moment at which it is picked and the connection to it."""
 
 
+_AWAY_EVERY = 0.2
+"""Seconds between tries while the API server does not answer."""
+
+
 _OPEN_SECONDS = 0.5
 _FAR_END_EVERY = 0.2
 
@@ -353,6 +290,10 @@ class Forwards:
         """A descriptor that can be read once all ends."""
         return self._ending
 
+    def ends_within(self, seconds: float) -> bool:
+        """Wait, and return whether all ends meanwhile."""
+        return bool(select.select([self._ending], [], [], seconds)[0])
+
     def _start(self, listener: socket.socket, forward: Forward, name: str) -> bool:
         thread = threading.Thread(
             target=self._listen,
@@ -399,13 +340,33 @@ class Forward:
 
     def serve(self, client: socket.socket) -> None:
         """Carry one connection to its end; what goes wrong ends that connection alone."""
-        forwards = self._forwards
         with (
             suppress(KindInfraError, OSError),
             client,
-            closing(forwards.reach(self._backend)) as way,
+            closing(self._reach_patiently()) as way,
         ):
-            way.relay(client, ending=forwards.ending)
+            way.relay(client, ending=self._forwards.ending)
+
+    def _reach_patiently(self) -> _Tunnel:
+        """Return a way to a pod; wait for an API server that is away.
+
+        Without a ready pod there is nothing to wait for: clients of a Service are refused too.
+
+        Raises:
+            KindInfraError: There is none, or the API server was away for too long.
+        """
+        deadline, away = Deadline.after(AWAY), False
+        while True:
+            try:
+                return self._forwards.reach(self._backend)
+            except ClusterError:
+                away = True
+                if deadline.passed or self._forwards.ends_within(_AWAY_EVERY):
+                    raise
+            except ApiError as error:
+                late = not (away and is_starting(error)) or deadline.passed
+                if late or self._forwards.ends_within(_AWAY_EVERY):
+                    raise
 
     def check(self) -> None:
         """Return if the far end takes a connection, and holds it for a moment.

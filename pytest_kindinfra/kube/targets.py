@@ -67,7 +67,7 @@ def selector(target: KubeObject) -> dict[str, str]:
 
 
 def expose_service(
-    spec: EndpointSpec, service_name: str, k8s_service: KubeObject | None, *, node_port: int
+    spec: EndpointSpec, service_name: str, k8s_service: KubeObject | None, *, node_port: int | None
 ) -> KubeObject:
     """Return the NodePort service for an endpoint, without the run's labels.
 
@@ -76,7 +76,7 @@ def expose_service(
         service_name: The declared service's name.
         k8s_service: What the endpoint leads to: a k8s service, or the workload if it names
             one; None if that is not known, and then the selector is empty.
-        node_port: The NodePort it gets.
+        node_port: The NodePort it gets; None means one that the cluster chooses.
     """
     _, name = target_name(spec, service_name)
     target: KubeObject = k8s_service or {"kind": "Service", "metadata": {"name": name}}
@@ -95,14 +95,14 @@ def expose_service(
     }
 
 
-def _port(spec: EndpointSpec, target: KubeObject, node_port: int) -> dict[str, Any]:
+def _port(spec: EndpointSpec, target: KubeObject, node_port: int | None) -> dict[str, Any]:
     written = (find_port(target, spec.port) if spec.workload is None else None) or {}
     number = written.get("port", spec.port)
     return {
         "name": spec.name,
         "port": number if isinstance(number, int) else node_port,
         "targetPort": written.get("targetPort", number),
-        "nodePort": node_port,
+        **({"nodePort": node_port} if node_port else {}),
         **{key: written[key] for key in _COPIED if key in written},
     }
 

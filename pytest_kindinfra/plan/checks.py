@@ -11,6 +11,7 @@ from pytest_kindinfra.kube.readiness import is_meant
 from pytest_kindinfra.kube.rewrite import leads_somewhere
 from pytest_kindinfra.kube.targets import find_port, selector, target_name
 from pytest_kindinfra.plan.copies import problems_of_copies
+from pytest_kindinfra.plan.exposure import problems_of_target
 from pytest_kindinfra.plan.facts import may_be_shared, same_last_part
 from pytest_kindinfra.plan.graph import cycles, in_order
 from pytest_kindinfra.plan.origins import origin_problems
@@ -270,7 +271,13 @@ def _endpoint_problems(facts: Facts, service: Service) -> Iterator[str]:
         place = f"[services.{service.name}.endpoints.{spec.name}]"
         target = facts.targets[service.name, spec.name]
         if target is not None:
-            yield from (f"{place} {problem}" for problem in _target_problems(spec, target))
+            problems = (
+                *_target_problems(spec, target),
+                *problems_of_target(
+                    spec, target, facts.reachable(service.name), complete=not service.run
+                ),
+            )
+            yield from (f"{place} {problem}" for problem in problems)
         elif not service.run:  # what a Python step applies is not known yet
             yield f"{place} {_missing_target(facts, service, spec)}"
 
@@ -334,7 +341,11 @@ def _target_problems(spec: EndpointSpec, target: KubeObject) -> Iterator[str]:
         port = f'"{spec.port}"' if isinstance(spec.port, str) else spec.port
         has = _described_ports(target)
         yield f'leads to port {port}, but k8s service "{name}"{_in_file(target)} has: {has}'
-    elif written_node_port(spec, target) is None and not selector(target):
+    elif (
+        spec.expose in {None, "node-port", "port-forward"}
+        and written_node_port(spec, target) is None
+        and not selector(target)
+    ):
         yield (
             f'leads to k8s service "{name}"{_in_file(target)}, which selects no pods:'
             " give it a nodePort"

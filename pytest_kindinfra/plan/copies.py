@@ -86,6 +86,11 @@ def _problems_of_service(service: Service) -> Iterator[str]:
                     f"{place}, but endpoints.{spec.name} has {key} = {port}, which only one copy "
                     f"could have; to fix: leave out {key}"
                 )
+        if spec.expose == "ingress":
+            yield (
+                f'{place}, but endpoints.{spec.name} has expose = "ingress", and all copies would '
+                "have the same host; to fix: leave out expose"
+            )
 
 
 def _problems_of_object(facts: Facts, service: Service, obj: KubeObject) -> Iterator[str]:

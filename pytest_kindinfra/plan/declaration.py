@@ -16,6 +16,7 @@ from pytest_kindinfra.model import (
     ClusterSpec,
     Declaration,
     EndpointSpec,
+    Expose,
     Image,
     Level,
     Need,
@@ -24,6 +25,7 @@ from pytest_kindinfra.model import (
     SnapshotUse,
 )
 from pytest_kindinfra.plan.checks import env_problems
+from pytest_kindinfra.plan.exposure import problems_of_keys
 from pytest_kindinfra.plan.options import REGISTRY_FORM, check_registry
 from pytest_kindinfra.plan.sources import SOURCES, has_source, read_sources
 from pytest_kindinfra.plan.tables import Asked, Table, shown
@@ -310,9 +312,13 @@ def _endpoint(name: str, table: Table) -> EndpointSpec:
         node_port=table.port("node_port"),
         send=table.text("send"),
         expect=table.text("expect"),
+        expose=cast("Expose | None", table.choice("expose", Expose, default="") or None),
+        address=table.text("address"),
     )
     _check_probe(spec, table)
     _check_workload(spec, table)
+    for problem in problems_of_keys(spec):
+        table.complain(problem)
     table.reject_unknown()
     return spec
 

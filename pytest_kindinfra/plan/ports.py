@@ -84,6 +84,7 @@ def allot_ports(
         _mapping(service, spec, targets.get((service.name, spec.name)), free)
         for service in services
         for spec in service.endpoints
+        if spec.expose in {None, "node-port"}
     ]
     endpoints = list(_with_one_host_port(endpoints, problems))
     others = _other_mappings(services, objects, {port.node_port for port in endpoints})

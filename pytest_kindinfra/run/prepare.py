@@ -19,6 +19,7 @@ from pytest_kindinfra.clusters.existing import (
     problems_of_rights,
 )
 from pytest_kindinfra.context import Request, Reuse, Tools
+from pytest_kindinfra.deploy.exposure import problems_of_exposure
 from pytest_kindinfra.engines.registry import with_registry
 from pytest_kindinfra.errors import DeclarationError, KindInfraError
 from pytest_kindinfra.images.checks import build_problems, unseen_bases
@@ -247,6 +248,7 @@ def _problems_of_plan(
         yield from _problems_of_network(plan, request, settings)
         yield from _problems_of_mounts(request, settings)
     if door.purpose == "run":
+        yield from problems_of_exposure(plan, request)
         yield from problems_of_host(plan, request, settings, tools)
 
 

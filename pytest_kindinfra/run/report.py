@@ -316,12 +316,19 @@ def _per_worker(service: Service) -> str:
 
 def _endpoint_rows(plan: Plan) -> list[str]:
     names = {service.name for service in plan.services}
-    return [
+    mapped = [
         f"{port.service + '.' + port.endpoint:<32} "
         f"127.0.0.1:{port.host_port or 'a free port'} -> nodePort {port.node_port}"
         for port in plan.ports
         if port.service in names and port.endpoint
     ]
+    others = [
+        f"{service.name + '.' + spec.name:<32} by {spec.expose}"
+        for service in plan.services
+        for spec in service.endpoints
+        if spec.expose not in {None, "node-port"}
+    ]
+    return [*mapped, *others]
 
 
 def _row(name: str, text: str) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import httpx
 
     from pytest_kindinfra.intests.stack import Stack
-    from pytest_kindinfra.model import KubeObject
+    from pytest_kindinfra.model import Endpoint, KubeObject
     from pytest_kindinfra.state.directory import RunDirectory
 
 
@@ -73,7 +73,8 @@ class Http:
         """Return an `httpx.Client` with an endpoint as its base URL.
 
         It has a timeout of 10 s and asks no proxy of the environment. An https endpoint's
-        certificate is not verified, since it is seldom one for 127.0.0.1.
+        certificate is not verified, since it is seldom one for 127.0.0.1. Its requests name the
+        host of an Ingress that is reached by another address.
 
         Args:
             service: The service.
@@ -90,11 +91,22 @@ class Http:
                 "for http and https"
             )
             raise KindInfraError(msg)
-        if found.url not in self._clients:
-            self._clients[found.url] = _httpx().Client(
-                base_url=found.url, timeout=_SECONDS, trust_env=False, verify=False
-            )
-        return self._clients[found.url]
+        key = f"{found.virtual_host} {found.url}"
+        if key not in self._clients:
+            self._clients[key] = _new_client(found)
+        return self._clients[key]
+
+
+def _new_client(endpoint: Endpoint) -> httpx.Client:
+    more: dict[str, Any] = {}
+    if name := endpoint.virtual_host:
+        # TLS would say the address otherwise.
+        say = lambda request: request.extensions.update(sni_hostname=name)  # noqa: E731
+        more = {"headers": {"Host": name}, "event_hooks": {"request": [say]}}
+    client: httpx.Client = _httpx().Client(
+        base_url=endpoint.url, timeout=_SECONDS, trust_env=False, verify=False, **more
+    )
+    return client
 
 
 def docker_client(run: RunDirectory) -> docker.DockerClient | None:

@@ -380,6 +380,7 @@ class Probe:
         node_address: The kind node's address; None where there is none.
         node_port: The NodePort there; 0 where there is none.
         behind: The pods that a port-forward leads to; None where there is no port-forward.
+        virtual_host: What requests say in their header `Host`; empty if that is `host`.
     """
 
     spec: EndpointSpec
@@ -388,6 +389,7 @@ class Probe:
     node_address: str | None = None
     node_port: int = 0
     behind: ProbedPods | None = None
+    virtual_host: str = ""
 
     @property
     def node(self) -> tuple[str, int] | None:
@@ -402,6 +404,7 @@ class Probe:
             scheme=self.spec.scheme,
             host=self.host,
             port=self.host_port,
+            virtual_host=self.virtual_host,
         )
 
 

@@ -150,6 +150,7 @@ class FakeClusters:
         self.logs: dict[str, str] = {}
         self.ready_after = 0.02
         self.execs: Callable[[str, list[str], bytes], tuple[int, str, str]] = lambda *_: (0, "", "")
+        self.pods: dict[tuple[str, int], int] = {}
         self.made: list[GatedKubernetes] = []
         self._running: dict[str, tuple[GatedKubernetes, Ports]] = {}
         self._server = _ControlServer(self)
@@ -171,6 +172,7 @@ class FakeClusters:
         """Start an API server, and listen where the config maps ports."""
         kube = GatedKubernetes(self._gate_of, self.breaks, self.logs, self.ready_after)
         kube.execs = self.execs
+        kube.ports = self.pods
         kube.__enter__()
         ports, address = Ports(kube), _node_address()
         self._running[name] = (kube, ports)

@@ -35,6 +35,7 @@ KNOWN_HOSTS = {
     "helm.sh",
     "keepachangelog.com",
     "kind.sigs.k8s.io",
+    "kubernetes.default.svc",
     "kubernetes.io",
     "semver.org",
     "taplo.tamasfe.dev",
@@ -233,6 +234,8 @@ def with_key(section: str, example: str) -> dict[str, Any]:
         "port": 80,
         "scheme": "tcp" if "=" in example and {"send", "expect"} & given.keys() else "http",
     }
+    if "address" in given:
+        endpoint |= {"expose": "ingress", "path": "/"}
     return {"services": {"x": {**service, "endpoints": {"y": {**endpoint, **given}}}}}
 
 

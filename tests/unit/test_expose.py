@@ -147,6 +147,37 @@ def grpc() -> EndpointSpec:
     return EndpointSpec(name="rpc", port=9000, scheme="grpc")
 
 
+class TestVirtualHosts:
+    @pytest.mark.parametrize(
+        ("virtual_host", "header"), [("shop.example.com", "shop.example.com"), ("", None)]
+    )
+    def test_a_web_request_names_the_host_that_it_is_for(
+        self, virtual_host: str, header: str | None
+    ) -> None:
+        with serving(http(200)) as server:
+            found = prove_endpoint(
+                "api", web("/health"), host_port=server.port, node=None,
+                virtual_host=virtual_host, deadline=Deadline.after(10),
+            )  # fmt: skip
+
+            (heard,) = server.heard
+            assert f"Host: {header or f'127.0.0.1:{server.port}'}\r\n".encode() in heard
+            assert heard.count(b"Host:") == 1
+            assert found.virtual_host == virtual_host
+
+    def test_a_request_with_tls_asks_for_the_certificate_of_that_host(self) -> None:
+        tried = iter([False, False])
+        spec = EndpointSpec(name="web", port=443, scheme="https", path="/")
+        with serving(say(b"no TLS")) as server, pytest.raises(NotReadyError):
+            prove_endpoint(
+                "api", spec, host_port=server.port, node=None,
+                virtual_host="shop.example.com",
+                deadline=DeadlineWhen(lambda: next(tried, True)),
+            )  # fmt: skip
+
+        assert b"shop.example.com" in server.heard[0]
+
+
 class TestGrpc:
     def test_a_server_must_say_that_it_serves(self) -> None:
         with grpc_server(SERVES) as port:

@@ -61,6 +61,7 @@ def test_a_call_says_what_it_is_about_and_what_no_file_says(stack: Stack) -> Non
                     "scheme": "http",
                     "host": "127.0.0.1",
                     "port": 20080,
+                    "virtual_host": "",
                 }
             ],
         ),

@@ -13,7 +13,8 @@ import pytest
 
 from pytest_kindinfra.errors import ClusterError, NotReadyError
 from pytest_kindinfra.kube import portforward as forwards_module
-from pytest_kindinfra.kube.portforward import Backend, Forwards
+from pytest_kindinfra.kube.backends import Backend
+from pytest_kindinfra.kube.portforward import Forwards
 from tests.fakes import eventually
 
 if TYPE_CHECKING:
@@ -142,6 +143,44 @@ def test_a_pod_that_was_replaced_is_found_by_the_next_connection(
     fake.ports["web-2", 8080] = shouting
 
     assert ask(forward.port) == b"HELLO"
+
+
+def test_a_connection_waits_for_an_api_server_that_is_away_and_then_starts(
+    fake: FakeKubernetes, forwards: Forwards, shouting: int
+) -> None:
+    """One that is started again refuses everybody until it has read the roles."""
+    pod(fake, "web-1")
+    fake.ports["web-1", 8080] = shouting
+    forward = forwards.open(backend(), port=None, name="web.http")
+    fake.fail("GET", "/pods", 0, times=6)
+    fake.fail("GET", "/pods", 403, times=1)
+
+    assert ask(forward.port) == b"HELLO"
+    assert [fault.times for fault in fake.faults] == [0, 0]
+
+
+def test_a_connection_does_not_wait_for_rights_that_the_user_lacks(
+    fake: FakeKubernetes, forwards: Forwards, shouting: int
+) -> None:
+    pod(fake, "web-1")
+    fake.ports["web-1", 8080] = shouting
+    forward = forwards.open(backend(), port=None, name="web.http")
+    fake.fail("GET", "/pods", 403, times=1)
+
+    assert ask_or_fail(forward.port) == b""
+    assert ask(forward.port) == b"HELLO"
+
+
+def test_closing_ends_a_connection_that_waits_for_the_api_server(
+    fake: FakeKubernetes, forwards: Forwards
+) -> None:
+    forward = forwards.open(backend(), port=None, name="web.http")
+    fake.fail("GET", "/pods", 0, times=1000)
+
+    with socket.create_connection(("127.0.0.1", forward.port), timeout=10) as connection:
+        assert eventually(lambda: fake.faults[0].times < 1000)
+        forwards.close()
+        assert connection.recv(1) == b""
 
 
 def ask_or_fail(port: int) -> bytes:
