@@ -110,7 +110,7 @@ def test_tests_pass_but_for_those_of_services_that_would_change_what_is_there(
 ) -> None:
     _, run = before_and_run
 
-    assert "9 passed, 2 errors" in run.output, run.output
+    assert "10 passed, 2 errors" in run.output, run.output
     assert run.report["outcome"]["failures"] == {
         "taken": 'service "taken" failed to start: release "theirs" exists in namespace "foreign" '
         "and does not belong to this run, so it is not changed\n"
@@ -461,3 +461,14 @@ def test_images_are_pushed_once_and_pulled_by_both_kinds_of_clusters(
         assert load["subject"] == "pushed-idler"
         assert "1 pulled by the kind nodes" in again.output
         assert "localhost/pushed-idler" not in docker("image", "ls", "--format", "{{.Repository}}")
+
+
+def test_a_forward_outlasts_its_pod_and_the_api_server(cluster: Cluster, project: Path) -> None:
+    """The last one here, since the cluster needs time to recover."""
+    cluster.kubectl("delete", "namespace", "shop", "--ignore-not-found", "--timeout=100s")
+
+    option = f"--kindinfra-kubeconfig={cluster.kubeconfig}"
+    run = run_pytest(project, "-p", "no:xdist", option, "restart_cases.py")
+
+    assert run.exit_code == 0, run.output
+    assert "1 passed" in run.output

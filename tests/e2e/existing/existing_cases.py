@@ -44,6 +44,22 @@ def test_every_endpoint_is_the_same_in_all_workers(kindinfra: Stack, number: int
 
 @pytest.mark.usefixtures("web_alone")
 @pytest.mark.kindinfra("web")
+def test_a_node_port_is_reached_at_the_address_of_a_kind_node(kindinfra: Stack) -> None:
+    """Services of type NodePort were added for it, which are the run's."""
+    (node,) = kindinfra.core.list_node().items
+    assert node.status
+    own = {one.address for one in node.status.addresses or () if one.type == "InternalIP"}
+    http, tcp = kindinfra.endpoint("web", "node"), kindinfra.endpoint("web", "node-tcp")
+
+    assert {http.host, tcp.host} <= own
+    assert fetch(http.url) == fetch(f"http://{tcp.host}:{tcp.port}") == HELLO
+    found = kindinfra.core.list_namespaced_service("shop").items
+    names = {one.metadata.name for one in found if one.metadata}
+    assert names == {"web", "web-node-kindinfra", "web-node-tcp-kindinfra"}
+
+
+@pytest.mark.usefixtures("web_alone")
+@pytest.mark.kindinfra("web")
 def test_many_connections_at_once(kindinfra: Stack) -> None:
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(fetch, [kindinfra.url("web")] * 40))
