@@ -239,15 +239,14 @@ class DockerRegistry:
 
     def _answering(self, container: str, address: str, port: int, deadline: Deadline) -> Registry:
         """Return the registry once it answers."""
-        soon, status = deadline.within(_STARTS_IN), None
+        said: list[int | None] = []
 
         def answers() -> bool:
-            nonlocal status
-            status = _ask(address, "/v2/", deadline)[0]
-            return status in {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED}
+            said.append(_ask(address, "/v2/", deadline)[0])
+            return said[-1] in {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED}
 
-        answered = wait_until(answers, soon, every=_ASKS_EVERY)
-        if status == HTTPStatus.UNAUTHORIZED:
+        answered = wait_until(answers, deadline.within(_STARTS_IN), every=_ASKS_EVERY)
+        if said[-1:] == [HTTPStatus.UNAUTHORIZED]:
             msg = (
                 f'the registry at "{address}" (container "{container}") asks for a password, which'
                 " kind nodes do not have\n"

@@ -417,7 +417,7 @@ def _tasks_of(service: Service, context: Context, images: ImageTasks) -> list[Ta
     """Return the tasks that bring what a service runs into the kind nodes."""
     foreign = context.plan.external.get(service.name, ())
     uses = (*context.plan.image_uses.get(service.name, {}).values(), *service.images)
-    loaded = [*(images.loaded[name] for name in uses), *filter(None, [images.pull])]
+    loaded: list[Task[Any]] = [*(images.loaded[one] for one in uses), *filter(None, [images.pull])]
     return [*(images.external[ref] for ref in foreign if ref in images.external), *loaded]
 
 

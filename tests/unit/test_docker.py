@@ -376,7 +376,7 @@ class TestTheBuilder:
         assert str(caught.value) == f'`docker buildx inspect` knows no builder "{name}"{hint}'
 
     def test_one_that_is_not_described_in_time_is_not_called_unknown(self, soon: Deadline) -> None:
-        answers = iter(
+        answers: Iterator[CommandError | str] = iter(
             [late("docker", "buildx", "inspect", "farm"), "Name: farm\nDriver: remote\n"]
         )
 

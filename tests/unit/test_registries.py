@@ -202,7 +202,12 @@ class TestTheUsers:
         self, port: int, soon: Deadline, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked: list[str] = []
-        monkeypatch.setattr(container, "_ask", lambda *words: asked.append(words[1]) or (401, b""))
+
+        def refuse(_address: str, path: str, _deadline: Deadline) -> tuple[int, bytes]:
+            asked.append(path)
+            return 401, b""
+
+        monkeypatch.setattr(container, "_ask", refuse)
         engine = Engine(port)
         engine.add("my-registry")
 
