@@ -284,7 +284,7 @@ def test_pods_of_a_chart_get_it_too_before_helm_runs(
     private: Project, kubernetes: FakeKubernetes
 ) -> None:
     kubernetes.happened = []  # type: ignore[attr-defined]
-    private.clusters.made.append(kubernetes)  # type: ignore[arg-type] - for the fake helm
+    private.clusters.made.append(kubernetes)  # type: ignore[arg-type]
     labels = {"app": "charted"}
     container = {"name": "main", "image": f"{PRIVATE}/charted:1"}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
