@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,7 @@ class KindProvider:
         self._program = program
         self._kill_first = kill_first
         self._addresses: dict[tuple[str, bool], str] = {}
+        self._asking = threading.Lock()
 
     def check(self, deadline: Deadline) -> str:
         """See `Provider.check`."""
@@ -203,8 +205,12 @@ class KindProvider:
 
     def node_address(self, node: str, deadline: Deadline, *, ipv6: bool = False) -> str:
         """See `KindNodes.node_address`; asked once, as each service's endpoints lead there."""
-        if known := self._addresses.get((node, ipv6)):
-            return known
+        with self._asking:
+            if (node, ipv6) not in self._addresses:
+                self._addresses[node, ipv6] = self._ask_address(node, deadline, ipv6=ipv6)
+            return self._addresses[node, ipv6]
+
+    def _ask_address(self, node: str, deadline: Deadline, *, ipv6: bool) -> str:
         fields = "{{.IPAddress}} {{.GlobalIPv6Address}}"
         networks = f"{{{{range .NetworkSettings.Networks}}}}{fields} {{{{end}}}}"
         argv = [self._program, "inspect", "--format", networks, node]
@@ -212,8 +218,7 @@ class KindProvider:
         if not found:
             msg = f'kind node "{node}" has no address: its container is in no network, or ended'
             raise ClusterError(msg)
-        address = next((one for one in found if (":" in one) == ipv6), found[0])
-        return self._addresses.setdefault((node, ipv6), address)
+        return next((one for one in found if (":" in one) == ipv6), found[0])
 
     def machine_id(self, node: str, deadline: Deadline) -> str:
         """See `KindNodes.machine_id`."""

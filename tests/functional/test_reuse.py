@@ -95,8 +95,7 @@ class TestAnUnchangedRun:
             "inspect",  # of the cluster before it is taken over, and to sweep
             "inspect",
             "inspect",
-            "inspect",  # a kind node's address for each service
-            "inspect",
+            "inspect",  # a kind node's address, once for all services
             "kind version",
             "list",  # the images of the kind node
             "ps",

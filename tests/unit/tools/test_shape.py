@@ -51,7 +51,6 @@ EXPLAINED = {
     "deploy.charts": SIZE,
     "deploy.postrenderer": PROGRAM,
     "deploy.release": SIZE,
-    "deploy.endpoints": SIZE,
     "deploy.service": LAYER,
     "engines.credentials": SIZE,
     "engines.builders": SIZE,
