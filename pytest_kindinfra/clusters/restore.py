@@ -28,7 +28,7 @@ from pytest_kindinfra.clusters.snapshot import (
     snapshot_key,
     why_never,
 )
-from pytest_kindinfra.engines.nodescripts import ANSWERS
+from pytest_kindinfra.engines.nodescripts import ANSWERS, HOPELESS
 from pytest_kindinfra.errors import CancelledError, ClusterError, EngineError, KindInfraError
 from pytest_kindinfra.protocols.snapshots import SnapshotNotes
 from pytest_kindinfra.state.clusterrecords import SnapshotUsed
@@ -299,8 +299,9 @@ class SnapshotBoot:
             code, said = snapshots.run_in(node, words, deadline)
             if code == 0:
                 return
-            if deadline.passed:
-                msg = f"{said}{deadline.exceeded()}"
+            if code == HOPELESS or deadline.passed:
+                limit = "" if code == HOPELESS else deadline.exceeded()
+                msg = f"{said}{limit}"
                 raise ClusterError(msg)
 
     def _give_up(

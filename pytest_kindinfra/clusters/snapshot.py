@@ -180,7 +180,7 @@ def misfit(
     differences = (_difference(part, notes.parts, parts) for part in parts)
     if why := ", ".join(filter(None, differences)):
         return why
-    if is_too_old(notes, now):
+    if is_useless(notes, now):
         return f"it is {(now - notes.made) / _DAY:.0f} days old"
     there = image_id(notes.node_image)
     if there not in {None, notes.node_image_id}:
@@ -194,9 +194,10 @@ def _difference(part: str, its: Mapping[str, str], here: Mapping[str, str]) -> s
     return "" if was == here[part] else f"its {part} is {was}, and here it is {here[part]}"
 
 
-def is_too_old(notes: SnapshotNotes, now: float) -> bool:
+def is_useless(notes: SnapshotNotes, now: float) -> bool:
     """Whether no run uses a snapshot any more."""
-    return (now - notes.made) / _DAY > _DAYS
+    of_another_version = notes.parts.get("format") != str(_FORMAT)
+    return of_another_version or (now - notes.made) / _DAY > _DAYS
 
 
 def node_container(

@@ -365,8 +365,10 @@ class _Places:
             known = (not namespace or namespace in self._namespaces) and resource in self._resources
             if known:
                 return
-            self._namespaces |= {namespace} - {""}
-            self._resources.add(resource)
+            # In a group, the run that waits for results and its bring-up both record.
+            before = self._folders[0].read(ObjectsApplied)
+            self._namespaces |= {namespace, *(before.namespaces if before else ())} - {""}
+            self._resources |= {resource, *(before.resources if before else ())}
             record = ObjectsApplied(
                 namespaces=tuple(sorted(self._namespaces)),
                 resources=tuple(sorted(self._resources)),

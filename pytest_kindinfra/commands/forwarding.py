@@ -26,6 +26,11 @@ def urls_of(deployed: Deployed) -> dict[str, str]:
     return {one.name: one.url for one in deployed.endpoints}
 
 
+def is_forwarded(record: DeployedService, endpoint: str) -> bool:
+    """Whether an endpoint is reached only through a port that a process forwards."""
+    return any(one.behind for one in record.probes if one.spec.name == endpoint)
+
+
 def led_here(kube: SharedKube, record: DeployedService) -> DeployedService:
     """Return the record of a service with its endpoints on free ports of this process.
 
@@ -88,7 +93,13 @@ def _prove(
             what = f'endpoint "{spec.name}" of "{record.service}"'
             forward.await_far_end(what, meanwhile=lambda: None, deadline=deadline)
     return prove_endpoint(
-        record.service, spec, host=probe.host, host_port=host_port, node=None, deadline=deadline
+        record.service,
+        spec,
+        host=probe.host,
+        host_port=host_port,
+        node=None,
+        virtual_host=probe.virtual_host,
+        deadline=deadline,
     )
 
 

@@ -9,7 +9,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pytest_kindinfra.commands.forwarding import forwarded, led_here, urls_of
+from pytest_kindinfra.commands.forwarding import forwarded, is_forwarded, led_here, urls_of
 from pytest_kindinfra.commands.places import (
     connected,
     deployed_of,
@@ -56,13 +56,13 @@ def url(service: str, endpoint: str | None, *, cluster: Mapping[str, Any]) -> st
         cluster: The options that name the cluster, as for `look`.
 
     Raises:
-        KindInfraError: There is no cluster, it has no such service or endpoint, or it is an
-            existing one.
+        KindInfraError: There is no cluster, it has no such service or endpoint, or a port must be
+            forwarded to it.
     """
     place = look(cluster)
     kubeconfig_of(place)
     name, found = _endpoint(place, service, endpoint)
-    if place.kept:
+    if place.kept and is_forwarded(record_of(place, service), name):
         words = shlex.join(["kindinfra", "url", "--forward", *place.words, service, name])
         msg = (
             f'endpoint "{name}" of "{service}" has no URL while nothing forwards a port to it: '
@@ -97,11 +97,12 @@ def forward(
     kubeconfig = kubeconfig_of(place)
     name, found = _endpoint(place, service, endpoint)
     with opened(place, kubeconfig) as kube:
-        if not isinstance(kube, SharedKube):
-            say(found)  # the port is that of a kind node, and stays
+        record = record_of(place, service)
+        if not isinstance(kube, SharedKube) or not is_forwarded(record, name):
+            say(found)  # the address is one of the cluster, and stays
             return
         deadline = Deadline.after(_FORWARD_SECONDS)
-        say(forwarded(kube, record_of(place, service), name, deadline).url)
+        say(forwarded(kube, record, name, deadline).url)
         wait_until(lambda: not is_read(), Deadline(math.inf), every=_LOOK_EVERY)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.clusters.existing import scope_of
 from pytest_kindinfra.clusters.sweep import tear_down
-from pytest_kindinfra.commands.forwarding import urls_of, why_silent
+from pytest_kindinfra.commands.forwarding import is_forwarded, urls_of, why_silent
 from pytest_kindinfra.commands.places import (
     connected,
     deployed_of,
@@ -130,7 +130,7 @@ _FAR_WITHIN = 10.0
 class _ServiceState:
     """One service: why it is not ready (empty if it is), and endpoint to URL.
 
-    In an existing cluster an endpoint has no URL: a port leads there only while a process forwards.
+    An endpoint has no URL if a port leads there only while a process forwards.
     """
 
     name: str
@@ -227,10 +227,21 @@ def _services(place: Place, kube: Kube) -> list[_ServiceState]:
         _ServiceState(
             name=name,
             why=_why_not_ready(name, state, kube, specs) or _why_silent(place, name, kube),
-            endpoints=dict.fromkeys(urls_of(state)) if place.kept else urls_of(state),
+            endpoints=_lasting_urls(place, name, state),
         )
         for name, state in sorted(deployed.items())
     ]
+
+
+def _lasting_urls(place: Place, name: str, state: Deployed) -> dict[str, str | None]:
+    """Return endpoint to URL; None for one to which a port must be forwarded first."""
+    urls, directory = urls_of(state), place.directory
+    record = directory.read(DeployedService, name) if directory and place.kept else None
+    lost = place.kept is not None and record is None
+    return {
+        one: None if lost or (record and is_forwarded(record, one)) else url
+        for one, url in urls.items()
+    }
 
 
 def _why_silent(place: Place, name: str, kube: Kube) -> str:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindinfra.clusters.snapshot import is_too_old
+from pytest_kindinfra.clusters.snapshot import is_useless
 from pytest_kindinfra.errors import EngineError
 from pytest_kindinfra.plan.options import find_option
 from pytest_kindinfra.state.locks import locked_alone
@@ -129,7 +129,7 @@ def _remove_unfinished(keeper: Snapshots, deadline: Deadline) -> None:
 
 
 def _is_useless(one: StoredSnapshot) -> bool:
-    return one.notes is None or not one.reference or is_too_old(one.notes, now())
+    return one.notes is None or not one.reference or is_useless(one.notes, now())
 
 
 def _listed(one: StoredSnapshot) -> Listed:

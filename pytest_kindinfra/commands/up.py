@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.clusters.kubeconfigs import option_words
+from pytest_kindinfra.commands.forwarding import is_forwarded
 from pytest_kindinfra.commands.images import new_folder, new_tools, prepare_services
 from pytest_kindinfra.context import Hooks
 from pytest_kindinfra.errors import KindInfraError
@@ -23,7 +24,7 @@ from pytest_kindinfra.run.progress import failures_only
 from pytest_kindinfra.run.provisioning import Provisioning
 from pytest_kindinfra.run.teardown import Started, closing_lines, end
 from pytest_kindinfra.state.locks import hold
-from pytest_kindinfra.state.records import PlanMade
+from pytest_kindinfra.state.records import DeployedService, PlanMade
 from pytest_kindinfra.state.runnames import new_run_id
 from pytest_kindinfra.system.interrupts import Haste, deferring
 from pytest_kindinfra.system.timeline import now
@@ -144,12 +145,15 @@ def _bring_up(
 
 def _endpoint_lines(run: RunDirectory, prepared: Prepared) -> Iterator[str]:
     """Yield where the services that are ready answer; in an existing cluster, how to get there."""
-    if prepared.request.existing:
-        words = ["kindinfra", "url", "--forward", *option_words(prepared.settings), "SERVICE"]
-        yield f"  forward:   {shlex.join(words)}"
-        return
-    stack = Stack(run, waits=False)
+    stack, forwarded = Stack(run, waits=False), False
     for service in prepared.plan.services:
+        record = run.read(DeployedService, service.name) if prepared.request.existing else None
         with suppress(KindInfraError):
             for one in stack.endpoints(service.name):
+                if record and is_forwarded(record, one.name):
+                    forwarded = True
+                    continue
                 yield f"  {f'{one.service}.{one.name}':<32} {one.url}"
+    if forwarded:
+        words = ["kindinfra", "url", "--forward", *option_words(prepared.settings), "SERVICE"]
+        yield f"  forward:   {shlex.join(words)}"

@@ -59,7 +59,7 @@ def problems_of_exposure(plan: Plan, request: Request) -> Iterator[str]:
                     f'{place} has expose = "in-cluster", but this process does not run in a pod of '
                     "the cluster\n  To fix: run it in a pod there, or remove expose"
                 )
-            if spec.expose == "port-forward" and request.reuse:
+            if spec.expose == "port-forward" and request.reuse and existing is None:
                 yield (
                     f'{place} has expose = "port-forward", which ends with this process, but the '
                     "cluster and its services stay\n  To fix: remove expose, or run without reuse"

@@ -116,8 +116,9 @@ class PullSecretPlaces:
         Raises:
             KindInfraError: The API server refused the Secret.
         """
-        if (pull := self._pull) is None or not runs_images_of(obj, pull.registry):
-            return
+        pull = self._pull
+        if pull is None or not pull.config or not runs_images_of(obj, pull.registry):
+            return  # who only names the Secret leaves the existing one
         place = str((obj.get("metadata") or {}).get("namespace") or namespace)
         if place not in self._have:
             self._kube.apply(_object_of(pull), namespace=place, deadline=self._deadline)
@@ -132,7 +133,7 @@ def _registry_of(plan: Plan, request: Request) -> str:
 
 
 def _name_of(request: Request) -> str:
-    return f"kindinfra-pull-{in_names(request.run_id)}"
+    return f"kindinfra-pull-{in_names(request.label_id)}"
 
 
 def _object_of(pull: PullSecret) -> KubeObject:

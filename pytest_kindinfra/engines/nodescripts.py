@@ -20,6 +20,10 @@ ANSWERS = "/kindinfra-snapshot/answers"
 with 1 and says what is missing."""
 
 
+HOPELESS = 2
+"""What `ANSWERS` exits with if that will never be there."""
+
+
 _UNITS = ("kindinfra-lead.service", "kindinfra-layers.service")
 
 

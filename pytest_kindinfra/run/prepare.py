@@ -251,7 +251,8 @@ def _problems_of_plan(
         yield from _problems_of_network(plan, request, settings)
         yield from _problems_of_mounts(request, settings)
     if door.purpose == "run":
-        yield from problems_of_exposure(plan, request)
+        if settings.kubeconfig is None or request.existing:
+            yield from problems_of_exposure(plan, request)
         yield from problems_of_host(plan, request, settings, tools)
 
 

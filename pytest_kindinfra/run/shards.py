@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from pytest_kindinfra.context import Context
-    from pytest_kindinfra.model import Plan, Service
+    from pytest_kindinfra.model import KubeObject, Plan, Service
     from pytest_kindinfra.state.results import Result
 
 _RENEW_EVERY = 3.0
@@ -279,6 +279,7 @@ class _Shard:
                     cancelled=context.cancelled,
                     watchers=context.watchers,
                     cleanup=context.cleanup,
+                    later=context.later,
                 )
                 bring_up(inner)
         finally:
@@ -335,7 +336,7 @@ class _Shard:
         exposure = Exposure(
             service=service,
             plan=context.plan,
-            applied=(),
+            applied=tuple(self._live(deployed, kind="Ingress")),
             namespace=deployed.namespace,
             kube=self._kube,
             meanwhile=lambda: None,
@@ -344,6 +345,13 @@ class _Shard:
         inside = existing is not None and existing.inside
         probes = prove_again(exposure, self._kube.forwards, inside=inside)
         return replace(deployed, probes=probes)
+
+    def _live(self, deployed: DeployedService, *, kind: str) -> Iterator[KubeObject]:
+        """Yield objects of a kind as the cluster has them; a record has their outlines."""
+        for obj in deployed.objects:
+            path = self._kube.path_of(obj, namespace=deployed.namespace)
+            if obj["kind"] == kind and (live := self._kube.get(path)):
+                yield live
 
 
 def _key(service: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -246,3 +247,24 @@ def test_a_forward_and_a_node_port_lead_into_a_cluster_of_the_run(
     run = project.run()
 
     assert (run.code, run.outcomes) == (0, {"passed": 1}), run.text
+
+
+def test_commands_give_an_address_that_stays_and_ask_it_as_the_run_did(
+    project: Project, kubernetes: FakeKubernetes, port: int
+) -> None:
+    """`status` said 404 of an Ingress, and `url` wanted to forward a port to it."""
+    assert kubernetes.url
+    declare(project, f'expose = "ingress", address = "127.0.0.1:{port}"')
+    here = "--kubeconfig=kube.yaml"
+
+    up = project.command("up", here)
+    url = project.command("url", "store", here)
+    status = project.command("status", "--json", here)
+
+    assert up.returncode == 0, up.stdout + up.stderr
+    assert f"http://127.0.0.1:{port}" in up.stdout
+    assert "url --forward" not in up.stdout
+    assert (url.returncode, url.stdout) == (0, f"http://127.0.0.1:{port}\n"), url.stderr
+    service = json.loads(status.stdout)["services"]["store"]
+    assert service["endpoints"] == {"http": f"http://127.0.0.1:{port}"}, service
+    assert status.returncode == 0, status.stdout

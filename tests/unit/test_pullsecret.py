@@ -285,3 +285,18 @@ class TestPods:
 
 def test_what_is_written_of_it_has_no_credentials() -> None:
     assert "auths" not in repr(PULL)
+
+
+def test_it_keeps_its_name_where_services_stay_for_the_next_run(home: Path) -> None:
+    """Each `kindinfra up` replaced all pods, since they named another Secret."""
+    log_in(home)
+    stays = replace(elsewhere(home), run_id="first")
+    requests = [request_of(home, run_id=name, existing=stays) for name in ("first", "second")]
+
+    names = {
+        obj["metadata"]["name"]
+        for request in requests
+        for obj, _ in needed_secrets(plan_of(home, pod("api")), request)
+    }
+
+    assert names == {"kindinfra-pull-first"}

@@ -445,6 +445,18 @@ def test_the_dns_service_is_asked_until_it_answers(bench: Bench) -> None:
     assert (bench.snapshots.answers, bench.booted) == ([], ["first"])
 
 
+def test_what_will_never_be_there_is_not_asked_for_again(bench: Bench) -> None:
+    """A full disk was asked about without a pause for two minutes."""
+    bench.leave("first")
+    bench.renew_lease()
+    bench.snapshots.answers = [(2, "the layers are not unpacked"), (0, "")]
+
+    bench.create(bench.run("second"))
+
+    assert bench.booted == ["first", "second"]
+    assert "is booted: the layers are not unpacked\n" in bench.said[0]
+
+
 def test_a_kind_node_that_cannot_be_copied_stops_nothing(bench: Bench) -> None:
     def fail(_: str) -> None:
         msg = "the Docker engine: no space left on device"

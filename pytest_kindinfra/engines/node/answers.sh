@@ -27,6 +27,7 @@ until [[ -e /var/lib/kindinfra-layers ]]; do
   state=$(systemctl is-active kindinfra-layers.service)
   if [[ $state == failed ]] || ((SECONDS > end)); then
     echo "the layers of the snapshot's images are not unpacked (kindinfra-layers.service: $state)"
+    [[ $state == failed ]] && exit 2
     exit 1
   fi
   sleep 0.05

@@ -6,7 +6,7 @@ if [[ ! -e /var/lib/kindinfra-restored ]]; then
   cd /var
   xargs --no-run-if-empty --delimiter='\n' rm -rf -- </kindinfra-snapshot/gone
   /bin/bash /kindinfra-snapshot/unpack var
-  cp --recursive --symbolic-link /kindinfra-snapshot/blobs/. .
+  cp --recursive --force --symbolic-link /kindinfra-snapshot/blobs/. .
   touch /var/lib/kindinfra-restored
   cd /
 fi
