@@ -22,6 +22,12 @@ _PROTOCOLS = "v5.channel.k8s.io,v4.channel.k8s.io"
 """The fifth version can say that standard input is at its end; servers have it since 1.30."""
 
 
+BEFORE_END = 0.1
+"""Seconds between the last byte of standard input and its end. containerd closes the input of a
+command at once, also if what came before has not reached the command. A short input was lost in a
+kind node of a busy machine (containerd/containerd#12734, open)."""
+
+
 class ExecChannel(IntEnum):
     """What a frame holds, by its first byte."""
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import select
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindinfra.errors import ClusterError
-from pytest_kindinfra.kube.execsocket import CHUNK, ExecChannel, exit_code_of, open_exec
-from pytest_kindinfra.system.timeline import retry
+from pytest_kindinfra.kube.execsocket import BEFORE_END, CHUNK, ExecChannel, exit_code_of, open_exec
+from pytest_kindinfra.system.timeline import monotonic, retry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,6 +119,8 @@ class _Stream:
     websocket: Any
     stdin: bytes | None
     _to_pod: bytes = b""
+    _end_of_input: bytes = b""
+    _end_due: float = math.inf
     _received: dict[int, bytearray] = field(default_factory=dict)
     _ended: bool = False
 
@@ -148,10 +151,17 @@ class _Stream:
             return
         parts = range(0, len(self.stdin), CHUNK)
         frames = [frame(bytes([ExecChannel.STDIN]) + self.stdin[at : at + CHUNK]) for at in parts]
-        self._to_pod = b"".join([*frames, frame(bytes([ExecChannel.CLOSE, ExecChannel.STDIN]))])
+        self._to_pod = b"".join(frames)
+        self._end_of_input = frame(bytes([ExecChannel.CLOSE, ExecChannel.STDIN]))
+        self._end_due = monotonic() + (BEFORE_END if frames else 0.0)
 
     def _carry(self, seconds: float) -> None:
         sock = self.websocket.sock
+        if not self._to_pod:
+            left = self._end_due - monotonic()
+            seconds = min(seconds, max(left, 0.0))
+            if left <= 0:
+                self._to_pod, self._end_due = self._end_of_input, math.inf
         pending = getattr(sock, "pending", lambda: 0)()  # what TLS has decrypted already
         writers = [sock] if self._to_pod else []
         readable, writable, _ = select.select([sock], writers, [], 0 if pending else seconds)
@@ -165,10 +175,12 @@ class _Stream:
 
         try:
             self._to_pod = self._to_pod[self.websocket.sock.send(self._to_pod[: 4 * CHUNK]) :]
+            if self._end_due < math.inf:
+                self._end_due = monotonic() + BEFORE_END
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
         except OSError:  # the command ended without reading all of it
-            self._to_pod = b""
+            self._to_pod, self._end_due = b"", math.inf
 
     def _receive(self) -> None:
         import ssl

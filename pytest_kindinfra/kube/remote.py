@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_kindinfra.errors import ClusterError, KindInfraError
-from pytest_kindinfra.kube.execsocket import CHUNK, ExecChannel, exit_code_of, open_exec
+from pytest_kindinfra.kube.execsocket import (
+    BEFORE_END,
+    CHUNK,
+    ExecChannel,
+    exit_code_of,
+    open_exec,
+)
+from pytest_kindinfra.system.timeline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,6 +111,7 @@ def _send(websocket: Any, source: Reads) -> None:
     with suppress(Exception):
         while data := source.read(CHUNK):
             websocket.send_binary(bytes([ExecChannel.STDIN]) + data)
+        Deadline(math.inf).pause(BEFORE_END)
         websocket.send_binary(bytes([ExecChannel.CLOSE, ExecChannel.STDIN]))
 
 
