@@ -74,6 +74,7 @@ def existing(project: Path) -> Iterator[Path]:
 def test_each_name_does_it_in_an_existing_cluster_too_and_leaves_nothing(
     project: Path, existing: Path, workers: int, cases: tuple[str, ...]
 ) -> None:
+    until(lambda: not ending(existing))  # of earlier tests
     before = workloads(existing)
     to = f"--kindinfra-kubeconfig={existing}"
     run = run_pytest(project, *cases, to, "--timeout=300", *spread(workers))
@@ -86,6 +87,13 @@ def test_each_name_does_it_in_an_existing_cluster_too_and_leaves_nothing(
 
 def spread(workers: int) -> tuple[str, ...]:
     return ("-n", str(workers)) if workers else ("-p", "no:xdist")
+
+
+def ending(kubeconfig: Path) -> list[str]:
+    """Return the namespaces that are being deleted, whose objects go one after another."""
+    argv = ("kubectl", "--kubeconfig", str(kubeconfig), "get", "namespaces", "--no-headers")
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+    return [line for line in done.stdout.splitlines() if "Terminating" in line]
 
 
 def workloads(kubeconfig: Path) -> list[str]:
