@@ -15,7 +15,7 @@ from pytest_kindinfra.kube.pods import observed, owner_uid, pods_wanted
 from pytest_kindinfra.kube.readiness import rules_of
 from pytest_kindinfra.kube.routes import await_routes
 from pytest_kindinfra.kube.wait import SETTLE
-from pytest_kindinfra.system.answers import prove_endpoint
+from pytest_kindinfra.system.answers import prove_endpoint, takes_connections
 from pytest_kindinfra.system.timeline import now, wait_until
 
 if TYPE_CHECKING:
@@ -47,6 +47,11 @@ _RESTARTED_AT = "dev.kindinfra/restarted-at"
 
 
 _EVERY = 0.05
+
+
+_SILENT_WITHIN = 5.0
+"""Seconds for the last pod to stop to answer, where kube-proxy is busy. Another service's pods may
+be behind the same k8s service, and go on."""
 
 
 _CHECK_EVERY = 1.0
@@ -126,6 +131,12 @@ class Workloads:
         # With a grace period of 0 a pod is gone from the API before its containers have ended.
         await_routes(
             self._kube, self._record.service, before, deadline, namespaces=self._record.namespaces
+        )
+        nodes = [probe.node for probe in self._record.probes if probe.node]
+        wait_until(
+            lambda: not any(map(takes_connections, nodes)),
+            deadline.within(_SILENT_WITHIN),
+            every=_EVERY,
         )
 
     def delete_pods(self, deadline: Deadline) -> None:

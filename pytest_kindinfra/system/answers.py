@@ -162,6 +162,15 @@ def is_resolved(host: str) -> bool:
         return False
 
 
+def takes_connections(address: tuple[str, int]) -> bool:
+    """Whether a TCP connection to an address is taken at once."""
+    try:
+        socket.create_connection(address, timeout=_DIAL_WITHIN).close()
+    except OSError:
+        return False
+    return True
+
+
 class _LastTry:
     """What the last try met, for the message."""
 
