@@ -12,7 +12,7 @@ import pytest
 
 from pytest_kindinfra.errors import CancelledError, NotReadyError
 from pytest_kindinfra.model import Endpoint, EndpointSpec, Scheme
-from pytest_kindinfra.system.answers import prove_endpoint
+from pytest_kindinfra.system.answers import prove_endpoint, takes_connections
 from pytest_kindinfra.system.files import family_of
 from pytest_kindinfra.system.timeline import Deadline, monotonic
 from tests.fake_grpc import NOT_YET, SERVES, grpc_server
@@ -404,3 +404,12 @@ def test_an_endpoint_on_an_ipv6_address_answers_under_a_url_with_brackets(scheme
         )
 
     assert endpoint.url == f"{scheme}://[::1]:{server.port}"
+
+
+def test_what_was_scaled_to_nothing_is_waited_for_until_no_connection_is_taken() -> None:
+    """The next request was answered by the last pod."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+        assert takes_connections(address)
+
+    assert not takes_connections(address)

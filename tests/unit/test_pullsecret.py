@@ -6,7 +6,7 @@ import base64
 import json
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -300,3 +300,11 @@ def test_it_keeps_its_name_where_services_stay_for_the_next_run(home: Path) -> N
     }
 
     assert names == {"kindinfra-pull-first"}
+
+
+def test_who_only_names_the_secret_does_not_write_an_empty_one(soon: Deadline) -> None:
+    """A fresh restart of a service with a step did, which the API server refuses."""
+    named = replace(PULL, config="")
+    nothing = cast("Any", SimpleNamespace())  # has no `apply`
+
+    PullSecretPlaces(named, nothing, soon).serve(pod(f"{HUB}/api:1"), "default")
